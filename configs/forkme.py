@@ -1,0 +1,19 @@
+"""An example to copy: the default config with three changes. Use it with `--config=`:
+
+    python -m launch.train --config=configs/forkme.py
+
+What this file changes beats the data set's file and the preset; flags on the command line beat this file.
+A setting that is left at its default counts as not changed.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.backbone = "gru4rec"
+    config.data.max_len = 100
+    config.train.learning_rate = 5e-4
+    return config

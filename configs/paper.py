@@ -1,0 +1,21 @@
+"""Preset `paper` (the default): what the papers describe. No position sees its own target, padding takes part in
+nothing. `docs/methods.md` has the table "paper against release".
+
+    python -m launch.train --dataset=demo --preset=paper
+"""
+
+OVERRIDES = {
+    "data.layout": "bucketed",
+    "data.teacher_input": "whole",
+    "data.single_item_students": False,
+    "loss.ranking": "bpr",
+    "sasrec.causal": True,
+    "sasrec.mask_padding": True,
+    "bert4rec.mask_padding": True,
+    "bert4rec.dropout": 0.6,
+    "llmesr.cross_heads": 1,
+    "llmesr.cross_causal": True,
+    "llmesr.cross_output": False,
+    "llmesr.second_pass": False,
+    "llmesr.teacher_dropout": False,
+}

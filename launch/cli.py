@@ -1,0 +1,154 @@
+"""The frame of every command: flags, the configurations they ask for, and one line for a user's mistake.
+
+    def main(_):
+        for config in cli.configs_from_flags():
+            ...
+
+    if __name__ == "__main__":
+        cli.define_flags()
+        cli.run(main)
+
+Exit status: 0 done, 2 a mistake in the input (`error: ...` on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+import configs
+from llmesr_jax import config, knobs
+from llmesr_jax.errors import InputError
+
+flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
+FLAGS = flags.FLAGS
+
+_DEFAULT_FILE = Path(configs.__file__).with_name("default.py")
+_STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir")}
+_INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
+_DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
+
+
+def define_flags() -> None:
+    """Defines the short flags; what they set and their help are those of the settings. Idempotent."""
+    if "dataset" in FLAGS:
+        return
+    known = knobs.settings()
+
+    def text(key: str) -> str:
+        return f"{known[key].doc} (default: {known[key].default!r}; short for --config.{key})"
+
+    for name, key in _STRINGS.items():
+        flags.DEFINE_string(name, None, text(key))
+    for name, key in _INTEGERS.items():
+        flags.DEFINE_integer(name, None, text(key), lower_bound=1)
+
+
+def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
+    """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
+
+    Where `define_flags` was called, `--config` and `--config.a.b` are defined here as well.
+    """
+    try:
+        argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+        if "dataset" in FLAGS:
+            argv = _with_config(argv)
+            help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
+            config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
+        app.run(main, argv=argv, flags_parser=_parse)
+    except (InputError, flags.Error) as error:
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+    except Exception as error:
+        message = _disk_message(error)
+        if message is None:
+            raise
+        _stop(message, 2)
+    sys.exit(0)
+
+
+def configs_from_flags() -> list[ConfigDict]:
+    """The configurations that the command line asks for: one for each method, `workdir` filled in.
+
+    An own `--workdir` is used as it is for one method, and gets a subfolder for each of several.
+
+    Raises:
+      InputError: see `config.build`; a method that is named twice.
+    """
+    base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
+    if not isinstance(base, ConfigDict):
+        path = config_flags.get_config_filename(FLAGS["config"])
+        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
+    given = {key: FLAGS[name].value for name, key in (_STRINGS | _INTEGERS).items() if FLAGS[name].value is not None}
+    names = [name.strip() for name in given.get("method", base.method).split(",")]
+    if len(set(names)) < len(names):
+        raise InputError(f"--method={','.join(names)}: a method stands twice; give each once")
+    found = [config.build(overrides, {**given, "method": name}, base) for name in names]
+    for one in found:
+        if not one.workdir:
+            one.workdir = str(Path("runs", one.dataset, f"{one.backbone}-{one.preset}", one.method))
+        elif len(found) > 1:
+            one.workdir = str(Path(one.workdir, one.method))
+    return found
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+    """`argv` with `--config=<default file>` first where none is named, once files and keys were seen to exist."""
+    keys = [match[1] for arg in argv[1:] if (match := re.match(r"--?(?:no)?config\.([^=]*)", arg))]
+    knobs.check_keys(keys, "command line", prefix="--config.")
+    files = [i for i, arg in enumerate(argv) if re.match(r"--?config(=|$)", arg)]
+    for i in files:
+        path = argv[i].partition("=")[2] or next(iter(argv[i + 1 :]), "")
+        if not Path(path).is_file():
+            raise InputError(f"--config={path}: there is no such file; see configs/forkme.py for one to copy")
+        if not re.search(r"^def get_config\b", Path(path).read_text(), re.MULTILINE):
+            raise InputError(f"--config={path}: has no get_config(); see configs/forkme.py for one to copy")
+    return list(argv) if files else [argv[0], f"--config={_DEFAULT_FILE}", *argv[1:]]
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        if "\n" in str(error):  # a traceback out of an own config file
+            path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
+            raise InputError(f"--config={path}: {str(error).strip().splitlines()[-1]}") from error
+        raise
+    except SystemExit as help_was_shown:
+        sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
+    if rest[1:]:
+        raise InputError(f"argument {rest[1]!r} is not understood; options are given as --name=value, see --help")
+    if FLAGS["verbosity"].using_default_value:
+        # What goes wrong reaches `run` as an exception; Orbax would log a page of traces for the same full disk.
+        FLAGS.verbosity = logging.FATAL
+    return rest
+
+
+def _disk_message(error: BaseException | None) -> str | None:
+    """One line if the disk refused, directly or through TensorStore (`[os_error_code='28']`); else None."""
+    while error is not None:
+        code, path = None, None
+        if isinstance(error, OSError):
+            code, path = error.errno, error.filename
+        elif found := re.search(r"os_error_code='(\d+)'", str(error)):
+            code, path = int(found[1]), next(iter(re.findall(r'"(/[^"\\]*)"', str(error))), None)
+        if code in _DISK_ERRORS:
+            path = path or ("workdir" in FLAGS and FLAGS["workdir"].value) or "workdir"
+            return f"{path}: {os.strerror(code)}; see to its space and permissions, or name another folder"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {message}" if status == 2 else message, file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,182 @@
+"""One configuration: every setting of `knobs`, layered from files and flags, checked, compared and stored.
+
+A `ConfigDict` carries the values (so that ml_collections flags work); at a module's door `section` turns its part
+into the frozen dataclass that stands beside the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from llmesr_jax import contracts, knobs
+from llmesr_jax.errors import InputError
+
+PRESETS = ("paper", "release")
+# A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
+RESUMABLE = frozenset({"workdir", "semantic.cache_dir", "train.epochs", "train.patience", "train.progress"})
+_NOT_DATASETS = {"default", "forkme", *PRESETS}
+
+
+def describe() -> str:
+    """One line of help for each setting."""
+    return "\n".join(f"--config.{key} ({k.default!r}): {k.doc}" for key, k in knobs.settings().items())
+
+
+def default() -> ConfigDict:
+    """Every setting at its default."""
+    return _nested({key: k.default for key, k in knobs.settings().items()})
+
+
+def datasets() -> list[str]:
+    """Names of the data sets that have a file in `configs/`."""
+    folder = importlib.import_module("configs").__path__
+    return sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in _NOT_DATASETS)
+
+
+def build(
+    overrides: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    base: ConfigDict | None = None,
+) -> ConfigDict:
+    """The configuration of one run, complete and checked; later beats earlier:
+
+    defaults, the data set's file, the preset's file, what `base` changes of the defaults, `overrides`, `flags`.
+
+    Args:
+      overrides: {key: value}, as given by `--config.a.b=value`.
+      flags: {key: value}, as given by the short flags (`--epochs` is `train.epochs`).
+      base: a whole config, as an own file given with `--config=` returns it.
+
+    Raises:
+      InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone or
+        method, seeds that are no list of integers.
+    """
+    start = flatten(default())
+    changed = {}
+    if base is not None:
+        changed = {key: value for key, value in flatten(base).items() if key not in start or value != start[key]}
+    given = knobs.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
+    values = {**start, **given}
+    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"]), **given}
+    config = _nested({**values, **_preset_overrides(values["preset"]), **given})
+    for name in knobs.schema():
+        section(config, name)
+    seed_list(config)
+    contracts.load("backbone", config.backbone)
+    contracts.load("method", config.method)
+    return config
+
+
+def section(config: ConfigDict, name: str) -> Any:
+    """The frozen dataclass of one section ("" for `RunConfig`).
+
+    Raises:
+      InputError: a key that the section does not have, or a value that it refuses.
+    """
+    prefix = f"{name}." if name else ""
+    flat = knobs.checked({k: v for k, v in flatten(config).items() if k.rpartition(".")[0] == name}, "config")
+    return knobs.schema()[name](**{key.removeprefix(prefix): value for key, value in flat.items()})
+
+
+def seed_list(config: ConfigDict) -> tuple[int, ...]:
+    """The seeds as integers: distinct, 0 <= seed < 2**31."""
+    parts = [part.strip() for part in config.seeds.split(",")]
+    if not all(re.fullmatch("[0-9]{1,10}", part) and int(part) < 2**31 for part in parts):
+        raise InputError(f"seeds {config.seeds!r}: wanted integers from 0 to {2**31 - 1}, as in --seeds=42,43,44")
+    if len({int(part) for part in parts}) < len(parts):
+        raise InputError(f"seeds {config.seeds!r}: a seed stands twice; give each once")
+    return tuple(int(part) for part in parts)
+
+
+def to_json(config: ConfigDict) -> str:
+    """The whole configuration, keys sorted."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str, where: str = "config") -> ConfigDict:
+    """Inverse of `to_json`; settings that the text lacks get their default. `where` names the file in errors."""
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error}); wanted a config as training writes it") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: found a {type(tree).__name__}, wanted an object of settings")
+    return _nested({**flatten(default()), **knobs.checked(_flat(tree), where)})
+
+
+def digest(config: ConfigDict) -> str:
+    """16 hex digits that are equal for two runs that compute the same (see `difference`)."""
+    text = json.dumps(_decisive(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """`key: old -> new` for the settings that decide the result and differ; empty if `new` may continue `old`.
+
+    Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses.
+    """
+    a, b = _decisive(old), _decisive(new)
+    return [f"{key}: {a[key]!r} -> {b[key]!r}" for key in sorted(a) if key in b and a[key] != b[key]]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} of a config."""
+    return _flat(config.to_dict())
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    out = {}
+    for name, value in tree.items():
+        out.update({f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value})
+    return out
+
+
+def _nested(flat: Mapping[str, Any]) -> ConfigDict:
+    tree = {name: {} for name in knobs.schema() if name}
+    known = knobs.settings()
+    for key, value in flat.items():
+        name, _, field = key.rpartition(".")
+        if value is None:  # keeps the type, so that a flag can set it
+            value = placeholder(next(t for t in typing.get_args(known[key].kind) if t is not types.NoneType))
+        (tree[name] if name else tree)[field] = value
+    return ConfigDict(tree).lock()
+
+
+def _decisive(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} of the settings that decide the result."""
+    plugins = {*contracts.names("backbone"), *contracts.names("method")}
+    unused = plugins - {config.backbone, config.method}
+    return {k: v for k, v in flatten(config).items() if k not in RESUMABLE and k.partition(".")[0] not in unused}
+
+
+def _file_overrides(name: str) -> dict[str, Any]:
+    return knobs.checked(importlib.import_module(f"configs.{name}").OVERRIDES, f"configs/{name}.py")
+
+
+def _preset_overrides(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is not known; wanted one of: {', '.join(PRESETS)}")
+    return _file_overrides(name)
+
+
+def _dataset_overrides(name: str, data_dir: str) -> dict[str, Any]:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"data set {name!r}: wanted a name of letters, digits, '_', '-' and '.'")
+    if name in datasets():
+        return _file_overrides(name)
+    if data_dir or Path("data", name).is_dir():
+        return {}
+    known = ", ".join(datasets())
+    raise InputError(f"data set {name!r} is not known; wanted one of: {known}; or any name with --data_dir=<folder>")

@@ -1,0 +1,171 @@
+"""What a backbone, a method and a batch are, and how plug-ins are found.
+
+Shape legend, used as suffixes of names everywhere (`h_TxD` has shape (T, D)):
+
+    B  students (users) in a batch        R  rows: sequences of a bag
+    T  slots of a bag, all rows laid flat L  length of a row
+    D  width of one view                  E  width of a score (users . items)
+    F  width of the LLM embedding         K  sampled negatives a position
+    N  similar users a student            S  seeds
+    U  users (row u is user id u + 1)     V  items (ids 1..V; 0 is padding, V + 1 the mask token)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import numpy as np
+
+from llmesr_jax.errors import InputError
+
+Array = jax.Array
+Tables = dict[str, Array]
+
+
+class Term(NamedTuple):
+    """One named part of the loss. `loss_fn` adds `weight * value` over all terms, in one place."""
+
+    value: Array  # ()
+    weight: Array | float  # ()
+
+
+@flax.struct.dataclass
+class Sequences:
+    """A bag of R sequences, laid out as rows of a few lengths and stored flat.
+
+    `groups` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
+    and R = sum(rows). Everything that works position by position (dense layers, norms, feed-forward) runs on the
+    flat (T, D) array; only what mixes positions looks at rows, through `split`.
+
+    Attributes:
+      items_T: int32 item ids, 0 in empty slots.
+      positions_T: int32 positions 1..n of the real items, 0 in empty slots.
+      last_R: int32 slot of each row's newest item (any slot of the row if the row is empty).
+      groups: static layout, see above.
+    """
+
+    items_T: Array
+    positions_T: Array
+    last_R: Array
+    groups: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
+
+    @property
+    def real_T(self) -> Array:
+        """bool (T,): slots that hold an item."""
+        return self.items_T > 0
+
+    @property
+    def real_R(self) -> Array:
+        """bool (R,): rows that hold at least one item."""
+        return self.items_T[self.last_R] > 0
+
+    def split(self, x: Array, axis: int = -2) -> list[Array]:
+        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group."""
+        axis %= x.ndim
+        out, start = [], 0
+        for rows, length in self.groups:
+            part = jax.lax.slice_in_dim(x, start, start + rows * length, axis=axis)
+            out.append(part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :]))
+            start += rows * length
+        return out
+
+    def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
+        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group."""
+        bounds = np.cumsum([0] + [rows for rows, _ in self.groups])
+        return [jax.lax.slice_in_dim(x, a, b, axis=axis % x.ndim) for a, b in zip(bounds[:-1], bounds[1:])]
+
+
+def join(parts: Sequence[Array], axis: int = -2) -> Array:
+    """Inverse of `Sequences.split`: (..., rows, length, ...) arrays back to (..., T, ...).
+
+    `axis` is the axis of T in the result, negative.
+    """
+    flat = [p.reshape(*p.shape[: axis - 1], -1, *(p.shape[axis + 1 :] if axis != -1 else ())) for p in parts]
+    return jax.numpy.concatenate(flat, axis=axis)
+
+
+@flax.struct.dataclass
+class Batch:
+    """One training step's input.
+
+    Attributes:
+      students: the B users' input sequences.
+      targets_T: int32 item to predict at each of the students' slots, 0 where no loss is taken.
+      negatives_TxK: int32 sampled negatives, 0 where no loss is taken.
+      distils_B: bool, students that take part in the distillation.
+      teachers: the similar users' sequences, B * N rows; None where the method needs none.
+      teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
+    """
+
+    students: Sequences
+    targets_T: Array
+    negatives_TxK: Array
+    distils_B: Array
+    teachers: Sequences | None = None
+    teacher_rows_BxN: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a model is built from besides its own settings.
+
+    Attributes:
+      num_items: V.
+      max_len: longest sequence.
+      llm_width: F, width of the LLM embedding; 0 without one.
+      bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
+    """
+
+    num_items: int
+    max_len: int
+    llm_width: int = 0
+    bidirectional: bool = False
+
+
+def knob(default: Any, doc: str) -> Any:
+    """A field of a `Config`, with the line of help that `--helpfull` prints."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+_PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
+_NOT_PLUGINS = {"layers"}
+
+
+def names(kind: str) -> list[str]:
+    """Names of all backbones or methods: the files of the package."""
+    package = importlib.import_module(_PACKAGES[kind])
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _NOT_PLUGINS)
+
+
+def load(kind: str, name: str):
+    """The module of a backbone or method, by its file name.
+
+    A backbone module has `Config`, `SUPERVISION` and `Backbone`; a method module has `Config`, `Method` and
+    `needs`. See `docs/architecture.md`.
+
+    Raises:
+      InputError: no such file; the message lists the names there are.
+    """
+    if name not in names(kind):
+        raise InputError(f"{kind} {name!r} is not known; wanted one of: {', '.join(names(kind))}")
+    return importlib.import_module(f"{_PACKAGES[kind]}.{name}")
+
+
+class Needs(NamedTuple):
+    """What a method wants prepared on the host before it can run.
+
+    Attributes:
+      tables: names out of item_llm, item_pca, similar_users (`llmesr_jax.semantic.tables`).
+      pca_width: width of item_pca.
+      similar: N, similar users a student; 0 for none.
+    """
+
+    tables: frozenset[str] = frozenset()
+    pca_width: int = 0
+    similar: int = 0

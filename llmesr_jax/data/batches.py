@@ -1,0 +1,260 @@
+"""Batches, built on the device: sequences into rows, targets, negatives, the cloze task's masks.
+
+The host plans (which users, in which order, in rows of which lengths: `layout.py`); everything else, randomness
+included, happens inside the jitted step. Random numbers are drawn per (student, position), so they do not depend
+on how the rows are laid out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Tables, knob
+from llmesr_jax.data import layout
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What a training sequence is."""
+
+    batch_size: int = knob(128, "students a step")
+    max_len: int = knob(200, "longest sequence, in items; older items are cut off")
+    num_negatives: int = knob(1, "sampled negatives a position")
+    layout: str = knob("bucketed", "bucketed: rows of a few lengths; padded: every row max_len, padding on the left")
+    buckets: int = knob(6, "different row lengths in the bucketed layout")
+    teacher_input: str = knob("whole", "a similar user's sequence: whole training part, or input (without its last item)")
+    single_item_students: bool = knob(False, "users with one training item are students too (preset release)")
+
+
+@flax.struct.dataclass
+class Interactions:
+    """The data set on the device. Row u is user id u + 1.
+
+    Attributes:
+      items_n: int32 item ids, user after user, in time order.
+      start_U, train_U: int32 first index of each user and length of the training part.
+      gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... of the training part as s_k - 1 - k:
+        how many unseen items lie below the k-th seen one.
+      gap_start_U, gap_count_U: int32 where a user's gaps lie.
+      num_items: V.
+    """
+
+    items_n: Array
+    start_U: Array
+    train_U: Array
+    gaps_m: Array
+    gap_start_U: Array
+    gap_count_U: Array
+    num_items: int = flax.struct.field(pytree_node=False)
+
+
+class BatchPlan(NamedTuple):
+    """All static facts about a training batch (hashable: a jit argument or closure)."""
+
+    config: DataConfig
+    supervision: str
+    mask_share: float
+    students: layout.Stairs
+    teachers: layout.Stairs | None
+    similar: int
+
+
+class Epochs(NamedTuple):
+    """What the host needs to plan an epoch.
+
+    Attributes:
+      samples_N: int32 users that are students; under masked supervision each stands twice, the second time as
+        user + U: only its last item hidden.
+      fits: see `layout.draw_order`.
+      plan: the static facts.
+    """
+
+    samples_N: np.ndarray
+    fits: list[tuple[np.ndarray, layout.Stairs]]
+    plan: BatchPlan
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.samples_N) // self.plan.config.batch_size)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """int32 (steps, B) entries of samples_N in the epoch's order, -1 = nobody. A function of (seed, epoch)."""
+        order = layout.draw_order(seed, epoch, len(self.samples_N), self.plan.config.batch_size, self.fits)
+        return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
+
+
+def interactions(corpus: Corpus) -> Interactions:
+    """Puts the corpus on the device."""
+    user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
+    position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
+    in_train = position_n < corpus.train_lengths_U[user_n]
+    seen = np.unique(user_n[in_train].astype(np.int64) * (corpus.num_items + 1) + corpus.items[in_train])
+    seen_user, seen_item = seen // (corpus.num_items + 1), seen % (corpus.num_items + 1)
+    count_U = np.bincount(seen_user, minlength=corpus.num_users)
+    start_U = np.concatenate([[0], np.cumsum(count_U)[:-1]])
+    gaps = seen_item - 1 - (np.arange(len(seen)) - start_U[seen_user])
+    as_int = lambda x: jnp.asarray(np.asarray(x, np.int32))  # noqa: E731
+    return Interactions(
+        items_n=as_int(corpus.items),
+        start_U=as_int(corpus.offsets[:-1]),
+        train_U=as_int(corpus.train_lengths_U),
+        gaps_m=as_int(gaps),
+        gap_start_U=as_int(start_U),
+        gap_count_U=as_int(count_U),
+        num_items=corpus.num_items,
+    )
+
+
+def plan_epochs(
+    corpus: Corpus, config: DataConfig, supervision: str, mask_share: float, needs: Needs, similar_UxN: np.ndarray | None
+) -> Epochs:
+    """Chooses the students and plans the rows.
+
+    Args:
+      similar_UxN: int32 (U, N) rows of similar users, None where the method has no teachers.
+    Raises:
+      InputError: a setting is not one of those there are, or nobody has enough training items.
+    """
+    for name, value, wanted in (
+        ("layout", config.layout, ("bucketed", "padded")),
+        ("teacher_input", config.teacher_input, ("whole", "input")),
+    ):
+        if value not in wanted:
+            raise InputError(f"--config.data.{name}={value!r} is not known; wanted one of: {', '.join(wanted)}")
+    for name in ("batch_size", "max_len", "num_negatives", "buckets"):
+        if getattr(config, name) < 1:
+            raise InputError(f"--config.data.{name}={getattr(config, name)}: wanted a number of at least 1")
+    train_U = corpus.train_lengths_U
+    users = np.flatnonzero(train_U >= (1 if config.single_item_students else 2)).astype(np.int32)
+    if not len(users):
+        raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
+    samples = np.concatenate([users, users + corpus.num_users]) if supervision == "masked" else users
+    student_U = np.minimum(train_U - (supervision != "masked"), config.max_len)
+    student_Nx1 = student_U[samples % corpus.num_users][:, None]
+    teacher_U = np.minimum(train_U - (config.teacher_input == "input"), config.max_len)
+    teacher_NxM = None if similar_UxN is None else teacher_U[similar_UxN[samples % corpus.num_users]]
+    bags = [student_Nx1] if teacher_NxM is None else [student_Nx1, teacher_NxM]
+    if config.layout == "padded":
+        stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
+    else:
+        stairs = [layout.plan(bag, config.batch_size, config.buckets) for bag in bags]
+    fits = [(layout.exceedances(bag, s.lengths), s) for bag, s in zip(bags, stairs)]
+    teachers = stairs[1] if len(stairs) > 1 else None
+    plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar)
+    return Epochs(samples, fits, plan)
+
+
+def lay_out(
+    items_n: Array, end_R: Array, length_R: Array, groups: tuple[tuple[int, int], ...], left_padded: bool
+) -> tuple[Sequences, Array]:
+    """Lays items_n[end - length : end] of each row into its slots.
+
+    Args:
+      end_R, length_R: int32 (R,), rows in the order of `groups`; a length is at most its row's.
+      left_padded: padding before the items instead of after.
+    Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
+    """
+    row_T = np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
+    width_R = np.array([w for rows, w in groups for _ in range(rows)], np.int32)
+    first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+    column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
+    offset_R = jnp.asarray(width_R) - length_R if left_padded else jnp.zeros_like(length_R)
+    place_T = column_T - offset_R[row_T]
+    real_T = (place_T >= 0) & (place_T < length_R[row_T])
+    index_T = (end_R - length_R)[row_T] + place_T
+    items_T = jnp.where(real_T, jnp.take(items_n, index_T, mode="clip"), 0)
+    last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
+    return Sequences(items_T, jnp.where(real_T, place_T + 1, 0), jnp.asarray(last_R), groups), index_T
+
+
+def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """int (T,): the row of each slot."""
+    return np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
+
+
+def unseen(data: Interactions, draws: Array, users: Array) -> Array:
+    """The (draw + 1)-th smallest item that the user has not seen in training: exact, without rejection.
+
+    id = draw + 1 + #{k : gap_k <= draw}, by binary search in the user's sorted gaps.
+
+    Args:
+      draws: int32, in [0, V - seen items of the user).
+      users: int32 rows of users, same shape.
+    """
+    low, high = jnp.zeros_like(draws), data.gap_count_U[users]
+    start = data.gap_start_U[users]
+    for _ in range(max(int(data.gaps_m.shape[0]), 1).bit_length()):
+        middle = (low + high) // 2
+        gap = jnp.take(data.gaps_m, start + middle, mode="clip")
+        right = (low < high) & (gap <= draws)
+        low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+    return jnp.minimum(draws + 1 + low, data.num_items)
+
+
+def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: Array, key: Array) -> Batch:
+    """One training batch.
+
+    Args:
+      plan: static facts.
+      samples_B: int32 (B,) users (plus U for the masked task's second look), -1 = nobody.
+      key: random key of this step.
+    """
+    config, batch_size, max_len = plan.config, samples_B.shape[0], plan.config.max_len
+    left_padded, masked = config.layout == "padded", plan.supervision == "masked"
+    num_users = data.start_U.shape[0]
+    somebody = samples_B >= 0
+    users = jnp.where(somebody, samples_B, 0) % num_users
+    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - (not masked), max_len), 0)
+    by_length = jnp.argsort(-length, stable=True)
+    somebody, users, length = somebody[by_length], users[by_length], length[by_length]
+    end = data.start_U[users] + data.train_U[users] - (not masked)
+    groups = plan.students.groups
+    sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded)
+    row_T = row_of_slot(groups)
+    # Random numbers belong to (place in the batch, position), whatever the layout.
+    place_T = jnp.maximum(sequences.positions_T - 1, 0)
+    at_slot = lambda draws: draws[by_length[row_T], place_T]  # noqa: E731
+    negative_key, hide_key, kind_key, random_key = jax.random.split(key, 4)
+
+    last_T = jnp.zeros(len(row_T), bool).at[sequences.last_R].set(somebody)
+    if masked:
+        last_only_T = (samples_B[by_length] >= num_users)[row_T]
+        drawn_T = at_slot(jax.random.uniform(hide_key, (batch_size, max_len))) < plan.mask_share
+        hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
+        targets_T = jnp.where(hidden_T, sequences.items_T, 0)
+        kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
+        other_T = at_slot(jax.random.randint(random_key, (batch_size, max_len), 1, data.num_items + 1))
+        shown_T = jnp.where(kind_T < 0.8, data.num_items + 1, jnp.where(kind_T < 0.9, other_T, sequences.items_T))
+        shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
+        sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
+    else:
+        next_T = jnp.where(last_T, end[row_T], index_T + 1)  # an empty row's only target follows its empty input
+        at_T = last_T if plan.supervision == "last" else sequences.real_T
+        targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
+
+    unseen_B = jnp.maximum(data.num_items - data.gap_count_U[users], 1)
+    draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))
+    draws_TxK = (at_slot(draws) * unseen_B[row_T][:, None].astype(draws.dtype)).astype(jnp.int32)
+    draws_TxK = jnp.minimum(draws_TxK, unseen_B[row_T][:, None] - 1)
+    users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
+    negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)
+
+    batch = Batch(sequences, targets_T, negatives_TxK, distils_B=somebody)
+    if plan.teachers is None:
+        return batch
+    similar_M = tables["similar_users"][users].reshape(-1)
+    less = int(config.teacher_input == "input")
+    length_M = jnp.minimum(data.train_U[similar_M] - less, max_len) * jnp.repeat(somebody, plan.similar)
+    order_M = jnp.argsort(-length_M, stable=True)
+    end_M = (data.start_U + data.train_U)[similar_M] - less
+    teachers, _ = lay_out(data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded)
+    rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
+    return batch.replace(teachers=teachers, teacher_rows_BxN=rows_M.reshape(batch_size, plan.similar))

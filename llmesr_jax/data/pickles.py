@@ -1,0 +1,139 @@
+"""Reads NumPy arrays out of pickles from strangers.
+
+A pickle is a program: it may call whatever it names. This reader admits the few names that NumPy writes for a
+numeric array and gives each of them a harmless meaning of its own, so neither foreign code nor NumPy's own
+(unchecked) state setters run on what the file says. Any other name is refused before anything is called.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmesr_jax.errors import InputError
+
+_WANTED = "NumPy arrays of numbers only"
+_NUMBER = re.compile(r"[<>=|]?([fiu][248]|[iub]1)")
+
+
+def load_arrays(path: str | Path) -> np.ndarray:
+    """The array of numbers (or nested list of numbers) that the pickle at `path` holds, in native byte order.
+
+    Raises:
+      InputError: the file is missing, unreadable, truncated, or holds anything but numbers.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            tree = _ArrayUnpickler(file).load()
+        return _native(np.asarray(_arrays(tree)))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a pickle of {_WANTED}") from error
+    except _Refused as error:
+        raise InputError(f"{path}: refused, it holds {error}; wanted {_WANTED}; nothing of it was run") from error
+    # Damaged bytes may fail in any opcode, with any exception; each of them means the same to the user.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {ascii(str(error))[1:81]}"
+        raise InputError(
+            f"{path}: truncated or damaged pickle ({reason}); wanted {_WANTED}; copy the file again"
+        ) from error
+
+
+class _Refused(Exception):
+    """A name or a data type that the unpickler does not admit."""
+
+
+class _Dtype:
+    """Stands for a `numpy.dtype` while loading: a numeric type and its byte order."""
+
+    def __init__(self, code: Any, *_: Any):
+        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+            raise _Refused(f"data type {ascii(code)[:40]}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for a `numpy.ndarray` while loading, until its shape and bytes are known."""
+
+    array: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, data = state
+        self.array = _frombuffer(data, dtype, shape, "F" if is_fortran else "C")
+
+
+def _frombuffer(data: Any, dtype: Any, shape: tuple, order: str, axis_order: tuple | None = None) -> np.ndarray:
+    if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
+        raise _Refused(f"an array made of {type(data).__name__}")
+    flat = np.frombuffer(data, dtype.dtype)
+    if order == "K" and axis_order is not None:
+        return flat.reshape(shape).transpose(axis_order)
+    return flat.reshape(shape, order=order)
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
+    return _frombuffer(data, dtype, (), "C")[()]
+
+
+def _encode(text: str, codec: str) -> bytes:
+    if codec != "latin1":
+        raise _Refused(f"codec {ascii(codec)[:40]}")
+    return text.encode("latin1")
+
+
+def _empty_bytes() -> bytes:
+    return b""
+
+
+_NUMPY = {
+    ("multiarray", "_reconstruct"): _reconstruct,
+    ("multiarray", "scalar"): _scalar,
+    ("numeric", "_frombuffer"): _frombuffer,  # protocol 5
+}
+_ADMITTED = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    # protocols 0 to 2 have no bytes of their own
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _empty_bytes,
+    # `numpy.core` is NumPy 1, `numpy._core` NumPy 2
+    **{(f"numpy.{core}.{module}", name): f for core in ("core", "_core") for (module, name), f in _NUMPY.items()},
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module
+        if (module, name) not in _ADMITTED:
+            raise _Refused(ascii(f"{module}.{name}")[1:-1])
+        return _ADMITTED[module, name]
+
+
+def _arrays(tree: Any) -> Any:
+    """Replaces the stand-ins in nested lists and tuples; refuses what is not a number."""
+    if isinstance(tree, _Array):
+        return tree.array
+    if isinstance(tree, (list, tuple)):
+        # A list of plain numbers is checked in one pass: similar users are millions of them.
+        return list(tree) if set(map(type, tree)) <= {int, float} else [_arrays(part) for part in tree]
+    if isinstance(tree, (int, float, np.ndarray, np.number, np.bool_)):
+        return tree
+    raise _Refused(f"a value of type {type(tree).__name__}")
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise _Refused(f"data type {str(array.dtype)!r}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,172 @@
+"""From user and item vectors to the metrics of a split, by group, under both protocols; and tables over seeds.
+
+Protocols: `full` ranks the target against all items outside the user's input, `sampled` against 100 items outside the
+user's whole history.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from llmesr_jax import metrics, ranking
+from llmesr_jax.contracts import Array
+from llmesr_jax.data import groups
+from llmesr_jax.data.corpus import Corpus
+
+PROTOCOLS = ("full", "sampled")
+_GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvalInputs:
+    """What an evaluation of one split needs of the corpus; E users are evaluated.
+
+    Attributes:
+      corpus: the interactions.
+      split: "valid" or "test".
+      rows_E: int64 rows (from 0) of the users who have a target.
+      targets_E: int32 item ids.
+      hidden: the items of each user's input, without the target.
+      members: masks over the E users by group, see `groups.members`.
+      tail_V: bool, tail items.
+    """
+
+    corpus: Corpus
+    split: Literal["valid", "test"]
+    rows_E: np.ndarray
+    targets_E: np.ndarray
+    hidden: ranking.ItemSets
+    members: Mapping[str, Any]
+    tail_V: np.ndarray
+
+
+def inputs(corpus: Corpus, split: Literal["valid", "test"]) -> EvalInputs:
+    """Host arrays of a split, to be built once.
+
+    A user's input is everything before the target: the training items and, for the test, the validation item.
+    """
+    target_U, input_lengths_U = {
+        "valid": (corpus.valid_U, corpus.train_lengths_U),
+        "test": (corpus.test_U, corpus.lengths_U - 1),
+    }[split]
+    rows_E = np.flatnonzero(target_U > 0)
+    targets_E = target_U[rows_E]
+    hidden = ranking.prefix_sets(corpus, rows_E, input_lengths_U[rows_E], without_E=targets_E)
+    members, tail_V = groups.members(corpus, split), ~groups.head_items(corpus)
+    return EvalInputs(corpus, split, rows_E, targets_E, hidden, members, tail_V)
+
+
+def evaluate(
+    users_ExD: Array,
+    items_VxD: Array,
+    inputs: EvalInputs,
+    *,
+    seed: int,
+    protocols: Sequence[Literal["full", "sampled"]] = PROTOCOLS,
+    coverage: bool = False,
+    candidates: np.ndarray | None = None,
+) -> tuple[dict, dict[str, ranking.Ranks]]:
+    """Metrics of one model on one split.
+
+    Args:
+      users_ExD: float user vectors, in the order of `inputs.rows_E`.
+      items_VxD: float item vectors, row 0 = id 1.
+      inputs: of the split.
+      seed: of the sampled candidates.
+      protocols: which to run.
+      coverage: whether `full` also reports how many items get recommended.
+      candidates: int (E, C) to use instead of `ranking.sample_candidates(corpus, split, seed)`, which is what they
+        should be: a way to draw them once for many evaluations.
+
+    Returns:
+      {protocol: {group: {"count", metric: mean}}} with `inputs.members`'s nesting, plus "coverage" in "full" if
+      asked for; and {protocol: Ranks of int32 (E,) host arrays}.
+    """
+    summary, per_user = {}, {}
+    top = max(metrics.CUTOFFS) if coverage else 0
+    for protocol in protocols:
+        if protocol == "full":
+            ranks, top_ExK = ranking.full_ranks(users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top)
+        elif protocol == "sampled":
+            if candidates is None:
+                candidates = ranking.sample_candidates(inputs.corpus, inputs.split, seed)
+            ranks = ranking.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
+        else:
+            raise ValueError(f"protocol {protocol!r} is not known; wanted one of: {', '.join(PROTOCOLS)}")
+        per_user[protocol] = ranking.Ranks(*map(np.asarray, ranks))
+        summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
+        if protocol == "full" and coverage:
+            summary[protocol]["coverage"] = coverage_of(np.asarray(top_ExK), inputs.tail_V)
+    return summary, per_user
+
+
+def coverage_of(top_ExK: np.ndarray, tail_V: np.ndarray) -> dict[str, float]:
+    """Share of all items, and of tail items, that are among some user's best K (FAERec eq. 15).
+
+    Args:
+      top_ExK: int item ids, best first, 0 = none; K at least the largest cutoff.
+      tail_V: bool, tail items; row 0 is id 1.
+    """
+    shares = {}
+    for k in metrics.CUTOFFS:
+        recommended_V = np.bincount(top_ExK[:, :k].ravel(), minlength=len(tail_V) + 1)[1:] > 0
+        shares[f"Coverage@{k}"] = float(recommended_V.mean())
+        shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean())
+    return shares
+
+
+def stack(summaries: Sequence[Mapping]) -> dict:
+    """The same nesting with a list in place of each number: one entry for each summary, that is for each seed."""
+    return {
+        name: stack([summary[name] for summary in summaries])
+        if isinstance(first, Mapping)
+        else [summary[name] for summary in summaries]
+        for name, first in summaries[0].items()
+    }
+
+
+def results_table(
+    results: Mapping[str, Mapping],
+    protocol: Literal["full", "sampled"] = "full",
+    names: Sequence[str] = ("H@10", "N@10"),
+    width: int = 110,
+) -> str:
+    """A text table: a row for each method; columns overall, tail and head items, tail and head users.
+
+    Args:
+      results: {method: stacked summary of a split, see `stack`}.
+      protocol: which to show.
+      names: metrics to show, side by side if that fits into `width`, else one table under the other.
+      width: characters.
+    """
+    table = _table(results, protocol, names)
+    if len(names) > 1 and max(map(len, table.splitlines())) > width:
+        return "\n\n".join(_table(results, protocol, [name]) for name in names)
+    return table
+
+
+def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) -> str:
+    columns = [(group, name) for group in _GROUPS for name in names]
+    corner = protocol if len(names) > 1 else f"{protocol} {names[0]}"
+    rows = [[corner, *(group.replace("_", " ") if name == names[0] else "" for group, name in columns)]]
+    if len(names) > 1:
+        rows.append(["", *(name for _, name in columns)])
+    rows += [
+        [method, *(_cell(summary[protocol][group][name]) for group, name in columns)]
+        for method, summary in results.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    """Mean, and the deviation of a sample (ddof = 1) if there is more than one seed; "-" for an empty group."""
+    if any(value is None for value in values):
+        return "-"
+    mean = f"{math.fsum(values) / len(values):.4f}"
+    return f"{mean}±{np.std(values, ddof=1):.4f}" if len(values) > 1 else mean

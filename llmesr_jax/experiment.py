@@ -1,0 +1,124 @@
+"""From a configuration to everything a run needs, with every check made before the first compile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from llmesr_jax import config as config_lib
+from llmesr_jax import contracts, recommender
+from llmesr_jax.contracts import Sizes
+from llmesr_jax.data import batches, corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import tables as tables_lib
+
+
+class Experiment(NamedTuple):
+    """What one run is made of.
+
+    Attributes:
+      config: the whole configuration.
+      seeds: trained together.
+      corpus: host arrays.
+      tables: the frozen tables on the host, similar users cut to the N that the method uses.
+      recommender: pure functions.
+      epochs: the students and the row plan.
+    """
+
+    config: ConfigDict
+    seeds: tuple[int, ...]
+    corpus: corpus.Corpus
+    tables: dict[str, np.ndarray]
+    recommender: recommender.Recommender
+    epochs: batches.Epochs
+
+    def identity(self) -> dict[str, str]:
+        """Digests of what a run's numbers depend on besides its configuration."""
+        return {"interactions": self.corpus.digest, "tables": tables_lib.digest(self.tables)}
+
+
+def prepare(config: ConfigDict) -> Experiment:
+    """Reads the data, makes or loads the tables, builds the model and plans the rows.
+
+    Raises:
+      InputError: anything wrong with the configuration or the files.
+    """
+    section = lambda name: config_lib.section(config, name)  # noqa: E731
+    needs = recommender.needs(config.method, section(config.method))
+    supervision = contracts.load("backbone", config.backbone).SUPERVISION
+    users_items = corpus.load(config.dataset, config.data_dir or None)
+    tables = tables_lib.prepare(users_items, section("semantic"), needs=needs.tables, pca_width=needs.pca_width)
+    if "similar_users" in tables:
+        found = tables["similar_users"].shape[1]
+        if found < needs.similar:
+            raise InputError(
+                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {found} are kept; "
+                "raise --config.semantic.num_similar or lower the method's number"
+            )
+        tables["similar_users"] = tables["similar_users"][:, : needs.similar]
+    data = section("data")
+    llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
+    model = recommender.build(
+        config.method,
+        section(config.method),
+        config.backbone,
+        section(config.backbone),
+        section("loss"),
+        Sizes(users_items.num_items, data.max_len, llm_width),
+    )
+    mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
+    return Experiment(config, config_lib.seed_list(config), users_items, tables, model, epochs)
+
+
+def open_workdir(experiment: Experiment) -> Path:
+    """Makes the run's folder, or checks that it belongs to this configuration and these data.
+
+    Raises:
+      InputError: it belongs to another run.
+    """
+    folder = Path(experiment.config.workdir)
+    path = folder / "config.json"
+    identity = experiment.identity()
+    if path.exists():
+        stored, stored_identity = read_config(folder)
+        changes = config_lib.difference(stored, experiment.config)
+        changes += [f"{k}: {stored_identity.get(k, '')[:8]} -> {v[:8]}" for k, v in identity.items() if stored_identity.get(k) != v]
+        if changes:
+            raise InputError(
+                f"{folder}: belongs to another run ({'; '.join(changes)}); name another --workdir or delete the folder"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is no folder of a run (no config.json); name another --workdir")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = {"config": json.loads(config_lib.to_json(experiment.config)), "data": identity, "jax": jax.__version__}
+    write_text(path, json.dumps(text, indent=2) + "\n")
+    return folder
+
+
+def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
+    """The configuration and the data digests that a run's folder was made with.
+
+    Raises:
+      InputError: there is no readable config.json.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        stored = json.loads(path.read_text())
+        return config_lib.from_json(json.dumps(stored["config"]), str(path)), stored["data"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; wanted the folder of a run, as launch.train makes it") from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a run's configuration ({error}); wanted one as launch.train writes it") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces the file in one step, so that it is never half written."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,182 @@
+"""LLM-ESR: dual-view modelling and retrieval-augmented self-distillation (Liu et al., NeurIPS 2024).
+
+Items have two vectors: semantic, e_se = W2 (W1 e_llm + b1) + b2 over the frozen LLM embedding (eq. 2), and
+collaborative, e_co, a trainable table that starts at the PCA of the LLM embeddings. A user's two sequences of
+vectors exchange information by cross-attention, once each way (eq. 4), then one shared encoder reads each (eq. 3).
+The score is [e_co : e_se] . [u_co : u_se] (eq. 5). Loss: ranking (eq. 6) plus alpha times the distance between the
+user and the mean of the similar users, whose gradient is stopped (eqs. 8 to 10).
+
+Every variant of the paper is one setting: w/o co-view `views=semantic`, w/o se-view `views=collaborative`,
+w/o SD `alpha=0`, w/o share `share=False`, w/o CA `cross_attention=False`, `adapter_layers=1`, random init
+`collaborative_start=random`, w/o F `freeze_semantic=False`.
+
+Deviations (defaults are the preset `paper`; `release` sets the other side of each):
+- Cross-attention: one causal head and no output projection, so that no position sees its own target. The release
+  has two heads, an output projection, and is not causal.
+- The distillation's student is the ranking pass's own newest position; the release encodes a second time under
+  fresh dropout (`second_pass`), and its teachers run with dropout on (`teacher_dropout`).
+- The squared error is averaged over components, as in the release: alpha = 0.1 belongs to that mean.
+- `share=False` keeps one position table for both encoders, as the shared model has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax import losses
+from llmesr_jax.backbones.layers import CrossAttention, newest, take_rows
+from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
+from llmesr_jax.errors import InputError
+from llmesr_jax.methods.layers import Adapter, ItemTable, ranking_term
+
+_VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborative",), "semantic": ("semantic",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(64, "width of one view")
+    alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD")
+    similar: int = knob(10, "N, similar users that teach a student")
+    views: str = knob("both", "both, collaborative (w/o se-view) or semantic (w/o co-view)")
+    share: bool = knob(True, "one encoder for both views; False is w/o share")
+    cross_attention: bool = knob(True, "the views attend to each other before the encoder; False is w/o CA")
+    cross_heads: int = knob(1, "heads of the cross-attention")
+    cross_causal: bool = knob(True, "cross-attention sees earlier positions only (never under the cloze task)")
+    cross_output: bool = knob(False, "output projection after the cross-attention")
+    adapter_layers: int = knob(2, "matrices of the adapter: 1 or 2")
+    collaborative_start: str = knob("pca", "start of the collaborative table: pca or random")
+    freeze_semantic: bool = knob(True, "keep the LLM embeddings frozen; False is w/o F")
+    distillation: str = knob("mse", "mse, or contrastive (the release's user_sim_func=cl)")
+    distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum")
+    second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
+    teacher_dropout: bool = knob(False, "dropout in the teachers")
+    item_regularizer: float = knob(0.0, "beta, weight of the contrastive loss between an item's two views; 0 is off")
+
+
+_CHOICES = {
+    "views": tuple(_VIEWS),
+    "collaborative_start": ("pca", "random"),
+    "distillation": ("mse", "contrastive"),
+    "distillation_reduction": ("mean", "sum"),
+    "adapter_layers": (1, 2),
+}
+
+
+def needs(config: Config) -> Needs:
+    """LLM embeddings of the items, their PCA, and similar users: each only if a switch uses it.
+
+    Raises:
+      InputError: a setting is not one of those there are.
+    """
+    for name, wanted in _CHOICES.items():
+        if getattr(config, name) not in wanted:
+            found = getattr(config, name)
+            raise InputError(f"--config.llmesr.{name}={found!r}: wanted one of: {', '.join(map(str, wanted))}")
+    tables = set()
+    if "semantic" in _VIEWS[config.views]:
+        tables.add("item_llm")
+    if "collaborative" in _VIEWS[config.views] and config.collaborative_start == "pca":
+        tables.add("item_pca")
+    if config.alpha:
+        tables.add("similar_users")
+    return Needs(frozenset(tables), config.width, config.similar if config.alpha else 0)
+
+
+class Method(nn.Module):
+    config: Config
+    loss: losses.LossConfig
+    sizes: Sizes
+    make_backbone: Callable[[], nn.Module]
+
+    def setup(self):
+        c, sizes = self.config, self.sizes
+        self.views = _VIEWS[c.views]
+        if "collaborative" in self.views:
+            self.table = ItemTable(sizes.num_items, c.width)
+        if "semantic" in self.views:
+            self.adapter = Adapter(sizes.llm_width, c.width, c.adapter_layers)
+            if not c.freeze_semantic:
+                self.llm_table = ItemTable(sizes.num_items, sizes.llm_width)
+        if len(self.views) == 2 and c.cross_attention:
+            causal = c.cross_causal and not sizes.bidirectional
+            cross = lambda: CrossAttention(c.cross_heads, causal, c.cross_output)  # noqa: E731
+            self.cross_collaborative, self.cross_semantic = cross(), cross()
+        self.backbone = self.make_backbone()
+        if len(self.views) == 2 and not c.share:
+            self.semantic_backbone = self.make_backbone()
+
+    def vectors(self, ids: Array) -> Array:
+        """int32 (n,) -> (views, n, D): an item's vector in each view, collaborative first."""
+        out = []
+        if "collaborative" in self.views:
+            start = self.get_variable("tables", "item_pca") if self.config.collaborative_start == "pca" else None
+            out.append(take_rows(self.table(start), ids))
+        if "semantic" in self.views:
+            kernel_FxD, bias_D = self.adapter()
+            llm = self.get_variable("tables", "item_llm")
+            llm = llm if self.config.freeze_semantic else self.llm_table(llm)
+            if ids.size >= llm.shape[0]:  # cheaper to map every item once than every occurrence
+                mapped = take_rows(llm.astype(kernel_FxD.dtype) @ kernel_FxD, ids)
+            else:
+                mapped = take_rows(llm, ids).astype(kernel_FxD.dtype) @ kernel_FxD
+            out.append(mapped + bias_D[None, :])
+        return jnp.stack(out)
+
+    def items(self, ids: Array) -> Array:
+        """int32 (n,) -> (n, E): item vectors."""
+        return jnp.concatenate(list(self.vectors(ids)), axis=-1)
+
+    def encode(self, x_VxTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
+        """Both views' item vectors to user vectors: (T, E), or (R, E) with `last_only`."""
+        x_VxTxD = self.backbone.stem(x_VxTxD, sequences, deterministic)
+        if len(self.views) == 2 and self.config.cross_attention:
+            collaborative, semantic = x_VxTxD
+            x_VxTxD = jnp.stack(
+                [
+                    self.cross_collaborative(semantic, collaborative, sequences),
+                    self.cross_semantic(collaborative, semantic, sequences),
+                ]
+            )
+        if len(self.views) == 2 and not self.config.share:
+            encoders = (self.backbone, self.semantic_backbone)
+            h = [f(x, sequences, deterministic, last_only) for f, x in zip(encoders, x_VxTxD)]
+        else:
+            h = list(self.backbone(x_VxTxD, sequences, deterministic, last_only))
+        return jnp.concatenate(h, axis=-1)
+
+    def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
+        """(R, E): user vectors. The score of an item is its vector's dot product with this."""
+        return self.encode(self.vectors(sequences.items_T), sequences, deterministic, last_only=True)
+
+    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+        """ranking, distillation (if alpha) and item_regularizer (if beta)."""
+        c, students = self.config, batch.students
+        x_VxTxD = self.vectors(students.items_T)
+        h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
+        terms = {"ranking": ranking_term(self.loss, h_TxE, batch, self.items)}
+        if c.alpha:
+            student_BxE = newest(h_TxE, students)
+            if c.second_pass:
+                student_BxE = self.encode(x_VxTxD, students, deterministic, last_only=True)
+            teacher_BxE = jax.lax.stop_gradient(self.teach(batch, deterministic or not c.teacher_dropout))
+            if c.distillation == "mse":
+                value = losses.squared_error(
+                    student_BxE, teacher_BxE, where=batch.distils_B, reduction=c.distillation_reduction
+                )
+            else:
+                value = losses.soft_contrastive(student_BxE, teacher_BxE, where=batch.distils_B)
+            terms["distillation"] = Term(value, c.alpha)
+        if c.item_regularizer and len(self.views) == 2:
+            value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.real_T)
+            terms["item_regularizer"] = Term(value, c.item_regularizer)
+        return terms
+
+    def teach(self, batch: Batch, deterministic: bool) -> Array:
+        """(B, E): the mean of each student's similar users (eq. 8)."""
+        rows_RxE = self.users(batch.teachers, deterministic)
+        return jnp.mean(take_rows(rows_RxE, batch.teacher_rows_BxN), axis=1)

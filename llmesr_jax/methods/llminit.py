@@ -1,0 +1,23 @@
+"""LLMInit: the item table starts at the PCA of the LLM embeddings and is trained freely (LLM2BERT4Rec, SAID)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from llmesr_jax.contracts import Needs, knob
+from llmesr_jax.methods.layers import SingleView
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of the item table and the encoder")
+
+
+def needs(config: Config) -> Needs:
+    """The PCA of the items' LLM embeddings, as wide as the table."""
+    return Needs(frozenset({"item_pca"}), pca_width=config.width)
+
+
+def Method(config: Config, loss, sizes, make_backbone) -> SingleView:
+    """See `llmesr_jax.methods.layers.SingleView`."""
+    return SingleView(config, loss, sizes, make_backbone, start="item_pca")

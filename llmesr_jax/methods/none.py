@@ -1,0 +1,26 @@
+"""No enhancement: the plain backbone over one trainable item table (the rows without a name in the papers' tables).
+
+Width 128, so that its budget equals LLM-ESR's two views of 64. The table starts Xavier-normal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from llmesr_jax.contracts import Needs, knob
+from llmesr_jax.methods.layers import SingleView
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of the item table and the encoder")
+
+
+def needs(config: Config) -> Needs:
+    """Nothing from an LLM."""
+    return Needs()
+
+
+def Method(config: Config, loss, sizes, make_backbone) -> SingleView:
+    """See `llmesr_jax.methods.layers.SingleView`."""
+    return SingleView(config, loss, sizes, make_backbone)

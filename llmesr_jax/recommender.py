@@ -1,0 +1,105 @@
+"""A backbone under a method, as pure functions over (params, tables)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load
+from llmesr_jax.errors import InputError
+from llmesr_jax.losses import LossConfig, check_ranking
+
+Params = Any
+
+
+class Recommender(NamedTuple):
+    """What training, evaluation, export and gradient analysis need to know of a model. All functions are pure.
+
+    Attributes:
+      init: (key, tables, batch) -> params.
+      terms: (params, tables, batch, key, clock) -> {name: Term}; key None switches dropout off.
+      user_vectors: (params, tables, sequences) -> (R, E).
+      item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere.
+      supervision: which positions the backbone may learn from: every, last or masked.
+      sizes: the numbers it was built from.
+    """
+
+    init: Callable[[Array, Tables, Batch], Params]
+    terms: Callable[..., dict[str, Term]]
+    user_vectors: Callable[[Params, Tables, Sequences], Array]
+    item_vectors: Callable[[Params, Tables], Array]
+    supervision: str
+    sizes: Sizes
+
+
+def needs(method: str, method_config: Any) -> Needs:
+    """What the method wants prepared on the host."""
+    return load("method", method).needs(method_config)
+
+
+def build(
+    method: str, method_config: Any, backbone: str, backbone_config: Any, loss: LossConfig, sizes: Sizes
+) -> Recommender:
+    """Composes a backbone and a method, by name.
+
+    Raises:
+      InputError: unknown names or settings.
+    """
+    check_ranking(loss.ranking)
+    method_module, backbone_module = load("method", method), load("backbone", backbone)
+    if "item_llm" in method_module.needs(method_config).tables and sizes.llm_width < 1:
+        raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
+    sizes = dataclasses.replace(sizes, bidirectional=backbone_module.SUPERVISION == "masked")
+    make_backbone = functools.partial(backbone_module.Backbone, backbone_config, sizes)
+    module = method_module.Method(method_config, loss, sizes, make_backbone)
+    zero = jnp.zeros(())
+
+    def init(key, tables, batch):
+        _, variables = module.apply(
+            {"tables": tables},
+            batch,
+            zero,
+            True,
+            method="terms",
+            mutable=["params"],
+            rngs={"params": key},
+        )
+        return variables["params"]
+
+    def terms(params, tables, batch, key, clock=zero):
+        rngs = {} if key is None else {"dropout": key}
+        variables = {"params": params, "tables": tables}
+        return module.apply(variables, batch, clock, key is None, method="terms", rngs=rngs)
+
+    def user_vectors(params, tables, sequences):
+        return module.apply({"params": params, "tables": tables}, sequences, True, method="users")
+
+    def item_vectors(params, tables):
+        ids = jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
+        return module.apply({"params": params, "tables": tables}, ids, method="items")
+
+    return Recommender(init, terms, user_vectors, item_vectors, backbone_module.SUPERVISION, sizes)
+
+
+def loss_fn(
+    recommender: Recommender, params: Params, tables: Tables, batch: Batch, key: Array | None, clock: Array | float = 0.0
+) -> tuple[Array, dict[str, Array]]:
+    """The total loss, sum of weight * value over the named terms, and the values. Pure; differentiate in `params`.
+
+    Args:
+      key: for dropout; None switches it off.
+      clock: the epoch, for methods whose weights move.
+    """
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32))
+    total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
+    return total, {name: term.value for name, term in terms.items()}
+
+
+def parameter_count(params: Params) -> int:
+    """Trained numbers in all."""
+    return sum(x.size for x in jax.tree.leaves(params))

@@ -1,0 +1,173 @@
+"""Computed arrays kept on disk, each with a record of what made it.
+
+A folder of `.npy` files and one `manifest.json`:
+
+    {"arrays":  {file: {made_by, version, parameters, inputs, sha256, shape, dtype, created}},
+     "sources": {path: {size, mtime_ns, sha256}}}
+
+An array is used again only if it was made by the same recipe from the same inputs and its bytes are as they were
+written. Nothing here may stop a run: whatever cannot be read is made again, whatever cannot be written is not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+_MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What an array depends on. Equal recipes give equal arrays.
+
+    Attributes:
+      made_by: the function that computes it.
+      version: raised when that function's results change.
+      parameters: its settings.
+      inputs: name of each input -> digest of its content.
+    """
+
+    made_by: str
+    version: int
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+
+def user_folder(name: str) -> Path:
+    """The user's cache folder for a data set: below `XDG_CACHE_HOME`, else `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "llmesr_jax" / name
+
+
+def first_writable(*folders: Path) -> Path | None:
+    """The first folder that takes (or, being absent, may be made to take) files; None where none does.
+
+    Makes nothing. Says so when it is not the first one.
+    """
+    for folder in folders:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+            if folder != folders[0]:
+                logging.warning("computed tables are kept in %s", folder)
+            return folder
+        logging.warning("%s: cannot be written, so computed tables are not kept there", folder)
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """The cache in `folder`; with None, everything is computed every time."""
+
+    folder: Path | None
+
+    def arrays(
+        self, files: tuple[str, ...], recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        """The arrays kept under the names `files`, or else those that `build` makes, kept from now on."""
+        if self.folder is None:
+            return build()
+        wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        entries = self._manifest()["arrays"]
+        kept = [self._read(file, entries.get(file), wanted) for file in files]
+        if all(array is not None for array in kept):
+            return tuple(kept)
+        built = build()
+        entries = {file: wanted | self._write(file, array) for file, array in zip(files, built, strict=True)}
+        self._record("arrays", entries)
+        return built
+
+    def file_digests(self, checks: Mapping[Path, tuple[int, Callable[[], Any]]]) -> dict[Path, str]:
+        """sha256 of the bytes of given files, each one checked.
+
+        A file whose size and time of change are on record, for the same number of rows, is neither read nor
+        checked again. Nothing is recorded before all files have passed.
+
+        Args:
+          checks: file -> (rows it must have, function that raises if the file is not as it should be).
+
+        Raises:
+          OSError: a file cannot be read. And whatever the checks raise.
+        """
+        known, digests, new = self._manifest()["sources"], {}, {}
+        for path, (rows, check) in checks.items():
+            stat = path.stat()
+            key, seen = str(path.resolve()), {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "rows": rows}
+            record = known.get(key)
+            if not (isinstance(record, dict) and "sha256" in record and seen.items() <= record.items()):
+                check()
+                with path.open("rb") as file:
+                    record = new[key] = seen | {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            digests[path] = record["sha256"]
+        if new:
+            self._record("sources", new)
+        return digests
+
+    def _read(self, file: str, entry: Any, wanted: dict) -> np.ndarray | None:
+        """The array in `file`, or None where it is absent, of another recipe, or damaged."""
+        if not isinstance(entry, dict) or not wanted.items() <= entry.items():
+            return None
+        try:
+            content = (self.folder / file).read_bytes()
+        except OSError as error:
+            logging.warning("%s: cannot be read (%s); made again", self.folder / file, error.strerror)
+            return None
+        if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+            logging.warning("%s: not as it was written (sha256 differs from %s); made again", file, _MANIFEST)
+            return None
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+    def _write(self, file: str, array: np.ndarray) -> dict:
+        content = io.BytesIO()
+        np.lib.format.write_array(content, array, allow_pickle=False)
+        self._replace(file, content.getbuffer())
+        return {
+            "sha256": hashlib.sha256(content.getbuffer()).hexdigest(),
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def _manifest(self) -> dict[str, dict]:
+        """The manifest; empty where there is none or it is damaged, so that all is made again."""
+        empty = {"arrays": {}, "sources": {}}
+        if self.folder is None:
+            return empty
+        try:
+            manifest = json.loads((self.folder / _MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return empty
+        except (OSError, ValueError) as error:
+            logging.warning("%s: cannot be read (%s); made again", self.folder / _MANIFEST, type(error).__name__)
+            return empty
+        whole = isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in empty)
+        return manifest if whole else empty
+
+    def _record(self, part: str, entries: dict) -> None:
+        if self.folder is not None:
+            manifest = self._manifest()
+            manifest[part].update(entries)
+            self._replace(_MANIFEST, json.dumps(manifest, indent=1).encode())
+
+    def _replace(self, file: str, content: bytes | memoryview) -> None:
+        """Puts `content` in place in one step, so that a killed run leaves the old file or the new one."""
+        temporary = self.folder / f".{file}.{os.getpid()}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            os.replace(temporary, self.folder / file)
+        except OSError as error:
+            logging.warning("%s: not kept (%s)", self.folder / file, error.strerror)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

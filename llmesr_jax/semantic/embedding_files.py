@@ -1,0 +1,94 @@
+"""Embedding files that the user brings: `.npy`, or the pickles of the LLM-ESR release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from llmesr_jax.data.importers import handled
+from llmesr_jax.data.pickles import load_arrays
+from llmesr_jax.errors import InputError
+
+_FILES = {"item_llm": "item_emb.npy", "user_llm": "user_emb.npy"}
+_DERIVED_FROM = {"item_pca": "item_llm", "similar_users": "user_llm"}
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """The files there are: "item_llm", "user_llm", "item_pca", "similar_users" -> path.
+
+    A `.npy` file goes before the pickle of the same table, and then what the authors derived from that pickle
+    is not used either.
+    """
+    files = {name: path for name, file in _FILES.items() if (path := folder / file).is_file()}
+    for name, file in handled.FILES.items():
+        path = folder / file
+        superseded = name in files or files.get(_DERIVED_FROM.get(name), path).suffix == ".npy"
+        if path.is_file() and not superseded:
+            files[name] = path
+    return files
+
+
+def read_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
+    """(rows, F) float32: one finite vector per item or user, row 0 = id 1.
+
+    Args:
+      path: a `.npy` file (float16, 32 or 64) or a pickle of such an array.
+      rows: rows it must have.
+      kind: "items" or "users", for the messages.
+
+    Raises:
+      InputError: it is anything else; the message says what was found and what was wanted.
+    """
+    array = _open(path, rows, kind)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+        raise InputError(f"{path}: holds {array.dtype}; wanted float16, float32 or float64; save it as one of these")
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
+        array = np.asarray(array, np.float32)
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise InputError(
+            f"{path}: row {row} (id {row + 1}) holds NaN or infinity (as float32), like {rows - int(finite.sum())} of "
+            f"{rows} rows; wanted finite numbers; embed these {kind} again"
+        )
+    return array
+
+
+def read_similar_users(path: Path, num_users: int) -> np.ndarray:
+    """(num_users, N) int32: rows (from 0) of each user's similar users, from the authors' pickle.
+
+    Raises:
+      InputError: it holds anything else.
+    """
+    array = _open(path, num_users, "users")
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= num_users:
+        raise InputError(
+            f"{path}: holds {array.dtype} from {array.min()} to {array.max()}; wanted user rows, integers from 0 to "
+            f"{num_users - 1}; remove the file to have them computed"
+        )
+    return array.astype(np.int32)
+
+
+def _open(path: Path, rows: int, kind: str) -> np.ndarray:
+    """The file's array, of two dimensions and the right number of rows; a `.npy` file is mapped, not read."""
+    array = load_arrays(path) if path.suffix == ".pkl" else _map_npy(path)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise InputError(f"{path}: has shape {array.shape}; wanted ({rows}, width): one row for each of the {kind}")
+    if len(array) != rows:
+        extra = len(array) - rows
+        hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
+        raise InputError(f"{path}: has {len(array)} rows; wanted {rows}, one for each of the {kind}{hint}")
+    return array
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable .npy file ({reason}); write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path}: an .npz archive; wanted one array; write it with numpy.save")
+    return array

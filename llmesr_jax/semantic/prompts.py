@@ -1,0 +1,107 @@
+"""The sentences that describe an item and a user to an embedding model (LLM-ESR, appendix A).
+
+    item_prompt({"item_id": 7, "title": "Rose lip balm", "brand": "Ada"}, "beauty")
+    -> "The beauty item has the following attributes: name is Rose lip balm; brand is Ada."
+    user_prompt(["Rose lip balm", "Comb"])
+    -> "The user has visited the following items: Rose lip balm, Comb. Please conclude the user's preference."
+
+An attribute that a record lacks is left out, label and all. A record may use any of a few field names for one
+attribute (`price`; `categories` or `category`; ...), so the raw metadata of the data sets reads as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+FEATURE_CHARS = 2048  # embedding models bound their input: the features are cut here,
+PROMPT_CHARS = 4095  # a whole item prompt here,
+HISTORY_CHARS = 8000  # and of a user's list of titles this much is kept, counted from its end
+
+_TITLE = ("title", "name")
+_CATEGORIES = ("categories", "category")
+_FEATURES = ("features", "feature")
+_DESCRIPTION = ("description", "descriptions")
+# Identifiers and links name a product without describing it.
+_NOT_WORDS = frozenset({"item_id", "asin", "parent_asin", "business_id", "imUrl", "image", "images", "url", "related"})
+
+Attribute = tuple[str, tuple[str, ...]]  # label in the sentence, field names in order of preference
+
+
+class Template(NamedTuple):
+    """The first sentence's noun and attributes, and the fields of the two sentences after it."""
+
+    noun: str
+    attributes: tuple[Attribute, ...]
+    features: tuple[str, ...] = ()
+    description: tuple[str, ...] = _DESCRIPTION
+
+
+_NAME_BRAND_PRICE = (("name", _TITLE), ("brand", ("brand",)), ("price", ("price",)))
+_YELP = (
+    ("name", _TITLE),
+    ("category", _CATEGORIES),
+    ("type", ("type",)),
+    ("open status", ("open", "is_open")),
+    ("review count", ("review_count",)),
+    ("city", ("city",)),
+    ("average score", ("stars",)),
+)
+_FASHION = (("name", _TITLE), ("brand", ("brand",)), ("score", ("date",)), ("price", ("price",)))
+
+TEMPLATES = {
+    "yelp": Template("point of interest", _YELP, description=()),
+    "fashion": Template("fashion item", _FASHION, _FEATURES),
+    "beauty": Template("beauty item", _NAME_BRAND_PRICE, _CATEGORIES),
+    "grocery": Template("grocery item", _NAME_BRAND_PRICE, _CATEGORIES),
+    "generic": Template("item", (*_NAME_BRAND_PRICE, ("category", _CATEGORIES)), _FEATURES),
+}
+
+
+def item_prompt(record: Mapping[str, Any], kind: str = "generic", crop: bool = False) -> str:
+    """The text that stands for one item.
+
+    Args:
+      record: the item's fields; values are strings, numbers or (nested) lists of them.
+      kind: a key of `TEMPLATES`; "generic" also tells every further field, as "<field> is <value>".
+      crop: name and categories only (the paper's variant `crop`).
+
+    Returns:
+      At most `PROMPT_CHARS` characters.
+    """
+    template = TEMPLATES[kind]
+    if crop:
+        template = Template(template.noun, (("name", _TITLE), ("category", _CATEGORIES)), description=())
+    elif kind == "generic":
+        template = template._replace(attributes=(*template.attributes, *_further(record, template)))
+    told = [f"{label} is {text}" for label, fields in template.attributes if (text := _value(record, fields))]
+    sentences = [f"The {template.noun} has the following attributes: {'; '.join(told)}."] if told else []
+    if features := _value(record, template.features)[:FEATURE_CHARS]:
+        sentences.append(f"The item has the following features: {features}.")
+    if description := _value(record, template.description):
+        sentences.append(f"The item has the following descriptions: {description}.")
+    return " ".join(sentences)[:PROMPT_CHARS]
+
+
+def user_prompt(titles: Sequence[str]) -> str:
+    """The text that stands for one user: the titles of the training items, oldest first."""
+    history = ", ".join(titles)[-HISTORY_CHARS:]
+    return f"The user has visited the following items: {history}. Please conclude the user's preference."
+
+
+def _value(record: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """Text of the first of `fields` that says anything."""
+    return next((text for field in fields if (text := _text(record.get(field)))), "")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text for part in value if (text := _text(part)))
+    known = isinstance(value, (str, int, float)) and value == value  # NaN: a table's empty cell
+    return " ".join(str(value).split()) if known else ""
+
+
+def _further(record: Mapping[str, Any], template: Template) -> list[Attribute]:
+    told = {field for _, fields in template.attributes for field in fields}
+    told |= _NOT_WORDS | {*template.features, *template.description}
+    return [(field.replace("_", " "), (field,)) for field in record if field not in told]

@@ -1,0 +1,57 @@
+"""The users whose preferences read alike: cosine top-k of the user embeddings (LLM-ESR, section 3.3)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+_BLOCK_BYTES = 128 * 2**20  # memory of one (block, U) slab of similarities
+_LONG = 20_000  # users from which a progress bar is shown
+
+
+def similar_users(user_llm_UxF: np.ndarray, k: int = 100, block: int | None = None) -> np.ndarray:
+    """Each user's k nearest others by cosine, nearest first.
+
+    Exact, and never a (users, users) matrix: a block of users at a time is compared with all. Equal
+    similarities go to the lower row; a zero vector has similarity 0 to everybody.
+
+    Args:
+      user_llm_UxF: user embeddings, finite.
+      k: neighbours, clipped to U - 1.
+      block: users compared at once; by default what fits 128 MiB of similarities.
+
+    Returns:
+      (U, min(k, U - 1)) int32 rows, from 0.
+    """
+    num_users = len(user_llm_UxF)
+    k = min(k, num_users - 1)
+    block = min(block or max(1, _BLOCK_BYTES // (4 * num_users)), num_users)
+    unit_UxF = jnp.asarray(_unit(user_llm_UxF))
+    similar_UxK = np.empty((num_users, k), np.int32)
+    starts = range(0, num_users, block)
+    for start in tqdm(starts, "similar users", unit="block", disable=num_users < _LONG):
+        first = min(start, num_users - block)  # the last block overlaps, so that one shape serves all
+        similar_UxK[first : first + block] = _nearest(unit_UxF, first, block=block, k=k)
+    return similar_UxK
+
+
+def _unit(x_UxF: np.ndarray) -> np.ndarray:
+    """Rows at length 1; rows of zeros stay. Scaled by the largest entry first, so no square overflows."""
+    x_UxF = np.asarray(x_UxF, np.float32)
+    largest_Ux1 = np.abs(x_UxF).max(axis=1, keepdims=True)
+    x_UxF = x_UxF / np.where(largest_Ux1 > 0, largest_Ux1, 1)
+    return x_UxF / np.maximum(np.linalg.norm(x_UxF, axis=1, keepdims=True), 1)  # at least 1, or 0 for zeros
+
+
+@partial(jax.jit, static_argnames=("block", "k"))
+def _nearest(unit_UxF: jax.Array, first: jax.Array, *, block: int, k: int) -> jax.Array:
+    """(block, k) rows nearest to the users `first`, `first + 1`, ...; `top_k` puts the lower of equals first."""
+    block_BxF = jax.lax.dynamic_slice_in_dim(unit_UxF, first, block)
+    # GPUs round matrix products to fewer bits by default, which would change who is nearest.
+    similarity_BxU = jnp.dot(block_BxF, unit_UxF.T, precision=jax.lax.Precision.HIGHEST)
+    row_B = jnp.arange(block)
+    return jax.lax.top_k(similarity_BxU.at[row_B, first + row_B].set(-jnp.inf), k)[1]

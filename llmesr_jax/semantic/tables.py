@@ -1,0 +1,233 @@
+"""The frozen tables a method asks for, from the user's files or made from the texts, and cached.
+
+    tables = prepare(corpus, SemanticConfig(), needs=frozenset({"item_llm", "similar_users"}), pca_width=64)
+
+Where a table comes from, first match:
+
+    item embeddings   item_emb.npy, the authors' pickle, TF-IDF of the item prompts
+    user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (where those are a file), TF-IDF
+    item_pca          the authors' pickle of this width, PCA of the item embeddings
+    similar_users     the authors' pickle, cosine top-k of the user embeddings
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import embedding_files, encoders, prompts
+from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
+from llmesr_jax.semantic.pca import pca_start
+from llmesr_jax.semantic.similar_users import similar_users
+
+TABLES = ("item_llm", "item_pca", "similar_users")
+ENCODERS = ("auto", "files", "tfidf")
+# Raised when the results of a function change, so that what it made before is made again.
+_VERSIONS = {"tfidf": 1, "mean_of_items": 1, "pca_start": 1, "similar_users": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticConfig:
+    """How the frozen tables are made."""
+
+    encoder: str = knob("auto", "embeddings from: files | tfidf | auto (files where there are any, else tfidf)")
+    tfidf_width: int = knob(128, "width F of TF-IDF embeddings (less where the items or their words are fewer)")
+    crop: bool = knob(False, "item prompts with name and categories only (the paper's variant); tfidf only")
+    num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)")
+    cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
+    seed: int = knob(42, "of the decompositions and of noise; apart from the training seeds, which share the tables")
+
+    def __post_init__(self):
+        if self.encoder not in ENCODERS:
+            raise InputError(f"semantic.encoder={self.encoder!r} is not known; wanted one of: {', '.join(ENCODERS)}")
+        for name in ("tfidf_width", "num_similar"):
+            if getattr(self, name) < 1:
+                raise InputError(f"semantic.{name}={getattr(self, name)}; wanted at least 1")
+
+
+def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> dict[str, np.ndarray]:
+    """The tables named in `needs`, and no others.
+
+    Every embedding file there is gets checked before anything is computed or written.
+
+    Args:
+      corpus: users, items, their training interactions and, for TF-IDF, their records.
+      config: where embeddings come from, and sizes.
+      needs: some of `TABLES`.
+      pca_width: width of "item_pca".
+
+    Returns:
+      "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
+      "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
+      "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
+
+    Raises:
+      InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
+    """
+    if unknown := needs - set(TABLES):
+        raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {TABLES}")
+    if not needs:
+        return {}
+    semantics = _semantics(corpus, config)
+    build = {
+        "item_llm": lambda: _with_padding_and_mask(semantics.item.load()),
+        "item_pca": lambda: _with_padding_and_mask(_item_pca(semantics, pca_width)),
+        "similar_users": lambda: _similar_users(semantics),
+    }
+    return {name: build[name]() for name in TABLES if name in needs}
+
+
+def digest(tables: Mapping[str, np.ndarray]) -> str:
+    """sha256 over names, types, shapes and content, in order of name."""
+    sha256 = hashlib.sha256()
+    for name, table in sorted(tables.items()):
+        table = np.ascontiguousarray(table)
+        sha256.update(f"{name} {table.dtype} {table.shape} ".encode())
+        sha256.update(table.data)
+    return sha256.hexdigest()
+
+
+class _Embedding(NamedTuple):
+    """Embeddings of all items or users: what they depend on, and how to get them."""
+
+    inputs: dict[str, str]
+    load: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Semantics:
+    """Resolves, once and only when asked, where embeddings come from."""
+
+    corpus: Corpus
+    config: SemanticConfig
+    cache: Cache
+    files: Mapping[str, Path]
+    file_digests: Mapping[Path, str]
+
+    @functools.cached_property
+    def item(self) -> _Embedding:
+        if "item_llm" in self.files:
+            return self._file("item_llm", self.corpus.num_items, "items")
+        return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[0])
+
+    @functools.cached_property
+    def user(self) -> _Embedding:
+        if "user_llm" in self.files:
+            return self._file("user_llm", self.corpus.num_users, "users")
+        if "item_llm" in self.files:
+            path = self.files["item_llm"]
+            logging.info("%s: no user embeddings beside it, so a user is the mean of the training items", path)
+            made_by = {"mean_of_items": f"version {_VERSIONS['mean_of_items']}"}
+            inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
+            return _Embedding(inputs, lambda: encoders.mean_of_items(self.item.load(), self.corpus))
+        return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[1])
+
+    def _file(self, name: str, rows: int, kind: str) -> _Embedding:
+        path = self.files[name]
+        read = functools.cache(lambda: embedding_files.read_embedding(path, rows, kind))
+        return _Embedding({path.name: self.file_digests[path]}, read)
+
+    @functools.cached_property
+    def _texts_V(self) -> list[str]:
+        if self.corpus.item_records is None:
+            raise InputError(
+                f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
+                f"item) or item_emb.npy ({self.corpus.num_items} rows) and user_emb.npy ({self.corpus.num_users} rows)"
+            )
+        kind = self.corpus.name if self.corpus.name in prompts.TEMPLATES else "generic"
+        return [prompts.item_prompt(record, kind, self.config.crop) for record in self.corpus.item_records]
+
+    @property
+    def _tfidf_settings(self) -> dict[str, str]:
+        recipe = self._tfidf_recipe
+        return {recipe.made_by: f"version {recipe.version}, {dict(recipe.parameters)}"}
+
+    @functools.cached_property
+    def _tfidf_recipe(self) -> Recipe:
+        lines = "\0".join(self._texts_V).encode(errors="surrogatepass")
+        inputs = {"texts": hashlib.sha256(lines).hexdigest(), "interactions": self.corpus.digest}
+        return _recipe("tfidf", {"width": self.config.tfidf_width, "seed": self.config.seed}, inputs)
+
+    @functools.cached_property
+    def _tfidf(self) -> tuple[np.ndarray, ...]:
+        width, seed = self.config.tfidf_width, self.config.seed
+        files = (f"tfidf_item_{width}.npy", f"tfidf_user_{width}.npy")
+        build = functools.partial(encoders.tfidf, self._texts_V, self.corpus, width, seed)
+        return self.cache.arrays(files, self._tfidf_recipe, build)
+
+
+def _semantics(corpus: Corpus, config: SemanticConfig) -> _Semantics:
+    """Finds and checks the user's files and the cache."""
+    use_files = config.encoder != "tfidf" and corpus.folder is not None
+    files = embedding_files.find(corpus.folder) if use_files else {}
+    if config.encoder == "files" and "item_llm" not in files:
+        raise InputError(
+            f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
+            "rows of embeddings, row 0 = id 1; put it there or use semantic.encoder=tfidf"
+        )
+    if config.crop and "item_llm" in files:
+        raise InputError(
+            f"{files['item_llm']}: given embeddings cannot be cropped; use semantic.crop with semantic.encoder=tfidf"
+        )
+    home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
+    asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
+    cache = Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
+    return _Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
+
+
+def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:
+    """For each file, the rows it must have, and how to read it, which raises if it is not as it should be."""
+    rows = {"items": corpus.num_items, "users": corpus.num_users}
+    kinds = {"item_llm": "items", "item_pca": "items", "user_llm": "users", "similar_users": "users"}
+    checks = {}
+    for name, path in files.items():
+        kind = kinds[name]
+        if name == "similar_users":
+            read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
+        else:
+            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind)
+        checks[path] = (rows[kind], read)
+    return checks
+
+
+def _item_pca(semantics: _Semantics, width: int) -> np.ndarray:
+    """(V, width) float32."""
+    if "item_pca" in semantics.files:
+        given = embedding_files.read_embedding(semantics.files["item_pca"], semantics.corpus.num_items, "items")
+        if given.shape[1] == width:
+            return given
+    seed, item = semantics.config.seed, semantics.item
+    recipe = _recipe("pca_start", {"width": width, "seed": seed}, item.inputs)
+    return semantics.cache.arrays((f"item_pca_{width}.npy",), recipe, lambda: (pca_start(item.load(), width, seed),))[0]
+
+
+def _similar_users(semantics: _Semantics) -> np.ndarray:
+    """(U, N) int32."""
+    num_users = semantics.corpus.num_users
+    k = min(semantics.config.num_similar, num_users - 1)
+    if "similar_users" in semantics.files:
+        given = embedding_files.read_similar_users(semantics.files["similar_users"], num_users)
+        if given.shape[1] >= k:
+            return given[:, :k]
+    user = semantics.user
+    recipe = _recipe("similar_users", {"k": k}, user.inputs)
+    return semantics.cache.arrays((f"similar_users_{k}.npy",), recipe, lambda: (similar_users(user.load(), k),))[0]
+
+
+def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str, str]) -> Recipe:
+    return Recipe(function, _VERSIONS[function], parameters, inputs)
+
+
+def _with_padding_and_mask(table_VxD: np.ndarray) -> np.ndarray:
+    """(V + 2, D): a row of zeros before (padding, id 0) and after (mask token, id V + 1)."""
+    return np.pad(table_VxD, ((1, 1), (0, 0)))

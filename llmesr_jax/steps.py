@@ -1,0 +1,87 @@
+"""The jitted part of training: windows of steps, batches made and losses taken on the device, under vmap over seeds."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from llmesr_jax.contracts import Array, Batch, Tables
+from llmesr_jax.data.batches import BatchPlan, Interactions, make_batch
+from llmesr_jax.recommender import Recommender, loss_fn
+from llmesr_jax.state import State
+
+
+def step_keys(state: State) -> tuple[Array, Array]:
+    """This step's keys: for the batch (negatives, masks) and for dropout."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    batch_key, dropout_key = jax.random.split(key)
+    return batch_key, dropout_key
+
+
+def train_step(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    tables: Tables,
+    batch: Batch,
+    dropout_key: Array,
+    clock: Array,
+) -> tuple[State, dict[str, Array]]:
+    """One update of one seed: the new state and the loss's values by term, `total` among them. Pure."""
+    value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
+    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, opt_state=opt_state, step=state.step + 1), {**values, "total": total}
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "optimizer", "plan"), donate_argnames=("state_S", "sums_S"))
+def run_window(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    plan: BatchPlan,
+    state_S: State,
+    sums_S: dict[str, Array],
+    tables: Tables,
+    data: Interactions,
+    order_SxWxB: Array,
+    count: Array,
+    clock: Array,
+) -> tuple[State, dict[str, Array]]:
+    """Takes `count` steps with every seed.
+
+    Args:
+      plan: static facts of a batch.
+      state_S, sums_S: stacked over seeds; both are donated.
+      tables, data: shared by all seeds.
+      order_SxWxB: int32 samples of each step.
+      count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
+      clock: the epoch.
+    Returns: the states, and the sums of the loss's values with these steps added.
+    """
+
+    def one_seed(state, sums, order_WxB):
+        def body(i, carry):
+            state, sums = carry
+            batch_key, dropout_key = step_keys(state)
+            batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
+            state, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock)
+            return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
+
+        return jax.lax.fori_loop(0, count, body, (state, sums))
+
+    return jax.vmap(one_seed)(state_S, sums_S, order_SxWxB)
+
+
+def zero_sums(names: list[str], seeds: int) -> dict[str, Array]:
+    """Fresh sums for `run_window`."""
+    return {name: jnp.zeros(seeds, jnp.float32) for name in names}
+
+
+def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
+    """A batch of nobody: for its shapes."""
+    nobody = jnp.full(plan.config.batch_size, -1, jnp.int32)
+    return make_batch(plan, data, tables, nobody, jax.random.key(0))

@@ -1,0 +1,295 @@
+"""Training: one function, read from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from llmesr_jax import config as config_lib
+from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
+from llmesr_jax.checkpoint import Checkpoints
+from llmesr_jax.contracts import knob
+from llmesr_jax.data import batches
+from llmesr_jax.errors import InputError
+from llmesr_jax.experiment import Experiment, open_workdir, write_text
+from llmesr_jax.logs import Log
+from llmesr_jax.ranking import sample_candidates
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast a run learns, and what it watches."""
+
+    epochs: int = knob(200, "most epochs")
+    patience: int = knob(20, "a seed stops after this many epochs without a better validation NDCG@10")
+    learning_rate: float = knob(1e-3, "Adam's step size")
+    valid_protocol: str = knob("sampled", "candidates of the validation watched for early stopping: sampled or full")
+    window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt")
+    progress: bool = knob(True, "show a progress bar where the output is a terminal")
+
+    def __post_init__(self):
+        if self.valid_protocol not in evaluate.PROTOCOLS:
+            wanted = ", ".join(evaluate.PROTOCOLS)
+            raise InputError(f"train.valid_protocol={self.valid_protocol!r} is not known; wanted one of: {wanted}")
+        for name in ("epochs", "patience", "window"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}={getattr(self, name)}; wanted at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"train.learning_rate={self.learning_rate}; wanted more than 0")
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn."""
+
+    epoch: int  # finished epochs
+    steps: int  # finished steps of the epoch under way
+    active: list[int]
+    best: list[float]  # per seed, the best validation value so far
+    best_epoch: list[int]
+
+
+def train(experiment: Experiment) -> dict[str, Any]:
+    """Trains all seeds of an experiment together and tests each at its best epoch.
+
+    Everything goes to the experiment's workdir: config.json, checkpoints/, metrics.jsonl, results.json, ranks.npz.
+    A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
+
+    Returns: what results.json holds.
+    Raises:
+      InputError: the workdir belongs to another run; a loss is not finite (its term and steps are named).
+      KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+    """
+    settings: TrainConfig = config_lib.section(experiment.config, "train")
+    model, plan, seeds = experiment.recommender, experiment.epochs.plan, experiment.seeds
+    folder = open_workdir(experiment)
+    if (finished := _finished(folder, settings)) is not None:
+        return finished
+    adam = optimizer.adam(settings.learning_rate)
+    data = batches.interactions(experiment.corpus)
+    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    example = jax.eval_shape(lambda: steps.example_batch(plan, data, tables))
+    validate = Validation(experiment, "valid", tables)
+
+    def fresh():
+        states = state.create(model, adam, tables, _zeros(example), seeds)
+        best = jax.tree.map(jnp.copy, states.params)  # a buffer of its own: the state's are donated
+        return {"state": states, "best": best, "sums": steps.zero_sums(names, len(seeds))}
+
+    names = ["total", *jax.eval_shape(lambda p, b: recommender.loss_fn(model, p, tables, b, None)[1], *_params(model, tables, example))]
+    progress = Progress(0, 0, list(range(len(seeds))), [-math.inf] * len(seeds), [0] * len(seeds))
+    with Checkpoints(folder / "checkpoints") as checkpoints, Interrupts() as interrupts:
+        if (restored := checkpoints.restore(lambda p: _like(jax.eval_shape(fresh), p["active"]))) is not None:
+            tree, progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
+            print(f"{folder}: continuing after epoch {progress.epoch}, step {progress.steps}", flush=True)
+        else:
+            tree = fresh()
+        states, best, sums = tree["state"], tree["best"], tree["sums"]
+        # The PCA only starts a table; nothing reads it again.
+        tables = {name: table for name, table in tables.items() if name != "item_pca"}
+        log = Log(folder, progress.epoch)
+
+        while progress.epoch < settings.epochs and progress.active:
+            started, epoch = time.perf_counter(), progress.epoch + 1
+            order = np.stack([experiment.epochs.order(seeds[i], epoch) for i in progress.active])
+            total_steps = order.shape[1]
+            with _bar(settings, epoch, total_steps, progress.steps) as bar:
+                while progress.steps < total_steps:
+                    window = order[:, progress.steps : progress.steps + settings.window]
+                    count = window.shape[1]
+                    window = np.pad(window, ((0, 0), (0, settings.window - count), (0, 0)), constant_values=-1)
+                    states, sums = steps.run_window(
+                        model, adam, plan, states, sums, tables, data, window, np.int32(count), np.float32(epoch)
+                    )
+                    _check_finite(sums, [seeds[i] for i in progress.active], epoch, progress.steps, count)
+                    progress.steps += count
+                    bar.update(count)
+                    if interrupts.heard and progress.steps < total_steps:
+                        break
+            if interrupts.heard and progress.steps < total_steps:
+                _save(checkpoints, experiment, progress, states, best, sums)
+                interrupts.stop(checkpoints, folder, progress)
+
+            losses = {name: np.asarray(value) / total_steps for name, value in sums.items()}
+            values = [validate(state.take(states.params, j), seeds[i]) for j, i in enumerate(progress.active)]
+            watched = [v[settings.valid_protocol]["overall"]["N@10"] for v in values]
+            better = [j for j, i in enumerate(progress.active) if watched[j] > progress.best[i]]
+            for j in better:
+                progress.best[progress.active[j]], progress.best_epoch[progress.active[j]] = watched[j], epoch
+            if better:
+                best = state.put(best, [progress.active[j] for j in better], state.take(states.params, better))
+            seconds = time.perf_counter() - started
+            for j, i in enumerate(progress.active):
+                line = {f"loss/{name}": float(value[j]) for name, value in losses.items()}
+                valid = values[j][settings.valid_protocol]
+                line |= {f"valid/{g}/{m}": valid[g][m] for g in ("overall", "tail_item", "tail_user") for m in ("H@10", "N@10")}
+                log.write(epoch, seeds[i], line, seconds)
+            _say(epoch, losses, watched, progress, seconds)
+
+            going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
+            if len(going_on) < len(progress.active):
+                states = state.take(states, going_on)
+                progress.active = [progress.active[j] for j in going_on]
+            progress.epoch, progress.steps = epoch, 0
+            sums = steps.zero_sums(names, len(progress.active))
+            _save(checkpoints, experiment, progress, states, best, sums)
+            if interrupts.heard:
+                interrupts.stop(checkpoints, folder, progress)
+        checkpoints.wait()
+        log.close()
+    results = test(experiment, best, tables, validate)
+    results |= {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+class Validation:
+    """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
+
+    def __init__(self, experiment: Experiment, split: str, tables):
+        self._experiment, self._tables = experiment, tables
+        settings = config_lib.section(experiment.config, "train")
+        self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
+        self.inputs = evaluate.inputs(experiment.corpus, split)
+        corpus, rows = experiment.corpus, self.inputs.rows_E
+        stops = {"valid": corpus.train_lengths_U, "test": corpus.lengths_U - 1}[split][rows]
+        data = config_lib.section(experiment.config, "data")
+        supervision = experiment.recommender.supervision
+        self._histories = inference.histories(corpus, rows, stops, data, supervision)
+        self._candidates: dict[int, np.ndarray] = {}
+
+    def ranks(self, params, seed: int, protocols, coverage: bool):
+        """(summary, per-user ranks) of `evaluate.evaluate`."""
+        if seed not in self._candidates and "sampled" in protocols:
+            self._candidates[seed] = sample_candidates(self.inputs.corpus, self.inputs.split, seed)
+        model = self._experiment.recommender
+        users = inference.user_vectors(model, params, self._tables, self._histories)
+        items = inference.item_vectors(model, params, self._tables)
+        candidates = self._candidates.get(seed)
+        return evaluate.evaluate(
+            users, items, self.inputs, seed=seed, protocols=protocols, coverage=coverage, candidates=candidates
+        )
+
+    def __call__(self, params, seed: int) -> dict[str, Any]:
+        """The summary under the protocols of this split."""
+        return self.ranks(params, seed, self.protocols, False)[0]
+
+
+def test(experiment: Experiment, params_S: Any, tables: Any, validate: Validation) -> dict[str, Any]:
+    """Both splits under both protocols, for every seed, as results.json wants it; ranks go to ranks.npz."""
+    config, seeds = experiment.config, experiment.seeds
+    results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}
+    ranks = {}
+    for split, runner in (("test", Validation(experiment, "test", tables)), ("valid", validate)):
+        summaries = []
+        for i, seed in enumerate(seeds):
+            summary, per_user = runner.ranks(state.take(params_S, i), seed, evaluate.PROTOCOLS, True)
+            summaries.append(summary)
+            for protocol, (higher, tied) in per_user.items():
+                ranks[f"{split}/{protocol}/{seed}"] = np.stack([higher, tied])
+        ranks[f"{split}/users"] = runner.inputs.rows_E + 1
+        results[split] = evaluate.stack(summaries)
+    results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
+    partial = Path(config.workdir) / "ranks.npz.partial"
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **ranks)
+    partial.replace(Path(config.workdir) / "ranks.npz")
+    return results
+
+
+class Interrupts(contextlib.AbstractContextManager):
+    """Hears SIGINT and SIGTERM: the first asks the loop to save and stop, the second stops at once."""
+
+    def __init__(self):
+        self.heard = False
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._hear) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, *_):
+        if self.heard:
+            raise KeyboardInterrupt
+        self.heard = True
+        print("\nstopping at the end of this window of steps; once more stops at once", flush=True)
+
+    def stop(self, checkpoints: Checkpoints, folder: Path, progress: Progress):
+        """Waits for the checkpoint and ends the run."""
+        checkpoints.wait()
+        print(f"{folder}: saved after epoch {progress.epoch}, step {progress.steps}; the same command continues", flush=True)
+        raise KeyboardInterrupt
+
+
+def _finished(folder: Path, settings: TrainConfig) -> dict[str, Any] | None:
+    """The results of a folder whose run has nothing left to do."""
+    path = folder / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text())
+        done = results["early_stopped"] or results["epochs"] >= settings.epochs
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
+    if done:
+        print(f"{folder}: finished before; showing its results", flush=True)
+    return results if done else None
+
+
+def _save(checkpoints, experiment, progress: Progress, states, best, sums) -> None:
+    step = (progress.epoch * experiment.epochs.steps) + progress.steps
+    checkpoints.save(step, {"state": states, "best": best, "sums": sums}, dataclasses.asdict(progress))
+
+
+def _zeros(shapes):
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _params(model, tables, example):
+    """Shapes of parameters, and of a batch."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), tables, _zeros(example))), example
+
+
+def _like(shapes, active: list[int]):
+    """Shapes of a checkpoint in which only the `active` seeds still learn."""
+    cut = lambda x: jax.ShapeDtypeStruct((len(active), *x.shape[1:]), x.dtype)  # noqa: E731
+    return {**jax.tree.map(cut, shapes), "best": shapes["best"]}
+
+
+def _check_finite(sums, seeds, epoch: int, start: int, count: int) -> None:
+    for name, values in sums.items():
+        for seed, value in zip(seeds, np.asarray(values)):
+            if not np.isfinite(value) and name != "total":
+                raise InputError(
+                    f"seed {seed}: the loss's term {name!r} is not finite in steps {start + 1} to {start + count} of epoch "
+                    f"{epoch}; the last checkpoint is kept; lower --config.train.learning_rate in a new --workdir"
+                )
+
+
+def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
+    hide = None if settings.progress else True  # None: hidden where the output is no terminal
+    return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)
+
+
+def _say(epoch: int, losses, watched, progress: Progress, seconds: float) -> None:
+    terms = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1)
+    values = " ".join(f"{value:.4f}" for value in watched)
+    best = " ".join(f"{progress.best[i]:.4f}@{progress.best_epoch[i]}" for i in progress.active)
+    print(f"epoch {epoch:3d}  {terms}  valid N@10 {values}  (best {best})  {seconds:.1f} s", flush=True)

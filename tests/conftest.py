@@ -1,0 +1,27 @@
+"""What every test runs under: the CPU, no silent broadcasting or dtype mixing, repeatable property tests."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and golden files (`LLMESR_SHARED`, default `../shared`); skips where it is absent."""
+    folder = Path(os.environ.get("LLMESR_SHARED", _PROJECT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; LLMESR_SHARED can name another place for the real data")
+    return folder

@@ -1,0 +1,77 @@
+"""The authors' `handled/` folder."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from llmesr_jax.data.corpus import load
+from llmesr_jax.data.importers import handled
+from llmesr_jax.errors import InputError
+
+PAIRS = "1 1\n1 2\n1 3\n2 3\n2 1\n"
+
+
+def fill(folder, **values):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "inter.txt").write_text(PAIRS)
+    for key, value in values.items():
+        (folder / handled.FILES[key]).write_bytes(pickle.dumps(value, 4))
+    return folder
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    return {
+        "item_llm": rng.normal(size=(3, 8)),
+        "user_llm": rng.normal(size=(2, 8)).astype(np.float32),
+        "item_pca": rng.normal(size=(3, 4)),
+        "similar_users": np.array([[1], [0]]),
+    }
+
+
+def test_the_folder_is_found_from_above_and_from_inside(tmp_path, tables):
+    inside = fill(tmp_path / "fashion" / "handled", **tables)
+    for given in (inside, inside.parent):
+        corpus = load("fashion", given)
+        assert (corpus.num_users, corpus.num_items, corpus.folder) == (2, 3, inside)
+        got = handled.arrays(given)
+        assert list(got) == list(tables)
+        for key, table in tables.items():
+            np.testing.assert_array_equal(got[key], table)
+
+
+def test_only_tables_that_are_there_are_read(tmp_path, tables):
+    fill(tmp_path / "handled", similar_users=[[1], [0]])
+    got = handled.arrays(tmp_path)
+    assert list(got) == ["similar_users"] and got["similar_users"].tolist() == [[1], [0]]
+    assert handled.arrays(tmp_path / "elsewhere") == {}
+
+
+def test_our_own_interactions_go_before_a_handled_folder(tmp_path, tables):
+    fill(tmp_path / "handled", **tables)
+    (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 1\n")
+    assert load("mine", tmp_path).num_items == 2
+    assert handled.find(tmp_path) is None
+
+
+def test_a_handled_folder_without_interactions_says_so(tmp_path, tables):
+    (fill(tmp_path / "handled", **tables) / "inter.txt").unlink()
+    with pytest.raises(InputError, match=r"handled/inter\.txt: no such file"):
+        load("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key, value, found",
+    [
+        ("item_llm", np.zeros(3), r"itm_emb_np\.pkl: found float64 of shape \(3,\)"),
+        ("user_llm", np.zeros((2, 2), int), r"usr_emb_np\.pkl: found int64 of shape \(2, 2\).*float16, 32 or 64"),
+        ("similar_users", np.zeros((2, 1)), r"sim_user_100\.pkl: found float64.*whole numbers from 0"),
+        ("similar_users", np.array([[1], [-1]]), r"sim_user_100\.pkl: found int64.*whole numbers from 0"),
+        ("item_pca", print, r"pca64_itm_emb_np\.pkl: refused, it holds builtins\.print"),
+    ],
+)
+def test_a_wrong_table_is_named(tmp_path, key, value, found):
+    with pytest.raises(InputError, match=found):
+        handled.arrays(fill(tmp_path / "handled", **{key: value}))

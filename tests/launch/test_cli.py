@@ -1,0 +1,204 @@
+"""The command line's frame: every case is a process of its own, forked from one that has the imports behind it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from llmesr_jax import knobs
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# A command as in launch/: prints the configurations it was asked for, or fails as WORKDIR says.
+SERVER = '''
+"""A command that prints its configurations."""
+import errno, json, os, sys
+
+from launch import cli
+from llmesr_jax import config, knobs
+from llmesr_jax.errors import InputError
+
+FAILURES = {
+    "refused": InputError("inter.txt, line 3: found 'x', wanted two numbers"),
+    "interrupted": KeyboardInterrupt(),
+    "full": OSError(errno.ENOSPC, "No space left on device", "some/file"),
+    "nameless": OSError(errno.EROFS, "Read-only file system"),
+    "tensorstore": ValueError('Failed writing: "/disk/d/1": No space left on device [os_error_code=' + "'28']"),
+    "bug": ValueError("a bug"),
+}
+
+def main(_):
+    found = cli.configs_from_flags()
+    if found[0].workdir in FAILURES:
+        raise FAILURES[found[0].workdir]
+    print(json.dumps([config.flatten(one) for one in found]))
+
+knobs.schema()
+for line in sys.stdin:
+    case = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(case["cwd"])
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(case[name], os.O_WRONLY | os.O_CREAT), stream)
+        sys.argv = ["command", *case["args"]]
+        cli.define_flags()
+        try:
+            cli.run(main)
+        except SystemExit as done:  # leaves without the slow tear-down of what it shares with its parent
+            sys.stdout.flush()
+            os._exit(done.code or 0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+'''
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def server():
+    command = [sys.executable, "-W", "ignore", "-c", SERVER]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """run(*args) -> Result, in an empty folder."""
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+
+    def run(*args):
+        case = {"args": args, "cwd": str(cwd), "out": str(tmp_path / "out"), "err": str(tmp_path / "err")}
+        server.stdin.write(json.dumps(case) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        assert not list(cwd.glob("runs")), "nothing may be written"
+        return Result(status, (tmp_path / "out").read_text(), (tmp_path / "err").read_text())
+
+    return run
+
+
+def configs(result):
+    assert result.status == 0, result.err
+    return json.loads(result.out)
+
+
+def test_short_flags_beat_overrides_beat_files(run):
+    (one,) = configs(run("--epochs=3", "--config.train.epochs=4", "--config.data.batch_size=7", "--max_len", "9"))
+    assert (one["train.epochs"], one["data.batch_size"], one["data.max_len"]) == (3, 7, 9)
+
+
+def test_default_folder_and_one_configuration_for_each_method(run):
+    found = configs(run("--method=none,llmesr", "--preset=release", "--seeds=1,2"))
+    assert [one["method"] for one in found] == ["none", "llmesr"]
+    assert [one["workdir"] for one in found] == ["runs/demo/sasrec-release/none", "runs/demo/sasrec-release/llmesr"]
+    assert {one["seeds"] for one in found} == {"1,2"}
+
+
+def test_own_folder(run):
+    assert [one["workdir"] for one in configs(run("--method=none", "--workdir=w"))] == ["w"]
+
+
+def test_own_folder_of_several_methods(run):
+    assert [one["workdir"] for one in configs(run("--method=none,llmesr", "--workdir=w"))] == ["w/none", "w/llmesr"]
+
+
+def test_own_config_file(run, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from configs import forkme\n\ndef get_config():\n    return forkme.get_config()\n")
+    (one,) = configs(run(f"--config={path}", "--config.gru4rec.layers=2", "--max_len=11"))
+    assert (one["backbone"], one["gru4rec.layers"], one["data.max_len"]) == ("gru4rec", 2, 11)
+
+
+def test_flagfile(run, tmp_path):
+    path = tmp_path / "flags"
+    path.write_text("--epochs=5\n--config.data.batch_size=6\n")
+    (one,) = configs(run(f"--flagfile={path}"))
+    assert (one["train.epochs"], one["data.batch_size"]) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--epoch=3"], "Unknown command line flag 'epoch'. Did you mean: epochs"),
+        (["--epochs=many"], "--epochs=many"),
+        (["--epochs=0"], "--epochs=0"),
+        (["--epochs"], "epochs"),
+        (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
+        (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, demo"),
+        (["--method=none,lmesr"], "method 'lmesr' is not known; wanted one of:"),
+        (["--method=none,none"], "a method stands twice"),
+        (["--method="], "method '' is not known"),
+        (["--backbone=sasrek"], "backbone 'sasrek' is not known; wanted one of: bert4rec"),
+        (["--seeds=a"], "seeds 'a': wanted integers"),
+        (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
+        (["--config.epochs", "3"], "did you mean --config.train.epochs"),
+        (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
+        (["--config.train.epochs=many"], "--config.train.epochs=many"),
+        (["--config.train.epochs"], "train.epochs"),
+        (["--config=absent.py"], "--config=absent.py: there is no such file"),
+        (["--config"], "--config=: there is no such file"),
+        ([f"--config={PROJECT / 'configs' / 'paper.py'}"], "paper.py: has no get_config()"),
+        (["--flagfile=absent"], "absent"),
+        (["demo"], "argument 'demo' is not understood"),
+        (["--workdir=refused"], "error: inter.txt, line 3: found 'x', wanted two numbers\n"),
+        (["--workdir=full"], "error: some/file: No space left on device; see to its space"),
+        (["--workdir=nameless"], "error: nameless: Read-only file system; "),
+        (["--workdir=tensorstore"], "error: /disk/d/1: No space left on device; "),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(run, args, message):
+    result = run(*args)
+    assert message in result.err
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1
+    assert (result.status, result.out) == (2, "")
+
+
+def test_a_broken_own_config_file_is_one_line(run, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def get_config():\n    raise ValueError('width must be even')\n")
+    result = run(f"--config={path}")
+    assert (result.status, result.err) == (2, f"error: --config={path}: ValueError: width must be even\n")
+
+
+def test_interrupted(run):
+    assert run("--workdir=interrupted") == Result(130, "", "interrupted\n")
+
+
+def test_a_bug_keeps_its_traceback(run):
+    result = run("--workdir=bug")
+    assert result.status == 1 and "Traceback" in result.err and "a bug" in result.err
+
+
+def test_helpfull_explains_every_setting(run):
+    result = run("--helpfull")
+    assert result.status == 0
+    text = "".join(result.out.split())  # absl wraps the lines
+    for key, setting in knobs.settings().items():
+        assert "".join(f"--config.{key} ({setting.default!r}): {setting.doc}".split()) in text
+
+
+def test_help_shows_the_short_flags(run):
+    result = run("--help")
+    assert result.status == 0
+    for flag in ("--dataset", "--method", "--epochs", "--workdir"):
+        assert flag in result.out
+
+
+def test_a_command_works_from_another_folder(tmp_path):
+    script = tmp_path / "command.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\nfrom launch import cli\n"
+        "cli.define_flags()\ncli.run(lambda _: print(cli.configs_from_flags()[0].train.epochs))\n"
+    )
+    command = [sys.executable, str(script), "--epochs=3"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "3\n", "")

@@ -1,0 +1,253 @@
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from llmesr_jax.data import synthetic
+from llmesr_jax.data.corpus import load, read_folder
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import pca, tables
+from llmesr_jax.semantic.encoders import mean_of_items, tfidf
+from llmesr_jax.semantic.prompts import item_prompt
+from llmesr_jax.semantic.similar_users import similar_users
+from llmesr_jax.semantic.tables import SemanticConfig, digest, prepare
+
+_ALL = frozenset(tables.TABLES)
+_BUILDERS = ("pca_start", "similar_users", "encoders.tfidf")
+
+
+@pytest.fixture(autouse=True)
+def _user_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """60 users with texts, in a folder, without embeddings."""
+    synthetic.write(synthetic.demo(num_users=60, num_items=80), tmp_path / "toy")
+    return read_folder("toy", tmp_path / "toy")
+
+
+def _save(corpus, items=None, users=None):
+    rng = np.random.default_rng(5)
+    item_llm = rng.normal(size=(corpus.num_items, 12)).astype(np.float32) if items is None else items
+    user_llm = rng.normal(size=(corpus.num_users, 12)).astype(np.float32) if users is None else users
+    np.save(corpus.folder / "item_emb.npy", item_llm)
+    np.save(corpus.folder / "user_emb.npy", user_llm)
+    return item_llm, user_llm
+
+
+def _prepare(corpus, needs=_ALL, pca_width=4, **settings):
+    return prepare(corpus, SemanticConfig(**{"num_similar": 7, **settings}), needs=needs, pca_width=pca_width)
+
+
+def _without_builders(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("computed again")
+
+    for name in _BUILDERS:
+        monkeypatch.setattr(f"llmesr_jax.semantic.tables.{name}", fail)
+
+
+def _assert_same(got, wanted):
+    assert got.keys() == wanted.keys()
+    for name, table in wanted.items():
+        np.testing.assert_array_equal(got[name], table, strict=True)
+
+
+def test_files_give_the_tables(corpus):
+    item_llm, user_llm = _save(corpus)
+    got = _prepare(corpus)
+    assert got["item_llm"].shape == (corpus.num_items + 2, 12) and got["item_llm"].dtype == np.float32
+    np.testing.assert_array_equal(got["item_llm"][1:-1], item_llm)
+    np.testing.assert_array_equal(got["item_pca"][1:-1], pca.pca_start(item_llm, 4, seed=42))
+    assert not got["item_llm"][[0, -1]].any() and not got["item_pca"][[0, -1]].any()
+    np.testing.assert_array_equal(got["similar_users"], similar_users(user_llm, 7), strict=True)
+
+
+def test_only_what_is_needed_is_made(corpus, monkeypatch):
+    _save(corpus)
+    assert _prepare(corpus, needs=frozenset()) == {} and not (corpus.folder / "cache").exists()
+    _without_builders(monkeypatch)
+    assert _prepare(corpus, needs=frozenset({"item_llm"})).keys() == {"item_llm"}
+    with pytest.raises(ValueError, match="unknown tables.*item_lm"):
+        _prepare(corpus, needs=frozenset({"item_lm"}))
+
+
+def test_texts_give_the_tables_where_no_file_does(corpus):
+    item_llm, user_llm = tfidf([item_prompt(record) for record in corpus.item_records], corpus, 16, seed=42)
+    got = _prepare(corpus, tfidf_width=16)
+    np.testing.assert_array_equal(got["item_llm"][1:-1], item_llm)
+    np.testing.assert_array_equal(got["similar_users"], similar_users(user_llm, 7))
+    _save(corpus)
+    assert not np.array_equal(_prepare(corpus, tfidf_width=16)["item_llm"], got["item_llm"])
+    _assert_same(_prepare(corpus, tfidf_width=16, encoder="tfidf"), got)
+
+
+def test_users_without_a_file_are_the_mean_of_their_training_items(corpus):
+    item_llm, _ = _save(corpus)
+    (corpus.folder / "user_emb.npy").unlink()
+    np.testing.assert_array_equal(_prepare(corpus)["similar_users"], similar_users(mean_of_items(item_llm, corpus), 7))
+
+
+@pytest.mark.parametrize("source", ["files", "texts", "items-only", "demo"])
+def test_a_second_run_computes_nothing(corpus, monkeypatch, source):
+    if source == "demo":
+        corpus = dataclasses.replace(corpus, name="demo", folder=None)
+    elif source != "texts":
+        _save(corpus)
+    if source == "items-only":
+        (corpus.folder / "user_emb.npy").unlink()
+    first = _prepare(corpus)
+    _without_builders(monkeypatch)
+    monkeypatch.setattr("hashlib.file_digest", None)  # nor are unchanged sources hashed
+    _assert_same(_prepare(corpus), first)
+    assert digest(_prepare(corpus)) == digest(first)
+
+
+def test_widths_are_kept_side_by_side(corpus, monkeypatch):
+    _save(corpus)
+    first = {width: _prepare(corpus, pca_width=width, num_similar=width) for width in (4, 8)}
+    _without_builders(monkeypatch)
+    for width, wanted in first.items():
+        _assert_same(_prepare(corpus, pca_width=width, num_similar=width), wanted)
+
+
+@pytest.mark.parametrize("encoder", ["files", "tfidf"])
+def test_changed_interactions_texts_or_files_are_made_again(corpus, encoder):
+    item_llm, user_llm = _save(corpus)
+    before = _prepare(corpus, encoder=encoder)
+    if encoder == "files":
+        _save(corpus, item_llm[::-1], user_llm[::-1])
+    else:
+        numbered = enumerate(corpus.item_records)
+        records = tuple({**record, "title": f"{record['title']} {n % 3}thing"} for n, record in numbered)
+        corpus = dataclasses.replace(corpus, item_records=records)
+    after = _prepare(corpus, encoder=encoder)
+    for name in _ALL:
+        assert not np.array_equal(before[name], after[name]), name
+    fresh = _prepare(corpus, encoder=encoder, cache_dir=str(corpus.folder / "another"))
+    _assert_same(after, fresh)
+
+
+@pytest.mark.parametrize("user_file", [False, True])
+def test_other_interactions_move_users_unless_their_embeddings_are_given(corpus, user_file):
+    _save(corpus)
+    if not user_file:
+        (corpus.folder / "user_emb.npy").unlink()
+    before = _prepare(corpus)
+    lines = (corpus.folder / "inter.txt").read_text().splitlines()
+    users, items = np.array([line.split() for line in lines], int).T
+    np.savetxt(corpus.folder / "inter.txt", np.stack([users, items[::-1]], 1), fmt="%d")
+    after = _prepare(read_folder("toy", corpus.folder))
+    assert np.array_equal(before["similar_users"], after["similar_users"]) is user_file
+    np.testing.assert_array_equal(before["item_pca"], after["item_pca"])
+
+
+def test_a_damaged_cache_is_mended(corpus):
+    first = _prepare(corpus)
+    kept = sorted((corpus.folder / "cache").glob("*.npy"))
+    assert [path.name for path in kept] == [
+        "item_pca_4.npy", "similar_users_7.npy", "tfidf_item_128.npy", "tfidf_user_128.npy",
+    ]  # fmt: skip
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-3])
+    _assert_same(_prepare(corpus), first)
+
+
+def test_cache_folder_is_a_setting_and_falls_back_to_the_users_own(corpus, tmp_path):
+    _prepare(corpus, cache_dir=str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "manifest.json").exists() and not (corpus.folder / "cache").exists()
+    (corpus.folder / "cache").touch()  # a file in its place
+    _prepare(corpus)
+    assert list((tmp_path / "xdg").glob("llmesr_jax/toy-*/manifest.json"))
+
+
+@pytest.mark.parametrize("wrong", ["items", "users"])
+def test_a_bad_file_stops_before_anything_is_written(corpus, wrong):
+    item_llm, user_llm = _save(corpus)
+    array = {"items": item_llm, "users": user_llm}[wrong]
+    array[3, 0] = np.nan
+    _save(corpus, item_llm, user_llm)
+    with pytest.raises(InputError, match=rf"{wrong[:-1]}_emb.npy: row 3 \(id 4\) holds NaN"):
+        _prepare(corpus)
+    assert not (corpus.folder / "cache").exists()
+
+
+def test_a_file_accepted_once_is_refused_when_the_number_of_items_changes(corpus):
+    _save(corpus)
+    _prepare(corpus)
+    with pytest.raises(InputError, match=f"item_emb.npy: has {corpus.num_items} rows; wanted {corpus.num_items - 1}"):
+        _prepare(dataclasses.replace(corpus, num_items=corpus.num_items - 1))
+
+
+def test_nothing_to_embed_says_what_to_bring(corpus):
+    bare = dataclasses.replace(corpus, item_records=None)
+    rows = rf"item_emb.npy \({corpus.num_items} rows\) and user_emb.npy \({corpus.num_users} rows\)"
+    wanted = f"wanted items.jsonl .* or {rows}"
+    with pytest.raises(InputError, match=wanted):
+        _prepare(bare)
+    with pytest.raises(InputError, match="no item_emb.npy, but semantic.encoder=files"):
+        _prepare(corpus, encoder="files")
+
+
+def test_half_a_surrogate_pair_in_a_title_is_text_like_any_other(corpus):
+    records = ({**corpus.item_records[0], "title": "half \ud83d emoji"}, *corpus.item_records[1:])
+    got = _prepare(dataclasses.replace(corpus, item_records=records), needs=frozenset({"item_llm"}))
+    assert np.isfinite(got["item_llm"]).all()
+
+
+def test_crop_is_another_text_and_refuses_given_embeddings(corpus):
+    assert not np.array_equal(_prepare(corpus)["item_llm"], _prepare(corpus, crop=True)["item_llm"])
+    _save(corpus)
+    with pytest.raises(InputError, match="item_emb.npy: given embeddings cannot be cropped"):
+        _prepare(corpus, crop=True)
+
+
+def test_wrong_settings_are_told():
+    for settings in ({"encoder": "word2vec"}, {"tfidf_width": 0}, {"num_similar": -1}):
+        with pytest.raises(InputError, match=f"semantic.{next(iter(settings))}.*wanted"):
+            SemanticConfig(**settings)
+
+
+def test_the_authors_folder(corpus, monkeypatch):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "itm_emb_np": rng.normal(size=(corpus.num_items, 12)),
+        "usr_emb_np": rng.normal(size=(corpus.num_users, 12)),
+        "pca64_itm_emb_np": rng.normal(size=(corpus.num_items, 4)),
+        "sim_user_100": rng.integers(0, corpus.num_users, (corpus.num_users, 9)),
+    }
+    handled = corpus.folder / "handled"
+    handled.mkdir()
+    for name, array in arrays.items():
+        (handled / f"{name}.pkl").write_bytes(pickle.dumps(array))
+    (corpus.folder / "inter.txt").rename(handled / "inter.txt")
+    corpus = load("toy", corpus.folder)
+    with monkeypatch.context() as patched:
+        _without_builders(patched)
+        got = _prepare(corpus)
+    np.testing.assert_array_equal(got["item_llm"][1:-1], arrays["itm_emb_np"].astype(np.float32))
+    np.testing.assert_array_equal(got["item_pca"][1:-1], arrays["pca64_itm_emb_np"].astype(np.float32))
+    np.testing.assert_array_equal(got["similar_users"], arrays["sim_user_100"][:, :7])
+    other = _prepare(corpus, pca_width=5, num_similar=10)  # not the authors' sizes: computed from their embeddings
+    wanted = pca.pca_start(arrays["itm_emb_np"].astype(np.float32), 5, seed=42)
+    np.testing.assert_array_equal(other["item_pca"][1:-1], wanted)
+    np.testing.assert_array_equal(other["similar_users"], similar_users(arrays["usr_emb_np"], 10))
+
+
+def test_digest_tells_name_type_shape_and_content():
+    base = {"x": np.zeros((2, 3), np.float32), "y": np.ones(2, np.int32)}
+    assert digest(base) == digest(dict(reversed(base.items())))
+    changes = ({"x": np.zeros((3, 2), np.float32)}, {"y": np.ones(2, np.int64)}, {"y": np.array([1, 0], np.int32)})
+    others = [digest({**base, **change}) for change in changes] + [digest({"x": base["x"], "z": base["y"]})]
+    assert len({digest(base), *others}) == 5
+
+
+def test_real_embeddings_load(shared, tmp_path):
+    if not (shared / "data/beauty5").is_dir():
+        pytest.skip(f"{shared}/data/beauty5 is absent")
+    corpus = load("beauty5", shared / "data/beauty5")
+    got = _prepare(corpus, needs=frozenset({"item_llm", "item_pca"}), pca_width=64, cache_dir=str(tmp_path))
+    assert got["item_llm"].shape == (12103, 384) and got["item_pca"].shape == (12103, 64)
