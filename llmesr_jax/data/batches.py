@@ -45,6 +45,7 @@ class Interactions:
         how many unseen items lie below the k-th seen one.
       gap_start_U, gap_count_U: int32 where a user's gaps lie.
       num_items: V.
+      most_seen: the most distinct training items of a user.
     """
 
     items_n: Array
@@ -54,6 +55,7 @@ class Interactions:
     gap_start_U: Array
     gap_count_U: Array
     num_items: int = flax.struct.field(pytree_node=False)
+    most_seen: int = flax.struct.field(pytree_node=False)
 
 
 class BatchPlan(NamedTuple):
@@ -110,6 +112,7 @@ def interactions(corpus: Corpus) -> Interactions:
         gap_start_U=as_int(start_U),
         gap_count_U=as_int(count_U),
         num_items=corpus.num_items,
+        most_seen=int(count_U.max()),
     )
 
 
@@ -189,13 +192,18 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
       draws: int32, in [0, V - seen items of the user).
       users: int32 rows of users, same shape.
     """
-    low, high = jnp.zeros_like(draws), data.gap_count_U[users]
     start = data.gap_start_U[users]
-    for _ in range(max(int(data.gaps_m.shape[0]), 1).bit_length()):
+
+    def halve(_, bounds):
+        low, high = bounds
         middle = (low + high) // 2
         gap = jnp.take(data.gaps_m, start + middle, mode="clip")
         right = (low < high) & (gap <= draws)
-        low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+        return jnp.where(right, middle + 1, low), jnp.where((low < high) & ~right, middle, high)
+
+    # A loop of the compiler, not of Python: unrolled, its fusions grow exponentially and so does the compile time.
+    bounds = (jnp.zeros_like(draws), data.gap_count_U[users])
+    low, _ = jax.lax.fori_loop(0, data.most_seen.bit_length(), halve, bounds)
     return jnp.minimum(draws + 1 + low, data.num_items)
 
 
