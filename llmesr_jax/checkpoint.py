@@ -7,31 +7,68 @@ reported and left out, and the one before it is used.
 
 from __future__ import annotations
 
-import functools
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from llmesr_jax.errors import InputError
 
 
 def checksum(tree: Any) -> int:
-    """CRC-32 over the leaves' bytes, in the tree's order."""
-    leaves = jax.tree.leaves(tree)
-    return functools.reduce(lambda crc, x: zlib.crc32(np.ascontiguousarray(x).data, crc), leaves, 0)
+    """CRC-32 over names, types, shapes and bytes of the leaves, in order of name.
+
+    A tree has the same checksum as nested dicts, which is how it is read back.
+    """
+    crc = 0
+    for name, leaf in sorted(_named(tree).items()):
+        leaf = np.ascontiguousarray(leaf)
+        crc = zlib.crc32(f"{name} {leaf.dtype} {leaf.shape} ".encode(), crc)
+        crc = zlib.crc32(leaf.reshape(-1).view(np.uint8), crc)
+    return crc
+
+
+def conform(tree: Any, like: Any, where: str) -> Any:
+    """The leaves of nested dicts in the structure of `like`.
+
+    Args:
+      tree: arrays, as read from a checkpoint.
+      like: shapes and dtypes.
+      where: names the checkpoint in the error.
+    Raises:
+      InputError: it holds other arrays, as one made by another version of the program does.
+    """
+    found, wanted = ({name: (x.shape, x.dtype) for name, x in _named(t).items()} for t in (tree, like))
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise InputError(
+                f"{where}: {name} is {_spelt(found.get(name))}, wanted {_spelt(wanted.get(name))}; it was made by another "
+                "version of this program: go back to that one, or name another --workdir"
+            )
+    leaves = _named(tree)
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder; close it, or use it in a `with` statement."""
+    """The checkpoints of one run's folder; close it, or use it in a `with` statement.
 
-    def __init__(self, folder: Path):
-        self._folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True, cleanup_tmp_directories=True)
+    Args:
+      folder: where they are.
+      read_only: nothing is made, tidied up or deleted there.
+    """
+
+    def __init__(self, folder: Path, read_only: bool = False):
+        self._folder, self._read_only = Path(folder).absolute(), read_only
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        else:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self):
@@ -57,30 +94,51 @@ class Checkpoints:
         """Until everything is on disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound checkpoint, as host arrays shaped like `like`, and its progress; None if there is none.
+    def restore(self, like: Callable[[dict[str, Any]], Any] | None = None) -> tuple[Any, dict[str, Any]] | None:
+        """The newest sound checkpoint, as host arrays, and its progress; None if there is none.
+
+        Damaged ones that are newer are reported and, once a sound one is found, deleted: their steps come again.
 
         Args:
-          like: a function from progress to a tree of shapes and dtypes: how many seeds still train is known only then.
+          like: a function from progress to a tree of shapes and dtypes, which gives the result its structure: how many
+            seeds still train is known only then. None for nested dicts.
         Raises:
-          InputError: there are checkpoints and all are damaged.
+          InputError: there are checkpoints and all are damaged (nothing is deleted), or a sound one is not like `like`.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for i, step in enumerate(steps):
             try:
-                progress = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
-                args = ocp.args.Composite(tree=ocp.args.StandardRestore(like(progress)))
-                tree = jax.tree.map(np.asarray, self._manager.restore(step, args=args)["tree"])
-                if checksum(tree) == progress.pop("checksum"):
-                    return tree, progress
-                reason = "its checksum differs"
+                tree, progress = self._read(step)
             except Exception as error:  # Orbax and TensorStore raise all kinds for a damaged file
                 reason = (str(error) or repr(error)).splitlines()[0][:120]
-            rest = f"going back to step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
-            logging.warning("%s: the checkpoint of step %d is damaged (%s); %s", self._folder, step, reason, rest)
-            print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
-            if i + 1 < len(steps):
-                self._manager.delete(step)
+                rest = f"going back to that of step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
+                print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
+                continue
+            if like is not None:
+                tree = conform(tree, like(progress), f"{self._folder / str(step)}")
+            for damaged in () if self._read_only else steps[:i]:
+                self._manager.delete(damaged)
+            return tree, progress
         if steps:
             raise InputError(f"{self._folder}: no checkpoint can be read; delete the run's folder to start again")
         return None
+
+    def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        found = self._manager.restore(step, args=args)
+        tree, progress = jax.tree.map(np.asarray, found["tree"]), dict(found["progress"])
+        if checksum(tree) != progress.pop("checksum"):
+            raise ValueError("its checksum differs")
+        return tree, progress
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _spelt(found: tuple | None) -> str:
+    return "absent" if found is None else f"{found[1]} of shape {found[0]}"

@@ -117,14 +117,14 @@ class SelfAttention(nn.Module):
         width = x_TxD.shape[-1]
         kernel = self.param("in_kernel", nn.initializers.xavier_normal(), (width, 3 * width))
         bias = self.param("in_bias", nn.initializers.zeros, (3 * width,))
-        kernel, bias = kernel.astype(x_TxD.dtype), bias.astype(x_TxD.dtype)
-        q = query @ kernel[:, :width] + _like(bias[:width], query)
-        kv = x_TxD @ kernel[:, width:] + _like(bias[width:], x_TxD)
+        # Cutting the weights is free; cutting a stacked (T, 3D) result would copy it.
+        parts = zip(jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), (query, x_TxD, x_TxD))
+        q, k, v = (x @ w.astype(x.dtype) + _like(b.astype(x.dtype), x) for w, b, x in parts)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         mixed = attend(
             q,
-            kv[..., :width],
-            kv[..., width:],
+            k,
+            v,
             sequences,
             heads=self.heads,
             causal=self.causal,

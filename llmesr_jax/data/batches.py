@@ -75,12 +75,13 @@ class Epochs(NamedTuple):
     Attributes:
       samples_N: int32 users that are students; under masked supervision each stands twice, the second time as
         user + U: only its last item hidden.
-      fits: see `layout.draw_order`.
+      counts_NxG, most_G: what an order must fit, see `layout.draw_order`.
       plan: the static facts.
     """
 
     samples_N: np.ndarray
-    fits: list[tuple[np.ndarray, layout.Stairs]]
+    counts_NxG: np.ndarray
+    most_G: np.ndarray
     plan: BatchPlan
 
     @property
@@ -89,7 +90,7 @@ class Epochs(NamedTuple):
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int32 (steps, B) entries of samples_N in the epoch's order, -1 = nobody. A function of (seed, epoch)."""
-        order = layout.draw_order(seed, epoch, len(self.samples_N), self.plan.config.batch_size, self.fits)
+        order = layout.draw_order(seed, epoch, self.plan.config.batch_size, self.counts_NxG, self.most_G)
         return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
 
 
@@ -148,11 +149,12 @@ def plan_epochs(
     if config.layout == "padded":
         stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
     else:
-        stairs = [layout.plan(bag, config.batch_size, config.buckets) for bag in bags]
-    fits = [(layout.exceedances(bag, s.lengths), s) for bag, s in zip(bags, stairs)]
+        stairs = layout.plan(bags, config.batch_size, config.buckets)
+    counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
+    most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
     teachers = stairs[1] if len(stairs) > 1 else None
     plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar)
-    return Epochs(samples, fits, plan)
+    return Epochs(samples, counts_NxG, most_G, plan)
 
 
 def lay_out(

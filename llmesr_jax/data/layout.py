@@ -1,12 +1,12 @@
 """How sequences of unequal length are laid out in rows of a few static lengths.
 
-A batch's sequences are sorted, longest first, and put into rows whose lengths fall like a staircase: row i is as
-long as the i-th longest sequence of any batch. So shapes are static, one compile serves a whole run, and nearly
-all arithmetic is on real items (at the papers' length 200, over 95 % of a padded batch is padding).
+A batch's sequences are sorted, longest first, and put into rows whose lengths fall like a staircase. Its shape is the
+same for all batches: wide enough for most of them as they are drawn, and a batch with too many long sequences swaps a
+few students with other batches of its epoch. So shapes are static, one compile serves a whole run, and nearly all
+arithmetic is on real items (at the papers' length 200, over 95 % of a padded batch is padding).
 
-The staircase must not depend on the seed (or a seed in a group would see other random numbers than alone). It is
-therefore measured on a fixed set of simulated epochs, and a real epoch's order is drawn again in the rare case that
-one of its batches does not fit.
+The staircase does not depend on the seed, or a seed in a group would see other random numbers than alone: it is
+measured on a fixed set of simulated epochs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from llmesr_jax.errors import InputError
 
 _PLAN_SEED = 20241209  # fixed: a plan depends on data and sizes only
 _TRIES = 1000
+_SWAPS = 1000  # attempts to mend one batch
+_OFFERS = 64  # partners looked at in one attempt
 
 
 class Stairs(NamedTuple):
@@ -76,10 +78,9 @@ def exceedances(lengths_NxM: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
     ) > 1 else np.zeros((len(lengths_NxM), 0), np.int32)
 
 
-def most_in_a_batch(counts_NxG: np.ndarray, order_SxB: np.ndarray) -> np.ndarray:
-    """The largest sum over a batch of `order` (-1 = nobody) for each column of counts: int (G,)."""
-    picked = counts_NxG[np.maximum(order_SxB, 0)] * (order_SxB >= 0)[..., None]
-    return picked.sum(axis=1).max(axis=0)
+def loads(counts_NxG: np.ndarray, order_SxB: np.ndarray) -> np.ndarray:
+    """For each batch of `order` (-1 = nobody) the sum of its samples' counts: int (S, G)."""
+    return (counts_NxG[np.maximum(order_SxB, 0)] * (order_SxB >= 0)[..., None]).sum(axis=1)
 
 
 def shuffled(rng: np.random.Generator, samples: int, batch_size: int) -> np.ndarray:
@@ -90,38 +91,74 @@ def shuffled(rng: np.random.Generator, samples: int, batch_size: int) -> np.ndar
     return order.reshape(steps, batch_size)
 
 
-def plan(lengths_NxM: np.ndarray, batch_size: int, buckets: int) -> Stairs:
-    """A staircase that fits the batches of nearly every epoch.
+def fitted(rng: np.random.Generator, order_SxB: np.ndarray, counts_NxG: np.ndarray, most_G: np.ndarray) -> bool:
+    """Makes an order fit, in place: a batch with too many long sequences swaps samples with batches that have room.
+
+    Returns: whether it fits now.
+    """
+    load_SxG = loads(counts_NxG, order_SxB)
+    steps, batch_size = order_SxB.shape
+    for b in np.flatnonzero((load_SxG > most_G).any(axis=1)):
+        for _ in range(_SWAPS):
+            excess_G = np.maximum(load_SxG[b] - most_G, 0)
+            if not excess_G.any():
+                break
+            gives_B = (order_SxB[b] >= 0) & (counts_NxG[order_SxB[b]][:, excess_G > 0].sum(axis=1) > 0)
+            mine = rng.choice(np.flatnonzero(gives_B))
+            others, places = rng.integers(0, steps, _OFFERS), rng.integers(0, batch_size, _OFFERS)
+            theirs = order_SxB[others, places]
+            change_OxG = counts_NxG[order_SxB[b, mine]] - counts_NxG[theirs]
+            less = np.maximum(load_SxG[b] - change_OxG - most_G, 0).sum(axis=1) < excess_G.sum()
+            room = (load_SxG[others] + change_OxG <= most_G).all(axis=1)
+            good = np.flatnonzero(less & room & (others != b) & (theirs >= 0))
+            if len(good):
+                o = good[0]
+                order_SxB[b, mine], order_SxB[others[o], places[o]] = theirs[o], order_SxB[b, mine]
+                load_SxG[b] -= change_OxG[o]
+                load_SxG[others[o]] += change_OxG[o]
+        else:
+            return False
+    return True
+
+
+def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[Stairs]:
+    """Staircases, one a bag, that hold nearly every batch as it is drawn, and every batch after a few swaps.
 
     Args:
-      lengths_NxM: int, lengths of the M sequences that each of N samples brings into its batch.
+      bags: int (N, M) each: the lengths of the M sequences that each of N samples brings into its batch.
       batch_size: samples in a batch.
       buckets: number of different row lengths.
     """
-    samples, per_sample = lengths_NxM.shape
-    steps = best_lengths(lengths_NxM.ravel(), buckets)
-    counts = exceedances(lengths_NxM, steps)
+    steps = [best_lengths(bag.ravel(), buckets) for bag in bags]
+    counts = [exceedances(bag, lengths) for bag, lengths in zip(bags, steps)]
+    counts_NxG = np.concatenate(counts, axis=1)
+    samples = len(counts_NxG)
     rng = np.random.default_rng(_PLAN_SEED)
-    epochs = int(np.clip(20_000_000 // max(samples, 1), 16, 256))
-    most = np.zeros(counts.shape[1], np.int64)
-    for _ in range(epochs):
-        most = np.maximum(most, most_in_a_batch(counts, shuffled(rng, samples, batch_size)))
-    return Stairs(steps, (batch_size * per_sample, *(int(x) for x in most)))
+    epochs = int(np.clip(5_000_000 // samples, 4, 64))
+    drawn = np.concatenate([loads(counts_NxG, shuffled(rng, samples, batch_size)) for _ in range(epochs)])
+    for share in (0.85, 0.95, 0.99, 1.0):
+        most_G = np.quantile(drawn, share, axis=0, method="higher").astype(np.int64)
+        if all(fitted(rng, shuffled(rng, samples, batch_size), counts_NxG, most_G) for _ in range(4)):
+            break
+    ends = np.cumsum([c.shape[1] for c in counts])[:-1]
+    return [
+        Stairs(lengths, (batch_size * bag.shape[1], *(int(x) for x in most)))
+        for bag, lengths, most in zip(bags, steps, np.split(most_G, ends))
+    ]
 
 
-def draw_order(
-    seed: int, epoch: int, samples: int, batch_size: int, fits: list[tuple[np.ndarray, Stairs]]
-) -> np.ndarray:
-    """The order of one epoch, int32 (steps, batch_size): a function of seed and epoch alone.
+def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, most_G: np.ndarray) -> np.ndarray:
+    """The order of one epoch, int32 (steps, batch_size), -1 = nobody: a function of seed and epoch alone.
 
     Args:
-      fits: for each bag of sequences of the batch, its `exceedances` and its staircase.
+      counts_NxG, most_G: all bags' `exceedances` side by side, and the most that a batch may have of each.
     Raises:
       InputError: no order fits, which needs data unlike those the plan was made from.
     """
     for attempt in range(_TRIES):
-        order = shuffled(np.random.default_rng([seed, epoch, attempt]), samples, batch_size)
-        if all((most_in_a_batch(counts, order) <= np.array(stairs.at_least[1:])).all() for counts, stairs in fits):
+        rng = np.random.default_rng([seed, epoch, attempt])
+        order = shuffled(rng, len(counts_NxG), batch_size)
+        if fitted(rng, order, counts_NxG, most_G):
             return order
     raise InputError(f"no order of epoch {epoch} fits the planned rows in {_TRIES} tries; use --config.data.layout=padded")
 

@@ -1,0 +1,258 @@
+"""Batches made on the device against python lists: sequences, targets, negatives, masks, teachers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmesr_jax.contracts import Needs
+from llmesr_jax.data import batches
+from llmesr_jax.errors import InputError
+
+MAX_LEN, BATCH, SIMILAR = 9, 8, 2
+NEEDS = Needs(frozenset({"similar_users"}), similar=SIMILAR)
+SUPERVISIONS = ("every", "last", "masked")
+
+
+@functools.cache
+def world(supervision="every", seed=0, **changes):
+    """Corpus, its similar users and epochs, and a function from (samples, key) to a batch."""
+    corpus = tiny.ragged(seed)
+    similar = tiny.tables(corpus, NEEDS, seed)["similar_users"]
+    config = batches.DataConfig(**{"batch_size": BATCH, "max_len": MAX_LEN, "buckets": 3, "num_negatives": 2, **changes})
+    epochs = batches.plan_epochs(corpus, config, supervision, 0.6, NEEDS, similar)
+    data, tables = batches.interactions(corpus), {"similar_users": jnp.asarray(similar)}
+    return corpus, similar, epochs, functools.partial(tiny.make_batch, epochs.plan, data, tables)
+
+
+def steps_of_an_epoch(epochs, make, seed):
+    """(samples in the batch's order of rows, batch) of each step; rows stand longest first."""
+    corpus_users = epochs.samples_N.max() + 1
+    for step, samples in enumerate(epochs.order(seed, 1)):
+        yield samples, make(samples, jax.random.fold_in(jax.random.key(seed), step)), corpus_users
+
+
+def student_input(corpus, user, supervision):
+    items = tiny.training(corpus, user)
+    return (items if supervision == "masked" else items[:-1])[-MAX_LEN:]
+
+
+def rows_of(samples, corpus, supervision):
+    """Samples in the order in which they stand in rows: longest first, else as given."""
+    real = [s for s in samples if s >= 0]
+    return sorted(real, key=lambda s: -len(student_input(corpus, s % corpus.num_users, supervision)))
+
+
+@pytest.mark.parametrize("layout", ["bucketed", "padded"])
+@pytest.mark.parametrize("supervision", ["every", "last"])
+def test_inputs_and_targets_are_the_users_items(supervision, layout):
+    corpus, _, epochs, make = world(supervision, layout=layout)
+    met = []
+    for samples in epochs.order(5, 1):
+        batch = make(samples, jax.random.key(0))
+        rows = rows_of(samples, corpus, supervision)
+        inputs = [student_input(corpus, user, supervision) for user in rows] + [[]] * (BATCH - len(rows))
+        wanted = tiny.lay(inputs, batch.students.groups, left=layout == "padded")
+        real = np.asarray(wanted.real_T)
+        for name in ("items_T", "positions_T"):
+            np.testing.assert_array_equal(getattr(batch.students, name), getattr(wanted, name))
+        np.testing.assert_array_equal(batch.students.last_R, wanted.last_R)
+        targets = np.asarray(batch.targets_T)
+        assert not targets[~real].any()
+        for user, at in zip(rows, tiny.slots(batch.students)):
+            following = tiny.training(corpus, user)[-len(at) :]
+            assert targets[at].tolist() == (following if supervision == "every" else [0] * (len(at) - 1) + following[-1:])
+        assert np.asarray(batch.distils_B).tolist() == [True] * len(rows) + [False] * (BATCH - len(rows))
+        met += rows
+    assert sorted(met) == [u for u in range(corpus.num_users) if len(tiny.training(corpus, u)) >= 2]
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_layouts_give_the_same_batch_to_every_user_and_position(supervision):
+    """Same key, other rows: the same (row, position, shown item, target, negatives) and the same teachers."""
+    seen = {}
+    for layout, buckets in (("bucketed", 3), ("bucketed", 1), ("padded", 3)):
+        corpus, _, epochs, make = world(supervision, layout=layout, buckets=buckets)
+        batch = make(epochs.order(1, 2)[0], jax.random.key(7))
+        s = batch.students
+        columns = [np.asarray(x) for x in (s.positions_T, s.items_T, batch.targets_T, *batch.negatives_TxK.T)]
+        entries = [[tuple(int(c[t]) for c in columns) for t in at] for at in tiny.slots(s)]
+        teachers = [[tiny.items_by_row(batch.teachers)[r] for r in rows] for rows in np.asarray(batch.teacher_rows_BxN)]
+        seen[layout, buckets] = entries, teachers
+    assert len({str(value) for value in seen.values()}) == 1
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_negatives_are_items_outside_the_users_training_part(supervision):
+    corpus, _, epochs, make = world(supervision)
+    drawn = set()
+    for step, samples in enumerate(epochs.order(3, 1)):
+        batch = make(samples, jax.random.key(step))
+        targets, negatives = np.asarray(batch.targets_T), np.asarray(batch.negatives_TxK)
+        assert not negatives[targets == 0].any()
+        for sample, at in zip(rows_of(samples, corpus, supervision), tiny.slots(batch.students)):
+            mine = negatives[at][targets[at] > 0]
+            assert ((mine >= 1) & (mine <= corpus.num_items)).all()
+            assert not set(mine.ravel()) & set(tiny.training(corpus, sample % corpus.num_users))
+            drawn |= set(mine.ravel().tolist())
+    assert len(drawn) > corpus.num_items // 2
+
+
+def assert_unseen_is_a_bijection(corpus):
+    data = batches.interactions(corpus)
+    unseen = tiny.jit(batches.unseen)
+    users, draws = np.mgrid[: corpus.num_users, : corpus.num_items].astype(np.int32)
+    ids = np.asarray(unseen(data, jnp.asarray(draws), jnp.asarray(users)))
+    for user in range(corpus.num_users):
+        complement = sorted(set(range(1, corpus.num_items + 1)) - set(tiny.training(corpus, user)))
+        assert ids[user, : len(complement)].tolist() == complement
+
+
+@settings(max_examples=12)
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=5))
+def test_the_unseen_items_are_enumerated_exactly(histories):
+    assert_unseen_is_a_bijection(tiny.corpus([*histories, [1, 2, 3]]))
+
+
+def test_the_unseen_items_of_users_who_saw_the_ends_or_all_but_one():
+    everything = list(range(1, 9))
+    # The last two items of a user of 3 or more are no training items.
+    assert_unseen_is_a_bijection(tiny.corpus([everything, [1, 8, 1, 2, 2], [8, 7, 6, 1, 1], everything[1:] + [8, 8]]))
+
+
+def test_every_negative_is_equally_likely():
+    """4,608 draws for one user over its unseen items: each within 5 standard deviations of its share."""
+    corpus, _, epochs, make = world("every", num_negatives=64)
+    user = int(np.argmax(corpus.train_lengths_U))
+    samples = np.full(BATCH, user, np.int32)
+    negatives = np.asarray(make(samples, jax.random.key(0)).negatives_TxK).ravel()
+    unseen = sorted(set(range(1, corpus.num_items + 1)) - set(tiny.training(corpus, user)))
+    counts = np.bincount(negatives[negatives > 0], minlength=corpus.num_items + 1)[unseen]
+    share, total = 1 / len(unseen), counts.sum()
+    assert total == BATCH * MAX_LEN * 64
+    assert (np.abs(counts - share * total) < 5 * np.sqrt(total * share * (1 - share))).all()
+
+
+def test_the_cloze_task_hides_and_shows_the_stated_shares():
+    corpus, _, epochs, make = world("masked")
+    user = int(np.argmax(corpus.train_lengths_U))
+    items = np.array(student_input(corpus, user, "masked"))
+    many = tiny.jit(jax.vmap(lambda key, samples: make(samples, key), in_axes=(0, None)))
+    batch = many(jax.random.split(jax.random.key(0), 60), np.full(BATCH, user, np.int32))
+    shown = np.asarray(batch.students.items_T).reshape(60, BATCH, -1)[..., : len(items)]
+    targets = np.asarray(batch.targets_T).reshape(shown.shape)
+    hidden = targets > 0
+    assert (targets == np.where(hidden, items, 0)).all() and (shown[~hidden] == np.broadcast_to(items, shown.shape)[~hidden]).all()
+    count, one = hidden.sum(), 1 / corpus.num_items
+    kept = (shown == targets)[hidden].mean()
+    token = (shown == corpus.num_items + 1)[hidden].mean()
+    for found, wanted, n in ((hidden.mean(), 0.6, hidden.size), (token, 0.8, count), (kept, 0.1 + 0.1 * one, count)):
+        assert abs(found - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / n)
+    assert ((shown >= 1) & (shown <= corpus.num_items + 1)).all()
+
+
+def test_the_cloze_tasks_second_look_hides_the_last_item_only():
+    corpus, _, epochs, make = world("masked")
+    users = [u for u in range(corpus.num_users) if len(tiny.training(corpus, u)) >= 2]
+    assert sorted(epochs.samples_N) == sorted(users + [u + corpus.num_users for u in users])
+    samples = np.array(users[:BATCH], np.int32) + corpus.num_users
+    batch = make(samples, jax.random.key(0))
+    for sample, at in zip(rows_of(samples, corpus, "masked"), tiny.slots(batch.students)):
+        items = student_input(corpus, sample - corpus.num_users, "masked")
+        assert np.asarray(batch.students.items_T)[at].tolist() == items[:-1] + [corpus.num_items + 1]
+        assert np.asarray(batch.targets_T)[at].tolist() == [0] * (len(items) - 1) + items[-1:]
+
+
+@pytest.mark.parametrize("teacher_input", ["whole", "input"])
+@pytest.mark.parametrize("supervision", ["every", "masked"])
+def test_teachers_are_the_similar_users_own_training_parts(supervision, teacher_input):
+    corpus, similar, epochs, make = world(supervision, teacher_input=teacher_input)
+    for samples in epochs.order(2, 1):
+        batch = make(samples, jax.random.key(0))
+        teachers = tiny.items_by_row(batch.teachers)
+        rows = rows_of(samples, corpus, supervision)
+        for sample, own in zip(rows, np.asarray(batch.teacher_rows_BxN)):
+            parts = [tiny.training(corpus, u) for u in similar[sample % corpus.num_users]]
+            wanted = [part if teacher_input == "whole" else part[:-1] for part in parts]
+            assert [teachers[r] for r in own] == [part[-MAX_LEN:] for part in wanted]
+        assert sorted(np.asarray(batch.teacher_rows_BxN).ravel()) == list(range(BATCH * SIMILAR))
+        assert sum(map(bool, teachers)) <= len(rows) * SIMILAR
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_users_with_one_training_item_are_students_only_if_asked(supervision):
+    """Asked for: an empty input whose only target is that item (none where every position needs an input)."""
+    corpus, _, epochs, make = world(supervision, single_item_students=True)
+    single = [u for u in range(corpus.num_users) if len(tiny.training(corpus, u)) == 1]
+    assert single and set(single) <= set(epochs.samples_N)
+    assert not set(single) & set(world(supervision)[2].samples_N)
+    samples = np.array((single * BATCH)[:BATCH], np.int32) + (corpus.num_users if supervision == "masked" else 0)
+    batch = make(samples, jax.random.key(1))
+    only = [tiny.training(corpus, s % corpus.num_users)[0] for s in samples]
+    shown = [[corpus.num_items + 1]] * BATCH if supervision == "masked" else [[]] * BATCH
+    assert tiny.items_by_row(batch.students) == shown
+    assert np.asarray(batch.targets_T)[batch.students.last_R].tolist() == ([0] * BATCH if supervision == "every" else only)
+    assert (np.asarray(batch.targets_T) > 0).sum() == (0 if supervision == "every" else BATCH)
+    assert np.asarray(batch.distils_B).all()
+
+
+def test_a_batch_of_nobody_is_empty():
+    batch = world("every")[3](np.full(BATCH, -1, np.int32), jax.random.key(0))
+    assert not any(np.asarray(x).any() for x in (batch.students.items_T, batch.targets_T, batch.negatives_TxK))
+    assert not np.asarray(batch.distils_B).any() and not np.asarray(batch.teachers.items_T).any()
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_a_plan_depends_on_data_and_sizes_only(supervision):
+    corpus, similar, epochs, _ = world(supervision)
+    np.random.seed(99)
+    epochs.order(123, 4)
+    again = batches.plan_epochs(corpus, epochs.plan.config, supervision, 0.6, NEEDS, similar)
+    assert again.plan == epochs.plan and hash(again.plan) == hash(epochs.plan)
+    np.testing.assert_array_equal(again.order(123, 4), epochs.order(123, 4))
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_an_epoch_visits_every_sample_once(supervision):
+    _, _, epochs, _ = world(supervision)
+    for seed, epoch in ((0, 1), (0, 2), (2**31 - 1, 1)):
+        order = epochs.order(seed, epoch)
+        assert order.shape == (epochs.steps, BATCH) and order.dtype == np.int32
+        assert sorted(order[order >= 0]) == sorted(epochs.samples_N)
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_seeds_together_get_the_batches_they_get_alone(supervision):
+    """Three seeds under vmap: negatives, masks and rows bit for bit."""
+    _, _, epochs, make = world(supervision)
+    order_SxB = np.stack([epochs.order(seed, 1)[0] for seed in (42, 43, 44)])
+    keys_S = jax.random.split(jax.random.key(0), 3)
+    together = tiny.jit(jax.vmap(make))(order_SxB, keys_S)
+    for i in range(3):
+        tiny.assert_equal(jax.tree.map(lambda x: x[i], together), make(order_SxB[i], keys_S[i]))  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"layout": "ragged"}, "layout='ragged'.*bucketed, padded"),
+        ({"teacher_input": "all"}, "teacher_input='all'.*whole, input"),
+        ({"batch_size": 0}, "batch_size=0.*at least 1"),
+        ({"buckets": 0}, "buckets=0.*at least 1"),
+        ({"num_negatives": 0}, "num_negatives=0.*at least 1"),
+        ({"max_len": -1}, "max_len=-1.*at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        batches.plan_epochs(tiny.ragged(0), batches.DataConfig(**changes), "every", 0.0, Needs(), None)
+
+
+def test_nobody_to_learn_from_is_an_error():
+    with pytest.raises(InputError, match="no user has 2 or more training items"):
+        batches.plan_epochs(tiny.corpus([[1, 2, 3], [4]]), batches.DataConfig(), "every", 0.0, Needs(), None)
