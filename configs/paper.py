@@ -5,7 +5,7 @@ nothing. `docs/methods.md` has the table "paper against release".
 """
 
 OVERRIDES = {
-    "data.layout": "bucketed",
+    "gru4rec.through_padding": False,
     "data.teacher_input": "whole",
     "data.single_item_students": False,
     "loss.ranking": "bpr",

@@ -1,11 +1,11 @@
-"""Preset `release`: what the authors' published code computes, its deviations from the paper included. It depends on
-padding, so it runs padded and slower. Head, tail and groups stay ours (`docs/protocol.md`).
+"""Preset `release`: what the authors' published code computes, its deviations from the paper included. Padding takes
+part in it, so GRU4Rec runs padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
 
     python -m launch.train --dataset=demo --preset=release
 """
 
 OVERRIDES = {
-    "data.layout": "padded",
+    "gru4rec.through_padding": True,
     "data.teacher_input": "input",
     "data.single_item_students": True,
     "loss.ranking": "bce",

@@ -48,12 +48,15 @@ class Sequences:
       positions_T: int32 positions 1..n of the real items, 0 in empty slots.
       last_R: int32 slot of each row's newest item (any slot of the row if the row is empty).
       groups: static layout, see above.
+      left_out_R: int32, padded positions that rows of max_len would have and this layout leaves out. Only a backbone
+        that attends to padding (`mask_padding=False`) asks for it; None means none.
     """
 
     items_T: Array
     positions_T: Array
     last_R: Array
     groups: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
+    left_out_R: Array | None = None
 
     @property
     def real_T(self) -> Array:

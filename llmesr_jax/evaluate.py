@@ -157,14 +157,19 @@ def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) 
     if len(names) > 1:
         rows.append(["", *(name for _, name in columns)])
     rows += [
-        [method, *(_cell(summary[protocol][group][name]) for group, name in columns)]
+        [method, *(cell(summary[protocol][group][name]) for group, name in columns)]
         for method, summary in results.items()
     ]
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as lines, their columns padded to the same width."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths)).rstrip() for row in rows)
 
 
-def _cell(values: Sequence[float | None]) -> str:
+def cell(values: Sequence[float | None]) -> str:
     """Mean, and the deviation of a sample (ddof = 1) if there is more than one seed; "-" for an empty group."""
     if any(value is None for value in values):
         return "-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from llmesr_jax.contracts import Sizes
 from llmesr_jax.data import batches, corpus
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import tables as tables_lib
+
+CONFIG_FILE = "config.json"
+_CHANGES_SHOWN = 4
 
 
 class Experiment(NamedTuple):
@@ -62,6 +66,9 @@ def prepare(config: ConfigDict) -> Experiment:
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     data = section("data")
+    if data.layout == "auto":
+        padded = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
+        data = dataclasses.replace(data, layout="padded" if padded else "bucketed")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(
         config.method,
@@ -76,29 +83,41 @@ def prepare(config: ConfigDict) -> Experiment:
     return Experiment(config, config_lib.seed_list(config), users_items, tables, model, epochs)
 
 
-def open_workdir(experiment: Experiment) -> Path:
-    """Makes the run's folder, or checks that it belongs to this configuration and these data.
+def check_workdir(experiment: Experiment) -> None:
+    """Checks, without writing anything, that the run's folder is free, or belongs to this configuration and these data.
 
     Raises:
-      InputError: it belongs to another run.
+      InputError: it belongs to another run, or is something else.
     """
     folder = Path(experiment.config.workdir)
-    path = folder / "config.json"
-    identity = experiment.identity()
-    if path.exists():
+    if (folder / CONFIG_FILE).exists():
         stored, stored_identity = read_config(folder)
-        changes = config_lib.difference(stored, experiment.config)
-        changes += [f"{k}: {stored_identity.get(k, '')[:8]} -> {v[:8]}" for k, v in identity.items() if stored_identity.get(k) != v]
+        changes = config_lib.difference(stored, experiment.config) + identity_changes(stored_identity, experiment)
         if changes:
+            more = f"; and {len(changes) - _CHANGES_SHOWN} more" if len(changes) > _CHANGES_SHOWN else ""
             raise InputError(
-                f"{folder}: belongs to another run ({'; '.join(changes)}); name another --workdir or delete the folder"
+                f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); "
+                "name another --workdir or delete the folder"
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is no folder of a run (no config.json); name another --workdir")
+        raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); name another --workdir")
+
+
+def open_workdir(experiment: Experiment) -> Path:
+    """Makes the run's folder, or continues with one that passes `check_workdir`."""
+    check_workdir(experiment)
+    folder = Path(experiment.config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    text = {"config": json.loads(config_lib.to_json(experiment.config)), "data": identity, "jax": jax.__version__}
-    write_text(path, json.dumps(text, indent=2) + "\n")
+    config = json.loads(config_lib.to_json(experiment.config))
+    text = {"config": config, "data": experiment.identity(), "jax": jax.__version__}
+    write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
     return folder
+
+
+def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:
+    """`name: old -> new` for the digests that differ from the stored ones; empty if the data are the same."""
+    now = experiment.identity()
+    return [f"{name}: {stored.get(name, '')[:8]} -> {now[name][:8]}" for name in now if stored.get(name) != now[name]]
 
 
 def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
@@ -107,14 +126,19 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
     Raises:
       InputError: there is no readable config.json.
     """
-    path = Path(folder) / "config.json"
+    path = Path(folder) / CONFIG_FILE
     try:
         stored = json.loads(path.read_text())
-        return config_lib.from_json(json.dumps(stored["config"]), str(path)), stored["data"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; wanted the folder of a run, as launch.train makes it") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a run's configuration ({error}); wanted one as launch.train writes it") from error
+        config, identity = json.dumps(stored["config"]), {str(k): str(v) for k, v in stored["data"].items()}
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); wanted the folder of a run, as launch.train makes it"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a run's configuration ({type(error).__name__}: {error}); wanted one as launch.train writes it"
+        ) from error
+    return config_lib.from_json(config, str(path)), identity
 
 
 def write_text(path: Path, text: str) -> None:

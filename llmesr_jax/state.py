@@ -49,9 +49,9 @@ def create(
 
 def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:
     """One seed's part of a stacked tree, or several seeds', stacked."""
-    return jax.tree.map(lambda x: x[np.asarray(index)], tree)
+    return jax.tree.map(lambda x: x[np.asarray(index, np.int32)], tree)
 
 
 def put(tree: Any, index: list[int] | np.ndarray, part: Any) -> Any:
     """The stacked tree with the seeds at `index` replaced by the stacked `part`."""
-    return jax.tree.map(lambda x, y: x.at[np.asarray(index)].set(y), tree, part)
+    return jax.tree.map(lambda x, y: x.at[np.asarray(index, np.int32)].set(y), tree, part)

@@ -165,7 +165,7 @@ class Validation:
         self.inputs = evaluate.inputs(experiment.corpus, split)
         corpus, rows = experiment.corpus, self.inputs.rows_E
         stops = {"valid": corpus.train_lengths_U, "test": corpus.lengths_U - 1}[split][rows]
-        data = config_lib.section(experiment.config, "data")
+        data = experiment.epochs.plan.config
         supervision = experiment.recommender.supervision
         self._histories = inference.histories(corpus, rows, stops, data, supervision)
         self._candidates: dict[int, np.ndarray] = {}

@@ -3,8 +3,9 @@
 r = sigmoid(W_r x + U_r h); z = sigmoid(W_z x + U_z h); n = tanh(W_n x + r * (U_n h)); h' = (1 - z) n + z h.
 It learns from the last position only.
 
-Deviations. In LLM-ESR's release the GRU also runs over the padding on the left, which changes its start state.
-There is no switch: the preset `release` lays sequences out with padding on the left, and then it does so here.
+Deviations. In LLM-ESR's release the GRU also runs over the padding on the left, which changes its start state:
+`through_padding=True`, preset `release`. It needs rows that are padded on the left (`data.layout=padded`, which
+`auto` then chooses).
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ SUPERVISION = "last"
 @dataclasses.dataclass(frozen=True)
 class Config:
     layers: int = knob(1, "GRU layers")
+    through_padding: bool = knob(False, "the GRU runs over the padding before a sequence too")
+
+
+def needs_padding(config: Config) -> bool:
+    """Whether results depend on padding that only a padded layout has."""
+    return config.through_padding
 
 
 class Backbone(nn.Module):

@@ -58,7 +58,9 @@ def attend(
     heads: int,
     causal: bool,
     mask_padding: bool,
-    weight_dropout: Callable[[Array], Array] = lambda weights: weights,
+    padding: tuple[Array, Array] | None = None,
+    drop: Callable[[Array], Array] = lambda weights: weights,
+    drop_padding: Callable[[Array, Array], Array] = lambda weights, count: weights,
 ) -> Array:
     """Softmax attention inside each row: softmax(q k^T / sqrt(D / heads)) v (LLM-ESR eq. 4).
 
@@ -68,7 +70,10 @@ def attend(
       heads: number of heads; D is a multiple of it.
       causal: a query sees its own and earlier slots only.
       mask_padding: keys in empty slots are masked.
-      weight_dropout: applied to the attention weights.
+      padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
+        attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
+        stand there: the same softmax.
+      drop, drop_padding: dropout of attention weights, and of the weight of `count` padded keys together.
     Returns: an array like `query`.
     """
     last_only = query.shape[-2] != key_TxD.shape[-2]
@@ -82,19 +87,30 @@ def attend(
     else:
         queries = sequences.split(query)
     keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.real_T, -1)
+    in_closed_form = not mask_padding and sequences.left_out_R is not None
+    left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
     outputs = []
-    for q, k, v, real_RxL in zip(queries, keys, values, real):
+    for q, k, v, real_RxL, left_out_R in zip(queries, keys, values, real, left_out):
         length = k.shape[-2]
         scores = jnp.einsum("...qhd,...khd->...hqk", split_heads(q), split_heads(k))
         mask = jnp.ones((1, 1, 1, length), bool)
-        if mask_padding:
+        if mask_padding or in_closed_form:
             mask = mask & real_RxL[:, None, None, :]
         if causal and not last_only:
             mask = mask & jnp.tri(length, dtype=bool)[None, None]
         mask = jnp.expand_dims(mask, tuple(range(scores.ndim - 4)))
         scores = jnp.where(mask, scores, jnp.asarray(_HIDDEN, scores.dtype)) * scale
-        weights = weight_dropout(jax.nn.softmax(scores, axis=-1))
-        out = jnp.einsum("...hqk,...khd->...qhd", weights, split_heads(v))
+        if in_closed_form:
+            key_HxD, value_HxD = (split_heads(x.astype(scores.dtype)) for x in padding)
+            count = left_out_R.astype(scores.dtype)[:, None, None, None]
+            score = jnp.einsum("...qhd,hd->...hq", split_heads(q), key_HxD)[..., None] * scale
+            score = score + jnp.expand_dims(jnp.log(count), tuple(range(scores.ndim - 4)))
+            weights = jax.nn.softmax(jnp.concatenate([scores, score], axis=-1), axis=-1)
+            weights, extra = drop(weights[..., :-1]), drop_padding(weights[..., -1:], count)
+            out = jnp.einsum("...hqk,...khd->...qhd", weights, split_heads(v))
+            out = out + jnp.einsum("...hqk,hd->...qhd", extra, value_HxD)
+        else:
+            out = jnp.einsum("...hqk,...khd->...qhd", drop(jax.nn.softmax(scores, axis=-1)), split_heads(v))
         outputs.append(out.reshape(q.shape))
     if last_only:
         return jnp.concatenate([o[..., 0, :] for o in outputs], axis=-2)
@@ -121,6 +137,15 @@ class SelfAttention(nn.Module):
         parts = zip(jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), (query, x_TxD, x_TxD))
         q, k, v = (x @ w.astype(x.dtype) + _like(b.astype(x.dtype), x) for w, b, x in parts)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
+
+        def drop_padding(weights, count):
+            """Dropout of `count` equal weights, added up: how many of them stay is binomial."""
+            if deterministic or self.dropout == 0:
+                return weights
+            count = jnp.broadcast_to(count.reshape((1,) * (weights.ndim - count.ndim) + count.shape), weights.shape)
+            kept = jax.random.binomial(self.make_rng("dropout"), count, 1 - self.dropout, dtype=count.dtype)
+            return weights * kept / jnp.maximum(count * (1 - self.dropout), 1)
+
         mixed = attend(
             q,
             k,
@@ -129,7 +154,9 @@ class SelfAttention(nn.Module):
             heads=self.heads,
             causal=self.causal,
             mask_padding=self.mask_padding,
-            weight_dropout=drop,
+            padding=(bias[width : 2 * width], bias[2 * width :]),
+            drop=drop,
+            drop_padding=drop_padding,
         )
         out = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), name="out")
         return out(mixed)

@@ -27,6 +27,11 @@ class Config:
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
 
 
+def needs_padding(config: Config) -> bool:
+    """Whether results depend on padding that only a padded layout has: no, attention to padding has a closed form."""
+    return False
+
+
 class Backbone(nn.Module):
     config: Config
     sizes: Sizes

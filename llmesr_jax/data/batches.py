@@ -28,7 +28,9 @@ class DataConfig:
     batch_size: int = knob(128, "students a step")
     max_len: int = knob(200, "longest sequence, in items; older items are cut off")
     num_negatives: int = knob(1, "sampled negatives a position")
-    layout: str = knob("bucketed", "bucketed: rows of a few lengths; padded: every row max_len, padding on the left")
+    layout: str = knob(
+        "auto", "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact"
+    )
     buckets: int = knob(6, "different row lengths in the bucketed layout")
     teacher_input: str = knob("whole", "a similar user's sequence: whole training part, or input (without its last item)")
     single_item_students: bool = knob(False, "users with one training item are students too (preset release)")
@@ -128,7 +130,7 @@ def plan_epochs(
       InputError: a setting is not one of those there are, or nobody has enough training items.
     """
     for name, value, wanted in (
-        ("layout", config.layout, ("bucketed", "padded")),
+        ("layout", config.layout, ("auto", "bucketed", "padded")),
         ("teacher_input", config.teacher_input, ("whole", "input")),
     ):
         if value not in wanted:
@@ -158,13 +160,19 @@ def plan_epochs(
 
 
 def lay_out(
-    items_n: Array, end_R: Array, length_R: Array, groups: tuple[tuple[int, int], ...], left_padded: bool
+    items_n: Array,
+    end_R: Array,
+    length_R: Array,
+    groups: tuple[tuple[int, int], ...],
+    left_padded: bool,
+    max_len: int,
 ) -> tuple[Sequences, Array]:
     """Lays items_n[end - length : end] of each row into its slots.
 
     Args:
       end_R, length_R: int32 (R,), rows in the order of `groups`; a length is at most its row's.
       left_padded: padding before the items instead of after.
+      max_len: the length that a padded row would have.
     Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
     """
     row_T = np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
@@ -177,7 +185,8 @@ def lay_out(
     index_T = (end_R - length_R)[row_T] + place_T
     items_T = jnp.where(real_T, jnp.take(items_n, index_T, mode="clip"), 0)
     last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
-    return Sequences(items_T, jnp.where(real_T, place_T + 1, 0), jnp.asarray(last_R), groups), index_T
+    left_out_R = None if left_padded else max_len - length_R
+    return Sequences(items_T, jnp.where(real_T, place_T + 1, 0), jnp.asarray(last_R), groups, left_out_R), index_T
 
 
 def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -227,7 +236,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     somebody, users, length = somebody[by_length], users[by_length], length[by_length]
     end = data.start_U[users] + data.train_U[users] - (not masked)
     groups = plan.students.groups
-    sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded)
+    sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded, max_len)
     row_T = row_of_slot(groups)
     # Random numbers belong to (place in the batch, position), whatever the layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
@@ -265,6 +274,8 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     length_M = jnp.minimum(data.train_U[similar_M] - less, max_len) * jnp.repeat(somebody, plan.similar)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less
-    teachers, _ = lay_out(data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded)
+    teachers, _ = lay_out(
+        data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded, max_len
+    )
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     return batch.replace(teachers=teachers, teacher_rows_BxN=rows_M.reshape(batch_size, plan.similar))

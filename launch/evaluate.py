@@ -1,0 +1,44 @@
+"""Measures one or several trained runs again, from their best parameters, and prints all groups.
+
+    python -m launch.evaluate --workdir=runs/demo/sasrec-paper
+
+Nothing is written. The numbers are those of results.json; a line says whether they are, to the last digit.
+"""
+
+from absl import flags
+
+from launch import cli
+from llmesr_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("workdir", "", "folder of a run, or a folder with several below it, which are compared")
+    flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
+    flags.DEFINE_enum("protocol", "both", ["both", "full", "sampled"], "candidates that the target is ranked against")
+    flags.DEFINE_enum("split", "both", ["both", "test", "valid"], "which items are the targets")
+
+
+def main(_):
+    if not FLAGS.workdir:
+        raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
+    from llmesr_jax import breakdown, evaluate, runs
+
+    protocols = evaluate.PROTOCOLS if FLAGS.protocol == "both" else (FLAGS.protocol,)
+    splits = runs.SPLITS if FLAGS.split == "both" else (FLAGS.split,)
+    results = {}
+    for name, folder in runs.find(FLAGS.workdir).items():
+        run = runs.load(folder, FLAGS.data_dir)
+        print(f"{folder}: {run.describe()}", flush=True)
+        results[name] = runs.evaluate_run(run, splits, protocols)
+        print(runs.compare(run, results[name]), flush=True)
+    for split in splits:
+        for protocol in protocols:
+            of_split = {name: found[split] for name, found in results.items()}
+            print(f"\n{split}\n{evaluate.results_table(of_split, protocol)}\n\n{breakdown.table(of_split, protocol)}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

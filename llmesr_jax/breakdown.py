@@ -1,0 +1,42 @@
+"""A text table of the finer groups: by user length, by item popularity, and how much of the catalogue is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmesr_jax.evaluate import align, cell
+
+_NESTED = ("user_length", "item_popularity")
+
+
+def table(
+    results: Mapping[str, Mapping], protocol: str, names: Sequence[str] = ("H@10", "N@10"), cutoff: int = 10, width: int = 110
+) -> str:
+    """A row for each group, with its users; a column for each method and metric.
+
+    Args:
+      results: {method: stacked summary of a split, see `evaluate.stack`}, all of the same data.
+      protocol: which to show.
+      names: metrics to show, side by side if that fits into `width`, else one table under the other.
+      cutoff: K of the coverage, which is only there under `full`.
+      width: characters.
+    """
+    text = _table(results, protocol, names, cutoff)
+    if len(names) > 1 and max(map(len, text.splitlines())) > width:
+        return "\n\n".join(_table(results, protocol, [name], cutoff) for name in names)
+    return text
+
+
+def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str], cutoff: int) -> str:
+    of_methods = {method: summary[protocol] for method, summary in results.items()}
+    first = next(iter(of_methods.values()))
+    rows = [[protocol, "", "users", *(f"{method} {name}" for method in results for name in names)]]
+    for group in _NESTED:
+        for i, label in enumerate(first[group]):
+            values = [cell(of[group][label][name]) for of in of_methods.values() for name in names]
+            rows.append(["" if i else group.replace("_", " "), label, str(first[group][label]["count"][0]), *values])
+    if "coverage" in first:
+        for name in (f"Coverage@{cutoff}", f"TailCoverage@{cutoff}"):
+            values = [text for of in of_methods.values() for text in (cell(of["coverage"][name]), *[""] * (len(names) - 1))]
+            rows.append([name, "", "", *values])
+    return align(rows)
