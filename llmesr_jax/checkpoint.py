@@ -7,6 +7,8 @@ reported and left out, and the one before it is used.
 
 from __future__ import annotations
 
+import functools
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +35,7 @@ def checksum(tree: Any) -> int:
 
 
 def conform(tree: Any, like: Any, where: str) -> Any:
-    """The leaves of nested dicts in the structure of `like`.
+    """The leaves of nested dicts in the structure of `like`; arrays of size zero, which are not stored, are made.
 
     Args:
       tree: arrays, as read from a checkpoint.
@@ -42,14 +44,14 @@ def conform(tree: Any, like: Any, where: str) -> Any:
     Raises:
       InputError: it holds other arrays, as one made by another version of the program does.
     """
-    found, wanted = ({name: (x.shape, x.dtype) for name, x in _named(t).items()} for t in (tree, like))
+    leaves = {**{name: np.zeros(x.shape, x.dtype) for name, x in _named(like).items() if x.size == 0}, **_named(tree)}
+    found, wanted = ({name: (x.shape, x.dtype) for name, x in named.items()} for named in (leaves, _named(like)))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise InputError(
                 f"{where}: {name} is {_spelt(found.get(name))}, wanted {_spelt(wanted.get(name))}; it was made by another "
                 "version of this program: go back to that one, or name another --workdir"
             )
-    leaves = _named(tree)
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)
 
 
@@ -85,7 +87,8 @@ class Checkpoints:
           tree: arrays.
           progress: JSON values.
         """
-        tree = jax.device_get(tree)
+        # Orbax stores no array of size zero, such as the state of no seed, after all have stopped.
+        tree = jax.tree.map(lambda x: x if x.size else None, jax.device_get(tree))
         progress = {**progress, "checksum": checksum(tree)}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
         self._manager.save(step, args=args)
@@ -106,6 +109,8 @@ class Checkpoints:
           InputError: there are checkpoints and all are damaged (nothing is deleted), or a sound one is not like `like`.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
+        before = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_report, before)
         for i, step in enumerate(steps):
             try:
                 tree, progress = self._read(step)
@@ -114,6 +119,8 @@ class Checkpoints:
                 rest = f"going back to that of step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
                 print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
                 continue
+            if i == 0:  # else there are reports to come
+                sys.unraisablehook = before
             if like is not None:
                 tree = conform(tree, like(progress), f"{self._folder / str(step)}")
             for damaged in () if self._read_only else steps[:i]:
@@ -130,6 +137,12 @@ class Checkpoints:
         if checksum(tree) != progress.pop("checksum"):
             raise ValueError("its checksum differs")
         return tree, progress
+
+
+def _report(report: Callable[[Any], None], unraisable: Any) -> None:
+    """Drops what TensorStore's threads say when one of many reads failed: the others end without an event loop."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import optax
 
 from llmesr_jax.contracts import Array, Batch, Tables
 from llmesr_jax.data.batches import BatchPlan, Interactions, make_batch
-from llmesr_jax.recommender import Recommender, loss_fn
+from llmesr_jax.recommender import Params, Recommender, loss_fn
 from llmesr_jax.state import State
 
 
@@ -76,12 +76,20 @@ def run_window(
     return jax.vmap(one_seed)(state_S, sums_S, order_SxWxB)
 
 
-def zero_sums(names: list[str], seeds: int) -> dict[str, Array]:
-    """Fresh sums for `run_window`."""
-    return {name: jnp.zeros(seeds, jnp.float32) for name in names}
-
-
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
-    """A batch of nobody: for its shapes."""
-    nobody = jnp.full(plan.config.batch_size, -1, jnp.int32)
-    return make_batch(plan, data, tables, nobody, jax.random.key(0))
+    """A batch of zeros: for its shapes, as parameters are made from them."""
+    nobody = jax.ShapeDtypeStruct((plan.config.batch_size,), jnp.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(functools.partial(make_batch, plan), data, tables, nobody, key)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, seeds: int) -> dict[str, Array]:
+    """Fresh sums for `run_window`: a zero for each term of the loss, and for the total.
+
+    Args:
+      params: of one seed; arrays or shapes.
+      batch: any, for its shapes.
+    """
+    _, terms = jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None), params, tables, batch)
+    return {name: jnp.zeros(seeds, jnp.float32) for name in (*terms, "total")}

@@ -80,15 +80,17 @@ def train(experiment: Experiment) -> dict[str, Any]:
     adam = optimizer.adam(settings.learning_rate)
     data = batches.interactions(experiment.corpus)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
-    example = jax.eval_shape(lambda: steps.example_batch(plan, data, tables))
+    example = steps.example_batch(plan, data, tables)
     validate = Validation(experiment, "valid", tables)
 
     def fresh():
-        states = state.create(model, adam, tables, _zeros(example), seeds)
-        best = jax.tree.map(jnp.copy, states.params)  # a buffer of its own: the state's are donated
-        return {"state": states, "best": best, "sums": steps.zero_sums(names, len(seeds))}
+        states = state.create(model, adam, tables, example, seeds)
+        best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
+        return {"state": states, "best": best, "sums": zero_sums(len(seeds), state.take(best, 0))}
 
-    names = ["total", *jax.eval_shape(lambda p, b: recommender.loss_fn(model, p, tables, b, None)[1], *_params(model, tables, example))]
+    def zero_sums(count, params):
+        return steps.zero_sums(model, params, tables, example, count)
+
     progress = Progress(0, 0, list(range(len(seeds))), [-math.inf] * len(seeds), [0] * len(seeds))
     with Checkpoints(folder / "checkpoints") as checkpoints, Interrupts() as interrupts:
         if (restored := checkpoints.restore(lambda p: _like(jax.eval_shape(fresh), p["active"]))) is not None:
@@ -143,7 +145,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
                 states = state.take(states, going_on)
                 progress.active = [progress.active[j] for j in going_on]
             progress.epoch, progress.steps = epoch, 0
-            sums = steps.zero_sums(names, len(progress.active))
+            sums = zero_sums(len(progress.active), state.take(best, 0))
             _save(checkpoints, experiment, progress, states, best, sums)
             if interrupts.heard:
                 interrupts.stop(checkpoints, folder, progress)
@@ -256,15 +258,6 @@ def _finished(folder: Path, settings: TrainConfig) -> dict[str, Any] | None:
 def _save(checkpoints, experiment, progress: Progress, states, best, sums) -> None:
     step = (progress.epoch * experiment.epochs.steps) + progress.steps
     checkpoints.save(step, {"state": states, "best": best, "sums": sums}, dataclasses.asdict(progress))
-
-
-def _zeros(shapes):
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-
-def _params(model, tables, example):
-    """Shapes of parameters, and of a batch."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), tables, _zeros(example))), example
 
 
 def _like(shapes, active: list[int]):

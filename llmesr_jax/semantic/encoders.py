@@ -1,4 +1,4 @@
-"""Embeddings made here: TF-IDF of the texts, without a network or a model."""
+"""Embeddings made here, without a network or a model: TF-IDF of the texts, or noise as a control."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def tfidf(texts_V: Sequence[str], corpus: Corpus, width: int, seed: int) -> tupl
     users_UxW = normalize(training_counts(corpus) @ items_VxW)
     svd = TruncatedSVD(width, random_state=seed).fit(items_VxW)
     return svd.transform(items_VxW).astype(np.float32), svd.transform(users_UxW).astype(np.float32)
+
+
+def random(rows: int, width: int, seed: list[int]) -> np.ndarray:
+    """(rows, width) float32 noise, rows of length about 1: embeddings that say nothing."""
+    return np.random.default_rng(seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
 
 
 def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:

@@ -33,7 +33,7 @@ def similar_users(user_llm_UxF: np.ndarray, k: int = 100, block: int | None = No
     unit_UxF = jnp.asarray(_unit(user_llm_UxF))
     similar_UxK = np.empty((num_users, k), np.int32)
     starts = range(0, num_users, block)
-    for start in tqdm(starts, "similar users", unit="block", disable=num_users < _LONG):
+    for start in tqdm(starts, "similar users", unit="block", disable=None if num_users >= _LONG else True):
         first = min(start, num_users - block)  # the last block overlaps, so that one shape serves all
         similar_UxK[first : first + block] = _nearest(unit_UxF, first, block=block, k=k)
     return similar_UxK

@@ -6,6 +6,7 @@ Where a table comes from, first match:
 
     item embeddings   item_emb.npy, the authors' pickle, TF-IDF of the item prompts
     user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (where those are a file), TF-IDF
+                      (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     similar_users     the authors' pickle, cosine top-k of the user embeddings
 """
@@ -31,7 +32,7 @@ from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import similar_users
 
 TABLES = ("item_llm", "item_pca", "similar_users")
-ENCODERS = ("auto", "files", "tfidf")
+ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
 _VERSIONS = {"tfidf": 1, "mean_of_items": 1, "pca_start": 1, "similar_users": 1}
 
@@ -40,7 +41,10 @@ _VERSIONS = {"tfidf": 1, "mean_of_items": 1, "pca_start": 1, "similar_users": 1}
 class SemanticConfig:
     """How the frozen tables are made."""
 
-    encoder: str = knob("auto", "embeddings from: files | tfidf | auto (files where there are any, else tfidf)")
+    encoder: str = knob(
+        "auto", "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)"
+    )
+    random_width: int = knob(1536, "width F of random embeddings")
     tfidf_width: int = knob(128, "width F of TF-IDF embeddings (less where the items or their words are fewer)")
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant); tfidf only")
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)")
@@ -50,7 +54,7 @@ class SemanticConfig:
     def __post_init__(self):
         if self.encoder not in ENCODERS:
             raise InputError(f"semantic.encoder={self.encoder!r} is not known; wanted one of: {', '.join(ENCODERS)}")
-        for name in ("tfidf_width", "num_similar"):
+        for name in ("tfidf_width", "random_width", "num_similar"):
             if getattr(self, name) < 1:
                 raise InputError(f"semantic.{name}={getattr(self, name)}; wanted at least 1")
 
@@ -116,12 +120,16 @@ class _Semantics:
 
     @functools.cached_property
     def item(self) -> _Embedding:
+        if self.config.encoder == "random":
+            return self._random(self.corpus.num_items, "items")
         if "item_llm" in self.files:
             return self._file("item_llm", self.corpus.num_items, "items")
         return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[0])
 
     @functools.cached_property
     def user(self) -> _Embedding:
+        if self.config.encoder == "random":
+            return self._random(self.corpus.num_users, "users")
         if "user_llm" in self.files:
             return self._file("user_llm", self.corpus.num_users, "users")
         if "item_llm" in self.files:
@@ -131,6 +139,11 @@ class _Semantics:
             inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
             return _Embedding(inputs, lambda: encoders.mean_of_items(self.item.load(), self.corpus))
         return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[1])
+
+    def _random(self, rows: int, kind: str) -> _Embedding:
+        width, seed = self.config.random_width, self.config.seed
+        made = functools.cache(lambda: encoders.random(rows, width, [seed, kind == "users"]))
+        return _Embedding({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
 
     def _file(self, name: str, rows: int, kind: str) -> _Embedding:
         path = self.files[name]
@@ -168,7 +181,7 @@ class _Semantics:
 
 def _semantics(corpus: Corpus, config: SemanticConfig) -> _Semantics:
     """Finds and checks the user's files and the cache."""
-    use_files = config.encoder != "tfidf" and corpus.folder is not None
+    use_files = config.encoder in ("auto", "files") and corpus.folder is not None
     files = embedding_files.find(corpus.folder) if use_files else {}
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(

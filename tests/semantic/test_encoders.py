@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from llmesr_jax.data.corpus import from_pairs
 from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import encoders
 from llmesr_jax.semantic.encoders import mean_of_items, tfidf, training_counts
 from llmesr_jax.semantic.prompts import item_prompt
 
@@ -71,3 +72,10 @@ def test_an_item_without_text_is_a_row_of_zeros():
 def test_texts_that_tell_nothing_apart_are_an_error(texts):
     with pytest.raises(InputError, match=r"items.jsonl: the texts of its 4 items .*item_emb.npy"):
         tfidf(texts, _CORPUS, 8, seed=0)
+
+
+def test_random_embeddings_are_fixed_by_their_seed_and_have_unit_length_on_average():
+    a, b = encoders.random(200, 64, [1, 0]), encoders.random(200, 64, [1, 0])
+    assert np.array_equal(a, b) and a.dtype == np.float32
+    assert not np.array_equal(a, encoders.random(200, 64, [1, 1]))
+    assert abs(np.square(a).sum(axis=1).mean() - 1) < 0.05
