@@ -11,6 +11,8 @@ def main(_):
     from llmesr_jax import evaluate, experiment, train
 
     experiments = [experiment.prepare(config) for config in configs]
+    for one in experiments:  # all of them before the first trains for hours
+        experiment.check_workdir(one)
     results = {}
     for one in experiments:
         print(f"{one.config.method} on {one.config.backbone}, {one.corpus.name}: {one.config.workdir}", flush=True)

@@ -1,4 +1,4 @@
-"""A text table of the finer groups: by user length, by item popularity, and how much of the catalogue is recommended."""
+"""A text table of the finer groups: by user length, by item popularity, and how much of all items is recommended."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ _NESTED = ("user_length", "item_popularity")
 
 
 def table(
-    results: Mapping[str, Mapping], protocol: str, names: Sequence[str] = ("H@10", "N@10"), cutoff: int = 10, width: int = 110
+    results: Mapping[str, Mapping],
+    protocol: str,
+    names: Sequence[str] = ("H@10", "N@10"),
+    cutoff: int = 10,
+    width: int = 110,
 ) -> str:
-    """A row for each group, with its users; a column for each method and metric.
+    """A row for each group that has users, with their number; a column for each method and metric.
 
     Args:
       results: {method: stacked summary of a split, see `evaluate.stack`}, all of the same data.
@@ -32,11 +36,14 @@ def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str], 
     first = next(iter(of_methods.values()))
     rows = [[protocol, "", "users", *(f"{method} {name}" for method in results for name in names)]]
     for group in _NESTED:
-        for i, label in enumerate(first[group]):
+        labels = [label for label, summary in first[group].items() if summary["count"][0]]
+        for i, label in enumerate(labels):
             values = [cell(of[group][label][name]) for of in of_methods.values() for name in names]
             rows.append(["" if i else group.replace("_", " "), label, str(first[group][label]["count"][0]), *values])
     if "coverage" in first:
         for name in (f"Coverage@{cutoff}", f"TailCoverage@{cutoff}"):
-            values = [text for of in of_methods.values() for text in (cell(of["coverage"][name]), *[""] * (len(names) - 1))]
-            rows.append([name, "", "", *values])
+            row = [name, "", ""]
+            for of in of_methods.values():
+                row += [cell(of["coverage"][name]), *[""] * (len(names) - 1)]
+            rows.append(row)
     return align(rows)

@@ -44,13 +44,14 @@ def conform(tree: Any, like: Any, where: str) -> Any:
     Raises:
       InputError: it holds other arrays, as one made by another version of the program does.
     """
-    leaves = {**{name: np.zeros(x.shape, x.dtype) for name, x in _named(like).items() if x.size == 0}, **_named(tree)}
+    empty = {name: np.zeros(x.shape, x.dtype) for name, x in _named(like).items() if x.size == 0}
+    leaves = {**empty, **_named(tree)}
     found, wanted = ({name: (x.shape, x.dtype) for name, x in named.items()} for named in (leaves, _named(like)))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise InputError(
-                f"{where}: {name} is {_spelt(found.get(name))}, wanted {_spelt(wanted.get(name))}; it was made by another "
-                "version of this program: go back to that one, or name another --workdir"
+                f"{where}: {name} is {_spelt(found.get(name))}, wanted {_spelt(wanted.get(name))}; it was made by "
+                "another version of this program: go back to that one, or name another --workdir"
             )
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -57,14 +58,15 @@ def prepare(config: ConfigDict) -> Experiment:
     needs = recommender.needs(config.method, section(config.method))
     supervision = contracts.load("backbone", config.backbone).SUPERVISION
     users_items = corpus.load(config.dataset, config.data_dir or None)
-    tables = tables_lib.prepare(users_items, section("semantic"), needs=needs.tables, pca_width=needs.pca_width)
+    semantic = section("semantic")
+    kept = min(semantic.num_similar, users_items.num_users - 1)
+    if "similar_users" in needs.tables and kept < needs.similar:
+        raise InputError(
+            f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are kept; "
+            "raise --config.semantic.num_similar or lower the method's number"
+        )
+    tables = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
-        found = tables["similar_users"].shape[1]
-        if found < needs.similar:
-            raise InputError(
-                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {found} are kept; "
-                "raise --config.semantic.num_similar or lower the method's number"
-            )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     data = section("data")
     if data.layout == "auto":
@@ -88,7 +90,7 @@ def check_workdir(experiment: Experiment) -> None:
     """Checks, without writing anything, that the run's folder is free, or belongs to this configuration and these data.
 
     Raises:
-      InputError: it belongs to another run, or is something else.
+      InputError: it belongs to another run, is something else, or cannot be written to.
     """
     folder = Path(experiment.config.workdir)
     if (folder / CONFIG_FILE).exists():
@@ -100,7 +102,12 @@ def check_workdir(experiment: Experiment) -> None:
                 f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); "
                 "name another --workdir or delete the folder"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is a file; wanted a folder for the run; name another --workdir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing}: cannot be written to; see to its permissions, or name another --workdir")
+    if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); name another --workdir")
 
 

@@ -1,4 +1,4 @@
-"""What training left in a folder, read back: a run's configuration, data, best parameters, and its metrics once more."""
+"""What training left in a folder, read back: configuration, data, best parameters, and the metrics once more."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def find(folder: str | Path) -> dict[str, Path]:
     data = {name: experiment.read_config(path)[1].get("interactions") for name, path in found.items()}
     first = next(iter(data))
     if other := next((name for name in data if data[name] != data[first]), None):
-        raise InputError(f"{folder}: {first} and {other} are runs on different data; name a folder with runs on the same")
+        raise InputError(f"{folder}: {first} and {other} are runs on different data; name a folder of runs on the same")
     return found
 
 
@@ -110,7 +110,7 @@ def compare(run: Run, results: Mapping[str, Mapping]) -> str:
         stored = json.loads(path.read_text())
         if stored["epochs"] != run.progress.epoch:
             return f"{path} is of {stored['epochs']} epochs, so not compared"
-        pairs = [pair for split in results for p in results[split] for pair in _pairs(results[split][p], stored[split][p])]
+        pairs = [pair for split in results for pair in _pairs(results[split], stored[split])]
     except FileNotFoundError:
         return f"{path} is not there yet: training has not ended"
     except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -231,7 +232,8 @@ class Interrupts(contextlib.AbstractContextManager):
         if self.heard:
             raise KeyboardInterrupt
         self.heard = True
-        print("\nstopping at the end of this window of steps; once more stops at once", flush=True)
+        # Not print: a signal may arrive in the middle of one.
+        os.write(1, b"\nstopping at the end of this window of steps; once more stops at once\n")
 
     def stop(self, checkpoints: Checkpoints, folder: Path, progress: Progress):
         """Waits for the checkpoint and ends the run."""

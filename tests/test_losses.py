@@ -74,7 +74,10 @@ def test_masked_mean_ignores_what_is_not_finite_and_hidden():
 
 
 def test_squared_error_by_hand():
-    students, teachers = jnp.array([[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]]), jnp.array([[0.0, 4.0], [2.0, 0.0], [0.0, 0.0]])
+    students, teachers = (
+        jnp.array([[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]]),
+        jnp.array([[0.0, 4.0], [2.0, 0.0], [0.0, 0.0]]),
+    )
     where = jnp.array([True, True, False])  # squares: 1 + 4, 4 + 0
     assert float(losses.squared_error(students, teachers, where=where)) == pytest.approx((5 / 2 + 4 / 2) / 2)
     total = losses.squared_error(students, teachers, where=where, reduction="sum")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -69,7 +70,9 @@ class Case(NamedTuple):
 
     def batch(self, seed: int = 0, step: int = 0) -> Batch:
         """A batch of epoch 1, float tables or not."""
-        return make_batch(self.epochs.plan, self.data, self.tables, self.epochs.order(seed, 1)[step], jax.random.key(seed))
+        return make_batch(
+            self.epochs.plan, self.data, self.tables, self.epochs.order(seed, 1)[step], jax.random.key(seed)
+        )
 
     def params(self, seed: int = 0):
         return init(self.model, jax.random.key(seed), self.tables, self.batch())
@@ -85,9 +88,10 @@ def plugin_config(kind: str, name: str, **changes):
 @functools.cache
 def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "bpr", **changes) -> Case:
     """One system; `changes` are settings of data, method or backbone."""
+    changes = {"blocks": 2 if method == "none" else 1, **changes}
     users_items = ragged(3)
     knobs = {f.name for f in dataclasses.fields(batches.DataConfig)}
-    data = {"batch_size": 8, "max_len": 9, "buckets": 3, "num_negatives": 2, "layout": layout}
+    data = {"batch_size": 8, "max_len": 9, "buckets": 2, "num_negatives": 2, "layout": layout}
     data |= {key: value for key, value in changes.items() if key in knobs}
     data_config = batches.DataConfig(**data)
     method_config = plugin_config("method", method, **changes)
@@ -107,16 +111,24 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
 make_batch = jit(batches.make_batch, static_argnames="plan")
 
 
+@functools.partial(jit, static_argnames="plan")
+def make_batches(plan, data, tables, samples_SxB, keys_S):
+    """Batches of several seeds, stacked."""
+    return jax.vmap(functools.partial(batches.make_batch, plan, data, tables))(samples_SxB, keys_S)
+
+
 @functools.partial(jit, static_argnames="model")
 def init(model, key, tables, batch):
     return model.init(key, tables, batch)
 
 
 @functools.partial(jit, static_argnames="model")
-def losses(model, params, tables, batch, key=None):
-    """((total, values by term), gradients)."""
+def outputs(model, params, tables, batch, key=None):
+    """{total, values by term, gradients, users, items}: all that a model says of a batch."""
     run = jax.value_and_grad(recommender.loss_fn, argnums=1, has_aux=True)
-    return run(model, params, tables, batch, key)
+    (total, values), gradients = run(model, params, tables, batch, key)
+    users, items = model.user_vectors(params, tables, batch.students), model.item_vectors(params, tables)
+    return {"total": total, "values": values, "gradients": gradients, "users": users, "items": items}
 
 
 @functools.partial(jit, static_argnames="model")
@@ -124,13 +136,15 @@ def user_vectors(model, params, tables, sequences):
     return model.user_vectors(params, tables, sequences)
 
 
-@functools.partial(jit, static_argnames="model")
-def item_vectors(model, params, tables):
-    return model.item_vectors(params, tables)
+@contextlib.contextmanager
+def float64():
+    """64-bit numbers. Flax's LayerNorm and optax's Adam then promote dtypes, which `conftest.py` otherwise forbids."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def as_float64(tree):
-    """Float leaves as float64 (inside `jax.enable_x64(True)`)."""
+    """Float leaves as float64 (inside `float64()`)."""
     return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
@@ -172,7 +186,9 @@ def padded(sequences: Sequences, length: int, left: bool, *more_T):
         return jnp.asarray(out)
 
     last = [row * length + (length - 1 if left else max(len(at) - 1, 0)) for row, at in enumerate(old)]
-    moved = Sequences(move(sequences.items_T), move(sequences.positions_T), jnp.asarray(last, jnp.int32), ((len(old), length),))
+    moved = Sequences(
+        move(sequences.items_T), move(sequences.positions_T), jnp.asarray(last, jnp.int32), ((len(old), length),)
+    )
     return moved, *map(move, more_T)
 
 

@@ -24,17 +24,12 @@ def world(supervision="every", seed=0, **changes):
     """Corpus, its similar users and epochs, and a function from (samples, key) to a batch."""
     corpus = tiny.ragged(seed)
     similar = tiny.tables(corpus, NEEDS, seed)["similar_users"]
-    config = batches.DataConfig(**{"batch_size": BATCH, "max_len": MAX_LEN, "buckets": 3, "num_negatives": 2, **changes})
+    config = batches.DataConfig(
+        **{"batch_size": BATCH, "max_len": MAX_LEN, "buckets": 3, "num_negatives": 2, **changes}
+    )
     epochs = batches.plan_epochs(corpus, config, supervision, 0.6, NEEDS, similar)
     data, tables = batches.interactions(corpus), {"similar_users": jnp.asarray(similar)}
     return corpus, similar, epochs, functools.partial(tiny.make_batch, epochs.plan, data, tables)
-
-
-def steps_of_an_epoch(epochs, make, seed):
-    """(samples in the batch's order of rows, batch) of each step; rows stand longest first."""
-    corpus_users = epochs.samples_N.max() + 1
-    for step, samples in enumerate(epochs.order(seed, 1)):
-        yield samples, make(samples, jax.random.fold_in(jax.random.key(seed), step)), corpus_users
 
 
 def student_input(corpus, user, supervision):
@@ -66,7 +61,9 @@ def test_inputs_and_targets_are_the_users_items(supervision, layout):
         assert not targets[~real].any()
         for user, at in zip(rows, tiny.slots(batch.students)):
             following = tiny.training(corpus, user)[-len(at) :]
-            assert targets[at].tolist() == (following if supervision == "every" else [0] * (len(at) - 1) + following[-1:])
+            assert targets[at].tolist() == (
+                following if supervision == "every" else [0] * (len(at) - 1) + following[-1:]
+            )
         assert np.asarray(batch.distils_B).tolist() == [True] * len(rows) + [False] * (BATCH - len(rows))
         met += rows
     assert sorted(met) == [u for u in range(corpus.num_users) if len(tiny.training(corpus, u)) >= 2]
@@ -75,10 +72,9 @@ def test_inputs_and_targets_are_the_users_items(supervision, layout):
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 def test_layouts_give_the_same_batch_to_every_user_and_position(supervision):
     """Same key, other rows: the same (row, position, shown item, target, negatives) and the same teachers."""
-    seen = {}
+    seen, samples = {}, world(supervision, layout="bucketed", buckets=3)[2].order(1, 2)[0]
     for layout, buckets in (("bucketed", 3), ("bucketed", 1), ("padded", 3)):
-        corpus, _, epochs, make = world(supervision, layout=layout, buckets=buckets)
-        batch = make(epochs.order(1, 2)[0], jax.random.key(7))
+        batch = world(supervision, layout=layout, buckets=buckets)[3](samples, jax.random.key(7))
         s = batch.students
         columns = [np.asarray(x) for x in (s.positions_T, s.items_T, batch.targets_T, *batch.negatives_TxK.T)]
         entries = [[tuple(int(c[t]) for c in columns) for t in at] for at in tiny.slots(s)]
@@ -127,7 +123,7 @@ def test_the_unseen_items_of_users_who_saw_the_ends_or_all_but_one():
 
 def test_every_negative_is_equally_likely():
     """4,608 draws for one user over its unseen items: each within 5 standard deviations of its share."""
-    corpus, _, epochs, make = world("every", num_negatives=64)
+    corpus, _, epochs, make = world("every", num_negatives=64, layout="padded")
     user = int(np.argmax(corpus.train_lengths_U))
     samples = np.full(BATCH, user, np.int32)
     negatives = np.asarray(make(samples, jax.random.key(0)).negatives_TxK).ravel()
@@ -139,15 +135,16 @@ def test_every_negative_is_equally_likely():
 
 
 def test_the_cloze_task_hides_and_shows_the_stated_shares():
-    corpus, _, epochs, make = world("masked")
-    user = int(np.argmax(corpus.train_lengths_U))
+    corpus, _, epochs, make = world("masked", layout="padded")
+    user = int(np.argmax(corpus.train_lengths_U))  # fills a row
     items = np.array(student_input(corpus, user, "masked"))
-    many = tiny.jit(jax.vmap(lambda key, samples: make(samples, key), in_axes=(0, None)))
-    batch = many(jax.random.split(jax.random.key(0), 60), np.full(BATCH, user, np.int32))
-    shown = np.asarray(batch.students.items_T).reshape(60, BATCH, -1)[..., : len(items)]
+    batch = tiny.make_batches(*make.args, np.full((60, BATCH), user, np.int32), jax.random.split(jax.random.key(0), 60))
+    shown = np.asarray(batch.students.items_T).reshape(60, BATCH, len(items))
     targets = np.asarray(batch.targets_T).reshape(shown.shape)
     hidden = targets > 0
-    assert (targets == np.where(hidden, items, 0)).all() and (shown[~hidden] == np.broadcast_to(items, shown.shape)[~hidden]).all()
+    assert (targets == np.where(hidden, items, 0)).all() and (
+        shown[~hidden] == np.broadcast_to(items, shown.shape)[~hidden]
+    ).all()
     count, one = hidden.sum(), 1 / corpus.num_items
     kept = (shown == targets)[hidden].mean()
     token = (shown == corpus.num_items + 1)[hidden].mean()
@@ -196,7 +193,9 @@ def test_users_with_one_training_item_are_students_only_if_asked(supervision):
     only = [tiny.training(corpus, s % corpus.num_users)[0] for s in samples]
     shown = [[corpus.num_items + 1]] * BATCH if supervision == "masked" else [[]] * BATCH
     assert tiny.items_by_row(batch.students) == shown
-    assert np.asarray(batch.targets_T)[batch.students.last_R].tolist() == ([0] * BATCH if supervision == "every" else only)
+    assert np.asarray(batch.targets_T)[batch.students.last_R].tolist() == (
+        [0] * BATCH if supervision == "every" else only
+    )
     assert (np.asarray(batch.targets_T) > 0).sum() == (0 if supervision == "every" else BATCH)
     assert np.asarray(batch.distils_B).all()
 
@@ -232,7 +231,7 @@ def test_seeds_together_get_the_batches_they_get_alone(supervision):
     _, _, epochs, make = world(supervision)
     order_SxB = np.stack([epochs.order(seed, 1)[0] for seed in (42, 43, 44)])
     keys_S = jax.random.split(jax.random.key(0), 3)
-    together = tiny.jit(jax.vmap(make))(order_SxB, keys_S)
+    together = tiny.make_batches(*make.args, order_SxB, keys_S)
     for i in range(3):
         tiny.assert_equal(jax.tree.map(lambda x: x[i], together), make(order_SxB[i], keys_S[i]))  # noqa: B023
 

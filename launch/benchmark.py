@@ -1,0 +1,42 @@
+"""Times training steps, evaluation and ranking of any method, backbone and data set; writes and trains nothing.
+
+    python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    cli.define_flags()
+    flags.DEFINE_list("groups", ["1", "3"], "sizes of the groups of seeds whose steps are timed")
+    flags.DEFINE_integer("count", 20, "training steps of one timing", lower_bound=1)
+    flags.DEFINE_integer("repeats", 5, "timings of each part; medians are shown", lower_bound=1)
+    flags.DEFINE_string("out", "", "JSON file for the numbers")
+
+
+def main(_):
+    configs = cli.configs_from_flags()
+    from llmesr_jax import benchmark, experiment
+    from llmesr_jax.errors import InputError
+
+    if not all(size.isdigit() and int(size) for size in FLAGS.groups):
+        raise InputError(f"--groups={','.join(FLAGS.groups)}: wanted numbers of seeds, as in --groups=1,3")
+    results = {}
+    for config in configs:
+        sizes = tuple(int(size) for size in FLAGS.groups)
+        results[config.method] = benchmark.run(experiment.prepare(config), sizes, FLAGS.count, FLAGS.repeats)
+        print(benchmark.table(results[config.method]) + "\n", flush=True)
+    if FLAGS.out:
+        experiment.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

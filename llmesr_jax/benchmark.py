@@ -1,0 +1,202 @@
+"""How fast an experiment runs here: the parts of a run timed one by one, on this machine, in one process."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax import config as config_lib
+from llmesr_jax import evaluate, inference, optimizer, state, steps
+from llmesr_jax.data import batches
+from llmesr_jax.experiment import Experiment
+
+
+def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 20, repeats: int = 5) -> dict[str, Any]:
+    """Times training steps, evaluation and retrieval.
+
+    Args:
+      experiment: what to time; its own seeds are not used.
+      seeds: sizes of the groups of seeds whose steps are timed.
+      count: steps of one timing.
+      repeats: timings; medians and the spread (largest minus smallest) are reported.
+    Returns: JSON values; times in seconds, memory in bytes, rates per second.
+    """
+    results: dict[str, Any] = {
+        "device": str(jax.devices()[0].device_kind),
+        "jax": jax.__version__,
+        "setting": setting(experiment),
+        "matmul_flops": matmul_rate(),
+        "train": {},
+    }
+    for size in seeds:
+        results["train"][str(size)] = train_steps(experiment, size, count, repeats)
+    first = results["train"][str(seeds[0])]
+    first["share_of_matmul"] = first["flops"] / first["step"] / results["matmul_flops"] if first["flops"] else None
+    results["evaluation"] = evaluation(experiment, repeats=min(repeats, 3))
+    results["peak_memory"] = peak_memory()
+    return results
+
+
+def setting(experiment: Experiment) -> dict[str, Any]:
+    """What is timed."""
+    config, corpus, plan = experiment.config, experiment.corpus, experiment.epochs.plan
+    real, slots = padding(experiment)
+    return {
+        "dataset": corpus.name,
+        "users": corpus.num_users,
+        "items": corpus.num_items,
+        "method": config.method,
+        "backbone": config.backbone,
+        "preset": config.preset,
+        "max_len": plan.config.max_len,
+        "batch_size": plan.config.batch_size,
+        "llm_width": experiment.recommender.sizes.llm_width,
+        "similar": plan.similar,
+        "steps_an_epoch": experiment.epochs.steps,
+        "slots_a_step": slots,
+        "real_items_a_step": real,
+        "slots_over_real": slots / real,
+    }
+
+
+def padding(experiment: Experiment) -> tuple[float, int]:
+    """Real items of a step, students' and teachers', on average over an epoch; and the slots they are laid out in."""
+    epochs = experiment.epochs
+    plan = epochs.plan
+    bags = [s for s in (plan.students, plan.teachers) if s is not None]
+    slots = sum(rows * length for bag in bags for rows, length in bag.groups)
+    train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
+    real = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)[users].sum()
+    if plan.teachers is not None:
+        teacher_U = np.minimum(train_U - (plan.config.teacher_input == "input"), plan.config.max_len)
+        real += teacher_U[experiment.tables["similar_users"]].sum(axis=1)[users].sum()
+    return float(real) / epochs.steps, slots
+
+
+def train_steps(experiment: Experiment, size: int, count: int, repeats: int) -> dict[str, Any]:
+    """Compile time, and the median time of a training step of `size` seeds together."""
+    model, plan = experiment.recommender, experiment.epochs.plan
+    seeds = tuple(range(42, 42 + size))
+    settings = config_lib.section(experiment.config, "train")
+    adam = optimizer.adam(settings.learning_rate)
+    data = batches.interactions(experiment.corpus)
+    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    example = steps.example_batch(plan, data, tables)
+    states = state.create(model, adam, tables, example, seeds)
+    sums = steps.zero_sums(model, state.take(states.params, 0), tables, example, size)
+    tables.pop("item_pca", None)
+    order = np.stack([experiment.epochs.order(seed, 1) for seed in seeds])
+    order = np.resize(np.swapaxes(order, 0, 1), (count, size, plan.config.batch_size)).swapaxes(0, 1)
+
+    started = time.perf_counter()
+    arguments = (states, sums, tables, data, order, np.int32(count), np.float32(1))
+    compiled = steps.run_window.lower(model, adam, plan, *arguments).compile()
+    compile_seconds = time.perf_counter() - started
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        states, sums = compiled(states, sums, *arguments[2:])
+        jax.block_until_ready(sums)
+        times.append((time.perf_counter() - started) / count)
+    step = statistics.median(times[1:])  # the first warms up
+    real, _ = padding(experiment)
+    return {
+        "compile": compile_seconds,
+        "step": step,
+        "spread": max(times[1:]) - min(times[1:]),
+        "users_per_second": size * plan.config.batch_size / step,
+        "positions_per_second": size * real / step,
+        "flops": step_flops(experiment, example, tables, state.take(states.params, 0)) * size,
+    }
+
+
+def step_flops(experiment: Experiment, batch, tables, params) -> float:
+    """Arithmetic of one seed's gradient, as the compiler counts it; 0 where it does not say."""
+    from llmesr_jax.recommender import loss_fn
+
+    gradient = jax.jit(jax.grad(lambda p, t, b: loss_fn(experiment.recommender, p, t, b, None)[0]))
+    cost = gradient.lower(params, tables, batch).cost_analysis() or {}
+    return float(cost.get("flops", 0.0))
+
+
+def evaluation(experiment: Experiment, repeats: int) -> dict[str, Any]:
+    """Median times of encoding all test users, and of ranking under each protocol, Coverage@20 included in full."""
+    model = experiment.recommender
+    data = batches.interactions(experiment.corpus)
+    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    example = steps.example_batch(experiment.epochs.plan, data, tables)
+    params = jax.jit(model.init)(jax.random.key(0), tables, example)
+    inputs = evaluate.inputs(experiment.corpus, "test")
+    stops = experiment.corpus.lengths_U[inputs.rows_E] - 1
+    histories = inference.histories(experiment.corpus, inputs.rows_E, stops, experiment.epochs.plan.config, model.supervision)
+    users = inference.user_vectors(model, params, tables, histories)
+    items = inference.item_vectors(model, params, tables)
+
+    def rank(protocol: str) -> Callable[[], Any]:
+        return lambda: evaluate.evaluate(users, items, inputs, seed=42, protocols=(protocol,), coverage=protocol == "full")
+
+    return {
+        "users": len(inputs.rows_E),
+        "encode": _median(lambda: inference.user_vectors(model, params, tables, histories), repeats),
+        "full": _median(rank("full"), repeats),
+        "sampled": _median(rank("sampled"), repeats),
+    }
+
+
+def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
+    """Floating-point operations a second of a (size, size) float32 matrix product on this device."""
+    x = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(lambda a, b: a @ b)
+    return 2 * size**3 / _median(lambda: product(x, x), repeats)
+
+
+def peak_memory() -> int:
+    """Bytes: the most that the device held, or this process where the device is the CPU."""
+    statistics_of_device = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics_of_device:
+        return int(statistics_of_device["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as text."""
+    s, evaluated = results["setting"], results["evaluation"]
+    one = next(iter(results["train"].values()))
+    lines = [
+        f"{s['method']} on {s['backbone']}, {s['dataset']}: {s['users']} users, {s['items']} items, length {s['max_len']}, "
+        f"batch {s['batch_size']}, N {s['similar']}, F {s['llm_width']}, preset {s['preset']}",
+        f"{results['device']}, jax {results['jax']}, {results['matmul_flops'] / 1e9:.0f} GFLOP/s in a matrix product",
+        "",
+        f"slots over real items  {s['slots_over_real']:.2f}  ({s['slots_a_step']} over {s['real_items_a_step']:.0f} a step)",
+    ]
+    for size, t in results["train"].items():
+        lines.append(
+            f"step, {size} seed{'s' if size != '1' else ' '}          {t['step'] * 1e3:.1f} ms (spread {t['spread'] * 1e3:.1f}), "
+            f"{t['users_per_second']:.0f} users/s, {t['positions_per_second']:.0f} positions/s, compile {t['compile']:.1f} s"
+        )
+    if one["flops"]:
+        lines.append(f"model FLOP rate        {one['flops'] / one['step'] / 1e9:.1f} GFLOP/s, {one['share_of_matmul']:.0%} of a product's")
+    lines += [
+        f"epoch, 1 seed          {one['step'] * s['steps_an_epoch']:.1f} s of steps",
+        f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",
+        f"full ranking           {evaluated['full']:.2f} s, Coverage@20 included",
+        f"sampled ranking        {evaluated['sampled']:.2f} s",
+        f"peak memory            {results['peak_memory'] / 2**30:.2f} GiB",
+    ]
+    return "\n".join(lines)
+
+
+def _median(call: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])

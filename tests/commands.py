@@ -1,0 +1,93 @@
+"""The commands as processes of their own, on a small data folder: what the tests of the command line share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[1]
+# A model and batches so small that a run is little more than its start.
+SMALL = (
+    "--dataset=tiny",
+    "--backbone=gru4rec",  # compiles fastest
+    "--max_len=8",
+    "--batch_size=16",
+    "--config.semantic.tfidf_width=8",
+    "--config.none.width=8",
+    "--config.llmesr.width=4",
+    "--config.llmesr.similar=3",
+    "--config.sasrec.blocks=1",
+    "--config.bert4rec.blocks=1",
+)
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def write_data(folder: Path, users: int = 60, items: int = 150) -> Path:
+    """`inter.txt` and `items.jsonl`: 4 to 12 interactions a user, some items popular, every item met."""
+    rng = np.random.default_rng(7)
+    lengths_U = rng.integers(4, 13, users)
+    user_n = np.repeat(np.arange(1, users + 1), lengths_U)
+    item_n = np.minimum(rng.zipf(1.4, len(user_n)), items)
+    item_n[rng.permutation(len(item_n))[:items]] = rng.permutation(items) + 1
+    folder.mkdir(parents=True)
+    (folder / "inter.txt").write_text("".join(f"{u} {i}\n" for u, i in zip(user_n, item_n)))
+    words = "red blue green gold tea milk soap salt lamp rope".split()
+    titles = [" ".join(rng.choice(words, 3)) for _ in range(items)]
+    records = [{"item_id": i, "title": title, "brand": words[i % 7]} for i, title in enumerate(titles, 1)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """CPU only; compiled code and tables are kept in `cache`, so that a session compiles a program once."""
+    changes = {
+        "PYTHONPATH": str(PROJECT),
+        "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # these runs compile much and compute little
+    }
+    return {**os.environ, **changes}
+
+
+def start(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen:
+    """`python args`, running."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *args], cwd=cwd, env=env, text=True, **pipes)
+
+
+def finish(process: subprocess.Popen) -> Result:
+    out, err = process.communicate(timeout=120)
+    return Result(process.returncode, out, err)
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """All that a run's folder says about its numbers: results, metrics without their times, ranks, checkpoint."""
+    from llmesr_jax.checkpoint import Checkpoints, checksum
+
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    with np.load(folder / "ranks.npz") as file:
+        ranks = {name: file[name].tolist() for name in file}
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        tree, progress = checkpoints.restore()
+    results = json.loads((folder / "results.json").read_text())
+    del results["config"]["workdir"]
+    return {
+        "results": results,
+        "metrics": [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+        "ranks": ranks,
+        "arrays": checksum(tree),
+        "progress": progress,
+    }

@@ -1,0 +1,122 @@
+"""`python -m launch.evaluate`: the numbers of results.json once more, from the checkpoint and the data."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def both(trained, evaluate, tmp_path_factory):
+    """Both runs, evaluated from another folder."""
+    return evaluate(f"--workdir={trained[0] / 'w'}", cwd=tmp_path_factory.mktemp("elsewhere"))
+
+
+def section(out, split, corner):
+    """The lines of the table of a split that starts with `corner`."""
+    lines = out[out.index(f"\n{split}\n{corner.split()[0]}") :].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(corner))
+    return lines[start : lines.index("", start) if "" in lines[start:] else None]
+
+
+def read(trained, method):
+    return json.loads((trained[0] / "w" / method / "results.json").read_text())
+
+
+def test_every_number_is_that_of_results_json(trained, both):
+    assert (both.status, both.err) == (0, "")
+    folder = trained[0] / "w"
+    for method in ("llmesr", "none"):
+        best = read(trained, method)["best_epoch"]
+        about = f"{method} on gru4rec, tiny; 2 epochs, best {best[0]} (seed 1), {best[1]} (seed 2)"
+        assert f"{folder / method}: {about}\n" in both.out
+        # 21 groups of 8 numbers, two seeds, two splits, two protocols, and 6 of coverage under one of them
+        count = 21 * 8 * 2 * 2 * 2 + 6 * 2 * 2
+        assert f"equal to {folder / method / 'results.json'} in all {count} numbers\n" in both.out
+
+
+def test_nothing_is_written(trained, evaluate, tmp_path):
+    folder = trained[0] / "w" / "none"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert evaluate(f"--workdir={folder}", cwd=tmp_path).status == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_are_those_of_training_with_the_finer_groups(trained, both):
+    for corner in ("full H@10", "sampled N@10"):
+        wanted = trained[1].out[trained[1].out.index(f"\n{corner}") :].splitlines()[1:4]
+        assert sorted(section(both.out, "test", corner)) == sorted(wanted)
+    results = {method: read(trained, method)["test"]["full"] for method in ("llmesr", "none")}
+    lines = both.out[both.out.index("\ntest\nfull") :].splitlines()
+    users = results["none"]["user_length"]["5-9"]["count"][0]
+    (line,) = [line for line in lines[: lines.index("test", 3)] if line.split()[:2] == ["5-9", str(users)]][:1]
+    values = [results[m]["user_length"]["5-9"][name] for m in results for name in ("H@10", "N@10")]
+    assert line.split()[2:] == [f"{np.mean(v):.4f}±{np.std(v, ddof=1):.4f}" for v in values]
+    (line,) = [line for line in lines[: lines.index("test", 3)] if line.startswith("TailCoverage@10")]
+    values = [results[m]["coverage"]["TailCoverage@10"] for m in results]
+    assert line.split()[1:] == [f"{np.mean(v):.4f}±{np.std(v, ddof=1):.4f}" for v in values]
+
+
+def test_one_run_one_split_one_protocol(trained, evaluate, tmp_path):
+    folder = trained[0] / "w" / "none"
+    result = evaluate(f"--workdir={folder}", "--split=valid", "--protocol=sampled", cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert f"equal to {folder / 'results.json'} in all {21 * 8 * 2} numbers\n" in result.out
+    assert "\nvalid\nsampled" in result.out and "\ntest\n" not in result.out and "\nfull" not in result.out
+
+
+def test_data_that_moved(trained, evaluate, data, tmp_path):
+    """The run names a folder that is gone; --data_dir says where the data are."""
+    shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
+    shutil.copytree(data, tmp_path / "moved")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace(str(data), str(tmp_path / "gone")))
+    lost = evaluate("--workdir=run", cwd=tmp_path)
+    assert lost.status == 2 and lost.err.startswith(f"error: {tmp_path / 'gone'}: no such folder; ")
+    found = evaluate("--workdir=run", "--data_dir=moved", "--split=test", cwd=tmp_path)
+    assert (found.status, found.err) == (0, "")
+    assert "equal to run/results.json in all" in found.out
+
+
+def test_data_that_changed(trained, evaluate, data, tmp_path):
+    shutil.copytree(data, tmp_path / "changed")
+    lines = (tmp_path / "changed" / "inter.txt").read_text().splitlines()
+    (tmp_path / "changed" / "inter.txt").write_text("\n".join(lines[::-1]))
+    result = evaluate(f"--workdir={trained[0] / 'w' / 'none'}", f"--data_dir={tmp_path / 'changed'}", cwd=tmp_path)
+    assert (result.status, result.out) == (2, "")
+    assert "none: the data are not those it was trained on (interactions: " in result.err
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1
+
+
+def test_results_of_other_parameters_are_told_apart(trained, evaluate, tmp_path):
+    shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results["test"]["full"]["overall"]["MRR"][0] += 0.25
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    result = evaluate("--workdir=run", "--split=test", "--protocol=full", cwd=tmp_path)
+    assert "differs from run/results.json in 1 of 348 numbers, by at most 0.25;" in result.out
+
+
+def test_runs_on_different_data_are_not_compared(trained, evaluate, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "w" / name).mkdir(parents=True)
+        shutil.copy(trained[0] / "w" / "none" / "config.json", tmp_path / "w" / name)
+    config = json.loads((tmp_path / "w" / "b" / "config.json").read_text())
+    config["data"]["interactions"] = "0" * 64
+    (tmp_path / "w" / "b" / "config.json").write_text(json.dumps(config))
+    result = evaluate("--workdir=w", cwd=tmp_path)
+    wanted = "error: w: a and b are runs on different data; name a folder of runs on the same\n"
+    assert (result.status, result.err) == (2, wanted)
+
+
+def test_a_run_without_a_checkpoint(trained, evaluate, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(trained[0] / "w" / "none" / "config.json", tmp_path / "run")
+    result = evaluate("--workdir=run", cwd=tmp_path)
+    assert (result.status, result.err) == (
+        2,
+        "error: run: holds no checkpoint yet; train on with the command that made it\n",
+    )
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]

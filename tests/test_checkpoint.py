@@ -1,0 +1,174 @@
+"""Checkpoints: what is saved comes back, what is damaged does not."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from llmesr_jax.checkpoint import Checkpoints, checksum, conform
+from llmesr_jax.errors import InputError
+from llmesr_jax.state import State
+
+PARAMS = {"dense": {"kernel": np.arange(6, dtype=np.float32).reshape(1, 2, 3), "bias": np.zeros((1, 3), np.float32)}}
+
+
+def tree(value=0.0):
+    params = {"dense": {name: x + np.float32(value) for name, x in PARAMS["dense"].items()}}
+    state = State(params, optax.adam(1e-3).init(params), jnp.zeros(1, jnp.int32), jnp.zeros((1, 2), jnp.uint32))
+    return {"state": state, "best": params, "sums": {"total": jnp.ones(1)}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of steps 1, 2 and 3 were written; two are kept."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, tree(step), {"epoch": step})
+    return tmp_path / "checkpoints"
+
+
+def restore(folder, **options):
+    with Checkpoints(folder, **options) as checkpoints:
+        return checkpoints.restore(lambda progress: tree())
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flip(checkpoint):
+    """Changes a byte of the arrays."""
+    path = max((p for p in (checkpoint / "tree").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(checkpoint):
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def lose_progress(checkpoint):
+    (checkpoint / "progress" / "metadata").unlink()
+
+
+def lose_arrays(checkpoint):
+    for path in (checkpoint / "tree" / "d").iterdir():
+        path.unlink()
+
+
+def wrong_progress(checkpoint):
+    (checkpoint / "progress" / "metadata").write_text("[]")
+
+
+DAMAGES = [flip, truncate, lose_progress, lose_arrays, wrong_progress]
+
+
+def test_the_newest_comes_back_in_its_structure(folder):
+    found, progress = restore(folder)
+    assert progress == {"epoch": 3}
+    assert isinstance(found["state"], State)
+    assert checksum(found) == checksum(tree(3))
+    assert names(folder) == ["2", "3"]
+
+
+def test_nested_dicts_without_a_structure(folder):
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        found, _ = checkpoints.restore()
+    np.testing.assert_array_equal(found["best"]["dense"]["kernel"], PARAMS["dense"]["kernel"] + 3)
+    assert checksum(found) == checksum(tree(3))
+
+
+def test_nothing_to_restore(tmp_path):
+    assert restore(tmp_path / "absent", read_only=True) is None
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_left_out_and_deleted(folder, capsys, damage):
+    damage(folder / "3")
+    found, progress = restore(folder)
+    assert progress == {"epoch": 2} and checksum(found) == checksum(tree(2))
+    assert names(folder) == ["2"]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{folder}: the checkpoint of step 3 is damaged (")
+    assert line.endswith("; going back to that of step 2")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_only_deletes_nothing(folder, damage):
+    damage(folder / "3")
+    before = contents(folder)
+    assert restore(folder, read_only=True)[1] == {"epoch": 2}
+    assert contents(folder) == before
+
+
+def test_all_damaged_is_an_error_and_deletes_nothing(folder):
+    for step in ("2", "3"):
+        flip(folder / step)
+    before = contents(folder)
+    with pytest.raises(InputError, match="no checkpoint can be read; delete the run's folder to start again"):
+        restore(folder)
+    assert contents(folder) == before
+
+
+def test_the_damaged_step_can_be_saved_again(folder):
+    flip(folder / "3")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.restore(lambda progress: tree())
+        checkpoints.save(3, tree(5), {"epoch": 3})
+    assert checksum(restore(folder)[0]) == checksum(tree(5))
+
+
+def test_arrays_of_another_model_are_no_damage(folder):
+    before = contents(folder)
+    other = tree()
+    other["best"]["dense"]["kernel"] = np.zeros((1, 2, 4), np.float32)
+    with Checkpoints(folder) as checkpoints, pytest.raises(InputError) as error:
+        checkpoints.restore(lambda progress: other)
+    assert "3: best/dense/kernel is float32 of shape (1, 2, 3), wanted float32 of shape (1, 2, 4)" in str(error.value)
+    assert contents(folder) == before
+
+
+def test_conform_names_what_is_absent_or_too_much():
+    with pytest.raises(InputError, match="here: b is absent, wanted float64 of shape"):
+        conform({"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)}, "here")
+    with pytest.raises(InputError, match=r"here: b is float64 of shape \(2,\), wanted absent"):
+        conform({"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2)}, "here")
+
+
+def test_the_state_of_no_seed_comes_back(tmp_path):
+    """All seeds have stopped: their states are empty, the best parameters are not."""
+    nobody = {"state": {"params": np.zeros((0, 3), np.float32)}, "best": np.ones((2, 3), np.float32)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, nobody, {"active": []})
+        found, _ = checkpoints.restore(lambda progress: nobody)
+    assert found["state"]["params"].shape == (0, 3)
+    np.testing.assert_array_equal(found["best"], nobody["best"])
+
+
+def test_a_save_keeps_what_was_given(tmp_path):
+    """The tree is copied before `save` returns: the next step overwrites its buffers."""
+    array = np.ones((1000, 100), np.float32)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.asarray(array)}, {})
+        found, _ = checkpoints.restore()
+    np.testing.assert_array_equal(found["a"], array)
+
+
+def test_checksum_depends_on_names_types_shapes_and_bytes_only():
+    one = {"a": np.arange(4, dtype=np.int32), "b": np.zeros(2)}
+    assert checksum(one) == checksum({"b": np.zeros(2), "a": jnp.arange(4, dtype=jnp.int32)})
+    for other in (
+        {"c": one["a"], "b": one["b"]},
+        {"a": one["a"].astype(np.uint32), "b": one["b"]},
+        {"a": one["a"].reshape(2, 2), "b": one["b"]},
+        {"a": one["a"][::-1], "b": one["b"]},
+    ):
+        assert checksum(other) != checksum(one)
