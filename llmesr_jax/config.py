@@ -25,7 +25,7 @@ from llmesr_jax.errors import InputError
 
 PRESETS = ("paper", "release")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
-RESUMABLE = frozenset({"workdir", "semantic.cache_dir", "train.epochs", "train.patience", "train.progress"})
+RESUMABLE = frozenset({"workdir", "data_dir", "semantic.cache_dir", "train.epochs", "train.patience", "train.progress"})
 _NOT_DATASETS = {"default", "forkme", *PRESETS}
 
 

@@ -131,9 +131,19 @@ class Sizes:
     bidirectional: bool = False
 
 
-def knob(default: Any, doc: str) -> Any:
-    """A field of a `Config`, with the line of help that `--helpfull` prints."""
-    return dataclasses.field(default=default, metadata={"doc": doc})
+def knob(
+    default: Any,
+    doc: str,
+    *,
+    choices: Sequence[Any] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A field of a `Config`: its line of help, which `--helpfull` prints, and the values that it may have.
+
+    `knobs.checked` refuses others with one clear line, before anything is read or written.
+    """
+    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least, "most": most})
 
 
 _PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}

@@ -69,9 +69,13 @@ def prepare(config: ConfigDict) -> Experiment:
     if "similar_users" in tables:
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     data = section("data")
+    needs_padding = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
+    if needs_padding and data.layout == "bucketed":
+        raise InputError(
+            f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; wanted padded or auto"
+        )
     if data.layout == "auto":
-        padded = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
-        data = dataclasses.replace(data, layout="padded" if padded else "bucketed")
+        data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(
         config.method,

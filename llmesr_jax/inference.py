@@ -66,7 +66,9 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
 
     def one(batch):
         end_R, length_R = batch
-        sequences, _ = lay_out(items_n, end_R + masked * (length_R > 0), length_R, groups, left_padded, recommender.sizes.max_len)
+        sequences, _ = lay_out(
+            items_n, jnp.where(length_R > 0, end_R + int(masked), end_R), length_R, groups, left_padded, recommender.sizes.max_len
+        )
         if masked:
             last_T = sequences.last_R[row_of_slot(groups)] == jnp.arange(len(sequences.items_T))
             token = recommender.sizes.num_items + 1

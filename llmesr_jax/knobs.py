@@ -42,11 +42,14 @@ class RunConfig:
 
 
 class Setting(NamedTuple):
-    """A setting: its default, its type as annotated, and its line of help."""
+    """A setting: its default, its type as annotated, its line of help, and the values it may have (None: any)."""
 
     default: Any
     kind: Any
     doc: str
+    choices: Any = None
+    least: float | None = None
+    most: float | None = None
 
 
 @functools.cache
@@ -76,7 +79,7 @@ def settings() -> dict[str, Setting]:
 @functools.cache
 def _fields(cls: type) -> dict[str, Setting]:
     hints = typing.get_type_hints(cls)
-    return {f.name: Setting(f.default, hints[f.name], f.metadata["doc"]) for f in dataclasses.fields(cls)}
+    return {f.name: Setting(f.default, hints[f.name], **f.metadata) for f in dataclasses.fields(cls)}
 
 
 def check_keys(keys: Iterable[str], where: str, prefix: str = "") -> None:
@@ -95,7 +98,7 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`flat` with each value as its annotated type (an int may stand for a float, a list for a tuple).
 
     Raises:
-      InputError: an unknown key or a value of another type.
+      InputError: an unknown key, a value of another type, or one that is not allowed.
     """
     check_keys(flat, where)
     known, out = settings(), {}
@@ -104,7 +107,19 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
             out[key] = _coerced(value, known[key].kind)
         except TypeError as error:
             raise InputError(f"{where}: {key} is {value!r}, wanted {error}; see --helpfull") from error
+        _check_value(where, key, out[key], known[key])
     return out
+
+
+def _check_value(where: str, key: str, value: Any, setting: Setting) -> None:
+    """Raises InputError if the value is none of the choices, or out of bounds."""
+    if setting.choices is not None and value not in setting.choices:
+        wanted = ", ".join(map(str, setting.choices))
+        raise InputError(f"{where}: {key}={value!r} is not known; wanted one of: {wanted}")
+    if setting.least is not None and value < setting.least:
+        raise InputError(f"{where}: {key}={value}; wanted at least {setting.least}")
+    if setting.most is not None and value > setting.most:
+        raise InputError(f"{where}: {key}={value}; wanted at most {setting.most}")
 
 
 def _coerced(value: Any, kind: Any) -> Any:

@@ -13,14 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, knob
-from llmesr_jax.errors import InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """The ranking loss, one setting for every method and backbone."""
-
-    ranking: str = knob("bpr", "ranking loss: bpr (preset paper) or bce (preset release)")
 
 
 def masked_mean(x: Array, where: Array) -> Array:
@@ -56,10 +48,11 @@ def bce(positive_T: Array, negative_TxK: Array, *, where: Array) -> Array:
 RANKING = {"bpr": bpr, "bce": bce}
 
 
-def check_ranking(name: str) -> None:
-    """Raises InputError if there is no such ranking loss."""
-    if name not in RANKING:
-        raise InputError(f"--config.loss.ranking={name!r} is not known; wanted one of: {', '.join(sorted(RANKING))}")
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The ranking loss, one setting for every method and backbone."""
+
+    ranking: str = knob("bpr", "ranking loss: bpr (preset paper) or bce (preset release)", choices=tuple(RANKING))
 
 
 def squared_error(students_BxE: Array, teachers_BxE: Array, *, where: Array, reduction: str = "mean") -> Array:

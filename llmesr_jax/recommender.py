@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load
 from llmesr_jax.errors import InputError
-from llmesr_jax.losses import LossConfig, check_ranking
+from llmesr_jax.losses import LossConfig
 
 Params = Any
 
@@ -48,9 +48,8 @@ def build(
     """Composes a backbone and a method, by name.
 
     Raises:
-      InputError: unknown names or settings.
+      InputError: unknown names, or LLM embeddings that a method needs and there are none.
     """
-    check_ranking(loss.ranking)
     method_module, backbone_module = load("method", method), load("backbone", backbone)
     if "item_llm" in method_module.needs(method_config).tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")

@@ -38,13 +38,13 @@ def create(
 ) -> State:
     """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter."""
 
-    def one(key):
+    def one(key, tables, batch):
         params = recommender.init(jax.random.fold_in(key, 0), tables, batch)
         training_key = jax.random.key_data(jax.random.fold_in(key, 1))
         return State(params, optimizer.init(params), jnp.zeros((), jnp.int32), training_key)
 
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    return jax.jit(jax.vmap(one))(keys)
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, tables, batch)
 
 
 def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:

@@ -24,7 +24,7 @@ from llmesr_jax.checkpoint import Checkpoints
 from llmesr_jax.contracts import knob
 from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
-from llmesr_jax.experiment import Experiment, open_workdir, write_text
+from llmesr_jax.experiment import Experiment, check_workdir, open_workdir, write_text
 from llmesr_jax.logs import Log
 from llmesr_jax.ranking import sample_candidates
 
@@ -33,22 +33,14 @@ from llmesr_jax.ranking import sample_candidates
 class TrainConfig:
     """How long and how fast a run learns, and what it watches."""
 
-    epochs: int = knob(200, "most epochs")
-    patience: int = knob(20, "a seed stops after this many epochs without a better validation NDCG@10")
-    learning_rate: float = knob(1e-3, "Adam's step size")
-    valid_protocol: str = knob("sampled", "candidates of the validation watched for early stopping: sampled or full")
-    window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt")
+    epochs: int = knob(200, "most epochs", least=1)
+    patience: int = knob(20, "a seed stops after this many epochs without a better validation NDCG@10", least=1)
+    learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12)
+    valid_protocol: str = knob(
+        "sampled", "candidates of the validation watched for early stopping: sampled or full", choices=evaluate.PROTOCOLS
+    )
+    window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt", least=1)
     progress: bool = knob(True, "show a progress bar where the output is a terminal")
-
-    def __post_init__(self):
-        if self.valid_protocol not in evaluate.PROTOCOLS:
-            wanted = ", ".join(evaluate.PROTOCOLS)
-            raise InputError(f"train.valid_protocol={self.valid_protocol!r} is not known; wanted one of: {wanted}")
-        for name in ("epochs", "patience", "window"):
-            if getattr(self, name) < 1:
-                raise InputError(f"train.{name}={getattr(self, name)}; wanted at least 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"train.learning_rate={self.learning_rate}; wanted more than 0")
 
 
 @dataclasses.dataclass
@@ -75,14 +67,14 @@ def train(experiment: Experiment) -> dict[str, Any]:
     """
     settings: TrainConfig = config_lib.section(experiment.config, "train")
     model, plan, seeds = experiment.recommender, experiment.epochs.plan, experiment.seeds
-    folder = open_workdir(experiment)
+    folder = Path(experiment.config.workdir)
+    check_workdir(experiment)
     if (finished := _finished(folder, settings)) is not None:
         return finished
     adam = optimizer.adam(settings.learning_rate)
     data = batches.interactions(experiment.corpus)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
-    validate = Validation(experiment, "valid", tables)
 
     def fresh():
         states = state.create(model, adam, tables, example, seeds)
@@ -92,9 +84,11 @@ def train(experiment: Experiment) -> dict[str, Any]:
     def zero_sums(count, params):
         return steps.zero_sums(model, params, tables, example, count)
 
+    shapes = jax.eval_shape(fresh)  # finds what does not fit together before anything is written
+    open_workdir(experiment)
     progress = Progress(0, 0, list(range(len(seeds))), [-math.inf] * len(seeds), [0] * len(seeds))
     with Checkpoints(folder / "checkpoints") as checkpoints, Interrupts() as interrupts:
-        if (restored := checkpoints.restore(lambda p: _like(jax.eval_shape(fresh), p["active"]))) is not None:
+        if (restored := checkpoints.restore(lambda p: _like(shapes, p["active"]))) is not None:
             tree, progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
             print(f"{folder}: continuing after epoch {progress.epoch}, step {progress.steps}", flush=True)
         else:
@@ -102,6 +96,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
         states, best, sums = tree["state"], tree["best"], tree["sums"]
         # The PCA only starts a table; nothing reads it again.
         tables = {name: table for name, table in tables.items() if name != "item_pca"}
+        validate = Validation(experiment, "valid", tables)
         log = Log(folder, progress.epoch)
 
         while progress.epoch < settings.epochs and progress.active:

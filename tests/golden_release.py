@@ -26,7 +26,7 @@ def build(meta):
     backbone_config = {
         "sasrec": lambda: sasrec.Config(meta["num_layers"], meta["num_heads"], 0.0, False, False),
         "bert4rec": lambda: bert4rec.Config(meta["num_layers"], meta["num_heads"], 0.0, False),
-        "gru4rec": lambda: gru4rec.Config(meta["num_layers"]),
+        "gru4rec": lambda: gru4rec.Config(meta["num_layers"], through_padding=True),
     }[meta["backbone"]]()
     config = llmesr.Config(
         width=meta["hidden_size"],

@@ -24,14 +24,12 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    epochs: int = knob(200, "most epochs")
+    epochs: int = knob(200, "most epochs", least=1)
     patience: int = knob(20, "epochs without a better one")
     learning_rate: float = knob(1e-3, "step size")
     shuffle: bool = knob(True, "a new order each epoch")
-
-    def __post_init__(self):
-        if self.epochs < 1:
-            raise InputError(f"train.epochs is {self.epochs}, wanted at least 1")
+    order: str = knob("random", "of the users", choices=("random", "file"))
+    rate: float = knob(0.5, "a share", least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,9 @@ def test_data_set_and_preset_are_taken_from_the_layer_that_wins(small):
         ({"train.learning_rate": float("nan")}, "wanted a finite number"),
         ({"data.layout": "square"}, "wanted one of 'bucketed', 'padded'"),
         ({"data.sizes": (1, "x")}, r"wanted tuple\[int, ...\]|wanted int"),
-        ({"train.epochs": 0}, "train.epochs is 0, wanted at least 1"),
+        ({"train.epochs": 0}, "train.epochs=0; wanted at least 1"),
+        ({"train.rate": 2}, "train.rate=2.0; wanted at most 1"),
+        ({"train.order": "best"}, "train.order='best' is not known; wanted one of: random, file"),
         (
             {"dataset": "bueaty"},
             "data set 'bueaty' is not known; wanted one of: beauty, demo, fashion, grocery, yelp; or",

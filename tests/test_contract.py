@@ -124,7 +124,7 @@ def test_results_do_not_depend_on_padding_in_float32():
         tiny.assert_close(ours, wanted, 1e-5)
 
 
-@functools.partial(tiny.jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames="model")
 def sensitivities(model, params, tables, rest, batch, targets_LxT, negatives_LxTxK):
     """Gradients of the ranking loss of one slot at a time, in parameters and tables: leading axis L."""
 

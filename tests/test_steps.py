@@ -18,9 +18,6 @@ OPTIMIZER = adam(1e-2)
 EXPONENT = 0.9  # Adam's first moment after one step is (1 - 0.9) times the gradient
 
 
-window = tiny.jit(steps.run_window.__wrapped__, static_argnames=("recommender", "optimizer", "plan"))
-
-
 @pytest.fixture(autouse=True)
 def promotion():
     """optax's bias correction mixes dtypes."""
@@ -53,7 +50,7 @@ def orders(system, seeds=SEEDS, width=2):
     return np.stack([tiny.case(*system).epochs.order(seed, 1)[:width] for seed in seeds])
 
 
-def run(system, begin, order, count=1, tables=None, window=window):
+def run(system, begin, order, count=1, tables=None, window=steps.run_window):
     """`run_window` from a state and sums."""
     case = tiny.case(*system)
     tables = case.tables if tables is None else tables
@@ -111,7 +108,7 @@ def test_in_float64_a_seed_in_a_group_agrees_to_rounding():
     tiny.assert_close(gradients(state.take(group, 1)), gradients(state.take(single, 0)), 1e-10)
 
 
-@functools.partial(tiny.jit, static_argnames="plan")
+@functools.partial(jax.jit, static_argnames="plan")
 def second_batches(plan, data, tables, states, order_SxB):
     """The batches that `run_window` makes for its second step."""
 

@@ -19,8 +19,6 @@ from llmesr_jax.losses import LossConfig
 
 LLM_WIDTH = 6
 _SMALL = {"width": 4, "similar": 2}
-# Tests compile much and compute little.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def corpus(histories: list[list[int]]) -> Corpus:
@@ -108,21 +106,21 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
     return Case(users_items, on_device, model, epochs, batches.interactions(users_items), data_config)
 
 
-make_batch = jit(batches.make_batch, static_argnames="plan")
+make_batch = jax.jit(batches.make_batch, static_argnames="plan")
 
 
-@functools.partial(jit, static_argnames="plan")
+@functools.partial(jax.jit, static_argnames="plan")
 def make_batches(plan, data, tables, samples_SxB, keys_S):
     """Batches of several seeds, stacked."""
     return jax.vmap(functools.partial(batches.make_batch, plan, data, tables))(samples_SxB, keys_S)
 
 
-@functools.partial(jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames="model")
 def init(model, key, tables, batch):
     return model.init(key, tables, batch)
 
 
-@functools.partial(jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames="model")
 def outputs(model, params, tables, batch, key=None):
     """{total, values by term, gradients, users, items}: all that a model says of a batch."""
     run = jax.value_and_grad(recommender.loss_fn, argnums=1, has_aux=True)
@@ -131,7 +129,7 @@ def outputs(model, params, tables, batch, key=None):
     return {"total": total, "values": values, "gradients": gradients, "users": users, "items": items}
 
 
-@functools.partial(jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames="model")
 def user_vectors(model, params, tables, sequences):
     return model.user_vectors(params, tables, sequences)
 

@@ -21,11 +21,13 @@ SUPERVISION = "masked"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "transformer blocks")
-    heads: int = knob(1, "attention heads")
-    dropout: float = knob(0.6, "dropout rate: embeddings, attention weights, feed-forward (0.5 in preset release)")
+    blocks: int = knob(2, "transformer blocks", least=1)
+    heads: int = knob(1, "attention heads; the width is a multiple of it", least=1)
+    dropout: float = knob(
+        0.6, "dropout rate: embeddings, attention weights, feed-forward (0.5 in preset release)", least=0, most=0.99
+    )
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
-    mask_share: float = knob(0.6, "share of the positions that the cloze task hides")
+    mask_share: float = knob(0.6, "share of the positions that the cloze task hides", least=0.01, most=1)
 
 
 def needs_padding(config: Config) -> bool:

@@ -24,7 +24,7 @@ SUPERVISION = "last"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    layers: int = knob(1, "GRU layers")
+    layers: int = knob(1, "GRU layers", least=1)
     through_padding: bool = knob(False, "the GRU runs over the padding before a sequence too")
 
 
@@ -49,21 +49,27 @@ class Backbone(nn.Module):
         for i in range(self.config.layers):
             inward = self.param(f"input_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
             recurrent = self.param(f"recurrent_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
-            x_TxD = join([_scan(gates, recurrent) for gates in sequences.split(x_TxD @ inward)])
+            parts = zip(sequences.split(x_TxD @ inward), sequences.split(sequences.real_T, -1))
+            through = self.config.through_padding
+            x_TxD = join([_scan(gates, recurrent, real_RxL | through) for gates, real_RxL in parts])
         return newest(x_TxD, sequences) if last_only else x_TxD
 
 
-def _scan(gates: Array, recurrent_Dx3D: Array) -> Array:
-    """The recurrence over one group: gates (..., rows, length, 3D) = W x -> h (..., rows, length, D)."""
+def _scan(gates: Array, recurrent_Dx3D: Array, moves_RxL: Array) -> Array:
+    """The recurrence over one group: gates (..., rows, length, 3D) = W x -> h (..., rows, length, D).
+
+    Where `moves_RxL` is false the state stays as it was.
+    """
     width = recurrent_Dx3D.shape[0]
     start = jnp.zeros((*gates.shape[:-2], width), gates.dtype)
 
-    def step(h, gate):
+    def step(h, inputs):
+        gate, moves_R = inputs
         recurrent = h @ recurrent_Dx3D
         r, z = jnp.split(jax.nn.sigmoid(gate[..., : 2 * width] + recurrent[..., : 2 * width]), 2, axis=-1)
         n = jnp.tanh(gate[..., 2 * width :] + r * recurrent[..., 2 * width :])
-        h = (1 - z) * n + z * h
+        h = jnp.where(moves_R.reshape(*[1] * (h.ndim - 2), -1, 1), (1 - z) * n + z * h, h)
         return h, h
 
-    _, states = jax.lax.scan(step, start, jnp.moveaxis(gates, -2, 0))
+    _, states = jax.lax.scan(step, start, (jnp.moveaxis(gates, -2, 0), moves_RxL.T))
     return jnp.moveaxis(states, 0, -2)

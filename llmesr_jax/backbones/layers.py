@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, Sequences, join
+from llmesr_jax.errors import InputError
 
 EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release
 _HIDDEN = -1e9  # the score of a masked key; finite, so a row with all keys masked stays finite (uniform)
@@ -76,6 +77,8 @@ def attend(
       drop, drop_padding: dropout of attention weights, and of the weight of `count` padded keys together.
     Returns: an array like `query`.
     """
+    if query.shape[-1] % heads:
+        raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
     last_only = query.shape[-2] != key_TxD.shape[-2]
     scale = (query.shape[-1] // heads) ** -0.5
 
@@ -144,7 +147,7 @@ class SelfAttention(nn.Module):
                 return weights
             count = jnp.broadcast_to(count.reshape((1,) * (weights.ndim - count.ndim) + count.shape), weights.shape)
             kept = jax.random.binomial(self.make_rng("dropout"), count, 1 - self.dropout, dtype=count.dtype)
-            return weights * kept / jnp.maximum(count * (1 - self.dropout), 1)
+            return weights * kept / jnp.where(count > 0, count * (1 - self.dropout), 1)
 
         mixed = attend(
             q,

@@ -25,14 +25,20 @@ from llmesr_jax.errors import InputError
 class DataConfig:
     """What a training sequence is."""
 
-    batch_size: int = knob(128, "students a step")
-    max_len: int = knob(200, "longest sequence, in items; older items are cut off")
-    num_negatives: int = knob(1, "sampled negatives a position")
+    batch_size: int = knob(128, "students a step", least=1)
+    max_len: int = knob(200, "longest sequence, in items; older items are cut off", least=1)
+    num_negatives: int = knob(1, "sampled negatives a position", least=1)
     layout: str = knob(
-        "auto", "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact"
+        "auto",
+        "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact",
+        choices=("auto", "bucketed", "padded"),
     )
-    buckets: int = knob(6, "different row lengths in the bucketed layout")
-    teacher_input: str = knob("whole", "a similar user's sequence: whole training part, or input (without its last item)")
+    buckets: int = knob(6, "different row lengths in the bucketed layout", least=1)
+    teacher_input: str = knob(
+        "whole",
+        "a similar user's sequence: whole training part, or input (without its last item)",
+        choices=("whole", "input"),
+    )
     single_item_students: bool = knob(False, "users with one training item are students too (preset release)")
 
 
@@ -127,17 +133,8 @@ def plan_epochs(
     Args:
       similar_UxN: int32 (U, N) rows of similar users, None where the method has no teachers.
     Raises:
-      InputError: a setting is not one of those there are, or nobody has enough training items.
+      InputError: nobody has enough training items.
     """
-    for name, value, wanted in (
-        ("layout", config.layout, ("auto", "bucketed", "padded")),
-        ("teacher_input", config.teacher_input, ("whole", "input")),
-    ):
-        if value not in wanted:
-            raise InputError(f"--config.data.{name}={value!r} is not known; wanted one of: {', '.join(wanted)}")
-    for name in ("batch_size", "max_len", "num_negatives", "buckets"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--config.data.{name}={getattr(config, name)}: wanted a number of at least 1")
     train_U = corpus.train_lengths_U
     users = np.flatnonzero(train_U >= (1 if config.single_item_students else 2)).astype(np.int32)
     if not len(users):
@@ -228,13 +225,13 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     """
     config, batch_size, max_len = plan.config, samples_B.shape[0], plan.config.max_len
     left_padded, masked = config.layout == "padded", plan.supervision == "masked"
-    num_users = data.start_U.shape[0]
+    num_users, behind = data.start_U.shape[0], int(not masked)  # the newest item is a target only
     somebody = samples_B >= 0
     users = jnp.where(somebody, samples_B, 0) % num_users
-    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - (not masked), max_len), 0)
+    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - behind, max_len), 0)
     by_length = jnp.argsort(-length, stable=True)
     somebody, users, length = somebody[by_length], users[by_length], length[by_length]
-    end = data.start_U[users] + data.train_U[users] - (not masked)
+    end = data.start_U[users] + data.train_U[users] - behind
     groups = plan.students.groups
     sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded, max_len)
     row_T = row_of_slot(groups)
@@ -250,7 +247,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
         targets_T = jnp.where(hidden_T, sequences.items_T, 0)
         kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
-        other_T = at_slot(jax.random.randint(random_key, (batch_size, max_len), 1, data.num_items + 1))
+        other_T = at_slot(jax.random.randint(random_key, (batch_size, max_len), 1, data.num_items + 1, jnp.int32))
         shown_T = jnp.where(kind_T < 0.8, data.num_items + 1, jnp.where(kind_T < 0.9, other_T, sequences.items_T))
         shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
         sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
@@ -271,7 +268,8 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         return batch
     similar_M = tables["similar_users"][users].reshape(-1)
     less = int(config.teacher_input == "input")
-    length_M = jnp.minimum(data.train_U[similar_M] - less, max_len) * jnp.repeat(somebody, plan.similar)
+    length_M = jnp.minimum(data.train_U[similar_M] - less, max_len)
+    length_M = jnp.where(jnp.repeat(somebody, plan.similar), length_M, 0)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less
     teachers, _ = lay_out(

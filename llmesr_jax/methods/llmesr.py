@@ -31,7 +31,6 @@ import jax.numpy as jnp
 from llmesr_jax import losses
 from llmesr_jax.backbones.layers import CrossAttention, newest, take_rows
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
-from llmesr_jax.errors import InputError
 from llmesr_jax.methods.layers import Adapter, ItemTable, ranking_term
 
 _VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborative",), "semantic": ("semantic",)}
@@ -39,44 +38,31 @@ _VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborativ
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    width: int = knob(64, "width of one view")
-    alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD")
-    similar: int = knob(10, "N, similar users that teach a student")
-    views: str = knob("both", "both, collaborative (w/o se-view) or semantic (w/o co-view)")
+    width: int = knob(64, "width of one view", least=1)
+    alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD", least=0)
+    similar: int = knob(10, "N, similar users that teach a student", least=1)
+    views: str = knob("both", "both, collaborative (w/o se-view) or semantic (w/o co-view)", choices=tuple(_VIEWS))
     share: bool = knob(True, "one encoder for both views; False is w/o share")
     cross_attention: bool = knob(True, "the views attend to each other before the encoder; False is w/o CA")
-    cross_heads: int = knob(1, "heads of the cross-attention")
+    cross_heads: int = knob(1, "heads of the cross-attention", least=1)
     cross_causal: bool = knob(True, "cross-attention sees earlier positions only (never under the cloze task)")
     cross_output: bool = knob(False, "output projection after the cross-attention")
-    adapter_layers: int = knob(2, "matrices of the adapter: 1 or 2")
-    collaborative_start: str = knob("pca", "start of the collaborative table: pca or random")
+    adapter_layers: int = knob(2, "matrices of the adapter: 1 or 2", choices=(1, 2))
+    collaborative_start: str = knob("pca", "start of the collaborative table: pca or random", choices=("pca", "random"))
     freeze_semantic: bool = knob(True, "keep the LLM embeddings frozen; False is w/o F")
-    distillation: str = knob("mse", "mse, or contrastive (the release's user_sim_func=cl)")
-    distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum")
+    distillation: str = knob(
+        "mse", "mse, or contrastive (the release's user_sim_func=cl)", choices=("mse", "contrastive")
+    )
+    distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum", choices=("mean", "sum"))
     second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
     teacher_dropout: bool = knob(False, "dropout in the teachers")
-    item_regularizer: float = knob(0.0, "beta, weight of the contrastive loss between an item's two views; 0 is off")
-
-
-_CHOICES = {
-    "views": tuple(_VIEWS),
-    "collaborative_start": ("pca", "random"),
-    "distillation": ("mse", "contrastive"),
-    "distillation_reduction": ("mean", "sum"),
-    "adapter_layers": (1, 2),
-}
+    item_regularizer: float = knob(
+        0.0, "beta, weight of the contrastive loss between an item's two views (not under the cloze task); 0 is off", least=0
+    )
 
 
 def needs(config: Config) -> Needs:
-    """LLM embeddings of the items, their PCA, and similar users: each only if a switch uses it.
-
-    Raises:
-      InputError: a setting is not one of those there are.
-    """
-    for name, wanted in _CHOICES.items():
-        if getattr(config, name) not in wanted:
-            found = getattr(config, name)
-            raise InputError(f"--config.llmesr.{name}={found!r}: wanted one of: {', '.join(map(str, wanted))}")
+    """LLM embeddings of the items, their PCA, and similar users: each only if a switch uses it."""
     tables = set()
     if "semantic" in _VIEWS[config.views]:
         tables.add("item_llm")
@@ -171,7 +157,7 @@ class Method(nn.Module):
             else:
                 value = losses.soft_contrastive(student_BxE, teacher_BxE, where=batch.distils_B)
             terms["distillation"] = Term(value, c.alpha)
-        if c.item_regularizer and len(self.views) == 2:
+        if c.item_regularizer and len(self.views) == 2 and not self.sizes.bidirectional:
             value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.real_T)
             terms["item_regularizer"] = Term(value, c.item_regularizer)
         return terms

@@ -13,7 +13,7 @@ from llmesr_jax.methods.layers import SingleView
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    width: int = knob(128, "width of the item table and the encoder")
+    width: int = knob(128, "width of the item table and the encoder", least=1)
 
 
 def needs(config: Config) -> Needs:

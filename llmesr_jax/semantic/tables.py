@@ -42,21 +42,18 @@ class SemanticConfig:
     """How the frozen tables are made."""
 
     encoder: str = knob(
-        "auto", "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)"
+        "auto",
+        "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)",
+        choices=ENCODERS,
     )
-    random_width: int = knob(1536, "width F of random embeddings")
-    tfidf_width: int = knob(128, "width F of TF-IDF embeddings (less where the items or their words are fewer)")
+    tfidf_width: int = knob(
+        128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1
+    )
+    random_width: int = knob(1536, "width F of random embeddings", least=1)
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant); tfidf only")
-    num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)")
+    num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
     cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
-    seed: int = knob(42, "of the decompositions and of noise; apart from the training seeds, which share the tables")
-
-    def __post_init__(self):
-        if self.encoder not in ENCODERS:
-            raise InputError(f"semantic.encoder={self.encoder!r} is not known; wanted one of: {', '.join(ENCODERS)}")
-        for name in ("tfidf_width", "random_width", "num_similar"):
-            if getattr(self, name) < 1:
-                raise InputError(f"semantic.{name}={getattr(self, name)}; wanted at least 1")
+    seed: int = knob(42, "of the decompositions and of noise; apart from the training seeds, which share the tables", least=0)
 
 
 def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from llmesr_jax.backbones import layers
 
 ROWS = [[3, 1, 2, 5], [4, 4, 1], [2, 6], [7]]
 WIDTH = 4
-attend = tiny.jit(layers.attend, static_argnames=("heads", "causal", "mask_padding"))
+attend = jax.jit(layers.attend, static_argnames=("heads", "causal", "mask_padding"))
 
 
 def arrays(slots, count=3):
@@ -106,7 +106,7 @@ def test_dropout_of_left_out_padding_keeps_its_expectation():
     def run(key, params):
         return attention.apply({"params": params}, x, x, sequences, False, rngs={"dropout": key})[:, 0]
 
-    kept = tiny.jit(jax.vmap(run, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 4000), params)
+    kept = jax.jit(jax.vmap(run, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 4000), params)
     np.testing.assert_allclose(np.mean(kept, axis=0), 1.0, atol=0.1)
 
 

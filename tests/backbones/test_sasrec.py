@@ -14,7 +14,7 @@ SEQUENCES = tiny.lay([[1, 2, 3, 4], [5]], ((2, 6),))
 SIZES = Sizes(num_items=9, max_len=6)
 
 
-@functools.partial(tiny.jit, static_argnames=("config", "last_only"))
+@functools.partial(jax.jit, static_argnames=("config", "last_only"))
 def encode(config, params, x, last_only=False, sequences=SEQUENCES):
     module = sasrec.Backbone(config, SIZES)
     return module.apply(
@@ -38,7 +38,7 @@ def made(**settings):
     return config, params, x
 
 
-@functools.partial(tiny.jit, static_argnames=("config", "at"))
+@functools.partial(jax.jit, static_argnames=("config", "at"))
 def sensitivity(config, params, x, at):
     """Gradient of the output at slot `at`, read out with a random vector, in the inputs."""
     vector = jax.random.normal(jax.random.key(2), (x.shape[1],))

@@ -101,7 +101,7 @@ def test_negatives_are_items_outside_the_users_training_part(supervision):
 
 def assert_unseen_is_a_bijection(corpus):
     data = batches.interactions(corpus)
-    unseen = tiny.jit(batches.unseen)
+    unseen = jax.jit(batches.unseen)
     users, draws = np.mgrid[: corpus.num_users, : corpus.num_items].astype(np.int32)
     ids = np.asarray(unseen(data, jnp.asarray(draws), jnp.asarray(users)))
     for user in range(corpus.num_users):
@@ -234,22 +234,6 @@ def test_seeds_together_get_the_batches_they_get_alone(supervision):
     together = tiny.make_batches(*make.args, order_SxB, keys_S)
     for i in range(3):
         tiny.assert_equal(jax.tree.map(lambda x: x[i], together), make(order_SxB[i], keys_S[i]))  # noqa: B023
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"layout": "ragged"}, "layout='ragged'.*bucketed, padded"),
-        ({"teacher_input": "all"}, "teacher_input='all'.*whole, input"),
-        ({"batch_size": 0}, "batch_size=0.*at least 1"),
-        ({"buckets": 0}, "buckets=0.*at least 1"),
-        ({"num_negatives": 0}, "num_negatives=0.*at least 1"),
-        ({"max_len": -1}, "max_len=-1.*at least 1"),
-    ],
-)
-def test_settings_that_cannot_be_are_named(changes, message):
-    with pytest.raises(InputError, match=message):
-        batches.plan_epochs(tiny.ragged(0), batches.DataConfig(**changes), "every", 0.0, Needs(), None)
 
 
 def test_nobody_to_learn_from_is_an_error():

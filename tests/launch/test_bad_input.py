@@ -65,7 +65,7 @@ def train_refused(refused, folder):
         (["--config.train.valid_protocol=half"], "train.valid_protocol='half' is not known; wanted one of: full, "),
         (["--config.data.layout=tight"], "data.layout='tight' is not known; wanted one of: "),
         (["--config.loss.ranking=hinge"], "loss.ranking='hinge' is not known; wanted one of: "),
-        (["--config.llmesr.views=three"], "llmesr.views='three': wanted one of: "),
+        (["--config.llmesr.views=three"], "llmesr.views='three' is not known; wanted one of: "),
         (["--config.semantic.encoder=gpt"], "semantic.encoder='gpt' is not known; wanted one of: "),
     ],
 )

@@ -20,6 +20,6 @@ def test_the_formed_adapter_is_its_layers_one_after_the_other():
         def chained(p):
             return (rows @ p["kernel_0"] + p["bias_0"][None]) @ p["kernel_1"] + p["bias_1"][None]
 
-        run = lambda f: tiny.jit(lambda p: (f(p), jax.grad(lambda p: (f(p) * weights).sum())(p)))(params)  # noqa: E731
+        run = lambda f: jax.jit(lambda p: (f(p), jax.grad(lambda p: (f(p) * weights).sum())(p)))(params)  # noqa: E731
         found = [run(f) for f in (formed, chained)]
     tiny.assert_close(*found, 1e-12)

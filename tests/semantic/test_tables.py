@@ -205,12 +205,6 @@ def test_crop_is_another_text_and_refuses_given_embeddings(corpus):
         _prepare(corpus, crop=True)
 
 
-def test_wrong_settings_are_told():
-    for settings in ({"encoder": "word2vec"}, {"tfidf_width": 0}, {"num_similar": -1}):
-        with pytest.raises(InputError, match=f"semantic.{next(iter(settings))}.*wanted"):
-            SemanticConfig(**settings)
-
-
 def test_the_authors_folder(corpus, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {
