@@ -1,6 +1,6 @@
 """The built-in synthetic catalogue: about 2,000 users and 1,000 items, no file needed.
 
-    python -m launch.train --dataset=demo --method=none,llmesr
+python -m launch.train --dataset=demo --method=none,llmesr
 """
 
 OVERRIDES = {"data.max_len": 50, "train.epochs": 30, "train.patience": 5}

@@ -1,6 +1,6 @@
 """Times training steps, evaluation and ranking of any method, backbone and data set; writes and trains nothing.
 
-    python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
+python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
 """
 
 import json

@@ -14,7 +14,9 @@ Exit status: 0 done, 2 a mistake in the input (`error: ...` on stderr), 130 inte
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +65,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
             config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
+        keep_compiled_code()
         app.run(main, argv=argv, flags_parser=_parse)
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)
@@ -74,6 +77,32 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
             raise
         _stop(message, 2)
     sys.exit(0)
+
+
+def keep_compiled_code() -> None:
+    """Keeps what XLA compiles in the user's cache folder, so that the same command starts faster the next time.
+
+    JAX_COMPILATION_CACHE_DIR names another place. Code compiled for one kind of CPU may not run on another, so each
+    kind has a folder of its own. Where the folder cannot be written, nothing is kept.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return
+    try:
+        cpu = re.search(r"^(flags|Features)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        cpu = None
+    kind = hashlib.sha256((cpu[0] if cpu else platform.processor()).encode()).hexdigest()[:12]
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    folder = Path(home, "llmesr_jax", "compiled", kind)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def configs_from_flags() -> list[ConfigDict]:

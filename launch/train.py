@@ -1,6 +1,6 @@
 """Trains one or several methods on a data set, and prints how they compare.
 
-    python -m launch.train --dataset=demo --method=none,llmesr
+python -m launch.train --dataset=demo --method=none,llmesr
 """
 
 from launch import cli

@@ -135,12 +135,16 @@ def evaluation(experiment: Experiment, repeats: int) -> dict[str, Any]:
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
     inputs = evaluate.inputs(experiment.corpus, "test")
     stops = experiment.corpus.lengths_U[inputs.rows_E] - 1
-    histories = inference.histories(experiment.corpus, inputs.rows_E, stops, experiment.epochs.plan.config, model.supervision)
+    histories = inference.histories(
+        experiment.corpus, inputs.rows_E, stops, experiment.epochs.plan.config, model.supervision
+    )
     users = inference.user_vectors(model, params, tables, histories)
     items = inference.item_vectors(model, params, tables)
 
     def rank(protocol: str) -> Callable[[], Any]:
-        return lambda: evaluate.evaluate(users, items, inputs, seed=42, protocols=(protocol,), coverage=protocol == "full")
+        return lambda: evaluate.evaluate(
+            users, items, inputs, seed=42, protocols=(protocol,), coverage=protocol == "full"
+        )
 
     return {
         "users": len(inputs.rows_E),
@@ -170,19 +174,24 @@ def table(results: dict[str, Any]) -> str:
     s, evaluated = results["setting"], results["evaluation"]
     one = next(iter(results["train"].values()))
     lines = [
-        f"{s['method']} on {s['backbone']}, {s['dataset']}: {s['users']} users, {s['items']} items, length {s['max_len']}, "
-        f"batch {s['batch_size']}, N {s['similar']}, F {s['llm_width']}, preset {s['preset']}",
+        f"{s['method']} on {s['backbone']}, {s['dataset']}: {s['users']} users, {s['items']} items, "
+        f"length {s['max_len']}, batch {s['batch_size']}, N {s['similar']}, F {s['llm_width']}, preset {s['preset']}",
         f"{results['device']}, jax {results['jax']}, {results['matmul_flops'] / 1e9:.0f} GFLOP/s in a matrix product",
         "",
-        f"slots over real items  {s['slots_over_real']:.2f}  ({s['slots_a_step']} over {s['real_items_a_step']:.0f} a step)",
+        f"slots over real items  {s['slots_over_real']:.2f} "
+        f"({s['slots_a_step']} over {s['real_items_a_step']:.0f} a step)",
     ]
     for size, t in results["train"].items():
         lines.append(
-            f"step, {size} seed{'s' if size != '1' else ' '}          {t['step'] * 1e3:.1f} ms (spread {t['spread'] * 1e3:.1f}), "
-            f"{t['users_per_second']:.0f} users/s, {t['positions_per_second']:.0f} positions/s, compile {t['compile']:.1f} s"
+            f"step, {size} seed{'s' if size != '1' else ' '}          {t['step'] * 1e3:.1f} ms "
+            f"(spread {t['spread'] * 1e3:.1f}), {t['users_per_second']:.0f} users/s, "
+            f"{t['positions_per_second']:.0f} positions/s, compile {t['compile']:.1f} s"
         )
     if one["flops"]:
-        lines.append(f"model FLOP rate        {one['flops'] / one['step'] / 1e9:.1f} GFLOP/s, {one['share_of_matmul']:.0%} of a product's")
+        lines.append(
+            f"model FLOP rate        {one['flops'] / one['step'] / 1e9:.1f} GFLOP/s, "
+            f"{one['share_of_matmul']:.0%} of a matrix product's"
+        )
     lines += [
         f"epoch, 1 seed          {one['step'] * s['steps_an_epoch']:.1f} s of steps",
         f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",

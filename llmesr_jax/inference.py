@@ -39,7 +39,9 @@ class Histories(NamedTuple):
     left_padded: bool
 
 
-def histories(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, config: DataConfig, supervision: str) -> Histories:
+def histories(
+    corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, config: DataConfig, supervision: str
+) -> Histories:
     """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
 
     A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
@@ -67,7 +69,12 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
     def one(batch):
         end_R, length_R = batch
         sequences, _ = lay_out(
-            items_n, jnp.where(length_R > 0, end_R + int(masked), end_R), length_R, groups, left_padded, recommender.sizes.max_len
+            items_n,
+            jnp.where(length_R > 0, end_R + int(masked), end_R),
+            length_R,
+            groups,
+            left_padded,
+            recommender.sizes.max_len,
         )
         if masked:
             last_T = sequences.last_R[row_of_slot(groups)] == jnp.arange(len(sequences.items_T))

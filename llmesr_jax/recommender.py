@@ -86,7 +86,12 @@ def build(
 
 
 def loss_fn(
-    recommender: Recommender, params: Params, tables: Tables, batch: Batch, key: Array | None, clock: Array | float = 0.0
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    key: Array | None,
+    clock: Array | float = 0.0,
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss, sum of weight * value over the named terms, and the values. Pure; differentiate in `params`.
 

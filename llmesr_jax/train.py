@@ -37,7 +37,9 @@ class TrainConfig:
     patience: int = knob(20, "a seed stops after this many epochs without a better validation NDCG@10", least=1)
     learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12)
     valid_protocol: str = knob(
-        "sampled", "candidates of the validation watched for early stopping: sampled or full", choices=evaluate.PROTOCOLS
+        "sampled",
+        "candidates of the validation watched for early stopping: sampled or full",
+        choices=evaluate.PROTOCOLS,
     )
     window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt", least=1)
     progress: bool = knob(True, "show a progress bar where the output is a terminal")
@@ -132,7 +134,11 @@ def train(experiment: Experiment) -> dict[str, Any]:
             for j, i in enumerate(progress.active):
                 line = {f"loss/{name}": float(value[j]) for name, value in losses.items()}
                 valid = values[j][settings.valid_protocol]
-                line |= {f"valid/{g}/{m}": valid[g][m] for g in ("overall", "tail_item", "tail_user") for m in ("H@10", "N@10")}
+                line |= {
+                    f"valid/{g}/{m}": valid[g][m]
+                    for g in ("overall", "tail_item", "tail_user")
+                    for m in ("H@10", "N@10")
+                }
                 log.write(epoch, seeds[i], line, seconds)
             _say(epoch, losses, watched, progress, seconds)
 
@@ -233,7 +239,10 @@ class Interrupts(contextlib.AbstractContextManager):
     def stop(self, checkpoints: Checkpoints, folder: Path, progress: Progress):
         """Waits for the checkpoint and ends the run."""
         checkpoints.wait()
-        print(f"{folder}: saved after epoch {progress.epoch}, step {progress.steps}; the same command continues", flush=True)
+        print(
+            f"{folder}: saved after epoch {progress.epoch}, step {progress.steps}; the same command continues",
+            flush=True,
+        )
         raise KeyboardInterrupt
 
 
@@ -268,8 +277,8 @@ def _check_finite(sums, seeds, epoch: int, start: int, count: int) -> None:
         for seed, value in zip(seeds, np.asarray(values)):
             if not np.isfinite(value) and name != "total":
                 raise InputError(
-                    f"seed {seed}: the loss's term {name!r} is not finite in steps {start + 1} to {start + count} of epoch "
-                    f"{epoch}; the last checkpoint is kept; lower --config.train.learning_rate in a new --workdir"
+                    f"seed {seed}: the loss's term {name!r} is not finite in steps {start + 1} to {start + count} of "
+                    f"epoch {epoch}; the last checkpoint is kept; lower --config.train.learning_rate in a new --workdir"
                 )
 
 
@@ -279,7 +288,9 @@ def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
 
 
 def _say(epoch: int, losses, watched, progress: Progress, seconds: float) -> None:
-    terms = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1)
+    terms = "  ".join(
+        f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1
+    )
     values = " ".join(f"{value:.4f}" for value in watched)
     best = " ".join(f"{progress.best[i]:.4f}@{progress.best_epoch[i]}" for i in progress.active)
     print(f"epoch {epoch:3d}  {terms}  valid N@10 {values}  (best {best})  {seconds:.1f} s", flush=True)

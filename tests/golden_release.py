@@ -71,7 +71,9 @@ def params(meta, arrays, prefix="param/"):
     tree = {
         "table": {"table": p("id_item_emb.weight")},
         "adapter": {
-            f"{kind}_{i}": p(f"adapter.{i}.{name}").T for i in (0, 1) for kind, name in (("kernel", "weight"), ("bias", "bias"))
+            f"{kind}_{i}": p(f"adapter.{i}.{name}").T
+            for i in (0, 1)
+            for kind, name in (("kernel", "weight"), ("bias", "bias"))
         },
     }
     if "llm_item_emb.weight" not in meta["frozen"]:

@@ -59,7 +59,9 @@ def test_counted_padding_meets_the_padded_computation(path):
         assert_met(values["distillation"], arrays["out/distillation_loss"], "distillation")
         assert_met(total, arrays["out/total_loss"], "total")
         golden = golden_release.params(meta, arrays, "grad/")[0]
-        for (name, ours), theirs in zip(jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(golden), strict=True):
+        for (name, ours), theirs in zip(
+            jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(golden), strict=True
+        ):
             if name[0].key != "table":  # its padding row: the padded computation spreads its gradient over positions
                 assert_met(ours, theirs, jax.tree_util.keystr(name))
 

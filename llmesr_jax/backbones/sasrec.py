@@ -22,9 +22,7 @@ SUPERVISION = "every"
 class Config:
     blocks: int = knob(2, "transformer blocks", least=1)
     heads: int = knob(1, "attention heads; the width is a multiple of it", least=1)
-    dropout: float = knob(
-        0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99
-    )
+    dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
     causal: bool = knob(True, "a position sees itself and earlier ones only")
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
 

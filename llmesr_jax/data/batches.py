@@ -126,7 +126,12 @@ def interactions(corpus: Corpus) -> Interactions:
 
 
 def plan_epochs(
-    corpus: Corpus, config: DataConfig, supervision: str, mask_share: float, needs: Needs, similar_UxN: np.ndarray | None
+    corpus: Corpus,
+    config: DataConfig,
+    supervision: str,
+    mask_share: float,
+    needs: Needs,
+    similar_UxN: np.ndarray | None,
 ) -> Epochs:
     """Chooses the students and plans the rows.
 
@@ -272,8 +277,6 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     length_M = jnp.where(jnp.repeat(somebody, plan.similar), length_M, 0)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less
-    teachers, _ = lay_out(
-        data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded, max_len
-    )
+    teachers, _ = lay_out(data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded, max_len)
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     return batch.replace(teachers=teachers, teacher_rows_BxN=rows_M.reshape(batch_size, plan.similar))

@@ -113,7 +113,7 @@ def from_pairs(
     source = source or f"data set {name!r}"
     users, items = np.asarray(users), np.asarray(items)
     if not len(users):
-        raise InputError(f"{source}: is empty; wanted one \"user item\" a line")
+        raise InputError(f'{source}: is empty; wanted one "user item" a line')
     num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
     lengths = np.bincount(users - 1)
     if lengths.max() < 3:
@@ -174,7 +174,7 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
 
 def _wanted(folder: Path) -> str:
     return (
-        f"put inter.txt (\"user item\" a line, ids from 1, in time order) into {folder} and, if you have them, "
+        f'put inter.txt ("user item" a line, ids from 1, in time order) into {folder} and, if you have them, '
         "items.jsonl, item_emb.npy and user_emb.npy; or the authors' files into "
         f"{folder if folder.name == 'handled' else folder / 'handled'}; or say with --data_dir where they are"
     )
@@ -206,7 +206,7 @@ def _malformed(path: Path, is_wrong) -> InputError:
     except UnicodeDecodeError as error:
         return _unreadable(path, error)
     return InputError(
-        f"{path}, line {number}: found {ascii(line.strip()[:60])}; wanted two whole numbers, \"user item\", both from 1"
+        f'{path}, line {number}: found {ascii(line.strip()[:60])}; wanted two whole numbers, "user item", both from 1'
     )
 
 
@@ -265,7 +265,7 @@ def _record(where: str, line: str, seen: dict[int, Any]) -> dict[str, Any]:
         raise InputError(f"{where}: item_id {item} stands a second time; wanted each item once")
     # "" is a title: real catalogues have items without a name.
     if not isinstance(record.get("title"), str):
-        raise InputError(f"{where}: item {item} has no title; wanted \"title\": \"...\" (\"\" where it is unknown)")
+        raise InputError(f'{where}: item {item} has no title; wanted "title": "..." ("" where it is unknown)')
     return record
 
 

@@ -73,9 +73,11 @@ def best_lengths(lengths: np.ndarray, buckets: int) -> tuple[int, ...]:
 
 def exceedances(lengths_NxM: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
     """For each of N samples, how many of its M sequences are longer than each step but the last: int32 (N, G - 1)."""
-    return np.stack([(lengths_NxM > step).sum(axis=1) for step in steps[:-1]], axis=1, dtype=np.int32) if len(
-        steps
-    ) > 1 else np.zeros((len(lengths_NxM), 0), np.int32)
+    return (
+        np.stack([(lengths_NxM > step).sum(axis=1) for step in steps[:-1]], axis=1, dtype=np.int32)
+        if len(steps) > 1
+        else np.zeros((len(lengths_NxM), 0), np.int32)
+    )
 
 
 def loads(counts_NxG: np.ndarray, order_SxB: np.ndarray) -> np.ndarray:
@@ -160,7 +162,9 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
         order = shuffled(rng, len(counts_NxG), batch_size)
         if fitted(rng, order, counts_NxG, most_G):
             return order
-    raise InputError(f"no order of epoch {epoch} fits the planned rows in {_TRIES} tries; use --config.data.layout=padded")
+    raise InputError(
+        f"no order of epoch {epoch} fits the planned rows in {_TRIES} tries; use --config.data.layout=padded"
+    )
 
 
 def deal(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:

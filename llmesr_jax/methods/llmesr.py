@@ -57,7 +57,9 @@ class Config:
     second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
     teacher_dropout: bool = knob(False, "dropout in the teachers")
     item_regularizer: float = knob(
-        0.0, "beta, weight of the contrastive loss between an item's two views (not under the cloze task); 0 is off", least=0
+        0.0,
+        "beta, weight of the contrastive loss between an item's two views (not under the cloze task); 0 is off",
+        least=0,
     )
 
 

@@ -53,7 +53,9 @@ class SemanticConfig:
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant); tfidf only")
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
     cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
-    seed: int = knob(42, "of the decompositions and of noise; apart from the training seeds, which share the tables", least=0)
+    seed: int = knob(
+        42, "of the decompositions and of noise; apart from the training seeds, which share the tables", least=0
+    )
 
 
 def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> dict[str, np.ndarray]:
