@@ -71,6 +71,8 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
+    except BrokenPipeError:  # as `--help | head` does
+        os._exit(141)
     except Exception as error:
         message = _disk_message(error)
         if message is None:

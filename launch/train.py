@@ -15,7 +15,7 @@ def main(_):
         experiment.check_workdir(one)
     results = {}
     for one in experiments:
-        print(f"{one.config.method} on {one.config.backbone}, {one.corpus.name}: {one.config.workdir}", flush=True)
+        print(f"{one.describe()}\n{one.config.workdir}: compiling, then training", flush=True)
         results[one.config.method] = train.train(one)["test"]
     for protocol in evaluate.PROTOCOLS:
         print("\n" + evaluate.results_table(results, protocol))

@@ -25,13 +25,21 @@ def table(
       cutoff: K of the coverage, which is only there under `full`.
       width: characters.
     """
-    text = _table(results, protocol, names, cutoff)
+    text = _groups(results, protocol, names)
     if len(names) > 1 and max(map(len, text.splitlines())) > width:
-        return "\n\n".join(_table(results, protocol, [name], cutoff) for name in names)
+        text = "\n\n".join(_groups(results, protocol, [name]) for name in names)
+    covered = {
+        method: summary[protocol]["coverage"] for method, summary in results.items() if "coverage" in summary[protocol]
+    }
+    if covered:
+        shares = (f"Coverage@{cutoff}", f"TailCoverage@{cutoff}")
+        text += "\n\n" + align(
+            [["", *shares], *([method, *(cell(of[s]) for s in shares)] for method, of in covered.items())]
+        )
     return text
 
 
-def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str], cutoff: int) -> str:
+def _groups(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) -> str:
     of_methods = {method: summary[protocol] for method, summary in results.items()}
     first = next(iter(of_methods.values()))
     rows = [[protocol, "", "users", *(f"{method} {name}" for method in results for name in names)]]
@@ -40,10 +48,4 @@ def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str], 
         for i, label in enumerate(labels):
             values = [cell(of[group][label][name]) for of in of_methods.values() for name in names]
             rows.append(["" if i else group.replace("_", " "), label, str(first[group][label]["count"][0]), *values])
-    if "coverage" in first:
-        for name in (f"Coverage@{cutoff}", f"TailCoverage@{cutoff}"):
-            row = [name, "", ""]
-            for of in of_methods.values():
-                row += [cell(of["coverage"][name]), *[""] * (len(names) - 1)]
-            rows.append(row)
     return align(rows)

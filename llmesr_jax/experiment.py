@@ -43,6 +43,15 @@ class Experiment(NamedTuple):
     recommender: recommender.Recommender
     epochs: batches.Epochs
 
+    def describe(self) -> str:
+        """One line: what is trained on what."""
+        c = self.corpus
+        line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
+        line += f"{len(c.items)} interactions"
+        if self.tables:
+            line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
+        return line
+
     def identity(self) -> dict[str, str]:
         """Digests of what a run's numbers depend on besides its configuration."""
         return {"interactions": self.corpus.digest, "tables": tables_lib.digest(self.tables)}
@@ -63,7 +72,8 @@ def prepare(config: ConfigDict) -> Experiment:
     if "similar_users" in needs.tables and kept < needs.similar:
         raise InputError(
             f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are kept; "
-            "raise --config.semantic.num_similar or lower the method's number"
+            f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
+            f"{users_items.num_users} users there are)"
         )
     tables = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
@@ -112,7 +122,9 @@ def check_workdir(experiment: Experiment) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing}: cannot be written to; see to its permissions, or name another --workdir")
     if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); name another --workdir")
+        below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
+        hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""
+        raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); {hint}name another --workdir")
 
 
 def open_workdir(experiment: Experiment) -> Path:

@@ -38,7 +38,11 @@ class RunConfig:
     backbone: str = knob("sasrec", "sequence encoder")
     preset: str = knob("paper", "paper: as the papers say; release: as the authors' code computes")
     seeds: str = knob("42", "comma-separated seeds, trained together")
-    workdir: str = knob("", "where checkpoints and results go; empty means runs/<dataset>/<backbone>-<preset>/<method>")
+    workdir: str = knob(
+        "",
+        "folder of the run (with several methods: each gets a subfolder); "
+        "empty means runs/<dataset>/<backbone>-<preset>/<method>",
+    )
 
 
 class Setting(NamedTuple):

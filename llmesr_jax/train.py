@@ -154,6 +154,8 @@ def train(experiment: Experiment) -> dict[str, Any]:
         checkpoints.wait()
         log.close()
     results = test(experiment, best, tables, validate)
+    if progress.active and max(progress.best_epoch) == progress.epoch:
+        print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
     results |= {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
     write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
     return results
@@ -257,7 +259,10 @@ def _finished(folder: Path, settings: TrainConfig) -> dict[str, Any] | None:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
     if done:
-        print(f"{folder}: finished before; showing its results", flush=True)
+        print(
+            f"{folder}: finished before, nothing trained; delete it or name another --workdir to train again",
+            flush=True,
+        )
     return results if done else None
 
 

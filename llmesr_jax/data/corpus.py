@@ -159,7 +159,7 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
     from llmesr_jax.data import synthetic
     from llmesr_jax.data.importers import handled
 
-    if data_dir is None and dataset not in DATASETS:
+    if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         raise InputError(
             f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with --data_dir"
         )

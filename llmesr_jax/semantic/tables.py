@@ -90,6 +90,17 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     return {name: build[name]() for name in TABLES if name in needs}
 
 
+def describe(corpus: Corpus, config: SemanticConfig) -> str:
+    """One line: where the embeddings of items and users come from."""
+    if config.encoder == "random":
+        return f"embeddings are random (F = {config.random_width})"
+    files = embedding_files.find(corpus.folder) if config.encoder != "tfidf" and corpus.folder else {}
+    if "item_llm" not in files:
+        return "item and user embeddings are TF-IDF of the item texts"
+    users = files["user_llm"].name if "user_llm" in files else "means of the training items"
+    return f"item embeddings are {files['item_llm'].name}, user embeddings {users}"
+
+
 def digest(tables: Mapping[str, np.ndarray]) -> str:
     """sha256 over names, types, shapes and content, in order of name."""
     sha256 = hashlib.sha256()
@@ -154,7 +165,8 @@ class _Semantics:
         if self.corpus.item_records is None:
             raise InputError(
                 f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
-                f"item) or item_emb.npy ({self.corpus.num_items} rows) and user_emb.npy ({self.corpus.num_users} rows)"
+                f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
+                f"{self.corpus.num_users} rows, is optional)"
             )
         kind = self.corpus.name if self.corpus.name in prompts.TEMPLATES else "generic"
         return [prompts.item_prompt(record, kind, self.config.crop) for record in self.corpus.item_records]

@@ -49,11 +49,12 @@ def test_only_tables_that_are_there_are_read(tmp_path, tables):
     assert handled.arrays(tmp_path / "elsewhere") == {}
 
 
-def test_our_own_interactions_go_before_a_handled_folder(tmp_path, tables):
+def test_interactions_beside_a_handled_folder_are_ambiguous(tmp_path, tables):
+    """Taking either silently would ignore the other's embeddings or interactions."""
     fill(tmp_path / "handled", **tables)
-    (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 1\n")
-    assert load("mine", tmp_path).num_items == 2
-    assert handled.find(tmp_path) is None
+    (tmp_path / "inter.txt").write_text("1 1\n")
+    with pytest.raises(InputError, match="holds inter.txt and handled/; wanted one of the two; name .*handled with"):
+        handled.find(tmp_path)
 
 
 def test_a_handled_folder_without_interactions_says_so(tmp_path, tables):

@@ -135,7 +135,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(train_refused, folder, tmp_pa
 
 def test_an_unknown_data_set(refused):
     message = refused("--dataset=bueaty", "--workdir=w")
-    assert message.startswith("data set 'bueaty' is not known; wanted one of: beauty, demo, ")
+    assert message.startswith("data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, ")
 
 
 def test_a_data_set_that_was_not_prepared(refused):

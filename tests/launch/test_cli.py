@@ -133,7 +133,7 @@ def test_flagfile(run, tmp_path):
         (["--epochs=0"], "--epochs=0"),
         (["--epochs"], "epochs"),
         (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
-        (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, demo"),
+        (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo"),
         (["--method=none,lmesr"], "method 'lmesr' is not known; wanted one of:"),
         (["--method=none,none"], "a method stands twice"),
         (["--method="], "method '' is not known"),

@@ -54,9 +54,10 @@ def test_tables_are_those_of_training_with_the_finer_groups(trained, both):
     (line,) = [line for line in lines[: lines.index("test", 3)] if line.split()[:2] == ["5-9", str(users)]][:1]
     values = [results[m]["user_length"]["5-9"][name] for m in results for name in ("H@10", "N@10")]
     assert line.split()[2:] == [f"{np.mean(v):.4f}±{np.std(v, ddof=1):.4f}" for v in values]
-    (line,) = [line for line in lines[: lines.index("test", 3)] if line.startswith("TailCoverage@10")]
-    values = [results[m]["coverage"]["TailCoverage@10"] for m in results]
-    assert line.split()[1:] == [f"{np.mean(v):.4f}±{np.std(v, ddof=1):.4f}" for v in values]
+    start = next(i for i, line in enumerate(lines) if line.split() == ["Coverage@10", "TailCoverage@10"])
+    for line, (method, of) in zip(lines[start + 1 :], results.items(), strict=False):
+        values = [of["coverage"][name] for name in ("Coverage@10", "TailCoverage@10")]
+        assert line.split() == [method, *(f"{np.mean(v):.4f}±{np.std(v, ddof=1):.4f}" for v in values)]
 
 
 def test_one_run_one_split_one_protocol(trained, evaluate, tmp_path):

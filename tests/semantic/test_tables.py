@@ -184,7 +184,7 @@ def test_a_file_accepted_once_is_refused_when_the_number_of_items_changes(corpus
 
 def test_nothing_to_embed_says_what_to_bring(corpus):
     bare = dataclasses.replace(corpus, item_records=None)
-    rows = rf"item_emb.npy \({corpus.num_items} rows\) and user_emb.npy \({corpus.num_users} rows\)"
+    rows = rf"item_emb.npy \({corpus.num_items} rows; user_emb.npy, {corpus.num_users} rows, is optional\)"
     wanted = f"wanted items.jsonl .* or {rows}"
     with pytest.raises(InputError, match=wanted):
         _prepare(bare)

@@ -26,13 +26,19 @@ FILES = {
 def find(folder: str | Path) -> Path | None:
     """The folder with the authors' files: `folder/handled`, or `folder` itself; None if there is neither.
 
-    Our own `inter.txt` in `folder` goes before a `handled/` beside it.
+    Raises:
+      InputError: an `inter.txt` and a `handled/` lie side by side, so that either could be meant.
     """
     folder = Path(folder)
     if (folder / FILES["item_llm"]).is_file():
         return folder
     inside = folder / "handled"
-    return inside if inside.is_dir() and not (folder / "inter.txt").exists() else None
+    if inside.is_dir() and (folder / "inter.txt").exists():
+        raise InputError(
+            f"{folder}: holds inter.txt and handled/; wanted one of the two; name {inside} with --data_dir to use "
+            "the authors' files, or move that folder away"
+        )
+    return inside if inside.is_dir() else None
 
 
 def corpus(name: str, folder: str | Path) -> corpus_lib.Corpus:
