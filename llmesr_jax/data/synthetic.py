@@ -133,7 +133,7 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
 def _histories(rng: np.random.Generator, catalogue: Catalogue, num_users: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) user rows and (n,) item rows, each user's in time order."""
     longest = min(_MAX_LENGTH, len(catalogue.topic))
-    lengths = np.minimum(_MIN_LENGTH + (7.5 / np.sqrt(1 - rng.random(num_users)) - 7.5).astype(np.int64), longest)
+    lengths = np.minimum(_MIN_LENGTH + (3.0 / np.sqrt(1 - rng.random(num_users)) - 3.0).astype(np.int64), longest)
     tastes = np.minimum(*_below(rng, len(_TOPICS), (2, num_users, 3)))
     num_tastes = 1 + _below(rng, 3, (num_users,))
     home_style = _below(rng, len(_STYLES), (num_users,))
