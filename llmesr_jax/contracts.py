@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
-import numpy as np
 
 from llmesr_jax.errors import InputError
 
@@ -71,17 +70,16 @@ class Sequences:
     def split(self, x: Array, axis: int = -2) -> list[Array]:
         """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group."""
         axis %= x.ndim
-        out, start = [], 0
-        for rows, length in self.groups:
-            part = jax.lax.slice_in_dim(x, start, start + rows * length, axis=axis)
-            out.append(part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :]))
-            start += rows * length
-        return out
+        # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
+        parts = jax.lax.split(x, [rows * length for rows, length in self.groups], axis=axis)
+        return [
+            part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :])
+            for part, (rows, length) in zip(parts, self.groups)
+        ]
 
     def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
         """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group."""
-        bounds = np.cumsum([0] + [rows for rows, _ in self.groups])
-        return [jax.lax.slice_in_dim(x, a, b, axis=axis % x.ndim) for a, b in zip(bounds[:-1], bounds[1:])]
+        return jax.lax.split(x, [rows for rows, _ in self.groups], axis=axis % x.ndim)
 
 
 def join(parts: Sequence[Array], axis: int = -2) -> Array:

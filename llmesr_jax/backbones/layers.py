@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from llmesr_jax.contracts import Array, Sequences, join
 from llmesr_jax.errors import InputError
@@ -36,8 +38,19 @@ def dense(features: int, fan_in: int, name: str | None = None, use_bias: bool = 
     )
 
 
-def layer_norm(name: str | None = None) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name=name)
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-8) * scale + bias over the last axis.
+
+    Flax's own, but for the order of the factors: it keeps 1 / sqrt(...) * scale, as large as x, for the way back.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
+        x = x - x.mean(axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + EPSILON)
+        return x * _like(scale, x) + _like(bias, x)
 
 
 def take_rows(table: Array, ids: Array) -> Array:
@@ -50,6 +63,34 @@ def newest(x_TxD: Array, sequences: Sequences) -> Array:
     return jnp.take(x_TxD, sequences.last_R, axis=-2, mode="clip")
 
 
+class Dropout(nn.Module):
+    """Inverted dropout, of one array or of several with one draw: drawing costs far more than dropping.
+
+    An entry takes as many random bits as its rate needs (one at 0.5), at most 16: a rate is met to 2^-17.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Any, deterministic: bool) -> Any:
+        if deterministic or self.rate == 0:
+            return x
+        arrays, tree = jax.tree.flatten(x)
+        bits = next((b for b in (1, 2, 4, 8) if (self.rate * 2**b).is_integer()), 16)
+        kept = round((1 - self.rate) * 2**bits)
+        ends = np.cumsum([a.size for a in arrays])
+        draws = random_integers(self.make_rng("dropout"), bits, int(ends[-1]))
+        keeps = (k.reshape(a.shape) for k, a in zip(jnp.split(draws < kept, ends[:-1]), arrays))
+        return tree.unflatten(jnp.where(k, a * (2**bits / kept), jnp.zeros_like(a)) for k, a in zip(keeps, arrays))
+
+
+def random_integers(key: Array, bits: int, count: int) -> Array:
+    """uint32 (count,), uniform below 2 ** bits; `bits` divides 32, and each random word serves 32 / bits of them."""
+    shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
+    words = jax.random.bits(key, (-(-count // len(shifts)), 1), jnp.uint32)
+    return ((words >> shifts[None]) & jnp.uint32(2**bits - 1)).reshape(-1)[:count]
+
+
 def attend(
     query: Array,
     key_TxD: Array,
@@ -60,9 +101,9 @@ def attend(
     causal: bool,
     mask_padding: bool,
     padding: tuple[Array, Array] | None = None,
-    drop: Callable[[Array], Array] = lambda weights: weights,
-    drop_padding: Callable[[Array, Array], Array] = lambda weights, count: weights,
-) -> Array:
+    drop: Callable[[list[Array]], list[Array]] | None = None,
+    drop_padding: Callable[[list[Array], list[Array]], list[Array]] | None = None,
+) -> tuple[Array, Array | None]:
     """Softmax attention inside each row: softmax(q k^T / sqrt(D / heads)) v (LLM-ESR eq. 4).
 
     Args:
@@ -74,17 +115,23 @@ def attend(
       padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
         attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
         stand there: the same softmax.
-      drop, drop_padding: dropout of attention weights, and of the weight of `count` padded keys together.
-    Returns: an array like `query`.
+      drop: dropout of attention weights, one array a row group.
+      drop_padding: dropout of the weights of so many padded keys together; arrays a row group, too.
+
+    Returns: an array like `query`; and the sum of each query's weights, (..., T or R, heads), which dropout moves away
+      from 1, or None without `drop`.
     """
     if query.shape[-1] % heads:
         raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
     last_only = query.shape[-2] != key_TxD.shape[-2]
-    scale = (query.shape[-1] // heads) ** -0.5
 
-    def split_heads(x):
-        return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+    def split_heads(x):  # (..., L, D) -> (..., heads, L, D / heads); one head has no axis, which spares copies
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], heads, -1), -2, -3) if heads > 1 else x
 
+    def merge_heads(x):
+        return jnp.moveaxis(x, -3, -2).reshape(*x.shape[:-3], x.shape[-2], -1) if heads > 1 else x
+
+    query = query * (query.shape[-1] // heads) ** -0.5
     if last_only:
         queries = [q[..., None, :] for q in sequences.split_rows(query)]
     else:
@@ -92,36 +139,56 @@ def attend(
     keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.real_T, -1)
     in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
-    outputs = []
-    for q, k, v, real_RxL, left_out_R in zip(queries, keys, values, real, left_out):
+    # Weights are divided by their sum after the mixing, where that is fewer numbers.
+    weights, extras, counts, sums = [], [], [], []
+    for q, k, real_RxL, left_out_R in zip(queries, keys, real, left_out):
         length = k.shape[-2]
-        scores = jnp.einsum("...qhd,...khd->...hqk", split_heads(q), split_heads(k))
-        mask = jnp.ones((1, 1, 1, length), bool)
+        scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k))
+        mask = jnp.ones((1, 1, length), bool)
         if mask_padding or in_closed_form:
-            mask = mask & real_RxL[:, None, None, :]
+            mask = mask & real_RxL[:, None, :]
         if causal and not last_only:
-            mask = mask & jnp.tri(length, dtype=bool)[None, None]
-        mask = jnp.expand_dims(mask, tuple(range(scores.ndim - 4)))
-        scores = jnp.where(mask, scores, jnp.asarray(_HIDDEN, scores.dtype)) * scale
+            mask = mask & jnp.tri(length, dtype=bool)[None]
+        mask = mask[:, None] if heads > 1 else mask
+        mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
+        scores = jnp.where(mask, scores, jnp.asarray(_HIDDEN, scores.dtype))
+        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         if in_closed_form:
-            key_HxD, value_HxD = (split_heads(x.astype(scores.dtype)) for x in padding)
-            count = left_out_R.astype(scores.dtype)[:, None, None, None]
-            score = jnp.einsum("...qhd,hd->...hq", split_heads(q), key_HxD)[..., None] * scale
-            score = score + jnp.expand_dims(jnp.log(count), tuple(range(scores.ndim - 4)))
-            weights = jax.nn.softmax(jnp.concatenate([scores, score], axis=-1), axis=-1)
-            weights, extra = drop(weights[..., :-1]), drop_padding(weights[..., -1:], count)
-            out = jnp.einsum("...hqk,...khd->...qhd", weights, split_heads(v))
-            out = out + jnp.einsum("...hqk,hd->...qhd", extra, value_HxD)
-        else:
-            out = jnp.einsum("...hqk,...khd->...qhd", drop(jax.nn.softmax(scores, axis=-1)), split_heads(v))
-        outputs.append(out.reshape(q.shape))
+            padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
+            score = jnp.sum(split_heads(q) * _like(padded_key, scores), axis=-1, keepdims=True)
+            count = left_out_R.astype(scores.dtype).reshape(-1, *[1] * (3 if heads > 1 else 2))
+            count = jnp.broadcast_to(jnp.expand_dims(count, tuple(range(score.ndim - count.ndim))), score.shape)
+            score = score + jnp.log(count)
+            highest = jnp.maximum(highest, jax.lax.stop_gradient(score))
+            extras.append(jnp.exp(score - highest))
+            counts.append(count)
+        weights.append(jnp.exp(scores - highest))
+        sums.append(weights[-1].sum(axis=-1, keepdims=True) + (extras[-1] if in_closed_form else 0))
+    if drop:
+        weights = drop(weights)
+        extras = drop_padding(extras, counts) if in_closed_form else extras
+    outputs, totals = [], []
+    for i, (w, v) in enumerate(zip(weights, values)):
+        out = jnp.einsum("...qk,...kd->...qd", w, split_heads(v))
+        total = w.sum(axis=-1, keepdims=True) if drop else None
+        if in_closed_form:
+            padded_value = split_heads(padding[1].astype(out.dtype)[None])
+            out = out + extras[i] * _like(padded_value, out)
+            total = total + extras[i] if drop else None
+        outputs.append(merge_heads(out / sums[i]))
+        totals.append(merge_heads(total / sums[i]) if drop else None)
     if last_only:
-        return jnp.concatenate([o[..., 0, :] for o in outputs], axis=-2)
-    return join(outputs)
+        merge = lambda parts: jnp.concatenate([p[..., 0, :] for p in parts], axis=-2)  # noqa: E731
+    else:
+        merge = join
+    return merge(outputs), merge(totals) if drop else None
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention whose query and key inputs may differ; q, k, v stacked in one (D, 3D) matrix.
+
+    With one head, keys and values are never formed: q k^T = (q W_k^T) x^T + a number that all keys share, which the
+    softmax ignores, and the output matrix takes W_v in. The same function with two matrix products a slot, not four.
 
     Returns (..., Tq, D) for a query input of (..., Tq, D); Tq is T, or R for last positions.
     """
@@ -134,22 +201,21 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, query: Array, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         width = x_TxD.shape[-1]
-        kernel = self.param("in_kernel", nn.initializers.xavier_normal(), (width, 3 * width))
-        bias = self.param("in_bias", nn.initializers.zeros, (3 * width,))
-        # Cutting the weights is free; cutting a stacked (T, 3D) result would copy it.
-        parts = zip(jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), (query, x_TxD, x_TxD))
-        q, k, v = (x @ w.astype(x.dtype) + _like(b.astype(x.dtype), x) for w, b, x in parts)
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-
-        def drop_padding(weights, count):
-            """Dropout of `count` equal weights, added up: how many of them stay is binomial."""
-            if deterministic or self.dropout == 0:
-                return weights
-            count = jnp.broadcast_to(count.reshape((1,) * (weights.ndim - count.ndim) + count.shape), weights.shape)
-            kept = jax.random.binomial(self.make_rng("dropout"), count, 1 - self.dropout, dtype=count.dtype)
-            return weights * kept / jnp.where(count > 0, count * (1 - self.dropout), 1)
-
-        mixed = attend(
+        init, zeros = nn.initializers.xavier_normal(), nn.initializers.zeros
+        kernel = self.param("in_kernel", init, (width, 3 * width)).astype(x_TxD.dtype)
+        bias = self.param("in_bias", zeros, (3 * width,)).astype(x_TxD.dtype)
+        out_kernel, out_bias = _Affine(width, name="out")(x_TxD.dtype)
+        (w_q, w_k, w_v), (b_q, b_k, b_v) = jnp.split(kernel, 3, axis=1), jnp.split(bias, 3)
+        if self.heads == 1:
+            q = query @ (w_q @ w_k.T) + _like(b_q @ w_k.T, query)
+            k, v, padding = x_TxD, x_TxD, (jnp.zeros_like(b_k), jnp.zeros_like(b_v))
+        else:
+            q = query @ w_q + _like(b_q, query)
+            k, v = (x_TxD @ w + _like(b, x_TxD) for w, b in ((w_k, b_k), (w_v, b_v)))
+            padding = (b_k, b_v)
+        drops = not deterministic and self.dropout > 0
+        drop = Dropout(self.dropout)
+        mixed, sums = attend(
             q,
             k,
             v,
@@ -157,38 +223,79 @@ class SelfAttention(nn.Module):
             heads=self.heads,
             causal=self.causal,
             mask_padding=self.mask_padding,
-            padding=(bias[width : 2 * width], bias[2 * width :]),
-            drop=drop,
-            drop_padding=drop_padding,
+            padding=padding,
+            drop=(lambda weights: drop(weights, False)) if drops else None,
+            drop_padding=self._drop_padding,
         )
-        out = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), name="out")
-        return out(mixed)
+        if self.heads > 1:
+            return mixed @ out_kernel + _like(out_bias, mixed)
+        value_bias = b_v @ out_kernel
+        mixed = mixed @ (w_v @ out_kernel)
+        if sums is None:
+            return mixed + _like(value_bias + out_bias, mixed)
+        return mixed + sums @ value_bias[None, :] + _like(out_bias, mixed)
+
+    def _drop_padding(self, weights: list[Array], counts: list[Array]) -> list[Array]:
+        """Dropout of `count` equal weights, added up: how many of them stay is binomial."""
+        flat = jnp.concatenate([c.ravel() for c in counts])
+        kept = jax.random.binomial(self.make_rng("dropout"), flat, 1 - self.dropout, dtype=flat.dtype)
+        kept = kept / jnp.where(flat > 0, flat * (1 - self.dropout), 1)
+        ends = np.cumsum([c.size for c in counts])[:-1]
+        return [w * k.reshape(w.shape) for w, k in zip(weights, jnp.split(kept, ends))]
 
 
-def _like(bias: Array, x: Array) -> Array:
-    """bias with leading axes of length 1, so that adding it to x promotes no rank."""
-    return bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+class _Affine(nn.Module):
+    """The kernel (D, D) and the bias (D,) of a dense layer, for callers that fold them into something else."""
+
+    width: int
+    bias_init: Callable[..., Array] | None = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, dtype: Any) -> tuple[Array, Array | None]:
+        kernel = self.param("kernel", nn.initializers.xavier_normal(), (self.width, self.width)).astype(dtype)
+        bias = self.param("bias", self.bias_init, (self.width,)).astype(dtype) if self.bias_init else None
+        return kernel, bias
+
+
+def _like(x: Array, like: Array) -> Array:
+    """x with leading axes of length 1, as many as `like` has more, so that combining them promotes no rank."""
+    return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)
 
 
 class CrossAttention(nn.Module):
-    """Attention from one view's sequence to the other's (LLM-ESR eq. 4): Q, K, V without bias.
+    """The matrices of attention from one view's sequence to the other's (LLM-ESR eq. 4): Q, K, V without bias.
 
-    `output` adds the release's output projection, with bias. Shapes: (..., T, D) both, returns (..., T, D).
+    `output` adds the release's output projection, with bias. Calling it returns the four matrices (D, D) and the bias
+    (D,), for `cross_attend`; without `output` the last two are None.
     """
 
-    heads: int
-    causal: bool
     output: bool
 
     @nn.compact
-    def __call__(self, query_TxD: Array, x_TxD: Array, sequences: Sequences) -> Array:
-        width = x_TxD.shape[-1]
-        q, k, v = (
-            dense(width, width, name=name, use_bias=False)(x)
-            for name, x in (("query", query_TxD), ("key", x_TxD), ("value", x_TxD))
-        )
-        mixed = attend(q, k, v, sequences, heads=self.heads, causal=self.causal, mask_padding=True)
-        return dense(width, width, name="output")(mixed) if self.output else mixed
+    def __call__(self, width: int, dtype: Any) -> tuple[Array | None, ...]:
+        matrices = [_Affine(width, None, name=name)(dtype)[0] for name in ("query", "key", "value")]
+        output = _Affine(width, uniform_bias(width), name="output")(dtype) if self.output else (None, None)
+        return *matrices, *output
+
+
+def cross_attend(x_2xTxD: Array, sequences: Sequences, modules: Sequence, *, heads: int, causal: bool) -> Array:
+    """Each view becomes the other's queries attending to it (LLM-ESR eq. 4): (2, T, D) -> (2, T, D).
+
+    Args:
+      modules: a `CrossAttention` for each view that comes out.
+    """
+    w_q, w_k, w_v, w_o, b_o = (
+        None if parts[0] is None else jnp.stack(parts)
+        for parts in zip(*(m(x_2xTxD.shape[-1], x_2xTxD.dtype) for m in modules))
+    )
+    other = x_2xTxD[::-1]
+    if heads == 1:  # as in SelfAttention: W_k goes to the query's side, W_v behind the mixing
+        query = other @ (w_q @ jnp.swapaxes(w_k, 1, 2))
+        mixed = attend(query, x_2xTxD, x_2xTxD, sequences, heads=1, causal=causal, mask_padding=True)[0] @ w_v
+    else:
+        query, key, value = other @ w_q, x_2xTxD @ w_k, x_2xTxD @ w_v
+        mixed = attend(query, key, value, sequences, heads=heads, causal=causal, mask_padding=True)[0]
+    return mixed if w_o is None else mixed @ w_o + b_o[:, None]
 
 
 class FeedForward(nn.Module):
@@ -199,9 +306,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Array, deterministic: bool) -> Array:
         width = x.shape[-1]
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        hidden = jax.nn.relu(drop(dense(width, width, name="in")(x)))
-        return x + drop(dense(width, width, name="out")(hidden))
+        drop = Dropout(self.dropout)
+        hidden = jax.nn.relu(drop(dense(width, width, name="in")(x), deterministic))
+        return x + drop(dense(width, width, name="out")(hidden), deterministic)
 
 
 class Positions(nn.Module):
@@ -219,17 +326,20 @@ class Positions(nn.Module):
         width = x_TxD.shape[-1]
         table = self.param("table", nn.initializers.xavier_normal(), (self.max_len + 2, width))
         positions_TxD = take_rows(table, sequences.positions_T).astype(x_TxD.dtype)
-        x_TxD = x_TxD * width**0.5 + _like_slots(positions_TxD, x_TxD)
-        return nn.Dropout(self.dropout, deterministic=deterministic)(x_TxD)
+        x_TxD = x_TxD * width**0.5 + _like(positions_TxD, x_TxD)
+        return Dropout(self.dropout)(x_TxD, deterministic)
 
 
-def _like_slots(x_TxD: Array, like: Array) -> Array:
-    """(T, D) with leading axes of length 1, to be added to a (..., T, D) array."""
-    return x_TxD.reshape((1,) * (like.ndim - 2) + x_TxD.shape)
+def _only(real_T: Array, x: Array) -> Array:
+    """x, with zeros in the empty slots."""
+    return x * _like(real_T[:, None].astype(x.dtype), x)
 
 
 class Block(nn.Module):
-    """One block of the release: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x); empty slots to zero."""
+    """One block of the release: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x); empty slots to zero.
+
+    Where padded keys are masked nothing reads an empty slot, so zeroing it is spared.
+    """
 
     heads: int
     causal: bool
@@ -240,11 +350,11 @@ class Block(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         x = newest(x_TxD, sequences) if last_only else x_TxD
         real = sequences.real_R if last_only else sequences.real_T
-        query = layer_norm("attention_norm")(x)
+        query = LayerNorm(name="attention_norm")(x)
         attention = SelfAttention(self.heads, self.causal, self.mask_padding, self.dropout, name="attention")
-        x = layer_norm("feedforward_norm")(query + attention(query, x_TxD, sequences, deterministic))
+        x = LayerNorm(name="feedforward_norm")(query + attention(query, x_TxD, sequences, deterministic))
         x = FeedForward(self.dropout, name="feedforward")(x, deterministic)
-        return x * _like_slots(real[:, None].astype(x.dtype), x)
+        return x if self.mask_padding else _only(real, x)
 
 
 class Transformer(nn.Module):
@@ -261,8 +371,8 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
-        x = x_TxD * _like_slots(sequences.real_T[:, None].astype(x_TxD.dtype), x_TxD)
+        x = x_TxD if self.mask_padding else _only(sequences.real_T, x_TxD)
         for i in range(self.blocks):
             block = Block(self.heads, self.causal, self.mask_padding, self.dropout, name=f"block_{i}")
             x = block(x, sequences, deterministic, last_only and i == self.blocks - 1)
-        return layer_norm("last_norm")(x)
+        return LayerNorm(name="last_norm")(x)

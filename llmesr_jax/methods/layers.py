@@ -3,29 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from llmesr_jax.backbones.layers import take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term
 from llmesr_jax.losses import RANKING, LossConfig
 
+_BLOCK = 1024  # rows that `map_rows` maps at a time
 
-def ranking_term(loss: LossConfig, h_TxE: Array, batch: Batch, vectors: Callable[[Array], Array]) -> Term:
+
+def candidates(batch: Batch) -> Array:
+    """int32 (T * (1 + K),): each slot's target and its negatives, slot after slot."""
+    return jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
+
+
+def ranking_term(loss: LossConfig, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
     """The ranking loss of the students' slots that have a target.
 
     Args:
       h_TxE: (T, E) user vectors after each slot.
-      vectors: ids (n,) -> (n, E) item vectors.
+      vectors: (T * (1 + K), E) item vectors of `candidates(batch)`.
     """
-    negatives = batch.negatives_TxK.shape[1]
-    ids = jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
-    candidates_TxCxE = vectors(ids).reshape(len(batch.targets_T), 1 + negatives, -1)
+    candidates_TxCxE = vectors.reshape(len(batch.targets_T), -1, vectors.shape[-1])
     scores_TxC = jnp.einsum("te,tce->tc", h_TxE, candidates_TxCxE)
     value = RANKING[loss.ranking](scores_TxC[:, 0], scores_TxC[:, 1:], where=batch.targets_T > 0)
     return Term(value, 1.0)
+
+
+class Distinct(NamedTuple):
+    """The different ids among some, those that a gradient comes back to first.
+
+    Attributes:
+      ids_n: int32; the first `count` are the different ids, zeros follow.
+      count: int32 (), different ids.
+      trained: int32 (), how many of them, the first ones, were asked for with a gradient.
+      places: for each id asked for, where it stands in `ids_n`: int32, a part with a gradient and one without.
+    """
+
+    ids_n: Array
+    count: Array
+    trained: Array
+    places: tuple[Array, Array]
+
+
+def distinct(num_rows: int, trained_n: Array, other_n: Array) -> Distinct:
+    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`."""
+    room = min(num_rows, len(trained_n) + len(other_n))
+    is_trained = jnp.zeros(num_rows, jnp.int32).at[trained_n].set(1)
+    is_other = jnp.zeros(num_rows, jnp.int32).at[other_n].set(1) * (1 - is_trained)
+    trained = is_trained.sum()
+    place = jnp.where(is_trained > 0, jnp.cumsum(is_trained), trained + jnp.cumsum(is_other)) - 1
+    place_or_out = jnp.where(is_trained + is_other > 0, place, room)
+    ids_n = jnp.zeros(room, jnp.int32).at[place_or_out].set(jnp.arange(num_rows, dtype=jnp.int32), mode="drop")
+    places = (take_rows(place, trained_n), take_rows(place, other_n))
+    return Distinct(ids_n, trained + is_other.sum(), trained, places)
+
+
+@jax.custom_vjp
+def map_rows(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array, trained: Array) -> Array:
+    """table[ids] @ kernel for the first `count` ids, zeros behind them: (n, D).
+
+    Works through the ids in blocks and stops at `count`, which only the device knows. Rows from `trained` on must not
+    be differentiated (stop their gradient): the way back stops there.
+    """
+    return _forward(table_VxF, kernel_FxD, ids_n, count)
+
+
+def _blocks(ids_n: Array) -> tuple[Array, int]:
+    """The ids, filled up to whole blocks, and the size of a block."""
+    size = min(_BLOCK, len(ids_n))
+    return jnp.pad(ids_n, (0, -len(ids_n) % size)), size
+
+
+# One seed after the other under vmap: each stops at its own count. Batched, all would run to the highest and
+# every block would copy what is there already.
+@jax.custom_batching.sequential_vmap
+def _forward(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array) -> Array:
+    padded_n, size = _blocks(ids_n)
+
+    def one(i, out):
+        rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
+        return jax.lax.dynamic_update_slice_in_dim(out, rows.astype(kernel_FxD.dtype) @ kernel_FxD, i * size, 0)
+
+    start = jnp.zeros((len(padded_n), kernel_FxD.shape[1]), kernel_FxD.dtype)
+    return jax.lax.fori_loop(0, (count + size - 1) // size, one, start)[: len(ids_n)]
+
+
+@jax.custom_batching.sequential_vmap
+def _kernel_gradient(table_VxF: Array, ids_n: Array, trained: Array, gradient_nxD: Array) -> Array:
+    padded_n, size = _blocks(ids_n)
+    gradient_nxD = jnp.pad(gradient_nxD, ((0, len(padded_n) - len(ids_n)), (0, 0)))
+
+    def one(i, total):
+        rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
+        part = jax.lax.dynamic_slice_in_dim(gradient_nxD, i * size, size)
+        return total + part.T @ rows.astype(part.dtype)  # this way round only the small factor is transposed
+
+    start = jnp.zeros((gradient_nxD.shape[1], table_VxF.shape[1]), gradient_nxD.dtype)
+    return jax.lax.fori_loop(0, (trained + size - 1) // size, one, start).T
+
+
+def _map_rows_forward(table_VxF, kernel_FxD, ids_n, count, trained):
+    return _forward(table_VxF, kernel_FxD, ids_n, count), (table_VxF, kernel_FxD, ids_n, trained)
+
+
+def _map_rows_backward(kept, gradient_nxD):
+    table_VxF, kernel_FxD, ids_n, trained = kept
+    into_rows = (gradient_nxD @ kernel_FxD.T).astype(table_VxF.dtype)  # not computed where the table is frozen
+    into_table = jnp.zeros_like(table_VxF).at[ids_n].add(into_rows)
+    return into_table, _kernel_gradient(table_VxF, ids_n, trained, gradient_nxD), None, None, None
+
+
+map_rows.defvjp(_map_rows_forward, _map_rows_backward)
 
 
 class ItemTable(nn.Module):
@@ -100,4 +193,4 @@ class SingleView(nn.Module):
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
         """The loss's terms by name; `clock` is the epoch, as a float, for methods whose weights move."""
         h_TxE = self.encode(batch.students, deterministic, last_only=False)
-        return {"ranking": ranking_term(self.loss, h_TxE, batch, self.items)}
+        return {"ranking": ranking_term(self.loss, h_TxE, batch, self.items(candidates(batch)))}

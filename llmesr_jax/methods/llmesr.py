@@ -29,9 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax import losses
-from llmesr_jax.backbones.layers import CrossAttention, newest, take_rows
+from llmesr_jax.backbones.layers import CrossAttention, cross_attend, newest, take_rows
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
-from llmesr_jax.methods.layers import Adapter, ItemTable, ranking_term
+from llmesr_jax.methods.layers import Adapter, ItemTable, candidates, distinct, map_rows, ranking_term
 
 _VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborative",), "semantic": ("semantic",)}
 
@@ -75,6 +75,11 @@ def needs(config: Config) -> Needs:
     return Needs(frozenset(tables), config.width, config.similar if config.alpha else 0)
 
 
+def side_by_side(x_VxnxD: Array) -> Array:
+    """(views, n, D) -> (n, E): an item's vectors in both views as one."""
+    return jnp.concatenate(list(x_VxnxD), axis=-1)
+
+
 class Method(nn.Module):
     config: Config
     loss: losses.LossConfig
@@ -91,45 +96,43 @@ class Method(nn.Module):
             if not c.freeze_semantic:
                 self.llm_table = ItemTable(sizes.num_items, sizes.llm_width)
         if len(self.views) == 2 and c.cross_attention:
-            causal = c.cross_causal and not sizes.bidirectional
-            cross = lambda: CrossAttention(c.cross_heads, causal, c.cross_output)  # noqa: E731
-            self.cross_collaborative, self.cross_semantic = cross(), cross()
+            self.cross_collaborative, self.cross_semantic = (CrossAttention(c.cross_output) for _ in self.views)
         self.backbone = self.make_backbone()
         if len(self.views) == 2 and not c.share:
             self.semantic_backbone = self.make_backbone()
 
-    def vectors(self, ids: Array) -> Array:
-        """int32 (n,) -> (views, n, D): an item's vector in each view, collaborative first."""
-        out = []
+    def vectors(self, trained_n: Array, other_n: Array | None = None) -> tuple[Array, Array]:
+        """int32 (n,), (m,) -> (views, n, D), (views, m, D): items' vectors in each view, collaborative first.
+
+        No gradient passes through the second part. The adapter maps each different item once.
+        """
+        other_n = jnp.zeros(0, jnp.int32) if other_n is None else other_n
+        views = []
         if "collaborative" in self.views:
             start = self.get_variable("tables", "item_pca") if self.config.collaborative_start == "pca" else None
-            out.append(take_rows(self.table(start), ids))
+            table = self.table(start)
+            views.append((take_rows(table, trained_n), take_rows(jax.lax.stop_gradient(table), other_n)))
         if "semantic" in self.views:
             kernel_FxD, bias_D = self.adapter()
             llm = self.get_variable("tables", "item_llm")
             llm = llm if self.config.freeze_semantic else self.llm_table(llm)
-            if ids.size >= llm.shape[0]:  # cheaper to map every item once than every occurrence
-                mapped = take_rows(llm.astype(kernel_FxD.dtype) @ kernel_FxD, ids)
-            else:
-                mapped = take_rows(llm, ids).astype(kernel_FxD.dtype) @ kernel_FxD
-            out.append(mapped + bias_D[None, :])
-        return jnp.stack(out)
+            found = distinct(llm.shape[0], trained_n, other_n)
+            mapped = map_rows(llm, kernel_FxD, found.ids_n, found.count, found.trained) + bias_D[None, :]
+            rows = (mapped[: len(trained_n)], jax.lax.stop_gradient(mapped))
+            views.append(tuple(take_rows(x, place) for x, place in zip(rows, found.places)))
+        return tuple(jnp.stack(part) for part in zip(*views))
 
     def items(self, ids: Array) -> Array:
         """int32 (n,) -> (n, E): item vectors."""
-        return jnp.concatenate(list(self.vectors(ids)), axis=-1)
+        return side_by_side(self.vectors(ids)[0])
 
     def encode(self, x_VxTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         """Both views' item vectors to user vectors: (T, E), or (R, E) with `last_only`."""
         x_VxTxD = self.backbone.stem(x_VxTxD, sequences, deterministic)
         if len(self.views) == 2 and self.config.cross_attention:
-            collaborative, semantic = x_VxTxD
-            x_VxTxD = jnp.stack(
-                [
-                    self.cross_collaborative(semantic, collaborative, sequences),
-                    self.cross_semantic(collaborative, semantic, sequences),
-                ]
-            )
+            causal = self.config.cross_causal and not self.sizes.bidirectional
+            modules = (self.cross_collaborative, self.cross_semantic)
+            x_VxTxD = cross_attend(x_VxTxD, sequences, modules, heads=self.config.cross_heads, causal=causal)
         if len(self.views) == 2 and not self.config.share:
             encoders = (self.backbone, self.semantic_backbone)
             h = [f(x, sequences, deterministic, last_only) for f, x in zip(encoders, x_VxTxD)]
@@ -139,19 +142,25 @@ class Method(nn.Module):
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
-        return self.encode(self.vectors(sequences.items_T), sequences, deterministic, last_only=True)
+        return self.encode(self.vectors(sequences.items_T)[0], sequences, deterministic, last_only=True)
 
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""
         c, students = self.config, batch.students
-        x_VxTxD = self.vectors(students.items_T)
+        learnt = jnp.concatenate([students.items_T, candidates(batch)])
+        x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if c.alpha else None)
+        x_VxTxD, candidates_VxnxD = jnp.split(x_VxnxD, [len(students.items_T)], axis=1)
         h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
-        terms = {"ranking": ranking_term(self.loss, h_TxE, batch, self.items)}
+        terms = {"ranking": ranking_term(self.loss, h_TxE, batch, side_by_side(candidates_VxnxD))}
         if c.alpha:
             student_BxE = newest(h_TxE, students)
             if c.second_pass:
                 student_BxE = self.encode(x_VxTxD, students, deterministic, last_only=True)
-            teacher_BxE = jax.lax.stop_gradient(self.teach(batch, deterministic or not c.teacher_dropout))
+            rows_RxE = self.encode(
+                x_teachers_VxTxD, batch.teachers, deterministic or not c.teacher_dropout, last_only=True
+            )
+            # eq. 8: the mean of each student's similar users
+            teacher_BxE = jax.lax.stop_gradient(jnp.mean(take_rows(rows_RxE, batch.teacher_rows_BxN), axis=1))
             if c.distillation == "mse":
                 value = losses.squared_error(
                     student_BxE, teacher_BxE, where=batch.distils_B, reduction=c.distillation_reduction
@@ -163,8 +172,3 @@ class Method(nn.Module):
             value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.real_T)
             terms["item_regularizer"] = Term(value, c.item_regularizer)
         return terms
-
-    def teach(self, batch: Batch, deterministic: bool) -> Array:
-        """(B, E): the mean of each student's similar users (eq. 8)."""
-        rows_RxE = self.users(batch.teachers, deterministic)
-        return jnp.mean(take_rows(rows_RxE, batch.teacher_rows_BxN), axis=1)

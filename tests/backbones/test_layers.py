@@ -43,7 +43,7 @@ def by_loops(q, k, v, sequences, heads, causal, mask_padding):
 def test_attention_is_the_explicit_loop(heads, causal, mask_padding):
     sequences = tiny.lay(ROWS, ((2, 5), (2, 2)))
     q, k, v = arrays(14)
-    ours = attend(q, k, v, sequences, heads=heads, causal=causal, mask_padding=mask_padding)
+    ours, _ = attend(q, k, v, sequences, heads=heads, causal=causal, mask_padding=mask_padding)
     wanted = by_loops(*map(np.asarray, (q, k, v)), sequences, heads, causal, mask_padding)
     real = np.asarray(sequences.real_T)
     np.testing.assert_allclose(ours[real], wanted[real], atol=1e-5)
@@ -54,8 +54,8 @@ def test_one_query_a_row_gives_what_the_newest_of_all_gives(causal):
     sequences = tiny.lay(ROWS, ((2, 5), (2, 2)))
     q, k, v = arrays(14)
     options = {"heads": 2, "causal": causal, "mask_padding": True}
-    every = attend(q, k, v, sequences, **options)
-    newest = attend(layers.newest(q, sequences), k, v, sequences, **options)
+    every, _ = attend(q, k, v, sequences, **options)
+    newest, _ = attend(layers.newest(q, sequences), k, v, sequences, **options)
     np.testing.assert_allclose(newest, layers.newest(every, sequences), atol=1e-6)
 
 
@@ -63,9 +63,9 @@ def test_views_on_a_leading_axis_do_not_mix():
     sequences = tiny.lay(ROWS, ((2, 5), (2, 2)))
     q, k, v = arrays(14, 6).reshape(3, 2, 14, WIDTH)
     options = {"heads": 1, "causal": True, "mask_padding": True}
-    both = attend(q, k, v, sequences, **options)
+    both, _ = attend(q, k, v, sequences, **options)
     for view in range(2):
-        alone = attend(q[view], k[view], v[view], sequences, **options)
+        alone, _ = attend(q[view], k[view], v[view], sequences, **options)
         np.testing.assert_allclose(both[view], alone, atol=1e-6)
 
 
@@ -84,11 +84,85 @@ def test_padding_that_a_row_leaves_out_is_counted_in_closed_form(heads):
         for row, slots in enumerate(at):
             for i, slot in enumerate(slots):
                 q[slot], k[slot], v[slot] = vectors[row, i]
-        out = attend(
+        out, _ = attend(
             *map(jnp.asarray, (q, k, v)), sequences, heads=heads, causal=False, mask_padding=False, padding=(key, value)
         )
         outputs.append(np.concatenate([out[slots] for slots in at]))
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+def separate(params, x, query, sequences, heads, causal):
+    """Self-attention with its four matrices, and their biases, applied one by one."""
+    parts = zip(jnp.split(params["in_kernel"], 3, axis=1), jnp.split(params["in_bias"], 3), (query, x, x))
+    q, k, v = (y @ w + b[None] for w, b, y in parts)
+    mixed, _ = attend(q, k, v, sequences, heads=heads, causal=causal, mask_padding=True)
+    return mixed @ params["out"]["kernel"] + params["out"]["bias"][None]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("last_only", [False, True])
+def test_folding_keys_and_values_changes_nothing(heads, last_only):
+    """Values and gradients of self-attention, every bias non-zero, against the matrices one by one."""
+    sequences = tiny.lay(ROWS, ((2, 5), (2, 2)))
+    x, query, weights = arrays(14)
+    if last_only:
+        query, weights = layers.newest(query, sequences), layers.newest(weights, sequences)
+    attention = layers.SelfAttention(heads, True, True, dropout=0.5)
+    params = attention.init(jax.random.key(0), query, x, sequences, True)["params"]
+    keys = iter(jax.random.split(jax.random.key(1), 4))
+    params = jax.tree.map(lambda w: w + jax.random.normal(next(keys), w.shape), params)
+    real = (sequences.real_R if last_only else sequences.real_T)[:, None].astype(x.dtype)
+
+    def ours(params, x):
+        out = attention.apply({"params": params}, query, x, sequences, True)
+        return jnp.sum(out * weights * real), out * real
+
+    def plain(params, x):
+        out = separate(params, x, query, sequences, heads, causal=True)
+        return jnp.sum(out * weights * real), out * real
+
+    found, wanted = (jax.grad(f, argnums=(0, 1), has_aux=True)(params, x) for f in (ours, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, wanted)
+
+
+def test_folding_under_dropout_keeps_every_values_bias():
+    """All values are 1 through their bias alone, so the output is the sum of the kept weights: 0 to 1 / (1 - rate)."""
+    sequences = tiny.lay([[1, 2, 3]], ((1, 3),))
+    attention = layers.SelfAttention(1, False, True, dropout=0.5)
+    params = {
+        "in_kernel": jnp.zeros((2, 6)),
+        "in_bias": jnp.array([0.0, 0, 0, 0, 1, 1]),
+        "out": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
+    }
+    x = jnp.ones((3, 2))
+    out = attention.apply({"params": params}, x, x, sequences, False, rngs={"dropout": jax.random.key(1)})
+    kept = np.asarray(out[:, 0]) * 3 / 2  # how many of three weights of 1/3, doubled, stay
+    np.testing.assert_allclose(kept, np.round(kept), atol=1e-5)
+    assert kept.min() >= 0 and kept.max() <= 3 and len(set(kept.round())) > 1
+
+
+@pytest.mark.parametrize("rate, bits", [(0.5, 1), (0.25, 2), (0.2, 16), (0.6, 16), (0.01, 16)])
+def test_dropout_keeps_its_share_and_scales_it(rate, bits):
+    x = jnp.ones((300, 301))
+    ours = layers.Dropout(rate)
+    run = lambda x, key: ours.apply({}, x, False, rngs={"dropout": key})  # noqa: E731
+    out = np.asarray(run(x, jax.random.key(0)))
+    kept = round((1 - rate) * 2**bits) / 2**bits
+    np.testing.assert_allclose(np.unique(out), [0, 1 / kept], rtol=1e-6)
+    assert abs((out > 0).mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / out.size)
+    both = run([x[:7], x[:, :5]], jax.random.key(0))  # several arrays, one draw: none repeats another's mask
+    assert [b.shape for b in both] == [(7, 301), (300, 5)]
+    assert (np.asarray(both[0]).ravel()[:1500] != np.asarray(both[1]).ravel()).any()
+    np.testing.assert_array_equal(ours.apply({}, x, True), x)
+
+
+def test_random_integers_are_uniform_and_use_each_word_whole():
+    for bits in (1, 2, 8, 16):
+        draws = np.asarray(layers.random_integers(jax.random.key(bits), bits, 40_001))
+        assert draws.shape == (40_001,) and draws.max() < 2**bits
+        assert abs(draws.mean() - (2**bits - 1) / 2) < 4 * 2**bits / np.sqrt(12 * len(draws))
+        serial = np.corrcoef(draws[:-1], draws[1:])[0, 1]
+        assert abs(serial) < 0.03
 
 
 def test_dropout_of_left_out_padding_keeps_its_expectation():
@@ -127,13 +201,13 @@ def test_feed_forward_and_norm_by_hand():
     }
     out = layers.FeedForward(0.5).apply({"params": params}, jnp.array([[-1.0, 2.0]]), True)
     np.testing.assert_allclose(out, [[-1 + 0, 2 + 2 * 4 + 3]])  # relu(-1, 1 + 2 + 1) = (0, 4)
-    norm = layers.layer_norm().apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, jnp.array([[1.0, 3.0]]))
+    norm = layers.LayerNorm().apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, jnp.array([[1.0, 3.0]]))
     np.testing.assert_allclose(norm, [[-1.0, 1.0]], rtol=1e-6)
 
 
 def test_padding_leaves_a_block_as_zero():
     sequences = tiny.lay([[5, 6], []], ((2, 3),))
-    block = layers.Block(1, False, True, 0.0)
+    block = layers.Block(1, False, False, 0.0)
     x = jax.random.normal(jax.random.key(0), (6, WIDTH))
     out = block.apply(block.init(jax.random.key(1), x, sequences, True, False), x, sequences, True, False)
     assert not np.asarray(out)[~np.asarray(sequences.real_T)].any()

@@ -175,8 +175,8 @@ def test_items_are_the_two_views_side_by_side():
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_mapping_the_whole_table_is_mapping_the_rows(freeze):
-    """Many ids take the table's way, few the rows' way: same vectors, same gradients."""
+def test_items_asked_for_together_are_the_items_asked_for_apart(freeze):
+    """An item that stands twice is mapped once: same vectors, and gradients add up."""
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 10, 12), jnp.int32)
     module, params, tables = method(freeze_semantic=freeze)
 
