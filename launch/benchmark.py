@@ -16,7 +16,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     cli.define_flags()
     flags.DEFINE_list("groups", ["1", "3"], "sizes of the groups of seeds whose steps are timed")
-    flags.DEFINE_integer("count", 20, "training steps of one timing", lower_bound=1)
+    flags.DEFINE_integer("count", 50, "training steps of one timing", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "timings of each part; medians are shown", lower_bound=1)
     flags.DEFINE_string("out", "", "JSON file for the numbers")
 

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, inference, optimizer, state, steps
+from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
 from llmesr_jax.data import batches
 from llmesr_jax.experiment import Experiment
+from llmesr_jax.methods.layers import BLOCK, candidates
 
 
-def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 20, repeats: int = 5) -> dict[str, Any]:
+def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 50, repeats: int = 5) -> dict[str, Any]:
     """Times training steps, evaluation and retrieval.
 
     Args:
@@ -33,12 +34,11 @@ def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 20
         "jax": jax.__version__,
         "setting": setting(experiment),
         "matmul_flops": matmul_rate(),
-        "train": {},
+        "train": train_steps(experiment, seeds, count, repeats),
+        "flops": step_flops(experiment),
     }
-    for size in seeds:
-        results["train"][str(size)] = train_steps(experiment, size, count, repeats)
-    first = results["train"][str(seeds[0])]
-    first["share_of_matmul"] = first["flops"] / first["step"] / results["matmul_flops"] if first["flops"] else None
+    first = next(iter(results["train"].values()))
+    results["share_of_matmul"] = results["flops"] * seeds[0] / first["step"] / results["matmul_flops"]
     results["evaluation"] = evaluation(experiment, repeats=min(repeats, 3))
     results["peak_memory"] = peak_memory()
     return results
@@ -80,58 +80,106 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     return float(real) / epochs.steps, slots
 
 
-def train_steps(experiment: Experiment, size: int, count: int, repeats: int) -> dict[str, Any]:
-    """Compile time, and the median time of a training step of `size` seeds together."""
+def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repeats: int) -> dict[str, Any]:
+    """Compile times, and median times of a training step, of several numbers of seeds together.
+
+    Timings of the sizes take turns, so that what else the machine does touches all alike.
+    """
+    timers = {size: _timer(experiment, size, count) for size in sizes}
+    times = {size: [] for size in sizes}
+    for _ in range(repeats + 1):
+        for size, (_, run) in timers.items():
+            times[size].append(run())
+    real, _ = padding(experiment)
+    results = {}
+    for size, (compile_seconds, _) in timers.items():
+        kept = times[size][1:]  # the first warms up
+        step = statistics.median(kept)
+        results[str(size)] = {
+            "compile": compile_seconds,
+            "step": step,
+            "spread": max(kept) - min(kept),
+            "users_per_second": size * experiment.epochs.plan.config.batch_size / step,
+            "positions_per_second": size * real / step,
+        }
+    return results
+
+
+def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callable[[], float]]:
+    """Seconds of compiling a window of steps of `size` seeds, and what runs one and returns the seconds of a step."""
     model, plan = experiment.recommender, experiment.epochs.plan
     seeds = tuple(range(42, 42 + size))
-    settings = config_lib.section(experiment.config, "train")
-    adam = optimizer.adam(settings.learning_rate)
-    data = batches.interactions(experiment.corpus)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
-    example = steps.example_batch(plan, data, tables)
+    adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
+    data, tables, example = _on_device(experiment)
     states = state.create(model, adam, tables, example, seeds)
     sums = steps.zero_sums(model, state.take(states.params, 0), tables, example, size)
     tables.pop("item_pca", None)
     order = np.stack([experiment.epochs.order(seed, 1) for seed in seeds])
     order = np.resize(np.swapaxes(order, 0, 1), (count, size, plan.config.batch_size)).swapaxes(0, 1)
-
+    groups = steps.groups(size)
+    states, sums = state.split(states, groups), state.split(sums, groups)
+    rest = (np.int32(count), np.float32(1))
     started = time.perf_counter()
-    arguments = (states, sums, tables, data, order, np.int32(count), np.float32(1))
-    compiled = steps.run_window.lower(model, adam, plan, *arguments).compile()
+    lowered = steps.run_window.lower(model, adam, plan, states[0], sums[0], tables, data, order[groups[0]], *rest)
+    compiled = lowered.compile()
     compile_seconds = time.perf_counter() - started
-    times = []
-    for _ in range(repeats + 1):
+
+    def run() -> float:
         started = time.perf_counter()
-        states, sums = compiled(states, sums, *arguments[2:])
+        for i, group in enumerate(groups):
+            states[i], sums[i] = compiled(states[i], sums[i], tables, data, order[group], *rest)
         jax.block_until_ready(sums)
-        times.append((time.perf_counter() - started) / count)
-    step = statistics.median(times[1:])  # the first warms up
-    real, _ = padding(experiment)
-    return {
-        "compile": compile_seconds,
-        "step": step,
-        "spread": max(times[1:]) - min(times[1:]),
-        "users_per_second": size * plan.config.batch_size / step,
-        "positions_per_second": size * real / step,
-        "flops": step_flops(experiment, example, tables, state.take(states.params, 0)) * size,
-    }
+        return (time.perf_counter() - started) / count
+
+    return compile_seconds, run
 
 
-def step_flops(experiment: Experiment, batch, tables, params) -> float:
-    """Arithmetic of one seed's gradient, as the compiler counts it; 0 where it does not say."""
-    from llmesr_jax.recommender import loss_fn
+def _on_device(experiment: Experiment):
+    """The data set, the frozen tables, and a batch of zeros."""
+    data = batches.interactions(experiment.corpus)
+    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 
-    gradient = jax.jit(jax.grad(lambda p, t, b: loss_fn(experiment.recommender, p, t, b, None)[0]))
-    cost = gradient.lower(params, tables, batch).cost_analysis() or {}
-    return float(cost.get("flops", 0.0))
+
+def step_flops(experiment: Experiment) -> float:
+    """Multiplications and additions in the matrix products of one seed's gradient, on all slots, padding included."""
+    data, tables, example = _on_device(experiment)
+    params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
+    loss = lambda p, t, b: recommender.loss_fn(experiment.recommender, p, t, b, None)[0]  # noqa: E731
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(params, tables, example)
+    return _product_flops(jaxpr.jaxpr, iter(_blocks(experiment, data, tables)))
+
+
+def _blocks(experiment: Experiment, data, tables) -> list[int]:
+    """Blocks of rows that a typical step maps from the LLM's space, forth and back: trips of `map_rows`' loops."""
+    samples = experiment.epochs.order(42, 1)[0]
+    batch = batches.make_batch(experiment.epochs.plan, data, tables, jnp.asarray(samples), jax.random.key(0))
+    trained = np.union1d(np.asarray(batch.students.items_T), np.asarray(candidates(batch)))
+    every = trained if batch.teachers is None else np.union1d(trained, np.asarray(batch.teachers.items_T))
+    return [-(-len(ids) // BLOCK) for ids in (every, trained)]
+
+
+def _product_flops(jaxpr, trips) -> float:
+    flops = 0.0
+    for equation in jaxpr.eqns:
+        times = 1
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            flops += 2.0 * equation.outvars[0].aval.size * np.prod([shape[axis] for axis in contracted])
+        elif equation.primitive.name == "while":
+            times = next(trips, 1)
+        elif equation.primitive.name == "scan":
+            times = equation.params["length"]
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns"))
+        flops += times * sum(_product_flops(getattr(x, "jaxpr", x), trips) for x in inner if hasattr(x, "eqns"))
+    return flops
 
 
 def evaluation(experiment: Experiment, repeats: int) -> dict[str, Any]:
     """Median times of encoding all test users, and of ranking under each protocol, Coverage@20 included in full."""
     model = experiment.recommender
-    data = batches.interactions(experiment.corpus)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
-    example = steps.example_batch(experiment.epochs.plan, data, tables)
+    _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
     inputs = evaluate.inputs(experiment.corpus, "test")
     stops = experiment.corpus.lengths_U[inputs.rows_E] - 1
@@ -187,11 +235,11 @@ def table(results: dict[str, Any]) -> str:
             f"(spread {t['spread'] * 1e3:.1f}), {t['users_per_second']:.0f} users/s, "
             f"{t['positions_per_second']:.0f} positions/s, compile {t['compile']:.1f} s"
         )
-    if one["flops"]:
-        lines.append(
-            f"model FLOP rate        {one['flops'] / one['step'] / 1e9:.1f} GFLOP/s, "
-            f"{one['share_of_matmul']:.0%} of a matrix product's"
-        )
+    rate = results["share_of_matmul"] * results["matmul_flops"]
+    lines.append(
+        f"matrix products        {results['flops'] / 1e9:.2f} GFLOP a step and seed, {rate / 1e9:.1f} GFLOP/s, "
+        f"{results['share_of_matmul']:.0%} of a large one's rate"
+    )
     lines += [
         f"epoch, 1 seed          {one['step'] * s['steps_an_epoch']:.1f} s of steps",
         f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",

@@ -55,3 +55,15 @@ def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:
 def put(tree: Any, index: list[int] | np.ndarray, part: Any) -> Any:
     """The stacked tree with the seeds at `index` replaced by the stacked `part`."""
     return jax.tree.map(lambda x, y: x.at[np.asarray(index, np.int32)].set(y), tree, part)
+
+
+def split(tree: Any, groups: list[slice]) -> list[Any]:
+    """The stacked tree cut along its seeds."""
+    if len(groups) == 1:
+        return [tree]
+    return [jax.tree.map(lambda x: x[group], tree) for group in groups]
+
+
+def join(parts: list[Any]) -> Any:
+    """Inverse of `split`."""
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

@@ -76,6 +76,15 @@ def run_window(
     return jax.vmap(one_seed)(state_S, sums_S, order_SxWxB)
 
 
+def groups(seeds: int) -> list[slice]:
+    """Which seeds go through `run_window` together on the device there is.
+
+    All, on an accelerator, which one seed leaves half idle. One by one on a CPU, which one seed keeps busy: there a
+    group takes longer than its seeds one after the other.
+    """
+    return [slice(i, i + 1) for i in range(seeds)] if jax.default_backend() == "cpu" else [slice(0, seeds)]
+
+
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
     """A batch of zeros: for its shapes, as parameters are made from them."""
     nobody = jax.ShapeDtypeStruct((plan.config.batch_size,), jnp.int32)

@@ -105,19 +105,22 @@ def train(experiment: Experiment) -> dict[str, Any]:
             started, epoch = time.perf_counter(), progress.epoch + 1
             order = np.stack([experiment.epochs.order(seeds[i], epoch) for i in progress.active])
             total_steps = order.shape[1]
+            groups = steps.groups(len(progress.active))
+            states, sums = state.split(states, groups), state.split(sums, groups)
             with _bar(settings, epoch, total_steps, progress.steps) as bar:
                 while progress.steps < total_steps:
                     window = order[:, progress.steps : progress.steps + settings.window]
                     count = window.shape[1]
                     window = np.pad(window, ((0, 0), (0, settings.window - count), (0, 0)), constant_values=-1)
-                    states, sums = steps.run_window(
-                        model, adam, plan, states, sums, tables, data, window, np.int32(count), np.float32(epoch)
-                    )
-                    _check_finite(sums, [seeds[i] for i in progress.active], epoch, progress.steps, count)
+                    for i, group in enumerate(groups):
+                        arguments = (states[i], sums[i], tables, data, window[group], np.int32(count), np.float32(epoch))
+                        states[i], sums[i] = steps.run_window(model, adam, plan, *arguments)
+                    _check_finite(state.join(sums), [seeds[i] for i in progress.active], epoch, progress.steps, count)
                     progress.steps += count
                     bar.update(count)
                     if interrupts.heard and progress.steps < total_steps:
                         break
+            states, sums = state.join(states), state.join(sums)
             if interrupts.heard and progress.steps < total_steps:
                 _save(checkpoints, experiment, progress, states, best, sums)
                 interrupts.stop(checkpoints, folder, progress)

@@ -95,6 +95,15 @@ def test_a_seed_steps_in_a_group_as_alone():
         assert max(np.abs(x).max() for x in jax.tree.leaves(gradients(single))) > 1e-2
 
 
+def test_on_a_cpu_seeds_go_one_by_one():
+    assert steps.groups(3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    begin = start(SYSTEM, SEEDS)[0]
+    parts = state.split(begin, steps.groups(3))
+    tiny.assert_equal(parts[1], start(SYSTEM, SEEDS[1:2])[0])
+    tiny.assert_equal(state.join(parts), begin)
+    tiny.assert_equal(state.join(state.split(begin, [slice(0, 3)])), begin)
+
+
 def test_in_float64_a_seed_in_a_group_agrees_to_rounding():
     system, found = ("sasrec", "llmesr"), []
     with jax.enable_x64(True):

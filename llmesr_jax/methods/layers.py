@@ -13,7 +13,7 @@ from llmesr_jax.backbones.layers import take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term
 from llmesr_jax.losses import RANKING, LossConfig
 
-_BLOCK = 1024  # rows that `map_rows` maps at a time
+BLOCK = 1024  # rows that `map_rows` maps at a time
 
 
 def candidates(batch: Batch) -> Array:
@@ -75,7 +75,7 @@ def map_rows(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array, tr
 
 def _blocks(ids_n: Array) -> tuple[Array, int]:
     """The ids, filled up to whole blocks, and the size of a block."""
-    size = min(_BLOCK, len(ids_n))
+    size = min(BLOCK, len(ids_n))
     return jnp.pad(ids_n, (0, -len(ids_n) % size)), size
 
 
@@ -107,18 +107,21 @@ def _kernel_gradient(table_VxF: Array, ids_n: Array, trained: Array, gradient_nx
     return jax.lax.fori_loop(0, (trained + size - 1) // size, one, start).T
 
 
-def _map_rows_forward(table_VxF, kernel_FxD, ids_n, count, trained):
-    return _forward(table_VxF, kernel_FxD, ids_n, count), (table_VxF, kernel_FxD, ids_n, trained)
+def _map_rows_forward(table, kernel, ids_n, count, trained):
+    out = _forward(table.value, kernel.value, ids_n.value, count.value)
+    into_table = kernel.value if table.perturbed else None  # a frozen table gets no gradient, and none is computed
+    return out, (table.value, into_table, ids_n.value, trained.value)
 
 
 def _map_rows_backward(kept, gradient_nxD):
     table_VxF, kernel_FxD, ids_n, trained = kept
-    into_rows = (gradient_nxD @ kernel_FxD.T).astype(table_VxF.dtype)  # not computed where the table is frozen
-    into_table = jnp.zeros_like(table_VxF).at[ids_n].add(into_rows)
+    into_table = None
+    if kernel_FxD is not None:
+        into_table = jnp.zeros_like(table_VxF).at[ids_n].add((gradient_nxD @ kernel_FxD.T).astype(table_VxF.dtype))
     return into_table, _kernel_gradient(table_VxF, ids_n, trained, gradient_nxD), None, None, None
 
 
-map_rows.defvjp(_map_rows_forward, _map_rows_backward)
+map_rows.defvjp(_map_rows_forward, _map_rows_backward, symbolic_zeros=True)
 
 
 class ItemTable(nn.Module):

@@ -34,7 +34,9 @@ def test_rates_are_sizes_over_times(measured):
         real = measured[2]["setting"]["real_items_a_step"]
         assert train["positions_per_second"] == pytest.approx(int(size) * real / train["step"])
         assert train["compile"] > 0 and np.isfinite(train["spread"])
-    assert measured[2]["train"]["2"]["flops"] == pytest.approx(2 * measured[2]["train"]["1"]["flops"])
+    one = measured[2]["train"]["1"]["step"]
+    share = measured[2]["flops"] / one / measured[2]["matmul_flops"]
+    assert measured[2]["share_of_matmul"] == pytest.approx(share)
 
 
 def test_nothing_is_trained_or_written_but_the_numbers(measured):

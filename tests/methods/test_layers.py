@@ -78,7 +78,7 @@ def arrays(seed=0, items=60, trained=17, other=23):
 @pytest.mark.parametrize("block", [1, 5, 1000])
 def test_mapping_different_rows_in_blocks_is_mapping_every_row(block, monkeypatch):
     """Values, gradients in table and kernel, and the gradient's derivative along a direction."""
-    monkeypatch.setattr(layers, "_BLOCK", block)
+    monkeypatch.setattr(layers, "BLOCK", block)
     with tiny.float64():
         table, kernel, read_out, trained, other = arrays()
 
@@ -99,7 +99,7 @@ def test_mapping_different_rows_in_blocks_is_mapping_every_row(block, monkeypatc
 
 def test_seeds_together_map_what_each_maps_alone(monkeypatch):
     """Under vmap every seed has ids, and a count, of its own."""
-    monkeypatch.setattr(layers, "_BLOCK", 4)
+    monkeypatch.setattr(layers, "BLOCK", 4)
     table, kernel, *_ = arrays()
     _, _, read_out_S, trained_S, other_S = (jnp.stack(x) for x in zip(*(arrays(seed) for seed in range(3))))
     trained_S = trained_S.at[0].set(7)  # far fewer different ids than the others have
