@@ -18,6 +18,10 @@ def define_flags() -> None:
     flags.DEFINE_list("groups", ["1", "3"], "sizes of the groups of seeds whose steps are timed")
     flags.DEFINE_integer("count", 50, "training steps of one timing", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "timings of each part; medians are shown", lower_bound=1)
+    flags.DEFINE_integer("eval_users", 0, "users who are ranked for, drawn once; 0: all", lower_bound=0)
+    flags.DEFINE_string(
+        "synthetic", "", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files"
+    )
     flags.DEFINE_string("out", "", "JSON file for the numbers")
 
 
@@ -28,10 +32,14 @@ def main(_):
 
     if not all(size.isdigit() and int(size) for size in FLAGS.groups):
         raise InputError(f"--groups={','.join(FLAGS.groups)}: wanted numbers of seeds, as in --groups=1,3")
+    size = FLAGS.synthetic.split(",") if FLAGS.synthetic else []
+    if size and not (len(size) == 3 and all(n.isdigit() and int(n) for n in size)):
+        raise InputError(f"--synthetic={FLAGS.synthetic}: wanted users,items,width, as in --synthetic=100000,50000,384")
     results = {}
     for config in configs:
         sizes = tuple(int(size) for size in FLAGS.groups)
-        results[config.method] = benchmark.run(experiment.prepare(config), sizes, FLAGS.count, FLAGS.repeats)
+        made = benchmark.synthetic(config, *map(int, size)) if size else experiment.prepare(config)
+        results[config.method] = benchmark.run(made, sizes, FLAGS.count, FLAGS.repeats, FLAGS.eval_users)
         print(benchmark.table(results[config.method]) + "\n", flush=True)
     if FLAGS.out:
         experiment.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")

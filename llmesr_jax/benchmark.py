@@ -11,21 +11,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
-from llmesr_jax.data import batches
-from llmesr_jax.experiment import Experiment
+from llmesr_jax.data import batches, corpus
+from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
+from llmesr_jax.recommender import needs as method_needs
 
 
-def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 50, repeats: int = 5) -> dict[str, Any]:
+def run(
+    experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 50, repeats: int = 5, eval_users: int = 0
+) -> dict[str, Any]:
     """Times training steps, evaluation and retrieval.
 
     Args:
       experiment: what to time; its own seeds are not used.
       seeds: sizes of the groups of seeds whose steps are timed.
       count: steps of one timing.
+      eval_users: users who are ranked for, 0 = all.
       repeats: timings; medians and the spread (largest minus smallest) are reported.
     Returns: JSON values; times in seconds, memory in bytes, rates per second.
     """
@@ -39,19 +44,46 @@ def run(experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 50
     }
     first = next(iter(results["train"].values()))
     results["share_of_matmul"] = results["flops"] * seeds[0] / first["step"] / results["matmul_flops"]
-    results["evaluation"] = evaluation(experiment, repeats=min(repeats, 3))
+    results["evaluation"] = evaluation(experiment, min(repeats, 3), eval_users)
     results["peak_memory"] = peak_memory()
     return results
 
 
+def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experiment:
+    """An experiment on noise of any size: Zipf popularity, 3 to 40 interactions a user, any users similar.
+
+    Args:
+      config: as for `experiment.prepare`; its data set is not read.
+      users, items: how many; every item occurs if there is room for it.
+      width: F, of the LLM embeddings.
+    """
+    rng = np.random.default_rng(0)
+    lengths_U = np.minimum(3 + rng.geometric(0.2, users), 40)
+    rank_n = np.exp(rng.random(lengths_U.sum()) * np.log(items + 1)).astype(np.int64)  # P(rank) ~ 1 / rank
+    ids_n = rng.permutation(items)[np.minimum(rank_n, items) - 1] + 1
+    places = rng.permutation(len(ids_n))[:items]  # ids without gaps, as every corpus has them
+    ids_n[places] = np.arange(1, len(places) + 1)
+    _, ids_n = np.unique(ids_n, return_inverse=True)
+    users_items = corpus.from_pairs("zipf", np.repeat(np.arange(1, users + 1), lengths_U), ids_n + 1)
+    items = users_items.num_items
+    needs = method_needs(config.method, config_lib.section(config, config.method))
+    noise = lambda width: rng.standard_normal((items + 2, width), dtype=np.float32) / np.float32(width**0.5)  # noqa: E731
+    tables = {
+        "item_llm": lambda: noise(width),
+        "item_pca": lambda: noise(needs.pca_width),
+        "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
+    }
+    return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})
+
+
 def setting(experiment: Experiment) -> dict[str, Any]:
     """What is timed."""
-    config, corpus, plan = experiment.config, experiment.corpus, experiment.epochs.plan
+    config, data, plan = experiment.config, experiment.corpus, experiment.epochs.plan
     real, slots = padding(experiment)
     return {
-        "dataset": corpus.name,
-        "users": corpus.num_users,
-        "items": corpus.num_items,
+        "dataset": data.name,
+        "users": data.num_users,
+        "items": data.num_items,
         "method": config.method,
         "backbone": config.backbone,
         "preset": config.preset,
@@ -109,7 +141,8 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     """Seconds of compiling a window of steps of `size` seeds, and what runs one and returns the seconds of a step."""
     model, plan = experiment.recommender, experiment.epochs.plan
     seeds = tuple(range(42, 42 + size))
-    adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
+    settings = config_lib.section(experiment.config, "train")
+    adam, touched_only = optimizer.adam(settings.learning_rate), settings.table_updates == "touched"
     data, tables, example = _on_device(experiment)
     states = state.create(model, adam, tables, example, seeds)
     sums = steps.zero_sums(model, state.take(states.params, 0), tables, example, size)
@@ -120,8 +153,8 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     states, sums = state.split(states, groups), state.split(sums, groups)
     rest = (np.int32(count), np.float32(1))
     started = time.perf_counter()
-    lowered = steps.run_window.lower(model, adam, plan, states[0], sums[0], tables, data, order[groups[0]], *rest)
-    compiled = lowered.compile()
+    first = (states[0], sums[0], tables, data, order[groups[0]], *rest)
+    compiled = steps.run_window.lower(model, adam, plan, *first, touched_only=touched_only).compile()
     compile_seconds = time.perf_counter() - started
 
     def run() -> float:
@@ -176,12 +209,12 @@ def _product_flops(jaxpr, trips) -> float:
     return flops
 
 
-def evaluation(experiment: Experiment, repeats: int) -> dict[str, Any]:
+def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str, Any]:
     """Median times of encoding all test users, and of ranking under each protocol, Coverage@20 included in full."""
     model = experiment.recommender
     _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
-    inputs = evaluate.inputs(experiment.corpus, "test")
+    inputs = evaluate.inputs(experiment.corpus, "test", users)
     stops = experiment.corpus.lengths_U[inputs.rows_E] - 1
     histories = inference.histories(
         experiment.corpus, inputs.rows_E, stops, experiment.epochs.plan.config, model.supervision

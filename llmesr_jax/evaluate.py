@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from llmesr_jax import metrics, ranking
@@ -19,6 +20,7 @@ from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 
 PROTOCOLS = ("full", "sampled")
+_LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
 _GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 
 
@@ -45,20 +47,25 @@ class EvalInputs:
     tail_V: np.ndarray
 
 
-def inputs(corpus: Corpus, split: Literal["valid", "test"]) -> EvalInputs:
+def inputs(corpus: Corpus, split: Literal["valid", "test"], limit: int = 0) -> EvalInputs:
     """Host arrays of a split, to be built once.
 
     A user's input is everything before the target: the training items and, for the test, the validation item.
+
+    Args:
+      limit: so many users at most, a draw that depends on nothing else; 0 = all who have a target.
     """
     target_U, input_lengths_U = {
         "valid": (corpus.valid_U, corpus.train_lengths_U),
         "test": (corpus.test_U, corpus.lengths_U - 1),
     }[split]
-    rows_E = np.flatnonzero(target_U > 0)
+    rows_E, members = np.flatnonzero(target_U > 0), groups.members(corpus, split)
+    if 0 < limit < len(rows_E):
+        chosen = np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(rows_E), limit, replace=False))
+        rows_E, members = rows_E[chosen], jax.tree.map(lambda mask_E: mask_E[chosen], members)
     targets_E = target_U[rows_E]
     hidden = ranking.prefix_sets(corpus, rows_E, input_lengths_U[rows_E], without_E=targets_E)
-    members, tail_V = groups.members(corpus, split), ~groups.head_items(corpus)
-    return EvalInputs(corpus, split, rows_E, targets_E, hidden, members, tail_V)
+    return EvalInputs(corpus, split, rows_E, targets_E, hidden, members, ~groups.head_items(corpus))
 
 
 def evaluate(
@@ -94,7 +101,7 @@ def evaluate(
             ranks, top_ExK = ranking.full_ranks(users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top)
         elif protocol == "sampled":
             if candidates is None:
-                candidates = ranking.sample_candidates(inputs.corpus, inputs.split, seed)
+                candidates = ranking.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
             ranks = ranking.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
         else:
             raise ValueError(f"protocol {protocol!r} is not known; wanted one of: {', '.join(PROTOCOLS)}")

@@ -65,7 +65,6 @@ def prepare(config: ConfigDict) -> Experiment:
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
-    supervision = contracts.load("backbone", config.backbone).SUPERVISION
     users_items = corpus.load(config.dataset, config.data_dir or None)
     semantic = section("semantic")
     kept = min(semantic.num_similar, users_items.num_users - 1)
@@ -78,6 +77,20 @@ def prepare(config: ConfigDict) -> Experiment:
     tables = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
+    return assemble(config, users_items, tables)
+
+
+def assemble(config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, np.ndarray]) -> Experiment:
+    """An experiment on interactions and tables that are there already: builds the model and plans the rows.
+
+    Args:
+      tables: those that the method needs, as `semantic.tables.prepare` makes them; `similar_users` has N columns.
+    Raises:
+      InputError: settings that do not go together.
+    """
+    section = lambda name: config_lib.section(config, name)  # noqa: E731
+    needs = recommender.needs(config.method, section(config.method))
+    supervision = contracts.load("backbone", config.backbone).SUPERVISION
     data = section("data")
     needs_padding = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":

@@ -259,14 +259,17 @@ def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) ->
     return np.where(pool_U[:, None] <= count, small_UxC, draws_CxU.T)
 
 
-def sample_candidates(corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = 100) -> np.ndarray:
+def sample_candidates(
+    corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = 100, rows_E: np.ndarray | None = None
+) -> np.ndarray:
     """int32 (E, count): for each evaluated user distinct items, uniform outside the user's whole history.
 
-    The users are `np.flatnonzero(target_U > 0)`, in that order. If a user has fewer than `count` items left, all of
-    them, followed by 0. The same seed gives the same candidates, whatever else was drawn.
+    The users are `rows_E`, by default all who have a target, `np.flatnonzero(target_U > 0)`. If a user has fewer than
+    `count` items left, all of them, followed by 0. The same seed and users give the same candidates, whatever else was
+    drawn.
     """
     target_U = {"valid": corpus.valid_U, "test": corpus.test_U}[split]
-    rows_E = np.flatnonzero(target_U > 0)
+    rows_E = np.flatnonzero(target_U > 0) if rows_E is None else rows_E
     seen = prefix_sets(corpus, rows_E, corpus.lengths_U[rows_E])
     rng = np.random.default_rng([seed, ("valid", "test").index(split)])
     draws_ExC = _distinct_draws(rng, corpus.num_items - seen.sizes_U, count)

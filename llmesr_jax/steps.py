@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from llmesr_jax import touched_rows
 from llmesr_jax.contracts import Array, Batch, Tables
 from llmesr_jax.data.batches import BatchPlan, Interactions, make_batch
 from llmesr_jax.recommender import Params, Recommender, loss_fn
@@ -29,8 +30,18 @@ def train_step(
     batch: Batch,
     dropout_key: Array,
     clock: Array,
+    touched_only: bool = False,
 ) -> tuple[State, dict[str, Array]]:
-    """One update of one seed: the new state and the loss's values by term, `total` among them. Pure."""
+    """One update of one seed: the new state and the loss's values by term, `total` among them. Pure.
+
+    With `touched_only` the rows of item tables change that the batch trains, and no others: see `touched_rows`.
+    """
+    if touched_only:
+        rows, batch = touched_rows.touched(batch, recommender.sizes.num_items + 2)
+        large, state = state, touched_rows.cut(state, rows)
+        tables = touched_rows.cut_tables(tables, rows)
+        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock)
+        return touched_rows.put_back(large, small, rows), values
     value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
     (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -38,7 +49,9 @@ def train_step(
     return state.replace(params=params, opt_state=opt_state, step=state.step + 1), {**values, "total": total}
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "optimizer", "plan"), donate_argnames=("state_S", "sums_S"))
+@functools.partial(
+    jax.jit, static_argnames=("recommender", "optimizer", "plan", "touched_only"), donate_argnames=("state_S", "sums_S")
+)
 def run_window(
     recommender: Recommender,
     optimizer: optax.GradientTransformation,
@@ -50,6 +63,7 @@ def run_window(
     order_SxWxB: Array,
     count: Array,
     clock: Array,
+    touched_only: bool = False,
 ) -> tuple[State, dict[str, Array]]:
     """Takes `count` steps with every seed.
 
@@ -60,6 +74,7 @@ def run_window(
       order_SxWxB: int32 samples of each step.
       count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
       clock: the epoch.
+      touched_only: see `train_step`.
     Returns: the states, and the sums of the loss's values with these steps added.
     """
 
@@ -68,7 +83,7 @@ def run_window(
             state, sums = carry
             batch_key, dropout_key = step_keys(state)
             batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
-            state, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock)
+            state, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, touched_only)
             return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
 
         return jax.lax.fori_loop(0, count, body, (state, sums))

@@ -41,6 +41,12 @@ class TrainConfig:
         "candidates of the validation watched for early stopping: sampled or full",
         choices=evaluate.PROTOCOLS,
     )
+    table_updates: str = knob(
+        "dense",
+        "item tables: dense, or touched: only rows of items in the step's sequences, targets and negatives (lazy Adam)",
+        choices=("dense", "touched"),
+    )
+    eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
     window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt", least=1)
     progress: bool = knob(True, "show a progress bar where the output is a terminal")
 
@@ -73,7 +79,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
     check_workdir(experiment)
     if (finished := _finished(folder, settings)) is not None:
         return finished
-    adam = optimizer.adam(settings.learning_rate)
+    adam, touched_only = optimizer.adam(settings.learning_rate), settings.table_updates == "touched"
     data = batches.interactions(experiment.corpus)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
@@ -113,8 +119,16 @@ def train(experiment: Experiment) -> dict[str, Any]:
                     count = window.shape[1]
                     window = np.pad(window, ((0, 0), (0, settings.window - count), (0, 0)), constant_values=-1)
                     for i, group in enumerate(groups):
-                        arguments = (states[i], sums[i], tables, data, window[group], np.int32(count), np.float32(epoch))
-                        states[i], sums[i] = steps.run_window(model, adam, plan, *arguments)
+                        arguments = (
+                            states[i],
+                            sums[i],
+                            tables,
+                            data,
+                            window[group],
+                            np.int32(count),
+                            np.float32(epoch),
+                        )
+                        states[i], sums[i] = steps.run_window(model, adam, plan, *arguments, touched_only=touched_only)
                     _check_finite(state.join(sums), [seeds[i] for i in progress.active], epoch, progress.steps, count)
                     progress.steps += count
                     bar.update(count)
@@ -171,7 +185,7 @@ class Validation:
         self._experiment, self._tables = experiment, tables
         settings = config_lib.section(experiment.config, "train")
         self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
-        self.inputs = evaluate.inputs(experiment.corpus, split)
+        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users)
         corpus, rows = experiment.corpus, self.inputs.rows_E
         stops = {"valid": corpus.train_lengths_U, "test": corpus.lengths_U - 1}[split][rows]
         data = experiment.epochs.plan.config
@@ -182,7 +196,9 @@ class Validation:
     def ranks(self, params, seed: int, protocols, coverage: bool):
         """(summary, per-user ranks) of `evaluate.evaluate`."""
         if seed not in self._candidates and "sampled" in protocols:
-            self._candidates[seed] = sample_candidates(self.inputs.corpus, self.inputs.split, seed)
+            self._candidates[seed] = sample_candidates(
+                self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
+            )
         model = self._experiment.recommender
         users = inference.user_vectors(model, params, self._tables, self._histories)
         items = inference.item_vectors(model, params, self._tables)

@@ -69,7 +69,7 @@ def params(meta, arrays, prefix="param/"):
     p = _Lookup(arrays, prefix)
     norm = lambda name: {"scale": p(name + ".weight"), "bias": p(name + ".bias")}  # noqa: E731
     tree = {
-        "table": {"table": p("id_item_emb.weight")},
+        "table": {"items": p("id_item_emb.weight")},
         "adapter": {
             f"{kind}_{i}": p(f"adapter.{i}.{name}").T
             for i in (0, 1)
@@ -77,7 +77,7 @@ def params(meta, arrays, prefix="param/"):
         },
     }
     if "llm_item_emb.weight" not in meta["frozen"]:
-        tree["llm_table"] = {"table": p("llm_item_emb.weight")}
+        tree["llm_table"] = {"items": p("llm_item_emb.weight")}
     if meta["use_cross_att"]:
         for ours, theirs in (("cross_collaborative", "llm2id"), ("cross_semantic", "id2llm")):
             names = {"query": "linear_q", "key": "linear_k", "value": "linear_v", "output": "linear_output"}

@@ -37,7 +37,7 @@ def test_golden(path):
         params = jax.tree.map(jnp.asarray, tree)
         tables = {
             "item_llm": jnp.asarray(arrays["param/llm_item_emb.weight"], jnp.float64),
-            "item_pca": params["table"]["table"],
+            "item_pca": params["table"]["items"],
             "similar_users": jnp.zeros((1, meta["n_similar"]), jnp.int32),
         }
         batch = golden_release.batch(meta, arrays)

@@ -53,7 +53,7 @@ def test_item_vectors_are_the_tables_rows():
     case = tiny.case("gru4rec", "none")
     params = case.params()
     items = inference.item_vectors(case.model, params, case.tables)
-    np.testing.assert_array_equal(items, params["table"]["table"][1:-1])
+    np.testing.assert_array_equal(items, params["table"]["items"][1:-1])
 
 
 @pytest.mark.parametrize("backbone, method", [("sasrec", "llmesr"), ("bert4rec", "none")])

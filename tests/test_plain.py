@@ -45,7 +45,7 @@ def block(x, p, real):
 def items(params, tables, ids):
     a = params["adapter"]
     semantic = tables["item_llm"][ids] @ a["kernel_0"] + a["bias_0"]
-    return params["table"]["table"][ids], semantic @ a["kernel_1"] + a["bias_1"]
+    return params["table"]["items"][ids], semantic @ a["kernel_1"] + a["bias_1"]
 
 
 def encode(params, tables, ids):

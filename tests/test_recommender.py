@@ -53,7 +53,7 @@ def test_dropout_is_off_without_a_key_and_follows_the_key():
 def test_initial_parameters_follow_the_key_alone():
     case = tiny.case("gru4rec", "none")
     tiny.assert_equal(case.params(1), case.params(1))
-    assert np.abs(np.asarray(case.params(1)["table"]["table"] - case.params(2)["table"]["table"])).max() > 0
+    assert np.abs(np.asarray(case.params(1)["table"]["items"] - case.params(2)["table"]["items"])).max() > 0
 
 
 def test_only_the_cloze_task_looks_both_ways():

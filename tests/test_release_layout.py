@@ -42,7 +42,7 @@ def test_counted_padding_meets_the_padded_computation(path):
         model = golden_release.build(meta)
         params = jax.tree.map(jnp.asarray, golden_release.params(meta, arrays)[0])
         tables = {"item_llm": jnp.asarray(arrays["param/llm_item_emb.weight"], jnp.float64)}
-        tables["item_pca"] = params["table"]["table"]
+        tables["item_pca"] = params["table"]["items"]
         padded = golden_release.batch(meta, arrays)
         students, order, slot = bucketed(padded.students)
         teachers, teacher_order, _ = bucketed(padded.teachers)

@@ -140,7 +140,9 @@ class ItemTable(nn.Module):
                 return nn.initializers.xavier_normal()(key, shape, dtype)
             return jnp.array(start, dtype).reshape(shape)
 
-        return self.param("table", init, (self.num_items + 2, self.width))
+        if self.has_variable("params", "items"):  # only a step's rows of it, perhaps: see `touched_rows`
+            return self.get_variable("params", "items")
+        return self.param("items", init, (self.num_items + 2, self.width))
 
 
 class Adapter(nn.Module):

@@ -197,10 +197,10 @@ def test_items_asked_for_together_are_the_items_asked_for_apart(freeze):
 
 def test_tables_start_as_they_should():
     case, _, params = world()
-    np.testing.assert_array_equal(params["table"]["table"], case.tables["item_pca"])
+    np.testing.assert_array_equal(params["table"]["items"], case.tables["item_pca"])
     trained = tiny.case("sasrec", "llmesr", freeze_semantic=False)
-    np.testing.assert_array_equal(trained.params()["llm_table"]["table"], trained.tables["item_llm"])
-    rows = np.asarray(tiny.case("sasrec", "llmesr", collaborative_start="random").params()["table"]["table"])
+    np.testing.assert_array_equal(trained.params()["llm_table"]["items"], trained.tables["item_llm"])
+    rows = np.asarray(tiny.case("sasrec", "llmesr", collaborative_start="random").params()["table"]["items"])
     assert rows.std() == pytest.approx((2 / (rows.shape[0] + rows.shape[1])) ** 0.5, rel=0.25)  # Xavier-normal
 
 
@@ -226,12 +226,12 @@ def test_the_distillation_sends_no_gradient_into_the_teacher(settings):
 
     run = jax.jit(jax.value_and_grad(distillation, argnums=(0, 1)))
     value, (gradient, llm_gradient) = run(params, llm)
-    learnt = {"table": gradient["table"]["table"], "item_llm": llm_gradient["item_llm"]}
+    learnt = {"table": gradient["table"]["items"], "item_llm": llm_gradient["item_llm"]}
     if "llm_table" in gradient:
-        learnt["item_llm"] = gradient["llm_table"]["table"]
+        learnt["item_llm"] = gradient["llm_table"]["items"]
     for name, rows in learnt.items():
         assert not np.asarray(rows)[-4:-1].any() and (np.abs(np.asarray(rows))[1:5].max(axis=1) > 0).all(), name
-    shifted = {**params, "table": {"table": params["table"]["table"].at[-2].add(1.0)}}
+    shifted = {**params, "table": {"items": params["table"]["items"].at[-2].add(1.0)}}
     assert abs(float(run(shifted, llm)[0] - value)) > 1e-5
 
 
