@@ -147,6 +147,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     states = state.create(model, adam, tables, example, seeds)
     sums = steps.zero_sums(model, state.take(states.params, 0), tables, example, size)
     tables.pop("item_pca", None)
+    tables = recommender.in_precision(tables, experiment.config.precision)
     order = np.stack([experiment.epochs.order(seed, 1) for seed in seeds])
     order = np.resize(np.swapaxes(order, 0, 1), (count, size, plan.config.batch_size)).swapaxes(0, 1)
     groups = steps.groups(size)

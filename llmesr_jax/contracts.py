@@ -27,6 +27,11 @@ Array = jax.Array
 Tables = dict[str, Array]
 
 
+def wide(x: Array) -> Any:
+    """The dtype for sums, softmax and losses over numbers like x: float32 at least."""
+    return x.dtype if jax.numpy.finfo(x.dtype).bits >= 32 else jax.numpy.float32
+
+
 class Term(NamedTuple):
     """One named part of the loss. `loss_fn` adds `weight * value` over all terms, in one place."""
 

@@ -107,6 +107,7 @@ def assemble(config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, n
         section(config.backbone),
         section("loss"),
         Sizes(users_items.num_items, data.max_len, llm_width),
+        config.precision,
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))

@@ -37,6 +37,11 @@ class RunConfig:
     method: str = knob("llmesr", "method; a comma-separated list trains each in turn into its own subfolder")
     backbone: str = knob("sasrec", "sequence encoder")
     preset: str = knob("paper", "paper: as the papers say; release: as the authors' code computes")
+    precision: str = knob(
+        "float32",
+        "of activations and matrix products; parameters, softmax and losses stay float32",
+        choices=("float32", "bfloat16"),
+    )
     seeds: str = knob("42", "comma-separated seeds, trained together")
     workdir: str = knob(
         "",

@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.contracts import Array, knob
+from llmesr_jax.contracts import Array, knob, wide
 
 
 def masked_mean(x: Array, where: Array) -> Array:
@@ -64,7 +64,8 @@ def squared_error(students_BxE: Array, teachers_BxE: Array, *, where: Array, red
       students_BxE, teachers_BxE: (B, E); the caller stops the teachers' gradient.
       where: bool (B,), users that count.
     """
-    square_BxE = jnp.square(students_BxE - teachers_BxE)
+    dtype = wide(students_BxE)
+    square_BxE = jnp.square(students_BxE.astype(dtype) - teachers_BxE.astype(dtype))
     per_user_B = jnp.sum(square_BxE, axis=1) if reduction == "sum" else jnp.mean(square_BxE, axis=1)
     return masked_mean(per_user_B, where)
 
@@ -79,7 +80,8 @@ def soft_contrastive(x_NxE: Array, y_NxE: Array, *, where: Array) -> Array:
       x_NxE, y_NxE: (N, E) paired rows.
       where: bool (N,), rows that exist; the others are neither rows nor columns.
     """
-    hidden = jnp.asarray(-1e9, x_NxE.dtype)
+    dtype = wide(x_NxE)
+    x_NxE, y_NxE, hidden = x_NxE.astype(dtype), y_NxE.astype(dtype), jnp.asarray(-1e9, dtype)
     logits = x_NxE @ y_NxE.T
     similarity = (x_NxE @ x_NxE.T + y_NxE @ y_NxE.T) / 2
     targets = jax.nn.softmax(jnp.where(where[None, :], similarity, hidden), axis=-1)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load
+from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load, wide
 from llmesr_jax.errors import InputError
 from llmesr_jax.losses import LossConfig
 
@@ -43,9 +43,19 @@ def needs(method: str, method_config: Any) -> Needs:
 
 
 def build(
-    method: str, method_config: Any, backbone: str, backbone_config: Any, loss: LossConfig, sizes: Sizes
+    method: str,
+    method_config: Any,
+    backbone: str,
+    backbone_config: Any,
+    loss: LossConfig,
+    sizes: Sizes,
+    precision: str = "float32",
 ) -> Recommender:
     """Composes a backbone and a method, by name.
+
+    Args:
+      precision: of activations and of the matrices that meet them. Parameters, their gradients and the optimiser stay
+        as they are (float32), so do sums, softmax, losses, and the vectors that ranking gets.
 
     Raises:
       InputError: unknown names, or LLM embeddings that a method needs and there are none.
@@ -72,17 +82,27 @@ def build(
 
     def terms(params, tables, batch, key, clock=zero):
         rngs = {} if key is None else {"dropout": key}
-        variables = {"params": params, "tables": tables}
+        variables = in_precision({"params": params, "tables": tables}, precision)
         return module.apply(variables, batch, clock, key is None, method="terms", rngs=rngs)
 
     def user_vectors(params, tables, sequences):
-        return module.apply({"params": params, "tables": tables}, sequences, True, method="users")
+        variables = in_precision({"params": params, "tables": tables}, precision)
+        users = module.apply(variables, sequences, True, method="users")
+        return users.astype(wide(users))
 
     def item_vectors(params, tables):
         ids = jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
-        return module.apply({"params": params, "tables": tables}, ids, method="items")
+        items = module.apply(in_precision({"params": params, "tables": tables}, precision), ids, method="items")
+        return items.astype(wide(items))
 
     return Recommender(init, terms, user_vectors, item_vectors, backbone_module.SUPERVISION, sizes)
+
+
+def in_precision(tree: Any, precision: str) -> Any:
+    """The tree with float arrays in bfloat16, if that is the precision; else as it is."""
+    if precision == "float32":
+        return tree
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def loss_fn(

@@ -104,6 +104,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
         states, best, sums = tree["state"], tree["best"], tree["sums"]
         # The PCA only starts a table; nothing reads it again.
         tables = {name: table for name, table in tables.items() if name != "item_pca"}
+        tables = recommender.in_precision(tables, experiment.config.precision)
         validate = Validation(experiment, "valid", tables)
         log = Log(folder, progress.epoch)
 

@@ -16,8 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.backbones.layers import newest
-from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob
+from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, wide
 
 SUPERVISION = "last"
 
@@ -49,27 +48,56 @@ class Backbone(nn.Module):
         for i in range(self.config.layers):
             inward = self.param(f"input_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
             recurrent = self.param(f"recurrent_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
-            parts = zip(sequences.split(x_TxD @ inward), sequences.split(sequences.real_T, -1))
-            through = self.config.through_padding
-            x_TxD = join([_scan(gates, recurrent, real_RxL | through) for gates, real_RxL in parts])
-        return newest(x_TxD, sequences) if last_only else x_TxD
+            moves_T = sequences.real_T | self.config.through_padding
+            only_last = last_only and i == self.config.layers - 1
+            x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
+        return x_TxD
 
 
-def _scan(gates: Array, recurrent_Dx3D: Array, moves_RxL: Array) -> Array:
-    """The recurrence over one group: gates (..., rows, length, 3D) = W x -> h (..., rows, length, D).
+def recur(gates_Tx3D: Array, recurrent_Dx3D: Array, moves_T: Array, sequences: Sequences, last_only: bool) -> Array:
+    """The recurrence over all rows: gates W x (..., T, 3D) -> h (..., T, D), or (..., R, D) after the last slot.
 
-    Where `moves_RxL` is false the state stays as it was.
+    Rows of all lengths advance side by side, in stages: the first takes all rows to the end of the shortest, the next
+    takes what is longer to the end of the second shortest, and so on. So the steps taken one after the other are as
+    many as the longest row has slots.
+
+    Args:
+      moves_T: bool, where false the state stays as it was.
     """
+    gates, moves = sequences.split(gates_Tx3D), sequences.split(moves_T, -1)
+    rows = sum(rows for rows, _ in sequences.groups)
+    h = jnp.zeros((*gates_Tx3D.shape[:-2], rows, recurrent_Dx3D.shape[0]), wide(gates_Tx3D))
+    start, last, states = 0, [], [[] for _ in gates]
+    for g in reversed(range(len(gates))):  # groups are in order of length, longest first
+        rows, length = sequences.groups[g]
+        if length > start:
+            stage = jnp.concatenate([x[..., start:length, :] for x in gates[: g + 1]], axis=-3)
+            moving = jnp.concatenate([x[:, start:length] for x in moves[: g + 1]], axis=0)
+            h, found = _scan(h, stage, recurrent_Dx3D, moving, keep=not last_only)
+            if not last_only:
+                of_groups = jax.lax.split(found, [n for n, _ in sequences.groups[: g + 1]], axis=found.ndim - 3)
+                for kept, part in zip(states, of_groups):
+                    kept.append(part)
+        h, done = jax.lax.split(h, [h.shape[-2] - rows, rows], axis=h.ndim - 2)
+        last.insert(0, done)
+        start = length
+    if last_only:
+        return jnp.concatenate(last, axis=-2).astype(gates_Tx3D.dtype)
+    return join([jnp.concatenate(kept, axis=-2) for kept in states])
+
+
+def _scan(h: Array, gates: Array, recurrent_Dx3D: Array, moves_RxL: Array, keep: bool) -> tuple[Array, Array | None]:
+    """h (..., R, D) and gates (..., R, L, 3D) -> the last h, and if wanted every h, (..., R, L, D)."""
     width = recurrent_Dx3D.shape[0]
-    start = jnp.zeros((*gates.shape[:-2], width), gates.dtype)
 
     def step(h, inputs):
         gate, moves_R = inputs
-        recurrent = h @ recurrent_Dx3D
+        recurrent = (h.astype(recurrent_Dx3D.dtype) @ recurrent_Dx3D).astype(h.dtype)
+        gate = gate.astype(h.dtype)
         r, z = jnp.split(jax.nn.sigmoid(gate[..., : 2 * width] + recurrent[..., : 2 * width]), 2, axis=-1)
         n = jnp.tanh(gate[..., 2 * width :] + r * recurrent[..., 2 * width :])
         h = jnp.where(moves_R.reshape(*[1] * (h.ndim - 2), -1, 1), (1 - z) * n + z * h, h)
-        return h, h
+        return h, h.astype(gates.dtype) if keep else None
 
-    _, states = jax.lax.scan(step, start, (jnp.moveaxis(gates, -2, 0), moves_RxL.T))
-    return jnp.moveaxis(states, 0, -2)
+    h, states = jax.lax.scan(step, h, (jnp.moveaxis(gates, -2, 0), moves_RxL.T))
+    return h, jnp.moveaxis(states, 0, -2) if keep else None

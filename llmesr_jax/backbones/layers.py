@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.contracts import Array, Sequences, join
+from llmesr_jax.contracts import Array, Sequences, join, wide
 from llmesr_jax.errors import InputError
 
 EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release
@@ -46,11 +46,12 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        dtype, x = x.dtype, x.astype(wide(x))
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
         x = x - x.mean(axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + EPSILON)
-        return x * _like(scale, x) + _like(bias, x)
+        return (x * _like(scale, x) + _like(bias, x)).astype(dtype)
 
 
 def take_rows(table: Array, ids: Array) -> Array:
@@ -143,7 +144,7 @@ def attend(
     weights, extras, counts, sums = [], [], [], []
     for q, k, real_RxL, left_out_R in zip(queries, keys, real, left_out):
         length = k.shape[-2]
-        scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k))
+        scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
         mask = jnp.ones((1, 1, length), bool)
         if mask_padding or in_closed_form:
             mask = mask & real_RxL[:, None, :]
@@ -155,7 +156,7 @@ def attend(
         highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         if in_closed_form:
             padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
-            score = jnp.sum(split_heads(q) * _like(padded_key, scores), axis=-1, keepdims=True)
+            score = jnp.sum(split_heads(q).astype(scores.dtype) * _like(padded_key, scores), axis=-1, keepdims=True)
             count = left_out_R.astype(scores.dtype).reshape(-1, *[1] * (3 if heads > 1 else 2))
             count = jnp.broadcast_to(jnp.expand_dims(count, tuple(range(score.ndim - count.ndim))), score.shape)
             score = score + jnp.log(count)
@@ -169,14 +170,14 @@ def attend(
         extras = drop_padding(extras, counts) if in_closed_form else extras
     outputs, totals = [], []
     for i, (w, v) in enumerate(zip(weights, values)):
-        out = jnp.einsum("...qk,...kd->...qd", w, split_heads(v))
+        out = jnp.einsum("...qk,...kd->...qd", w.astype(v.dtype), split_heads(v), preferred_element_type=wide(v))
         total = w.sum(axis=-1, keepdims=True) if drop else None
         if in_closed_form:
             padded_value = split_heads(padding[1].astype(out.dtype)[None])
             out = out + extras[i] * _like(padded_value, out)
             total = total + extras[i] if drop else None
-        outputs.append(merge_heads(out / sums[i]))
-        totals.append(merge_heads(total / sums[i]) if drop else None)
+        outputs.append(merge_heads(out / sums[i]).astype(v.dtype))
+        totals.append(merge_heads(total / sums[i]).astype(v.dtype) if drop else None)
     if last_only:
         merge = lambda parts: jnp.concatenate([p[..., 0, :] for p in parts], axis=-2)  # noqa: E731
     else:

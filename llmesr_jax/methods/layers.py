@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.backbones.layers import take_rows, uniform_bias
-from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term
+from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term, wide
 from llmesr_jax.losses import RANKING, LossConfig
 
 BLOCK = 1024  # rows that `map_rows` maps at a time
@@ -29,7 +29,7 @@ def ranking_term(loss: LossConfig, h_TxE: Array, batch: Batch, vectors: Array) -
       vectors: (T * (1 + K), E) item vectors of `candidates(batch)`.
     """
     candidates_TxCxE = vectors.reshape(len(batch.targets_T), -1, vectors.shape[-1])
-    scores_TxC = jnp.einsum("te,tce->tc", h_TxE, candidates_TxCxE)
+    scores_TxC = jnp.einsum("te,tce->tc", h_TxE, candidates_TxCxE, preferred_element_type=wide(h_TxE))
     value = RANKING[loss.ranking](scores_TxC[:, 0], scores_TxC[:, 1:], where=batch.targets_T > 0)
     return Term(value, 1.0)
 
@@ -101,10 +101,11 @@ def _kernel_gradient(table_VxF: Array, ids_n: Array, trained: Array, gradient_nx
     def one(i, total):
         rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
         part = jax.lax.dynamic_slice_in_dim(gradient_nxD, i * size, size)
-        return total + part.T @ rows.astype(part.dtype)  # this way round only the small factor is transposed
+        # This way round only the small factor is transposed.
+        return total + jnp.matmul(part.T, rows.astype(part.dtype), preferred_element_type=total.dtype)
 
-    start = jnp.zeros((gradient_nxD.shape[1], table_VxF.shape[1]), gradient_nxD.dtype)
-    return jax.lax.fori_loop(0, (trained + size - 1) // size, one, start).T
+    start = jnp.zeros((gradient_nxD.shape[1], table_VxF.shape[1]), wide(gradient_nxD))
+    return jax.lax.fori_loop(0, (trained + size - 1) // size, one, start).T.astype(gradient_nxD.dtype)
 
 
 def _map_rows_forward(table, kernel, ids_n, count, trained):
