@@ -23,12 +23,17 @@ def define_flags() -> None:
         "synthetic", "", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files"
     )
     flags.DEFINE_string("out", "", "JSON file for the numbers")
+    flags.DEFINE_string("plot", "", "times nothing: a picture (.svg, .png, .pdf) of the files named by --files")
+    flags.DEFINE_list("files", [], "files of earlier --out, for --plot")
 
 
 def main(_):
-    configs = cli.configs_from_flags()
-    from llmesr_jax import benchmark, experiment
+    from llmesr_jax import benchmark, benchmark_plot, experiment
     from llmesr_jax.errors import InputError
+
+    if FLAGS.plot:
+        return benchmark_plot.plot(FLAGS.files, FLAGS.plot)
+    configs = cli.configs_from_flags()
 
     if not all(size.isdigit() and int(size) for size in FLAGS.groups):
         raise InputError(f"--groups={','.join(FLAGS.groups)}: wanted numbers of seeds, as in --groups=1,3")

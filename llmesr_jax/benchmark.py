@@ -87,6 +87,8 @@ def setting(experiment: Experiment) -> dict[str, Any]:
         "method": config.method,
         "backbone": config.backbone,
         "preset": config.preset,
+        "precision": config.precision,
+        "table_updates": config.train.table_updates,
         "max_len": plan.config.max_len,
         "batch_size": plan.config.batch_size,
         "llm_width": experiment.recommender.sizes.llm_width,

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from llmesr_jax import benchmark_plot
 from llmesr_jax.data import corpus
 
 
@@ -49,3 +50,56 @@ def test_a_wrong_group_is_refused(train, tmp_path):
     result = train("--method=none", "--groups=1,x", cwd=tmp_path, program=("-m", "launch.benchmark"))
     assert result.status == 2
     assert result.err == "error: --groups=1,x: wanted numbers of seeds, as in --groups=1,3\n"
+
+
+@pytest.fixture(scope="module")
+def synthetic(train, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("synthetic")
+    args = ("--method=llmesr", "--max_len=8", "--batch_size=16", "--groups=1", "--count=1", "--repeats=1")
+    args += ("--config.train.table_updates=touched", "--eval_users=7", "--synthetic=60,40,8", "--out=a.json")
+    result = train(*args, cwd=cwd, program=("-m", "launch.benchmark"))
+    assert (result.status, result.err) == (0, "")
+    return cwd, json.loads((cwd / "a.json").read_text())["llmesr"]
+
+
+def test_noise_of_any_size_is_timed_without_files(synthetic):
+    setting = synthetic[1]["setting"]
+    assert (setting["dataset"], setting["users"], setting["items"], setting["llm_width"]) == ("zipf", 60, 40, 8)
+    assert setting["table_updates"] == "touched" and synthetic[1]["evaluation"]["users"] == 7
+    assert synthetic[1]["flops"] > 0
+
+
+def test_a_malformed_size_is_refused(train, tmp_path):
+    result = train("--synthetic=60,40", cwd=tmp_path, program=("-m", "launch.benchmark"))
+    wanted = "wanted users,items,width, as in --synthetic=100000,50000,384"
+    assert (result.status, result.err) == (2, f"error: --synthetic=60,40: {wanted}\n")
+
+
+def with_setting(result, step, **changes):
+    return {"setting": {**result["setting"], **changes}, "train": {"1": {"step": step}}, "step": step}
+
+
+def test_lines_join_what_differs_in_one_axis_alone(synthetic):
+    results = [
+        with_setting(synthetic[1], 2.0, items=400, users=400, steps_an_epoch=9),
+        with_setting(synthetic[1], 1.0),
+        with_setting(synthetic[1], 5.0, table_updates="dense"),
+        with_setting(synthetic[1], 3.0, max_len=16, slots_a_step=77),
+    ]
+    name = "zipf, sasrec, llmesr, touched"
+    assert benchmark_plot.lines(results, "items") == {f"{name}, 8": [(40, 1.0), (400, 2.0)]}
+    assert list(benchmark_plot.lines(results, "max_len").values())[0][-1] == (16, 3.0)
+    assert benchmark_plot.lines(results, "similar") == {}
+
+
+def test_a_picture_of_several_files(synthetic, train):
+    pytest.importorskip("matplotlib", reason="an extra: pip install -e '.[plots]'")
+    cwd, result = synthetic
+    (cwd / "b.json").write_text(json.dumps({"llmesr": with_setting(result, 2.0, items=400)}))
+    program = ("-m", "launch.benchmark")
+    drawn = train("--plot=p.svg", "--files=a.json,b.json", cwd=cwd, program=program)
+    assert (drawn.status, drawn.err) == (0, "") and "<svg" in (cwd / "p.svg").read_text()
+    (cwd / "c.json").write_text("[]")
+    refused = train("--plot=q.svg", "--files=c.json", cwd=cwd, program=program)
+    assert refused.status == 2 and refused.err.startswith("error: c.json: not a benchmark of one seed")
+    assert not (cwd / "q.svg").exists()
