@@ -86,7 +86,7 @@ def test_lines_join_what_differs_in_one_axis_alone(synthetic):
         with_setting(synthetic[1], 5.0, table_updates="dense"),
         with_setting(synthetic[1], 3.0, max_len=16, slots_a_step=77),
     ]
-    name = "zipf, sasrec, llmesr, touched"
+    name = "zipf, gru4rec, llmesr, touched"
     assert benchmark_plot.lines(results, "items") == {f"{name}, 8": [(40, 1.0), (400, 2.0)]}
     assert list(benchmark_plot.lines(results, "max_len").values())[0][-1] == (16, 3.0)
     assert benchmark_plot.lines(results, "similar") == {}
