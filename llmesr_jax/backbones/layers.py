@@ -327,7 +327,10 @@ class Positions(nn.Module):
         width = x_TxD.shape[-1]
         table = self.param("table", nn.initializers.xavier_normal(), (self.max_len + 2, width))
         positions_TxD = take_rows(table, sequences.positions_T).astype(x_TxD.dtype)
-        x_TxD = x_TxD * width**0.5 + _like(positions_TxD, x_TxD)
+        if x_TxD.ndim == 3:  # view by view: the gradient of one broadcast addition is a slow sum over views
+            x_TxD = jnp.stack([view_TxD * width**0.5 + positions_TxD for view_TxD in x_TxD])
+        else:
+            x_TxD = x_TxD * width**0.5 + _like(positions_TxD, x_TxD)
         return Dropout(self.dropout)(x_TxD, deterministic)
 
 

@@ -33,7 +33,7 @@ class DataConfig:
         "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact",
         choices=("auto", "bucketed", "padded"),
     )
-    buckets: int = knob(8, "different row lengths in the bucketed layout", least=1)
+    buckets: int = knob(10, "different row lengths in the bucketed layout", least=1)
     teacher_input: str = knob(
         "whole",
         "a similar user's sequence: whole training part, or input (without its last item)",
