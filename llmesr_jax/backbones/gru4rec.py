@@ -15,6 +15,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, wide
 
@@ -50,6 +51,11 @@ class Backbone(nn.Module):
             recurrent = self.param(f"recurrent_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
             moves_T = sequences.real_T | self.config.through_padding
             only_last = last_only and i == self.config.layers - 1
+            if only_last:  # a row stops at its newest slot, so the state it ends with is the one asked for
+                row_T = np.repeat(
+                    np.arange(len(sequences.last_R)), [n for rows, n in sequences.groups for _ in range(rows)]
+                )
+                moves_T = moves_T & (jnp.arange(len(row_T)) <= sequences.last_R[row_T])
             x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
         return x_TxD
 

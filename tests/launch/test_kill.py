@@ -24,10 +24,10 @@ from llmesr_jax import steps
 
 run_window, windows = steps.run_window, itertools.count(1)
 
-def signalled(*args):
+def signalled(*args, **options):
     if next(windows) == 2 * {window} - 1:  # a call for each of two seeds
         os.kill(os.getpid(), {signal:d})
-    return run_window(*args)
+    return run_window(*args, **options)
 
 steps.run_window = signalled
 cli.define_flags()

@@ -62,7 +62,7 @@ def test_the_standard_model_has_the_papers_parts():
     assert {n for n in shapes if n.startswith("cross_semantic")} == {
         f"cross_semantic/{x}/kernel" for x in ("query", "key", "value")
     }
-    assert shapes["table/table"] == (world()[0].corpus.num_items + 2, 4)
+    assert shapes["table/items"] == (world()[0].corpus.num_items + 2, 4)
 
 
 @pytest.mark.parametrize(
