@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import numpy as np
 
 from llmesr_jax.errors import InputError
 
@@ -94,6 +95,11 @@ def join(parts: Sequence[Array], axis: int = -2) -> Array:
     """
     flat = [p.reshape(*p.shape[: axis - 1], -1, *(p.shape[axis + 1 :] if axis != -1 else ())) for p in parts]
     return jax.numpy.concatenate(flat, axis=axis)
+
+
+def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """int (T,): the row of each slot."""
+    return np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
 
 
 @flax.struct.dataclass

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.contracts import Array, Tables
+from llmesr_jax.contracts import Array, Tables, row_of_slot
 from llmesr_jax.data import layout
-from llmesr_jax.data.batches import DataConfig, lay_out, row_of_slot
+from llmesr_jax.data.batches import DataConfig, lay_out
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.recommender import Recommender
 

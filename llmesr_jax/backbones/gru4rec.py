@@ -15,9 +15,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, wide
+from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, row_of_slot, wide
 
 SUPERVISION = "last"
 
@@ -52,9 +51,7 @@ class Backbone(nn.Module):
             moves_T = sequences.real_T | self.config.through_padding
             only_last = last_only and i == self.config.layers - 1
             if only_last:  # a row stops at its newest slot, so the state it ends with is the one asked for
-                row_T = np.repeat(
-                    np.arange(len(sequences.last_R)), [n for rows, n in sequences.groups for _ in range(rows)]
-                )
+                row_T = row_of_slot(sequences.groups)
                 moves_T = moves_T & (jnp.arange(len(row_T)) <= sequences.last_R[row_T])
             x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
         return x_TxD

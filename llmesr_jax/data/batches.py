@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Tables, knob
+from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Tables, knob, row_of_slot
 from llmesr_jax.data import layout
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
@@ -189,11 +189,6 @@ def lay_out(
     last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
     left_out_R = None if left_padded else max_len - length_R
     return Sequences(items_T, jnp.where(real_T, place_T + 1, 0), jnp.asarray(last_R), groups, left_out_R), index_T
-
-
-def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """int (T,): the row of each slot."""
-    return np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
 
 
 def unseen(data: Interactions, draws: Array, users: Array) -> Array:
