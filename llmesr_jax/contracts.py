@@ -156,7 +156,7 @@ def knob(
 
 
 _PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
-_NOT_PLUGINS = {"layers"}
+_NOT_PLUGINS = {"layers", "attention", "transformer"}
 
 
 def names(kind: str) -> list[str]:

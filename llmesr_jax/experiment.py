@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
@@ -32,6 +33,7 @@ class Experiment(NamedTuple):
       seeds: trained together.
       corpus: host arrays.
       tables: the frozen tables on the host, similar users cut to the N that the method uses.
+      recipe: digest of what the tables were made from.
       recommender: pure functions.
       epochs: the students and the row plan.
     """
@@ -40,6 +42,7 @@ class Experiment(NamedTuple):
     seeds: tuple[int, ...]
     corpus: corpus.Corpus
     tables: dict[str, np.ndarray]
+    recipe: str
     recommender: recommender.Recommender
     epochs: batches.Epochs
 
@@ -53,8 +56,11 @@ class Experiment(NamedTuple):
         return line
 
     def identity(self) -> dict[str, str]:
-        """Digests of what a run's numbers depend on besides its configuration."""
-        return {"interactions": self.corpus.digest, "tables": tables_lib.digest(self.tables)}
+        """Digests of what a run's numbers depend on besides its configuration.
+
+        "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
+        """
+        return {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
 
 
 def prepare(config: ConfigDict) -> Experiment:
@@ -74,17 +80,20 @@ def prepare(config: ConfigDict) -> Experiment:
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{users_items.num_users} users there are)"
         )
-    tables = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
+    tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
-    return assemble(config, users_items, tables)
+    return assemble(config, users_items, tables, recipe)
 
 
-def assemble(config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, np.ndarray]) -> Experiment:
+def assemble(
+    config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, np.ndarray], recipe: str = ""
+) -> Experiment:
     """An experiment on interactions and tables that are there already: builds the model and plans the rows.
 
     Args:
       tables: those that the method needs, as `semantic.tables.prepare` makes them; `similar_users` has N columns.
+      recipe: digest of what they were made from.
     Raises:
       InputError: settings that do not go together.
     """
@@ -111,7 +120,7 @@ def assemble(config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, n
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
-    return Experiment(config, config_lib.seed_list(config), users_items, tables, model, epochs)
+    return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
 
 
 def check_workdir(experiment: Experiment) -> None:
@@ -153,9 +162,22 @@ def open_workdir(experiment: Experiment) -> Path:
 
 
 def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:
-    """`name: old -> new` for the digests that differ from the stored ones; empty if the data are the same."""
+    """`name: old -> new` for what differs from the stored digests; empty if the data are the same.
+
+    Tables of one recipe are the same data, whatever their last digits; where those differ, a warning says so.
+    """
     now = experiment.identity()
-    return [f"{name}: {stored.get(name, '')[:8]} -> {now[name][:8]}" for name in now if stored.get(name) != now[name]]
+    changed = [name for name in now if stored.get(name) != now[name]]
+    if changed == ["tables"]:
+        logging.log_first_n(
+            logging.WARNING,
+            "%s: the tables were computed on another processor or by other library versions; they differ from those it "
+            "was trained on at most by rounding, so numbers may differ in their last digits",
+            1,
+            experiment.config.workdir,
+        )
+        return []
+    return [f"{name}: {stored.get(name, '')[:8]} -> {now[name][:8]}" for name in changed]
 
 
 def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:

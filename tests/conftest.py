@@ -20,6 +20,13 @@ hypothesis.settings.load_profile("repeatable")
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """A module's programs are of no use to the next; kept, they use up the memory mappings a process may have."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and golden files (`LLMESR_SHARED`, default `../shared`); skips where it is absent."""

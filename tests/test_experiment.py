@@ -54,9 +54,18 @@ def test_too_few_similar_users_are_told_before_any_table_is_made(data, tmp_path,
 def test_identity_tells_data_and_tables_apart(prepared):
     same = prepared._replace(config=None)
     assert experiment.identity_changes(prepared.identity(), same) == []
-    other = prepared._replace(tables={"item_llm": np.zeros((2, 2), np.float32)})
-    (change,) = experiment.identity_changes(prepared.identity(), other)
-    assert change.startswith("tables: ")
+    other = prepared._replace(tables={"item_llm": np.zeros((2, 2), np.float32)}, recipe="0123456789")
+    assert [change.split(":")[0] for change in experiment.identity_changes(prepared.identity(), other)] == [
+        "recipe",
+        "tables",
+    ]
+
+
+def test_tables_of_one_recipe_may_be_rounded_otherwise(prepared, caplog):
+    elsewhere = prepared._replace(tables={"item_llm": np.full((2, 2), 1e-7, np.float32)})
+    with caplog.at_level("WARNING"):
+        assert experiment.identity_changes(prepared.identity(), elsewhere) == []
+    assert "the tables were computed on another processor" in caplog.text
 
 
 def test_open_then_read(prepared):

@@ -68,7 +68,7 @@ def test_counted_padding_meets_the_padded_computation(path):
 
 def test_dropout_of_counted_padding_has_the_right_mean_and_spread():
     """The total weight of n dropped-out padded keys: mean w, variance w^2 (1 - keep) / (keep n)."""
-    from llmesr_jax.backbones.layers import SelfAttention
+    from llmesr_jax.backbones.attention import SelfAttention
 
     rows, length, max_len = 2000, 1, 11
     sequences = Sequences(

@@ -13,7 +13,7 @@ import dataclasses
 
 import flax.linen as nn
 
-from llmesr_jax.backbones.layers import Positions, Transformer
+from llmesr_jax.backbones.transformer import Positions, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
 
 SUPERVISION = "masked"

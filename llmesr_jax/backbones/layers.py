@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.contracts import Array, Sequences, join, wide
-from llmesr_jax.errors import InputError
+from llmesr_jax.contracts import Array, Sequences, wide
 
 EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release
-_HIDDEN = -1e9  # the score of a masked key; finite, so a row with all keys masked stays finite (uniform)
 
 
 def uniform_bias(fan_in: int) -> Callable[..., Array]:
@@ -51,7 +49,7 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
         x = x - x.mean(axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + EPSILON)
-        return (x * _like(scale, x) + _like(bias, x)).astype(dtype)
+        return (x * aligned(scale, x) + aligned(bias, x)).astype(dtype)
 
 
 def take_rows(table: Array, ids: Array) -> Array:
@@ -92,291 +90,6 @@ def random_integers(key: Array, bits: int, count: int) -> Array:
     return ((words >> shifts[None]) & jnp.uint32(2**bits - 1)).reshape(-1)[:count]
 
 
-def attend(
-    query: Array,
-    key_TxD: Array,
-    value_TxD: Array,
-    sequences: Sequences,
-    *,
-    heads: int,
-    causal: bool,
-    mask_padding: bool,
-    padding: tuple[Array, Array] | None = None,
-    drop: Callable[[list[Array]], list[Array]] | None = None,
-    drop_padding: Callable[[list[Array], list[Array]], list[Array]] | None = None,
-) -> tuple[Array, Array | None]:
-    """Softmax attention inside each row: softmax(q k^T / sqrt(D / heads)) v (LLM-ESR eq. 4).
-
-    Args:
-      query: (..., T, D), or (..., R, D): one query a row, its newest position.
-      key_TxD, value_TxD: (..., T, D).
-      heads: number of heads; D is a multiple of it.
-      causal: a query sees its own and earlier slots only.
-      mask_padding: keys in empty slots are masked.
-      padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
-        attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
-        stand there: the same softmax.
-      drop: dropout of attention weights, one array a row group.
-      drop_padding: dropout of the weights of so many padded keys together; arrays a row group, too.
-
-    Returns: an array like `query`; and the sum of each query's weights, (..., T or R, heads), which dropout moves away
-      from 1, or None without `drop`.
-    """
-    if query.shape[-1] % heads:
-        raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
-    last_only = query.shape[-2] != key_TxD.shape[-2]
-
-    def split_heads(x):  # (..., L, D) -> (..., heads, L, D / heads); one head has no axis, which spares copies
-        return jnp.moveaxis(x.reshape(*x.shape[:-1], heads, -1), -2, -3) if heads > 1 else x
-
-    def merge_heads(x):
-        return jnp.moveaxis(x, -3, -2).reshape(*x.shape[:-3], x.shape[-2], -1) if heads > 1 else x
-
-    query = query * (query.shape[-1] // heads) ** -0.5
-    if last_only:
-        queries = [q[..., None, :] for q in sequences.split_rows(query)]
-    else:
-        queries = sequences.split(query)
-    keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.real_T, -1)
-    in_closed_form = not mask_padding and sequences.left_out_R is not None
-    left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
-    # Weights are divided by their sum after the mixing, where that is fewer numbers.
-    weights, extras, counts, sums = [], [], [], []
-    for q, k, real_RxL, left_out_R in zip(queries, keys, real, left_out):
-        length = k.shape[-2]
-        scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
-        mask = jnp.ones((1, 1, length), bool)
-        if mask_padding or in_closed_form:
-            mask = mask & real_RxL[:, None, :]
-        if causal and not last_only:
-            mask = mask & jnp.tri(length, dtype=bool)[None]
-        mask = mask[:, None] if heads > 1 else mask
-        mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
-        scores = jnp.where(mask, scores, jnp.asarray(_HIDDEN, scores.dtype))
-        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-        if in_closed_form:
-            padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
-            score = jnp.sum(split_heads(q).astype(scores.dtype) * _like(padded_key, scores), axis=-1, keepdims=True)
-            count = left_out_R.astype(scores.dtype).reshape(-1, *[1] * (3 if heads > 1 else 2))
-            count = jnp.broadcast_to(jnp.expand_dims(count, tuple(range(score.ndim - count.ndim))), score.shape)
-            score = score + jnp.log(count)
-            highest = jnp.maximum(highest, jax.lax.stop_gradient(score))
-            extras.append(jnp.exp(score - highest))
-            counts.append(count)
-        weights.append(jnp.exp(scores - highest))
-        sums.append(weights[-1].sum(axis=-1, keepdims=True) + (extras[-1] if in_closed_form else 0))
-    if drop:
-        weights = drop(weights)
-        extras = drop_padding(extras, counts) if in_closed_form else extras
-    outputs, totals = [], []
-    for i, (w, v) in enumerate(zip(weights, values)):
-        out = jnp.einsum("...qk,...kd->...qd", w.astype(v.dtype), split_heads(v), preferred_element_type=wide(v))
-        total = w.sum(axis=-1, keepdims=True) if drop else None
-        if in_closed_form:
-            padded_value = split_heads(padding[1].astype(out.dtype)[None])
-            out = out + extras[i] * _like(padded_value, out)
-            total = total + extras[i] if drop else None
-        outputs.append(merge_heads(out / sums[i]).astype(v.dtype))
-        totals.append(merge_heads(total / sums[i]).astype(v.dtype) if drop else None)
-    if last_only:
-        merge = lambda parts: jnp.concatenate([p[..., 0, :] for p in parts], axis=-2)  # noqa: E731
-    else:
-        merge = join
-    return merge(outputs), merge(totals) if drop else None
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention whose query and key inputs may differ; q, k, v stacked in one (D, 3D) matrix.
-
-    With one head, keys and values are never formed: q k^T = (q W_k^T) x^T + a number that all keys share, which the
-    softmax ignores, and the output matrix takes W_v in. The same function with two matrix products a slot, not four.
-
-    Returns (..., Tq, D) for a query input of (..., Tq, D); Tq is T, or R for last positions.
-    """
-
-    heads: int
-    causal: bool
-    mask_padding: bool
-    dropout: float
-
-    @nn.compact
-    def __call__(self, query: Array, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        width = x_TxD.shape[-1]
-        init, zeros = nn.initializers.xavier_normal(), nn.initializers.zeros
-        kernel = self.param("in_kernel", init, (width, 3 * width)).astype(x_TxD.dtype)
-        bias = self.param("in_bias", zeros, (3 * width,)).astype(x_TxD.dtype)
-        out_kernel, out_bias = _Affine(width, name="out")(x_TxD.dtype)
-        (w_q, w_k, w_v), (b_q, b_k, b_v) = jnp.split(kernel, 3, axis=1), jnp.split(bias, 3)
-        if self.heads == 1:
-            q = query @ (w_q @ w_k.T) + _like(b_q @ w_k.T, query)
-            k, v, padding = x_TxD, x_TxD, (jnp.zeros_like(b_k), jnp.zeros_like(b_v))
-        else:
-            q = query @ w_q + _like(b_q, query)
-            k, v = (x_TxD @ w + _like(b, x_TxD) for w, b in ((w_k, b_k), (w_v, b_v)))
-            padding = (b_k, b_v)
-        drops = not deterministic and self.dropout > 0
-        drop = Dropout(self.dropout)
-        mixed, sums = attend(
-            q,
-            k,
-            v,
-            sequences,
-            heads=self.heads,
-            causal=self.causal,
-            mask_padding=self.mask_padding,
-            padding=padding,
-            drop=(lambda weights: drop(weights, False)) if drops else None,
-            drop_padding=self._drop_padding,
-        )
-        if self.heads > 1:
-            return mixed @ out_kernel + _like(out_bias, mixed)
-        value_bias = b_v @ out_kernel
-        mixed = mixed @ (w_v @ out_kernel)
-        if sums is None:
-            return mixed + _like(value_bias + out_bias, mixed)
-        return mixed + sums @ value_bias[None, :] + _like(out_bias, mixed)
-
-    def _drop_padding(self, weights: list[Array], counts: list[Array]) -> list[Array]:
-        """Dropout of `count` equal weights, added up: how many of them stay is binomial."""
-        flat = jnp.concatenate([c.ravel() for c in counts])
-        kept = jax.random.binomial(self.make_rng("dropout"), flat, 1 - self.dropout, dtype=flat.dtype)
-        kept = kept / jnp.where(flat > 0, flat * (1 - self.dropout), 1)
-        ends = np.cumsum([c.size for c in counts])[:-1]
-        return [w * k.reshape(w.shape) for w, k in zip(weights, jnp.split(kept, ends))]
-
-
-class _Affine(nn.Module):
-    """The kernel (D, D) and the bias (D,) of a dense layer, for callers that fold them into something else."""
-
-    width: int
-    bias_init: Callable[..., Array] | None = nn.initializers.zeros
-
-    @nn.compact
-    def __call__(self, dtype: Any) -> tuple[Array, Array | None]:
-        kernel = self.param("kernel", nn.initializers.xavier_normal(), (self.width, self.width)).astype(dtype)
-        bias = self.param("bias", self.bias_init, (self.width,)).astype(dtype) if self.bias_init else None
-        return kernel, bias
-
-
-def _like(x: Array, like: Array) -> Array:
+def aligned(x: Array, like: Array) -> Array:
     """x with leading axes of length 1, as many as `like` has more, so that combining them promotes no rank."""
     return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)
-
-
-class CrossAttention(nn.Module):
-    """The matrices of attention from one view's sequence to the other's (LLM-ESR eq. 4): Q, K, V without bias.
-
-    `output` adds the release's output projection, with bias. Calling it returns the four matrices (D, D) and the bias
-    (D,), for `cross_attend`; without `output` the last two are None.
-    """
-
-    output: bool
-
-    @nn.compact
-    def __call__(self, width: int, dtype: Any) -> tuple[Array | None, ...]:
-        matrices = [_Affine(width, None, name=name)(dtype)[0] for name in ("query", "key", "value")]
-        output = _Affine(width, uniform_bias(width), name="output")(dtype) if self.output else (None, None)
-        return *matrices, *output
-
-
-def cross_attend(x_2xTxD: Array, sequences: Sequences, modules: Sequence, *, heads: int, causal: bool) -> Array:
-    """Each view becomes the other's queries attending to it (LLM-ESR eq. 4): (2, T, D) -> (2, T, D).
-
-    Args:
-      modules: a `CrossAttention` for each view that comes out.
-    """
-    w_q, w_k, w_v, w_o, b_o = (
-        None if parts[0] is None else jnp.stack(parts)
-        for parts in zip(*(m(x_2xTxD.shape[-1], x_2xTxD.dtype) for m in modules))
-    )
-    other = x_2xTxD[::-1]
-    if heads == 1:  # as in SelfAttention: W_k goes to the query's side, W_v behind the mixing
-        query = other @ (w_q @ jnp.swapaxes(w_k, 1, 2))
-        mixed = attend(query, x_2xTxD, x_2xTxD, sequences, heads=1, causal=causal, mask_padding=True)[0] @ w_v
-    else:
-        query, key, value = other @ w_q, x_2xTxD @ w_k, x_2xTxD @ w_v
-        mixed = attend(query, key, value, sequences, heads=heads, causal=causal, mask_padding=True)[0]
-    return mixed if w_o is None else mixed @ w_o + b_o[:, None]
-
-
-class FeedForward(nn.Module):
-    """x + W2 relu(W1 x), with dropout before the ReLU and at the end."""
-
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Array, deterministic: bool) -> Array:
-        width = x.shape[-1]
-        drop = Dropout(self.dropout)
-        hidden = jax.nn.relu(drop(dense(width, width, name="in")(x), deterministic))
-        return x + drop(dense(width, width, name="out")(hidden), deterministic)
-
-
-class Positions(nn.Module):
-    """x * sqrt(D) + position embedding, then dropout: the stem of SASRec and BERT4Rec.
-
-    Positions are 1..n for real items and 0 for padding; the table has max_len + 2 rows, because BERT4Rec's mask
-    token may stand at max_len + 1.
-    """
-
-    max_len: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        width = x_TxD.shape[-1]
-        table = self.param("table", nn.initializers.xavier_normal(), (self.max_len + 2, width))
-        positions_TxD = take_rows(table, sequences.positions_T).astype(x_TxD.dtype)
-        if x_TxD.ndim == 3:  # view by view: the gradient of one broadcast addition is a slow sum over views
-            x_TxD = jnp.stack([view_TxD * width**0.5 + positions_TxD for view_TxD in x_TxD])
-        else:
-            x_TxD = x_TxD * width**0.5 + _like(positions_TxD, x_TxD)
-        return Dropout(self.dropout)(x_TxD, deterministic)
-
-
-def _only(real_T: Array, x: Array) -> Array:
-    """x, with zeros in the empty slots."""
-    return x * _like(real_T[:, None].astype(x.dtype), x)
-
-
-class Block(nn.Module):
-    """One block of the release: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x); empty slots to zero.
-
-    Where padded keys are masked nothing reads an empty slot, so zeroing it is spared.
-    """
-
-    heads: int
-    causal: bool
-    mask_padding: bool
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        x = newest(x_TxD, sequences) if last_only else x_TxD
-        real = sequences.real_R if last_only else sequences.real_T
-        query = LayerNorm(name="attention_norm")(x)
-        attention = SelfAttention(self.heads, self.causal, self.mask_padding, self.dropout, name="attention")
-        x = LayerNorm(name="feedforward_norm")(query + attention(query, x_TxD, sequences, deterministic))
-        x = FeedForward(self.dropout, name="feedforward")(x, deterministic)
-        return x if self.mask_padding else _only(real, x)
-
-
-class Transformer(nn.Module):
-    """Blocks and a last LayerNorm. (..., T, D) -> (..., T, D), or (..., R, D) with `last_only`.
-
-    With `last_only` the last block computes one query a row: what a teacher or a served user needs.
-    """
-
-    blocks: int
-    heads: int
-    causal: bool
-    mask_padding: bool
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
-        x = x_TxD if self.mask_padding else _only(sequences.real_T, x_TxD)
-        for i in range(self.blocks):
-            block = Block(self.heads, self.causal, self.mask_padding, self.dropout, name=f"block_{i}")
-            x = block(x, sequences, deterministic, last_only and i == self.blocks - 1)
-        return LayerNorm(name="last_norm")(x)

@@ -29,7 +29,8 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax import losses
-from llmesr_jax.backbones.layers import CrossAttention, cross_attend, newest, take_rows
+from llmesr_jax.backbones.attention import CrossAttention, cross_attend
+from llmesr_jax.backbones.layers import newest, take_rows
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
 from llmesr_jax.methods.layers import Adapter, ItemTable, candidates, distinct, map_rows, ranking_term
 

@@ -9,6 +9,7 @@ import scipy.sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
@@ -44,8 +45,9 @@ def tfidf(texts_V: Sequence[str], corpus: Corpus, width: int, seed: int) -> tupl
     if width < 1:
         raise _too_few_words(len(texts_V))
     users_UxW = normalize(training_counts(corpus) @ items_VxW)
-    svd = TruncatedSVD(width, random_state=seed).fit(items_VxW)
-    return svd.transform(items_VxW).astype(np.float32), svd.transform(users_UxW).astype(np.float32)
+    with threadpool_limits(1):  # so that the sums, and with them a run's numbers, do not depend on the number of cores
+        svd = TruncatedSVD(width, random_state=seed).fit(items_VxW)
+        return svd.transform(items_VxW).astype(np.float32), svd.transform(users_UxW).astype(np.float32)
 
 
 def random(rows: int, width: int, seed: list[int]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 _NOISE = 0x9CA  # keeps the noise columns' stream apart from the other uses of one seed
 
@@ -27,7 +28,8 @@ def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     kept = min(width, llm_width, max(num_items - 1, 1))
     # Text embeddings share a large mean; taken out in float64, it cannot cancel digits in the covariance.
     centred_VxF = item_llm_VxF.astype(np.float32) - item_llm_VxF.mean(axis=0, dtype=np.float64).astype(np.float32)
-    with np.errstate(invalid="ignore"):  # of equal items, explained shares of no variance, which are not used
+    # One thread: the sums do not depend on the number of cores. Of equal items, the shares of no variance are not used.
+    with threadpool_limits(1), np.errstate(invalid="ignore"):
         start_VxK = PCA(kept, random_state=seed).fit_transform(centred_VxF).astype(np.float32)
     if kept == width:
         return start_VxK

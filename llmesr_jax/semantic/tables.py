@@ -1,6 +1,6 @@
 """The frozen tables a method asks for, from the user's files or made from the texts, and cached.
 
-    tables = prepare(corpus, SemanticConfig(), needs=frozenset({"item_llm", "similar_users"}), pca_width=64)
+    arrays, recipe = prepare(corpus, SemanticConfig(), needs=frozenset({"item_llm", "similar_users"}), pca_width=64)
 
 Where a table comes from, first match:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from llmesr_jax.semantic.similar_users import similar_users
 TABLES = ("item_llm", "item_pca", "similar_users")
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
-_VERSIONS = {"tfidf": 1, "mean_of_items": 1, "pca_start": 1, "similar_users": 1}
+_VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,20 @@ class SemanticConfig:
     )
 
 
-def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> dict[str, np.ndarray]:
+class Tables(NamedTuple):
+    """Frozen tables and what they were made from.
+
+    Attributes:
+      arrays: name -> table.
+      recipe: sha256 over the files they were read from and the functions, settings and inputs that computed them.
+        It is the same on every machine, where the arrays may differ in their last digits.
+    """
+
+    arrays: dict[str, np.ndarray]
+    recipe: str
+
+
+def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> Tables:
     """The tables named in `needs`, and no others.
 
     Every embedding file there is gets checked before anything is computed or written.
@@ -70,7 +84,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       pca_width: width of "item_pca".
 
     Returns:
-      "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
+      Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
       "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
 
@@ -80,14 +94,18 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     if unknown := needs - set(TABLES):
         raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {TABLES}")
     if not needs:
-        return {}
+        return Tables({}, "")
     semantics = _semantics(corpus, config)
-    build = {
-        "item_llm": lambda: _with_padding_and_mask(semantics.item.load()),
-        "item_pca": lambda: _with_padding_and_mask(_item_pca(semantics, pca_width)),
+    sources = {
+        "item_llm": lambda: semantics.item,
+        "item_pca": lambda: _item_pca(semantics, pca_width),
         "similar_users": lambda: _similar_users(semantics),
     }
-    return {name: build[name]() for name in TABLES if name in needs}
+    wanted = {name: sources[name]() for name in TABLES if name in needs}
+    arrays = {name: source.load() for name, source in wanted.items()}
+    arrays |= {name: _with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
+    inputs = {name: source.inputs for name, source in wanted.items()}
+    return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
 
 def describe(corpus: Corpus, config: SemanticConfig) -> str:
@@ -111,8 +129,8 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
     return sha256.hexdigest()
 
 
-class _Embedding(NamedTuple):
-    """Embeddings of all items or users: what they depend on, and how to get them."""
+class _Source(NamedTuple):
+    """Where a table comes from: name of each thing it depends on -> digest or description, and how to get it."""
 
     inputs: dict[str, str]
     load: Callable[[], np.ndarray]
@@ -129,15 +147,15 @@ class _Semantics:
     file_digests: Mapping[Path, str]
 
     @functools.cached_property
-    def item(self) -> _Embedding:
+    def item(self) -> _Source:
         if self.config.encoder == "random":
             return self._random(self.corpus.num_items, "items")
         if "item_llm" in self.files:
             return self._file("item_llm", self.corpus.num_items, "items")
-        return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[0])
+        return _Source(self._tfidf_inputs, lambda: self._tfidf[0])
 
     @functools.cached_property
-    def user(self) -> _Embedding:
+    def user(self) -> _Source:
         if self.config.encoder == "random":
             return self._random(self.corpus.num_users, "users")
         if "user_llm" in self.files:
@@ -147,18 +165,18 @@ class _Semantics:
             logging.info("%s: no user embeddings beside it, so a user is the mean of the training items", path)
             made_by = {"mean_of_items": f"version {_VERSIONS['mean_of_items']}"}
             inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
-            return _Embedding(inputs, lambda: encoders.mean_of_items(self.item.load(), self.corpus))
-        return _Embedding(self._tfidf_recipe.inputs | self._tfidf_settings, lambda: self._tfidf[1])
+            return _Source(inputs, lambda: encoders.mean_of_items(self.item.load(), self.corpus))
+        return _Source(self._tfidf_inputs, lambda: self._tfidf[1])
 
-    def _random(self, rows: int, kind: str) -> _Embedding:
+    def _random(self, rows: int, kind: str) -> _Source:
         width, seed = self.config.random_width, self.config.seed
         made = functools.cache(lambda: encoders.random(rows, width, [seed, kind == "users"]))
-        return _Embedding({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
+        return _Source({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
 
-    def _file(self, name: str, rows: int, kind: str) -> _Embedding:
+    def _file(self, name: str, rows: int, kind: str) -> _Source:
         path = self.files[name]
         read = functools.cache(lambda: embedding_files.read_embedding(path, rows, kind))
-        return _Embedding({path.name: self.file_digests[path]}, read)
+        return _Source({path.name: self.file_digests[path]}, read)
 
     @functools.cached_property
     def _texts_V(self) -> list[str]:
@@ -172,9 +190,8 @@ class _Semantics:
         return [prompts.item_prompt(record, kind, self.config.crop) for record in self.corpus.item_records]
 
     @property
-    def _tfidf_settings(self) -> dict[str, str]:
-        recipe = self._tfidf_recipe
-        return {recipe.made_by: f"version {recipe.version}, {dict(recipe.parameters)}"}
+    def _tfidf_inputs(self) -> dict[str, str]:
+        return {**self._tfidf_recipe.inputs, **_settings(self._tfidf_recipe)}
 
     @functools.cached_property
     def _tfidf_recipe(self) -> Recipe:
@@ -224,28 +241,40 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
     return checks
 
 
-def _item_pca(semantics: _Semantics, width: int) -> np.ndarray:
-    """(V, width) float32."""
+def _item_pca(semantics: _Semantics, width: int) -> _Source:
+    """Loads as (V, width) float32."""
     if "item_pca" in semantics.files:
-        given = embedding_files.read_embedding(semantics.files["item_pca"], semantics.corpus.num_items, "items")
+        path = semantics.files["item_pca"]
+        given = embedding_files.read_embedding(path, semantics.corpus.num_items, "items")
         if given.shape[1] == width:
-            return given
+            return _Source({path.name: semantics.file_digests[path]}, lambda: given)
     seed, item = semantics.config.seed, semantics.item
     recipe = _recipe("pca_start", {"width": width, "seed": seed}, item.inputs)
-    return semantics.cache.arrays((f"item_pca_{width}.npy",), recipe, lambda: (pca_start(item.load(), width, seed),))[0]
+    build = lambda: (pca_start(item.load(), width, seed),)  # noqa: E731
+    return _computed(semantics, f"item_pca_{width}.npy", recipe, build)
 
 
-def _similar_users(semantics: _Semantics) -> np.ndarray:
-    """(U, N) int32."""
+def _similar_users(semantics: _Semantics) -> _Source:
+    """Loads as (U, N) int32."""
     num_users = semantics.corpus.num_users
     k = min(semantics.config.num_similar, num_users - 1)
     if "similar_users" in semantics.files:
-        given = embedding_files.read_similar_users(semantics.files["similar_users"], num_users)
+        path = semantics.files["similar_users"]
+        given = embedding_files.read_similar_users(path, num_users)
         if given.shape[1] >= k:
-            return given[:, :k]
+            return _Source({path.name: semantics.file_digests[path], "k": str(k)}, lambda: given[:, :k])
     user = semantics.user
     recipe = _recipe("similar_users", {"k": k}, user.inputs)
-    return semantics.cache.arrays((f"similar_users_{k}.npy",), recipe, lambda: (similar_users(user.load(), k),))[0]
+    return _computed(semantics, f"similar_users_{k}.npy", recipe, lambda: (similar_users(user.load(), k),))
+
+
+def _computed(semantics: _Semantics, file: str, recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]) -> _Source:
+    inputs = {**recipe.inputs, **_settings(recipe)}
+    return _Source(inputs, lambda: semantics.cache.arrays((file,), recipe, build)[0])
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    return {recipe.made_by: f"version {recipe.version}, {dict(recipe.parameters)}"}
 
 
 def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str, str]) -> Recipe:

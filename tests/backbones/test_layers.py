@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax.backbones import layers
+from llmesr_jax.backbones import attention, layers, transformer
 
 ROWS = [[3, 1, 2, 5], [4, 4, 1], [2, 6], [7]]
 WIDTH = 4
-attend = jax.jit(layers.attend, static_argnames=("heads", "causal", "mask_padding"))
+attend = jax.jit(attention.attend, static_argnames=("heads", "causal", "mask_padding"))
 
 
 def arrays(slots, count=3):
@@ -107,14 +107,14 @@ def test_folding_keys_and_values_changes_nothing(heads, last_only):
     x, query, weights = arrays(14)
     if last_only:
         query, weights = layers.newest(query, sequences), layers.newest(weights, sequences)
-    attention = layers.SelfAttention(heads, True, True, dropout=0.5)
-    params = attention.init(jax.random.key(0), query, x, sequences, True)["params"]
+    module = attention.SelfAttention(heads, True, True, dropout=0.5)
+    params = module.init(jax.random.key(0), query, x, sequences, True)["params"]
     keys = iter(jax.random.split(jax.random.key(1), 4))
     params = jax.tree.map(lambda w: w + jax.random.normal(next(keys), w.shape), params)
     real = (sequences.real_R if last_only else sequences.real_T)[:, None].astype(x.dtype)
 
     def ours(params, x):
-        out = attention.apply({"params": params}, query, x, sequences, True)
+        out = module.apply({"params": params}, query, x, sequences, True)
         return jnp.sum(out * weights * real), out * real
 
     def plain(params, x):
@@ -128,14 +128,14 @@ def test_folding_keys_and_values_changes_nothing(heads, last_only):
 def test_folding_under_dropout_keeps_every_values_bias():
     """All values are 1 through their bias alone, so the output is the sum of the kept weights: 0 to 1 / (1 - rate)."""
     sequences = tiny.lay([[1, 2, 3]], ((1, 3),))
-    attention = layers.SelfAttention(1, False, True, dropout=0.5)
+    module = attention.SelfAttention(1, False, True, dropout=0.5)
     params = {
         "in_kernel": jnp.zeros((2, 6)),
         "in_bias": jnp.array([0.0, 0, 0, 0, 1, 1]),
         "out": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
     }
     x = jnp.ones((3, 2))
-    out = attention.apply({"params": params}, x, x, sequences, False, rngs={"dropout": jax.random.key(1)})
+    out = module.apply({"params": params}, x, x, sequences, False, rngs={"dropout": jax.random.key(1)})
     kept = np.asarray(out[:, 0]) * 3 / 2  # how many of three weights of 1/3, doubled, stay
     np.testing.assert_allclose(kept, np.round(kept), atol=1e-5)
     assert kept.min() >= 0 and kept.max() <= 3 and len(set(kept.round())) > 1
@@ -169,7 +169,7 @@ def test_dropout_of_left_out_padding_keeps_its_expectation():
     """With zero weights the output is the padding's value times its share, on average over dropout, for each count."""
     counts = np.array([1, 2, 5], np.int32)
     sequences = tiny.lay([[1]] * 3, ((3, 1),)).replace(left_out_R=jnp.asarray(counts))
-    attention = layers.SelfAttention(1, False, False, dropout=0.6)
+    module = attention.SelfAttention(1, False, False, dropout=0.6)
     x = jnp.zeros((3, 2))
     params = {
         "in_kernel": jnp.zeros((2, 6)),
@@ -178,7 +178,7 @@ def test_dropout_of_left_out_padding_keeps_its_expectation():
     }
 
     def run(key, params):
-        return attention.apply({"params": params}, x, x, sequences, False, rngs={"dropout": key})[:, 0]
+        return module.apply({"params": params}, x, x, sequences, False, rngs={"dropout": key})[:, 0]
 
     kept = jax.jit(jax.vmap(run, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 4000), params)
     np.testing.assert_allclose(np.mean(kept, axis=0), 1.0, atol=0.1)
@@ -187,7 +187,7 @@ def test_dropout_of_left_out_padding_keeps_its_expectation():
 def test_the_stem_scales_and_adds_positions_of_the_row():
     sequences = tiny.lay([[5, 6], [7]], ((2, 3),), left=True)
     x = jnp.ones((6, WIDTH))
-    stem = layers.Positions(max_len=3, dropout=0.5)
+    stem = transformer.Positions(max_len=3, dropout=0.5)
     table = jnp.arange(5.0)[:, None] * jnp.ones((1, WIDTH))
     out = stem.apply({"params": {"table": table}}, x, sequences, True)
     np.testing.assert_allclose(out[:, 0], [2 + 0, 2 + 1, 2 + 2, 2 + 0, 2 + 0, 2 + 1])  # sqrt(4) x + position
@@ -199,7 +199,7 @@ def test_feed_forward_and_norm_by_hand():
         "in": {"kernel": jnp.array([[1.0, -1], [0, 1]]), "bias": jnp.array([0.0, 1])},
         "out": {"kernel": 2 * jnp.eye(2), "bias": jnp.array([0.0, 3])},
     }
-    out = layers.FeedForward(0.5).apply({"params": params}, jnp.array([[-1.0, 2.0]]), True)
+    out = transformer.FeedForward(0.5).apply({"params": params}, jnp.array([[-1.0, 2.0]]), True)
     np.testing.assert_allclose(out, [[-1 + 0, 2 + 2 * 4 + 3]])  # relu(-1, 1 + 2 + 1) = (0, 4)
     norm = layers.LayerNorm().apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, jnp.array([[1.0, 3.0]]))
     np.testing.assert_allclose(norm, [[-1.0, 1.0]], rtol=1e-6)
@@ -207,7 +207,7 @@ def test_feed_forward_and_norm_by_hand():
 
 def test_padding_leaves_a_block_as_zero():
     sequences = tiny.lay([[5, 6], []], ((2, 3),))
-    block = layers.Block(1, False, False, 0.0)
+    block = transformer.Block(1, False, False, 0.0)
     x = jax.random.normal(jax.random.key(0), (6, WIDTH))
     out = block.apply(block.init(jax.random.key(1), x, sequences, True, False), x, sequences, True, False)
     assert not np.asarray(out)[~np.asarray(sequences.real_T)].any()

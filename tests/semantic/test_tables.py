@@ -3,6 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from llmesr_jax.data import synthetic
 from llmesr_jax.data.corpus import load, read_folder
@@ -38,8 +39,12 @@ def _save(corpus, items=None, users=None):
     return item_llm, user_llm
 
 
-def _prepare(corpus, needs=_ALL, pca_width=4, **settings):
+def _tables(corpus, needs=_ALL, pca_width=4, **settings):
     return prepare(corpus, SemanticConfig(**{"num_similar": 7, **settings}), needs=needs, pca_width=pca_width)
+
+
+def _prepare(corpus, **settings):
+    return _tables(corpus, **settings).arrays
 
 
 def _without_builders(monkeypatch):
@@ -229,6 +234,32 @@ def test_the_authors_folder(corpus, monkeypatch):
     wanted = pca.pca_start(arrays["itm_emb_np"].astype(np.float32), 5, seed=42)
     np.testing.assert_array_equal(other["item_pca"][1:-1], wanted)
     np.testing.assert_array_equal(other["similar_users"], similar_users(arrays["usr_emb_np"], 10))
+
+
+def test_the_recipe_tells_files_texts_and_settings_and_nothing_else(corpus):
+    def recipe(**settings):
+        return _tables(corpus, **settings).recipe
+
+    texts = recipe()
+    assert recipe(cache_dir=str(corpus.folder / "elsewhere")) == texts
+    assert len({texts, recipe(seed=1), recipe(pca_width=5), recipe(num_similar=6), recipe(crop=True)}) == 5
+    assert recipe(encoder="random") != recipe(encoder="random", seed=1) != texts
+    item_llm, user_llm = _save(corpus)
+    files = recipe()
+    assert files not in {texts, recipe(pca_width=5)} and recipe() == files
+    _save(corpus, item_llm + 1, user_llm)
+    assert recipe() != files
+    assert recipe(needs=frozenset({"similar_users"})) != recipe(needs=frozenset({"item_llm"}))
+    assert recipe(needs=frozenset()) == ""
+
+
+def test_tables_do_not_depend_on_the_number_of_threads(tmp_path):
+    corpus = load("demo", None)
+    made = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            made.append(_prepare(corpus, pca_width=64, num_similar=10, cache_dir=str(tmp_path / str(threads))))
+    _assert_same(*made)
 
 
 def test_digest_tells_name_type_shape_and_content():
