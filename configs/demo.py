@@ -1,4 +1,4 @@
-"""The built-in synthetic catalogue: about 2,000 users and 1,000 items, no file needed.
+"""The built-in synthetic catalogue: 2,000 users and 940 items, no file needed.
 
 python -m launch.train --dataset=demo --method=none,llmesr
 """

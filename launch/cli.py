@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging as std_logging
 import os
 import platform
 import re
@@ -159,9 +160,19 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if rest[1:]:
         raise InputError(f"argument {rest[1]!r} is not understood; options are given as --name=value, see --help")
     if FLAGS["verbosity"].using_default_value:
+        FLAGS.verbosity = logging.WARNING  # of all packages' loggers
+        handler = logging.get_absl_handler()
+        handler.setFormatter(_OneLine())
         # What goes wrong reaches `run` as an exception; Orbax would log a page of traces for the same full disk.
-        FLAGS.verbosity = logging.FATAL
+        handler.addFilter(lambda record: "orbax" not in record.pathname)
     return rest
+
+
+class _OneLine(std_logging.Formatter):
+    """`warning: what was found`, as `run` writes errors."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
 def _disk_message(error: BaseException | None) -> str | None:

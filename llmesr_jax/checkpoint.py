@@ -11,12 +11,14 @@ import functools
 import sys
 import zlib
 from collections.abc import Callable
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from llmesr_jax.errors import InputError
 
@@ -72,7 +74,11 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        logging.get_absl_logger().addFilter(_unless_read_only)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        finally:
+            logging.get_absl_logger().removeFilter(_unless_read_only)
 
     def __enter__(self):
         return self
@@ -138,6 +144,11 @@ class Checkpoints:
         if checksum(tree) != progress.pop("checksum"):
             raise ValueError("its checksum differs")
         return tree, progress
+
+
+def _unless_read_only(record: LogRecord) -> bool:
+    """Drops the warning that a folder opened to be read only is read only."""
+    return not record.getMessage().startswith("Given directory is read only")
 
 
 def _report(report: Callable[[Any], None], unraisable: Any) -> None:

@@ -91,6 +91,17 @@ def test_data_that_changed(trained, evaluate, data, tmp_path):
     assert result.err.startswith("error: ") and result.err.count("\n") == 1
 
 
+def test_tables_that_another_processor_rounded_are_told_in_one_line(trained, evaluate, tmp_path):
+    shutil.copytree(trained[0] / "w" / "llmesr", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"]["tables"] = "0123456789"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    result = evaluate("--workdir=run", "--split=test", "--protocol=sampled", cwd=tmp_path)
+    assert result.status == 0
+    assert result.err.startswith("warning: run: the tables were computed on another processor")
+    assert result.err.count("\n") == 1
+
+
 def test_results_of_other_parameters_are_told_apart(trained, evaluate, tmp_path):
     shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
