@@ -3,4 +3,4 @@
 python -m launch.train --dataset=demo --method=none,llmesr
 """
 
-OVERRIDES = {"data.max_len": 50, "train.epochs": 60, "train.patience": 10}
+OVERRIDES = {"data.max_len": 50, "train.epochs": 60, "train.patience": 20}
