@@ -107,6 +107,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
         tables = recommender.in_precision(tables, experiment.config.precision)
         validate = Validation(experiment, "valid", tables)
         log = Log(folder, progress.epoch)
+        compiled = False
 
         while progress.epoch < settings.epochs and progress.active:
             started, epoch = time.perf_counter(), progress.epoch + 1
@@ -129,7 +130,12 @@ def train(experiment: Experiment) -> dict[str, Any]:
                             np.int32(count),
                             np.float32(epoch),
                         )
+                        called = time.perf_counter()
                         states[i], sums[i] = steps.run_window(model, adam, plan, *arguments, touched_only=touched_only)
+                        if not compiled:  # the call returns once it is compiled, before it has run
+                            compiled, spent = True, time.perf_counter() - called
+                            started += spent
+                            print(f"compiled in {spent:.1f} s", flush=True)
                     _check_finite(state.join(sums), [seeds[i] for i in progress.active], epoch, progress.steps, count)
                     progress.steps += count
                     bar.update(count)
@@ -158,10 +164,17 @@ def train(experiment: Experiment) -> dict[str, Any]:
                     for m in ("H@10", "N@10")
                 }
                 log.write(epoch, seeds[i], line, seconds)
-            _say(epoch, losses, watched, progress, seconds)
+            _say(epoch, losses, watched, progress, seeds, seconds)
 
             going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
             if len(going_on) < len(progress.active):
+                for i in sorted(set(progress.active) - {progress.active[j] for j in going_on}):
+                    best_value = f"{progress.best[i]:.4f}@{progress.best_epoch[i]}"
+                    print(
+                        f"seed {seeds[i]}: stopped, not better for train.patience={settings.patience} epochs (best "
+                        f"{best_value})",
+                        flush=True,
+                    )
                 states = state.take(states, going_on)
                 progress.active = [progress.active[j] for j in going_on]
             progress.epoch, progress.steps = epoch, 0
@@ -312,10 +325,12 @@ def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
     return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)
 
 
-def _say(epoch: int, losses, watched, progress: Progress, seconds: float) -> None:
+def _say(epoch: int, losses, watched, progress: Progress, seeds, seconds: float) -> None:
     terms = "  ".join(
         f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1
     )
-    values = " ".join(f"{value:.4f}" for value in watched)
-    best = " ".join(f"{progress.best[i]:.4f}@{progress.best_epoch[i]}" for i in progress.active)
-    print(f"epoch {epoch:3d}  {terms}  valid N@10 {values}  (best {best})  {seconds:.1f} s", flush=True)
+    values = ", ".join(
+        f"{f'{seeds[i]}: ' if len(seeds) > 1 else ''}{value:.4f} (best {progress.best[i]:.4f}@{progress.best_epoch[i]})"
+        for i, value in zip(progress.active, watched)
+    )
+    print(f"epoch {epoch:3d}  {terms}  valid N@10 {values}  {seconds:.1f} s", flush=True)
