@@ -121,7 +121,7 @@ def test_softmax_without_targets_and_with_extreme_scores():
 
 
 def test_softmax_never_holds_all_scores():
-    """The largest array of loss and gradient grows with neither slots x items nor with more slots in a block's place."""
+    """The largest array of loss and gradient is one of the inputs' size: nothing has slots x items entries."""
     h, table = jax.ShapeDtypeStruct((4096, 8), "float32"), jax.ShapeDtypeStruct((512, 8), "float32")
     targets, scale = jax.ShapeDtypeStruct((4096,), "int32"), jax.ShapeDtypeStruct((), "float32")
     jaxpr = jax.make_jaxpr(jax.grad(losses.softmax, (0, 1)), static_argnums=4)(h, table, targets, scale, 16)
