@@ -53,7 +53,8 @@ def main(_):
     if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged)):
         if FLAGS.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)
-        print(f"next: python -m launch.train --dataset={FLAGS.dataset}")
+        place = f" --data_dir={FLAGS.data_dir}" if FLAGS.data_dir else ""
+        print(f"next: python -m launch.train --dataset={FLAGS.dataset}{place}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,13 @@ def forker(environment, tmp_path_factory):
         yield forker
 
 
+@pytest.fixture(scope="module")
+def forker_with_key(environment, tmp_path_factory):
+    env = {**environment, "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+    with Forker(env, tmp_path_factory.mktemp("forker")) as forker:
+        yield forker
+
+
 @pytest.fixture
 def folder(data, tmp_path):
     """A copy of the data."""
@@ -47,12 +54,17 @@ def server():
 
 
 @pytest.fixture
-def start(environment, folder, server, tmp_path):
-    """start(*args) -> Popen of launch.embed on the data, through the server."""
+def openai(folder, server):
+    """Arguments of launch.embed on the data, through the server."""
+    flags = ("--encoder=openai", "--model=toy", f"--base_url={server.base_url}", f"--dimensions={WIDTH}", *QUICK)
+    return ("--dataset=tiny", f"--data_dir={folder}", "--config.llmesr.width=4", *flags)
+
+
+@pytest.fixture
+def start(environment, openai, tmp_path):
+    """start(*args) -> Popen of launch.embed."""
     env = {**environment, "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
-    openai = ("--encoder=openai", "--model=toy", f"--base_url={server.base_url}", f"--dimensions={WIDTH}", *QUICK)
-    common = ("-m", "launch.embed", "--dataset=tiny", f"--data_dir={folder}", "--config.llmesr.width=4", *openai)
-    return lambda *args: commands.start(*common, *args, cwd=tmp_path, env=env)
+    return lambda *args: commands.start("-m", "launch.embed", *openai, *args, cwd=tmp_path, env=env)
 
 
 def _bytes(folder):
@@ -73,7 +85,7 @@ def test_embed_then_train(forker, train, folder, tmp_path):
     assert result.out.splitlines() == [
         f"{folder}: 150 items and 60 users, at no cost",
         f"{folder}: item_emb.npy (150, 8), user_emb.npy (60, 8), float32",
-        "next: python -m launch.train --dataset=tiny",
+        f"next: python -m launch.train --dataset=tiny --data_dir={folder}",
     ]
     made = {path: path.stat().st_mtime_ns for path in (folder / "cache").glob("*.npy")}
     assert {path.name for path in made} == {"item_pca_4.npy", "similar_users_59.npy"}
@@ -136,14 +148,17 @@ def test_an_interrupt_says_how_to_go_on(start, server, folder):
     assert sum(server.paid.values()) - len(server.paid) <= CONCURRENCY * BATCH
 
 
-def test_the_key_is_nowhere(start, server, folder, tmp_path):
+def test_the_key_is_nowhere(forker_with_key, openai, server, tmp_path):
+    def embed(*args):
+        return forker_with_key.run("launch.embed", *openai, *args, cwd=tmp_path)
+
     server.faults = FAULTS
-    loud = commands.finish(start("--verbosity=1", "--timeout=0.5"))
+    loud = embed("--verbosity=1", "--timeout=0.5")
     assert loud.status == 0 and server.keys == {f"Bearer {KEY}"}
     server.status, server.message = 401, f"Incorrect API key provided: {KEY}"
-    refused = commands.finish(start("--model=other", "--overwrite"))
+    refused = embed("--model=other", "--overwrite")
     server.status, server.message = 418, f"{KEY} is a teapot"
-    strange = commands.finish(start("--model=other", "--overwrite", "--verbosity=1"))
+    strange = embed("--model=other", "--overwrite", "--verbosity=1")
     assert (refused.status, strange.status) == (2, 2)
     assert "status 401, the key is refused; set OPENAI_API_KEY" in refused.err
     assert "status 418 ([key] is a teapot)" in strange.err
@@ -153,8 +168,8 @@ def test_the_key_is_nowhere(start, server, folder, tmp_path):
     _no_key_below(tmp_path)
 
 
-def test_a_full_disk(environment, data, server, tmp_path):
-    """Disks of all sizes up to one that suffices; what was paid for goes on to the next."""
+def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
+    """Too small for the vectors, then for the files, then large enough; what was paid for is used."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(disk)]
@@ -162,21 +177,19 @@ def test_a_full_disk(environment, data, server, tmp_path):
         pytest.skip("mounting a small disk needs privileges")
     try:
         shutil.copytree(data, disk / "tiny", ignore=shutil.ignore_patterns("cache"))
-        env = {**environment, "NO_PROXY": "127.0.0.1"}
-        openai = ("--encoder=openai", "--model=toy", f"--base_url={server.base_url}", "--dimensions=64", *QUICK)
-        args = ("-m", "launch.embed", "--dataset=tiny", f"--data_dir={disk / 'tiny'}", "--notables", *openai)
-        for size in (60, 90, 120):
+        args = ("launch.embed", *openai, f"--data_dir={disk / 'tiny'}", "--dimensions=64", "--notables")
+        for size in (60, 110):
             subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
-            result = commands.finish(commands.start(*args, cwd=tmp_path, env=env))
+            result = forker_with_key.run(*args, cwd=tmp_path)
             assert result.status == 2
-            assert result.err.startswith(f"error: {disk}") and "No space left on device" in result.err
-            assert result.err.count("\n") == 1
+            error = result.err.splitlines()[-1]  # before it, that the last record is torn
+            assert error.startswith(f"error: {disk}") and "No space left on device" in error
             assert not [path.name for path in (disk / "tiny").iterdir() if "emb" in path.name]
         subprocess.run(["mount", "-o", "remount,size=1M", str(disk)], check=True)
-        result = commands.finish(commands.start(*args, cwd=tmp_path, env=env))
+        result = forker_with_key.run(*args, cwd=tmp_path)
         assert result.status == 0, result.err
         assert np.load(disk / "tiny" / "item_emb.npy").shape == (150, 64)
-        assert sum(server.paid.values()) - len(server.paid) <= 3 * CONCURRENCY * BATCH
+        assert sum(server.paid.values()) - len(server.paid) <= 2 * CONCURRENCY * BATCH
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -213,12 +226,9 @@ def test_a_mistake_is_one_line(forker, folder, tmp_path, monkeypatch, args, mess
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_dry_run_prints_the_price_and_stops(forker, folder, tmp_path, environment):
-    env = {**environment, "OPENAI_API_KEY": KEY}
-    args = ("--encoder=openai", "--model=text-embedding-3-small", "--dry_run", "--base_url=https://api.openai.com/v1")
-    result = commands.finish(
-        commands.start("-m", "launch.embed", "--dataset=tiny", f"--data_dir={folder}", *args, cwd=tmp_path, env=env)
-    )
+def test_a_dry_run_prints_the_price_and_stops(forker_with_key, openai, folder, tmp_path):
+    args = ("--model=text-embedding-3-small", "--dry_run", "--base_url=https://api.openai.com/v1")
+    result = forker_with_key.run("launch.embed", *openai, *args, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "150 items and 60 users; " in result.out and "at $0.02 a million as of 2026-07-03" in result.out
     assert result.out.endswith("stopped here, as --dry_run says; nothing was sent or written\n")
