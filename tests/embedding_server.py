@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,8 +64,7 @@ class EmbeddingServer:
         class Handler(_Handler):
             owner = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", port), Handler)
         self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
 
     def __enter__(self) -> EmbeddingServer:
@@ -104,6 +104,14 @@ class EmbeddingServer:
         if fault == "shuffled":
             data = data[::-1]
         return {"object": "list", "model": body["model"], "data": data, "usage": {"total_tokens": 1}}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # who asked was killed
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

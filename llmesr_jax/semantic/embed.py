@@ -237,7 +237,11 @@ def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.nd
 def _ask() -> None:
     if not sys.stdin.isatty():
         raise InputError("there is nobody to ask whether to spend that; give --yes to go on, --dry_run to stop here")
-    if input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input("go on? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise InputError("stopped as you said; nothing was sent")
 
 

@@ -7,6 +7,7 @@ python -m launch.embed --dataset=fashion --encoder=sentence_transformers --model
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,6 +69,17 @@ def load(config: Config) -> TextEncoder:
 
     # Longer texts are cut by the model itself.
     notes = {"max_tokens": getattr(model, "max_seq_length", None), "library": sentence_transformers.__version__}
-    path = Path(config.model)
-    name = str(path.resolve()) if path.is_dir() else config.model
-    return TextEncoder({"model": name}, encode, notes=lambda: notes)
+    return TextEncoder(_identity(config.model), encode, notes=lambda: notes)
+
+
+def _identity(model: str) -> dict[str, str]:
+    """The model's name; of a folder, its last part, and what is in it, wherever it lies."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"model": model}
+    sha256 = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha256.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            sha256.update(hashlib.file_digest(file, "sha256").digest())
+    return {"model": folder.resolve().name, "files": sha256.hexdigest()}

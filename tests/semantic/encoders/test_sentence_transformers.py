@@ -44,7 +44,16 @@ def test_texts_go_through_in_bounded_groups(library, tmp_path):
     np.testing.assert_array_equal(vectors[:, 0], np.arange(40, dtype=np.float32))
     assert _Model.seen == [(16, 1), (16, 1), (8, 1)]
     assert made.identity == {"model": "toy"} and made.notes()["max_tokens"] == 256
-    assert encoder.load(encoder.Config(model=str(tmp_path))).identity == {"model": str(tmp_path.resolve())}
+
+
+def test_a_folder_is_known_by_what_is_in_it(library, tmp_path):
+    identities = []
+    for place, content in (("a", "weights"), ("b", "weights"), ("c", "others")):
+        (tmp_path / place / "model").mkdir(parents=True)
+        (tmp_path / place / "model" / "file").write_text(content)
+        identities.append(encoder.load(encoder.Config(model=str(tmp_path / place / "model"))).identity)
+    assert identities[0] == identities[1] != identities[2]
+    assert [identity["model"] for identity in identities] == ["model"] * 3
 
 
 def test_what_is_missing_is_one_line(library, monkeypatch):
