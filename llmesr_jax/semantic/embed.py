@@ -81,6 +81,8 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
         "made_by": {"encoder": encoder, **identity, **wording._asdict(), "dtype": str(dtype)},
         "inputs": {"interactions": corpus.digest, "items.jsonl": manifest.file_digest(folder / "items.jsonl")},
     }
+    if by_text and by_text.most_tokens is not None:
+        made["inputs"]["most_tokens"] = by_text.most_tokens
     manifest.finish(folder)
     state = manifest.look(folder, made)
     if state.up_to_date:

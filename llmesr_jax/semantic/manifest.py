@@ -46,13 +46,21 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def check_complete(folder: Path) -> None:
-    """Raises `InputError` where launch.embed was stopped while it replaced the files of `folder`."""
-    found = read(folder)
-    if found and found.get("incomplete"):
+def check_usable(folder: Path, crop: bool, item_template: str) -> None:
+    """Raises `InputError` if the files of `folder` do not belong together, or other item prompts are asked for."""
+    found = read(folder) or {"made_by": {}}
+    if found.get("incomplete"):
         raise InputError(
             f"{folder}: launch.embed was stopped while it wrote the embeddings here, so they do not belong together; "
             "give the same launch.embed command again"
+        )
+    given = f"{folder / ARRAYS[0]}: given embeddings"
+    if crop and not found["made_by"].get("crop"):
+        raise InputError(f"{given} cannot be cropped; use semantic.crop with semantic.encoder=tfidf")
+    if item_template and item_template != found["made_by"].get("item_template"):
+        raise InputError(
+            f"{given} are not of semantic.item_template; run `python -m launch.embed` with it, or use "
+            "semantic.encoder=tfidf"
         )
 
 

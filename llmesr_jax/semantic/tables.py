@@ -230,24 +230,11 @@ def _semantics(corpus: Corpus, config: SemanticConfig) -> _Semantics:
             "use semantic.encoder=tfidf"
         )
     if "item_llm" in files:
-        _check_made(corpus.folder, config, files["item_llm"])
+        manifest.check_usable(corpus.folder, config.crop, config.item_template)
     home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
     asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
     cache = Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
     return _Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
-
-
-def _check_made(folder: Path, config: SemanticConfig, path: Path) -> None:
-    """Raises `InputError` if the files are not whole, or item prompts are asked for that did not make them."""
-    manifest.check_complete(folder)
-    made_by = (manifest.read(folder) or {"made_by": {}})["made_by"]
-    if config.crop and not made_by.get("crop"):
-        raise InputError(f"{path}: given embeddings cannot be cropped; use semantic.crop with semantic.encoder=tfidf")
-    if config.item_template and config.item_template != made_by.get("item_template"):
-        raise InputError(
-            f"{path}: given embeddings are not of semantic.item_template; run `python -m launch.embed` with it, or use "
-            "semantic.encoder=tfidf"
-        )
 
 
 def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:

@@ -75,6 +75,7 @@ class TextEncoder(NamedTuple):
         ends the run.
       width: F where it is known before the first vector, else None.
       clip: a text -> what is sent of it.
+      most_tokens: what `clip` cuts at, if it does.
       cost: (texts, likely tokens, most tokens) -> what is said before anything is sent; None: it costs nothing.
       notes: for the manifest, after the run; nothing that decides about the vectors.
     """
@@ -84,5 +85,6 @@ class TextEncoder(NamedTuple):
     source: str = ""
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped
+    most_tokens: int | None = None
     cost: Callable[[int, float, int], Cost | None] = lambda texts, likely, most: None
     notes: Callable[[], dict[str, str | int | float]] = dict

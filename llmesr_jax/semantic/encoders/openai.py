@@ -96,7 +96,7 @@ def load(config: Config) -> TextEncoder:
 
     identity = {"model": config.model, "dimensions": config.dimensions or None}
     clip = tokens.clipper(config.max_tokens, exact=known is not None)
-    return TextEncoder(identity, encode, address, width, clip, cost, notes)
+    return TextEncoder(identity, encode, address, width, clip, config.max_tokens, cost, notes)
 
 
 def _send(
