@@ -10,6 +10,8 @@ from absl import flags
 from llmesr_jax import contracts, knobs
 from llmesr_jax.errors import InputError
 
+flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
+
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
