@@ -116,6 +116,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body go out in two writes, and nobody waits for the first
     owner: EmbeddingServer
 
     def log_message(self, *_):
