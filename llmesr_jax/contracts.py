@@ -155,21 +155,26 @@ def knob(
     return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least, "most": most})
 
 
-_PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
+_PACKAGES = {
+    "backbone": "llmesr_jax.backbones",
+    "method": "llmesr_jax.methods",
+    "importer": "llmesr_jax.data.importers",
+}
 _NOT_PLUGINS = {"layers", "attention", "transformer"}
 
 
 def names(kind: str) -> list[str]:
-    """Names of all backbones or methods: the files of the package."""
+    """Names of all backbones, methods or importers: the files of the package."""
     package = importlib.import_module(_PACKAGES[kind])
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _NOT_PLUGINS)
+    found = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
 
 
 def load(kind: str, name: str):
-    """The module of a backbone or method, by its file name.
+    """The module of a backbone, method or importer, by its file name.
 
     A backbone module has `Config`, `SUPERVISION` and `Backbone`; a method module has `Config`, `Method` and
-    `needs`. See `docs/architecture.md`.
+    `needs` (see `docs/architecture.md`); an importer what `llmesr_jax.data.importers` says.
 
     Raises:
       InputError: no such file; the message lists the names there are.

@@ -81,12 +81,13 @@ def settings() -> dict[str, Setting]:
     return {
         f"{name}.{field}" if name else field: setting
         for name, cls in schema().items()
-        for field, setting in _fields(cls).items()
+        for field, setting in of(cls).items()
     }
 
 
 @functools.cache
-def _fields(cls: type) -> dict[str, Setting]:
+def of(cls: type) -> dict[str, Setting]:
+    """{field: its setting} of one dataclass of knobs."""
     hints = typing.get_type_hints(cls)
     return {f.name: Setting(f.default, hints[f.name], **f.metadata) for f in dataclasses.fields(cls)}
 

@@ -1,0 +1,82 @@
+"""Parquet files as interactions and as item records, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from llmesr_jax.data import times
+from llmesr_jax.data.raw_files import RawFile
+from llmesr_jax.data.staging import Reader, check_columns
+from llmesr_jax.errors import InputError
+
+_KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
+
+
+def interactions(
+    paths: Sequence[Path], named: Mapping[str, str], unit: str, reader: Reader
+) -> pl.LazyFrame:
+    """The columns named by {flag: column}; rows that lack a value, or whose time is out of 1970 to 2100, are left out.
+
+    Raises:
+      InputError: a column is absent or of the wrong type, or more rows lack a value than malformed lines may be.
+    """
+    frame, schema = _scan(paths, named)
+    found = {}
+    for flag, name in named.items():
+        key, dtype = _KEYS[flag], schema[name]
+        if key in ("user", "item"):
+            found[key] = _text(paths[0], name, dtype)
+        elif key == "rating":
+            found[key] = pl.col(name).cast(pl.Float64, strict=False)
+            found[key] = pl.when(found[key].is_finite()).then(found[key])
+        else:
+            found[key] = times.column(name, dtype, unit)
+    frame = frame.select(**found)
+    lacking = pl.any_horizontal(pl.col(key).is_null() for key in found)
+    count = frame.select(lacking.sum()).collect(engine="streaming").item()
+    for _ in range(min(count, reader.bad.limit + 1)):
+        example = f"lacks a user, an item or another named column ({count} rows do)"
+        reader.bad.add(paths[0], 0, example)
+    reader.bad.found = max(reader.bad.found, count)
+    return frame.filter(~lacking)
+
+
+def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.Schema]:
+    """The files as one frame, whose columns were seen to be there in each file."""
+    schemas = []
+    for path in paths:
+        schemas.append(pl.read_parquet_schema(path))
+        check_columns(RawFile(path), named, schemas[-1])
+        for name in named.values():
+            if schemas[-1][name] != schemas[0][name]:
+                raise InputError(
+                    f"{path}: column {name!r} holds {schemas[-1][name]}, but {schemas[0][name]} in {paths[0].name}; "
+                    "wanted parts of one type; write them again"
+                )
+    return pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False), pl.Schema(schemas[0])
+
+
+def _text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
+    """Ids as text; null where there is none or where it would not stand on a line of its own."""
+    if not (dtype == pl.String or dtype.is_integer() or isinstance(dtype, (pl.Categorical, pl.Enum))):
+        raise InputError(f"{path}: column {name!r} holds {dtype}; wanted ids: text or whole numbers")
+    text = pl.col(name).cast(pl.String)
+    if dtype.is_integer():
+        return text
+    return pl.when((text.str.len_bytes() > 0) & ~text.str.contains(r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]")).then(text)
+
+
+def records(paths: Sequence[Path], item: str, wanted: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
+    frame, schema = _scan(paths, {"item_column": item})
+    ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
+    found = frame.with_columns(_text(paths[0], item, schema[item])).join(ids, on=item, how="semi", maintain_order="left")
+    number = 0
+    for batch in found.collect_batches(chunk_size=10_000):
+        for row in batch.iter_rows(named=True):
+            number += 1
+            yield number, row
