@@ -284,14 +284,14 @@ def _readable(p: Plan) -> Iterator[None]:
     """Turns what polars cannot read into a clear line, and a full disk into what it is."""
     try:
         yield
-    except (InputError, OSError, KeyboardInterrupt):
+    except InputError:
         raise
     except BaseException as error:
-        panicked = type(error).__name__ == "PanicException"
-        if not isinstance(error, pl.exceptions.PolarsError) and not panicked:
+        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or type(error).__name__ == "PanicException"
+        if not by_polars or getattr(error, "errno", None):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if code := re.search(r"os error (28|30|122)\b", str(error)):
+        if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(f"{p.raw}: cannot be read ({ascii(reason)[1:161]}); wanted whole files of --importer={p.name}") from error
 

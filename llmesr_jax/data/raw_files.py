@@ -137,6 +137,8 @@ def _members(archive: Path) -> list[str]:
         else:
             with tarfile.open(archive) as opened:
                 entries = opened.getmembers()
+                if archive.suffix == ".tar":  # the others have checksums of their own
+                    _check_end(opened)
             names = [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
             files = [entry.name for entry in entries if entry.isfile()]
     except (*_DAMAGED, OSError, ValueError, NotImplementedError, RuntimeError) as error:
@@ -149,6 +151,13 @@ def _members(archive: Path) -> list[str]:
                 "names inside the archive only; get the archive from its source again"
             )
     return files
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raises EOFError where the block of zeros that ends a tar is missing, which tarfile itself does not mind."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise EOFError
 
 
 def lines(raw: RawFile, quiet: bool = False) -> Iterator[tuple[int, bytes]]:

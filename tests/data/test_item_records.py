@@ -2,7 +2,8 @@
 
 import json
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.data import item_records
@@ -39,9 +40,14 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), JSON))
-def test_any_record_makes_one_line_that_is_json(tmp_path_factory, record):
-    path = tmp_path_factory.mktemp("records") / "items.jsonl"
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("records") / "items.jsonl"
+
+
+@settings(max_examples=25)
+@given(record=st.dictionaries(st.text(), JSON))
+def test_any_record_makes_one_line_that_is_json(path, record):
     item_records.write(path, [("q", record)], NUMBERS, "asin")
     lines = read(path)
     assert [line["item_id"] for line in lines] == [1, 2, 3]

@@ -1,5 +1,6 @@
 """`python -m launch.prepare` as a process of its own: from raw files to a folder that training reads."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ import prepared
 import pytest
 import raw_samples
 
-from llmesr_jax.data import corpus
+from llmesr_jax.data import corpus, known
+from llmesr_jax.data.prepare import describe
+from llmesr_jax.errors import InputError
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def prepare(start_prepare):
     return lambda *args, cwd: commands.finish(start_prepare(*args, cwd=cwd))
 
 
-@pytest.mark.parametrize("source", raw_samples.SOURCES)
+@pytest.mark.parametrize("source", ["amazon2014", "parquet", "sequences"])  # tests/data/importers has them all
 def test_from_raw_files_to_the_corpus(source, prepare, tmp_path, monkeypatch):
     args = raw_samples.write(source, tmp_path / "raw")
     result = prepare("--dataset=shop", "--raw_dir=raw", "--core=none", *args, cwd=tmp_path)
@@ -50,15 +53,13 @@ CHAIN = "uid,sku\n" + "".join(f"{u},{i}\n" for u, i in "ax bx ay by az cz cw cw 
         ("iterated", (1, 1, 3), "1 1\n1 1\n1 1\n"),
     ],
 )
-def test_one_pass_and_iterated_counts_differ_as_by_hand(prepare, tmp_path, core, counts, inter):
+def test_one_pass_and_iterated_counts_differ_as_by_hand(tmp_path, core, counts, inter):
     (tmp_path / "log.csv").write_text(CHAIN)
-    flags = ["--dataset=shop", "--importer=table", "--raw_dir=.", "--user_column=uid", "--item_column=sku"]
-    result = prepare(*flags, f"--core={core}", "--user_core=3", "--item_core=2", cwd=tmp_path)
-    assert (result.status, result.err) == (0, "")
-    assert (tmp_path / "data/shop/inter.txt").read_text() == inter
-    manifest = json.loads((tmp_path / "data/shop/manifest.json").read_text())
-    steps = [tuple(step.values())[1:] for step in manifest["steps"]]
-    assert steps == [(3, 4, 9), counts]
+    flags = ["--importer=table", "--user_column=uid", "--item_column=sku", "--user_core=3", "--item_core=2"]
+    prepared.run(tmp_path, tmp_path / "out", [*flags, f"--core={core}"])
+    assert (tmp_path / "out" / "inter.txt").read_text() == inter
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [tuple(step.values())[1:] for step in manifest["steps"]] == [(3, 4, 9), counts]
     assert tuple(manifest["counts"].values())[:3] == counts
 
 
@@ -79,69 +80,96 @@ def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp
     assert ours.digest == theirs.digest
 
 
-def test_counts_that_miss_the_papers_are_told(prepare, tmp_path):
-    args = raw_samples.write("amazon2018", tmp_path / "data" / "raw" / "fashion")
-    result = prepare("--dataset=fashion", "--user_core=1", "--item_core=1", cwd=tmp_path)
-    assert (result.status, result.err, args[1]) == (0, "", "--category=AMAZON_FASHION")
-    assert "the papers' counts are missed: users -9,045, items -4,717, mean_length -0.82\n" in result.out
-    manifest = json.loads((tmp_path / "data/fashion/manifest.json").read_text())
-    assert manifest["papers"]["match"] is False
-    assert manifest["papers"]["difference"] == {"users": -9045, "items": -4717, "mean_length": -0.82}
+def test_counts_that_miss_the_papers_are_told(tmp_path):
+    args = raw_samples.write("amazon2018", tmp_path / "raw")
+    flags = [*args, "--core=iterated", "--user_core=1", "--item_core=1"]
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="fashion")
+    assert outcome.manifest["papers"]["match"] is False
+    assert outcome.manifest["papers"]["difference"] == {"users": -9045, "items": -4717, "mean_length": -0.82}
+    told = "the papers' counts are missed: users -9,045, items -4,717, mean_length -0.82\n"
+    assert told in describe(outcome)
 
 
-FLAGS = ["--dataset=shop", "--raw_dir=raw", "--core=none"]
+def test_the_named_rules_are_those_of_the_protocol(tmp_path):
+    """What decides the counts, as the table of the protocol says it."""
+    rules = {name: known.DATASETS[name].rule for name in known.DATASETS}
+    core = {name: (rule.core, rule.user_core, rule.item_core) for name, rule in rules.items()}
+    assert core["fashion"] == ("iterated", 3, 2)
+    assert core["beauty"] == core["grocery"] == ("once", 5, 5)
+    assert core["yelp"] == ("once", 3, 3) and rules["yelp"].date_to == "2019-12-31"
+    assert core["beauty5"] == ("iterated", 5, 5)
+    assert all(rule.duplicates == "all" and rule.min_rating is None for rule in rules.values())
 
 
-def test_again_append_and_overwrite(prepare, tmp_path):
-    flags = [*FLAGS, *raw_samples.write("csv", tmp_path / "raw")]
-    out = tmp_path / "data" / "shop"
-    assert prepare(*flags, cwd=tmp_path).status == 0
+def refused(*args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        prepared.run(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_again_append_and_overwrite(tmp_path):
+    flags, raw, out = raw_samples.write("csv", tmp_path / "raw"), tmp_path / "raw", tmp_path / "shop"
+    assert prepared.run(raw, out, flags).fresh
     (out / "item_emb.npy").write_bytes(b"an embedding")
+    (out / "cache").mkdir()
+    (out / "cache" / "a.npy").write_bytes(b"a table")
     before = prepared.contents(out)
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    again = prepare(*flags, cwd=tmp_path)
-    assert again.status == 0 and "data/shop: up to date, nothing was written" in again.out
+    again = prepared.run(raw, out, flags)
+    assert not again.fresh and f"{out}: up to date, nothing was written" in describe(again)
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
 
-    other = prepare(*flags, "--min_length=2", cwd=tmp_path)
-    assert other.status == 2 and other.err.count("\n") == 1
-    assert "data/shop: was prepared otherwise (rule.min_length: 1 -> 2); name another --out, or use --overwrite" in other.err
+    message = refused(raw, out, [*flags, "--min_length=2"])
+    assert message.startswith(f"{out}: was prepared otherwise (rule.min_length: 1 -> 2); name another --out")
+    assert "rule.min_length" in refused(raw, out, [*flags, "--min_length=2", "--append"])
 
-    with (tmp_path / "raw" / "products.csv").open("a") as file:
+    with (raw / "products.csv").open("a") as file:
         file.write("new,Lamp,\n")
-    (tmp_path / "raw" / "log.csv.gz").unlink()
     rows = [("e", "new", 5.0, 0), *raw_samples.ROWS, ("d", "new", 5.0, raw_samples.START * 1.2)]
     lines = [f"{int(t)},{i},{u},{r}" for u, i, r, t in rows]
-    raw_samples.gzipped(tmp_path / "raw" / "log.csv.gz", ["when,sku,uid,stars", *lines])
-    grown = prepare(*flags, cwd=tmp_path)
-    assert grown.status == 2 and "source.files.log.csv.gz" in grown.err and "--append" in grown.err
+    raw_samples.gzipped(raw / "log.csv.gz", ["when,sku,uid,stars", *lines])
+    message = refused(raw, out, flags)
+    assert "source.files.log.csv.gz" in message and "--append where the raw data grew" in message
     assert prepared.contents(out) == before
 
-    appended = prepare(*flags, "--append", cwd=tmp_path)
-    assert (appended.status, appended.err) == (0, "")
+    assert prepared.run(raw, out, [*flags, "--append"]).kept is None
     now = prepared.contents(out)
-    assert now["item_emb.npy"] == b"an embedding"
+    assert now["item_emb.npy"] == b"an embedding" and now["cache/a.npy"] == b"a table"
     for ids in ("user_ids.txt", "item_ids.txt"):
         assert now[ids].startswith(before[ids])
     assert now["user_ids.txt"] == before["user_ids.txt"] + b"e\n"
     assert prepared.sequences(out) == raw_samples.SEQUENCES | {4: [5, 6], 5: [6]}
     assert json.loads(now["items.jsonl"].splitlines()[5])["title"] == "Lamp"
+    assert not prepared.run(raw, out, [*flags, "--append"]).fresh
 
-    replaced = prepare(*flags, "--overwrite", "--min_length=2", cwd=tmp_path)
-    assert replaced.status == 0 and "what was there before is in data/shop.before-1" in replaced.out
-    assert prepared.contents(tmp_path / "data" / "shop.before-1") == now
+    replaced = prepared.run(raw, out, [*flags, "--overwrite", "--min_length=2"])
+    assert f"what was there before is in {out}.before-1\n" in describe(replaced)
+    assert prepared.contents(tmp_path / "shop.before-1") == now
     assert "item_emb.npy" not in prepared.contents(out)
 
 
-def test_two_runs_give_the_same_bytes(prepare, tmp_path):
-    flags = [*FLAGS, *raw_samples.write("amazon2014", tmp_path / "raw")]
+def test_raw_data_that_lost_a_user_are_not_appended(tmp_path):
+    flags, raw, out = raw_samples.write("jsonl", tmp_path / "raw"), tmp_path / "raw", tmp_path / "shop"
+    prepared.run(raw, out, flags)
+    before = prepared.contents(out)
+    lines = (raw / "log.jsonl").read_text().splitlines()
+    (raw / "log.jsonl").write_text("\n".join(line for line in lines if '"uid": "b"' not in line))
+    assert "1 of 4 known users are not left by the rule any more, such as 'b'" in refused(raw, out, [*flags, "--append"])
+    assert prepared.contents(out) == before
+
+
+def test_two_runs_give_the_same_bytes(tmp_path):
+    flags = raw_samples.write("amazon2014", tmp_path / "raw")
     for out in ("one", "two"):
-        assert prepare(*flags, f"--out={out}", cwd=tmp_path).status == 0
+        prepared.run(tmp_path / "raw", tmp_path / out, flags)
     assert prepared.contents(tmp_path / "one") == prepared.contents(tmp_path / "two")
 
 
-def big(folder, users=60_000):
-    """Some 300,000 lines, so that there is time to interrupt."""
+FLAGS = ["--dataset=shop", "--raw_dir=raw", "--core=none"]
+
+
+def big(folder, users=40_000):
+    """Some 200,000 lines, so that there is time to interrupt."""
     folder.mkdir()
     lines = (f"{u},{(u * 7 + n * n) % 5000},{n}" for u in range(users) for n in range(5))
     raw_samples.gzipped(folder / "log.csv.gz", ["user_id,item_id,at", *lines])
@@ -152,11 +180,15 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
     flags = big(tmp_path / "raw")
     assert prepare(*flags, "--out=undisturbed", cwd=tmp_path).status == 0
     for sign, wait in ((signal.SIGKILL, 0.3), (signal.SIGINT, 0.2), (signal.SIGKILL, 0.0)):
-        process = start_prepare(*flags, cwd=tmp_path)
         at_work = tmp_path / "data" / ".shop.partial"
+        left_by_a_kill = at_work.stat().st_ctime_ns if at_work.exists() else None
+        process = start_prepare(*flags, cwd=tmp_path)
         end = time.monotonic() + 60
-        while not at_work.exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
+        while process.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(FileNotFoundError):
+                if at_work.stat().st_ctime_ns != left_by_a_kill:
+                    break
+            time.sleep(0.005)
         time.sleep(wait)
         process.send_signal(sign)
         _, err = process.communicate(timeout=60)
@@ -170,10 +202,10 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
 
 
 def test_a_full_disk(prepare, tmp_path):
-    flags = big(tmp_path / "raw", users=100_000)
+    flags = big(tmp_path / "raw", users=60_000)
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs privileges")
     try:
@@ -195,6 +227,17 @@ def test_two_at_once(prepare, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = prepare(*FLAGS, *raw_samples.write("csv", tmp_path / "raw"), cwd=tmp_path)
     assert (result.status, result.err) == (2, "error: data/shop: another command is at work on it; wait until it has ended\n")
+
+
+def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
+    for args, message in (
+        (["--dataset=bueaty"], "--dataset=bueaty: is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer"),
+        (["--dataset=beauty"], "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "),
+    ):
+        result = prepare(*args, cwd=tmp_path)
+        assert (result.status, result.out) == (2, "")
+        assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_flag(prepare, tmp_path):

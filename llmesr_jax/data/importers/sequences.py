@@ -33,7 +33,7 @@ def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, 'a text file with "user item item ..." a line')
     found = [folder / options.file] if options.file else sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.gz"))
     if len(found) != 1 or not found[0].is_file():
-        what = f"holds {len(found)} .txt files" if not options.file else f"holds no {options.file}"
+        what = f"holds no {options.file or '.txt file'}" if len(found) < 2 else f"holds {len(found)} .txt files"
         raise InputError(f'{folder}: {what}; wanted one with "user item item ..." a line; name it with --file')
     return Files((RawFile(found[0]),))
 

@@ -56,9 +56,9 @@ FILES = {  # the file of interactions of each source
 def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
     flags = raw_samples.write(source, tmp_path / "raw")
     path = tmp_path / "raw" / FILES[source]
-    spoil(path, lambda content: content + b"{half a li\n\xff\xfe\xff\xfe\n\n")
+    spoil(path, lambda content: content + b"{half_a_li\n\xff\xfe\xff\xfe\n\n")
     message = refused(*flags, "--max_bad_lines=1")
-    assert f"/raw/{path.name}, line 1" in message and "wanted " in message
+    assert f"/raw/{path.name}, line " in message and "wanted " in message
     assert "2 malformed lines were found" in message and "--max_bad_lines" in message
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=2"])
     assert outcome.manifest["malformed_lines"]["count"] == 2
@@ -149,7 +149,7 @@ def test_a_tar_link_that_would_leave_its_folder(refused, tmp_path):
 def test_a_damaged_archive(source, refused, tmp_path):
     flags = raw_samples.write(source, tmp_path / "raw")
     (path,) = (tmp_path / "raw").iterdir()
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 5])
     message = refused(*flags)
     assert f"/raw/{path.name}" in message and ("damaged" in message or "cut short" in message)
 
@@ -200,9 +200,9 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
     [
         (["--user_core=100", "--item_core=1", "--core=once"], "the rule leaves no interaction (raw: 12 interactions; users >= 100"),
         (["--min_length=99"], "the rule leaves no interaction"),
-        (["--category="], "--category=: is no option of importer table; it has: "),
+        (["--category="], "--category: is no option of importer table; it has: "),
         (["--file=absent.csv"], "/raw/absent.csv: no such file"),
-        (["--items_file=absent.csv"], "/raw/absent.csv: no such file"),
+        (["--file=log.csv.gz", "--items_file=absent.csv"], "/raw/absent.csv: no such file"),
         (["--separator=ab"], "--separator=ab: wanted one character"),
         (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
         (["--append"], "holds nothing that prepare made"),

@@ -42,7 +42,8 @@ def test_ratings_and_times_are_read(source, tmp_path):
 
 
 def items(out):
-    return {record["title"] or record["item_id"]: record for record in map(json.loads, (out / "items.jsonl").open())}
+    records = map(json.loads, (out / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
+    return {record["title"] or record["item_id"]: record for record in records}
 
 
 def test_amazon_2014_metadata(tmp_path):
