@@ -1,7 +1,7 @@
 """Makes a data set from raw files: reads, filters, numbers, checks the counts against the papers', writes a manifest.
 
-    python -m launch.prepare --dataset=fashion --download
-    python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku
+python -m launch.prepare --dataset=fashion --download
+python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FLAGS = flags.FLAGS
 def _settings() -> dict[str, knobs.Setting]:
     """Every flag: the command's own, the rule's, and the options of all importers."""
     options = [contracts.load("importer", name).Options for name in contracts.names("importer")]
-    return {name: setting for cls in (prepare.Settings, Rule, *options) for name, setting in knobs.of(cls).items()}
+    return {name: setting for cls in (prepare.Settings, Rule, *options) for name, setting in knobs.fields(cls).items()}
 
 
 def define_flags() -> None:
     """None is the default of all: what is not given is as the data set wants it."""
-    rule = knobs.of(Rule)
+    rule = knobs.fields(Rule)
     for name, setting in _settings().items():
         text = setting.doc + (f" (default: {setting.default!r}, or the data set's)" if name in rule else "")
         kinds = [k for k in typing.get_args(setting.kind) or (setting.kind,) if k is not types.NoneType]

@@ -25,8 +25,12 @@ from llmesr_jax.data import corpus
 from llmesr_jax.errors import InputError
 
 _HANG = 20  # seconds
-_INTERESTING = [b"\0", b"\xff", b"\n", b"\r", b'"', b"'", b"{", b"}", b"[" * 300, b"\\", b"\\ud800", b"9" * 5000, b"-1", b"1e999",
-                b"null", b"None", b"NaN", b",", b"\t", b"::", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"../", b" " * 70_000]  # fmt: skip
+# fmt: off
+_INTERESTING = [
+    b"\0", b"\xff", b"\n", b"\r", b'"', b"'", b"{", b"}", b"[" * 300, b"\\", b"\\ud800", b"9" * 5000, b"-1", b"1e999",
+    b"null", b"None", b"NaN", b",", b"\t", b"::", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"../", b" " * 70_000,
+]
+# fmt: on
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

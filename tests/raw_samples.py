@@ -1,7 +1,7 @@
 """Raw files in the exact format of each source, oddities included, made from one small list of interactions.
 
-    args = write("amazon2014", folder)   # flags that name the source and its options
-    ROWS, TITLES                         # what every one of them says
+args = write("amazon2014", folder)   # flags that name the source and its options
+ROWS, TITLES                         # what every one of them says
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def amazon2023(folder: Path) -> list[str]:
 def yelp(folder: Path) -> list[str]:
     dates = [_iso(t) for *_, t in ROWS]
     reviews = [
-        dumps({"review_id": str(n), "user_id": u, "business_id": i, "stars": r, "date": date, "text": "Ok", "useful": 0})
+        dumps(
+            {"review_id": str(n), "user_id": u, "business_id": i, "stars": r, "date": date, "text": "Ok", "useful": 0}
+        )
         for n, ((u, i, r, _), date) in enumerate(zip(ROWS, dates))
     ]
     records = [
@@ -140,7 +142,8 @@ def recbole(folder: Path) -> list[str]:
     lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
     lines += [f"{u}\t{i}\t{r}\t{t}.0" for u, i, r, t in ROWS]
     (folder / "shop.inter").write_text("".join(f"{line}\n" for line in lines))
-    items = 'item_id:token\tmovie_title:token_seq\tclass:token_seq\nx\tRose & "Thorn" balm\tA B\ny\tComb\t\nw\tKöln water\tC\n'
+    items = 'item_id:token\tmovie_title:token_seq\tclass:token_seq\nx\tRose & "Thorn" balm\tA B\n'
+    items += "y\tComb\t\nw\tKöln water\tC\n"
     (folder / "shop.item").write_text(items, encoding="utf-8")
     return ["--importer=recbole"]
 
@@ -148,7 +151,7 @@ def recbole(folder: Path) -> list[str]:
 def csv(folder: Path) -> list[str]:
     lines = ["when,sku,uid,stars"] + [f'"{_iso(t)}",{i},{u},{r}' for u, i, r, t in ROWS]
     gzipped(folder / "log.csv.gz", lines)
-    products = ['sku,name,note', 'x,"Rose & ""Thorn"" balm","two\nlines"', "y,Comb,", "w,Köln water,"]
+    products = ["sku,name,note", 'x,"Rose & ""Thorn"" balm","two\nlines"', "y,Comb,", "w,Köln water,"]
     (folder / "products.csv").write_text("".join(f"{line}\n" for line in products), encoding="utf-8")
     return [*_TABLE, "--title_column=name", "--items_file=products.csv"]
 

@@ -162,8 +162,8 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
 
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         raise InputError(
-            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with --data_dir "
-            f"(python -m launch.prepare makes such a folder from raw files)"
+            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with "
+            "--data_dir, a folder that python -m launch.prepare made or that is laid out alike"
         )
     if data_dir is None and dataset == "demo":
         return synthetic.demo()

@@ -82,7 +82,7 @@ def fetch(
             tries = 0 if _size(part) > before else tries + 1
             if tries > len(waits):
                 raise InputError(
-                    f"{url}: {error}, {tries} times in a row; what has come is kept in {part}; the same command continues"
+                    f"{url}: {error}, {tries} times in a row; what came is kept in {part}; the same command continues"
                 ) from error
             logging.warning("%s: %s; trying again", url, error)
             time.sleep(waits[max(tries - 1, 0)] if waits else 0)
@@ -139,8 +139,10 @@ def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -
         start = have
     if not length.isdigit():
         if size is None:
-            raise InputError(f"{url}: the server does not say how long the file is, so a broken one would look whole; "
-                             "fetch it by hand into --raw_dir")
+            raise InputError(
+                f"{url}: the server does not say how long the file is, so a broken one would look whole; "
+                "fetch it by hand into --raw_dir"
+            )
         length = str(size - start)
     whole = start + int(length)
     if size is not None and whole != size:

@@ -87,7 +87,9 @@ def _undo(target: Path) -> None:
     old = _old(target)
     if old.exists():
         if target.exists():
-            kept = next(p for n in range(1, 10_000) if not (p := target.with_name(f"{target.name}.before-{n}")).exists())
+            kept = next(
+                p for n in range(1, 10_000) if not (p := target.with_name(f"{target.name}.before-{n}")).exists()
+            )
             old.rename(kept)
         else:
             old.rename(target)

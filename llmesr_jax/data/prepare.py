@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,15 +20,13 @@ import polars as pl
 
 from llmesr_jax import contracts
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import download, folders, item_records, known, preprocess
+from llmesr_jax.data import download, folders, item_records, known, manifest, preprocess
 from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
 
-MANIFEST = "manifest.json"
-_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", MANIFEST)
-_SHOWN = 4
+_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +40,9 @@ class Settings:
     download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
     base_url: str = knob("", "address that the public files are below; empty: their publisher's")
     max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
-    overwrite: bool = knob(False, "prepare anew where the folder holds something else, which is kept under another name")
+    overwrite: bool = knob(
+        False, "prepare anew where the folder holds something else, which is kept under another name"
+    )
     append: bool = knob(False, "the raw data grew: users and items of the folder keep their ids, new ones come after")
 
 
@@ -61,8 +59,14 @@ class Plan(NamedTuple):
 
     def recipe(self, files: Files) -> dict[str, Any]:
         """What the result depends on; it names files, never folders."""
-        paths = [{"name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
-                  "size": p.stat().st_size, "sha256": sha256(p)} for p in files.paths()]
+        paths = [
+            {
+                "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
+                "size": p.stat().st_size,
+                "sha256": sha256(p),
+            }
+            for p in files.paths()
+        ]
         options = dataclasses.asdict(self.options)
         source = {"importer": self.name, "options": options, "files": paths}
         return {"dataset": self.settings.dataset, "source": source, "rule": dataclasses.asdict(self.rule)}
@@ -115,7 +119,9 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
     raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
     if raw.resolve() == out.resolve():
-        raise InputError(f"{out}: is the folder of the raw files; wanted another one for the result; name it with --out")
+        raise InputError(
+            f"{out}: is the folder of the raw files; wanted another one for the result; name it with --out"
+        )
     return Plan(settings, name, importer, options, rule, raw, out)
 
 
@@ -133,18 +139,22 @@ def prepare(p: Plan) -> Outcome:
         download.fetch_all(base, files.paths, p.raw)
     files = p.importer.locate(p.raw, p.options)
     with folders.workplace(p.out) as work:
-        old = _read_manifest(p)
+        old = manifest.read(p.out)
         recipe = p.recipe(files)
-        if old is not None and not _changes(old, recipe):
-            _check_own(p.out, old)
-            return Outcome(p, old, False, None)
+        if old is not None and not manifest.changes(old, recipe):
+            try:
+                manifest.check_files(p.out, old)
+                return Outcome(p, old, False, None)
+            except InputError:
+                if not p.settings.overwrite:
+                    raise
         _check_target(p, old, recipe)
         built = work / "built"
         built.mkdir()
         with _readable(p):
-            manifest = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
+            written = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
         kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
-        return Outcome(p, manifest, True, kept)
+        return Outcome(p, written, True, kept)
 
 
 def _build(
@@ -152,10 +162,8 @@ def _build(
 ) -> dict[str, Any]:
     """Writes all files of the folder; returns the manifest."""
     rows = p.importer.interactions(files, p.options, reader)
-    before = [_read_ids(p.out, kind, old) if p.settings.append else [] for kind in ("user", "item")]
-    result = preprocess.apply(
-        rows, p.rule, known_users=before[0], known_items=before[1], numbered=p.importer.PREPARED
-    )
+    before = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
+    result = preprocess.apply(rows, p.rule, known_users=before[0], known_items=before[1], numbered=p.importer.PREPARED)
     shutil.rmtree(reader.folder, ignore_errors=True)
     counts = {"users": len(result.users), "items": len(result.items), "interactions": len(result.user_n)}
     counts["mean_length"] = round(counts["interactions"] / counts["users"], 2)
@@ -174,63 +182,28 @@ def _build(
         records = p.importer.items(files, p.options, reader, numbers)
         found = item_records.write(built / "items.jsonl", records, numbers, p.importer.ITEM_ID)
     elif old is not None and p.settings.append and "items.jsonl" in old["files"]:
-        raise InputError(f"{p.raw}: holds no item records any more, and {p.out} has some; wanted them too with --append")
-    manifest = {
+        raise InputError(
+            f"{p.raw}: holds no item records any more, and {p.out} has some; wanted them too with --append"
+        )
+    written = {
         **recipe,
         "steps": [step._asdict() for step in result.steps],
         "counts": counts,
         "papers": known.compare(p.settings.dataset, counts),
         "item_records": found._asdict() if found else None,
-        "malformed_lines": {"count": reader.bad.found, "first": [_without_folder(line, p.raw) for line in reader.bad.first]},
-        "files": {name: _entry(built / name) for name in _OWN if (built / name).exists()},
-        "version": {"format": 1, "llmesr_jax": _version()},
+        "malformed_lines": {
+            "count": reader.bad.found,
+            "first": [_without_folder(line, p.raw) for line in reader.bad.first],
+        },
+        "files": {name: manifest.entry(built / name) for name in _OWN if (built / name).exists()},
+        "version": manifest.version(),
     }
-    (built / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return manifest
-
-
-def _version() -> str:
-    try:
-        return metadata.version("llmesr-jax")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return ""
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    (built / manifest.FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return written
 
 
 def _without_folder(line: str, folder: Path) -> str:
     return line.removeprefix(f"{folder}/")
-
-
-def _read_manifest(p: Plan) -> dict[str, Any] | None:
-    """The manifest of what is there; None where there is none that `prepare` wrote."""
-    try:
-        found = json.loads((p.out / MANIFEST).read_bytes())
-        return found if isinstance(found, dict) and {"source", "rule", "files", "counts"} <= found.keys() else None
-    except (OSError, ValueError):
-        return None
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`name: old -> new` of what decides the result."""
-    flat = [_flat({key: tree.get(key) for key in ("dataset", "source", "rule")}) for tree in (old, new)]
-    keys = sorted(flat[0].keys() | flat[1].keys())
-    return [f"{k}: {_short(flat[0].get(k))} -> {_short(flat[1].get(k))}" for k in keys if flat[0].get(k) != flat[1].get(k)]
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, list):
-        tree = {part["name"]: {k: v for k, v in part.items() if k != "name"} for part in tree}
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for name, part in tree.items() for k, v in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
-
-
-def _short(value: Any) -> str:
-    return value[:8] if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -> None:
@@ -240,11 +213,11 @@ def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -
     if p.settings.append:
         if old is None:
             raise InputError(f"{p.out}: holds nothing that prepare made; wanted it for --append; leave the flag away")
-        _check_own(p.out, old)
-        changes = [change for change in _changes(old, recipe) if not change.startswith("source.files")]
-        if changes:
+        manifest.check_files(p.out, old)
+        others = [change for change in manifest.changes(old, recipe) if not change.startswith("source.files")]
+        if others:
             raise InputError(
-                f"{p.out}: was prepared otherwise ({_first(changes)}); wanted the same settings with --append; "
+                f"{p.out}: was prepared otherwise ({manifest.first(others)}); wanted the same settings with --append; "
                 "use --overwrite to number all anew"
             )
         return
@@ -255,27 +228,14 @@ def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -
             f"{p.out}: holds files that prepare did not make; name another --out, or use --overwrite, which keeps "
             "them under another name"
         )
+    changes = manifest.first(manifest.changes(old, recipe))
     raise InputError(
-        f"{p.out}: was prepared otherwise ({_first(_changes(old, recipe))}); name another --out, or use --overwrite to "
-        "prepare anew, or --append where the raw data grew"
+        f"{p.out}: was prepared otherwise ({changes}); name another --out, or use --overwrite to prepare anew, or "
+        "--append where the raw data grew"
     )
 
 
-def _first(changes: list[str]) -> str:
-    more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return "; ".join(changes[:_SHOWN]) + more
-
-
-def _check_own(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raises InputError if a file is not as the manifest says."""
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or _entry(path) != entry:
-            what = "is not as it was written" if path.is_file() else "is missing"
-            raise InputError(f"{path}: {what} (see {MANIFEST}); use --overwrite to prepare anew")
-
-
-def _read_ids(folder: Path, kind: str, manifest: dict[str, Any]) -> list[str]:
+def _read_ids(folder: Path, kind: str) -> list[str]:
     return (folder / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
 
 
@@ -293,7 +253,9 @@ def _readable(p: Plan) -> Iterator[None]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
-        raise InputError(f"{p.raw}: cannot be read ({ascii(reason)[1:161]}); wanted whole files of --importer={p.name}") from error
+        raise InputError(
+            f"{p.raw}: cannot be read ({ascii(reason)[1:161]}); wanted whole files of --importer={p.name}"
+        ) from error
 
 
 def describe(outcome: Outcome) -> str:
@@ -307,9 +269,13 @@ def describe(outcome: Outcome) -> str:
         papers = m["papers"]["papers"]
         rows.append(("the papers", *(f"{papers[key]:,}" if key in papers else "-" for key in rows[0][1:])))
         missed = [f"{key} {value:+,}" for key, value in m["papers"]["difference"].items() if value]
-        lines.append("the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}")
+        lines.append(
+            "the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}"
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = [f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows]
+    table = [
+        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
+    ]
     if found := m["item_records"]:
         lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
     if bad := m["malformed_lines"]["count"]:

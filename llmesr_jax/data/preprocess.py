@@ -30,7 +30,9 @@ class Rule:
     date_from: str = knob("", 'keep interactions from this date or time on (UTC), as "2000-01-01"; empty: all')
     date_to: str = knob("", 'keep interactions up to this time, itself included; "2019-12-31" is its midnight')
     duplicates: str = knob(
-        "all", "of a user's interactions with one item keep all, the first or the last", choices=("all", "first", "last")
+        "all",
+        "of a user's interactions with one item keep all, the first or the last",
+        choices=("all", "first", "last"),
     )
     core: str = knob(
         "once",
@@ -200,12 +202,14 @@ def _order(
     if not len(known):
         return order
     left = pl.DataFrame({"id": raw.gather(order), "code": order})
-    before = pl.DataFrame({"id": pl.Series(known, dtype=pl.String)}).join(left, on="id", how="left", maintain_order="left")
+    before = pl.DataFrame({"id": pl.Series(known, dtype=pl.String)}).join(
+        left, on="id", how="left", maintain_order="left"
+    )
     if gone := before["code"].null_count():
         first = before.filter(pl.col("code").is_null())["id"][0]
         raise InputError(
-            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {ascii(first)[:60]}; wanted "
-            "raw data that only grew; use --overwrite to number all anew"
+            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {ascii(first)[:60]}; "
+            "wanted raw data that only grew; use --overwrite to number all anew"
         )
     codes = before["code"].to_numpy()
     return np.concatenate([codes, order[~np.isin(order, codes)]])

@@ -114,7 +114,9 @@ def header(raw: RawFile, separator: str, quoted: bool = True) -> list[str]:
         text = first[1].decode("utf-8")
         return next(csv.reader([text], delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{raw}, line 1: cannot be read ({error}); wanted UTF-8 text with the columns' names") from error
+        raise InputError(
+            f"{raw}, line 1: cannot be read ({error}); wanted UTF-8 text with the columns' names"
+        ) from error
 
 
 def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str]) -> None:

@@ -28,9 +28,7 @@ def test_every_item_has_its_line_in_order(tmp_path):
         {"item_id": 2, "title": "Q & A", "asin": "q", "tags": ["a < b"], "n": 0},
         {"item_id": 3, "title": "", "asin": "r"},
     ]
-    assert found == item_records.Found(
-        with_record=2, without_record=1, without_title=2, repeated=1, of_no_item=1
-    )
+    assert found == item_records.Found(with_record=2, without_record=1, without_title=2, repeated=1, of_no_item=1)
     assert [path.name for path in tmp_path.iterdir()] == ["items.jsonl"]
 
 

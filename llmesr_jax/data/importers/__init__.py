@@ -7,8 +7,9 @@ An importer has
     PREPARED                whether the source was filtered and numbered already: then no rule is the default, and ids
                             keep their order
     locate(folder, options) -> Files            the raw files; an InputError names what was looked for
-    interactions(files, options, reader) -> LazyFrame    user, item (String), rating (Float64), time (Int64, microseconds
-                            since 1970; `data.times`), the last two where the source says them, in file order
+    interactions(files, options, reader) -> LazyFrame    user, item (String), rating (Float64), time (Int64,
+                            microseconds since 1970; `data.times`), the last two where the source says them, in file
+                            order
     items(files, options, reader, wanted) -> iterator of (raw id, {field: value})    records of wanted items, maybe of
                             others; field names as `semantic.prompts` looks for them
     downloads(options) -> Downloads             where its public files are

@@ -27,13 +27,17 @@ class Options:
     """Which of the files."""
 
     category: str = knob("", "Amazon: the category as its files name it, such as Beauty or AMAZON_FASHION")
-    subset: str = knob("all", "Amazon: all reviews, or the 5-core file (users and items >= 5, iterated)", choices=("all", "5core"))
+    subset: str = knob(
+        "all", "Amazon: all reviews, or the 5-core file (users and items >= 5, iterated)", choices=("all", "5core")
+    )
 
 
 def check(options: Options, example: str) -> None:
     """Raises InputError if no category is named."""
     if not options.category or "/" in options.category:
-        raise InputError(f"--category={options.category}: wanted the category as Amazon's files name it, such as {example}")
+        raise InputError(
+            f"--category={options.category}: wanted the category as Amazon's files name it, such as {example}"
+        )
 
 
 def locate(folder: Path, reviews: list[str], metadata: list[str]) -> Files:
@@ -41,7 +45,9 @@ def locate(folder: Path, reviews: list[str], metadata: list[str]) -> Files:
     check_folder(folder, f"{reviews[0]} and {metadata[0]}")
     found, items = find(folder, *reviews), find(folder, *metadata)
     if found is None:
-        theirs = "; for an inter.txt that is prepared already: --importer=handled" if (folder / "inter.txt").exists() else ""
+        theirs = (
+            "; for an inter.txt that is prepared already: --importer=handled" if (folder / "inter.txt").exists() else ""
+        )
         raise InputError(
             f"{folder}: holds no {' or '.join(reviews)}; wanted the reviews (and {metadata[0]} for the item texts); "
             f"fetch them with --download, or name their folder with --raw_dir{theirs}"

@@ -16,9 +16,7 @@ from llmesr_jax.errors import InputError
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
 
 
-def interactions(
-    paths: Sequence[Path], named: Mapping[str, str], unit: str, reader: Reader
-) -> pl.LazyFrame:
+def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
     """The columns named by {flag: column}; rows that lack a value, or whose time is out of 1970 to 2100, are left out.
 
     Raises:
@@ -57,7 +55,9 @@ def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame
                     f"{path}: column {name!r} holds {schemas[-1][name]}, but {schemas[0][name]} in {paths[0].name}; "
                     "wanted parts of one type; write them again"
                 )
-    return pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False), pl.Schema(schemas[0])
+    return pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False), pl.Schema(
+        schemas[0]
+    )
 
 
 def _text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
@@ -74,7 +74,9 @@ def records(paths: Sequence[Path], item: str, wanted: Collection[str]) -> Iterat
     """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
     frame, schema = _scan(paths, {"item_column": item})
     ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
-    found = frame.with_columns(_text(paths[0], item, schema[item])).join(ids, on=item, how="semi", maintain_order="left")
+    found = frame.with_columns(_text(paths[0], item, schema[item])).join(
+        ids, on=item, how="semi", maintain_order="left"
+    )
     number = 0
     for batch in found.collect_batches(chunk_size=10_000):
         for row in batch.iter_rows(named=True):

@@ -48,8 +48,10 @@ def items(
         for item, record in _amazon.json_records(raw, reader, "parent_asin"):
             details = record.get("details") if isinstance(record.get("details"), dict) else {}
             # The prompts ask for a brand and a date, which this release tells in other places.
-            for field, told in (("brand", details.get("Brand") or record.get("store")),
-                                ("date", details.get("Date First Available"))):
+            for field, told in (
+                ("brand", details.get("Brand") or record.get("store")),
+                ("date", details.get("Date First Available")),
+            ):
                 if told and field not in record:
                     record[field] = told
             yield item, record

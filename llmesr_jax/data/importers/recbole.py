@@ -23,7 +23,13 @@ ITEM_ID = "raw_id"
 PREPARED = False
 _USER, _ITEM, _RATING, _TIME = "user_id:token", "item_id:token", "rating:float", "timestamp:float"
 # RecBole names fields after their sources; these are what prompts look for.
-_FIELDS = {"movie_title": "title", "name": "title", "class": "categories", "genre": "categories", "sales_type": "category"}
+_FIELDS = {
+    "movie_title": "title",
+    "name": "title",
+    "class": "categories",
+    "genre": "categories",
+    "sales_type": "category",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,7 +92,9 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
     columns = {key: column for key, (_, column) in named.items()}
     raw = files.interactions[0]
     if _kind(raw.path) == ".parquet":
-        return _parquet.interactions([r.path for r in files.interactions], dict(named.values()), options.time_unit, reader)
+        return _parquet.interactions(
+            [r.path for r in files.interactions], dict(named.values()), options.time_unit, reader
+        )
 
     def rows() -> Iterator[tuple]:
         for line, row in _rows(raw, dict(named.values()), options, reader):

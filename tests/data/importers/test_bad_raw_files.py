@@ -74,7 +74,11 @@ def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
         (b'"user_id": "d"', b'"user_id": "\\ud800"', "wanted an id (text or a whole number), not '\\ud800'"),
         (b'"user_id": "d"', b'"user_id": true', "wanted an id (text or a whole number), not True"),
         (b'"user_id": "d"', b'"user": "d"', "no user_id; wanted an id"),
-        (b'"timestamp": 12626', b'"timestamp": 1262600000000000', "wanted a time from 1970 to 2100 in ms (--time_unit), not 1262"),
+        (
+            b'"timestamp": 12626',
+            b'"timestamp": 1262600000000000',
+            "wanted a time from 1970 to 2100 in ms (--time_unit), not 1262",
+        ),
         (b'"timestamp": 12626', b'"timestamp": -12626', "wanted a time from 1970 to 2100"),
         (b'"rating": 5.0', b'"rating": NaN', "wanted a number, not nan"),
         (b'"rating": 5.0', b'"rating": "good"', "wanted a number, not 'good'"),
@@ -122,7 +126,9 @@ def archive_with(path, names):
             archive.addfile(info, io.BytesIO(b"{}\n"))
 
 
-@pytest.mark.parametrize("name", ["../ratings.dat", "/etc/ratings.dat", "a/../../ratings.dat", "..\\ratings.dat", "C:/x"])
+@pytest.mark.parametrize(
+    "name", ["../ratings.dat", "/etc/ratings.dat", "a/../../ratings.dat", "..\\ratings.dat", "C:/x"]
+)
 def test_a_zip_entry_that_would_leave_its_folder(refused, tmp_path, name):
     (tmp_path / "raw").mkdir()
     archive_with(tmp_path / "raw" / "ml-1m.zip", ["ml-1m/ratings.dat", name])
@@ -177,7 +183,10 @@ def test_parquet_parts_of_two_types(refused, tmp_path):
     flags = raw_samples.write("parquet", tmp_path / "raw")
     path = tmp_path / "raw" / "log" / "part-1.parquet"
     pl.read_parquet(path).with_columns(uid=pl.lit(1)).write_parquet(path)
-    assert "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; wanted parts of one type" in refused(*flags)
+    assert (
+        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; wanted parts of one type"
+        in refused(*flags)
+    )
 
 
 def test_parquet_rows_that_lack_a_value(refused, tmp_path):
@@ -198,7 +207,10 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--user_core=100", "--item_core=1", "--core=once"], "the rule leaves no interaction (raw: 12 interactions; users >= 100"),
+        (
+            ["--user_core=100", "--item_core=1", "--core=once"],
+            "the rule leaves no interaction (raw: 12 interactions; users >= 100",
+        ),
         (["--min_length=99"], "the rule leaves no interaction"),
         (["--category="], "--category: is no option of importer table; it has: "),
         (["--file=absent.csv"], "/raw/absent.csv: no such file"),
@@ -252,6 +264,8 @@ def test_what_prepare_did_not_make_is_not_lost(tmp_path):
     (out / "inter.txt").write_text("1 1\n")
     with pytest.raises(InputError, match=r"inter\.txt: is not as it was written"):
         prepared.run(tmp_path / "raw", out, flags)
+    assert prepared.run(tmp_path / "raw", out, [*flags, "--overwrite"]).fresh
+    assert prepared.sequences(out) == raw_samples.SEQUENCES
 
 
 def test_a_kill_between_the_two_steps_of_a_replacement_is_undone(tmp_path):

@@ -1,4 +1,4 @@
-"""Damaged raw files of every source; LLMESR_FUZZ_SECONDS says for how long (default 6), LLMESR_FUZZ_SEED where to start."""
+"""Damaged raw files of every source; LLMESR_FUZZ_SECONDS says for how long (default 6), LLMESR_FUZZ_SEED from where."""
 
 import os
 
