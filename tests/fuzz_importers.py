@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import random
 import signal
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -57,15 +60,31 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(found)
 
 
-def spoil(folder: Path, rng: random.Random) -> str:
-    """Damages one file below `folder`: its bytes, or of a gzipped one what is inside."""
+def spoil(folder: Path, rng: random.Random) -> None:
+    """Damages one file below `folder`: its bytes or, mostly, what is inside of one that is compressed or an archive."""
     path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file()))
-    content = path.read_bytes()
-    if path.suffix == ".gz" and rng.random() < 0.8:
+    content, inside = path.read_bytes(), rng.random() < 0.8
+    if path.suffix == ".gz" and inside:
         path.write_bytes(gzip.compress(damaged(gzip.decompress(content), rng), 1, mtime=0))
+    elif path.suffix == ".zip" and inside:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        unlucky = rng.choice(sorted(members))
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, member in members.items():
+                archive.writestr(name, damaged(member, rng) if name == unlucky else member)
+    elif path.suffix == ".tar" and inside:
+        with tarfile.open(path) as archive:
+            members = {name: archive.extractfile(name).read() for name in archive.getnames()}
+        unlucky = rng.choice(sorted(members))
+        with tarfile.open(path, "w") as archive:
+            for name, member in members.items():
+                info = tarfile.TarInfo(name)
+                member = damaged(member, rng) if name == unlucky else member
+                info.size = len(member)
+                archive.addfile(info, io.BytesIO(member))
     else:
         path.write_bytes(damaged(content, rng))
-    return path.name
 
 
 def case(source: str, seed: int) -> str:

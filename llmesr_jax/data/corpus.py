@@ -19,7 +19,7 @@ import numpy as np
 
 from llmesr_jax.errors import InputError
 
-DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5")
+DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
 
 _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 

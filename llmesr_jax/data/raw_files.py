@@ -6,6 +6,7 @@ counted and left out, up to a limit.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -102,7 +103,7 @@ def find(folder: Path, *names: str) -> RawFile | None:
         if (folder / name).is_file():
             return RawFile(folder / name)
     for archive in sorted(path for path in _listing(folder) if path.name.endswith(_ARCHIVES) and path.is_file()):
-        members = {PurePosixPath(member).name: member for member in _members(archive)}
+        members = {PurePosixPath(name).name: name for name in _members(archive, archive.stat().st_mtime_ns)}
         for name in names:
             if name in members:
                 return RawFile(archive, members[name])
@@ -123,8 +124,9 @@ def _listing(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); name another --raw_dir") from error
 
 
-def _members(archive: Path) -> list[str]:
-    """Names of the files in an archive.
+@functools.lru_cache(maxsize=8)
+def _members(archive: Path, mtime_ns: int) -> list[str]:
+    """Names of the files in an archive; listed once, because a compressed tar is read to its end for it.
 
     Raises:
       InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.

@@ -1,10 +1,13 @@
 """`python -m launch.prepare` as a process of its own: from raw files to a folder that training reads."""
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import commands
@@ -28,7 +31,7 @@ def prepare(start_prepare):
     return lambda *args, cwd: commands.finish(start_prepare(*args, cwd=cwd))
 
 
-@pytest.mark.parametrize("source", ["amazon2014", "parquet", "sequences"])  # tests/data/importers has them all
+@pytest.mark.parametrize("source", ["amazon2014", "sequences"])  # tests/data/importers has them all
 def test_from_raw_files_to_the_corpus(source, prepare, tmp_path, monkeypatch):
     args = raw_samples.write(source, tmp_path / "raw")
     result = prepare("--dataset=shop", "--raw_dir=raw", "--core=none", *args, cwd=tmp_path)
@@ -63,21 +66,29 @@ def test_one_pass_and_iterated_counts_differ_as_by_hand(tmp_path, core, counts, 
     assert tuple(manifest["counts"].values())[:3] == counts
 
 
-@pytest.mark.parametrize("name", ["yelp", "beauty"])
-def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp_path, name):
-    raw = shared / "data" / name
-    result = prepare(f"--dataset={name}", "--importer=handled", f"--raw_dir={raw}", cwd=tmp_path)
+PAPERS = {
+    "yelp": {"users": 15_720, "items": 11_383, "interactions": 192_214, "mean_length": 12.23},
+    "beauty": {"users": 52_204, "items": 57_289, "interactions": 394_908, "mean_length": 7.56},
+}
+
+
+def check_papers(name, raw, out):
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"] == manifest["papers"]["papers"] == PAPERS[name]
+    assert manifest["papers"]["match"] is True and set(manifest["papers"]["difference"].values()) == {0}
+    assert corpus.load(name, out).digest == corpus.read_folder(name, raw).digest
+
+
+def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp_path):
+    raw = shared / "data" / "yelp"
+    result = prepare("--dataset=yelp", "--importer=handled", f"--raw_dir={raw}", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "the counts are the papers'\n" in result.out
-    manifest = json.loads((tmp_path / "data" / name / "manifest.json").read_text())
-    wanted = {
-        "yelp": {"users": 15_720, "items": 11_383, "interactions": 192_214, "mean_length": 12.23},
-        "beauty": {"users": 52_204, "items": 57_289, "interactions": 394_908, "mean_length": 7.56},
-    }[name]
-    assert manifest["counts"] == manifest["papers"]["papers"] == wanted
-    assert manifest["papers"]["match"] is True and set(manifest["papers"]["difference"].values()) == {0}
-    ours, theirs = corpus.load(name, tmp_path / "data" / name), corpus.read_folder(name, raw)
-    assert ours.digest == theirs.digest
+    check_papers("yelp", raw, tmp_path / "data" / "yelp")
+    raw = shared / "data" / "beauty"
+    outcome = prepared.run(raw, tmp_path / "out", ["--importer=handled"], dataset="beauty")
+    assert "the counts are the papers'\n" in describe(outcome)
+    check_papers("beauty", raw, tmp_path / "out")
 
 
 def test_counts_that_miss_the_papers_are_told(tmp_path):
@@ -182,8 +193,8 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
     start_prepare, prepare, tmp_path
 ):
     flags = big(tmp_path / "raw")
-    assert prepare(*flags, "--out=undisturbed", cwd=tmp_path).status == 0
-    for sign, wait in ((signal.SIGKILL, 0.3), (signal.SIGINT, 0.2), (signal.SIGKILL, 0.0)):
+    prepared.run(tmp_path / "raw", tmp_path / "undisturbed", flags[-2:])
+    for sign, wait in ((signal.SIGKILL, 0.3), (signal.SIGINT, 0.1)):
         at_work = tmp_path / "data" / ".shop.partial"
         left_by_a_kill = at_work.stat().st_ctime_ns if at_work.exists() else None
         process = start_prepare(*flags, cwd=tmp_path)
@@ -223,34 +234,49 @@ def test_a_full_disk(prepare, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such lock there")
-def test_two_at_once(prepare, tmp_path):
+def test_two_at_once(tmp_path):
     import fcntl
 
-    (tmp_path / "data").mkdir()
-    with (tmp_path / "data" / ".shop.lock").open("w") as lock:
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    with (tmp_path / ".out.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = prepare(*FLAGS, *raw_samples.write("csv", tmp_path / "raw"), cwd=tmp_path)
-    assert (result.status, result.err) == (
-        2,
-        "error: data/shop: another command is at work on it; wait until it has ended\n",
-    )
+        message = refused(tmp_path / "raw", tmp_path / "out", flags)
+        assert message == f"{tmp_path / 'out'}: another command is at work on it; wait until it has ended"
+    assert prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
 
 
 def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
-    for args, message in (
-        (
-            ["--dataset=bueaty"],
-            "--dataset=bueaty: is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer",
-        ),
-        (
-            ["--dataset=beauty"],
-            "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; ",
-        ),
-    ):
-        result = prepare(*args, cwd=tmp_path)
-        assert (result.status, result.out) == (2, "")
-        assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
-        assert list(tmp_path.iterdir()) == []
+    result = prepare("--dataset=beauty", cwd=tmp_path)
+    message = "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer: " in refused(
+        tmp_path, tmp_path / "out", [], dataset="bueaty"
+    )
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_download_and_prepare_in_one_command(prepare, tmp_path):
+    """From a mirror on loopback, laid out as the publisher's."""
+    raw_samples.write("amazon2018", tmp_path / "written")
+    for folder, name in (("categoryFiles", "AMAZON_FASHION.json.gz"), ("metaFiles2", "meta_AMAZON_FASHION.json.gz")):
+        (tmp_path / "mirror" / folder).mkdir(parents=True)
+        (tmp_path / "written" / name).rename(tmp_path / "mirror" / folder / name)
+    handler = functools.partial(_Quiet, directory=tmp_path / "mirror")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        url = f"--base_url=http://127.0.0.1:{server.server_port}"
+        result = prepare("--dataset=fashion", "--download", url, "--core=none", cwd=tmp_path)
+        server.shutdown()
+    assert (result.status, result.err) == (0, "")
+    assert prepared.sequences(tmp_path / "data" / "fashion") == raw_samples.SEQUENCES
+    kept = sorted(path.name for path in (tmp_path / "data" / "raw" / "fashion").iterdir())
+    assert kept == ["AMAZON_FASHION.json.gz", "meta_AMAZON_FASHION.json.gz"]
 
 
 def test_help_names_every_flag(prepare, tmp_path):
