@@ -54,4 +54,4 @@ def main(_):
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, with_config=False)

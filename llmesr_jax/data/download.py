@@ -76,7 +76,7 @@ def fetch(
     while True:
         before = _size(part)
         try:
-            whole = _attempt(url, part, size)
+            _attempt(url, part, size)
             break
         except _Broken as error:
             tries = 0 if _size(part) > before else tries + 1
@@ -86,9 +86,6 @@ def fetch(
                 ) from error
             logging.warning("%s: %s; trying again", url, error)
             time.sleep(waits[max(tries - 1, 0)] if waits else 0)
-    if _size(part) != whole:
-        _discard(part)
-        raise InputError(f"{url}: has {whole} bytes, wanted {size}; the file there is another one; see --base_url")
     if sha256 is not None and (found := _sha256(part)) != sha256:
         _discard(part)
         raise InputError(f"{url}: has sha256 {found}, wanted {sha256}; the file there is another one; see --base_url")
@@ -96,8 +93,8 @@ def fetch(
     _note(part).unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, size: int | None) -> int:
-    """One request that continues `part` where it can; returns the size of the whole file, as the server says it.
+def _attempt(url: str, part: Path, size: int | None) -> None:
+    """One request, which continues `part` where it can, and after which it is whole.
 
     Raises:
       _Broken: another try may succeed. InputError: none will.
@@ -108,7 +105,7 @@ def _attempt(url: str, part: Path, size: int | None) -> int:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
-            return _receive(response, url, part, have, size)
+            _receive(response, url, part, have, size)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416:  # the part is longer than the file, so it is no part of it
@@ -125,7 +122,7 @@ def _attempt(url: str, part: Path, size: int | None) -> int:
         raise _Broken(f"no connection ({ascii(str(reason))[1:81] or type(error).__name__})") from error
 
 
-def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -> int:
+def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -> None:
     """Writes the answer to `part`, at its end where the server continues, else from the start."""
     kind = response.headers.get_content_type()
     if kind == "text/html":
@@ -145,25 +142,19 @@ def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -
             )
         length = str(size - start)
     whole = start + int(length)
-    if size is not None and whole != size:
-        return _refuse_size(part, whole)
+    if size is not None and whole != size:  # not worth its time
+        _discard(part)
+        raise InputError(f"{url}: has {whole} bytes, wanted {size}; the file there is another one; see --base_url")
     version = response.headers.get("ETag", "")
     version = response.headers.get("Last-Modified", "") if not version or version.startswith("W/") else version
     _note(part).write_text(json.dumps({"url": url, "version": version, "size": whole}))
     with part.open("ab" if start else "wb") as file:
-        bar = tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None)
-        with bar:
+        with tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
             while block := response.read(min(_BLOCK, whole - file.tell())) if file.tell() < whole else b"":
                 file.write(block)
                 bar.update(len(block))
     if _size(part) < whole:
         raise _Broken(f"the connection broke off after {_size(part)} of {whole} bytes")
-    return whole
-
-
-def _refuse_size(part: Path, whole: int) -> int:
-    _discard(part)
-    return whole
 
 
 def _size(path: Path) -> int:

@@ -6,7 +6,6 @@ by how much it is missed.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -100,8 +99,3 @@ def compare(dataset: str, counts: Mapping[str, float]) -> dict[str, Any] | None:
         "difference": difference,
         "source": DATASETS[dataset].source,
     }
-
-
-def changed(rule: Rule, changes: Mapping[str, Any]) -> Rule:
-    """The rule with some settings of the user's own."""
-    return dataclasses.replace(rule, **changes)

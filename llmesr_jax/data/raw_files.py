@@ -92,9 +92,21 @@ class BadLines:
                 f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
             )
 
-    def describe(self) -> str:
-        """One line, or nothing."""
-        return f"{self.found} malformed lines were left out" if self.found else ""
+    def add_rows(self, path: Path, count: int, what: str) -> None:
+        """Counts rows of a table that has no lines.
+
+        Raises:
+          InputError: they are too many.
+        """
+        if not count:
+            return
+        self.found += count
+        self.first = [*self.first, f"{path}: {count} rows {what}"][:_SHOWN]
+        if self.found > self.limit:
+            raise InputError(
+                f"{path}: {count} rows {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+            )
+        logging.warning("%s: %d rows %s; left out", path, count, what)
 
 
 def find(folder: Path, *names: str) -> RawFile | None:

@@ -69,7 +69,8 @@ class Row(NamedTuple):
 
 
 def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) -> Iterator[Row]:
-    """Rows of a CSV-like file with a header line; rows with too few or too many fields are counted in `bad`.
+    """Rows of a CSV-like file with a header line; rows in another encoding, or with too few or too many
+    fields, are counted in `bad`.
 
     Raises:
       InputError: there is no header.
@@ -78,7 +79,10 @@ def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) 
 
     def text() -> Iterator[str]:
         for at[0], line in lines(raw):
-            yield line.decode("utf-8", "surrogateescape") + "\n"
+            try:
+                yield line.decode("utf-8") + "\n"
+            except UnicodeDecodeError:
+                bad.add(raw, at[0], f"found {ascii(line[:60])[2:-1]}; wanted UTF-8 text")
 
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(text(), delimiter=separator, quoting=quoting)

@@ -94,7 +94,7 @@ def test_a_cut_transfer_is_resumed_and_not_started_again(fetch, server):
 def test_a_later_command_resumes(fetch, server, tmp_path):
     server.faults = ["cut", 503, 503]
     with pytest.raises(
-        InputError, match=r"503 Service Unavailable, 2 times in a row; what has come is kept in .*a\.gz\.part"
+        InputError, match=r"503 Service Unavailable, 2 times in a row; what came is kept in .*a\.gz\.part"
     ):
         fetch(waits=(0,))
     assert not (tmp_path / "a.gz").exists() and (tmp_path / "a.gz.part").stat().st_size == len(BODY) // 2

@@ -178,7 +178,7 @@ RULES = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(ROWS, RULES)
 def test_any_rule_on_any_rows_is_the_definition(rows, rule):
     # Tuples of their own, so that the reference may tell equal rows apart.

@@ -292,3 +292,4 @@ def test_help_names_every_flag(prepare, tmp_path):
         "--date_to",
     ):
         assert flag in result.out
+    assert "--config" not in result.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,9 @@ def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, rea
     frame = frame.select(**found)
     lacking = pl.any_horizontal(pl.col(key).is_null() for key in found)
     count = frame.select(lacking.sum()).collect(engine="streaming").item()
-    for _ in range(min(count, reader.bad.limit + 1)):
-        example = f"lacks a user, an item or another named column ({count} rows do)"
-        reader.bad.add(paths[0], 0, example)
-    reader.bad.found = max(reader.bad.found, count)
+    told = ", ".join(named.values())
+    where = Path(os.path.commonpath(paths))
+    reader.bad.add_rows(where, count, f"lack one of {told}, or hold what is none")
     return frame.filter(~lacking)
 
 
@@ -47,7 +47,13 @@ def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame
     """The files as one frame, whose columns were seen to be there in each file."""
     schemas = []
     for path in paths:
-        schemas.append(pl.read_parquet_schema(path))
+        try:
+            schemas.append(pl.read_parquet_schema(path))
+        except pl.exceptions.PolarsError as error:
+            reason = ascii(str(error).split("\n")[0])[1:81]
+            raise InputError(
+                f"{path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
+            ) from error
         check_columns(RawFile(path), named, schemas[-1])
         for name in named.values():
             if schemas[-1][name] != schemas[0][name]:
@@ -55,9 +61,8 @@ def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame
                     f"{path}: column {name!r} holds {schemas[-1][name]}, but {schemas[0][name]} in {paths[0].name}; "
                     "wanted parts of one type; write them again"
                 )
-    return pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False), pl.Schema(
-        schemas[0]
-    )
+    frame = pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False)
+    return frame, pl.Schema(schemas[0])
 
 
 def _text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:

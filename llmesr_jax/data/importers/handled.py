@@ -63,7 +63,7 @@ def corpus(name: str, folder: str | Path) -> corpus_lib.Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """None."""
+    """There are none."""
 
 
 def locate(folder: Path, options: Options) -> Files:

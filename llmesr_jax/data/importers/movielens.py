@@ -1,6 +1,6 @@
 """MovieLens 1M: `ratings.dat` and `movies.dat`, in their folder or in `ml-1m.zip`.
 
-Lines are "user::movie::rating::seconds" and "movie::title (year)::Genre|Genre", in Latin-1.
+Lines are "user::movie::rating::seconds" and "movie::title (year)::Genre|Genre", in Latin-1 (or UTF-8).
 https://files.grouplens.org/datasets/movielens/ml-1m-README.txt
 """
 
@@ -25,7 +25,7 @@ PREPARED = False
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """None."""
+    """There are none."""
 
 
 def locate(folder: Path, options: Options) -> Files:
@@ -64,7 +64,10 @@ def _movie(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _fields(line: bytes, count: int, wanted: str) -> list[str]:
-    fields = line.decode("latin-1").split("::")
+    try:
+        fields = line.decode("utf-8").split("::")
+    except UnicodeDecodeError:  # as the publisher writes it
+        fields = line.decode("latin-1").split("::")
     if len(fields) != count:
         raise Malformed(f'"{wanted}"')
     return fields

@@ -34,7 +34,7 @@ _FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """None."""
+    """There are none."""
 
 
 def locate(folder: Path, options: Options) -> Files:

@@ -28,7 +28,7 @@ _NOT_TOLD = frozenset("attributes hours photo_url url full_address address latit
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """None."""
+    """There are none."""
 
 
 def locate(folder: Path, options: Options) -> Files:

@@ -198,7 +198,7 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
          "when": [whole["when"][0]] * 5}
     )  # fmt: skip
     pl.concat([whole, lacking]).write_parquet(path)
-    assert "5 malformed lines" in refused(*flags, "--max_bad_lines=4")
+    assert "/raw/log: 5 rows lack one of uid, sku, stars, when" in refused(*flags, "--max_bad_lines=4")
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=5"])
     assert outcome.manifest["malformed_lines"]["count"] == 5
     assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES

@@ -6,6 +6,8 @@ import polars as pl
 import prepared
 import pytest
 import raw_samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmesr_jax import contracts
 from llmesr_jax.data import corpus
@@ -119,6 +121,31 @@ def test_literals_that_json_does_not_have():
     assert amazon2014.literal(line.encode()) == {
         "asin": "x", "a": None, "b": (1, -2.5), "c": "é", "d": "it's", "e": "\\/\\d", "f": True
     }  # fmt: skip
+
+
+IDS = st.text(max_size=4) | st.sampled_from(["a", "b,", '"', "'", "\\", "a b", " a", "é", "\n", "\r", "", "\0", "1"])
+
+
+@settings(max_examples=40)
+@given(rows=st.lists(st.tuples(IDS, IDS, st.integers(-1, 5)), min_size=1, max_size=30))
+def test_any_ids_read_the_same_from_every_kind_of_table(rows, tmp_path_factory):
+    """Strange ids survive, and what is no id or no time is left out and counted, in each of the three alike."""
+    frame = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "at": pl.Int64}, orient="row")
+    found = []
+    for kind in ("csv", "jsonl", "parquet"):
+        raw = tmp_path_factory.mktemp(kind) / "raw"
+        raw.mkdir()
+        write = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[kind]
+        write(raw / f"log.{kind}")
+        try:
+            outcome = prepared.run(raw, raw.parent / "out", ["--importer=table", "--time_column=at"])
+        except InputError:
+            found.append("refused")
+        else:
+            contents = prepared.contents(raw.parent / "out")
+            del contents["manifest.json"]
+            found.append((contents, outcome.manifest["counts"], outcome.manifest["malformed_lines"]["count"]))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("name", contracts.names("importer"))
