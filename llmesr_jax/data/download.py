@@ -99,7 +99,10 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
     Raises:
       _Broken: another try may succeed. InputError: none will.
     """
-    have, version = _size(part), _version(part, url)
+    have, noted = _size(part), _noted(part, url)
+    if have and have == noted["size"]:  # it was whole already when the command was stopped
+        return
+    version = noted["version"]
     headers = {"Accept-Encoding": "identity", "User-Agent": "llmesr-jax"}
     if have and version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
@@ -147,6 +150,8 @@ def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -
         raise InputError(f"{url}: has {whole} bytes, wanted {size}; the file there is another one; see --base_url")
     version = response.headers.get("ETag", "")
     version = response.headers.get("Last-Modified", "") if not version or version.startswith("W/") else version
+    if not start:  # before the note: what one version left is never continued with another
+        part.unlink(missing_ok=True)
     _note(part).write_text(json.dumps({"url": url, "version": version, "size": whole}))
     with part.open("ab" if start else "wb") as file:
         with tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
@@ -165,13 +170,13 @@ def _note(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _version(part: Path, url: str) -> str:
-    """What the server called the version of the file that `part` is of; "" where that is not known."""
+def _noted(part: Path, url: str) -> dict[str, Any]:
+    """{version, size} of the file that `part` is of, as the server told them; "" and 0 where that is not known."""
     try:
         note = json.loads(_note(part).read_text())
-        return note["version"] if note["url"] == url else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return note if note["url"] == url and {"version", "size"} <= note.keys() else {"version": "", "size": 0}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"version": "", "size": 0}
 
 
 def _discard(part: Path) -> None:

@@ -17,7 +17,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -263,6 +263,12 @@ def identifier(value: Any) -> str:
     if not isinstance(value, str) or not value or (not value.isprintable() and UNFIT.search(value)):
         raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
     return value
+
+
+def absent(record: Mapping[str, Any], *fields: str) -> str:
+    """The text "no x, y; " for the fields that a record lacks, for a message; "" where it has all."""
+    names = ", ".join(field for field in fields if field not in record)
+    return f"no {names}; " if names else ""
 
 
 def number(value: Any) -> float:

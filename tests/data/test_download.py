@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.server
+import json
 import threading
 
 import pytest
@@ -100,6 +101,22 @@ def test_a_later_command_resumes(fetch, server, tmp_path):
     assert not (tmp_path / "a.gz").exists() and (tmp_path / "a.gz.part").stat().st_size == len(BODY) // 2
     assert fetch() == BODY
     assert server.asked[-1] == f"bytes={len(BODY) // 2}-"
+
+
+def test_a_file_that_was_whole_when_the_command_was_killed(fetch, server, tmp_path):
+    (tmp_path / "a.gz.part").write_bytes(BODY)
+    note = {"url": server.url + "a.gz", "version": server.etag, "size": len(BODY)}
+    (tmp_path / "a.gz.part.json").write_text(json.dumps(note))
+    assert fetch() == BODY
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("note", ["", "{}", "[1]", "{half"])
+def test_a_part_of_nobody_knows_what_is_fetched_anew(fetch, server, tmp_path, note):
+    (tmp_path / "a.gz.part").write_bytes(b"of something else")
+    (tmp_path / "a.gz.part.json").write_text(note)
+    assert fetch() == BODY
+    assert server.asked == [None]
 
 
 @pytest.mark.parametrize("fault", ["ignores the range", "another place"])

@@ -11,7 +11,17 @@ import polars as pl
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.data import times
-from llmesr_jax.data.raw_files import Files, Malformed, RawFile, check_folder, find, identifier, json_objects, number
+from llmesr_jax.data.raw_files import (
+    Files,
+    Malformed,
+    RawFile,
+    absent,
+    check_folder,
+    find,
+    identifier,
+    json_objects,
+    number,
+)
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
 
@@ -74,14 +84,9 @@ def interactions(files: Files, reader: Reader, user: str, item: str, rating: str
                         times.from_number(review.get(time), unit),
                     )
                 except Malformed as error:
-                    reader.bad.add(raw, line, f"{_first_wrong(review, user, item, rating, time)}wanted {error}")
+                    reader.bad.add(raw, line, f"{absent(review, user, item, rating, time)}wanted {error}")
 
     return reader.stage(rows(), ("user", "item", "rating", "time"))
-
-
-def _first_wrong(review: dict[str, Any], *fields: str) -> str:
-    absent = [field for field in fields if field not in review]
-    return f"no {', '.join(absent)}; " if absent else ""
 
 
 def attributes(record: dict[str, Any]) -> dict[str, Any]:

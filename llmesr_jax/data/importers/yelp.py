@@ -16,7 +16,7 @@ import polars as pl
 
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, Malformed, check_folder, find, identifier, json_objects, number
+from llmesr_jax.data.raw_files import Files, Malformed, absent, check_folder, find, identifier, json_objects, number
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
 
@@ -51,8 +51,8 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
                     user, item = identifier(review.get("user_id")), identifier(review.get("business_id"))
                     yield user, item, number(review.get("stars")), times.from_text(review.get("date"))
                 except Malformed as error:
-                    absent = [f for f in ("user_id", "business_id", "stars", "date") if f not in review]
-                    reader.bad.add(raw, line, f"{'no ' * bool(absent)}{', '.join(absent)}; wanted {error}")
+                    lacks = absent(review, "user_id", "business_id", "stars", "date")
+                    reader.bad.add(raw, line, f"{lacks}wanted {error}")
 
     return reader.stage(rows(), ("user", "item", "rating", "time"))
 
