@@ -12,12 +12,10 @@ import hashlib
 import io
 import json
 import lzma
-import math
-import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -25,14 +23,13 @@ from typing import Any, BinaryIO, NamedTuple
 from absl import logging
 from tqdm import tqdm
 
+from llmesr_jax.data.values import Malformed
 from llmesr_jax.errors import InputError
 
 MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
 _SHOWN = 3
-# What an id may not hold: it stands alone on a line of a UTF-8 file.
-UNFIT = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
 class RawFile(NamedTuple):
@@ -54,10 +51,6 @@ class Files(NamedTuple):
     def paths(self) -> list[Path]:
         """Each file on disk once."""
         return list(dict.fromkeys(raw.path for raw in (*self.interactions, *self.items)))
-
-
-class Malformed(ValueError):
-    """A line that is not as its format says; the message is what was found, or what was wanted."""
 
 
 @dataclass
@@ -250,40 +243,6 @@ def _json_object(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Malformed("one JSON object a line")
     return value
-
-
-def identifier(value: Any) -> str:
-    """An id as text: a string or a whole number, on one line.
-
-    Raises:
-      Malformed: it is anything else, or empty.
-    """
-    if type(value) is int:
-        return str(value)
-    if not isinstance(value, str) or not value or (not value.isprintable() and UNFIT.search(value)):
-        raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
-    return value
-
-
-def absent(record: Mapping[str, Any], *fields: str) -> str:
-    """The text "no x, y; " for the fields that a record lacks, for a message; "" where it has all."""
-    names = ", ".join(field for field in fields if field not in record)
-    return f"no {names}; " if names else ""
-
-
-def number(value: Any) -> float:
-    """A rating.
-
-    Raises:
-      Malformed: it is no finite number.
-    """
-    try:
-        found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise Malformed(f"a number, not {ascii(value)[:40]}")
-    return found
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.data.raw_files import Malformed
+from llmesr_jax.data.values import Malformed
 from llmesr_jax.errors import InputError
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}

@@ -11,18 +11,9 @@ import polars as pl
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.data import times
-from llmesr_jax.data.raw_files import (
-    Files,
-    Malformed,
-    RawFile,
-    absent,
-    check_folder,
-    find,
-    identifier,
-    json_objects,
-    number,
-)
+from llmesr_jax.data.raw_files import Files, RawFile, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, absent, identifier, number
 from llmesr_jax.errors import InputError
 
 # Links and pictures: nothing to read, and most of a record's length.

@@ -16,8 +16,9 @@ from typing import Any
 import polars as pl
 
 from llmesr_jax.data.importers import Downloads, _amazon
-from llmesr_jax.data.raw_files import Files, Malformed, identifier, parsed
+from llmesr_jax.data.raw_files import Files, parsed
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, identifier
 
 Options = _amazon.Options
 ITEM_ID = "asin"

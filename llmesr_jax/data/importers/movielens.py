@@ -15,8 +15,9 @@ import polars as pl
 
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, Malformed, check_folder, find, identifier, number, parsed
+from llmesr_jax.data.raw_files import Files, check_folder, find, parsed
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, identifier, number
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "movie_id"

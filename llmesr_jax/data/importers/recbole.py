@@ -15,8 +15,9 @@ import polars as pl
 
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, Malformed, RawFile, check_folder, identifier, number
+from llmesr_jax.data.raw_files import Files, RawFile, check_folder
 from llmesr_jax.data.staging import Reader, check_columns, delimited, header
+from llmesr_jax.data.values import Malformed, identifier, number
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"

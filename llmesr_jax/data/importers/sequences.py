@@ -14,8 +14,9 @@ import polars as pl
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, Malformed, RawFile, check_folder, identifier, parsed
+from llmesr_jax.data.raw_files import Files, RawFile, check_folder, parsed
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, identifier
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"

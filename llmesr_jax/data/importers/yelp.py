@@ -16,8 +16,9 @@ import polars as pl
 
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, Malformed, absent, check_folder, find, identifier, json_objects, number
+from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, absent, identifier, number
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "business_id"

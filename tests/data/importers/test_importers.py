@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmesr_jax import contracts
 from llmesr_jax.data import corpus
 from llmesr_jax.data.importers import Downloads, amazon2014
-from llmesr_jax.data.raw_files import Malformed
+from llmesr_jax.data.values import Malformed
 from llmesr_jax.errors import InputError
 
 NO_TITLES = {"sequences"}
