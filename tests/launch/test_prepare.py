@@ -91,6 +91,26 @@ def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp
     check_papers("beauty", raw, tmp_path / "out")
 
 
+def test_beauty5_out_of_raw_reviews(shared, tmp_path):
+    """Reviews written as Amazon's 5-core file are, from interactions that are known: the rule changes nothing."""
+    folder = shared / "data" / "beauty5"
+    (tmp_path / "raw").mkdir()
+    pairs = [line.split() for line in (folder / "inter.txt").read_text().splitlines()]
+    reviews = (
+        f'{{"reviewerID": "A{user}", "asin": "B{item}", "overall": 5.0, "unixReviewTime": {at // 3}}}'
+        for at, (user, item) in enumerate(pairs)  # three reviews at a time: ties, in file order
+    )
+    raw_samples.gzipped(tmp_path / "raw" / "reviews_Beauty_5.json.gz", reviews)
+    items = map(json.loads, (folder / "items.jsonl").read_text().splitlines())
+    metadata = (repr({"asin": f"B{record['item_id']}", "title": record["title"]}) for record in items)
+    raw_samples.gzipped(tmp_path / "raw" / "meta_Beauty.json.gz", metadata)
+    flags = ["--core=iterated"]  # what the data set has, too
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="beauty5")
+    assert outcome.manifest["papers"]["match"] is True
+    ours, theirs = corpus.load("beauty5", tmp_path / "out"), corpus.read_folder("beauty5", folder)
+    assert (ours.digest, ours.item_titles) == (theirs.digest, theirs.item_titles)
+
+
 def test_counts_that_miss_the_papers_are_told(tmp_path):
     args = raw_samples.write("amazon2018", tmp_path / "raw")
     flags = [*args, "--core=iterated", "--user_core=1", "--item_core=1"]
