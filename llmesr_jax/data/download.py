@@ -13,7 +13,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -33,8 +33,16 @@ class _Broken(Exception):
     """A try that failed in a way that another one may not."""
 
 
-def fetch_all(base_url: str, paths: Sequence[str], folder: Path, waits: Sequence[float] = _WAITS) -> list[Path]:
+def fetch_all(
+    base_url: str,
+    paths: Sequence[str],
+    folder: Path,
+    sha256: Mapping[str, str] | None = None,
+    waits: Sequence[float] = _WAITS,
+) -> list[Path]:
     """Fetches each of `paths` below `base_url` into `folder`, under its last part; files that are there are kept.
+
+    `sha256` holds the digests that are known, by that last part.
 
     Raises:
       InputError: an address is none, a file is not to be had or not as it should be.
@@ -47,7 +55,7 @@ def fetch_all(base_url: str, paths: Sequence[str], folder: Path, waits: Sequence
     for path in paths:
         target = folder / path.rsplit("/", 1)[-1]
         if not target.exists():
-            fetch(urljoin(base, path), target, waits=waits)
+            fetch(urljoin(base, path), target, sha256=(sha256 or {}).get(target.name), waits=waits)
         found.append(target)
     return found
 

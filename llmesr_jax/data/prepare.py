@@ -136,7 +136,7 @@ def prepare(p: Plan) -> Outcome:
         base = p.settings.base_url or files.base_url
         if not base:
             raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
-        download.fetch_all(base, files.paths, p.raw)
+        download.fetch_all(base, files.paths, p.raw, files.sha256)
     files = p.importer.locate(p.raw, p.options)
     with folders.workplace(p.out) as work:
         old = manifest.read(p.out)

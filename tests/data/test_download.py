@@ -186,6 +186,12 @@ def test_all_files_below_an_address_and_those_that_are_there_are_kept(server, tm
     assert server.asked == [None]
 
 
+def test_a_known_digest_is_checked(server, tmp_path):
+    with pytest.raises(InputError, match="b.gz: has sha256 .*, wanted 0000"):
+        download.fetch_all(server.url, ["a.gz", "b.gz"], tmp_path, {"b.gz": "0" * 64}, QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gz"]
+
+
 @pytest.mark.parametrize("url", ["file:///etc/", "ftp://host/", "nonsense"])
 def test_other_addresses_are_refused(url, tmp_path):
     with pytest.raises(InputError, match="wanted an address that starts with http"):

@@ -19,6 +19,7 @@ Malformed lines go to `reader.bad`, which counts them; text is staged as Parquet
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -29,8 +30,10 @@ class Downloads(NamedTuple):
       base_url: what the paths are relative to; "" where no address may be given, see `terms`.
       paths: of the files below it; each is kept under its last part.
       terms: what must be done by hand first; "" for nothing.
+      sha256: {name: digest} of those files that are known to stay as they are.
     """
 
     base_url: str
     paths: tuple[str, ...]
     terms: str = ""
+    sha256: Mapping[str, str] = {}

@@ -75,4 +75,5 @@ def _fields(line: bytes, count: int, wanted: str) -> list[str]:
 
 
 def downloads(options: Options) -> Downloads:
-    return Downloads("https://files.grouplens.org/datasets/movielens/", ("ml-1m.zip",))
+    digest = "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
+    return Downloads("https://files.grouplens.org/datasets/movielens/", ("ml-1m.zip",), sha256={"ml-1m.zip": digest})
