@@ -20,7 +20,7 @@ import polars as pl
 
 from llmesr_jax import contracts
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import download, folders, item_records, known, manifest, preprocess
+from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess
 from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
@@ -243,18 +243,20 @@ def _read_ids(folder: Path, kind: str) -> list[str]:
 def _readable(p: Plan) -> Iterator[None]:
     """Turns what polars cannot read into a clear line, and a full disk into what it is."""
     try:
-        yield
+        with panics.untraced():
+            yield
     except InputError:
         raise
     except BaseException as error:
-        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or type(error).__name__ == "PanicException"
+        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panics.is_panic(error)
         if not by_polars or getattr(error, "errno", None):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = "its bytes make no sense" if panics.is_panic(error) else reason
         if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(
-            f"{p.raw}: cannot be read ({ascii(reason)[1:161]}); wanted whole files of --importer={p.name}"
+            f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
         ) from error
 
 
