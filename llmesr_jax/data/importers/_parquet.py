@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.data import times
+from llmesr_jax.data import apart, times
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
 from llmesr_jax.errors import InputError
@@ -36,7 +37,11 @@ def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, rea
             found[key] = times.column(name, dtype, unit)
     frame = frame.select(**found)
     lacking = pl.any_horizontal(pl.col(key).is_null() for key in found)
-    count = frame.select(lacking.sum()).collect(engine="streaming").item()
+    # This reads every value that is read later, so a file that polars cannot stand is known by now.
+    counted = reader.folder / "lacking.parquet"
+    _apart(frame.select(lacking.sum().alias("count")), counted, paths)
+    count = pl.read_parquet(counted)["count"][0]
+    counted.unlink()
     told = ", ".join(named.values())
     where = Path(os.path.commonpath(paths))
     reader.bad.add_rows(where, count, f"lack one of {told}, or hold what is none")
@@ -75,15 +80,30 @@ def _text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.when((text.str.len_bytes() > 0) & ~text.str.contains(r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]")).then(text)
 
 
-def records(paths: Sequence[Path], item: str, wanted: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(
+    paths: Sequence[Path], item: str, wanted: Collection[str], reader: Reader
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
     frame, schema = _scan(paths, {"item_column": item})
     ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
-    found = frame.with_columns(_text(paths[0], item, schema[item])).join(
-        ids, on=item, how="semi", maintain_order="left"
-    )
+    frame = frame.with_columns(_text(paths[0], item, schema[item]))
+    found = reader.folder / "items.parquet"
+    _apart(frame.join(ids, on=item, how="semi", maintain_order="left"), found, paths)
     number = 0
-    for batch in found.collect_batches(chunk_size=10_000):
+    for batch in pl.scan_parquet(found, glob=False).collect_batches(chunk_size=10_000):
         for row in batch.iter_rows(named=True):
             number += 1
             yield number, row
+
+
+def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
+    """Raises InputError if the query over the files fails."""
+    try:
+        apart.sink(frame, target)
+    except apart.Failed as error:
+        if "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error), str(target)) from error
+        where = Path(os.path.commonpath(paths))
+        raise InputError(
+            f"{where}: cannot be read ({ascii(str(error))[1:-1][:160]}); wanted whole Parquet files; write them again"
+        ) from error

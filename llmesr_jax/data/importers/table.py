@@ -133,7 +133,7 @@ def items(
         return
     columns, raw = {"item_column": options.item_column}, files.items[0]
     if _kind(raw.path) == ".parquet":
-        records = _parquet.records([r.path for r in files.items], options.item_column, wanted)
+        records = _parquet.records([r.path for r in files.items], options.item_column, wanted, reader)
     else:
         records = _rows(raw, columns, options, reader)
     for line, row in records:
