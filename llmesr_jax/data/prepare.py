@@ -248,6 +248,8 @@ def _readable(p: Plan) -> Iterator[None]:
     except InputError:
         raise
     except BaseException as error:
+        if isinstance(error, SystemError) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C in the middle of a native call
         by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panics.is_panic(error)
         if not by_polars or getattr(error, "errno", None):
             raise

@@ -5,6 +5,7 @@ import functools
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -214,8 +215,9 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
 ):
     flags = big(tmp_path / "raw")
     prepared.run(tmp_path / "raw", tmp_path / "undisturbed", flags[-2:])
-    for sign, wait in ((signal.SIGKILL, 0.3), (signal.SIGINT, 0.1)):
-        at_work = tmp_path / "data" / ".shop.partial"
+    out, at_work = tmp_path / "data" / "shop", tmp_path / "data" / ".shop.partial"
+
+    def signalled(sign, wait):
         left_by_a_kill = at_work.stat().st_ctime_ns if at_work.exists() else None
         process = start_prepare(*flags, cwd=tmp_path)
         end = time.monotonic() + 60
@@ -227,10 +229,16 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
         time.sleep(wait)
         process.send_signal(sign)
         _, err = process.communicate(timeout=60)
-        assert not (tmp_path / "data" / "shop").exists(), "was done before the signal came"
-        if sign == signal.SIGINT:
-            assert (process.returncode, err) == (130, "interrupted\n")
-            assert list((tmp_path / "data").iterdir()) == []  # what the kill before had left is gone, too
+        return process.returncode, err
+
+    status, _ = signalled(signal.SIGKILL, 0.1)
+    assert status == -signal.SIGKILL and not out.exists()
+    status, err = signalled(signal.SIGINT, 0.05)
+    if status == 0:  # it came while JAX collected garbage, which swallows it; then the result is whole
+        shutil.rmtree(out)
+        status, err = signalled(signal.SIGINT, 0.05)
+    assert (status, err) == (130, "interrupted\n")
+    assert list((tmp_path / "data").iterdir()) == []  # what the kill before had left is gone, too
     assert prepare(*flags, cwd=tmp_path).status == 0
     assert prepared.contents(tmp_path / "data" / "shop") == prepared.contents(tmp_path / "undisturbed")
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["shop"]

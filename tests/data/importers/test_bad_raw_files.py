@@ -11,6 +11,7 @@ import prepared
 import pytest
 import raw_samples
 
+from llmesr_jax.data import apart
 from llmesr_jax.errors import InputError
 
 
@@ -287,3 +288,11 @@ def test_items_without_metadata_and_metadata_without_items(tmp_path):
     assert outcome.manifest["item_records"] == {
         "with_record": 1, "without_record": 4, "without_title": 4, "repeated": 1, "of_no_item": 2
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(1)", "raise SystemExit('PanicException: x')"])
+def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, end):
+    """As an absurd length in a damaged page does, which no exception tells."""
+    flags = raw_samples.write("parquet", tmp_path / "raw")
+    monkeypatch.setattr(apart, "_PROGRAM", f"import os; {end}")
+    assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)
