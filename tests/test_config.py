@@ -98,7 +98,7 @@ def test_data_set_and_preset_are_taken_from_the_layer_that_wins(small):
         ({"train.order": "best"}, "train.order='best' is not known; wanted one of: random, file"),
         (
             {"dataset": "bueaty"},
-            "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, fashion, grocery, yelp; or",
+            "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, fashion, grocery, ml-1m, yelp; or",
         ),
         ({"dataset": "../x", "data_dir": "y"}, "data set '../x': wanted a name of letters"),
         ({"preset": "papre"}, "preset 'papre' is not known; wanted one of: paper, release"),
