@@ -19,6 +19,7 @@ from llmesr_jax.data import batches, corpus
 from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
 from llmesr_jax.recommender import needs as method_needs
+from llmesr_jax.semantic import tables as tables_lib
 
 
 def run(
@@ -71,6 +72,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     tables = {
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
+        "item_popularity": lambda: tables_lib.with_padding_and_mask(tables_lib.popularity(users_items)),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})

@@ -156,7 +156,7 @@ def knob(
 
 
 _PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
-_NOT_PLUGINS = {"layers", "attention", "transformer"}
+_NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
@@ -183,7 +183,7 @@ class Needs(NamedTuple):
     """What a method wants prepared on the host before it can run.
 
     Attributes:
-      tables: names out of item_llm, item_pca, similar_users (`llmesr_jax.semantic.tables`).
+      tables: names out of item_llm, item_pca, item_popularity, similar_users (`llmesr_jax.semantic.tables`).
       pca_width: width of item_pca.
       similar: N, similar users a student; 0 for none.
     """

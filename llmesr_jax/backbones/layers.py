@@ -37,10 +37,12 @@ def dense(features: int, fan_in: int, name: str | None = None, use_bias: bool = 
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + 1e-8) * scale + bias over the last axis.
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis.
 
     Flax's own, but for the order of the factors: it keeps 1 / sqrt(...) * scale, as large as x, for the way back.
     """
+
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -48,7 +50,7 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
         x = x - x.mean(axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + EPSILON)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + self.epsilon)
         return (x * aligned(scale, x) + aligned(bias, x)).astype(dtype)
 
 

@@ -8,6 +8,7 @@ Where a table comes from, first match:
     user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (where those are a file), TF-IDF
                       (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
+    item_popularity   interactions of each item in the training part
     similar_users     the authors' pickle, cosine top-k of the user embeddings
 """
 
@@ -32,10 +33,10 @@ from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
 from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import similar_users
 
-TABLES = ("item_llm", "item_pca", "similar_users")
+TABLES = ("item_llm", "item_pca", "item_popularity", "similar_users")
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
-_VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1}
+_VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1, "popularity": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     Returns:
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
+      "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
       "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
 
     Raises:
@@ -99,13 +101,19 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     sources = {
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
+        "item_popularity": lambda: _item_popularity(corpus),
         "similar_users": lambda: _similar_users(semantics),
     }
     wanted = {name: sources[name]() for name in TABLES if name in needs}
     arrays = {name: source.load() for name, source in wanted.items()}
-    arrays |= {name: _with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
+    arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
+
+
+def popularity(corpus: Corpus) -> np.ndarray:
+    """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
+    return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
 def describe(corpus: Corpus, config: SemanticConfig) -> str:
@@ -254,6 +262,12 @@ def _item_pca(semantics: _Semantics, width: int) -> _Source:
     return _computed(semantics, f"item_pca_{width}.npy", recipe, build)
 
 
+def _item_popularity(corpus: Corpus) -> _Source:
+    """Loads as (V,) int32."""
+    inputs = {"interactions": corpus.digest, "popularity": f"version {_VERSIONS['popularity']}"}
+    return _Source(inputs, lambda: popularity(corpus))
+
+
 def _similar_users(semantics: _Semantics) -> _Source:
     """Loads as (U, N) int32."""
     num_users = semantics.corpus.num_users
@@ -281,6 +295,6 @@ def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str
     return Recipe(function, _VERSIONS[function], parameters, inputs)
 
 
-def _with_padding_and_mask(table_VxD: np.ndarray) -> np.ndarray:
-    """(V + 2, D): a row of zeros before (padding, id 0) and after (mask token, id V + 1)."""
-    return np.pad(table_VxD, ((1, 1), (0, 0)))
+def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
+    """(V, ...) -> (V + 2, ...): a row of zeros before (padding, id 0) and after (mask token, id V + 1)."""
+    return np.pad(table, ((1, 1), *[(0, 0)] * (table.ndim - 1)))
