@@ -1,6 +1,16 @@
 """Amazon Beauty (2014), as in LLM-ESR and FAERec: 52,204 users, 57,289 items, 7.6 interactions a user.
 
 python -m launch.train --dataset=beauty --data_dir=data/beauty
+
+OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """
 
+from configs.faerec import TRAINING
+
 OVERRIDES = {"data.max_len": 200}
+FOR = {
+    ("faerec", "*"): TRAINING,
+    ("faerec", "sasrec"): {"faerec.period": 30.0, "faerec.w_min": 0.9},
+    ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.7},
+    ("faerec", "lrurec"): {"faerec.period": 15.0, "faerec.w_min": 0.9},
+}

@@ -4,11 +4,15 @@ nothing. `docs/methods.md` has the table "paper against release".
     python -m launch.train --dataset=demo --preset=paper
 """
 
+from configs.faerec import SASREC
+
 OVERRIDES = {
     "gru4rec.through_padding": False,
     "data.teacher_input": "whole",
+    "data.negatives": "training",
     "data.single_item_students": False,
     "loss.ranking": "bpr",
+    "train.seen_items": "hidden",
     "sasrec.causal": True,
     "sasrec.mask_padding": True,
     "bert4rec.mask_padding": True,
@@ -18,4 +22,9 @@ OVERRIDES = {
     "llmesr.cross_output": False,
     "llmesr.second_pass": False,
     "llmesr.teacher_dropout": False,
+    "faerec.training_scores": "fused",
+}
+FOR = {
+    ("faerec", "*"): {"loss.ranking": "bce"},
+    ("faerec", "sasrec"): SASREC,
 }

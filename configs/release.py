@@ -4,6 +4,8 @@ part in it, so GRU4Rec runs padded, and slower. Head, tail and groups stay ours 
     python -m launch.train --dataset=demo --preset=release
 """
 
+from configs.faerec import SASREC
+
 OVERRIDES = {
     "gru4rec.through_padding": True,
     "data.teacher_input": "input",
@@ -18,4 +20,13 @@ OVERRIDES = {
     "llmesr.cross_output": True,
     "llmesr.second_pass": True,
     "llmesr.teacher_dropout": True,
+}
+FOR = {  # FAERec's release has other deviations
+    ("faerec", "*"): {
+        "data.negatives": "release",
+        "data.single_item_students": False,
+        "train.seen_items": "zero",
+        "faerec.training_scores": "id",
+    },
+    ("faerec", "sasrec"): {**SASREC, "sasrec.causal": True, "sasrec.mask_padding": True},
 }

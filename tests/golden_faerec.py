@@ -84,7 +84,7 @@ def _norm(p, name):
 def feedforward(p, name):
     """The feed-forward that all three of the release's backbones have."""
     ours = {"in": _dense(p, name + ".dense_1"), "out": _dense(p, name + ".dense_2")}
-    return {**ours, "norm": _norm(p, name + ".LayerNorm")}
+    return {**ours, "out_residual": {"norm": _norm(p, name + ".LayerNorm")}}
 
 
 def _sasrec(p, layers):
@@ -97,7 +97,7 @@ def _sasrec(p, layers):
             "in_bias": np.concatenate([d["bias"] for d in three]),
             "out": _dense(p, f"{theirs}.attention.dense"),
         }
-        blocks[f"norm_{i}"] = _norm(p, f"{theirs}.attention.LayerNorm")
+        blocks[f"attention_residual_{i}"] = {"norm": _norm(p, f"{theirs}.attention.LayerNorm")}
         blocks[f"feedforward_{i}"] = feedforward(p, f"{theirs}.intermediate")
     return {"positions": {"table": p("position_embeddings.weight")}, "transformer": blocks}
 

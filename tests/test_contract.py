@@ -15,11 +15,12 @@ from llmesr_jax.contracts import Batch
 
 BACKBONES, METHODS = contracts.names("backbone"), contracts.names("method")
 PAIRS = list(itertools.product(BACKBONES, METHODS))
-# Numbers for each backbone alone, each method on one backbone, and the cross-attention under every supervision.
+# Numbers for each backbone alone, each method on one backbone, and what stands between stem and encoder (LLM-ESR's
+# cross-attention, FAERec's gate) under every supervision.
 NUMBERS = sorted(
     {(backbone, "none") for backbone in BACKBONES}
     | {("sasrec", method) for method in METHODS}
-    | {(backbone, "llmesr") for backbone in ("gru4rec", "bert4rec")}
+    | {(backbone, method) for backbone in ("gru4rec", "bert4rec") for method in ("llmesr", "faerec")}
 )
 SUPERVISION = {name: contracts.load("backbone", name).SUPERVISION for name in BACKBONES}
 
@@ -172,14 +173,14 @@ CAUSAL = [pair for pair in PAIRS if pair in NUMBERS and SUPERVISION[pair[0]] != 
 def test_no_position_sees_a_later_one(backbone, method):
     """Zero gradient from every later item (in each of its tables) and position; never zero from earlier ones."""
     found = sensitivity_by_slot(backbone, method)
-    assert len(found) >= {"llmesr": 2}.get(method, 1)
+    assert len(found) >= {"llmesr": 2, "faerec": 2}.get(method, 1)
     for name, value_LxL in found.items():
         assert not np.triu(value_LxL, 1).any(), name
         assert (value_LxL[np.tril_indices_from(value_LxL)] > 1e-9).all(), name
 
 
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if SUPERVISION[b] == "masked"])
-@pytest.mark.parametrize("method", ["none", "llmesr"])
+@pytest.mark.parametrize("method", ["none", "llmesr", "faerec"])
 def test_the_cloze_task_sees_both_sides(backbone, method):
     for name, value_LxL in sensitivity_by_slot(backbone, method).items():
         assert (value_LxL > 1e-9).all(), name

@@ -43,8 +43,8 @@ def attend(
       heads: number of heads; D is a multiple of it.
       causal: a query sees its own and earlier slots only.
       mask_padding: keys in empty slots are masked.
-      additive: a masked key's score is lowered by 10,000, not replaced. For a query that may see any key that is the same;
-        one that may see none (in an empty slot) gets the softmax over all.
+      additive: a masked key's score is lowered by 10,000, not replaced. That is the same for a query that may see some
+        key; one that may see none (in an empty slot) gets the softmax over all.
       padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
         attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
         stand there: the same softmax.

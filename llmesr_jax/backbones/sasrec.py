@@ -15,8 +15,7 @@ import dataclasses
 
 import flax.linen as nn
 
-from llmesr_jax.backbones.postnorm import ColumnPositions, PostNormTransformer
-from llmesr_jax.backbones.transformer import Positions, Transformer
+from llmesr_jax.backbones.transformer import ColumnPositions, Positions, PostNormTransformer, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
 
 SUPERVISION = "every"
@@ -29,7 +28,9 @@ class Config:
     dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
     causal: bool = knob(True, "a position sees itself and earlier ones only")
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
-    form: str = knob("llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec"))
+    form: str = knob(
+        "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
+    )
 
 
 def needs_padding(config: Config) -> bool:

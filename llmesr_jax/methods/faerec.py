@@ -6,10 +6,10 @@ sequence; a gate fuses them by dimension, g = sigmoid(W4 gelu(W3 [e_id : e_llm] 
 (eqs. 3, 4), LayerNorm follows, and one encoder reads the result. An item's vector for scoring is
 LayerNorm(e_id + P(e_llm)), with the same LayerNorm; the user's is the encoder's newest position.
 
-Loss: ranking (eq. 13) + beta (w_item L_item + w_feature L_feature) (eqs. 12, 14). L_item is InfoNCE from the ID to the LLM
-view (eq. 5), L_feature Barlow Twins between the views, popular items and others apart (eqs. 6 to 10), both over the
-inputs and negatives of the batch. In epoch t = 0, 1, ...: w_item = w_min + (w_max - w_min) (1 + cos(2 pi t / T)) / 2,
-w_feature = 1 - w_item (eq. 11).
+Loss: ranking (eq. 13) + beta (w_item L_item + w_feature L_feature) (eqs. 12, 14). L_item is InfoNCE from the ID to the
+LLM view (eq. 5), L_feature Barlow Twins between the views, popular items and others apart (eqs. 6 to 10), both over
+the inputs and negatives of the batch. In epoch t = 0, 1, ... of a period T (eq. 11):
+w_item = w_min + (w_max - w_min) (1 + cos(2 pi t / T)) / 2, w_feature = 1 - w_item.
 
 Every ablation is one setting: w/o AGF `gate=False`, w/o ILA `item_alignment=False`, w/o FLA `feature_alignment=False`,
 w/o CLS `curriculum=False`, w/o PG `popularity_groups=False`.
@@ -34,7 +34,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax import losses
+from llmesr_jax import alignment, losses
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
 from llmesr_jax.methods.layers import Distinct, ItemTable, distinct, map_rows, ranking_term
@@ -71,7 +71,7 @@ class Config:
 def needs(config: Config) -> Needs:
     """LLM embeddings of the items, their PCA, and the items' popularity if anything is aligned."""
     aligned = {"item_popularity"} if config.item_alignment or config.feature_alignment else set()
-    return Needs(frozenset({"item_llm", "item_pca"} | aligned), pca_width=config.width)
+    return Needs(frozenset({"item_llm", "item_pca"} | aligned), pca_width=config.width, normed=True)
 
 
 def alignment_weights(config: Config, epoch: Array) -> tuple[Array, Array]:
@@ -212,10 +212,10 @@ class Method(nn.Module):
         by_id, by_llm = views_2xnxD[:, :room]
         w_item, w_feature = alignment_weights(c, jnp.maximum(clock - 1, 0))
         if c.item_alignment:
-            value = losses.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
+            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
             terms["item_alignment"] = Term(value, c.beta * w_item)
         if c.feature_alignment:
-            value = losses.feature_alignment(
+            value = alignment.feature_alignment(
                 by_id, by_llm, counts_n, popularity_n, redundancy=c.redundancy, groups=c.popularity_groups
             )
             terms["feature_alignment"] = Term(value, c.beta * w_feature)
