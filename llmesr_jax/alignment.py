@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, wide
 
-_BLOCK = 512  # rows whose logits `info_nce` holds at a time
+_BLOCK = 256  # rows whose logits `info_nce` holds at a time
 
 
 def info_nce(x_NxD: Array, y_NxD: Array, counts_N: Array, *, temperature: float) -> Array:

@@ -13,7 +13,7 @@ from llmesr_jax.backbones.layers import take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term, wide
 from llmesr_jax.losses import RANKING, LossConfig
 
-BLOCK = 1024  # rows that `map_rows` maps at a time
+BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
 
 
 def candidates(batch: Batch) -> Array:
