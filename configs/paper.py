@@ -9,7 +9,7 @@ from configs.faerec import SASREC
 OVERRIDES = {
     "gru4rec.through_padding": False,
     "data.teacher_input": "whole",
-    "data.negatives": "training",
+    "data.avoid": "training",
     "data.single_item_students": False,
     "loss.ranking": "bpr",
     "train.seen_items": "hidden",

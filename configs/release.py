@@ -23,7 +23,7 @@ OVERRIDES = {
 }
 FOR = {  # FAERec's release has other deviations
     ("faerec", "*"): {
-        "data.negatives": "release",
+        "data.avoid": "history",
         "data.single_item_students": False,
         "train.seen_items": "zero",
         "faerec.training_scores": "id",

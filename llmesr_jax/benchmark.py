@@ -174,7 +174,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 
 def _on_device(experiment: Experiment):
     """The data set, the frozen tables, and a batch of zeros."""
-    data = batches.interactions(experiment.corpus, experiment.epochs.plan.config.negatives)
+    data = batches.interactions(experiment.corpus, experiment.epochs.plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 
@@ -192,7 +192,10 @@ def _blocks(experiment: Experiment, data, tables) -> list[int]:
     """Blocks of rows that a typical step maps from the LLM's space, forth and back: trips of `map_rows`' loops."""
     samples = experiment.epochs.order(42, 1)[0]
     batch = batches.make_batch(experiment.epochs.plan, data, tables, jnp.asarray(samples), jax.random.key(0))
-    trained = np.union1d(np.asarray(batch.students.items_T), np.asarray(candidates(batch)))
+    trained = np.union1d(
+        np.asarray(batch.students.items_T),
+        np.asarray(candidates(config_lib.section(experiment.config, "loss"), experiment.recommender.sizes, batch)),
+    )
     every = trained if batch.teachers is None else np.union1d(trained, np.asarray(batch.teachers.items_T))
     return [-(-len(ids) // BLOCK) for ids in (every, trained)]
 

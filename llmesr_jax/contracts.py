@@ -109,10 +109,12 @@ class Batch:
     Attributes:
       students: the B users' input sequences.
       targets_T: int32 item to predict at each of the students' slots, 0 where no loss is taken.
-      negatives_TxK: int32 sampled negatives, 0 where no loss is taken.
+      negatives_TxK: int32 negatives of each slot's own, 0 where no loss is taken; K = 0 where all slots share them.
       distils_B: bool, students that take part in the distillation.
       teachers: the similar users' sequences, B * N rows; None where the method needs none.
       teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
+      shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.
+      log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
     """
 
     students: Sequences
@@ -121,6 +123,8 @@ class Batch:
     distils_B: Array
     teachers: Sequences | None = None
     teacher_rows_BxN: Array | None = None
+    shared_K: Array | None = None
+    log_q: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,6 +101,11 @@ def assemble(
     needs = recommender.needs(config.method, section(config.method))
     supervision = contracts.load("backbone", config.backbone).SUPERVISION
     data = section("data")
+    if section("loss").ranking == "softmax" and section("train").table_updates == "touched":
+        raise InputError(
+            "config: loss.ranking=softmax touches every item at each step; wanted train.table_updates=dense, or "
+            "loss.ranking=sampled_softmax"
+        )
     needs_padding = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load, wide
 from llmesr_jax.errors import InputError
 from llmesr_jax.losses import LossConfig
+from llmesr_jax.methods.layers import score_vectors
 
 Params = Any
 
@@ -90,12 +91,12 @@ def build(
     def user_vectors(params, tables, sequences):
         variables = in_precision({"params": params, "tables": tables}, precision)
         users = module.apply(variables, sequences, True, method="users")
-        return users.astype(wide(users))
+        return score_vectors(loss, users.astype(wide(users)))
 
     def item_vectors(params, tables, with_mask=False):
         ids = jnp.arange(1, sizes.num_items + 1 + with_mask, dtype=jnp.int32)
         items = module.apply(in_precision({"params": params, "tables": tables}, precision), ids, method="items")
-        return items.astype(wide(items))
+        return score_vectors(loss, items.astype(wide(items)))
 
     return Recommender(init, terms, user_vectors, item_vectors, backbone_module.SUPERVISION, sizes)
 

@@ -40,7 +40,8 @@ def touched(batch: Batch, num_rows: int) -> tuple[Touched, Batch]:
 
     Sorting the batch's ids costs nothing that grows with `num_rows`, the rows of an item table.
     """
-    trained = jnp.concatenate([batch.students.items_T, batch.targets_T, batch.negatives_TxK.reshape(-1)])
+    shared = [] if batch.shared_K is None else [batch.shared_K]
+    trained = jnp.concatenate([batch.students.items_T, batch.targets_T, batch.negatives_TxK.reshape(-1), *shared])
     every = trained if batch.teachers is None else jnp.concatenate([trained, batch.teachers.items_T])
     ordered = jnp.sort(jnp.concatenate([jnp.zeros(1, every.dtype), every]))
     new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
@@ -57,6 +58,7 @@ def touched(batch: Batch, num_rows: int) -> tuple[Touched, Batch]:
         students=students,
         targets_T=places(batch.targets_T),
         negatives_TxK=places(batch.negatives_TxK),
+        shared_K=places(batch.shared_K) if shared else None,
         teachers=teachers,
     )
     return Touched(ids_n, trained_n), renumbered

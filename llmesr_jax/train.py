@@ -88,7 +88,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
     if (finished := _finished(folder, settings)) is not None:
         return finished
     adam, touched_only = optimizer.adam(settings.learning_rate), settings.table_updates == "touched"
-    data = batches.interactions(experiment.corpus, plan.config.negatives)
+    data = batches.interactions(experiment.corpus, plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
 
@@ -115,6 +115,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
         tables = recommender.in_precision(tables, experiment.config.precision)
         validate = Validation(experiment, "valid", tables)
         log = Log(folder, progress.epoch)
+        compiled = False
 
         while progress.epoch < settings.epochs and progress.active:
             started, epoch = time.perf_counter(), progress.epoch + 1
@@ -137,7 +138,12 @@ def train(experiment: Experiment) -> dict[str, Any]:
                             np.int32(count),
                             np.float32(epoch),
                         )
+                        called = time.perf_counter()
                         states[i], sums[i] = steps.run_window(model, adam, plan, *arguments, touched_only=touched_only)
+                        if not compiled:  # the call returns once it is compiled, before it has run
+                            compiled, spent = True, time.perf_counter() - called
+                            started += spent
+                            print(f"compiled in {spent:.1f} s", flush=True)
                     _check_finite(state.join(sums), [seeds[i] for i in progress.active], epoch, progress.steps, count)
                     progress.steps += count
                     bar.update(count)
@@ -168,10 +174,17 @@ def train(experiment: Experiment) -> dict[str, Any]:
                     for m in ("H@10", "N@10")
                 }
                 log.write(epoch, seeds[i], line, seconds)
-            _say(epoch, losses, settings.watch, watched, progress, seconds)
+            _say(epoch, losses, settings.watch, watched, progress, seeds, seconds)
 
             going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
             if len(going_on) < len(progress.active):
+                for i in sorted(set(progress.active) - {progress.active[j] for j in going_on}):
+                    best_value = f"{progress.best[i]:.4f}@{progress.best_epoch[i]}"
+                    print(
+                        f"seed {seeds[i]}: stopped, not better for train.patience={settings.patience} epochs (best "
+                        f"{best_value})",
+                        flush=True,
+                    )
                 states = state.take(states, going_on)
                 progress.active = [progress.active[j] for j in going_on]
             progress.epoch, progress.steps = epoch, 0
@@ -330,11 +343,16 @@ def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
     return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)
 
 
-def _say(epoch: int, losses, metric: str, watched, progress: Progress, seconds: float) -> None:
+def _say(epoch: int, losses, metric: str, watched, progress: Progress, seeds, seconds: float) -> None:
     terms = "  ".join(
         f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1
     )
-    values = " ".join(f"{value:.4f}" for value in watched)
-    best = " ".join(f"{progress.best[i]:.4f}@{progress.best_epoch[i]}" for i in progress.active)
-    best = "not watched yet" if -math.inf in progress.best else f"best {best}"
-    print(f"epoch {epoch:3d}  {terms}  valid {metric} {values}  ({best})  {seconds:.1f} s", flush=True)
+    best = [
+        "not watched yet" if value == -math.inf else f"best {value:.4f}@{at}"
+        for value, at in zip(progress.best, progress.best_epoch)
+    ]
+    values = ", ".join(
+        f"{f'{seeds[i]}: ' if len(seeds) > 1 else ''}{value:.4f} ({best[i]})"
+        for i, value in zip(progress.active, watched)
+    )
+    print(f"epoch {epoch:3d}  {terms}  valid {metric} {values}  {seconds:.1f} s", flush=True)

@@ -263,7 +263,7 @@ def test_faerec_has_its_papers_setting_where_the_paper_has_one():
             True,
         )
         other = config.build(flags={"dataset": "beauty5", "method": "llmesr", "preset": preset})
-        assert (other.train.seen_items, other.data.negatives, other.sasrec.form) == ("hidden", "training", "llmesr")
+        assert (other.train.seen_items, other.data.avoid, other.sasrec.form) == ("hidden", "training", "llmesr")
 
 
 def test_faerecs_setting_is_one_file_for_every_method():

@@ -50,7 +50,8 @@ def item_leaves(tree):
 
 
 def trained(batch):
-    ids = (batch.students.items_T, batch.targets_T, batch.negatives_TxK)
+    shared = () if batch.shared_K is None else (batch.shared_K,)
+    ids = (batch.students.items_T, batch.targets_T, batch.negatives_TxK, *shared)
     return np.unique(np.concatenate([np.asarray(x).ravel() for x in ids]))
 
 

@@ -99,13 +99,18 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
     needs = recommender.needs(method, method_config)
     host = tables(users_items, needs)
     sizes = Sizes(users_items.num_items, data_config.max_len, LLM_WIDTH if "item_llm" in host else 0)
-    model = recommender.build(method, method_config, backbone, backbone_config, LossConfig(ranking), sizes)
+    model = recommender.build(method, method_config, backbone, backbone_config, _loss(ranking, changes), sizes)
     mask_share = getattr(backbone_config, "mask_share", 0.0)
     epochs = batches.plan_epochs(
         users_items, data_config, model.supervision, mask_share, needs, host.get("similar_users")
     )
     on_device = {name: jnp.asarray(table) for name, table in host.items()}
     return Case(users_items, on_device, model, epochs, batches.interactions(users_items), data_config)
+
+
+def _loss(ranking, changes):
+    knobs = {field.name for field in dataclasses.fields(LossConfig)} - {"ranking"}
+    return LossConfig(ranking, **{key: value for key, value in changes.items() if key in knobs})
 
 
 make_batch = jax.jit(batches.make_batch, static_argnames="plan")

@@ -27,12 +27,20 @@ class DataConfig:
 
     batch_size: int = knob(128, "students a step", least=1)
     max_len: int = knob(200, "longest sequence, in items; older items are cut off", least=1)
-    num_negatives: int = knob(1, "sampled negatives a position", least=1)
+    num_negatives: int = knob(
+        1, "K, sampled negatives: of each position, or of the step where they are shared", least=1
+    )
     negatives: str = knob(
+        "own",
+        "own: each position's, uniform over what the user has not seen in training; shared by all positions of a step: "
+        "uniform | popularity (as often as items occur in training) | in_batch (the other positions' targets)",
+        choices=("own", "uniform", "popularity", "in_batch"),
+    )
+    avoid: str = knob(
         "training",
-        "a sampled negative is none of the user's training items; release: none of the whole history, and perhaps the "
-        "mask token (FAERec's release)",
-        choices=("training", "release"),
+        "what a position's own negative never is: one of the user's training items; history: one of all the user's "
+        "items, while the mask token may be drawn (FAERec's release)",
+        choices=("training", "history"),
     )
     layout: str = knob(
         "auto",
@@ -58,6 +66,7 @@ class Interactions:
       gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... that are no negatives as s_k - 1 - k:
         how many unseen items lie below the k-th seen one. Seen are those of the training part.
       gap_start_U, gap_count_U: int32 where a user's gaps lie.
+      count_ends_V: int32 running total of the items' training interactions: which item a random one of them is.
       num_items: V.
       most_seen: the most distinct seen items of a user.
       last_negative: the highest id that a negative may have.
@@ -69,6 +78,7 @@ class Interactions:
     gaps_m: Array
     gap_start_U: Array
     gap_count_U: Array
+    count_ends_V: Array
     num_items: int = flax.struct.field(pytree_node=False)
     most_seen: int = flax.struct.field(pytree_node=False)
     last_negative: int = flax.struct.field(pytree_node=False)
@@ -110,11 +120,11 @@ class Epochs(NamedTuple):
         return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
 
 
-def interactions(corpus: Corpus, negatives: str = "training") -> Interactions:
-    """Puts the corpus on the device; `negatives` as in `DataConfig`."""
+def interactions(corpus: Corpus, avoid: str = "training") -> Interactions:
+    """Puts the corpus on the device; `avoid` as in `DataConfig`."""
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
-    counts = (position_n < corpus.train_lengths_U[user_n]) | (negatives == "release")
+    counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
     seen = np.unique(user_n[counts].astype(np.int64) * (corpus.num_items + 1) + corpus.items[counts])
     seen_user, seen_item = seen // (corpus.num_items + 1), seen % (corpus.num_items + 1)
     count_U = np.bincount(seen_user, minlength=corpus.num_users)
@@ -128,9 +138,10 @@ def interactions(corpus: Corpus, negatives: str = "training") -> Interactions:
         gaps_m=as_int(gaps),
         gap_start_U=as_int(start_U),
         gap_count_U=as_int(count_U),
+        count_ends_V=as_int(np.cumsum(corpus.item_counts_V)),
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
-        last_negative=corpus.num_items + (negatives == "release"),
+        last_negative=corpus.num_items + (avoid == "history"),
     )
 
 
@@ -224,6 +235,23 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
     return jnp.minimum(draws + 1 + low, data.last_negative)
 
 
+def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
+    """int32 (K,) ids that all positions of a step share, 0 for none, and (K,) log-probabilities of drawing each."""
+    if config.negatives == "uniform":
+        ids_K = jax.random.randint(key, (config.num_negatives,), 1, data.num_items + 1, jnp.int32)
+        return ids_K, jnp.full(config.num_negatives, -np.log(data.num_items), jnp.float32)
+    total = data.count_ends_V[-1]
+    if config.negatives == "popularity":
+        draws_K = jax.random.randint(key, (config.num_negatives,), 0, total, jnp.int32)
+        ids_K = jnp.searchsorted(data.count_ends_V, draws_K, side="right").astype(jnp.int32) + 1
+    else:
+        ids_K = targets_T  # drawn, in effect, by popularity
+    place_K = jnp.maximum(ids_K - 1, 0)
+    before_K = jnp.where(place_K > 0, jnp.take(data.count_ends_V, place_K - 1, mode="clip"), 0)
+    count_K = jnp.maximum(data.count_ends_V[place_K] - before_K, 1).astype(jnp.float32)
+    return ids_K, jnp.log(count_K / total.astype(jnp.float32))
+
+
 def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: Array, key: Array) -> Batch:
     """One training batch.
 
@@ -265,14 +293,18 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         at_T = last_T if plan.supervision == "last" else sequences.real_T
         targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
 
-    unseen_B = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)
-    draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))
-    draws_TxK = (at_slot(draws) * unseen_B[row_T][:, None].astype(draws.dtype)).astype(jnp.int32)
-    draws_TxK = jnp.minimum(draws_TxK, unseen_B[row_T][:, None] - 1)
-    users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
-    negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)
-
-    batch = Batch(sequences, targets_T, negatives_TxK, distils_B=somebody)
+    batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody)
+    if config.negatives == "own":
+        unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
+        draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))
+        draws_TxK = (at_slot(draws) * unseen_T[:, None].astype(draws.dtype)).astype(jnp.int32)
+        draws_TxK = jnp.minimum(draws_TxK, unseen_T[:, None] - 1)
+        users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
+        negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)
+        batch = batch.replace(negatives_TxK=negatives_TxK, log_q=-jnp.log(unseen_T.astype(jnp.float32))[:, None])
+    else:
+        shared_K, log_q_K = shared_negatives(config, data, targets_T, negative_key)
+        batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
     if plan.teachers is None:
         return batch
     similar_M = tables["similar_users"][users].reshape(-1)

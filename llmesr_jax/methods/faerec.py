@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from llmesr_jax import alignment, losses
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
-from llmesr_jax.methods.layers import Distinct, ItemTable, distinct, map_rows, ranking_term
+from llmesr_jax.methods.layers import Distinct, ItemTable, candidates, distinct, map_rows, ranking_term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +150,15 @@ class Method(nn.Module):
         self.norm = LayerNorm(1e-12)
         self.backbone = self.make_backbone()
 
-    def views(self, first_n: Array, other_n: Array, map_other: bool, deterministic: bool) -> tuple[Distinct, Array]:
+    def views(
+        self, first_n: Array, other_n: Array, map_other: bool, deterministic: bool, most: int | None = None
+    ) -> tuple[Distinct, Array]:
         """The different items among some, and their two views: (2, n, D), ID first.
 
-        Those of `first_n` stand first; the others have no LLM view unless `map_other`.
+        Those of `first_n` stand first; the others have no LLM view unless `map_other`. At most `most` are different.
         """
         llm = self.get_variable("tables", "item_llm")
-        found = distinct(llm.shape[0], first_n, other_n)
+        found = distinct(llm.shape[0], first_n, other_n, most)
         by_id = take_rows(self.table(self.get_variable("tables", "item_pca")), found.ids_n)
         count = found.count if map_other else found.trained
         return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, deterministic)])
@@ -190,16 +192,18 @@ class Method(nn.Module):
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, item_alignment and feature_alignment; `clock` is the epoch, from 1."""
         c, students = self.config, batch.students
-        slots = len(students.items_T)
-        fused = c.training_scores == "fused"
-        first_n = jnp.concatenate([students.items_T, batch.negatives_TxK.reshape(-1)])
-        found, views_2xnxD = self.views(first_n, batch.targets_T, fused, deterministic)
-        places_n, targets_T = found.places
+        slots, fused = len(students.items_T), c.training_scores == "fused"
+        negatives = [batch.negatives_TxK.reshape(-1), *([] if batch.shared_K is None else [batch.shared_K])]
+        first_n = jnp.concatenate([students.items_T, *negatives])
+        scored_n = candidates(self.loss, self.sizes, batch)  # targets are all that is new among them, or every item is
+        most = None if self.loss.ranking == "softmax" else len(first_n) + slots
+        found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most)
+        places_n, scored_places_n = found.places
         x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")
         h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=False)
         vectors_nxD = self.fused(views_2xnxD) if fused else views_2xnxD[0]
-        candidates = jnp.concatenate([targets_T[:, None], places_n[slots:].reshape(slots, -1)], axis=1).reshape(-1)
-        terms = {"ranking": ranking_term(self.loss, h_TxD, batch, take_rows(vectors_nxD, candidates))}
+        scored = take_rows(vectors_nxD, scored_places_n)
+        terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, scored)}
         if not (c.item_alignment or c.feature_alignment):
             return terms
 

@@ -9,29 +9,63 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from llmesr_jax import losses
 from llmesr_jax.backbones.layers import take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term, wide
-from llmesr_jax.losses import RANKING, LossConfig
+from llmesr_jax.losses import LossConfig
 
 BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
 
 
-def candidates(batch: Batch) -> Array:
-    """int32 (T * (1 + K),): each slot's target and its negatives, slot after slot."""
-    return jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
+def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
+    """int32 (n,): the items whose vectors `ranking_term` wants.
+
+    Each slot's target and its own negatives, slot after slot, then the negatives that all slots share; under
+    `softmax` all items.
+    """
+    if loss.ranking == "softmax":
+        return jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
+    own = jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
+    return own if batch.shared_K is None else jnp.concatenate([own, batch.shared_K])
 
 
-def ranking_term(loss: LossConfig, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
+def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
     """The ranking loss of the students' slots that have a target.
+
+    A shared negative that is a slot's own target does not count there.
 
     Args:
       h_TxE: (T, E) user vectors after each slot.
-      vectors: (T * (1 + K), E) item vectors of `candidates(batch)`.
+      vectors: (n, E) item vectors of `candidates(loss, sizes, batch)`.
     """
-    candidates_TxCxE = vectors.reshape(len(batch.targets_T), -1, vectors.shape[-1])
-    scores_TxC = jnp.einsum("te,tce->tc", h_TxE, candidates_TxCxE, preferred_element_type=wide(h_TxE))
-    value = RANKING[loss.ranking](scores_TxC[:, 0], scores_TxC[:, 1:], where=batch.targets_T > 0)
+    targets_T = batch.targets_T
+    dtype = wide(h_TxE)
+    h_TxE, vectors = score_vectors(loss, h_TxE), score_vectors(loss, vectors)
+    if loss.ranking == "softmax":
+        return Term(losses.softmax(h_TxE, vectors, targets_T, jnp.asarray(1 / loss.temperature, dtype)), 1.0)
+    own, shared = jnp.split(vectors, [targets_T.size + batch.negatives_TxK.size])
+    own_TxCxE = own.reshape(len(targets_T), -1, own.shape[-1])
+    own_TxC = jnp.einsum("te,tce->tc", h_TxE, own_TxCxE, preferred_element_type=dtype) / loss.temperature
+    positive_T, negative_TxK, drawn = own_TxC[:, 0], own_TxC[:, 1:], None
+    if batch.shared_K is not None:
+        negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
+        drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
+    more = {}
+    if loss.ranking == "gbce":
+        more = {"num_items": sizes.num_items, "calibration": loss.calibration}
+    if loss.ranking == "sampled_softmax" and loss.log_q:
+        draws = jnp.sum(batch.shared_K > 0) if batch.shared_K is not None else jnp.asarray(batch.negatives_TxK.shape[1])
+        more = {"log_draws": batch.log_q.astype(dtype) + jnp.log(jnp.maximum(draws, 1).astype(dtype))}
+    value = getattr(losses, loss.ranking)(positive_T, negative_TxK, where=targets_T > 0, drawn=drawn, **more)
     return Term(value, 1.0)
+
+
+def score_vectors(loss: LossConfig, x: Array) -> Array:
+    """Vectors whose dot product is the score: x, at length 1 under `score=cosine`."""
+    if loss.score == "dot":
+        return x
+    square = jnp.sum(jnp.square(x.astype(wide(x))), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(square + 1e-12)).astype(x.dtype)
 
 
 class Distinct(NamedTuple):
@@ -50,9 +84,9 @@ class Distinct(NamedTuple):
     places: tuple[Array, Array]
 
 
-def distinct(num_rows: int, trained_n: Array, other_n: Array) -> Distinct:
-    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`."""
-    room = min(num_rows, len(trained_n) + len(other_n))
+def distinct(num_rows: int, trained_n: Array, other_n: Array, most: int | None = None) -> Distinct:
+    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`; no more than `most`, if given."""
+    room = min(num_rows, len(trained_n) + len(other_n) if most is None else most)
     is_trained = jnp.zeros(num_rows, jnp.int32).at[trained_n].set(1)
     is_other = jnp.zeros(num_rows, jnp.int32).at[other_n].set(1) * (1 - is_trained)
     trained = is_trained.sum()
@@ -199,4 +233,5 @@ class SingleView(nn.Module):
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
         """The loss's terms by name; `clock` is the epoch, as a float, for methods whose weights move."""
         h_TxE = self.encode(batch.students, deterministic, last_only=False)
-        return {"ranking": ranking_term(self.loss, h_TxE, batch, self.items(candidates(batch)))}
+        vectors = self.items(candidates(self.loss, self.sizes, batch))
+        return {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, vectors)}

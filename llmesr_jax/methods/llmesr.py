@@ -148,11 +148,11 @@ class Method(nn.Module):
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""
         c, students = self.config, batch.students
-        learnt = jnp.concatenate([students.items_T, candidates(batch)])
+        learnt = jnp.concatenate([students.items_T, candidates(self.loss, self.sizes, batch)])
         x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if c.alpha else None)
         x_VxTxD, candidates_VxnxD = jnp.split(x_VxnxD, [len(students.items_T)], axis=1)
         h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
-        terms = {"ranking": ranking_term(self.loss, h_TxE, batch, side_by_side(candidates_VxnxD))}
+        terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, side_by_side(candidates_VxnxD))}
         if c.alpha:
             student_BxE = newest(h_TxE, students)
             if c.second_pass:

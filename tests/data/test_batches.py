@@ -99,10 +99,10 @@ def test_negatives_are_items_outside_the_users_training_part(supervision):
     assert len(drawn) > corpus.num_items // 2
 
 
-def assert_unseen_is_a_bijection(corpus, negatives="training"):
-    data = batches.interactions(corpus, negatives)
+def assert_unseen_is_a_bijection(corpus, avoid="training"):
+    data = batches.interactions(corpus, avoid)
     last, avoided = corpus.num_items, tiny.training
-    if negatives == "release":  # the mask token may be drawn; validation and test items may not
+    if avoid == "history":  # the mask token may be drawn; validation and test items may not
         last, avoided = corpus.num_items + 1, tiny.history
     unseen = jax.jit(batches.unseen)
     users, draws = np.mgrid[: corpus.num_users, :last].astype(np.int32)
@@ -122,8 +122,8 @@ def test_the_unseen_items_of_users_who_saw_the_ends_or_all_but_one():
     everything = list(range(1, 9))
     # The last two items of a user of 3 or more are no training items.
     corpus = tiny.corpus([everything, [1, 8, 1, 2, 2], [8, 7, 6, 1, 1], everything[1:] + [8, 8]])
-    for negatives in ("training", "release"):
-        assert_unseen_is_a_bijection(corpus, negatives)
+    for avoid in ("training", "history"):
+        assert_unseen_is_a_bijection(corpus, avoid)
 
 
 def test_every_negative_is_equally_likely():
@@ -137,6 +137,38 @@ def test_every_negative_is_equally_likely():
     share, total = 1 / len(unseen), counts.sum()
     assert total == BATCH * MAX_LEN * 64
     assert (np.abs(counts - share * total) < 5 * np.sqrt(total * share * (1 - share))).all()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "popularity"])
+def test_shared_negatives_come_as_often_as_their_probability_says(kind):
+    """40,000 draws, each item within 5 standard deviations; the probabilities add up to 1."""
+    corpus, _, epochs, make = world("every", num_negatives=5000, negatives=kind)
+    many = tiny.make_batches(*make.args, epochs.order(5, 1)[:1].repeat(8, 0), jax.random.split(jax.random.key(0), 8))
+    ids, q = np.asarray(many.shared_K), np.exp(np.asarray(many.log_q))
+    assert many.negatives_TxK.shape[-1] == 0 and ids.shape == (8, 5000) and q.shape == (8, 1, 5000)
+    counts_V = corpus.item_counts_V if kind == "popularity" else np.ones(corpus.num_items)
+    share_V = counts_V / counts_V.sum()
+    np.testing.assert_allclose(q[:, 0], share_V[ids - 1], rtol=1e-5)
+    drawn_V = np.bincount(ids.ravel(), minlength=corpus.num_items + 1)[1:]
+    assert (np.abs(drawn_V - share_V * ids.size) <= 5 * np.sqrt(ids.size * share_V * (1 - share_V))).all()
+
+
+def test_in_batch_negatives_are_the_targets():
+    corpus, _, epochs, make = world("every", negatives="in_batch")
+    batch = make(epochs.order(5, 1)[0], jax.random.key(0))
+    np.testing.assert_array_equal(batch.shared_K, batch.targets_T)
+    real = np.asarray(batch.targets_T) > 0
+    share = corpus.item_counts_V[np.asarray(batch.targets_T)[real] - 1] / corpus.item_counts_V.sum()
+    np.testing.assert_allclose(np.exp(np.asarray(batch.log_q)[0, real]), share, rtol=1e-5)
+
+
+def test_own_negatives_are_drawn_with_one_over_what_the_user_has_not_seen():
+    corpus, _, epochs, make = world("every")
+    users = rows_of(epochs.order(5, 1)[0], corpus, "every")
+    batch = make(epochs.order(5, 1)[0], jax.random.key(0))
+    for user, at in zip(users, tiny.slots(batch.students)):
+        unseen = corpus.num_items - len(set(tiny.training(corpus, user)))
+        np.testing.assert_allclose(np.asarray(batch.log_q)[at, 0], -np.log(unseen), rtol=1e-6)
 
 
 def test_the_cloze_task_hides_and_shows_the_stated_shares():

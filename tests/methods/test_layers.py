@@ -10,6 +10,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmesr_jax import losses
 from llmesr_jax.methods import layers
 
 ROOM = 12  # ids that the property below is given at most; padded to it, so that one compile serves
@@ -129,3 +130,74 @@ def test_a_frozen_table_gets_no_gradient_computed():
     assert "f32[5003,6]" in text
     made = [line for line in text.splitlines() if "= f32[5003,6]" in line and "parameter(" not in line]
     assert not [line for line in made if "get-tuple-element" not in line and "copy" not in line]
+
+
+DRAWN = {
+    "own": {"negatives": "own", "num_negatives": 3},
+    "shared": {"negatives": "popularity", "num_negatives": 6},
+    "in_batch": {"negatives": "in_batch"},
+}
+
+
+def _by_loops(loss, scores_TxV, batch, num_items):
+    """The ranking loss with its definition written out, one slot at a time."""
+    per_slot, own = [], np.asarray(batch.negatives_TxK)
+    shared = None if batch.shared_K is None else [i for i in np.asarray(batch.shared_K) if i > 0]
+    for t, target in enumerate(np.asarray(batch.targets_T)):
+        if not target:
+            continue
+        at = (
+            list(range(len(own[t])))
+            if shared is None
+            else [k for k, i in enumerate(np.asarray(batch.shared_K)) if i > 0]
+        )
+        ids = own[t] if shared is None else np.asarray(shared)
+        log_q = np.broadcast_to(np.asarray(batch.log_q), (len(own), max(len(own[t]), np.size(batch.log_q))))[t]
+        keep = [n for n, i in enumerate(ids) if shared is None or i != target]
+        positive, negative = scores_TxV[t, target - 1], scores_TxV[t, ids[keep] - 1]
+        if loss.ranking == "softmax":
+            per_slot.append(np.logaddexp.reduce(scores_TxV[t]) - positive)
+        elif loss.ranking == "sampled_softmax":
+            correction = np.array([log_q[at[n]] + np.log(len(ids)) for n in keep]) if loss.log_q else 0
+            per_slot.append(np.logaddexp.reduce([positive, *(negative - correction)]) - positive)
+        elif loss.ranking == "bpr":
+            per_slot.append(np.logaddexp(0, negative - positive).mean())
+        elif loss.ranking == "bce":
+            per_slot.append(np.logaddexp(0, -positive) + np.logaddexp(0, negative).mean())
+        else:
+            count = own.shape[1] if shared is None else len(batch.shared_K)
+            share = min(count / (num_items - 1), 1.0)
+            beta = share * (loss.calibration * (1 - 1 / share) + 1 / share)
+            per_slot.append(
+                (beta * np.logaddexp(0, -positive) + count * np.logaddexp(0, negative).mean()) / (count + 1)
+            )
+    return np.mean(per_slot)
+
+
+@pytest.mark.parametrize("drawn", DRAWN)
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+@pytest.mark.parametrize("ranking", ["bpr", "bce", "gbce", "sampled_softmax", "sampled_softmax log_q", "softmax"])
+def test_the_ranking_loss_is_its_definition_slot_by_slot(ranking, score, drawn):
+    name, *log_q = ranking.split()
+    loss = losses.LossConfig(name, bool(log_q), score=score, temperature=0.3)
+    case = tiny.case("gru4rec", "none", **DRAWN[drawn])
+    batch, num_items = case.batch(), case.corpus.num_items
+    sizes = case.model.sizes
+    with tiny.float64():
+        h = jax.random.normal(jax.random.key(3), (len(batch.targets_T), 5))
+        table = jax.random.normal(jax.random.key(4), (num_items, 5))
+        rows = jnp.maximum(layers.candidates(loss, sizes, batch) - 1, 0)
+        found = float(layers.ranking_term(loss, sizes, h, batch, table[rows]).value)
+        if score == "cosine":
+            h, table = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (h, table))
+        wanted = _by_loops(loss, np.asarray(h @ table.T) / 0.3, batch, num_items)
+    assert found == pytest.approx(wanted, rel=1e-6)  # log q comes in float32
+
+
+@pytest.mark.parametrize("method", ["none", "llmesr"])
+def test_cosine_vectors_have_length_1_and_their_product_is_the_trained_score(method):
+    case = tiny.case("gru4rec", method, score="cosine")
+    said = tiny.outputs(case.model, case.params(), case.tables, case.batch())
+    real = np.asarray(case.batch().students.real_R)
+    for x in (said["users"][real], said["items"]):
+        np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-5)
