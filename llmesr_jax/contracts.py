@@ -132,12 +132,14 @@ class Sizes:
       max_len: longest sequence.
       llm_width: F, width of the LLM embedding; 0 without one.
       bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
+      normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
     """
 
     num_items: int
     max_len: int
     llm_width: int = 0
     bidirectional: bool = False
+    normed: bool = False
 
 
 def knob(
@@ -156,7 +158,7 @@ def knob(
 
 
 _PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
-_NOT_PLUGINS = {"layers", "attention", "transformer"}
+_NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
@@ -168,8 +170,8 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str):
     """The module of a backbone or method, by its file name.
 
-    A backbone module has `Config`, `SUPERVISION` and `Backbone`; a method module has `Config`, `Method` and
-    `needs`. See `docs/architecture.md`.
+    A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
+    `Method` and `needs`. See `docs/architecture.md`.
 
     Raises:
       InputError: no such file; the message lists the names there are.
@@ -180,14 +182,16 @@ def load(kind: str, name: str):
 
 
 class Needs(NamedTuple):
-    """What a method wants prepared on the host before it can run.
+    """What a method wants prepared on the host before it can run, and what it does for the backbone.
 
     Attributes:
       tables: names out of item_llm, item_pca, similar_users (`llmesr_jax.semantic.tables`).
       pca_width: width of item_pca.
       similar: N, similar users a student; 0 for none.
+      normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
     """
 
     tables: frozenset[str] = frozenset()
     pca_width: int = 0
     similar: int = 0
+    normed: bool = False

@@ -99,9 +99,10 @@ def assemble(
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
-    supervision = contracts.load("backbone", config.backbone).SUPERVISION
+    backbone = contracts.load("backbone", config.backbone)
+    supervision = backbone.supervision(section(config.backbone))
     data = section("data")
-    needs_padding = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
+    needs_padding = backbone.needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(
             f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; wanted padded or auto"

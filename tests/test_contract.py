@@ -21,7 +21,9 @@ NUMBERS = sorted(
     | {("sasrec", method) for method in METHODS}
     | {(backbone, "llmesr") for backbone in ("gru4rec", "bert4rec")}
 )
-SUPERVISION = {name: contracts.load("backbone", name).SUPERVISION for name in BACKBONES}
+SUPERVISION = {
+    name: contracts.load("backbone", name).supervision(tiny.plugin_config("backbone", name)) for name in BACKBONES
+}
 
 
 @functools.cache

@@ -15,8 +15,6 @@ import flax.linen as nn
 from llmesr_jax.backbones.transformer import Positions, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
 
-SUPERVISION = "every"
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -25,6 +23,11 @@ class Config:
     dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
     causal: bool = knob(True, "a position sees itself and earlier ones only")
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "every"
 
 
 def needs_padding(config: Config) -> bool:
