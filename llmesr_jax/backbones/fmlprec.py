@@ -21,7 +21,6 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, at_newest, newest, take_rows
 from llmesr_jax.backbones.postnorm import EPSILON, NORMAL, FeedForward, Residual
@@ -54,7 +53,7 @@ class Backbone(nn.Module):
 
     def setup(self):
         c, length = self.config, self.sizes.max_len
-        self.embedding = Stem(length, not self.sizes.normed, c.through_padding, c.dropout)
+        self.embedding = Stem(length, not self.sizes.normed, c.dropout)
         self.blocks = [Block(length, c.through_padding, c.dropout) for _ in range(c.blocks)]
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
@@ -77,13 +76,12 @@ class Stem(nn.Module):
 
     length: int
     norm: bool
-    through_padding: bool
     dropout: float
 
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         table = self.param("positions", NORMAL, (self.length, x_TxD.shape[-1]))
-        rows_TxD = take_rows(table, columns(sequences, self.length, self.through_padding)).astype(x_TxD.dtype)
+        rows_TxD = take_rows(table, columns(sequences, self.length)).astype(x_TxD.dtype)
         if x_TxD.ndim == 3:  # view by view: the gradient of one broadcast addition is a slow sum over views
             x_TxD = jnp.stack([view_TxD + rows_TxD for view_TxD in x_TxD])
         else:
@@ -92,16 +90,12 @@ class Stem(nn.Module):
         return Dropout(self.dropout)(x_TxD, deterministic)
 
 
-def columns(sequences: Sequences, length: int, through_padding: bool) -> Array:
-    """int32 (T,): the column that each slot would have in a row of `length` with its newest item in the last one.
+def columns(sequences: Sequences, length: int) -> Array:
+    """int32 (T,): the column of each slot's item in a row of `length` with its newest item in the last column.
 
-    Args:
-      through_padding: rows are such rows, so a slot's column is where it stands.
+    In rows that are so padded, that is where a slot stands, empty ones too; in others these have no meaning.
     """
-    groups = sequences.groups
-    if through_padding:
-        return jnp.asarray(np.concatenate([np.tile(np.arange(w, dtype=np.int32), rows) for rows, w in groups]))
-    behind_T = sequences.last_R[row_of_slot(groups)] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
+    behind_T = sequences.last_R[row_of_slot(sequences.groups)] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
     return length - 1 - behind_T
 
 

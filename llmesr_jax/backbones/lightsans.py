@@ -102,11 +102,11 @@ class Block(nn.Module):
         if last_only:
             asking, asking_place = newest(x_TxD, sequences), newest(place_TxD, sequences)
         query, key_TxD, value_TxD = (
-            dense(width, name, use_bias=name != "key")(x)
+            nn.Dense(width, name != "key", kernel_init=NORMAL, name=name)(x)
             for name, x in (("query", asking), ("key", x_TxD), ("value", x_TxD))
         )
         place_query, place_key_TxD = (
-            dense(width, name, use_bias=name != "position_key")(x)
+            nn.Dense(width, name != "position_key", kernel_init=NORMAL, name=name)(x)
             for name, x in (("position_query", asking_place), ("position_key", place_TxD))
         )
         pools = {

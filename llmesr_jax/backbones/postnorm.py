@@ -17,9 +17,9 @@ EPSILON = 1e-12
 NORMAL = nn.initializers.normal(0.02)
 
 
-def dense(features: int, name: str, init: Callable[..., Array] = NORMAL, use_bias: bool = True) -> nn.Dense:
-    """A dense layer; its bias starts at 0."""
-    return nn.Dense(features, use_bias, kernel_init=init, name=name)
+def dense(features: int, name: str, init: Callable[..., Array] = NORMAL) -> nn.Dense:
+    """A dense layer with a bias that starts at 0."""
+    return nn.Dense(features, kernel_init=init, name=name)
 
 
 class Residual(nn.Module):
