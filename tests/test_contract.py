@@ -103,6 +103,24 @@ def test_the_cloze_tasks_mask_share_reaches_the_batches(tmp_path):
     assert run.epochs.plan.mask_share == 0.25 and run.epochs.plan.supervision == "masked"
 
 
+@pytest.mark.parametrize(
+    "flags, overrides, supervision, layout",
+    [
+        ({"backbone": "gmlp"}, {}, "every", "bucketed"),
+        ({"backbone": "gmlp"}, {"gmlp.causal": False}, "last", "bucketed"),
+        ({"backbone": "narm"}, {"narm.supervision": "every"}, "every", "bucketed"),
+        ({"backbone": "fmlprec"}, {}, "last", "bucketed"),
+        ({"backbone": "fmlprec", "preset": "release"}, {}, "every", "padded"),
+    ],
+)
+def test_a_backbones_settings_decide_what_is_learnt_from(tmp_path, flags, overrides, supervision, layout):
+    (tmp_path / "inter.txt").write_text("".join(f"{u} {i}\n" for u in range(1, 5) for i in range(1, 7)))
+    flags = {"dataset": "tiny", "data_dir": str(tmp_path), "method": "none", **flags}
+    run = experiment.prepare(config.build(overrides, flags))
+    assert run.recommender.supervision == run.epochs.plan.supervision == supervision
+    assert run.epochs.plan.config.layout == layout
+
+
 @functools.cache
 def in_float64(backbone, method):
     """(model, params, tables, batch, what the model says of it)."""
