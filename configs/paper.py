@@ -17,6 +17,8 @@ OVERRIDES = {
     "sasrec.mask_padding": True,
     "bert4rec.mask_padding": True,
     "bert4rec.dropout": 0.6,
+    "fmlprec.supervision": "last",
+    "fmlprec.through_padding": False,
     "llmesr.cross_heads": 1,
     "llmesr.cross_causal": True,
     "llmesr.cross_output": False,

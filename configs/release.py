@@ -1,5 +1,5 @@
 """Preset `release`: what the authors' published code computes, its deviations from the paper included. Padding takes
-part in it, so GRU4Rec runs padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
+part in it, so GRU4Rec and FMLP-Rec run padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
 
     python -m launch.train --dataset=demo --preset=release
 """
@@ -15,6 +15,8 @@ OVERRIDES = {
     "sasrec.mask_padding": False,
     "bert4rec.mask_padding": False,
     "bert4rec.dropout": 0.5,
+    "fmlprec.supervision": "every",
+    "fmlprec.through_padding": True,
     "llmesr.cross_heads": 2,
     "llmesr.cross_causal": False,
     "llmesr.cross_output": True,

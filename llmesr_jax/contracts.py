@@ -174,8 +174,8 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str):
     """The module of a backbone or method, by its file name.
 
-    A backbone module has `Config`, `SUPERVISION` and `Backbone`; a method module has `Config`, `Method` and
-    `needs`. See `docs/architecture.md`.
+    A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
+    `Method` and `needs`. See `docs/architecture.md`.
 
     Raises:
       InputError: no such file; the message lists the names there are.

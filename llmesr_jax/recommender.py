@@ -63,10 +63,10 @@ def build(
       InputError: unknown names, or LLM embeddings that a method needs and there are none.
     """
     method_module, backbone_module = load("method", method), load("backbone", backbone)
-    wants = method_module.needs(method_config)
+    wants, supervision = method_module.needs(method_config), backbone_module.supervision(backbone_config)
     if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
-    sizes = dataclasses.replace(sizes, bidirectional=backbone_module.SUPERVISION == "masked", normed=wants.normed)
+    sizes = dataclasses.replace(sizes, bidirectional=supervision == "masked", normed=wants.normed)
     make_backbone = functools.partial(backbone_module.Backbone, backbone_config, sizes)
     module = method_module.Method(method_config, loss, sizes, make_backbone)
     zero = jnp.zeros(())
@@ -98,7 +98,7 @@ def build(
         items = module.apply(in_precision({"params": params, "tables": tables}, precision), ids, method="items")
         return score_vectors(loss, items.astype(wide(items)))
 
-    return Recommender(init, terms, user_vectors, item_vectors, backbone_module.SUPERVISION, sizes)
+    return Recommender(init, terms, user_vectors, item_vectors, supervision, sizes)
 
 
 def in_precision(tree: Any, precision: str) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 
+import golden_backbones
 import jax.numpy as jnp
 import numpy as np
+from golden_backbones import dense, feedforward, norm
 from golden_release import sequences
 
 from llmesr_jax import contracts, recommender
@@ -13,7 +15,10 @@ from llmesr_jax.contracts import Batch, Sizes
 from llmesr_jax.losses import LossConfig
 from llmesr_jax.methods import faerec
 
-SETTINGS = {"sasrec": {"form": "faerec"}}  # of a backbone, beside sizes and dropout
+SETTINGS = {  # of a backbone, beside sizes and dropout
+    "sasrec": {"form": "faerec"},
+    "fmlprec": {"supervision": "every", "through_padding": True},
+}
 
 
 def parts(meta):
@@ -33,7 +38,7 @@ def parts(meta):
     sizes = {"blocks": meta["num_layers"], "layers": meta["num_layers"], "heads": meta["num_heads"], "dropout": 0.0}
     known = {name: value for name, value in sizes.items() if name in cls.__dataclass_fields__}
     backbone = cls(**known, **SETTINGS.get(meta["backbone"], {}))
-    return config, backbone, Sizes(meta["item_num"], meta["max_len"], meta["llm_dim"])
+    return config, backbone, Sizes(meta["item_num"], meta["max_len"], meta["llm_dim"], normed=True)
 
 
 def build(meta):
@@ -65,44 +70,30 @@ def params(meta, arrays, prefix="param/"):
     p = _Lookup(arrays, prefix)
     tree = {
         "table": {"items": p("item_embeddings.weight")},
-        "mapper": {"inner": _dense(p, "llm_mapper.proj1"), "outer": _dense(p, "llm_mapper.proj2")},
-        "gate": {"inner": _dense(p, "gate_network.0"), "outer": _dense(p, "gate_network.3")},
-        "norm": _norm(p, "LayerNorm"),
+        "mapper": {"inner": dense(p, "llm_mapper.proj1"), "outer": dense(p, "llm_mapper.proj2")},
+        "gate": {"inner": dense(p, "gate_network.0"), "outer": dense(p, "gate_network.3")},
+        "norm": norm(p, "LayerNorm"),
         "backbone": BACKBONES[meta["backbone"]](p, meta["num_layers"]),
     }
     return tree, p.used
-
-
-def _dense(p, name):
-    return {"kernel": p(name + ".weight").T, "bias": p(name + ".bias")}
-
-
-def _norm(p, name):
-    return {"scale": p(name + ".weight"), "bias": p(name + ".bias")}
-
-
-def feedforward(p, name):
-    """The feed-forward that all three of the release's backbones have."""
-    ours = {"in": _dense(p, name + ".dense_1"), "out": _dense(p, name + ".dense_2")}
-    return {**ours, "out_residual": {"norm": _norm(p, name + ".LayerNorm")}}
 
 
 def _sasrec(p, layers):
     blocks = {}
     for i in range(layers):
         theirs = f"item_encoder.layer.{i}"
-        three = [_dense(p, f"{theirs}.attention.{name}") for name in ("query", "key", "value")]
+        three = [dense(p, f"{theirs}.attention.{name}") for name in ("query", "key", "value")]
         blocks[f"attention_{i}"] = {
             "in_kernel": np.concatenate([d["kernel"] for d in three], axis=1),
             "in_bias": np.concatenate([d["bias"] for d in three]),
-            "out": _dense(p, f"{theirs}.attention.dense"),
+            "out": dense(p, f"{theirs}.attention.dense"),
         }
-        blocks[f"attention_residual_{i}"] = {"norm": _norm(p, f"{theirs}.attention.LayerNorm")}
+        blocks[f"attention_residual_{i}"] = {"norm": norm(p, f"{theirs}.attention.LayerNorm")}
         blocks[f"feedforward_{i}"] = feedforward(p, f"{theirs}.intermediate")
     return {"positions": {"table": p("position_embeddings.weight")}, "transformer": blocks}
 
 
-BACKBONES = {"sasrec": _sasrec}
+BACKBONES = {"sasrec": _sasrec, "fmlprec": golden_backbones.fmlprec, "lrurec": golden_backbones.lrurec}
 
 
 def tables(meta, arrays):

@@ -18,7 +18,7 @@ from llmesr_jax.data.corpus import Corpus, from_pairs
 from llmesr_jax.losses import LossConfig
 
 LLM_WIDTH = 6
-_SMALL = {"width": 4, "similar": 2}
+_SMALL = {"width": 4, "similar": 2, "expansion": 2}
 
 
 def corpus(histories: list[list[int]]) -> Corpus:

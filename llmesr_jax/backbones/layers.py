@@ -12,7 +12,7 @@ import numpy as np
 
 from llmesr_jax.contracts import Array, Sequences, wide
 
-EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release
+EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release; FAERec's has 1e-12
 
 
 def uniform_bias(fan_in: int) -> Callable[..., Array]:
@@ -62,6 +62,21 @@ def take_rows(table: Array, ids: Array) -> Array:
 def newest(x_TxD: Array, sequences: Sequences) -> Array:
     """(..., T, D) -> (..., R, D): each row's newest slot."""
     return jnp.take(x_TxD, sequences.last_R, axis=-2, mode="clip")
+
+
+def at_newest(h_RxD: Array, sequences: Sequences) -> Array:
+    """(..., R, D) -> (..., T, D): each row's vector in its newest slot, zeros in all others.
+
+    What an encoder that learns from the last position only may return for all slots: nothing reads the others.
+    """
+    zeros = jnp.zeros((*h_RxD.shape[:-2], len(sequences.items_T), h_RxD.shape[-1]), h_RxD.dtype)
+    return zeros.at[..., sequences.last_R, :].set(h_RxD)
+
+
+def softmax(score: Array, axis: int, where: Array | None = None) -> Array:
+    """A wide softmax over the entries where `where` is true; uniform over all if there is none."""
+    score = score.astype(wide(score))
+    return jax.nn.softmax(score if where is None else jnp.where(where, score, -1e9), axis=axis)
 
 
 class Dropout(nn.Module):

@@ -18,8 +18,6 @@ import flax.linen as nn
 from llmesr_jax.backbones.transformer import ColumnPositions, Positions, PostNormTransformer, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
 
-SUPERVISION = "every"
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -31,6 +29,11 @@ class Config:
     form: str = knob(
         "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
     )
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "every"
 
 
 def needs_padding(config: Config) -> bool:

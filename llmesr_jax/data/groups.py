@@ -9,16 +9,17 @@ import numpy as np
 from llmesr_jax.data.corpus import Corpus
 
 _USER_LENGTH = {"1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
-# The bounds of LLM-ESR and then those of FAERec; 0 is shown alone too: such items were never trained on.
+# The bounds of LLM-ESR and then those of FAERec. 0 is shown alone too, as such items were never trained on, and so is
+# FAERec's first group without them.
 _ITEM_POPULARITY = {
     "0": (0, 0),
+    "1-4": (1, 4),
     "0-9": (0, 9),
     "10-29": (10, 29),
     "30-59": (30, 59),
     "60-99": (60, 99),
     "100+": (100, None),
     "0-4": (0, 4),
-    "1-4": (1, 4),
     "5-9": (5, 9),
     "10-19": (10, 19),
     "20-49": (20, 49),

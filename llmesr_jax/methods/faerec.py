@@ -160,6 +160,8 @@ class Method(nn.Module):
         llm = self.get_variable("tables", "item_llm")
         found = distinct(llm.shape[0], first_n, other_n, most)
         by_id = take_rows(self.table(self.get_variable("tables", "item_pca")), found.ids_n)
+        # Padding's row stays as it is, also where a backbone reads it.
+        by_id = jnp.where(found.ids_n[:, None] > 0, by_id, jax.lax.stop_gradient(by_id))
         count = found.count if map_other else found.trained
         return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, deterministic)])
 
