@@ -161,21 +161,26 @@ def knob(
     return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least, "most": most})
 
 
-_PACKAGES = {"backbone": "llmesr_jax.backbones", "method": "llmesr_jax.methods"}
+_PACKAGES = {
+    "backbone": "llmesr_jax.backbones",
+    "method": "llmesr_jax.methods",
+    "encoder": "llmesr_jax.semantic.encoders",
+}
 _NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
-    """Names of all backbones or methods: the files of the package."""
+    """Names of all backbones, methods or encoders of text: the files of the package."""
     package = importlib.import_module(_PACKAGES[kind])
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _NOT_PLUGINS)
 
 
 def load(kind: str, name: str):
-    """The module of a backbone or method, by its file name.
+    """The module of a backbone, method or encoder, by its file name.
 
     A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
-    `Method` and `needs`. See `docs/architecture.md`.
+    `Method` and `needs`. See `docs/architecture.md`. An encoder module is described in
+    `llmesr_jax/semantic/encoders/__init__.py`.
 
     Raises:
       InputError: no such file; the message lists the names there are.

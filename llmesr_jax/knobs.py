@@ -81,12 +81,13 @@ def settings() -> dict[str, Setting]:
     return {
         f"{name}.{field}" if name else field: setting
         for name, cls in schema().items()
-        for field, setting in _fields(cls).items()
+        for field, setting in fields(cls).items()
     }
 
 
 @functools.cache
-def _fields(cls: type) -> dict[str, Setting]:
+def fields(cls: type) -> dict[str, Setting]:
+    """The settings of one `Config`, by field."""
     hints = typing.get_type_hints(cls)
     return {f.name: Setting(f.default, hints[f.name], **f.metadata) for f in dataclasses.fields(cls)}
 
@@ -116,11 +117,11 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
             out[key] = _coerced(value, known[key].kind)
         except TypeError as error:
             raise InputError(f"{where}: {key} is {value!r}, wanted {error}; see --helpfull") from error
-        _check_value(where, key, out[key], known[key])
+        check_value(where, key, out[key], known[key])
     return out
 
 
-def _check_value(where: str, key: str, value: Any, setting: Setting) -> None:
+def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
     """Raises InputError if the value is none of the choices, or out of bounds."""
     if setting.choices is not None and value not in setting.choices:
         wanted = ", ".join(map(str, setting.choices))

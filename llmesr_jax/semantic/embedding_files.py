@@ -12,6 +12,7 @@ from llmesr_jax.errors import InputError
 
 _FILES = {"item_llm": "item_emb.npy", "user_llm": "user_emb.npy"}
 _DERIVED_FROM = {"item_pca": "item_llm", "similar_users": "user_llm"}
+_BLOCK = 4096  # rows looked at together
 
 
 def find(folder: Path) -> dict[str, Path]:
@@ -30,7 +31,7 @@ def find(folder: Path) -> dict[str, Path]:
 
 
 def read_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
-    """(rows, F) float32: one finite vector per item or user, row 0 = id 1.
+    """(rows, F) float32: one finite vector per item or user, row 0 = id 1. A float32 `.npy` file is mapped, not read.
 
     Args:
       path: a `.npy` file (float16, 32 or 64) or a pickle of such an array.
@@ -40,17 +41,25 @@ def read_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
     Raises:
       InputError: it is anything else; the message says what was found and what was wanted.
     """
+    return np.asarray(map_embedding(path, rows, kind), np.float32)
+
+
+def map_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
+    """As `read_embedding`, of the file's own type, and checked block by block."""
     array = _open(path, rows, kind)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise InputError(f"{path}: holds {array.dtype}; wanted float16, float32 or float64; save it as one of these")
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
-        array = np.asarray(array, np.float32)
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        row = int(finite.argmin())
+    wrong, first = 0, 0
+    for start in range(0, rows, _BLOCK):
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
+            finite = np.isfinite(np.asarray(array[start : start + _BLOCK], np.float32)).all(axis=1)
+        if not wrong and not finite.all():
+            first = start + int(finite.argmin())
+        wrong += len(finite) - int(finite.sum())
+    if wrong:
         raise InputError(
-            f"{path}: row {row} (id {row + 1}) holds NaN or infinity (as float32), like {rows - int(finite.sum())} of "
-            f"{rows} rows; wanted finite numbers; embed these {kind} again"
+            f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32), like {wrong} of {rows} rows; "
+            f"wanted finite numbers; embed these {kind} again"
         )
     return array
 

@@ -7,6 +7,8 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 _NOISE = 0x9CA  # keeps the noise columns' stream apart from the other uses of one seed
+_LARGE = 2**28  # numbers (1 GiB) from which the embeddings are read block by block, never whole
+_BLOCK = 4096  # rows of a block
 
 
 def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
@@ -17,7 +19,7 @@ def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     (a zero column would get no gradient through a product of two zeros) and do not drown the real ones.
 
     Args:
-      item_llm_VxF: LLM embedding of each item, finite.
+      item_llm_VxF: LLM embedding of each item, finite; may be a mapped file.
       width: columns of the result.
       seed: of the noise and, on large inputs, of the randomised solver.
 
@@ -26,13 +28,44 @@ def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     """
     num_items, llm_width = item_llm_VxF.shape
     kept = min(width, llm_width, max(num_items - 1, 1))
+    if item_llm_VxF.size >= _LARGE:
+        return _filled_up(_in_blocks(item_llm_VxF, kept), width, seed)
+    item_llm_VxF = np.asarray(item_llm_VxF, np.float32)
     # Text embeddings share a large mean; taken out in float64, it cannot cancel digits in the covariance.
-    centred_VxF = item_llm_VxF.astype(np.float32) - item_llm_VxF.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred_VxF = item_llm_VxF - item_llm_VxF.mean(axis=0, dtype=np.float64).astype(np.float32)
     # One thread: the sums do not depend on the number of cores. Of equal items, the shares of no variance are not used.
     with threadpool_limits(1), np.errstate(invalid="ignore"):
         start_VxK = PCA(kept, random_state=seed).fit_transform(centred_VxF).astype(np.float32)
+    return _filled_up(start_VxK, width, seed)
+
+
+def _filled_up(start_VxK: np.ndarray, width: int, seed: int) -> np.ndarray:
+    """(V, width): noise in the columns that are left."""
+    num_items, kept = start_VxK.shape
     if kept == width:
         return start_VxK
     rng = np.random.default_rng([seed, _NOISE])
     noise = rng.normal(scale=start_VxK[:, -1].std(), size=(num_items, width - kept))
     return np.concatenate([start_VxK, noise.astype(np.float32)], axis=1)
+
+
+def _in_blocks(item_llm_VxF: np.ndarray, kept: int) -> np.ndarray:
+    """(V, kept): the same components as eigenvectors of the covariance, which is summed up over blocks of rows."""
+    num_items, llm_width = item_llm_VxF.shape
+    starts = range(0, num_items, _BLOCK)
+    block = lambda start: np.asarray(item_llm_VxF[start : start + _BLOCK], np.float32)  # noqa: E731
+    mean_F = sum(block(start).sum(axis=0, dtype=np.float64) for start in starts) / num_items
+    mean_F = mean_F.astype(np.float32)
+    with threadpool_limits(1):
+        covariance_FxF = np.zeros((llm_width, llm_width))
+        for start in starts:
+            centred_BxF = block(start) - mean_F[None]
+            covariance_FxF += centred_BxF.T @ centred_BxF
+        directions_FxK = np.linalg.eigh(covariance_FxF)[1][:, ::-1][:, :kept]
+        largest_K = np.abs(directions_FxK).argmax(axis=0)
+        directions_FxK = directions_FxK * np.sign(directions_FxK[largest_K, np.arange(kept)])[None]
+        directions_FxK = directions_FxK.astype(np.float32)
+        start_VxK = np.empty((num_items, kept), np.float32)
+        for start in starts:
+            start_VxK[start : start + _BLOCK] = (block(start) - mean_F[None]) @ directions_FxK
+    return start_VxK

@@ -5,14 +5,21 @@
     user_prompt(["Rose lip balm", "Comb"])
     -> "The user has visited the following items: Rose lip balm, Comb. Please conclude the user's preference."
 
+`item_prompts` and `user_prompts` give those of a whole corpus, one after the other, by these sentences or by templates
+of the user's own (`semantic.templates`).
+
 An attribute that a record lacks is left out, label and all. A record may use any of a few field names for one
 attribute (`price`; `categories` or `category`; ...), so the raw metadata of the data sets reads as it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import templates
 
 FEATURE_CHARS = 2048  # embedding models bound their input: the features are cut here,
 PROMPT_CHARS = 4095  # a whole item prompt here,
@@ -87,6 +94,87 @@ def user_prompt(titles: Sequence[str]) -> str:
     """The text that stands for one user: the titles of the training items, oldest first."""
     history = ", ".join(titles)[-HISTORY_CHARS:]
     return f"The user has visited the following items: {history}. Please conclude the user's preference."
+
+
+def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: int = 0) -> Iterator[str]:
+    """The texts of the items from row `start` on, in order of id; "" for an item of which nothing is known.
+
+    Args:
+      template: of the user's own (`semantic.templates`), over the records' fields and `{noun}`; empty: the data set's.
+      crop: see `item_prompt`.
+
+    Raises:
+      InputError: no items.jsonl; `template` is wrong, or names a field that no item has.
+    """
+    if corpus.item_records is None:
+        raise InputError(
+            f"{corpus.folder}: nothing to make texts of the items from; wanted items.jsonl, a title for each of the "
+            f"{corpus.num_items} items"
+        )
+    records = corpus.item_records[start:]
+    kind = corpus.name if corpus.name in TEMPLATES else "generic"
+    if not template:
+        return (item_prompt(record, kind, crop) for record in records)
+    if crop:
+        raise InputError("semantic.crop and semantic.item_template exclude each other; give one of them")
+    parts = templates.parse(template, "item_template")
+    _check_fields(corpus.item_records, [name for name in templates.fields(parts) if name != "noun"])
+    noun = TEMPLATES[kind].noun
+    return (_fill(parts, record, noun) for record in records)
+
+
+def user_prompts(corpus: Corpus, template: str = "", start: int = 0) -> Iterator[str]:
+    """The texts of the users from row `start` on: the titles of their training items, oldest first; "" without any.
+
+    Args:
+      template: of the user's own, over the one field `{titles}`; empty: LLM-ESR's sentence.
+
+    Raises:
+      InputError: no items.jsonl, or `template` is wrong.
+    """
+    parts = templates.parse(template, "user_template") if template else ()
+    if parts and (wrong := [name for name in templates.fields(parts) if name != "titles"]):
+        raise InputError(f"user_template: {{{wrong[0]}}} is not known; wanted {{titles}}, those of the training items")
+    if corpus.item_records is None:
+        raise InputError(f"{corpus.folder}: no titles to tell users by; wanted items.jsonl")
+    return _user_prompts(corpus, parts, start)
+
+
+def _user_prompts(corpus: Corpus, parts: tuple[templates.Part, ...], start: int) -> Iterator[str]:
+    titles_V = [_value(record, _TITLE) for record in corpus.item_records]
+    for begin, length in zip(corpus.offsets[start:-1].tolist(), corpus.train_lengths_U[start:].tolist()):
+        titles = [title for item in corpus.items[begin : begin + length].tolist() if (title := titles_V[item - 1])]
+        if parts:
+            history = ", ".join(titles)[-HISTORY_CHARS:]
+            yield templates.fill(parts, lambda _: history)  # noqa: B023  (called at once)
+        else:
+            yield user_prompt(titles) if titles else ""
+
+
+def _check_fields(records: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> None:
+    absent = {name for name in wanted}
+    for record in records:
+        absent = {name for name in absent if not any(field in record for field in _names(name))}
+        if not absent:
+            return
+    there = sorted({field for record in records[:1000] for field in record} - {"item_id"})
+    raise InputError(
+        f"item_template: no item has a field {sorted(absent)[0]!r}; wanted noun or some of: {', '.join(there)}"
+    )
+
+
+def _fill(parts: tuple[templates.Part, ...], record: Mapping[str, Any], noun: str) -> str:
+    """Words of the record's fields in the template; "" where the record says nothing."""
+    told = {name: _value(record, _names(name)) for name in templates.fields(parts) if name != "noun"}
+    if not any(told.values()):
+        return ""
+    return templates.fill(parts, {**told, "noun": noun}.get)[:PROMPT_CHARS]
+
+
+def _names(field: str) -> tuple[str, ...]:
+    """The field itself, then the other names of the same attribute."""
+    groups = (_TITLE, _CATEGORIES, _FEATURES, _DESCRIPTION)
+    return next(((field, *names) for names in groups if field in names), (field,))
 
 
 def _value(record: Mapping[str, Any], fields: Sequence[str]) -> str:

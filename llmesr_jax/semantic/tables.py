@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,9 @@ from absl import logging
 from llmesr_jax.contracts import knob
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic import embedding_files, encoders, prompts
+from llmesr_jax.semantic import embedding_files, manifest, prompts, stand_ins
 from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
+from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import similar_users
 
@@ -52,7 +53,8 @@ class SemanticConfig:
         128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1
     )
     random_width: int = knob(1536, "width F of random embeddings", least=1)
-    crop: bool = knob(False, "item prompts with name and categories only (the paper's variant); tfidf only")
+    crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
+    item_template: str = knob("", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
     cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
     seed: int = knob(
@@ -116,6 +118,16 @@ def popularity(corpus: Corpus) -> np.ndarray:
     return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
+def derive(corpus: Corpus, config: SemanticConfig, pca_width: int) -> None:
+    """Makes and keeps what is computed from the embedding files, so that training finds it there.
+
+    Raises:
+      InputError: there are no files, or they are not as they should be.
+    """
+    of_files = dataclasses.replace(config, encoder="files")
+    prepare(corpus, of_files, needs=frozenset({"item_pca", "similar_users"}), pca_width=pca_width)
+
+
 def describe(corpus: Corpus, config: SemanticConfig) -> str:
     """One line: where the embeddings of items and users come from."""
     if config.encoder == "random":
@@ -173,29 +185,27 @@ class _Semantics:
             logging.info("%s: no user embeddings beside it, so a user is the mean of the training items", path)
             made_by = {"mean_of_items": f"version {_VERSIONS['mean_of_items']}"}
             inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
-            return _Source(inputs, lambda: encoders.mean_of_items(self.item.load(), self.corpus))
+            return _Source(inputs, lambda: stand_ins.mean_of_items(self.item.load(), self.corpus))
         return _Source(self._tfidf_inputs, lambda: self._tfidf[1])
 
     def _random(self, rows: int, kind: str) -> _Source:
         width, seed = self.config.random_width, self.config.seed
-        made = functools.cache(lambda: encoders.random(rows, width, [seed, kind == "users"]))
+        made = functools.cache(lambda: stand_ins.random(rows, width, [seed, kind == "users"]))
         return _Source({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
 
     def _file(self, name: str, rows: int, kind: str) -> _Source:
         path = self.files[name]
-        read = functools.cache(lambda: embedding_files.read_embedding(path, rows, kind))
+        read = functools.cache(lambda: embedding_files.map_embedding(path, rows, kind))
         return _Source({path.name: self.file_digests[path]}, read)
 
-    @functools.cached_property
-    def _texts_V(self) -> list[str]:
+    def _texts_V(self) -> Iterator[str]:
         if self.corpus.item_records is None:
             raise InputError(
                 f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
                 f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
                 f"{self.corpus.num_users} rows, is optional)"
             )
-        kind = self.corpus.name if self.corpus.name in prompts.TEMPLATES else "generic"
-        return [prompts.item_prompt(record, kind, self.config.crop) for record in self.corpus.item_records]
+        return prompts.item_prompts(self.corpus, self.config.item_template, self.config.crop)
 
     @property
     def _tfidf_inputs(self) -> dict[str, str]:
@@ -203,15 +213,17 @@ class _Semantics:
 
     @functools.cached_property
     def _tfidf_recipe(self) -> Recipe:
-        lines = "\0".join(self._texts_V).encode(errors="surrogatepass")
-        inputs = {"texts": hashlib.sha256(lines).hexdigest(), "interactions": self.corpus.digest}
+        sha256 = hashlib.sha256()
+        for number, text in enumerate(self._texts_V()):
+            sha256.update((text if number == 0 else "\0" + text).encode(errors="surrogatepass"))
+        inputs = {"texts": sha256.hexdigest(), "interactions": self.corpus.digest}
         return _recipe("tfidf", {"width": self.config.tfidf_width, "seed": self.config.seed}, inputs)
 
     @functools.cached_property
     def _tfidf(self) -> tuple[np.ndarray, ...]:
         width, seed = self.config.tfidf_width, self.config.seed
         files = (f"tfidf_item_{width}.npy", f"tfidf_user_{width}.npy")
-        build = functools.partial(encoders.tfidf, self._texts_V, self.corpus, width, seed)
+        build = lambda: tfidf.latent(self._texts_V(), self.corpus, width, seed)  # noqa: E731
         return self.cache.arrays(files, self._tfidf_recipe, build)
 
 
@@ -222,12 +234,11 @@ def _semantics(corpus: Corpus, config: SemanticConfig) -> _Semantics:
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
             f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
-            "rows of embeddings, row 0 = id 1; put it there or use semantic.encoder=tfidf"
+            f"rows of embeddings, row 0 = id 1; run `python -m launch.embed --dataset={corpus.name}`, put it there, or "
+            "use semantic.encoder=tfidf"
         )
-    if config.crop and "item_llm" in files:
-        raise InputError(
-            f"{files['item_llm']}: given embeddings cannot be cropped; use semantic.crop with semantic.encoder=tfidf"
-        )
+    if "item_llm" in files:
+        manifest.check_usable(corpus.folder, config.crop, config.item_template)
     home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
     asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
     cache = Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
@@ -296,5 +307,8 @@ def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str
 
 
 def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
-    """(V, ...) -> (V + 2, ...): a row of zeros before (padding, id 0) and after (mask token, id V + 1)."""
-    return np.pad(table, ((1, 1), *[(0, 0)] * (table.ndim - 1)))
+    """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1). Floats become float32."""
+    dtype = np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype
+    padded = np.zeros((len(table) + 2, *table.shape[1:]), dtype)
+    padded[1:-1] = table
+    return padded

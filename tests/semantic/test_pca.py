@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmesr_jax.semantic import pca
 from llmesr_jax.semantic.pca import pca_start
 
 
@@ -52,3 +53,12 @@ def test_columns_beyond_the_components_are_noise_no_louder_than_the_weakest(widt
 
 def test_equal_items_start_at_zero():
     np.testing.assert_allclose(pca_start(np.full((50, 3), 0.7, np.float32), 4, seed=0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("num_items", "width", "kept"), [(500, 8, 8), (500, 8, 3), (3, 8, 4), (40, 8, 12)])
+def test_block_by_block_gives_the_same_components(monkeypatch, num_items, width, kept):
+    points = _points(num_items, width).astype(np.float16)
+    whole = pca_start(points, kept, seed=0)
+    monkeypatch.setattr(pca, "_LARGE", 1)
+    monkeypatch.setattr(pca, "_BLOCK", 7)
+    np.testing.assert_allclose(pca_start(points, kept, seed=0), whole, atol=2e-2 if num_items == 3 else 1e-3)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pickle
 
 import numpy as np
@@ -9,13 +10,14 @@ from llmesr_jax.data import synthetic
 from llmesr_jax.data.corpus import load, read_folder
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import pca, tables
-from llmesr_jax.semantic.encoders import mean_of_items, tfidf
+from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.prompts import item_prompt
 from llmesr_jax.semantic.similar_users import similar_users
+from llmesr_jax.semantic.stand_ins import mean_of_items
 from llmesr_jax.semantic.tables import SemanticConfig, digest, prepare
 
 _ALL = frozenset(tables.TABLES)
-_BUILDERS = ("pca_start", "similar_users", "encoders.tfidf")
+_BUILDERS = ("pca_start", "similar_users", "tfidf.latent")
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +83,7 @@ def test_only_what_is_needed_is_made(corpus, monkeypatch):
 
 
 def test_texts_give_the_tables_where_no_file_does(corpus):
-    item_llm, user_llm = tfidf([item_prompt(record) for record in corpus.item_records], corpus, 16, seed=42)
+    item_llm, user_llm = tfidf.latent([item_prompt(record) for record in corpus.item_records], corpus, 16, seed=42)
     got = _prepare(corpus, tfidf_width=16)
     np.testing.assert_array_equal(got["item_llm"][1:-1], item_llm)
     np.testing.assert_array_equal(got["similar_users"], similar_users(user_llm, 7))
@@ -201,7 +203,7 @@ def test_nothing_to_embed_says_what_to_bring(corpus):
     wanted = f"wanted items.jsonl .* or {rows}"
     with pytest.raises(InputError, match=wanted):
         _prepare(bare)
-    with pytest.raises(InputError, match="no item_emb.npy, but semantic.encoder=files"):
+    with pytest.raises(InputError, match="no item_emb.npy, but .*`python -m launch.embed --dataset=toy`"):
         _prepare(corpus, encoder="files")
 
 
@@ -216,6 +218,28 @@ def test_crop_is_another_text_and_refuses_given_embeddings(corpus):
     _save(corpus)
     with pytest.raises(InputError, match="item_emb.npy: given embeddings cannot be cropped"):
         _prepare(corpus, crop=True)
+
+
+def test_a_template_of_the_users_own(corpus):
+    template = "{title}[ by {brand}]"
+    texts = [f"{r['title']} by {r['brand']}" if "brand" in r else r["title"] for r in corpus.item_records]
+    got = _prepare(corpus, item_template=template, tfidf_width=16)
+    np.testing.assert_array_equal(got["item_llm"][1:-1], tfidf.latent(texts, corpus, 16, seed=42)[0])
+    with pytest.raises(InputError, match="item_template: no item has a field 'brnd'; wanted noun or some of: brand, "):
+        _prepare(corpus, item_template="{title} {brnd}")
+    _save(corpus)
+    with pytest.raises(InputError, match="item_emb.npy: given embeddings are not of semantic.item_template"):
+        _prepare(corpus, item_template=template)
+    made = {"made_by": {"item_template": template}, "inputs": {}, "arrays": {}}
+    (corpus.folder / "embeddings.json").write_text(json.dumps(made))
+    assert _prepare(corpus, item_template=template)["item_llm"].shape[1] == 12
+
+
+def test_files_that_were_being_replaced_are_not_used(corpus):
+    _save(corpus)
+    (corpus.folder / "embeddings.json").write_text('{"made_by": {}, "inputs": {}, "arrays": {}, "incomplete": true}')
+    with pytest.raises(InputError, match="launch.embed was stopped while it wrote"):
+        _prepare(corpus)
 
 
 def test_the_authors_folder(corpus, monkeypatch):

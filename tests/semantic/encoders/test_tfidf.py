@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmesr_jax.data.corpus import from_pairs
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic import encoders
-from llmesr_jax.semantic.encoders import mean_of_items, tfidf, training_counts
+from llmesr_jax.semantic.encoders import tfidf as encoder
+from llmesr_jax.semantic.encoders.tfidf import latent as tfidf
 from llmesr_jax.semantic.prompts import item_prompt
 
 # User 1 trains on 1, 1, 2; user 2 has two interactions, so both train; user 3 trains on 4.
@@ -17,26 +15,6 @@ _TEXTS = [item_prompt({"title": title}) for title in _TITLES]
 
 def _cosine(a, b):
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def test_training_counts_hold_out_the_last_two():
-    np.testing.assert_array_equal(training_counts(_CORPUS).toarray(), [[2, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
-
-
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(0, 99))
-def test_training_counts_sum_to_training_lengths(lengths, seed):
-    lengths = [3, *lengths]
-    items = np.random.default_rng(seed).integers(1, 5, sum(lengths))
-    items = np.unique(items, return_inverse=True)[1] + 1
-    corpus = from_pairs("any", np.repeat(np.arange(len(lengths)) + 1, lengths), items)
-    counts = training_counts(corpus)
-    np.testing.assert_array_equal(counts.sum(axis=1), corpus.train_lengths_U)
-    np.testing.assert_array_equal(counts.sum(axis=0), corpus.item_counts_V)
-
-
-def test_mean_of_items_weighs_each_visit_and_ignores_length_of_vectors():
-    items = np.array([[3, 0], [0, 5], [0, 0], [-4, 0]], np.float32)
-    np.testing.assert_allclose(mean_of_items(items, _CORPUS), [[2 / 3, 1 / 3], [-0.5, 0], [-1, 0]], atol=1e-6)
 
 
 def test_shared_words_bring_items_together_and_the_prompts_own_words_do_not():
@@ -74,8 +52,17 @@ def test_texts_that_tell_nothing_apart_are_an_error(texts):
         tfidf(texts, _CORPUS, 8, seed=0)
 
 
-def test_random_embeddings_are_fixed_by_their_seed_and_have_unit_length_on_average():
-    a, b = encoders.random(200, 64, [1, 0]), encoders.random(200, 64, [1, 0])
-    assert np.array_equal(a, b) and a.dtype == np.float32
-    assert not np.array_equal(a, encoders.random(200, 64, [1, 1]))
-    assert abs(np.square(a).sum(axis=1).mean() - 1) < 0.05
+def test_texts_may_come_one_by_one_and_users_in_blocks(monkeypatch):
+    whole = tfidf(_TEXTS, _CORPUS, 8, seed=0)
+    monkeypatch.setattr(encoder, "_BLOCK", 2)
+    for got, wanted in zip(tfidf(iter(_TEXTS), _CORPUS, 8, seed=0), whole, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_an_error_of_the_texts_is_told_as_it_is():
+    def texts():
+        yield _TEXTS[0]
+        raise InputError("items.jsonl, line 2: no title")
+
+    with pytest.raises(InputError, match="^items.jsonl, line 2: no title$"):
+        tfidf(texts(), _CORPUS, 8, seed=0)

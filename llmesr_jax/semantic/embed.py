@@ -1,0 +1,262 @@
+"""Embeds the items and users of a data folder, and puts the files there.
+
+In order: name and count the texts; see which vectors are there already, in the files or, from an interrupted run, in
+the store; say what the rest costs, and ask; encode, each vector to the store as it comes; write the files; remove the
+store. No file in the folder changes before all are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from llmesr_jax import contracts
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
+from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
+from llmesr_jax.semantic.store import KEY, Store
+from llmesr_jax.semantic.texts import Plan, Wording
+
+
+class Options(NamedTuple):
+    """What `embed` may do.
+
+    Attributes:
+      float16: on disk; half the size, three digits.
+      append: only rows of new items and users; those that are there stay bit by bit.
+      overwrite: replace files that were not made by the same encoder and settings.
+      yes: spend without a question.
+      dry_run: stop after the counts.
+    """
+
+    float16: bool = False
+    append: bool = False
+    overwrite: bool = False
+    yes: bool = False
+    dry_run: bool = False
+
+
+def embed(corpus: Corpus, encoder: str, config: Any, wording: Wording, options: Options) -> bool:
+    """Writes item_emb.npy (V, F), user_emb.npy (U, F) and embeddings.json into the corpus' folder; row 0 is id 1.
+
+    Args:
+      encoder: a file of `llmesr_jax.semantic.encoders`.
+      config: its `Config`.
+      wording: how the texts are made.
+
+    Returns:
+      Whether the folder has them now; False after a dry run.
+
+    Raises:
+      InputError: something the user has to see to. What was paid for is kept, and the same call continues.
+      KeyboardInterrupt: after SIGINT; likewise.
+      OSError: the disk refused; likewise.
+    """
+    if corpus.folder is None:
+        raise InputError(f"{corpus.name}: made in memory, it has no folder for embeddings; name one with --data_dir")
+    try:
+        return _embed(corpus, corpus.folder, encoder, config, wording, options)
+    except OSError as error:
+        if error.filename is None:  # as of a write to an open file
+            raise OSError(error.errno, error.strerror, str(corpus.folder)) from error
+        raise
+
+
+def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wording, options: Options) -> bool:
+    module = contracts.load("encoder", encoder)
+    by_text = module.load(config) if module.TAKES == "texts" else None
+    dtype = np.dtype(np.float16 if options.float16 else np.float32)
+    identity = by_text.identity if by_text else module.identity(config)
+    made = {
+        "made_by": {"encoder": encoder, **identity, **wording._asdict(), "dtype": str(dtype)},
+        "inputs": {"interactions": corpus.digest, "items.jsonl": manifest.file_digest(folder / "items.jsonl")},
+    }
+    if by_text and by_text.most_tokens is not None:
+        made["inputs"]["most_tokens"] = by_text.most_tokens
+    manifest.finish(folder)
+    state = manifest.look(folder, made)
+    if state.up_to_date:
+        if by_text:
+            shutil.rmtree(_store_folder(folder, by_text, encoder), ignore_errors=True)
+        print(f"{folder}: the embeddings are up to date; nothing to do")
+        return True
+    if options.append and by_text is None:
+        raise InputError(f"--append: {encoder} makes all vectors together; leave --append out")
+    state.check(append=options.append, overwrite=options.overwrite)
+    if by_text is None:
+        return _in_one_go(corpus, module, config, wording, options, made)
+    old = rows.read_old(folder, state.previous) if state.same else None
+    return _text_by_text(corpus, by_text, wording, options, made, old)
+
+
+def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording, options: Options, made: dict) -> bool:
+    """Vectors of an encoder that takes the corpus."""
+    print(f"{corpus.folder}: {corpus.num_items:,} items and {corpus.num_users:,} users, at no cost", flush=True)
+    if options.dry_run:
+        return _stopped()
+    lines = _item_texts(corpus, wording)
+    items_VxF, users_UxF = module.embed(corpus, lines, config)
+    if users_UxF is None:
+        users_UxF = stand_ins.mean_of_items(items_VxF, corpus)
+    if items_VxF.shape[1] != users_UxF.shape[1]:
+        raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; wanted one width")
+    made["counts"] = {"items": corpus.num_items, "users": corpus.num_users}
+    dtype = np.dtype(made["made_by"]["dtype"])
+    arrays = zip(manifest.ARRAYS, (items_VxF, users_UxF))
+    _write(corpus, made, {name: rows.cast(array, dtype) for name, array in arrays})
+    return True
+
+
+def _text_by_text(
+    corpus: Corpus, encoder: TextEncoder, wording: Wording, options: Options, made: dict, old: rows.Old | None
+) -> bool:
+    """Vectors of an encoder that takes one text after the other."""
+    first = (len(old.items), len(old.users)) if options.append else (0, 0)
+    if first[0] > corpus.num_items or first[1] > corpus.num_users:
+        raise InputError(
+            f"{corpus.folder}: holds embeddings of {first[0]} items and {first[1]} users, and now there are "
+            f"{corpus.num_items} and {corpus.num_users}; --append wants at least as many; leave it out"
+        )
+    if first == (corpus.num_items, corpus.num_users):
+        print(f"{corpus.folder}: no new items or users; nothing to do")
+        return True
+    plan = texts.plan(corpus, wording, encoder.clip, *first)
+    if not len(plan.different_W) and old is None:
+        raise InputError(f"{corpus.folder}: all texts are empty; wanted titles or attributes in items.jsonl")
+    in_old_W = rows.find(old.keys_N if old else None, plan.different_W)
+    folder = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
+    if options.dry_run and not folder.exists():  # which opening the store would make
+        _announce(corpus, plan, encoder, in_old_W < 0)
+        return _stopped()
+    with Store(
+        folder, {**encoder.identity, "source": encoder.source}, old.items.shape[1] if old else encoder.width
+    ) as store:
+        missing_W = (in_old_W < 0) & (rows.find(store.keys, plan.different_W) < 0)
+        cost = _announce(corpus, plan, encoder, missing_W)
+        if options.dry_run:
+            return _stopped()
+        if missing_W.any():
+            if cost is not None and cost.ask and not options.yes:
+                _ask()
+            _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W)
+        new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
+        made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan)}
+        made["notes"] = {"source": encoder.source, **encoder.notes()}
+        made["texts"] = rows.write_keys(corpus.folder, new.keys())
+        _write(corpus, made, new.blocks())
+        store.remove()
+        rows.forget_keys(corpus.folder, made["texts"])
+    return True
+
+
+def _fill(
+    store: Store, plan: Plan, encoder: TextEncoder, stream: Callable[[], Iterator[str]], missing_W: np.ndarray
+) -> None:
+    """Encodes what is missing, until nothing is."""
+    total = len(missing_W)
+
+    def pending() -> Iterator[Text]:
+        asked_W = ~missing_W
+        for which, text in zip(plan.which_N.tolist(), stream()):
+            if which >= 0 and not asked_W[which]:
+                asked_W[which] = True
+                clipped = encoder.clip(text)
+                yield Text(texts.key_of(clipped.text), clipped.text, clipped.tokens)
+
+    def done() -> str:
+        return f"{total - int(missing_W.sum()):,} of {total:,} texts are done; the same command continues"
+
+    with tqdm(total=total, initial=total - int(missing_W.sum()), desc="embedding", unit="text", disable=None) as bar:
+        try:
+            while before := int(missing_W.sum()):
+                for keys, vectors in encoder.encode(pending(), store.folder, store.width):
+                    which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
+                    new = np.flatnonzero((which >= 0) & missing_W[which])
+                    store.add([keys[i] for i in new], vectors[new])
+                    missing_W[which[new]] = False
+                    bar.update(len(new))
+                if int(missing_W.sum()) == before:
+                    raise InputError(f"no vector came for {before:,} texts")
+        except InputError as error:
+            raise InputError(f"{error}; {done()}") from error
+        except KeyboardInterrupt:
+            bar.close()
+            print(done(), flush=True)
+            raise
+
+
+def _write(corpus: Corpus, made: dict, blocks: dict[str, Iterator[np.ndarray]]) -> None:
+    """Arrays and manifest, whole or not at all."""
+    counts = dict(zip(manifest.ARRAYS, (corpus.num_items, corpus.num_users)))
+    partials = {name: manifest.partial(corpus.folder, name) for name in blocks}
+    try:
+        made["arrays"] = {n: manifest.write_array(partials[n], counts[n], some) for n, some in blocks.items()}
+    except BaseException:
+        for path in partials.values():
+            path.unlink(missing_ok=True)
+        raise
+    manifest.replace_files(corpus.folder, made)
+    shapes = ", ".join(f"{name} {tuple(entry['shape'])}" for name, entry in made["arrays"].items())
+    print(f"{corpus.folder}: {shapes}, {made['made_by']['dtype']}", flush=True)
+
+
+def _store_folder(folder: Path, encoder: TextEncoder, name: str) -> Path:
+    source = json.dumps([name, encoder.identity, encoder.source], sort_keys=True)
+    return folder / "cache" / f"embed-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+
+
+def _item_texts(corpus: Corpus, wording: Wording) -> Iterator[str]:
+    """As `prompts.item_prompts`, whose errors come only to those who look: an encoder may not want texts."""
+    yield from prompts.item_prompts(corpus, wording.item_template, wording.crop)
+
+
+def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.ndarray) -> Cost | None:
+    """Says what there is to do, and returns its cost."""
+    missing, users = int(missing_W.sum()), len(plan.which_N) - plan.num_items
+    parts = [f"{plan.num_items:,} items and {users:,} users", f"{len(missing_W):,} different texts"]
+    if plan.empty:
+        parts.append(f"{plan.empty:,} without any text (rows of zeros)")
+    if plan.cut:
+        parts.append(f"{plan.cut:,} too long, and cut")
+    parts.append(f"{len(missing_W) - missing:,} embedded before, {missing:,} to embed")
+    cost = encoder.cost(missing, float(plan.likely_W[missing_W].sum()), int(plan.tokens_W[missing_W].sum()))
+    if cost is not None and missing:
+        parts.append(cost.text)
+    print(f"{corpus.folder}: {'; '.join(parts)}", flush=True)
+    return cost
+
+
+def _ask() -> None:
+    if not sys.stdin.isatty():
+        raise InputError("there is nobody to ask whether to spend that; give --yes to go on, --dry_run to stop here")
+    try:
+        answer = input("go on? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise InputError("stopped as you said; nothing was sent")
+
+
+def _stopped() -> bool:
+    print("stopped here, as --dry_run says; nothing was sent or written")
+    return False
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    return {
+        "texts": len(plan.which_N),
+        "different": len(plan.different_W),
+        "empty": plan.empty,
+        "cut": plan.cut,
+        "tokens_about": int(plan.likely_W.sum()),
+    }

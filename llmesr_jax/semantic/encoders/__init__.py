@@ -1,0 +1,90 @@
+"""What makes vectors of texts: one file an encoder, found by its name (`--encoder=tfidf`).
+
+An encoder's file has
+
+| name | what |
+| --- | --- |
+| `Config` | frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name |
+| `TAKES` | `"texts"`: a text's vector depends on that text alone. `"corpus"`: on all texts, or on none |
+| `load(config) -> TextEncoder` | where TAKES is "texts" |
+| `identity(config) -> dict` | where TAKES is "corpus": what the vectors depend on besides the corpus |
+| `embed(corpus, texts_V, config) -> (items_VxF, users_UxF or None)` | and this; None: a user is the mean of the items |
+
+With "texts", the caller (`llmesr_jax.semantic.embed`) sends each text once and no empty one, stores vectors as they
+come, continues after an interruption, and writes the files. With "corpus", the vectors are made in one go.
+Both raise `InputError` where the user has to do something. Modules beside them that are heavy to import are imported
+inside of functions, so that the flags of all encoders are known quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Text(NamedTuple):
+    """A text on its way: `key` names it in the store, `tokens` is what it counts towards the encoder's limits."""
+
+    key: bytes
+    text: str
+    tokens: int
+
+
+class Clipped(NamedTuple):
+    """A text as the encoder takes it.
+
+    Attributes:
+      text: as it is sent.
+      tokens: at most so many; what the limits of a request are counted in.
+      likely: tokens to be expected, for the estimate of the price.
+      cut: something was cut off.
+    """
+
+    text: str
+    tokens: int = 0
+    likely: float = 0.0
+    cut: bool = False
+
+
+class Cost(NamedTuple):
+    """What an encoder asks before it spends.
+
+    Attributes:
+      text: one line: how much, by which prices.
+      ask: a question is due.
+    """
+
+    text: str
+    ask: bool
+
+
+# Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
+Encode = Callable[[Iterable[Text], Path, int | None], Iterator[tuple[list[bytes], np.ndarray]]]
+
+
+class TextEncoder(NamedTuple):
+    """An encoder at work.
+
+    Attributes:
+      identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
+      source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
+      encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
+        ends the run.
+      width: F where it is known before the first vector, else None.
+      clip: a text -> what is sent of it.
+      most_tokens: what `clip` cuts at, if it does.
+      cost: (texts, likely tokens, most tokens) -> what is said before anything is sent; None: it costs nothing.
+      notes: for the manifest, after the run; nothing that decides about the vectors.
+    """
+
+    identity: dict[str, str | int | None]
+    encode: Encode
+    source: str = ""
+    width: int | None = None
+    clip: Callable[[str], Clipped] = Clipped
+    most_tokens: int | None = None
+    cost: Callable[[int, float, int], Cost | None] = lambda texts, likely, most: None
+    notes: Callable[[], dict[str, str | int | float]] = dict

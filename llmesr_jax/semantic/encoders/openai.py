@@ -1,0 +1,190 @@
+"""Embeddings of OpenAI, or of any server that speaks its API: vLLM, Ollama, llama.cpp, Text Embeddings Inference, ...
+
+    OPENAI_API_KEY=... python -m launch.embed --dataset=fashion --encoder=openai --model=text-embedding-3-small
+    python -m launch.embed --dataset=fashion --encoder=openai --model=nomic-embed-text --base_url=http://localhost:11434/v1
+
+A request holds at most 2,048 texts and 300,000 tokens, a text 8,192 tokens (OpenAI's API reference). The key is read
+from the environment and goes into the client, nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
+from llmesr_jax.semantic.openai_api import batch_api, prices, responses, tokens
+from llmesr_jax.semantic.openai_api.session import Patience, Session
+
+TAKES = "texts"
+
+_OPENAI = "https://api.openai.com/v1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    model: str = knob("", "name of the model, as its server or library knows it, or the path of its folder")
+    base_url: str = knob("", "address of a compatible server; empty: OPENAI_BASE_URL if set, else OpenAI's own")
+    dimensions: int = knob(0, "width of the embeddings, for models that can shorten them; 0: the model's own", least=0)
+    batch_size: int = knob(512, "texts in one request, or through the model at once", least=1, most=2048)
+    request_tokens: int = knob(300_000, "tokens in one request at most", least=1)
+    max_tokens: int = knob(8191, "tokens of one text at most; what is longer is cut, and counted", least=1)
+    concurrency: int = knob(8, "requests (with --batch_api: batches) under way at once", least=1, most=256)
+    timeout: float = knob(120.0, "seconds that a request may take", least=0.01)
+    attempts: int = knob(10, "how often a request is tried", least=1)
+    first_wait: float = knob(1.0, "seconds before the second attempt; they double from one to the next", least=0)
+    longest_wait: float = knob(120.0, "seconds between two attempts at most", least=0)
+    encoding: str = knob("base64", "how numbers travel: base64, or float", choices=("base64", "float"))
+    batch_api: bool = knob(False, "OpenAI's Batch API: half the price, results within a day")
+    poll: float = knob(30.0, "seconds between two looks at a batch", least=0)
+
+
+def load(config: Config) -> TextEncoder:
+    """Makes the client; asks nothing yet.
+
+    Raises:
+      InputError: no model is named, the address is none, or OpenAI is asked without a key.
+    """
+    if not config.model:
+        raise InputError("--model is missing; --encoder=openai wants its name, such as text-embedding-3-small")
+    address = config.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+    host = _host(address)
+    key = _key(host)
+    known = prices.MODELS.get(config.model)
+    width = config.dimensions or (known.width if known else None)
+    sessions: list[Session] = []
+
+    def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        import openai
+
+        with asyncio.Runner() as runner:
+            # Of a server that wants no key, the client still wants one.
+            options = {"api_key": key or "none", "base_url": address, "timeout": config.timeout, "max_retries": 0}
+            patience = Patience(config.attempts, config.first_wait, config.longest_wait)
+            session = Session(openai.AsyncOpenAI(**options), patience, address, key)
+            sessions.append(session)
+            send = batch_api.send if config.batch_api else _send
+            try:
+                yield from send(runner, session, texts, folder, width, config)
+            finally:
+                runner.run(session.client.close())
+
+    def cost(texts: int, likely: float, most: int) -> Cost | None:
+        if _is_local(host):
+            return None
+        if known is None or not host.endswith(".openai.com"):
+            return Cost(f"about {likely:,.0f} tokens; what {config.model} costs at {host} is not known here", ask=True)
+        price = known.batch_price if config.batch_api else known.price
+        return Cost(
+            f"about {likely:,.0f} tokens, ${likely * price / 1e6:.2f} (at most ${most * price / 1e6:.2f}), at "
+            f"${price} a million as of {prices.AS_OF}",
+            ask=True,
+        )
+
+    def notes() -> dict[str, str | int | float]:
+        return {"requests_asked_again": sum(sum(session.retries.values()) for session in sessions)}
+
+    identity = {"model": config.model, "dimensions": config.dimensions or None}
+    clip = tokens.clipper(config.max_tokens, exact=known is not None)
+    return TextEncoder(identity, encode, address, width, clip, config.max_tokens, cost, notes)
+
+
+def _send(
+    runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int | None, config: Config
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Bounded many requests under way; their answers as they come."""
+    del folder
+    requests = pack(texts, config.batch_size, config.request_tokens)
+    waiting, failure = set(), None
+    first = next(requests, None)
+    if first is not None and width is None:
+        width = runner.run(_ask_width(session, first[0], config))
+
+    async def embed(request: list[Text]) -> tuple[list[bytes], np.ndarray]:
+        vectors = await session.ask(lambda client: _request(client, request, width, config))
+        return [text.key for text in request], vectors
+
+    while first is not None or waiting:
+        while first is not None and failure is None and len(waiting) < config.concurrency:
+            waiting.add(runner.get_loop().create_task(embed(first)))
+            first = next(requests, None)
+        if not waiting:
+            break
+        done, waiting = runner.run(_first_of(waiting))
+        for task in done:
+            if error := task.exception():  # the others under way are paid for, so they are waited for
+                failure = failure or error
+            else:
+                yield task.result()
+    if failure is not None:
+        raise failure
+
+
+async def _first_of(tasks: set[asyncio.Task]) -> tuple[set[asyncio.Task], set[asyncio.Task]]:
+    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _request(client, request: list[Text], width: int | None, config: Config) -> np.ndarray:
+    """(len(request), F): the answer as it came, which `responses` reads more strictly than the client would."""
+    answer = await client.embeddings.with_raw_response.create(**batch_api.body(request, config))
+    return responses.parse(answer.content, len(request), width)
+
+
+async def _ask_width(session: Session, text: Text, config: Config) -> int:
+    """F, once two answers in a row agree on it: a single wrong one must not decide about all others."""
+    widths = []
+    while len(widths) < 2 or widths[-1] != widths[-2]:
+        if len(widths) == config.attempts + 1:
+            raise InputError(f"{config.model}: gives another width each time ({widths[-3:]}); wanted one width")
+        vectors = await session.ask(lambda client: _request(client, [text], None, config))
+        widths.append(vectors.shape[1])
+    return widths[-1]
+
+
+def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[list[Text]]:
+    """Requests: as many texts, in order, as both limits allow; a text over the limit of tokens goes alone."""
+    request, tokens_in = [], 0
+    for text in texts:
+        if request and (len(request) == most_texts or tokens_in + text.tokens > most_tokens):
+            yield request
+            request, tokens_in = [], 0
+        request.append(text)
+        tokens_in += text.tokens
+    if request:
+        yield request
+
+
+def _host(address: str) -> str:
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--base_url={address}: not an address; wanted one such as http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise InputError("--base_url: holds more than an address (a password, a '?'); the key goes into OPENAI_API_KEY")
+    return parts.hostname
+
+
+def _key(host: str) -> str:
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key and host.endswith(".openai.com"):
+        raise InputError("OPENAI_API_KEY is not set; export it with your key, or name another server with --base_url")
+    if not re.fullmatch("[!-~]*", key):
+        raise InputError("OPENAI_API_KEY: holds a space or a sign that no key has; set it again")
+    return key
+
+
+def _is_local(host: str) -> bool:
+    """This machine, or a private network."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".local", ".localhost", ".internal"))

@@ -1,0 +1,85 @@
+"""Sentence-transformers models, on this machine: any name of the Hugging Face hub, or the path of a model's folder.
+
+pip install 'llmesr-jax[sentence_transformers]'
+python -m launch.embed --dataset=fashion --encoder=sentence_transformers --model=all-MiniLM-L6-v2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.encoders import Text, TextEncoder
+
+TAKES = "texts"
+
+_BATCHES = 16  # of texts handed over at once, which the library sorts by length
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    model: str = knob("", "name of the model, as its server or library knows it, or the path of its folder")
+    batch_size: int = knob(64, "texts in one request, or through the model at once", least=1)
+    device: str = knob("", "where the model runs, such as cpu or cuda; empty: the library's choice")
+
+
+def load(config: Config) -> TextEncoder:
+    """Loads the model.
+
+    Raises:
+      InputError: the package is not installed, no model is named, or it cannot be loaded.
+    """
+    if not config.model:
+        raise InputError("--model is missing; --encoder=sentence_transformers wants a model's name or folder")
+    try:
+        import sentence_transformers
+    except ImportError as error:
+        raise InputError(
+            f"--encoder=sentence_transformers: {error.name or error} is not installed; "
+            "pip install 'llmesr-jax[sentence_transformers]'"
+        ) from error
+    try:
+        model = sentence_transformers.SentenceTransformer(config.model, device=config.device or None)
+    except Exception as error:  # of many kinds: no such folder, no network, a damaged file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"--model={config.model}: cannot be loaded ({reason}); wanted the name of a sentence-transformers model or "
+            "its folder; without a network, only those that were loaded before"
+        ) from error
+
+    def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        del folder, width
+        texts = iter(texts)
+        while some := list(itertools.islice(texts, _BATCHES * config.batch_size)):
+            vectors = model.encode(
+                [text.text for text in some],
+                batch_size=config.batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                normalize_embeddings=False,
+            )
+            yield [text.key for text in some], np.asarray(vectors, np.float32)
+
+    # Longer texts are cut by the model itself.
+    notes = {"max_tokens": getattr(model, "max_seq_length", None), "library": sentence_transformers.__version__}
+    return TextEncoder(_identity(config.model), encode, notes=lambda: notes)
+
+
+def _identity(model: str) -> dict[str, str]:
+    """The model's name; of a folder, its last part, and what is in it, wherever it lies."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"model": model}
+    sha256 = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha256.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            sha256.update(hashlib.file_digest(file, "sha256").digest())
+    return {"model": folder.resolve().name, "files": sha256.hexdigest()}

@@ -1,0 +1,88 @@
+"""TF-IDF of the item texts and its leading directions (latent semantic analysis): no network, no model, no key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.stand_ins import training_counts
+
+TAKES = "corpus"
+
+_COMMON = 0.5  # a word in more than this share of the items (such as the prompt's own) tells nothing
+_BLOCK = 4096  # users at once: their words side by side are many times the items'
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1)
+    seed: int = knob(42, "of TF-IDF's randomised decomposition", least=0)
+
+
+def identity(config: Config) -> dict[str, int]:
+    """Width and seed."""
+    return dataclasses.asdict(config)
+
+
+def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """See `latent`."""
+    return latent(texts_V, corpus, config.width, config.seed)
+
+
+def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latent semantic analysis of the item texts, and the users in the same space.
+
+    An item is its TF-IDF vector at length 1, projected to the leading singular directions of all items. A user
+    is the sum of the TF-IDF vectors of the training items, brought to length 1, under the same projection: what
+    the same words would give as one text.
+
+    Memory: the items' words (12 bytes for each different one of each item) and a few arrays of the result's size.
+
+    Args:
+      texts_V: one text per item, row 0 = id 1; read once, one by one.
+      corpus: whose training interactions make the users.
+      width: F; less where the items or their words are fewer.
+      seed: of the randomised decomposition.
+
+    Returns:
+      (V, F) and (U, F) float32; a text without known words is a row of zeros.
+
+    Raises:
+      InputError: the texts do not tell the items apart.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+    from threadpoolctl import threadpool_limits
+
+    vectorizer = TfidfVectorizer(max_df=_COMMON, dtype=np.float32)
+    try:
+        items_VxW = vectorizer.fit_transform(texts_V)
+    except InputError:  # from where the texts come
+        raise
+    except ValueError as error:  # scikit-learn: empty vocabulary, or nothing left of it
+        raise _too_few_words(corpus.num_items) from error
+    width = min(width, items_VxW.shape[1] - 1, items_VxW.shape[0] - 1)
+    if width < 1:
+        raise _too_few_words(corpus.num_items)
+    del vectorizer  # and with it the dictionary of all words
+    counts_UxV = training_counts(corpus)
+    with threadpool_limits(1):  # so that the sums, and with them a run's numbers, do not depend on the number of cores
+        svd = TruncatedSVD(width, random_state=seed).fit(items_VxW)
+        users_UxF = np.empty((corpus.num_users, width), np.float32)
+        for start in range(0, corpus.num_users, _BLOCK):
+            words_BxW = normalize(counts_UxV[start : start + _BLOCK] @ items_VxW)
+            users_UxF[start : start + _BLOCK] = svd.transform(words_BxW)
+        return svd.transform(items_VxW).astype(np.float32, copy=False), users_UxF
+
+
+def _too_few_words(num_items: int) -> InputError:
+    return InputError(
+        f"items.jsonl: the texts of its {num_items} items hold no two words that tell items apart; "
+        "give items titles and attributes, or put item_emb.npy and user_emb.npy beside it"
+    )

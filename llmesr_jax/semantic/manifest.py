@@ -1,0 +1,224 @@
+"""`embeddings.json`: what the embedding files of a data folder are, and writing them so that none is ever half there.
+
+    {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
+     "counts": {...}, "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...},
+     "created": ..., "libraries": {name: version}}
+
+While the files are being replaced it says `{"incomplete": true}`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.errors import InputError
+
+FILE = "embeddings.json"
+ARRAYS = ("item_emb.npy", "user_emb.npy")
+_LIBRARIES = ("llmesr-jax", "numpy", "scikit-learn", "openai", "sentence-transformers", "torch", "tiktoken")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest; None where there is none.
+
+    Raises:
+      InputError: it is not readable as one.
+    """
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        found = error
+    parts = ("made_by", "inputs", "arrays")
+    if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in parts):
+        raise InputError(f"{path}: cannot be read as launch.embed writes it; move it and the .npy files away")
+    return found
+
+
+def check_usable(folder: Path, crop: bool, item_template: str) -> None:
+    """Raises `InputError` if the files of `folder` do not belong together, or other item prompts are asked for."""
+    found = read(folder) or {"made_by": {}}
+    if found.get("incomplete"):
+        raise InputError(
+            f"{folder}: launch.embed was stopped while it wrote the embeddings here, so they do not belong together; "
+            "give the same launch.embed command again"
+        )
+    given = f"{folder / ARRAYS[0]}: given embeddings"
+    if crop and not found["made_by"].get("crop"):
+        raise InputError(f"{given} cannot be cropped; use semantic.crop with semantic.encoder=tfidf")
+    if item_template and item_template != found["made_by"].get("item_template"):
+        raise InputError(
+            f"{given} are not of semantic.item_template; run `python -m launch.embed` with it, or use "
+            "semantic.encoder=tfidf"
+        )
+
+
+class State(NamedTuple):
+    """What is in a data folder, seen from what is to be made there.
+
+    Attributes:
+      folder: the folder.
+      previous: its manifest; None without one.
+      wanted: the manifest to be, with "made_by" and "inputs".
+      whole: the arrays are those of `previous`, byte by byte.
+    """
+
+    folder: Path
+    previous: Mapping[str, Any] | None
+    wanted: Mapping[str, Any]
+    whole: bool
+
+    @property
+    def same(self) -> bool:
+        """The files are whole and were made by the same encoder and settings."""
+        return self.whole and self.previous["made_by"] == self.wanted["made_by"]
+
+    @property
+    def up_to_date(self) -> bool:
+        """They were also made from the same data."""
+        return self.same and self.previous["inputs"] == self.wanted["inputs"]
+
+    def check(self, *, append: bool, overwrite: bool) -> None:
+        """Raises `InputError` where the files must not be replaced, or, with `append`, not be added to."""
+        previous, wanted = self.previous, self.wanted
+        changed = _changes(previous["made_by"], wanted["made_by"]) if previous else ""
+        if append:
+            if not self.whole:
+                found = "damaged, or replaced by others" if previous else "absent, or not of launch.embed"
+                raise InputError(f"{self.folder}: --append adds to the files of launch.embed, and those are {found}")
+            if changed:
+                raise InputError(
+                    f"{self.folder}: --append wants the settings of the rows that are there ({changed}; see {FILE})"
+                )
+            return
+        there = [name for name in ARRAYS if (self.folder / name).exists()]
+        stopped = previous is not None and previous.get("incomplete") and not changed
+        if overwrite or stopped or not there:
+            return
+        if not self.whole:
+            raise InputError(
+                f"{self.folder / there[0]}: was not written by launch.embed, or was changed since; move it away, or "
+                "give --overwrite"
+            )
+        if changed:
+            raise InputError(f"{self.folder}: holds other embeddings ({changed}); move them away, or give --overwrite")
+
+
+def look(folder: Path, wanted: Mapping[str, Any]) -> State:
+    """The state of `folder`.
+
+    Raises:
+      InputError: its manifest is not readable.
+    """
+    previous = read(folder)
+    whole = previous is not None and not previous.get("incomplete") and _are_whole(folder, previous["arrays"])
+    return State(folder, previous, wanted, whole)
+
+
+def file_digest(path: Path) -> str | None:
+    """sha256 of a file's bytes; None where there is none to be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _are_whole(folder: Path, arrays: Mapping[str, Any]) -> bool:
+    return all(name in arrays and file_digest(folder / name) == arrays[name]["sha256"] for name in ARRAYS)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return "; ".join(f"{name} {old.get(name)!r} there, {new.get(name)!r} wanted" for name in names[:3])
+
+
+def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Writes a `.npy` file block by block, in plain writes: of a full disk, these tell; a mapped file ends the process.
+
+    Args:
+      rows: of all blocks together.
+
+    Returns:
+      shape, dtype and sha256, for the manifest.
+
+    Raises:
+      InputError: numbers that are not finite.
+    """
+    sha256, header = hashlib.sha256(), None
+    with path.open("wb") as file:
+        for block in blocks:
+            if header is None:
+                descr = np.lib.format.dtype_to_descr(block.dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": (rows, block.shape[1])}
+                np.lib.format.write_array_header_1_0(_Hashed(file, sha256), header)
+            if not np.isfinite(block).all():
+                hint = "; float16 holds numbers up to 65504, leave float16 out" if block.dtype == np.float16 else ""
+                raise InputError(f"{path.name}: holds numbers that are not finite{hint}")
+            _Hashed(file, sha256).write(np.ascontiguousarray(block).tobytes())
+    return {"shape": list(header["shape"]), "dtype": str(np.dtype(header["descr"])), "sha256": sha256.hexdigest()}
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what may have had a part in the numbers."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def partial(folder: Path, name: str) -> Path:
+    """Where an array is written before it takes its place."""
+    return folder / f"{name}.partial"
+
+
+def replace_files(folder: Path, made: Mapping[str, Any]) -> None:
+    """Puts the arrays of `made`, written as `partial`s, and the manifest in place; `finish` goes on after a kill."""
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write(folder, {**made, "created": created, "libraries": _libraries(), "incomplete": True})
+    finish(folder)
+
+
+def finish(folder: Path) -> None:
+    """Completes what `replace_files` began and was stopped at, where all that it needs is there."""
+    made = read(folder)
+    if not made or not made.get("incomplete"):
+        return
+    for name, entry in made["arrays"].items():
+        if file_digest(folder / name) != entry["sha256"]:
+            if file_digest(partial(folder, name)) != entry["sha256"]:
+                return
+            partial(folder, name).replace(folder / name)
+    write(folder, {key: value for key, value in made.items() if key != "incomplete"})
+
+
+def write(folder: Path, made: Mapping[str, Any]) -> None:
+    """Replaces the manifest in one step."""
+    path = partial(folder, FILE)
+    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.replace(folder / FILE)
+
+
+class _Hashed:
+    """Writes to a file and a digest alike."""
+
+    def __init__(self, file, sha256):
+        self._file, self._sha256 = file, sha256
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content)
+        self._sha256.update(content)

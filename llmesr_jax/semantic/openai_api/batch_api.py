@@ -1,0 +1,183 @@
+"""The Batch API: requests go up as a file and come back as one, within a day, at half the price.
+
+In the encoder's folder, for each batch: `batch-<n>.jsonl`, the requests, and `batch-<n>.json`, the ids the server gave.
+A run that was stopped finds its batches again by these ids, or, where it was stopped before it could write one down, by
+the batch's `tag`, a digest of its requests; so no batch is paid twice.
+
+Limits (OpenAI's API reference): 50,000 texts and 200 MB a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.encoders import Text
+from llmesr_jax.semantic.openai_api import responses
+from llmesr_jax.semantic.openai_api.session import Session
+
+_MOST_TEXTS = 50_000
+_MOST_BYTES = 150_000_000
+_PATH = "/v1/embeddings"
+_OVER = ("completed", "expired", "cancelled", "failed")
+
+
+def body(request: list[Text], config: Any) -> dict[str, Any]:
+    """The body of one request, in a batch or alone."""
+    dimensions = {"dimensions": config.dimensions} if config.dimensions else {}
+    texts = [text.text for text in request]
+    return {"model": config.model, "input": texts, "encoding_format": config.encoding, **dimensions}
+
+
+def send(
+    runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int | None, config: Any
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Vectors as batches end. Texts of a batch that failed or expired are left out."""
+    if width is None:
+        raise InputError("--batch_api: the width is not known beforehand; give it with --dimensions")
+    under_way = sorted(folder.glob("batch-*.jsonl"))
+    sent = {key for path in under_way for _, keys in _requests(path) for key in keys}
+    new = _write_batches((text for text in texts if text.key not in sent), folder, config)
+    while True:
+        under_way += itertools.islice(new, max(0, config.concurrency - len(under_way)))
+        if not under_way:
+            return
+        for path in list(under_way):
+            batch = runner.run(_look(session, path))
+            if batch.status not in _OVER:
+                continue
+            if _queue_is_full(batch):
+                logging.warning("batch %s: the account's queue is full; it is made again", batch.id)
+                _remember(path, batch_id=None)
+                continue
+            if batch.status == "failed" and not batch.output_file_id:
+                _forget(path)
+                raise InputError(f"batch {batch.id}: failed ({_reason(batch)}); see to --model and the account")
+            yield from _results(runner, session, path, batch, width)
+            _forget(path)
+            under_way.remove(path)
+        if under_way:
+            runner.run(asyncio.sleep(config.poll))
+
+
+async def _look(session: Session, path: Path) -> Any:
+    """The batch of a file of requests as it stands; it is uploaded and made where that was not done yet."""
+    ids = _ids(path)
+    if not ids.get("batch_id"):
+        tag = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        batch = await _find(session, tag)
+        if batch is None:
+            if not ids.get("file_id"):
+                uploaded = await session.ask(lambda client: client.files.create(file=path, purpose="batch"))
+                ids = _remember(path, file_id=uploaded.id)
+            make = {"input_file_id": ids["file_id"], "endpoint": _PATH, "completion_window": "24h"}
+            batch = await session.ask(lambda client: client.batches.create(**make, metadata={"tag": tag}))
+        ids = _remember(path, batch_id=batch.id)
+    return await session.ask(lambda client: client.batches.retrieve(ids["batch_id"]))
+
+
+async def _find(session: Session, tag: str) -> Any:
+    """A batch of this tag that an earlier run made and did not get to write down, or None."""
+
+    async def find(client):
+        page = await client.batches.list(limit=100)
+        of_tag = [batch for batch in page.data if (batch.metadata or {}).get("tag") == tag]
+        return next((batch for batch in of_tag if batch.status not in ("failed", "expired", "cancelled")), None)
+
+    return await session.ask(find)
+
+
+def _results(
+    runner: asyncio.Runner, session: Session, path: Path, batch: Any, width: int
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """The usable answers of a batch."""
+    if not batch.output_file_id:
+        return
+    answers = path.with_suffix(".answers")
+    runner.run(session.ask(lambda client: _download(client, batch.output_file_id, answers)))
+    requests, refused = dict(_requests(path)), {}
+    with answers.open("rb") as lines:
+        for line in lines:
+            try:
+                answer = json.loads(line)
+                keys = requests[answer["custom_id"]]
+                yield keys, responses.check(answer["response"]["body"], len(keys), width)
+            except (ValueError, KeyError, TypeError, responses.Refused) as error:
+                refused[str(error) or type(error).__name__] = refused.get(str(error), 0) + 1
+    for reason, count in refused.items():
+        logging.warning("batch %s: %d answers refused (%s); asked again", batch.id, count, reason)
+
+
+async def _download(client: Any, file_id: str, path: Path) -> None:
+    async with client.files.with_streaming_response.content(file_id) as answer:
+        await answer.stream_to_file(path)
+
+
+def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator[Path]:
+    """Files of requests, written one by one as they are asked for."""
+    from llmesr_jax.semantic.encoders.openai import pack
+
+    requests = pack(texts, config.batch_size, config.request_tokens)
+    left = next(requests, None)
+    while left is not None:
+        number = 1 + max((int(path.stem.partition("-")[2]) for path in folder.glob("batch-*.jsonl")), default=0)
+        path = folder / f"batch-{number:04d}.jsonl"
+        partial, count, size = path.with_suffix(".partial"), 0, 0
+        with partial.open("wb") as file:
+            while left is not None and count + len(left) <= _MOST_TEXTS and size < _MOST_BYTES:
+                key = left[0].key.hex()
+                line = {"custom_id": key, "method": "POST", "url": _PATH, "body": body(left, config)}
+                size += file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                count += len(left)
+                left = next(requests, None)
+        partial.replace(path)
+        yield path
+
+
+def _requests(path: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """(custom id, keys of its texts) of each request in a file."""
+    from llmesr_jax.semantic.texts import key_of
+
+    with path.open("rb") as lines:
+        for line in lines:
+            request = json.loads(line)
+            yield request["custom_id"], [key_of(text) for text in request["body"]["input"]]
+
+
+def _queue_is_full(batch: Any) -> bool:
+    errors = getattr(batch.errors, "data", None) or []
+    return batch.status == "failed" and any(error.code == "token_limit_exceeded" for error in errors)
+
+
+def _reason(batch: Any) -> str:
+    errors = getattr(batch.errors, "data", None) or []
+    return " ".join(str(errors[0].message).split())[:200] if errors else "no reason given"
+
+
+def _ids(path: Path) -> dict[str, str | None]:
+    try:
+        return json.loads(path.with_suffix(".json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _remember(path: Path, **ids: str | None) -> dict[str, str | None]:
+    known = _ids(path) | ids
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(known))
+    partial.replace(path.with_suffix(".json"))
+    return known
+
+
+def _forget(path: Path) -> None:
+    for suffix in (".json", ".answers", ".jsonl"):
+        path.with_suffix(suffix).unlink(missing_ok=True)

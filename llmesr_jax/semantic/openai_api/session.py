@@ -1,0 +1,140 @@
+"""Asking a server again until it gives a usable answer, as its rate limits allow."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import datetime
+import email.utils
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from absl import logging
+
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.openai_api.responses import Refused
+
+T = TypeVar("T")
+
+_RETRIED = frozenset({408, 409, 429})  # and all from 500
+_FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong address is told soon
+_SAID = 10.0  # seconds of waiting that are worth a line
+
+
+class Patience(NamedTuple):
+    """How often and how long a request is tried.
+
+    Attributes:
+      attempts: in all.
+      first_wait: seconds before the second attempt; they double from one to the next, less up to a half by chance.
+      longest_wait: seconds, also where the server asks for more.
+    """
+
+    attempts: int
+    first_wait: float
+    longest_wait: float
+
+
+class Session:
+    """Calls to one server through an `openai.AsyncOpenAI`, which must not retry by itself.
+
+    Attributes:
+      client: the client.
+      retries: reason -> requests that were asked again for it.
+    """
+
+    def __init__(self, client: Any, patience: Patience, server: str, secret: str):
+        self.client, self.retries = client, collections.Counter()
+        self._patience, self._server, self._secret = patience, server, secret
+        self._answered, self._not_before = False, 0.0
+
+    async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """What `call(client)` returns, once it does so without an error that may pass.
+
+        Raises:
+          InputError: the server refuses for good, or was asked as often as allowed.
+        """
+        for attempt in range(1, self._patience.attempts + 1):
+            while (wait := self._not_before - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            try:
+                result = await call(self.client)
+            except Exception as error:
+                reason, asked_for = self._passing(error)
+            else:
+                self._answered = True
+                return result
+            if attempt == self._patience.attempts or (not self._answered and attempt == _FIRST_CONTACT):
+                break
+            self.retries[reason] += 1
+            await self._wait(attempt, reason, asked_for)
+        raise InputError(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}")
+
+    async def _wait(self, attempt: int, reason: str, asked_for: float | None) -> None:
+        longest = self._patience.longest_wait
+        wait = min(longest, self._patience.first_wait * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        if asked_for is not None:
+            wait = min(longest, asked_for) + random.uniform(0.0, 0.1) * wait
+            self._not_before = max(self._not_before, time.monotonic() + wait)  # holds for all requests
+        if wait >= _SAID:
+            logging.warning("%s: %s; asking again in %.0f s", self._server, reason, wait)
+        await asyncio.sleep(wait)
+
+    def _passing(self, error: Exception) -> tuple[str, float | None]:
+        """Reason and seconds that the server asks for, of an error that may pass; raises `InputError` for another."""
+        import openai
+
+        if isinstance(error, Refused):
+            self._answered = True
+            return str(error), None
+        if isinstance(error, openai.APITimeoutError):
+            return "no answer in time", None
+        if isinstance(error, openai.APIStatusError):
+            self._answered = True
+            if error.status_code in _RETRIED or error.status_code >= 500:
+                if "insufficient_quota" not in (error.code, error.type):
+                    return f"status {error.status_code}", _retry_after(error.response.headers)
+            raise InputError(f"{self._server}: {self._for_good(error)}") from None  # its request holds the key
+        if isinstance(error, openai.APIConnectionError):
+            return f"no connection ({type(error.__cause__).__name__})", None
+        if isinstance(error, openai.APIResponseValidationError):
+            return "the answer is not JSON", None
+        raise error
+
+    def _for_good(self, error: Any) -> str:
+        """What is wrong and what to do about it."""
+        if error.status_code == 429:
+            return "the account has no credit left (insufficient_quota); add some, then the same command continues"
+        if error.status_code == 401:
+            return (
+                "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server, then the same "
+                "command continues"
+            )
+        body = error.body if isinstance(error.body, dict) else {}
+        said = " ".join(str(body.get("message") or error.message).split())
+        said = said.replace(self._secret, "[key]")[:200] if self._secret else said[:200]
+        if error.status_code == 404:
+            return f"status 404 ({said}); see to --model and --base_url (which ends in /v1 for most servers)"
+        if error.status_code in (400, 413, 422):
+            return (
+                f"status {error.status_code} ({said}); see to --model and --dimensions; where a text or a request is "
+                "too long, lower --max_tokens, --batch_size or --request_tokens"
+            )
+        return f"status {error.status_code} ({said})"
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds: of `retry-after-ms`, or of `retry-after`, which is seconds or a date; None if there is neither."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * unit)
+        except (KeyError, ValueError):
+            continue
+    try:
+        date = email.utils.parsedate_to_datetime(headers["retry-after"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
+    return max(0.0, (date - datetime.datetime.now(datetime.UTC)).total_seconds())

@@ -1,0 +1,64 @@
+"""Counting tokens, and cutting texts that have too many.
+
+With tiktoken, if it is installed and its vocabulary is on this machine (it would be fetched from the network, which is
+not done here unasked), counts are exact. Else the UTF-8 bytes of a text stand for its tokens where a limit has to
+be kept: every token of the usual vocabularies covers at least one byte, so no limit is ever passed. English has about
+four bytes a token, which is what the price is estimated by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from llmesr_jax.semantic.encoders import Clipped
+
+_BYTES_A_TOKEN = 4
+# Of all of OpenAI's embedding models; tiktoken keeps the file under the SHA-1 of its address.
+_VOCABULARY = "cl100k_base"
+_ADDRESS = f"https://openaipublic.blob.core.windows.net/encodings/{_VOCABULARY}.tiktoken"
+
+
+def clipper(max_tokens: int, exact: bool) -> Callable[[str], Clipped]:
+    """A function that cuts a text to `max_tokens`; by tiktoken if `exact` and `vocabulary_is_here()`."""
+    if exact and vocabulary_is_here():
+        import tiktoken
+
+        return _exact(tiktoken.get_encoding(_VOCABULARY), max_tokens)
+    return lambda text: _by_bytes(text, max_tokens)
+
+
+def vocabulary_is_here() -> bool:
+    """tiktoken is installed, and so is its vocabulary."""
+    try:
+        import tiktoken  # noqa: F401
+    except ImportError:
+        return False
+    places = [os.environ[name] for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR") if name in os.environ]
+    places.append(os.path.join(tempfile.gettempdir(), "data-gym-cache"))
+    return bool(places[0]) and Path(places[0], hashlib.sha1(_ADDRESS.encode()).hexdigest()).is_file()
+
+
+def _by_bytes(text: str, max_tokens: int) -> Clipped:
+    content = text.encode()
+    if len(content) <= max_tokens:
+        return Clipped(text, len(content), len(content) / _BYTES_A_TOKEN)
+    text = content[:max_tokens].decode(errors="ignore")
+    return Clipped(text, max_tokens, max_tokens / _BYTES_A_TOKEN, cut=True)
+
+
+def _exact(encoding, max_tokens: int) -> Callable[[str], Clipped]:
+    def clip(text: str) -> Clipped:
+        tokens, kept = encoding.encode_ordinary(text), max_tokens
+        if len(tokens) <= max_tokens:
+            return Clipped(text, len(tokens), len(tokens))
+        cut = tokens
+        while len(cut) > max_tokens:  # a cut within a character may make other tokens, and one more of them
+            text = encoding.decode_bytes(tokens[:kept]).decode(errors="ignore")
+            cut, kept = encoding.encode_ordinary(text), kept - 1
+        return Clipped(text, len(cut), len(cut), cut=True)
+
+    return clip

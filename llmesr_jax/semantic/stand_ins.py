@@ -1,0 +1,34 @@
+"""Vectors that stand in where no text was embedded: the mean of a user's items, and noise as a control."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+from sklearn.preprocessing import normalize
+
+from llmesr_jax.data.corpus import Corpus
+
+
+def random(rows: int, width: int, seed: list[int]) -> np.ndarray:
+    """(rows, width) float32 noise, rows of length about 1: embeddings that say nothing."""
+    return np.random.default_rng(seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
+
+
+def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:
+    """(U, F) float32: mean over a user's training items of their embeddings at length 1."""
+    counts_UxV = normalize(training_counts(corpus), norm="l1")
+    return (counts_UxV @ normalize(np.asarray(item_llm_VxF, np.float32))).astype(np.float32)
+
+
+def training_counts(corpus: Corpus) -> scipy.sparse.csr_array:
+    """(U, V) float32, sparse: how often each item stands in the training part of each user's sequence."""
+    sequence_lengths_U = np.diff(corpus.offsets)
+    position_n = np.arange(len(corpus.items)) - np.repeat(corpus.offsets[:-1], sequence_lengths_U)
+    in_training_n = position_n < np.repeat(corpus.train_lengths_U, sequence_lengths_U)
+    column_n = corpus.items[in_training_n] - 1
+    row_ends_U = np.concatenate([[0], np.cumsum(corpus.train_lengths_U)])
+    counts_UxV = scipy.sparse.csr_array(
+        (np.ones(len(column_n), np.float32), column_n, row_ends_U), shape=(corpus.num_users, corpus.num_items)
+    )
+    counts_UxV.sum_duplicates()
+    return counts_UxV

@@ -1,0 +1,179 @@
+"""Vectors on disk as they come, each under the key of its text, safe against a kill at any moment.
+
+A folder with `store.json` (what makes the vectors, and their width) and `vectors.bin`, records of one size, appended:
+
+    key (16 bytes), vector (width float32), CRC-32 of both (4 bytes)
+
+What is torn or damaged is found by its checksum when the store is opened, and counts as absent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import zlib
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.errors import InputError
+
+KEY = np.dtype("V16")
+_VERSION = 1
+_BLOCK_BYTES = 16 * 2**20
+
+
+class Store:
+    """The store in `folder`, made if absent. One process at a time.
+
+    Attributes:
+      width: F; None before the first vector.
+
+    Raises:
+      InputError: another process has it open, or it is not readable as a store.
+      OSError: the disk refused.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, str | int | None], width: int | None = None):
+        self.folder, self._identity = folder, dict(identity)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
+        path = folder / "vectors.bin"
+        self.width = self._known_width() or width
+        if path.exists() and path.stat().st_size and width not in (None, self.width) or self.width is None:
+            self.width = width
+            _set_aside(path)
+        self._file = path.open("ab", buffering=0)
+        if self.width is not None:
+            self.set_width(self.width)
+        self._keys, self._places = self._scan()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """(n,) of type `KEY`: the texts whose vectors are here."""
+        return np.frombuffer(bytes(self._keys), KEY)
+
+    def add(self, keys: Sequence[bytes], vectors_NxF: np.ndarray) -> None:
+        """Keeps vectors; once this returns, a kill does not lose them.
+
+        Raises:
+          ValueError: they are not finite float32 of this store's width.
+        """
+        if vectors_NxF.dtype != np.float32 or vectors_NxF.ndim != 2 or len(vectors_NxF) != len(keys):
+            raise ValueError(f"{len(keys)} vectors wanted, found {vectors_NxF.dtype} {vectors_NxF.shape}")
+        if self.width is None:
+            self.set_width(vectors_NxF.shape[1])
+        if vectors_NxF.shape[1] != self.width or not np.isfinite(vectors_NxF).all():
+            raise ValueError(f"wanted finite vectors of width {self.width}, found {vectors_NxF.shape}")
+        records = np.empty(len(keys), self._record)
+        records["key"] = np.frombuffer(b"".join(keys), KEY)
+        records["vector"] = vectors_NxF
+        records["crc"] = _checksums(records)
+        self._write(records.tobytes())
+        self._keys += b"".join(keys)
+        self._places.extend(range(self._end, self._end + len(keys)))
+        self._end += len(keys)
+
+    def rows(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function: places in the order of `keys` -> their vectors, (n, width) float32, read from the disk."""
+        if not len(self):
+            return lambda index: np.empty((len(index), self.width or 0), np.float32)
+        vectors = np.memmap(self._file.name, self._record, "r", shape=(self._end,))["vector"]
+        places = np.array(self._places)
+        return lambda index: vectors[places[index]]
+
+    def set_width(self, width: int) -> None:
+        """Fixes F, before the first vector."""
+        text = json.dumps({"version": _VERSION, "width": width, "made_by": self._identity}, indent=1)
+        partial = self.folder / "store.json.partial"
+        partial.write_text(text)
+        partial.replace(self.folder / "store.json")
+        self.width = width
+
+    def remove(self) -> None:
+        """Deletes the store, once its vectors stand elsewhere."""
+        self._file.close()
+        shutil.rmtree(self.folder)
+
+    @property
+    def _record(self) -> np.dtype:
+        return np.dtype([("key", KEY), ("vector", "<f4", (self.width,)), ("crc", "<u4")])
+
+    def _known_width(self) -> int | None:
+        try:
+            header = json.loads((self.folder / "store.json").read_bytes())
+            sound = header["version"] == _VERSION and type(header["width"]) is int and header["width"] > 0
+            return header["width"] if sound else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _scan(self) -> tuple[bytearray, array]:
+        """Keys and places of the sound records; a torn end is cut off."""
+        self._end, keys, places = 0, bytearray(), array("q")
+        size = os.fstat(self._file.fileno()).st_size
+        if self.width is None or not size:
+            return keys, places
+        record = self._record
+        self._end = size // record.itemsize
+        if size % record.itemsize:
+            logging.warning("%s: the last record is torn, as a kill leaves it; it is made again", self._file.name)
+            self._file.truncate(self._end * record.itemsize)
+        if not self._end:
+            return keys, places
+        records = np.memmap(self._file.name, record, "r", shape=(self._end,))
+        block = max(1, _BLOCK_BYTES // record.itemsize)
+        for start in range(0, self._end, block):
+            some = np.array(records[start : start + block])
+            sound_N = (some["crc"] == _checksums(some)) & np.isfinite(some["vector"]).all(axis=1)
+            keys += some["key"][sound_N].tobytes()
+            places.extend((start + np.flatnonzero(sound_N)).tolist())
+        if damaged := self._end - len(places):
+            logging.warning("%s: %d of %d records are damaged; made again", self._file.name, damaged, self._end)
+        return keys, places
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """A file that one process at a time can hold."""
+    file = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"{folder}: another launch.embed is at work here; wait for it, or stop it") from error
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _set_aside(path: Path) -> None:
+    if path.exists() and path.stat().st_size:
+        logging.warning("%s: of another width, or of none that is known; renamed to %s.old", path, path.name)
+        path.replace(f"{path}.old")
+
+
+def _checksums(records: np.ndarray) -> np.ndarray:
+    """(n,) uint32: CRC-32 of each record's bytes before the checksum."""
+    size = records.dtype.itemsize
+    flat = memoryview(records.tobytes())
+    return np.array([zlib.crc32(flat[i : i + size - 4]) for i in range(0, len(flat), size)], np.uint32)

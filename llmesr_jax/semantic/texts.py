@@ -1,0 +1,105 @@
+"""The texts of a corpus on their way to an encoder: in a fixed order, one at a time, each named by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.semantic import prompts
+from llmesr_jax.semantic.encoders import Clipped
+from llmesr_jax.semantic.store import KEY
+
+_LONG = 100_000  # texts from which counting them shows a progress bar
+
+
+class Wording(NamedTuple):
+    """What the texts are made by; see `prompts.item_prompts` and `prompts.user_prompts`."""
+
+    item_template: str = ""
+    crop: bool = False
+    user_template: str = ""
+
+
+class Plan(NamedTuple):
+    """The N texts of some items, then of some users, of which a row of zeros stands for an empty one.
+
+    Attributes:
+      num_items: items among them, the rest are users.
+      keys_N: `KEY`; digest of each text, zeros for an empty one.
+      different_W: the different keys, sorted; without that of empty texts.
+      which_N: int64; the place of each text in `different_W`, -1 for an empty one.
+      first_W: int64; the first text of each.
+      tokens_W: int64; most tokens that it counts.
+      likely_W: float32; tokens to be expected.
+      cut: texts that had to be cut.
+    """
+
+    num_items: int
+    keys_N: np.ndarray
+    different_W: np.ndarray
+    which_N: np.ndarray
+    first_W: np.ndarray
+    tokens_W: np.ndarray
+    likely_W: np.ndarray
+    cut: int
+
+    @property
+    def empty(self) -> int:
+        """Texts that are empty."""
+        return int((self.which_N < 0).sum())
+
+
+def key_of(text: str) -> bytes:
+    """16 bytes that tell texts apart."""
+    return hashlib.blake2b(text.encode(), digest_size=KEY.itemsize).digest()
+
+
+def stream(corpus: Corpus, wording: Wording, first_item: int = 0, first_user: int = 0) -> Iterator[str]:
+    """The texts of the items from row `first_item` on, then of the users from row `first_user` on.
+
+    Raises:
+      InputError: see `prompts.item_prompts` and `prompts.user_prompts`.
+    """
+    items = prompts.item_prompts(corpus, wording.item_template, wording.crop, first_item)
+    users = prompts.user_prompts(corpus, wording.user_template, first_user)
+    return (_sendable(text) for texts in (items, users) for text in texts)
+
+
+def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first_item: int, first_user: int) -> Plan:
+    """Counts and names the texts, without keeping them.
+
+    Raises:
+      InputError: see `stream`.
+    """
+    num_items = corpus.num_items - first_item
+    count = num_items + corpus.num_users - first_user
+    texts = stream(corpus, wording, first_item, first_user)
+    keys, tokens_N, likely_N, cut = bytearray(), np.zeros(count, np.int64), np.zeros(count, np.float32), 0
+    for n, text in enumerate(tqdm(texts, "texts", count, disable=None if count >= _LONG else True)):
+        clipped = clip(text)
+        keys += key_of(clipped.text) if clipped.text else bytes(KEY.itemsize)
+        tokens_N[n], likely_N[n] = clipped.tokens, clipped.likely
+        cut += clipped.cut
+    keys_N = np.frombuffer(keys, KEY)
+    different_W, first_W, which_N = np.unique(keys_N, return_index=True, return_inverse=True)
+    if len(different_W) and different_W[0].tobytes() == bytes(KEY.itemsize):  # zeros sort first
+        different_W, first_W, which_N = different_W[1:], first_W[1:], which_N - 1
+    return Plan(num_items, keys_N, different_W, which_N, first_W, tokens_N[first_W], likely_N[first_W], cut)
+
+
+def places(keys_W: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int64: the place of each of `wanted` in the sorted `keys_W`, -1 where it is none of them."""
+    if not len(keys_W):
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(keys_W, wanted), len(keys_W) - 1)
+    return np.where(keys_W[at] == wanted, at, -1)
+
+
+def _sendable(text: str) -> str:
+    """Without halves of surrogate pairs, which no encoding of the web can carry."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,239 @@
+"""A server on loopback that speaks the embeddings, files and batches API, counts what it is paid for, and misbehaves.
+
+    with EmbeddingServer(width=16, faults=FAULTS) as server:
+        ... server.base_url ... server.paid
+
+As a program, for measurements, in a process of its own: `python tests/embedding_server.py --port=8123 --width=64`.
+The vector of a text is a function of the text, so every undisturbed way to it ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections
+import email.utils
+import hashlib
+import itertools
+import json
+import re
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+# All the ways in which a request may go wrong. "shuffled" is a right answer in another order.
+FAULTS = (
+    "429", "429-seconds", "429-date", "500", "503", "slow", "cut", "closed", "count", "shuffled", "index", "nan",
+    "width", "json", "nothing", "base64",
+)  # fmt: skip
+
+
+def vector(text: str, width: int) -> np.ndarray:
+    """(width,) float32 in [-1, 1)."""
+    bits = np.frombuffer(hashlib.shake_128(text.encode()).digest(4 * width), "<u4")
+    return (bits / 2.0**31 - 1).astype(np.float32)
+
+
+class EmbeddingServer:
+    """Answers while it is entered.
+
+    Attributes:
+      paid: text -> times that a vector of it was sent, or made in a batch.
+      requests: texts of each request for embeddings, in order, those that were answered wrongly included.
+      keys: authorization headers seen.
+      texts_in_a_request, tokens_in_a_request: limits, beyond which it says 400.
+      delay: seconds before each answer.
+      status: answer every request with this status and `message`.
+      batch_looks: looks at a batch before it is done.
+      spoilt_lines: custom ids of batches whose answer fails the first time.
+    """
+
+    def __init__(self, width: int = 16, faults: tuple[str, ...] = (), port: int = 0):
+        self.width, self.faults = width, faults
+        self.paid, self.requests, self.keys = collections.Counter(), [], set()
+        self.delay, self.status, self.message, self.code = 0.0, None, "", None
+        self.batch_looks, self.batch_error, self.spoilt_lines = 2, None, set()
+        self.files, self.batches = {}, {}
+        self.slow = 1.0
+        self._numbers, self._lock = itertools.count(), threading.Lock()
+        server = self
+
+        class Handler(_Handler):
+            owner = server
+
+        self._http = _Server(("127.0.0.1", port), Handler)
+        self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def __enter__(self) -> EmbeddingServer:
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def serve(self) -> None:
+        self._http.serve_forever(poll_interval=0.05)
+
+    def fault(self) -> str | None:
+        """Every second request goes wrong, in one way after the other."""
+        with self._lock:
+            number = next(self._numbers)
+        return self.faults[number // 2 % len(self.faults)] if self.faults and number % 2 == 0 else None
+
+    def pay(self, texts: list[str]) -> None:
+        with self._lock:
+            self.paid.update(texts)
+
+    def embeddings(self, body: dict, fault: str | None = None) -> dict:
+        """The answer to a request's body, spoilt as `fault` says."""
+        texts, width = body["input"], body.get("dimensions") or self.width
+        vectors = [vector(text, width - (fault == "width")) for text in texts]
+        if fault == "nan":
+            vectors[-1][0] = np.nan
+        data = [{"object": "embedding", "index": i, "embedding": _written(v, body)} for i, v in enumerate(vectors)]
+        if fault == "count":
+            data.pop()
+        if fault == "index":
+            data[-1]["index"] = len(data)
+        if fault == "base64":
+            data[-1]["embedding"] = "*"
+        if fault == "shuffled":
+            data = data[::-1]
+        return {"object": "list", "model": body["model"], "data": data, "usage": {"total_tokens": 1}}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # who asked was killed
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body go out in two writes, and nobody waits for the first
+    owner: EmbeddingServer
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.owner.keys.add(self.headers.get("Authorization"))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        path = self.path.removeprefix("/v1")
+        if self.owner.status:
+            error = {"message": self.owner.message, "code": self.owner.code, "type": self.owner.code}
+            self._send({"error": error}, self.owner.status)
+        elif path == "/embeddings":
+            self._embeddings(json.loads(content))
+        elif path == "/files":
+            number = f"file-{len(self.owner.files)}"
+            self.owner.files[number] = _uploaded(content)
+            self._send({"id": number, "object": "file", "purpose": "batch"})
+        elif path == "/batches":
+            self._make_batch(json.loads(content))
+        else:
+            self._send({"error": {"message": "no such path"}}, 404)
+
+    def do_GET(self):
+        path = self.path.removeprefix("/v1").partition("?")[0]
+        if path == "/batches":
+            self._send({"object": "list", "data": list(self.owner.batches.values())[::-1], "has_more": False})
+        elif match := re.fullmatch("/batches/(.*)", path):
+            batch = self.owner.batches[match[1]]
+            batch["looks"] += 1
+            if batch["looks"] > self.owner.batch_looks and batch["status"] == "in_progress":
+                batch["status"] = "completed"
+            self._send(batch)
+        elif match := re.fullmatch("/files/(.*)/content", path):
+            self._send(self.owner.files[match[1]])
+        else:
+            self._send({"error": {"message": "no such path"}}, 404)
+
+    def _embeddings(self, body: dict) -> None:
+        self.owner.requests.append(body["input"])
+        fault = self.owner.fault()
+        time.sleep(self.owner.delay + (self.owner.slow if fault == "slow" else 0))
+        if fault in ("429", "429-seconds", "429-date"):
+            now = email.utils.formatdate(usegmt=True)
+            after = {"429": {}, "429-seconds": {"Retry-After": "0"}, "429-date": {"Retry-After": now}}[fault]
+            return self._send({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, 429, after)
+        if fault in ("500", "503"):
+            return self._send(b"<html>busy</html>", int(fault))
+        if fault == "closed":
+            return self._close()
+        answer = self.owner.embeddings(body, fault)
+        if fault in (None, "shuffled", "slow"):
+            self.owner.pay(body["input"])
+        if fault == "nothing":
+            answer = {"object": "list"}
+        content = json.dumps(answer).encode()
+        if fault == "json":
+            content = content[: len(content) // 2]
+        return self._send(content, cut=fault == "cut")
+
+    def _make_batch(self, body: dict) -> None:
+        number = f"batch-{len(self.owner.batches)}"
+        lines = []
+        for line in self.owner.files[body["input_file_id"]].splitlines():
+            request = json.loads(line)
+            answer = {"status_code": 200, "body": self.owner.embeddings(request["body"])}
+            if request["custom_id"] in self.owner.spoilt_lines:
+                self.owner.spoilt_lines.remove(request["custom_id"])
+                answer = {"status_code": 200, "body": self.owner.embeddings(request["body"], "nan")}
+            else:
+                self.owner.pay(request["body"]["input"])
+            lines.append(json.dumps({"id": "x", "custom_id": request["custom_id"], "response": answer, "error": None}))
+        self.owner.files[f"out-{number}"] = "\n".join(lines[::-1]).encode()
+        failed = {"status": "failed", "errors": {"data": [self.owner.batch_error]}} if self.owner.batch_error else {}
+        self.owner.batch_error = None
+        made = {"id": number, "object": "batch", "status": "in_progress", "metadata": body.get("metadata"), "looks": 0}
+        output = {} if failed else {"output_file_id": f"out-{number}"}
+        self.owner.batches[number] = {**made, "endpoint": body["endpoint"], **output, **failed}
+        self._send(self.owner.batches[number])
+
+    def _send(self, content: dict | bytes, status: int = 200, headers: dict | None = None, cut: bool = False) -> None:
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+        except OSError:  # who asked is gone
+            self._close()
+        if cut:
+            self._close()
+
+    def _close(self) -> None:
+        self.close_connection = True
+
+
+def _written(vector_F: np.ndarray, body: dict) -> str | list[float]:
+    if body.get("encoding_format") == "base64":
+        return base64.b64encode(vector_F.astype("<f4").tobytes()).decode()
+    return vector_F.tolist()
+
+
+def _uploaded(content: bytes) -> bytes:
+    """The file in a form that was posted."""
+    boundary = content.split(b"\r\n", 1)[0]
+    (part,) = [part for part in content.split(boundary) if b"filename=" in part]
+    return part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--width", type=int, default=64)
+    arguments = parser.parse_args()
+    server = EmbeddingServer(arguments.width, port=arguments.port)
+    print(server.base_url, flush=True)
+    server.serve()

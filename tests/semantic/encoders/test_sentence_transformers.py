@@ -1,0 +1,66 @@
+"""The encoder of local models: with a stand-in for the library always, with a real tiny model where it is installed."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.encoders import Text
+from llmesr_jax.semantic.encoders import sentence_transformers as encoder
+
+
+class _Model:
+    max_seq_length = 256
+    seen = []
+
+    def __init__(self, name, device=None):
+        if name == "absent":
+            raise OSError("no such model\nand a long explanation")
+        self.name, self.device = name, device
+
+    def encode(self, texts, *, batch_size, show_progress_bar, convert_to_numpy, normalize_embeddings):
+        assert not show_progress_bar and convert_to_numpy and not normalize_embeddings
+        _Model.seen.append((len(texts), batch_size))
+        return np.array([[len(text), 1] for text in texts], np.float16)
+
+
+@pytest.fixture
+def library(monkeypatch):
+    _Model.seen = []
+    module = types.SimpleNamespace(SentenceTransformer=_Model, __version__="0")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+
+
+def test_texts_go_through_in_bounded_groups(library, tmp_path):
+    texts = [Text(bytes([n]), "x" * n, 0) for n in range(40)]
+    made = encoder.load(encoder.Config(model="toy", batch_size=1))
+    got = list(made.encode(iter(texts), tmp_path, None))
+    groups = (range(16), range(16, 32), range(32, 40))
+    assert [keys for keys, _ in got] == [[bytes([n]) for n in group] for group in groups]
+    vectors = np.concatenate([vectors for _, vectors in got])
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[:, 0], np.arange(40, dtype=np.float32))
+    assert _Model.seen == [(16, 1), (16, 1), (8, 1)]
+    assert made.identity == {"model": "toy"} and made.notes()["max_tokens"] == 256
+
+
+def test_a_folder_is_known_by_what_is_in_it(library, tmp_path):
+    identities = []
+    for place, content in (("a", "weights"), ("b", "weights"), ("c", "others")):
+        (tmp_path / place / "model").mkdir(parents=True)
+        (tmp_path / place / "model" / "file").write_text(content)
+        identities.append(encoder.load(encoder.Config(model=str(tmp_path / place / "model"))).identity)
+    assert identities[0] == identities[1] != identities[2]
+    assert [identity["model"] for identity in identities] == ["model"] * 3
+
+
+def test_what_is_missing_is_one_line(library, monkeypatch):
+    with pytest.raises(InputError, match="--model is missing"):
+        encoder.load(encoder.Config())
+    with pytest.raises(InputError, match=r"--model=absent: cannot be loaded \(no such model\); wanted the name"):
+        encoder.load(encoder.Config(model="absent"))
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError, match=r"pip install 'llmesr-jax\[sentence_transformers\]'"):
+        encoder.load(encoder.Config(model="toy"))

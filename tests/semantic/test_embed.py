@@ -1,0 +1,167 @@
+"""Whole runs of `embed` against a server on loopback, in this process."""
+
+import hashlib
+import json
+
+import embedding_server
+import numpy as np
+import pytest
+from embedded import WIDTH, arrays, contents, listing, texts_of, wanted
+
+from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.embed import Options
+from llmesr_jax.semantic.texts import Wording
+
+
+def test_each_row_is_the_vector_of_its_text_and_each_text_is_paid_once(embed, server, folder, capsys):
+    assert embed()
+    items, users = arrays(folder)
+    assert items.dtype == users.dtype == np.float32 and (items.shape, users.shape) == ((30, WIDTH), (12, WIDTH))
+    np.testing.assert_array_equal(np.concatenate([items, users]), wanted(folder))
+    assert not items[29].any() and np.array_equal(items[0], items[28])
+    assert server.paid == dict.fromkeys(set(texts_of(folder)) - {""}, 1)
+    assert max(map(len, server.requests)) == 4
+    assert "30 items and 12 users; 40 different texts; 1 without any text" in capsys.readouterr().out
+    keys = f"embed_texts-{json.loads((folder / 'embeddings.json').read_text())['texts'][:12]}.npy"
+    assert sorted(path.name for path in folder.rglob("*")) == [
+        "cache", keys, "embeddings.json", "inter.txt", "item_emb.npy", "items.jsonl", "user_emb.npy",
+    ]  # fmt: skip
+
+
+def test_the_manifest_says_what_the_files_are(embed, folder, server):
+    embed(max_tokens=55)
+    made = json.loads((folder / "embeddings.json").read_text())
+    assert made["made_by"] == {
+        "encoder": "openai", "model": "toy", "dimensions": WIDTH, "item_template": "", "crop": False,
+        "user_template": "", "dtype": "float32",
+    }  # fmt: skip
+    for name, content in zip(("item_emb.npy", "user_emb.npy"), contents(folder)):
+        assert made["arrays"][name]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert made["arrays"]["item_emb.npy"]["shape"] == [30, WIDTH]
+    items = hashlib.sha256((folder / "items.jsonl").read_bytes()).hexdigest()
+    assert made["inputs"] == {
+        "interactions": corpus_lib.load("toy", folder).digest,
+        "items.jsonl": items,
+        "most_tokens": 55,
+    }
+    cut = [text for text in texts_of(folder) if len(text) > 55]
+    assert made["counts"]["cut"] == len(cut) > 0 and made["counts"]["empty"] == 1
+    assert made["counts"]["texts"] == 42 and max(map(len, server.paid)) == 55
+    assert made["notes"] == {"source": server.base_url, "requests_asked_again": 0}
+    assert made["libraries"]["numpy"] == np.__version__ and "created" in made
+
+
+@pytest.mark.parametrize("fault", embedding_server.FAULTS)
+def test_a_server_that_misbehaves_changes_no_bit(embed, server, folder, fault):
+    server.faults, server.slow = (fault,), 0.6
+    embed(timeout=0.3)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+    asked_again = len(server.requests) > 10  # of 40 texts in fours
+    assert asked_again == (fault != "shuffled")
+
+
+def test_all_faults_together_and_both_ways_to_write_numbers(embed, server, folder):
+    server.faults, server.slow = embedding_server.FAULTS, 0.6
+    embed(timeout=0.3, batch_size=1, encoding="float")
+    assert len(server.requests) > 2 * len(embedding_server.FAULTS)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+def test_a_second_run_has_nothing_to_do(embed, server, folder, capsys):
+    embed()
+    before, count = listing(folder), len(server.requests)
+    capsys.readouterr()
+    assert embed() and embed(batch_size=9)
+    assert capsys.readouterr().out == 2 * f"{folder}: the embeddings are up to date; nothing to do\n"
+    assert (listing(folder), len(server.requests)) == (before, count)
+
+
+def test_of_changed_texts_only_the_new_ones_are_paid(embed, server, folder):
+    embed()
+    path = folder / "items.jsonl"
+    path.write_text(path.read_text().replace('"thing 1"', '"fez"').replace('"title": ""', '"title": "thing 2"'))
+    before = set(texts_of(folder)) & set(server.paid)
+    server.paid.clear()
+    embed()
+    assert server.paid == dict.fromkeys(set(texts_of(folder)) - before, 1)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+def test_another_limit_is_paid_for_where_it_changes_texts(embed, server, folder):
+    embed()
+    server.paid.clear()
+    embed(max_tokens=56)  # those of users are longer
+    assert set(server.paid.values()) == {1} and {len(text) for text in server.paid} == {56}
+    assert 0 < len(server.paid) <= 12
+
+
+def test_templates_decide_about_the_texts(embed, server, folder):
+    wording = Wording(item_template="A {noun}: {title}", user_template="likes {titles}")
+    embed(wording)
+    assert "A item: thing 3" in server.paid and any(text.startswith("likes thing") for text in server.paid)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder, wording))
+
+
+def test_float16(embed, server, folder):
+    embed(options=Options(float16=True))
+    items, users = arrays(folder)
+    assert items.dtype == users.dtype == np.float16
+    np.testing.assert_array_equal(np.concatenate([items, users]), wanted(folder).astype(np.float16))
+
+
+def test_numbers_too_large_for_float16_are_refused_and_kept_for_float32(embed, server, folder, monkeypatch):
+    monkeypatch.setattr(embedding_server, "vector", lambda text, width: np.full(width, 1e5, np.float32))
+    with pytest.raises(InputError, match="item_emb.npy.partial: holds numbers that are not finite; float16 holds"):
+        embed(options=Options(float16=True))
+    assert not [path for path in folder.iterdir() if "emb" in path.name]
+    count = len(server.requests)
+    embed()
+    assert len(server.requests) == count and arrays(folder)[0].max() == 1e5
+
+
+def test_files_of_others_are_not_replaced_unasked(embed, server, folder):
+    np.save(folder / "item_emb.npy", np.ones((30, 4), np.float32))
+    with pytest.raises(InputError, match="item_emb.npy: was not written by launch.embed.*--overwrite"):
+        embed()
+    assert not server.requests
+    embed(options=Options(overwrite=True))
+    with pytest.raises(InputError, match="holds other embeddings .model 'toy' there, 'other' wanted.*--overwrite"):
+        embed(model="other")
+    embed(model="other", options=Options(overwrite=True))
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+@pytest.mark.parametrize("stop", range(1, 4))
+def test_a_kill_between_the_files_is_told_and_costs_nothing(embed, server, folder, monkeypatch, stop):
+    from pathlib import Path
+
+    embed()
+    path = folder / "items.jsonl"
+    path.write_text(path.read_text().replace("thing 1", "fez 1"))
+    calls, replace = iter(range(100)), Path.replace
+
+    def killed(self, target):
+        if Path(target).suffix == ".npy" and Path(target).parent == folder or Path(target).name == "embeddings.json":
+            if next(calls) == stop:
+                raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        embed()
+    assert json.loads((folder / "embeddings.json").read_text())["incomplete"] is True
+    count = len(server.requests)
+    embed()
+    assert len(server.requests) == count
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+def test_the_width_is_what_two_answers_agree_on(embed, server, folder):
+    server.faults = ("width", *["shuffled"] * 30)  # the very first answer is wrong
+    embed(dimensions=0)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+    server.faults = ()
+    server.paid.clear()
+    embed(dimensions=0, model="other", options=Options(overwrite=True))
+    assert sorted(server.paid.values())[-2:] == [1, 3]  # one text was also asked for its width, twice

@@ -1,0 +1,127 @@
+"""What stops a run of `embed`: refusals of the server, the question before spending, mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+from embedded import arrays, listing, texts_of, wanted
+
+from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import embed as embed_lib
+from llmesr_jax.semantic.embed import Options
+from llmesr_jax.semantic.encoders import openai
+from llmesr_jax.semantic.texts import Wording
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (401, "invalid_api_key", "status 401, the key is refused; set OPENAI_API_KEY"),
+        (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); see to --model and --base_url"),
+        (400, None, r"status 400 \(.*\); see to --model .* lower --max_tokens, --batch_size or --request_tokens"),
+        (403, None, r"status 403 \("),
+        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some, then the same command continues"),
+    ],
+)
+def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, monkeypatch, status, code, message):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    server.status, server.code, server.message = status, code, "the sk-secret\nwords"
+    with pytest.raises(InputError, match=message) as error:
+        embed(concurrency=1)
+    assert len(server.keys) == 1 and "sk-secret" not in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).endswith("; 0 of 40 texts are done; the same command continues")
+    server.status = None
+    embed()
+    assert server.keys == {"Bearer sk-secret"}
+
+
+def test_what_came_before_a_refusal_is_kept(embed, server, folder):
+    server.faults = ("500",)
+    with pytest.raises(InputError, match="no usable answer in 1 attempts; the last: status 500") as error:
+        embed(attempts=1, concurrency=3)
+    assert f"; {len(server.paid)} of 40 texts are done" in str(error.value) and len(server.paid) >= 4
+    server.faults = ()
+    embed()
+    assert set(server.paid.values()) == {1}
+
+
+def test_a_server_that_is_not_there_is_told_soon(embed, folder):
+    with pytest.raises(InputError, match="127.0.0.1:9/v1: no usable answer in 3 attempts; the last: no connection"):
+        embed(base_url="http://127.0.0.1:9/v1", attempts=9)
+
+
+def test_retry_after_holds_for_all_requests(embed, server, folder, monkeypatch):
+    server.faults = ("429-seconds",)
+    embed(longest_wait=0.05)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+def test_a_dry_run_writes_and_sends_nothing(embed, server, folder, capsys):
+    before = listing(folder)
+    assert not embed(options=Options(dry_run=True))
+    assert "40 to embed" in capsys.readouterr().out
+    assert (listing(folder), server.requests) == (before, [])
+
+
+def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    corpus = corpus_lib.load("toy", folder)
+    before = listing(folder)
+
+    def run(**settings):
+        config = openai.Config(model="text-embedding-3-small", **settings)
+        embed_lib.embed(corpus, "openai", config, Wording(), Options())
+
+    with pytest.raises(InputError, match="nobody to ask whether to spend that; give --yes to go on, --dry_run"):
+        run()
+    size = sum(len(text) for text in set(texts_of(folder)))
+    assert f"about {size / 4:,.0f} tokens, $0.00 (at most $0.00), at $0.02 a million" in capsys.readouterr().out
+    with pytest.raises(InputError, match="nobody to ask"):
+        run(base_url="https://example.com/v1")
+    assert "what text-embedding-3-small costs at example.com is not known here" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    with pytest.raises(InputError, match="stopped as you said; nothing was sent"):
+        run()
+    assert {path for path in listing(folder) if "cache" not in path.parts} == set(before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": ""}, "--model is missing"),
+        ({"base_url": ""}, "OPENAI_API_KEY is not set"),
+        ({"base_url": "localhost:80"}, "--base_url=localhost:80: not an address"),
+        ({"base_url": "http://me:secret@localhost/v1"}, "^--base_url: holds more than an address"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_sent(embed, folder, settings, message):
+    before = listing(folder)
+    with pytest.raises(InputError, match=message):
+        embed(**settings)
+    assert listing(folder) == before
+
+
+def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
+    with pytest.raises(InputError, match="^OPENAI_API_KEY: holds a space or a sign that no key has; set it again$"):
+        embed()
+
+
+def test_texts_that_are_all_empty(embed, folder):
+    path = folder / "items.jsonl"
+    records = [json.loads(line) | {"title": ""} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(InputError, match="all texts are empty; wanted titles or attributes"):
+        embed()
+
+
+def test_no_texts_and_no_folder(embed, folder):
+    (folder / "items.jsonl").unlink()
+    with pytest.raises(InputError, match="nothing to make texts of the items from; wanted items.jsonl"):
+        embed()
+    with pytest.raises(InputError, match="demo: made in memory"):
+        demo = corpus_lib.load("demo")
+        embed_lib.embed(demo, "openai", openai.Config("m", "http://localhost/v1"), Wording(), Options())
