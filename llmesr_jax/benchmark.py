@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
-from llmesr_jax.data import batches, corpus
+from llmesr_jax.data import batches, corpus, groups
 from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
 from llmesr_jax.recommender import needs as method_needs
@@ -72,7 +72,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     tables = {
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
-        "item_popularity": lambda: tables_lib.with_padding_and_mask(tables_lib.popularity(users_items)),
+        "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})

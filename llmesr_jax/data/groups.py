@@ -37,6 +37,11 @@ def head_users(corpus: Corpus) -> np.ndarray:
     return _head(corpus.train_lengths_U)
 
 
+def popularity(corpus: Corpus) -> np.ndarray:
+    """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
+    return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
+
+
 def members(corpus: Corpus, split: Literal["valid", "test"]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
     """Who belongs to which group, among the E users evaluated: `np.flatnonzero(target_U > 0)`, in that order.
 

@@ -26,6 +26,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.contracts import knob
+from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files, manifest, prompts, stand_ins
@@ -111,11 +112,6 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
-
-
-def popularity(corpus: Corpus) -> np.ndarray:
-    """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
-    return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
 def derive(corpus: Corpus, config: SemanticConfig, pca_width: int) -> None:
@@ -276,7 +272,7 @@ def _item_pca(semantics: _Semantics, width: int) -> _Source:
 def _item_popularity(corpus: Corpus) -> _Source:
     """Loads as (V,) int32."""
     inputs = {"interactions": corpus.digest, "popularity": f"version {_VERSIONS['popularity']}"}
-    return _Source(inputs, lambda: popularity(corpus))
+    return _Source(inputs, lambda: groups.popularity(corpus))
 
 
 def _similar_users(semantics: _Semantics) -> _Source:
@@ -307,7 +303,7 @@ def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str
 
 
 def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
-    """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1). Floats become float32."""
+    """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1); floats as float32."""
     dtype = np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype
     padded = np.zeros((len(table) + 2, *table.shape[1:]), dtype)
     padded[1:-1] = table

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
     settings = ("--config.faerec.width=8", "--config.train.watch=N@20", "--config.train.watch_after=2")
-    once = ("--method=faerec", "--backbone=sasrec", "--config.sasrec.blocks=1", f"--preset={preset}", *settings)
+    once = ("--method=faerec", f"--preset={preset}", *settings)
     result = train(*once, "--config.train.valid_protocol=full", "--epochs=3", "--workdir=w", cwd=tmp_path)
     assert result.status == 0, result.err
     results = json.loads((tmp_path / "w" / "results.json").read_text())
