@@ -2,6 +2,16 @@
 
 python -m launch.prepare --dataset=grocery --download
 python -m launch.train --dataset=grocery
+
+OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """
 
+from configs.faerec import TRAINING
+
 OVERRIDES = {"data.max_len": 200}
+FOR = {
+    ("faerec", "*"): TRAINING,
+    ("faerec", "sasrec"): {"faerec.period": 20.0, "faerec.w_min": 0.7},
+    ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.3},
+    ("faerec", "lrurec"): {"faerec.period": 25.0, "faerec.w_min": 0.3},
+}

@@ -4,18 +4,29 @@ nothing. `docs/methods.md` has the table "paper against release".
     python -m launch.train --dataset=demo --preset=paper
 """
 
+from configs.faerec import SASREC
+
 OVERRIDES = {
     "gru4rec.through_padding": False,
     "data.teacher_input": "whole",
+    "data.avoid": "training",
     "data.single_item_students": False,
     "loss.ranking": "bpr",
+    "train.seen_items": "hidden",
     "sasrec.causal": True,
     "sasrec.mask_padding": True,
     "bert4rec.mask_padding": True,
     "bert4rec.dropout": 0.6,
+    "fmlprec.supervision": "last",
+    "fmlprec.through_padding": False,
     "llmesr.cross_heads": 1,
     "llmesr.cross_causal": True,
     "llmesr.cross_output": False,
     "llmesr.second_pass": False,
     "llmesr.teacher_dropout": False,
+    "faerec.training_scores": "fused",
+}
+FOR = {
+    ("faerec", "*"): {"loss.ranking": "bce"},
+    ("faerec", "sasrec"): SASREC,
 }

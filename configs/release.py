@@ -1,8 +1,10 @@
 """Preset `release`: what the authors' published code computes, its deviations from the paper included. Padding takes
-part in it, so GRU4Rec runs padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
+part in it, so GRU4Rec and FMLP-Rec run padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
 
     python -m launch.train --dataset=demo --preset=release
 """
+
+from configs.faerec import SASREC
 
 OVERRIDES = {
     "gru4rec.through_padding": True,
@@ -13,9 +15,20 @@ OVERRIDES = {
     "sasrec.mask_padding": False,
     "bert4rec.mask_padding": False,
     "bert4rec.dropout": 0.5,
+    "fmlprec.supervision": "every",
+    "fmlprec.through_padding": True,
     "llmesr.cross_heads": 2,
     "llmesr.cross_causal": False,
     "llmesr.cross_output": True,
     "llmesr.second_pass": True,
     "llmesr.teacher_dropout": True,
+}
+FOR = {  # FAERec's release has other deviations
+    ("faerec", "*"): {
+        "data.avoid": "history",
+        "data.single_item_students": False,
+        "train.seen_items": "zero",
+        "faerec.training_scores": "id",
+    },
+    ("faerec", "sasrec"): {**SASREC, "sasrec.causal": True, "sasrec.mask_padding": True},
 }

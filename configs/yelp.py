@@ -2,6 +2,16 @@
 
 python -m launch.prepare --dataset=yelp --raw_dir=path/to/yelp
 python -m launch.train --dataset=yelp
+
+OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """
 
+from configs.faerec import TRAINING
+
 OVERRIDES = {"data.max_len": 200}
+FOR = {
+    ("faerec", "*"): {**TRAINING, "train.watch_after": 50},
+    ("faerec", "sasrec"): {"faerec.period": 25.0, "faerec.w_min": 0.3},
+    ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.3, "faerec.beta": 0.1},
+    ("faerec", "lrurec"): {"faerec.period": 15.0, "faerec.w_min": 0.3},
+}

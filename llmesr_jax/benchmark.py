@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
-from llmesr_jax.data import batches, corpus
+from llmesr_jax.data import batches, corpus, groups
 from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
 from llmesr_jax.recommender import needs as method_needs
+from llmesr_jax.semantic import tables as tables_lib
 
 
 def run(
@@ -71,6 +72,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     tables = {
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
+        "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})
@@ -172,7 +174,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 
 def _on_device(experiment: Experiment):
     """The data set, the frozen tables, and a batch of zeros."""
-    data = batches.interactions(experiment.corpus)
+    data = batches.interactions(experiment.corpus, experiment.epochs.plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 

@@ -26,7 +26,7 @@ from llmesr_jax.errors import InputError
 PRESETS = ("paper", "release")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
 RESUMABLE = frozenset({"workdir", "data_dir", "semantic.cache_dir", "train.epochs", "train.patience", "train.progress"})
-_NOT_DATASETS = {"default", "forkme", *PRESETS}
+_NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
 
 
 def describe() -> str:
@@ -54,6 +54,9 @@ def build(
 
     defaults, the data set's file, the preset's file, what `base` changes of the defaults, `overrides`, `flags`.
 
+    A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any.
+    It beats the `OVERRIDES` of its file, later entries beat earlier ones.
+
     Args:
       overrides: {key: value}, as given by `--config.a.b=value`.
       flags: {key: value}, as given by the short flags (`--epochs` is `train.epochs`).
@@ -69,8 +72,9 @@ def build(
         changed = {key: value for key, value in flatten(base).items() if key not in start or value != start[key]}
     given = knobs.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
     values = {**start, **given}
-    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"]), **given}
-    config = _nested({**values, **_preset_overrides(values["preset"]), **given})
+    pair = values["method"], values["backbone"]
+    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"], pair), **given}
+    config = _nested({**values, **_preset_overrides(values["preset"], pair), **given})
     for name in knobs.schema():
         section(config, name)
     seed_list(config)
@@ -161,21 +165,26 @@ def _decisive(config: ConfigDict) -> dict[str, Any]:
     return {k: v for k, v in flatten(config).items() if k not in RESUMABLE and k.partition(".")[0] not in unused}
 
 
-def _file_overrides(name: str) -> dict[str, Any]:
-    return knobs.checked(importlib.import_module(f"configs.{name}").OVERRIDES, f"configs/{name}.py")
+def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
+    module = importlib.import_module(f"configs.{name}")
+    overrides = dict(module.OVERRIDES)
+    for wanted, more in getattr(module, "FOR", {}).items():
+        if all(want in ("*", is_) for want, is_ in zip(wanted, pair)):
+            overrides.update(more)
+    return knobs.checked(overrides, f"configs/{name}.py")
 
 
-def _preset_overrides(name: str) -> dict[str, Any]:
+def _preset_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is not known; wanted one of: {', '.join(PRESETS)}")
-    return _file_overrides(name)
+    return _file_overrides(name, pair)
 
 
-def _dataset_overrides(name: str, data_dir: str) -> dict[str, Any]:
+def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[str, Any]:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"data set {name!r}: wanted a name of letters, digits, '_', '-' and '.'")
     if name in datasets():
-        return _file_overrides(name)
+        return _file_overrides(name, pair)
     if data_dir or Path("data", name).is_dir():
         return {}
     known = ", ".join(datasets())

@@ -136,12 +136,14 @@ class Sizes:
       max_len: longest sequence.
       llm_width: F, width of the LLM embedding; 0 without one.
       bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
+      normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
     """
 
     num_items: int
     max_len: int
     llm_width: int = 0
     bidirectional: bool = False
+    normed: bool = False
 
 
 def knob(
@@ -165,7 +167,7 @@ _PACKAGES = {
     "encoder": "llmesr_jax.semantic.encoders",
     "importer": "llmesr_jax.data.importers",
 }
-_NOT_PLUGINS = {"layers", "attention", "transformer"}
+_NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
@@ -178,9 +180,9 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str):
     """The module of a backbone, method, encoder or importer, by its file name.
 
-    A backbone module has `Config`, `SUPERVISION` and `Backbone`; a method module has `Config`, `Method` and
-    `needs`. See `docs/architecture.md`. An encoder module is described in `llmesr_jax/semantic/encoders/__init__.py`,
-    an importer in `llmesr_jax/data/importers/__init__.py`.
+    A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
+    `Method` and `needs`. See `docs/architecture.md`. An encoder module is described in
+    `llmesr_jax/semantic/encoders/__init__.py`, an importer in `llmesr_jax/data/importers/__init__.py`.
 
     Raises:
       InputError: no such file; the message lists the names there are.
@@ -191,14 +193,16 @@ def load(kind: str, name: str):
 
 
 class Needs(NamedTuple):
-    """What a method wants prepared on the host before it can run.
+    """What a method wants prepared on the host before it can run, and what it does for the backbone.
 
     Attributes:
-      tables: names out of item_llm, item_pca, similar_users (`llmesr_jax.semantic.tables`).
+      tables: names out of item_llm, item_pca, item_popularity, similar_users (`llmesr_jax.semantic.tables`).
       pca_width: width of item_pca.
       similar: N, similar users a student; 0 for none.
+      normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
     """
 
     tables: frozenset[str] = frozenset()
     pca_width: int = 0
     similar: int = 0
+    normed: bool = False

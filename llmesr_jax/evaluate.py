@@ -77,18 +77,20 @@ def evaluate(
     protocols: Sequence[Literal["full", "sampled"]] = PROTOCOLS,
     coverage: bool = False,
     candidates: np.ndarray | None = None,
+    seen: Literal["hidden", "zero"] = "hidden",
 ) -> tuple[dict, dict[str, ranking.Ranks]]:
     """Metrics of one model on one split.
 
     Args:
       users_ExD: float user vectors, in the order of `inputs.rows_E`.
-      items_VxD: float item vectors, row 0 = id 1.
+      items_VxD: float item vectors, row 0 = id 1; a row more, the mask token's, is a candidate under `full` too.
       inputs: of the split.
       seed: of the sampled candidates.
       protocols: which to run.
       coverage: whether `full` also reports how many items get recommended.
       candidates: int (E, C) to use instead of `ranking.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
+      seen: of a user's input under `full`: hidden, or candidates with the score 0 (FAERec's release).
 
     Returns:
       {protocol: {group: {"count", metric: mean}}} with `inputs.members`'s nesting, plus "coverage" in "full" if
@@ -98,7 +100,9 @@ def evaluate(
     top = max(metrics.CUTOFFS) if coverage else 0
     for protocol in protocols:
         if protocol == "full":
-            ranks, top_ExK = ranking.full_ranks(users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top)
+            ranks, top_ExK = ranking.full_ranks(
+                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=seen == "zero"
+            )
         elif protocol == "sampled":
             if candidates is None:
                 candidates = ranking.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
@@ -121,7 +125,7 @@ def coverage_of(top_ExK: np.ndarray, tail_V: np.ndarray) -> dict[str, float]:
     """
     shares = {}
     for k in metrics.CUTOFFS:
-        recommended_V = np.bincount(top_ExK[:, :k].ravel(), minlength=len(tail_V) + 1)[1:] > 0
+        recommended_V = np.bincount(top_ExK[:, :k].ravel(), minlength=len(tail_V) + 1)[1 : len(tail_V) + 1] > 0
         shares[f"Coverage@{k}"] = float(recommended_V.mean())
         shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean())
     return shares

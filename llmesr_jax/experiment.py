@@ -99,14 +99,15 @@ def assemble(
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
-    supervision = contracts.load("backbone", config.backbone).SUPERVISION
+    backbone = contracts.load("backbone", config.backbone)
+    supervision = backbone.supervision(section(config.backbone))
     data = section("data")
     if section("loss").ranking == "softmax" and section("train").table_updates == "touched":
         raise InputError(
             "config: loss.ranking=softmax touches every item at each step; wanted train.table_updates=dense, or "
             "loss.ranking=sampled_softmax"
         )
-    needs_padding = contracts.load("backbone", config.backbone).needs_padding(section(config.backbone))
+    needs_padding = backbone.needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(
             f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; wanted padded or auto"

@@ -95,7 +95,7 @@ def user_vectors(recommender: Recommender, params: Any, tables: Tables, historie
     )
 
 
-@functools.partial(jax.jit, static_argnames="recommender")
-def item_vectors(recommender: Recommender, params: Any, tables: Tables) -> Array:
-    """(V, width), row 0 = id 1."""
-    return recommender.item_vectors(params, tables)
+@functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))
+def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mask: bool = False) -> Array:
+    """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
+    return recommender.item_vectors(params, tables, with_mask)

@@ -132,8 +132,11 @@ def _ranks_from_counts(competitors_B: Array, not_above_B: Array, equal_B: Array)
     return Ranks(jnp.minimum(competitors_B + 1 - not_above_B, competitors_B), jnp.maximum(equal_B - 1, 0))
 
 
-def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array) -> Ranks:
-    """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV."""
+def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array, zero_hidden: bool) -> Ranks:
+    """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV.
+
+    With `zero_hidden` the hidden ones come back, with the score 0.
+    """
     num_rows, num_items = scores_BxV.shape
     target_Bx1 = jnp.take_along_axis(scores_BxV, targets_B[:, None] - 1, axis=1, mode="clip")
     hidden_P = scores_BxV.at[rows_P, columns_P].get(mode="clip")
@@ -145,12 +148,16 @@ def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: 
     not_above_B = _count(scores_BxV <= target_Bx1) - over_hidden(hidden_P <= hidden_target_P)
     equal_B = _count(scores_BxV == target_Bx1) - over_hidden(hidden_P == hidden_target_P)
     competitors_B = num_items - 1 - over_hidden(jnp.ones_like(rows_P))
+    if zero_hidden:
+        not_above_B = not_above_B + over_hidden(hidden_target_P >= 0)
+        equal_B = equal_B + over_hidden(hidden_target_P == 0)
+        competitors_B = jnp.full_like(competitors_B, num_items - 1)
     return _ranks_from_counts(competitors_B, not_above_B, equal_B)
 
 
-def _block_top(scores_BxV: Array, rows_P: Array, columns_P: Array, k: int) -> Array:
+def _block_top(scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool = False) -> Array:
     scores_BxV = jnp.where(jnp.isnan(scores_BxV), -jnp.inf, scores_BxV)
-    scores_BxV = scores_BxV.at[rows_P, columns_P].set(-jnp.inf, mode="drop")
+    scores_BxV = scores_BxV.at[rows_P, columns_P].set(0.0 if zero_hidden else -jnp.inf, mode="drop")
     best_BxK, columns_BxK = jax.lax.top_k(scores_BxV, min(k, scores_BxV.shape[1]))
     ids_BxK = jnp.where(best_BxK > -jnp.inf, columns_BxK + 1, 0)
     return jnp.pad(ids_BxK, ((0, 0), (0, k - ids_BxK.shape[1])))
@@ -160,13 +167,13 @@ def _flat(x_NxBx: Array, count: int) -> Array:
     return x_NxBx.reshape(x_NxBx.shape[0] * x_NxBx.shape[1], *x_NxBx.shape[2:])[:count]
 
 
-@functools.partial(jax.jit, static_argnames="top")
-def _full(blocks: _Blocks, items_VxE: Array, targets_NxB: Array, top: int) -> tuple[Ranks, Array]:
+@functools.partial(jax.jit, static_argnames=("top", "zero_hidden"))
+def _full(blocks: _Blocks, items_VxE: Array, targets_NxB: Array, top: int, zero_hidden: bool) -> tuple[Ranks, Array]:
     def one_block(block):
         (users_BxE, rows_P, columns_P), targets_B = block
         scores_BxV = _scores(users_BxE, items_VxE)
-        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P)
-        return ranks, _block_top(scores_BxV, rows_P, columns_P, top)
+        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden)
+        return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden)
 
     return jax.lax.map(one_block, (blocks, targets_NxB))
 
@@ -196,7 +203,13 @@ def _sampled(users_NxBxE: Array, items_VxE: Array, ids_NxBxC: Array) -> Ranks:
 
 
 def full_ranks(
-    users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, hidden: ItemSets, *, top: int = 0
+    users_UxE: Array,
+    items_VxE: Array,
+    targets_U: np.ndarray,
+    hidden: ItemSets,
+    *,
+    top: int = 0,
+    zero_hidden: bool = False,
 ) -> tuple[Ranks, Array]:
     """Each target against all items but the hidden ones, and the best items from the same scores.
 
@@ -206,6 +219,7 @@ def full_ranks(
       targets_U: int item ids, 1..V.
       hidden: the items each user cannot be asked about; must not hold the user's target.
       top: how many best items to return.
+      zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
 
     Returns:
       `Ranks`, and int32 (U, top) item ids as of `top_k`.
@@ -213,7 +227,7 @@ def full_ranks(
     _check_lengths(len(users_UxE), targets=len(targets_U))
     blocks = _plan(users_UxE, items_VxE, hidden)
     targets_NxB = _into_blocks(jnp.asarray(targets_U, jnp.int32), blocks.users_NxBxE.shape[1])
-    ranks, top_NxBxK = _full(blocks, items_VxE, targets_NxB, top)
+    ranks, top_NxBxK = _full(blocks, items_VxE, targets_NxB, top, zero_hidden)
     count = len(users_UxE)
     return Ranks(*(_flat(x, count) for x in ranks)), _flat(top_NxBxK, count)
 

@@ -25,7 +25,8 @@ class Recommender(NamedTuple):
       init: (key, tables, batch) -> params.
       terms: (params, tables, batch, key, clock) -> {name: Term}; key None switches dropout off.
       user_vectors: (params, tables, sequences) -> (R, E).
-      item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere.
+      item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere. With a
+        third argument, True, one row more: the mask token's.
       supervision: which positions the backbone may learn from: every, last or masked.
       sizes: the numbers it was built from.
     """
@@ -33,7 +34,7 @@ class Recommender(NamedTuple):
     init: Callable[[Array, Tables, Batch], Params]
     terms: Callable[..., dict[str, Term]]
     user_vectors: Callable[[Params, Tables, Sequences], Array]
-    item_vectors: Callable[[Params, Tables], Array]
+    item_vectors: Callable[..., Array]
     supervision: str
     sizes: Sizes
 
@@ -62,9 +63,10 @@ def build(
       InputError: unknown names, or LLM embeddings that a method needs and there are none.
     """
     method_module, backbone_module = load("method", method), load("backbone", backbone)
-    if "item_llm" in method_module.needs(method_config).tables and sizes.llm_width < 1:
+    wants, supervision = method_module.needs(method_config), backbone_module.supervision(backbone_config)
+    if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
-    sizes = dataclasses.replace(sizes, bidirectional=backbone_module.SUPERVISION == "masked")
+    sizes = dataclasses.replace(sizes, bidirectional=supervision == "masked", normed=wants.normed)
     make_backbone = functools.partial(backbone_module.Backbone, backbone_config, sizes)
     module = method_module.Method(method_config, loss, sizes, make_backbone)
     zero = jnp.zeros(())
@@ -91,12 +93,12 @@ def build(
         users = module.apply(variables, sequences, True, method="users")
         return score_vectors(loss, users.astype(wide(users)))
 
-    def item_vectors(params, tables):
-        ids = jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
+    def item_vectors(params, tables, with_mask=False):
+        ids = jnp.arange(1, sizes.num_items + 1 + with_mask, dtype=jnp.int32)
         items = module.apply(in_precision({"params": params, "tables": tables}, precision), ids, method="items")
         return score_vectors(loss, items.astype(wide(items)))
 
-    return Recommender(init, terms, user_vectors, item_vectors, backbone_module.SUPERVISION, sizes)
+    return Recommender(init, terms, user_vectors, item_vectors, supervision, sizes)
 
 
 def in_precision(tree: Any, precision: str) -> Any:

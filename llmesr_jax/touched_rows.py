@@ -20,7 +20,7 @@ from llmesr_jax.backbones.layers import take_rows
 from llmesr_jax.contracts import Array, Batch
 
 ITEM_TABLE = "items"  # the name of every parameter with a row for each item, see `methods.layers.ItemTable`
-FROZEN = ("item_llm",)  # tables of the same kind that are not trained
+FROZEN = ("item_llm", "item_popularity")  # tables of the same kind that are not trained
 
 
 class Touched(NamedTuple):

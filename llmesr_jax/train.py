@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
+from llmesr_jax import evaluate, inference, metrics, optimizer, recommender, state, steps
 from llmesr_jax.checkpoint import Checkpoints
 from llmesr_jax.contracts import knob
 from llmesr_jax.data import batches
@@ -34,12 +34,20 @@ class TrainConfig:
     """How long and how fast a run learns, and what it watches."""
 
     epochs: int = knob(200, "most epochs", least=1)
-    patience: int = knob(20, "a seed stops after this many epochs without a better validation NDCG@10", least=1)
+    patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
+    watch: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
+    watch_after: int = knob(0, "epochs before the first that is watched; until then the newest counts as best", least=0)
     learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12)
     valid_protocol: str = knob(
         "sampled",
         "candidates of the validation watched for early stopping: sampled or full",
         choices=evaluate.PROTOCOLS,
+    )
+    seen_items: str = knob(
+        "hidden",
+        "in the full ranking a user's seen items are hidden; zero: they get the score 0, and the mask token is ranked "
+        "(FAERec's release)",
+        choices=("hidden", "zero"),
     )
     table_updates: str = knob(
         "dense",
@@ -80,7 +88,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
     if (finished := _finished(folder, settings)) is not None:
         return finished
     adam, touched_only = optimizer.adam(settings.learning_rate), settings.table_updates == "touched"
-    data = batches.interactions(experiment.corpus)
+    data = batches.interactions(experiment.corpus, plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
 
@@ -148,10 +156,12 @@ def train(experiment: Experiment) -> dict[str, Any]:
 
             losses = {name: np.asarray(value) / total_steps for name, value in sums.items()}
             values = [validate(state.take(states.params, j), seeds[i]) for j, i in enumerate(progress.active)]
-            watched = [v[settings.valid_protocol]["overall"]["N@10"] for v in values]
-            better = [j for j, i in enumerate(progress.active) if watched[j] > progress.best[i]]
+            watched = [v[settings.valid_protocol]["overall"][settings.watch] for v in values]
+            watching = epoch > settings.watch_after
+            better = [j for j, i in enumerate(progress.active) if not watching or watched[j] > progress.best[i]]
             for j in better:
-                progress.best[progress.active[j]], progress.best_epoch[progress.active[j]] = watched[j], epoch
+                progress.best[progress.active[j]] = watched[j] if watching else -math.inf
+                progress.best_epoch[progress.active[j]] = epoch
             if better:
                 best = state.put(best, [progress.active[j] for j in better], state.take(states.params, better))
             seconds = time.perf_counter() - started
@@ -164,7 +174,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
                     for m in ("H@10", "N@10")
                 }
                 log.write(epoch, seeds[i], line, seconds)
-            _say(epoch, losses, watched, progress, seeds, seconds)
+            _say(epoch, losses, settings.watch, watched, progress, seeds, seconds)
 
             going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
             if len(going_on) < len(progress.active):
@@ -198,6 +208,7 @@ class Validation:
     def __init__(self, experiment: Experiment, split: str, tables):
         self._experiment, self._tables = experiment, tables
         settings = config_lib.section(experiment.config, "train")
+        self._seen = settings.seen_items
         self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
         self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users)
         corpus, rows = experiment.corpus, self.inputs.rows_E
@@ -215,10 +226,17 @@ class Validation:
             )
         model = self._experiment.recommender
         users = inference.user_vectors(model, params, self._tables, self._histories)
-        items = inference.item_vectors(model, params, self._tables)
+        items = inference.item_vectors(model, params, self._tables, self._seen == "zero")
         candidates = self._candidates.get(seed)
         return evaluate.evaluate(
-            users, items, self.inputs, seed=seed, protocols=protocols, coverage=coverage, candidates=candidates
+            users,
+            items,
+            self.inputs,
+            seed=seed,
+            protocols=protocols,
+            coverage=coverage,
+            candidates=candidates,
+            seen=self._seen,
         )
 
     def __call__(self, params, seed: int) -> dict[str, Any]:
@@ -325,12 +343,16 @@ def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
     return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)
 
 
-def _say(epoch: int, losses, watched, progress: Progress, seeds, seconds: float) -> None:
+def _say(epoch: int, losses, metric: str, watched, progress: Progress, seeds, seconds: float) -> None:
     terms = "  ".join(
         f"{name} {np.mean(value):.4f}" for name, value in losses.items() if name != "total" or len(losses) == 1
     )
+    best = [
+        "not watched yet" if value == -math.inf else f"best {value:.4f}@{at}"
+        for value, at in zip(progress.best, progress.best_epoch)
+    ]
     values = ", ".join(
-        f"{f'{seeds[i]}: ' if len(seeds) > 1 else ''}{value:.4f} (best {progress.best[i]:.4f}@{progress.best_epoch[i]})"
+        f"{f'{seeds[i]}: ' if len(seeds) > 1 else ''}{value:.4f} ({best[i]})"
         for i, value in zip(progress.active, watched)
     )
-    print(f"epoch {epoch:3d}  {terms}  valid N@10 {values}  {seconds:.1f} s", flush=True)
+    print(f"epoch {epoch:3d}  {terms}  valid {metric} {values}  {seconds:.1f} s", flush=True)

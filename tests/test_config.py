@@ -79,6 +79,23 @@ def test_data_set_and_preset_are_taken_from_the_layer_that_wins(small):
     assert config.build(flags={"dataset": "other", "data_dir": "anywhere"}).data.max_len == 200
 
 
+def test_a_file_may_have_settings_for_a_method_a_backbone_or_both(small, monkeypatch):
+    rules = {
+        ("none", "*"): {"train.epochs": 7},
+        ("none", "gru4rec"): {"train.epochs": 8},
+        ("*", "gru4rec"): {"data.max_len": 9},
+    }
+    file = types.SimpleNamespace(OVERRIDES={"data.max_len": 50}, FOR=rules)
+    monkeypatch.setitem(sys.modules, "configs.demo", file)
+    monkeypatch.setitem(sys.modules, "configs.paper", types.SimpleNamespace(OVERRIDES={}))
+    got = {}
+    for method, backbone in (("llmesr", "sasrec"), ("none", "sasrec"), ("none", "gru4rec"), ("llmesr", "gru4rec")):
+        one = config.build(flags={"method": method, "backbone": backbone})
+        got[method, backbone] = one.train.epochs, one.data.max_len
+    assert list(got.values()) == [(200, 50), (7, 50), (8, 9), (200, 9)]
+    assert config.build({"train.epochs": 3}, {"method": "none"}).train.epochs == 3
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -217,3 +234,46 @@ def test_forkme_makes_three_changes():
     changed = {key: value for key, value in config.flatten(forkme.get_config()).items() if value != start[key]}
     assert len(changed) == 3
     assert changed.items() <= config.flatten(config.build(base=forkme.get_config())).items()
+
+
+@pytest.mark.parametrize("name", [*config.datasets(), *config.PRESETS])
+def test_every_rule_of_a_file_names_a_method_and_holds_known_settings(name):
+    rules = getattr(__import__(f"configs.{name}", fromlist=["FOR"]), "FOR", {})
+    for (method, _), values in rules.items():
+        assert method in ("*", *contracts.names("method"))
+        knobs.checked(values, name)
+
+
+def test_faerec_has_its_papers_setting_where_the_paper_has_one():
+    def of(**flags):
+        one = config.build(flags={"method": "faerec", **flags})
+        return one.data.max_len, one.data.batch_size, one.train.watch_after, one.faerec.period, one.faerec.w_min
+
+    assert of(dataset="beauty") == (50, 256, 60, 30.0, 0.9)
+    assert of(dataset="grocery") == (50, 256, 60, 20.0, 0.7)
+    assert of(dataset="yelp") == (50, 256, 50, 25.0, 0.3)
+    assert of(dataset="yelp", method="llmesr")[:3] == (200, 128, 0)
+    for preset, scores, seen in (("paper", "fused", "hidden"), ("release", "id", "zero")):
+        one = config.build(flags={"dataset": "beauty5", "method": "faerec", "preset": preset})
+        assert (one.faerec.training_scores, one.train.seen_items, one.loss.ranking) == (scores, seen, "bce")
+        assert (one.sasrec.form, one.sasrec.heads, one.sasrec.causal, one.sasrec.mask_padding) == (
+            "faerec",
+            2,
+            True,
+            True,
+        )
+        other = config.build(flags={"dataset": "beauty5", "method": "llmesr", "preset": preset})
+        assert (other.train.seen_items, other.data.avoid, other.sasrec.form) == ("hidden", "training", "llmesr")
+
+
+def test_faerecs_setting_is_one_file_for_every_method():
+    from configs import faerec
+
+    ours, own = (
+        config.build(
+            flags={"dataset": "beauty", "method": method}, base=faerec.get_config() if method == "none" else None
+        )
+        for method in ("none", "faerec")
+    )
+    for key in ("data.max_len", "data.batch_size", "loss.ranking", "train.watch", "train.patience", "sasrec.form"):
+        assert config.flatten(ours)[key] == config.flatten(own)[key], key

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import itertools
+import os
 
+import encoders
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,20 +17,25 @@ from llmesr_jax.contracts import Batch
 
 BACKBONES, METHODS = contracts.names("backbone"), contracts.names("method")
 PAIRS = list(itertools.product(BACKBONES, METHODS))
-# Numbers for each backbone alone, each method on one backbone, and the cross-attention under every supervision.
+# Numbers for each backbone alone, each method on one backbone, and what stands between stem and encoder (LLM-ESR's
+# cross-attention, FAERec's gate) under every supervision; LLMESR_ALL_PAIRS=1 computes those of all pairs (a quarter
+# of a minute each).
 NUMBERS = sorted(
     {(backbone, "none") for backbone in BACKBONES}
     | {("sasrec", method) for method in METHODS}
-    | {(backbone, "llmesr") for backbone in ("gru4rec", "bert4rec")}
+    | {(backbone, method) for backbone in ("gru4rec", "bert4rec") for method in ("llmesr", "faerec")}
+    | set(PAIRS if os.environ.get("LLMESR_ALL_PAIRS") else ())
 )
-SUPERVISION = {name: contracts.load("backbone", name).SUPERVISION for name in BACKBONES}
+SUPERVISION = {
+    name: contracts.load("backbone", name).supervision(tiny.plugin_config("backbone", name)) for name in BACKBONES
+}
 
 
 @functools.cache
 def started(backbone, method):
     """A case, a batch, and parameters no entry of which is special (a bias that starts at 0, say)."""
     with jax.enable_x64(False):  # cached, so it must not depend on who asks first
-        return _started(tiny.case(backbone, method))
+        return _started(tiny.case(backbone, method, **({} if backbone == "sasrec" else {"blocks": 1})))
 
 
 def _started(case):
@@ -95,6 +102,24 @@ def test_the_cloze_tasks_mask_share_reaches_the_batches(tmp_path):
     flags = {"dataset": "tiny", "data_dir": str(tmp_path), "backbone": "bert4rec", "method": "none"}
     run = experiment.prepare(config.build({"bert4rec.mask_share": 0.25}, flags))
     assert run.epochs.plan.mask_share == 0.25 and run.epochs.plan.supervision == "masked"
+
+
+@pytest.mark.parametrize(
+    "flags, overrides, supervision, layout",
+    [
+        ({"backbone": "gmlp"}, {}, "every", "bucketed"),
+        ({"backbone": "gmlp"}, {"gmlp.causal": False}, "last", "bucketed"),
+        ({"backbone": "narm"}, {"narm.supervision": "every"}, "every", "bucketed"),
+        ({"backbone": "fmlprec"}, {}, "last", "bucketed"),
+        ({"backbone": "fmlprec", "preset": "release"}, {}, "every", "padded"),
+    ],
+)
+def test_a_backbones_settings_decide_what_is_learnt_from(tmp_path, flags, overrides, supervision, layout):
+    (tmp_path / "inter.txt").write_text("".join(f"{u} {i}\n" for u in range(1, 5) for i in range(1, 7)))
+    flags = {"dataset": "tiny", "data_dir": str(tmp_path), "method": "none", **flags}
+    run = experiment.prepare(config.build(overrides, flags))
+    assert run.recommender.supervision == run.epochs.plan.supervision == supervision
+    assert run.epochs.plan.config.layout == layout
 
 
 @functools.cache
@@ -169,17 +194,55 @@ CAUSAL = [pair for pair in PAIRS if pair in NUMBERS and SUPERVISION[pair[0]] != 
 
 
 @pytest.mark.parametrize("backbone, method", CAUSAL)
-def test_no_position_sees_a_later_one(backbone, method):
-    """Zero gradient from every later item (in each of its tables) and position; never zero from earlier ones."""
+def test_no_position_with_a_loss_sees_a_later_one(backbone, method):
+    """Zero gradient from every later item (in each of its tables) and position; never zero from earlier ones.
+
+    Where the last position alone has a loss, an encoder may look ahead: then others have no gradient at all.
+    """
     found = sensitivity_by_slot(backbone, method)
-    assert len(found) >= {"llmesr": 2}.get(method, 1)
+    assert len(found) >= {"llmesr": 2, "faerec": 2}.get(method, 1)
     for name, value_LxL in found.items():
         assert not np.triu(value_LxL, 1).any(), name
-        assert (value_LxL[np.tril_indices_from(value_LxL)] > 1e-9).all(), name
+        earlier = value_LxL[np.tril_indices_from(value_LxL)] if SUPERVISION[backbone] == "every" else value_LxL[-1]
+        assert (earlier > 1e-9).all(), name
+
+
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES if SUPERVISION[b] == "last"])
+def test_the_last_position_alone_has_a_loss(backbone):
+    batch = tiny.case(backbone, "none").batch()
+    with_loss = np.flatnonzero(batch.targets_T)
+    assert len(with_loss) and set(with_loss) <= set(np.asarray(batch.students.last_R))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_views_and_seeds_side_by_side_are_as_each_alone(backbone):
+    """Two views of one sequence, two seeds under `vmap`, and newest positions alone: the numbers of the plain call."""
+    module = contracts.load("backbone", backbone)
+    encoder = module.Backbone(tiny.plugin_config("backbone", backbone, blocks=1), contracts.Sizes(30, 9))
+    sequences = tiny.lay([[1, 2, 3, 4, 5], [6, 7], [8], []], ((4, 6),))
+    x_2xTxD = jax.random.normal(jax.random.key(1), (2, 24, 4))
+
+    def encode(params, x, last_only):
+        stem = encoder.apply({"params": params}, x, sequences, True, method="stem")
+        return encoder.apply({"params": params}, stem, sequences, True, last_only)
+
+    @jax.jit
+    def run(params):
+        second = jax.tree.map(lambda x: x[1], params)
+        seeds = jax.vmap(encode, in_axes=(0, None, None))(params, x_2xTxD, True)
+        every = encode(second, x_2xTxD, False)[:, sequences.last_R]
+        return seeds, every, encode(second, x_2xTxD[1], True)
+
+    drawn = [encoders.init(encoder, x_2xTxD, sequences, seed) for seed in (0, 1)]
+    seeds, every, alone = run(jax.tree.map(lambda *x: jnp.stack(x), *drawn))
+    real = np.asarray(sequences.real_R)
+    np.testing.assert_allclose(every[:, real], seeds[1][:, real], atol=1e-5)
+    np.testing.assert_allclose(alone[real], seeds[1, 1, real], atol=1e-5)
+    assert np.isfinite(seeds).all() and np.abs(seeds[1, 0, real] - seeds[1, 1, real]).max() > 1e-2
 
 
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if SUPERVISION[b] == "masked"])
-@pytest.mark.parametrize("method", ["none", "llmesr"])
+@pytest.mark.parametrize("method", ["none", "llmesr", "faerec"])
 def test_the_cloze_task_sees_both_sides(backbone, method):
     for name, value_LxL in sensitivity_by_slot(backbone, method).items():
         assert (value_LxL > 1e-9).all(), name

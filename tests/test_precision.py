@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax import recommender, state, steps
+from llmesr_jax import contracts, recommender, state, steps
 from llmesr_jax.losses import LossConfig
 from llmesr_jax.optimizer import adam
 
-PAIRS = [("sasrec", "none"), ("sasrec", "llmesr"), ("gru4rec", "llmesr"), ("bert4rec", "llmesr")]
+PAIRS = [("sasrec", "none"), ("sasrec", "llmesr"), ("gru4rec", "llmesr"), ("bert4rec", "llmesr"), ("lrurec", "none")]
 
 
 def models(backbone, method):
@@ -36,7 +36,9 @@ def test_the_narrow_model_is_the_wide_one_but_for_rounding(backbone, method):
     assert np.abs(a - b).max() > 0  # it is another computation
 
 
-@pytest.mark.parametrize("backbone, method", PAIRS)
+@pytest.mark.parametrize(
+    "backbone, method", sorted({*PAIRS, *((backbone, "none") for backbone in contracts.names("backbone"))})
+)
 def test_matrix_products_are_narrow_and_softmax_and_losses_wide(backbone, method):
     case, _, narrow = models(backbone, method)
     arguments = (case.params(), case.tables, case.batch())

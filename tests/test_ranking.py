@@ -61,6 +61,25 @@ def test_full_ranks_and_top_against_a_loop():
 
 
 @pytest.mark.usefixtures("block_rows")
+def test_hidden_items_with_the_score_0_against_a_loop():
+    """As FAERec's release ranks: a seen item stands above every unseen one with a negative score."""
+
+    @settings(max_examples=20, deadline=None)
+    @given(problems())
+    def check(problem):
+        users, items, targets, hidden = problem
+        ranks, top = ranking.full_ranks(users, jnp.asarray(items), targets, sets_of(hidden), top=4, zero_hidden=True)
+        every = range(1, len(items) + 1)
+        for u, scores in enumerate(users @ items.T):
+            scores[[i - 1 for i in hidden[u]]] = 0
+            assert (int(ranks.higher_U[u]), int(ranks.tied_U[u])) == slow_ranks(scores, targets[u], every)
+            best = sorted(every, key=lambda i: (-scores[i - 1], i))[:4]
+            assert top[u].tolist() == best + [0] * (4 - len(best))
+
+    check()
+
+
+@pytest.mark.usefixtures("block_rows")
 def test_sampled_ranks_against_a_loop():
     @settings(max_examples=20, deadline=None)
     @given(problems())

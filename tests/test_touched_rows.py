@@ -14,7 +14,7 @@ from llmesr_jax import state, steps, touched_rows
 from llmesr_jax.contracts import Batch
 from llmesr_jax.optimizer import adam
 
-SYSTEMS = [("sasrec", "none"), ("gru4rec", "llmesr"), ("bert4rec", "llmesr")]
+SYSTEMS = [("sasrec", "none"), ("gru4rec", "llmesr"), ("bert4rec", "llmesr"), ("sasrec", "faerec")]
 OPTIMIZER = adam(1e-2)
 ROWS = 12  # rows of an item table in the property below: ids 0 to 11
 

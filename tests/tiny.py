@@ -18,7 +18,7 @@ from llmesr_jax.data.corpus import Corpus, from_pairs
 from llmesr_jax.losses import LossConfig
 
 LLM_WIDTH = 6
-_SMALL = {"width": 4, "similar": 2}
+_SMALL = {"width": 4, "similar": 2, "expansion": 2}
 
 
 def corpus(histories: list[list[int]]) -> Corpus:
@@ -50,6 +50,8 @@ def tables(data: Corpus, needs: contracts.Needs, seed: int = 0) -> dict[str, np.
         if name in needs.tables:
             inner = rng.normal(size=(data.num_items, width)).astype(np.float32)
             made[name] = np.pad(inner, ((1, 1), (0, 0)))
+    if "item_popularity" in needs.tables:
+        made["item_popularity"] = np.pad(np.maximum(data.item_counts_V, 1).astype(np.int32), 1)
     if "similar_users" in needs.tables:
         others = [rng.permutation(np.delete(np.arange(data.num_users), u)) for u in range(data.num_users)]
         made["similar_users"] = np.stack(others)[:, : needs.similar].astype(np.int32)

@@ -18,6 +18,7 @@ from llmesr_jax.contracts import Array, Sequences, join, wide
 from llmesr_jax.errors import InputError
 
 _HIDDEN = -1e9  # the score of a masked key; finite, so a row with all keys masked stays finite (uniform)
+_LOWERED = 10_000.0  # what FAERec's release takes off a masked key's score
 
 
 def attend(
@@ -29,6 +30,7 @@ def attend(
     heads: int,
     causal: bool,
     mask_padding: bool,
+    additive: bool = False,
     padding: tuple[Array, Array] | None = None,
     drop: Callable[[list[Array]], list[Array]] | None = None,
     drop_padding: Callable[[list[Array], list[Array]], list[Array]] | None = None,
@@ -41,6 +43,8 @@ def attend(
       heads: number of heads; D is a multiple of it.
       causal: a query sees its own and earlier slots only.
       mask_padding: keys in empty slots are masked.
+      additive: a masked key's score is lowered by 10,000, not replaced. That is the same for a query that may see some
+        key; one that may see none (in an empty slot) gets the softmax over all.
       padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
         attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
         stand there: the same softmax.
@@ -80,7 +84,8 @@ def attend(
             mask = mask & jnp.tri(length, dtype=bool)[None]
         mask = mask[:, None] if heads > 1 else mask
         mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
-        scores = jnp.where(mask, scores, jnp.asarray(_HIDDEN, scores.dtype))
+        lowered = scores - _LOWERED if additive else jnp.asarray(_HIDDEN, scores.dtype)
+        scores = jnp.where(mask, scores, lowered)
         highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         if in_closed_form:
             padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
@@ -126,14 +131,16 @@ class SelfAttention(nn.Module):
     causal: bool
     mask_padding: bool
     dropout: float
+    additive: bool = False
+    kernel_init: Callable[..., Array] = nn.initializers.xavier_normal()
 
     @nn.compact
     def __call__(self, query: Array, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         width = x_TxD.shape[-1]
-        init, zeros = nn.initializers.xavier_normal(), nn.initializers.zeros
-        kernel = self.param("in_kernel", init, (width, 3 * width)).astype(x_TxD.dtype)
+        zeros = nn.initializers.zeros
+        kernel = self.param("in_kernel", self.kernel_init, (width, 3 * width)).astype(x_TxD.dtype)
         bias = self.param("in_bias", zeros, (3 * width,)).astype(x_TxD.dtype)
-        out_kernel, out_bias = _Affine(width, name="out")(x_TxD.dtype)
+        out_kernel, out_bias = _Affine(width, kernel_init=self.kernel_init, name="out")(x_TxD.dtype)
         (w_q, w_k, w_v), (b_q, b_k, b_v) = jnp.split(kernel, 3, axis=1), jnp.split(bias, 3)
         if self.heads == 1:
             q = query @ (w_q @ w_k.T) + aligned(b_q @ w_k.T, query)
@@ -152,6 +159,7 @@ class SelfAttention(nn.Module):
             heads=self.heads,
             causal=self.causal,
             mask_padding=self.mask_padding,
+            additive=self.additive,
             padding=padding,
             drop=(lambda weights: drop(weights, False)) if drops else None,
             drop_padding=self._drop_padding,
@@ -214,9 +222,10 @@ class _Affine(nn.Module):
 
     width: int
     bias_init: Callable[..., Array] | None = nn.initializers.zeros
+    kernel_init: Callable[..., Array] = nn.initializers.xavier_normal()
 
     @nn.compact
     def __call__(self, dtype: Any) -> tuple[Array, Array | None]:
-        kernel = self.param("kernel", nn.initializers.xavier_normal(), (self.width, self.width)).astype(dtype)
+        kernel = self.param("kernel", self.kernel_init, (self.width, self.width)).astype(dtype)
         bias = self.param("bias", self.bias_init, (self.width,)).astype(dtype) if self.bias_init else None
         return kernel, bias

@@ -16,8 +16,6 @@ import flax.linen as nn
 from llmesr_jax.backbones.transformer import Positions, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
 
-SUPERVISION = "masked"
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -28,6 +26,11 @@ class Config:
     )
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
     mask_share: float = knob(0.6, "share of the positions that the cloze task hides", least=0.01, most=1)
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "masked"
 
 
 def needs_padding(config: Config) -> bool:

@@ -18,13 +18,16 @@ import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, row_of_slot, wide
 
-SUPERVISION = "last"
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     layers: int = knob(1, "GRU layers", least=1)
     through_padding: bool = knob(False, "the GRU runs over the padding before a sequence too")
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "last"
 
 
 def needs_padding(config: Config) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from llmesr_jax.contracts import Array, Sequences, wide
 
-EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release
+EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release; FAERec's has 1e-12
 
 
 def uniform_bias(fan_in: int) -> Callable[..., Array]:
@@ -37,10 +37,12 @@ def dense(features: int, fan_in: int, name: str | None = None, use_bias: bool = 
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + 1e-8) * scale + bias over the last axis.
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis.
 
     Flax's own, but for the order of the factors: it keeps 1 / sqrt(...) * scale, as large as x, for the way back.
     """
+
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -48,7 +50,7 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
         x = x - x.mean(axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + EPSILON)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + self.epsilon)
         return (x * aligned(scale, x) + aligned(bias, x)).astype(dtype)
 
 
@@ -60,6 +62,21 @@ def take_rows(table: Array, ids: Array) -> Array:
 def newest(x_TxD: Array, sequences: Sequences) -> Array:
     """(..., T, D) -> (..., R, D): each row's newest slot."""
     return jnp.take(x_TxD, sequences.last_R, axis=-2, mode="clip")
+
+
+def at_newest(h_RxD: Array, sequences: Sequences) -> Array:
+    """(..., R, D) -> (..., T, D): each row's vector in its newest slot, zeros in all others.
+
+    What an encoder that learns from the last position only may return for all slots: nothing reads the others.
+    """
+    zeros = jnp.zeros((*h_RxD.shape[:-2], len(sequences.items_T), h_RxD.shape[-1]), h_RxD.dtype)
+    return zeros.at[..., sequences.last_R, :].set(h_RxD)
+
+
+def softmax(score: Array, axis: int, where: Array | None = None) -> Array:
+    """A wide softmax over the entries where `where` is true; uniform over all if there is none."""
+    score = score.astype(wide(score))
+    return jax.nn.softmax(score if where is None else jnp.where(where, score, -1e9), axis=axis)
 
 
 class Dropout(nn.Module):

@@ -1,6 +1,9 @@
-"""SASRec: causal self-attention (Kang and McAuley, ICDM 2018), in the form of LLM-ESR's release.
+"""SASRec: causal self-attention (Kang and McAuley, ICDM 2018), in the forms of LLM-ESR's and of FAERec's release.
 
-Block: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x). A last LayerNorm; every epsilon 1e-8.
+`form=llmesr`: x sqrt(D) + position of the item, counted from the oldest; block Q = LN(x); x = LN(Q + MHA(Q, x, x));
+x = x + W2 relu(W1 x), width D. A last LayerNorm; every epsilon 1e-8.
+`form=faerec`: x + position by column, counted from the newest; block x = LN(x + MHA(x)); x = LN(x + W2 gelu(W1 x)),
+width 4 D; every epsilon 1e-12. FAERec runs it with 2 heads and dropout 0.4.
 
 Deviations. LLM-ESR's release runs it with the causal mask left out and without masking padded keys, although it
 trains at every position, so a position sees its own target: `causal=False, mask_padding=False`, preset `release`.
@@ -12,10 +15,8 @@ import dataclasses
 
 import flax.linen as nn
 
-from llmesr_jax.backbones.transformer import Positions, Transformer
+from llmesr_jax.backbones.transformer import ColumnPositions, Positions, PostNormTransformer, Transformer
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob
-
-SUPERVISION = "every"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,14 @@ class Config:
     dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
     causal: bool = knob(True, "a position sees itself and earlier ones only")
     mask_padding: bool = knob(True, "padded keys take no part in the attention")
+    form: str = knob(
+        "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
+    )
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "every"
 
 
 def needs_padding(config: Config) -> bool:
@@ -38,8 +47,12 @@ class Backbone(nn.Module):
 
     def setup(self):
         c = self.config
-        self.positions = Positions(self.sizes.max_len, c.dropout)
-        self.transformer = Transformer(c.blocks, c.heads, c.causal, c.mask_padding, c.dropout)
+        positions, transformer = {
+            "llmesr": (Positions, Transformer),
+            "faerec": (ColumnPositions, PostNormTransformer),
+        }[c.form]
+        self.positions = positions(self.sizes.max_len, c.dropout)
+        self.transformer = transformer(c.blocks, c.heads, c.causal, c.mask_padding, c.dropout)
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         """Scale, positions, dropout: (..., T, D) -> (..., T, D)."""

@@ -1,14 +1,16 @@
-"""The transformer of SASRec and BERT4Rec, which differ in what attends to what."""
+"""The transformer of SASRec and BERT4Rec, which differ in what attends to what; and that of FAERec's SASRec."""
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from llmesr_jax.backbones import postnorm
 from llmesr_jax.backbones.attention import SelfAttention
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, dense, newest, take_rows
-from llmesr_jax.contracts import Array, Sequences
+from llmesr_jax.contracts import Array, Sequences, row_of_slot
 
 
 class Positions(nn.Module):
@@ -92,3 +94,48 @@ class Transformer(nn.Module):
 def _only(real_T: Array, x: Array) -> Array:
     """x, with zeros in the empty slots."""
     return x * aligned(real_T[:, None].astype(x.dtype), x)
+
+
+class ColumnPositions(nn.Module):
+    """x + position embedding, then dropout: the stem of FAERec's SASRec.
+
+    Positions are the columns 0..max_len - 1 of rows padded on the left, so they count from the newest item.
+    """
+
+    max_len: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
+        table = self.param("table", postnorm.NORMAL, (self.max_len, x_TxD.shape[-1]))
+        row_T = np.asarray(row_of_slot(sequences.groups), np.int32)
+        to_newest_T = sequences.last_R[row_T] - jnp.arange(len(row_T), dtype=jnp.int32)
+        columns_T = jnp.clip(self.max_len - 1 - to_newest_T, 0, self.max_len - 1)  # cut only in empty slots
+        positions_TxD = take_rows(table, columns_T).astype(x_TxD.dtype)
+        if x_TxD.ndim == 3:
+            x_TxD = jnp.stack([view_TxD + positions_TxD for view_TxD in x_TxD])
+        else:
+            x_TxD = x_TxD + aligned(positions_TxD, x_TxD)
+        return Dropout(self.dropout)(x_TxD, deterministic)
+
+
+class PostNormTransformer(nn.Module):
+    """FAERec's blocks: x = LN(x + MHA(x)), x = LN(x + W2 gelu(W1 x)). Shapes as in `Transformer`."""
+
+    blocks: int
+    heads: int
+    causal: bool
+    mask_padding: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
+        x = x_TxD
+        kinds = (self.heads, self.causal, self.mask_padding, self.dropout)
+        for i in range(self.blocks):
+            query = newest(x, sequences) if last_only and i == self.blocks - 1 else x
+            attention = SelfAttention(*kinds, additive=True, kernel_init=postnorm.NORMAL, name=f"attention_{i}")
+            mixed = attention(query, x, sequences, deterministic)
+            x = postnorm.Residual(self.dropout, name=f"attention_residual_{i}")(query, mixed, deterministic)
+            x = postnorm.FeedForward(self.dropout, name=f"feedforward_{i}")(x, deterministic)
+        return x

@@ -36,6 +36,12 @@ class DataConfig:
         "uniform | popularity (as often as items occur in training) | in_batch (the other positions' targets)",
         choices=("own", "uniform", "popularity", "in_batch"),
     )
+    avoid: str = knob(
+        "training",
+        "what a position's own negative never is: one of the user's training items; history: one of all the user's "
+        "items, while the mask token may be drawn (FAERec's release)",
+        choices=("training", "history"),
+    )
     layout: str = knob(
         "auto",
         "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact",
@@ -57,12 +63,13 @@ class Interactions:
     Attributes:
       items_n: int32 item ids, user after user, in time order.
       start_U, train_U: int32 first index of each user and length of the training part.
-      gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... of the training part as s_k - 1 - k:
-        how many unseen items lie below the k-th seen one.
+      gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... that are no negatives as s_k - 1 - k:
+        how many unseen items lie below the k-th seen one. Seen are those of the training part.
       gap_start_U, gap_count_U: int32 where a user's gaps lie.
       count_ends_V: int32 running total of the items' training interactions: which item a random one of them is.
       num_items: V.
-      most_seen: the most distinct training items of a user.
+      most_seen: the most distinct seen items of a user.
+      last_negative: the highest id that a negative may have.
     """
 
     items_n: Array
@@ -74,6 +81,7 @@ class Interactions:
     count_ends_V: Array
     num_items: int = flax.struct.field(pytree_node=False)
     most_seen: int = flax.struct.field(pytree_node=False)
+    last_negative: int = flax.struct.field(pytree_node=False)
 
 
 class BatchPlan(NamedTuple):
@@ -112,12 +120,12 @@ class Epochs(NamedTuple):
         return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
 
 
-def interactions(corpus: Corpus) -> Interactions:
-    """Puts the corpus on the device."""
+def interactions(corpus: Corpus, avoid: str = "training") -> Interactions:
+    """Puts the corpus on the device; `avoid` as in `DataConfig`."""
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
-    in_train = position_n < corpus.train_lengths_U[user_n]
-    seen = np.unique(user_n[in_train].astype(np.int64) * (corpus.num_items + 1) + corpus.items[in_train])
+    counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
+    seen = np.unique(user_n[counts].astype(np.int64) * (corpus.num_items + 1) + corpus.items[counts])
     seen_user, seen_item = seen // (corpus.num_items + 1), seen % (corpus.num_items + 1)
     count_U = np.bincount(seen_user, minlength=corpus.num_users)
     start_U = np.concatenate([[0], np.cumsum(count_U)[:-1]])
@@ -133,6 +141,7 @@ def interactions(corpus: Corpus) -> Interactions:
         count_ends_V=as_int(np.cumsum(corpus.item_counts_V)),
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
+        last_negative=corpus.num_items + (avoid == "history"),
     )
 
 
@@ -203,12 +212,12 @@ def lay_out(
 
 
 def unseen(data: Interactions, draws: Array, users: Array) -> Array:
-    """The (draw + 1)-th smallest item that the user has not seen in training: exact, without rejection.
+    """The (draw + 1)-th smallest item that the user has not seen: exact, without rejection.
 
     id = draw + 1 + #{k : gap_k <= draw}, by binary search in the user's sorted gaps.
 
     Args:
-      draws: int32, in [0, V - seen items of the user).
+      draws: int32, in [0, last_negative - seen items of the user).
       users: int32 rows of users, same shape.
     """
     start = data.gap_start_U[users]
@@ -223,7 +232,7 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
     # A loop of the compiler, not of Python: unrolled, its fusions grow exponentially and so does the compile time.
     bounds = (jnp.zeros_like(draws), data.gap_count_U[users])
     low, _ = jax.lax.fori_loop(0, data.most_seen.bit_length(), halve, bounds)
-    return jnp.minimum(draws + 1 + low, data.num_items)
+    return jnp.minimum(draws + 1 + low, data.last_negative)
 
 
 def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
@@ -286,7 +295,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
 
     batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody)
     if config.negatives == "own":
-        unseen_T = jnp.maximum(data.num_items - data.gap_count_U[users], 1)[row_T]
+        unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
         draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))
         draws_TxK = (at_slot(draws) * unseen_T[:, None].astype(draws.dtype)).astype(jnp.int32)
         draws_TxK = jnp.minimum(draws_TxK, unseen_T[:, None] - 1)

@@ -9,9 +9,11 @@ import numpy as np
 from llmesr_jax.data.corpus import Corpus
 
 _USER_LENGTH = {"1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
-# The bounds of LLM-ESR and then those of FAERec; 0 is shown alone too: such items were never trained on.
+# The bounds of LLM-ESR and then those of FAERec. 0 is shown alone too, as such items were never trained on, and so is
+# FAERec's first group without them.
 _ITEM_POPULARITY = {
     "0": (0, 0),
+    "1-4": (1, 4),
     "0-9": (0, 9),
     "10-29": (10, 29),
     "30-59": (30, 59),
@@ -33,6 +35,11 @@ def head_items(corpus: Corpus) -> np.ndarray:
 def head_users(corpus: Corpus) -> np.ndarray:
     """bool (U,): the first floor(0.2 U) users by training length, descending, then by id."""
     return _head(corpus.train_lengths_U)
+
+
+def popularity(corpus: Corpus) -> np.ndarray:
+    """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
+    return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
 def members(corpus: Corpus, split: Literal["valid", "test"]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from llmesr_jax.backbones.layers import take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Sequences, Sizes, Term, wide
 from llmesr_jax.losses import LossConfig
 
-BLOCK = 1024  # rows that `map_rows` maps at a time
+BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
 
 
 def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
@@ -84,9 +84,9 @@ class Distinct(NamedTuple):
     places: tuple[Array, Array]
 
 
-def distinct(num_rows: int, trained_n: Array, other_n: Array) -> Distinct:
-    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`."""
-    room = min(num_rows, len(trained_n) + len(other_n))
+def distinct(num_rows: int, trained_n: Array, other_n: Array, most: int | None = None) -> Distinct:
+    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`; no more than `most`, if given."""
+    room = min(num_rows, len(trained_n) + len(other_n) if most is None else most)
     is_trained = jnp.zeros(num_rows, jnp.int32).at[trained_n].set(1)
     is_other = jnp.zeros(num_rows, jnp.int32).at[other_n].set(1) * (1 - is_trained)
     trained = is_trained.sum()

@@ -8,6 +8,7 @@ Where a table comes from, first match:
     user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (where those are a file), TF-IDF
                       (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
+    item_popularity   interactions of each item in the training part
     similar_users     the authors' pickle, cosine top-k of the user embeddings
 """
 
@@ -25,6 +26,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.contracts import knob
+from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files, manifest, prompts, stand_ins
@@ -33,10 +35,10 @@ from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import similar_users
 
-TABLES = ("item_llm", "item_pca", "similar_users")
+TABLES = ("item_llm", "item_pca", "item_popularity", "similar_users")
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
-_VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1}
+_VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1, "popularity": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     Returns:
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
+      "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
       "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
 
     Raises:
@@ -101,11 +104,12 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     sources = {
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
+        "item_popularity": lambda: _item_popularity(corpus),
         "similar_users": lambda: _similar_users(semantics),
     }
     wanted = {name: sources[name]() for name in TABLES if name in needs}
     arrays = {name: source.load() for name, source in wanted.items()}
-    arrays |= {name: _with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
+    arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -265,6 +269,12 @@ def _item_pca(semantics: _Semantics, width: int) -> _Source:
     return _computed(semantics, f"item_pca_{width}.npy", recipe, build)
 
 
+def _item_popularity(corpus: Corpus) -> _Source:
+    """Loads as (V,) int32."""
+    inputs = {"interactions": corpus.digest, "popularity": f"version {_VERSIONS['popularity']}"}
+    return _Source(inputs, lambda: groups.popularity(corpus))
+
+
 def _similar_users(semantics: _Semantics) -> _Source:
     """Loads as (U, N) int32."""
     num_users = semantics.corpus.num_users
@@ -292,8 +302,9 @@ def _recipe(function: str, parameters: Mapping[str, object], inputs: Mapping[str
     return Recipe(function, _VERSIONS[function], parameters, inputs)
 
 
-def _with_padding_and_mask(table_VxD: np.ndarray) -> np.ndarray:
-    """(V + 2, D) float32: a row of zeros before (padding, id 0) and after (mask token, id V + 1)."""
-    padded = np.zeros((len(table_VxD) + 2, table_VxD.shape[1]), np.float32)
-    padded[1:-1] = table_VxD
+def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
+    """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1); floats as float32."""
+    dtype = np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype
+    padded = np.zeros((len(table) + 2, *table.shape[1:]), dtype)
+    padded[1:-1] = table
     return padded

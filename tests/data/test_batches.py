@@ -99,13 +99,16 @@ def test_negatives_are_items_outside_the_users_training_part(supervision):
     assert len(drawn) > corpus.num_items // 2
 
 
-def assert_unseen_is_a_bijection(corpus):
-    data = batches.interactions(corpus)
+def assert_unseen_is_a_bijection(corpus, avoid="training"):
+    data = batches.interactions(corpus, avoid)
+    last, avoided = corpus.num_items, tiny.training
+    if avoid == "history":  # the mask token may be drawn; validation and test items may not
+        last, avoided = corpus.num_items + 1, tiny.history
     unseen = jax.jit(batches.unseen)
-    users, draws = np.mgrid[: corpus.num_users, : corpus.num_items].astype(np.int32)
+    users, draws = np.mgrid[: corpus.num_users, :last].astype(np.int32)
     ids = np.asarray(unseen(data, jnp.asarray(draws), jnp.asarray(users)))
     for user in range(corpus.num_users):
-        complement = sorted(set(range(1, corpus.num_items + 1)) - set(tiny.training(corpus, user)))
+        complement = sorted(set(range(1, last + 1)) - set(avoided(corpus, user)))
         assert ids[user, : len(complement)].tolist() == complement
 
 
@@ -118,7 +121,9 @@ def test_the_unseen_items_are_enumerated_exactly(histories):
 def test_the_unseen_items_of_users_who_saw_the_ends_or_all_but_one():
     everything = list(range(1, 9))
     # The last two items of a user of 3 or more are no training items.
-    assert_unseen_is_a_bijection(tiny.corpus([everything, [1, 8, 1, 2, 2], [8, 7, 6, 1, 1], everything[1:] + [8, 8]]))
+    corpus = tiny.corpus([everything, [1, 8, 1, 2, 2], [8, 7, 6, 1, 1], everything[1:] + [8, 8]])
+    for avoid in ("training", "history"):
+        assert_unseen_is_a_bijection(corpus, avoid)
 
 
 def test_every_negative_is_equally_likely():

@@ -59,6 +59,7 @@ def test_bounds_of_the_groups_are_inclusive_and_in_order():
     got = {label: [n for n, m in zip(counts, mask[-len(counts) :]) if m] for label, mask in popularity.items()}
     assert list(got.items()) == [
         ("0", [0]),
+        ("1-4", [1, 4]),
         ("0-9", [0, 1, 4, 5, 9]),
         ("10-29", [10, 19, 20, 29]),
         ("30-59", [30, 49, 50, 59]),
@@ -85,8 +86,9 @@ def test_every_family_of_groups_divides_the_evaluated_users(histories, split):
         [members["tail_item"], members["head_item"]],
         [members["tail_user"], members["head_user"]],
         list(members["user_length"].values()),
-        popularity[1:6],
-        popularity[6:],
+        popularity[2:7],
+        popularity[7:],
+        [*popularity[:2], *popularity[8:]],
     ]
     evaluated = int((corpus.test_U > 0).sum())
     assert members["overall"].shape == (evaluated,) and members["overall"].all()

@@ -1,0 +1,25 @@
+"""`python -m launch.train --method=faerec` from end to end, in both presets."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize("preset", ["paper", "release"])
+def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
+    settings = ("--config.faerec.width=8", "--config.train.watch=N@20", "--config.train.watch_after=2")
+    once = ("--method=faerec", f"--preset={preset}", *settings)
+    result = train(*once, "--config.train.valid_protocol=full", "--epochs=3", "--workdir=w", cwd=tmp_path)
+    assert result.status == 0, result.err
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert results["best_epoch"] == [3]  # the first that is watched beats all before it
+    lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert {"loss/ranking", "loss/item_alignment", "loss/feature_alignment"} <= line.keys()
+    assert result.out.count("not watched yet") == 2 and result.out.count("valid N@20") == 3
+    # w_item is 1 in the first epoch, so the feature-level loss has no weight yet.
+    first = lines[0]
+    total = first["loss/ranking"] + 0.2 * first["loss/item_alignment"]
+    assert first["loss/total"] == pytest.approx(total, rel=1e-4)
+    for name in ("Coverage@10", "TailCoverage@10"):
+        assert 0 < results["test"]["full"]["coverage"][name][0] <= 1
