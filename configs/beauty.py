@@ -1,6 +1,7 @@
 """Amazon Beauty (2014), as in LLM-ESR and FAERec: 52,204 users, 57,289 items, 7.6 interactions a user.
 
-python -m launch.train --dataset=beauty --data_dir=data/beauty
+python -m launch.prepare --dataset=beauty --download
+python -m launch.train --dataset=beauty
 
 OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """

@@ -1,6 +1,7 @@
 """Amazon Beauty (2014), 5-core: 22,363 users, 12,101 items, 8.9 interactions a user. Results in `docs/results.md`.
 
-python -m launch.train --dataset=beauty5 --data_dir=path/to/beauty5 --method=none,llmesr
+python -m launch.prepare --dataset=beauty5 --download
+python -m launch.train --dataset=beauty5 --method=none,llmesr
 """
 
 OVERRIDES = {"data.max_len": 50}

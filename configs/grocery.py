@@ -1,6 +1,7 @@
 """Amazon Grocery and Gourmet Food (2014), as in FAERec: 32,126 users, 39,264 items, 8.6 interactions a user.
 
-python -m launch.train --dataset=grocery --data_dir=data/grocery
+python -m launch.prepare --dataset=grocery --download
+python -m launch.train --dataset=grocery
 
 OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """

@@ -1,6 +1,7 @@
 """Yelp, as in LLM-ESR and FAERec: 15,720 users, 11,383 items, 12.2 interactions a user.
 
-python -m launch.train --dataset=yelp --data_dir=data/yelp
+python -m launch.prepare --dataset=yelp --raw_dir=path/to/yelp
+python -m launch.train --dataset=yelp
 
 OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """

@@ -55,18 +55,20 @@ def define_flags() -> None:
         flags.DEFINE_integer(name, None, text(key), lower_bound=1)
 
 
-def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
+def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoReturn:
     """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
 
-    Where `define_flags` was called, `--config` and `--config.a.b` are defined here as well.
+    Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
+    for a command that compiles nothing and reads no setting of training.
     """
     try:
         argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
-        if "dataset" in FLAGS:
+        if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
             config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
-        keep_compiled_code()
+        if with_config:
+            keep_compiled_code()
         app.run(main, argv=argv, flags_parser=_parse)
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)

@@ -188,4 +188,7 @@ def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[
     if data_dir or Path("data", name).is_dir():
         return {}
     known = ", ".join(datasets())
-    raise InputError(f"data set {name!r} is not known; wanted one of: {known}; or any name with --data_dir=<folder>")
+    raise InputError(
+        f"data set {name!r} is not known; wanted one of: {known}; or one that "
+        "python -m launch.prepare made, or any name with --data_dir=<folder>"
+    )

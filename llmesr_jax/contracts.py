@@ -165,22 +165,25 @@ _PACKAGES = {
     "backbone": "llmesr_jax.backbones",
     "method": "llmesr_jax.methods",
     "encoder": "llmesr_jax.semantic.encoders",
+    "importer": "llmesr_jax.data.importers",
 }
 _NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
-    """Names of all backbones, methods or encoders of text: the files of the package."""
+    """Names of all backbones, methods, encoders of text or importers: the files of the package."""
     package = importlib.import_module(_PACKAGES[kind])
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _NOT_PLUGINS)
+    found = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
 
 
 def load(kind: str, name: str):
-    """The module of a backbone, method or encoder, by its file name.
+    """The module of a backbone, method, encoder or importer, by its file name.
 
     A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
     `Method` and `needs`. See `docs/architecture.md`. An encoder module is described in
-    `llmesr_jax/semantic/encoders/__init__.py`.
+    `llmesr_jax/semantic/encoders/__init__.py`, an importer in
+    `llmesr_jax/data/importers/__init__.py`.
 
     Raises:
       InputError: no such file; the message lists the names there are.

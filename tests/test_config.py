@@ -115,7 +115,7 @@ def test_a_file_may_have_settings_for_a_method_a_backbone_or_both(small, monkeyp
         ({"train.order": "best"}, "train.order='best' is not known; wanted one of: random, file"),
         (
             {"dataset": "bueaty"},
-            "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, fashion, grocery, yelp; or",
+            "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, fashion, grocery, ml-1m, yelp; or",
         ),
         ({"dataset": "../x", "data_dir": "y"}, "data set '../x': wanted a name of letters"),
         ({"preset": "papre"}, "preset 'papre' is not known; wanted one of: paper, release"),

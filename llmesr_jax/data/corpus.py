@@ -19,7 +19,7 @@ import numpy as np
 
 from llmesr_jax.errors import InputError
 
-DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5")
+DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
 
 _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 
@@ -137,9 +137,10 @@ def read_folder(name: str, folder: str | Path) -> Corpus:
     folder = Path(folder)
     path, texts = folder / "inter.txt", folder / "items.jsonl"
     if not folder.is_dir():
-        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; {_wanted(folder)}")
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}; {_step(name, folder)}{_wanted(folder)}")
     if not path.exists():
-        raise InputError(f"{path}: no such file; {_wanted(folder)}")
+        raise InputError(f"{path}: no such file; {_step(name, folder)}{_wanted(folder)}")
     pairs = _read_pairs(path)
     corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], folder=folder, source=path)
     if not texts.exists():
@@ -161,7 +162,8 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
 
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         raise InputError(
-            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with --data_dir"
+            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with "
+            "--data_dir, a folder that python -m launch.prepare made or that is laid out alike"
         )
     if data_dir is None and dataset == "demo":
         return synthetic.demo()
@@ -170,6 +172,17 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
         return handled.corpus(dataset, folder) if handled.find(folder) else read_folder(dataset, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); {_wanted(folder)}") from error
+
+
+def _step(name: str, folder: Path) -> str:
+    """The step that is missing, as a command."""
+    from llmesr_jax.data import known
+
+    if folder.name == "handled":
+        return ""
+    out = "" if folder == Path("data", name) else f" --out={folder}"
+    source = " --raw_dir=<folder of raw files>" if name in known.DATASETS else " --importer=<source> --raw_dir=<folder>"
+    return f"make it from raw files with python -m launch.prepare --dataset={name}{source}{out}; or "
 
 
 def _wanted(folder: Path) -> str:

@@ -252,7 +252,7 @@ def test_load_explains_unknown_names_and_names_not_prepared(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="--dataset=mine: not known; wanted one of demo, .*beauty5.*--data_dir"):
         load("mine")
-    with pytest.raises(InputError, match=r"data/fashion: no such folder; put inter\.txt .* into data/fashion"):
+    with pytest.raises(InputError, match=r"data/fashion: no such folder; make .* put inter\.txt .* into data/fashion"):
         load("fashion")
 
 

@@ -76,7 +76,7 @@ def test_a_wrong_flag(train_refused, args, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("inter.txt", None, "inter.txt: no such file; put inter.txt"),
+        ("inter.txt", None, "inter.txt: no such file; make it from raw files with python -m launch.prepare "),
         ("inter.txt", "", "inter.txt: is empty"),
         ("inter.txt", "1 1\n1 2\n1 x\n", "inter.txt, line 3: found '1 x'; wanted two whole numbers"),
         ("inter.txt", "1 1\n1 2 5\n", "inter.txt, line 2: found '1 2 5'"),
@@ -140,7 +140,8 @@ def test_an_unknown_data_set(refused):
 
 def test_a_data_set_that_was_not_prepared(refused):
     message = refused("--dataset=fashion", "--workdir=w")
-    assert message.startswith("data/fashion: no such folder; put inter.txt (")
+    step = "python -m launch.prepare --dataset=fashion --raw_dir=<folder of raw files>; or put inter.txt ("
+    assert message.startswith(f"data/fashion: no such folder; make it from raw files with {step}")
     for name in ("items.jsonl", "item_emb.npy", "user_emb.npy", "data/fashion/handled", "--data_dir"):
         assert name in message
 

@@ -1,0 +1,57 @@
+"""Makes a data set from raw files: reads, filters, numbers, checks the counts against the papers', writes a manifest.
+
+python -m launch.prepare --dataset=fashion --download
+python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+
+from absl import flags
+
+from launch import cli
+from llmesr_jax import contracts, knobs
+from llmesr_jax.data import prepare
+from llmesr_jax.data.preprocess import Rule
+
+FLAGS = flags.FLAGS
+
+
+def _settings() -> dict[str, knobs.Setting]:
+    """Every flag: the command's own, the rule's, and the options of all importers."""
+    options = [contracts.load("importer", name).Options for name in contracts.names("importer")]
+    return {name: setting for cls in (prepare.Settings, Rule, *options) for name, setting in knobs.fields(cls).items()}
+
+
+def define_flags() -> None:
+    """None is the default of all: what is not given is as the data set wants it."""
+    rule = knobs.fields(Rule)
+    for name, setting in _settings().items():
+        text = setting.doc + (f" (default: {setting.default!r}, or the data set's)" if name in rule else "")
+        kinds = [k for k in typing.get_args(setting.kind) or (setting.kind,) if k is not types.NoneType]
+        if setting.choices:
+            flags.DEFINE_enum(name, None, list(setting.choices), text)
+        elif kinds == [bool]:
+            flags.DEFINE_boolean(name, None, text)
+        elif kinds == [int]:
+            flags.DEFINE_integer(name, None, text, lower_bound=setting.least)
+        elif kinds == [float]:
+            flags.DEFINE_float(name, None, text)
+        else:
+            flags.DEFINE_string(name, None, text)
+
+
+def main(_):
+    given = {name: FLAGS[name].value for name in _settings() if FLAGS[name].value is not None}
+    own = {field.name for field in dataclasses.fields(prepare.Settings)}
+    settings = prepare.Settings(**{name: value for name, value in given.items() if name in own})
+    plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
+    print(prepare.describe(prepare.prepare(plan)))
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main, with_config=False)

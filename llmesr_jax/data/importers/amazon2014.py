@@ -1,0 +1,82 @@
+"""Amazon reviews, release of 2014: `reviews_<category>.json.gz` (or its 5-core) and `meta_<category>.json.gz`.
+
+Reviews are JSON lines: reviewerID, asin, overall, unixReviewTime. Metadata lines are Python literals, and are read as
+such: a value is built, nothing is run. https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from llmesr_jax.data.importers import Downloads, _amazon
+from llmesr_jax.data.raw_files import Files, parsed
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed, identifier
+
+Options = _amazon.Options
+ITEM_ID = "asin"
+PREPARED = False
+
+MAX_LITERAL = 2**20  # bytes; the longest lines, with all their links, have a tenth of it
+_NESTING = re.compile(rb"[\[({]{20}|-{20}|~{20}")  # no record nests so deep; such lines only wear a parser out
+_ASIN_FIRST = re.compile(rb"\{ ?'asin': ?'(\w{1,40})'")
+
+
+def locate(folder: Path, options: Options) -> Files:
+    _amazon.check(options, "Beauty")
+    reviews = f"reviews_{options.category}{'_5' * (options.subset == '5core')}.json"
+    return _amazon.locate(folder, _amazon.with_gz(reviews), _amazon.with_gz(f"meta_{options.category}.json"))
+
+
+def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
+    return _amazon.interactions(files, reader, "reviewerID", "asin", "overall", "unixReviewTime", "s")
+
+
+def items(
+    files: Files, options: Options, reader: Reader, wanted: Container[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    def parse(line: bytes) -> dict[str, Any] | None:
+        # Building a literal costs a hundred times this look at its first key.
+        if (asin := _ASIN_FIRST.match(line)) and asin[1].decode() not in wanted:
+            return None
+        return literal(line)
+
+    for raw in files.items:
+        for line, record in parsed(raw, reader.bad, parse):
+            if record is not None:
+                try:
+                    yield identifier(record.get("asin")), _amazon.attributes(record)
+                except Malformed as error:
+                    reader.bad.add(raw, line, f"asin: wanted {error}")
+
+
+def literal(line: bytes) -> dict[str, Any]:
+    """The dict that a line of Python (or JSON) writes out.
+
+    Raises:
+      Malformed: it is anything else, is longer than `MAX_LITERAL`, or nests too deep.
+    """
+    if len(line) > MAX_LITERAL or _NESTING.search(line):
+        raise Malformed(f"a Python literal of at most {MAX_LITERAL} bytes, not nested deep")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes such as \\d, which are common in descriptions
+            value = ast.literal_eval(line.strip().decode("utf-8"))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise Malformed("one Python literal a line, {'asin': ..., ...}") from error
+    if not isinstance(value, dict):
+        raise Malformed("one Python literal a line, {'asin': ..., ...}")
+    return value
+
+
+def downloads(options: Options) -> Downloads:
+    reviews = f"reviews_{options.category}{'_5' * (options.subset == '5core')}.json.gz"
+    base = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
+    return Downloads(base, (reviews, f"meta_{options.category}.json.gz"))

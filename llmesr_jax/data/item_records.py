@@ -1,0 +1,100 @@
+"""Writes `items.jsonl`: an object for every item, in order of id, from records that come in any order.
+
+Only places in a temporary file are kept in memory, so a catalogue may be larger than it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+_DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
+
+
+class Found(NamedTuple):
+    """How the records met the items.
+
+    Attributes:
+      with_record: items that have one.
+      without_record: items that have none.
+      without_title: items whose title is "".
+      repeated: records of an item that had one already; the first one counts.
+      of_no_item: records of items that are not in the interactions.
+    """
+
+    with_record: int
+    without_record: int
+    without_title: int
+    repeated: int
+    of_no_item: int
+
+
+def write(
+    path: Path, records: Iterable[tuple[str, Mapping[str, Any]]], numbers: Mapping[str, int], id_field: str
+) -> Found:
+    """Writes the file: `item_id`, `title` ("" where unknown), `id_field` (the raw id), then the record's other fields.
+
+    Args:
+      path: the file; one more, with a name of its own, lies beside it meanwhile.
+      records: (raw id, {field: value}).
+      numbers: raw id -> id from 1.
+      id_field: what the source calls the raw id.
+    """
+    places_V = np.full(len(numbers) + 1, -1, np.int64)  # row 0 is nobody's
+    repeated = of_no_item = untitled = 0
+    spool = path.with_name(path.name + ".spool")
+    with spool.open("w+b") as file:
+        for raw, record in records:
+            item = numbers.get(raw)
+            if item is None:
+                of_no_item += 1
+            elif places_V[item] >= 0:
+                repeated += 1
+            else:
+                places_V[item] = file.tell()
+                untitled += not _write(file, item, raw, record, id_field)
+        with path.open("wb") as out:
+            for raw, item in sorted(numbers.items(), key=lambda pair: pair[1]):
+                if places_V[item] < 0:
+                    _write(out, item, raw, {}, id_field)
+                else:
+                    file.seek(places_V[item])
+                    out.write(file.readline())
+    spool.unlink()
+    found = int((places_V >= 0).sum())
+    return Found(found, len(numbers) - found, untitled + len(numbers) - found, repeated, of_no_item)
+
+
+def _write(file: BinaryIO, item: int, raw: str, record: Mapping[str, Any], id_field: str) -> str:
+    """Writes one line; returns the title."""
+    fields = {str(field): clean(value) for field, value in record.items()}
+    title = fields.pop("title", None)
+    title = title if isinstance(title, str) else "" if title is None else str(title)
+    whole = {"item_id": item, "title": title, id_field: raw}
+    whole |= {field: value for field, value in fields.items() if value is not None and field not in whole}
+    text = json.dumps(whole, ensure_ascii=False)
+    file.write(text.encode("utf-8", "replace") + b"\n")
+    return title
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """A JSON value: HTML entities resolved, blanks joined, lists kept; None for what says nothing."""
+    if isinstance(value, str):
+        # Twice, because the shops' own files hold "&amp;quot;".
+        return " ".join(html.unescape(html.unescape(value)).split()) or None
+    if isinstance(value, bool) or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple, set)) and depth < _DEPTH:
+        return [part for v in value if (part := clean(v, depth + 1)) is not None] or None
+    if isinstance(value, dict) and depth < _DEPTH:
+        found = {str(k): part for k, v in value.items() if (part := clean(v, depth + 1)) is not None}
+        return found or None
+    return None if value is None or isinstance(value, (list, tuple, set, dict)) else str(value)

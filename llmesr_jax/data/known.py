@@ -1,0 +1,101 @@
+"""The named data sets: where each comes from, the rule that makes it, and the counts that the papers give.
+
+Whoever could rebuild none of them for two years is who this table is for: `launch.prepare` checks every count and says
+by how much it is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from llmesr_jax.data.preprocess import Rule
+
+
+class Known(NamedTuple):
+    """A data set.
+
+    Attributes:
+      importer: name of the importer of its raw files.
+      options: of the importer.
+      rule: what is kept.
+      counts: users, items, interactions, as far as a paper gives them; mean_length to two digits.
+      source: of the counts and of the rule.
+    """
+
+    importer: str
+    options: Mapping[str, Any]
+    rule: Rule
+    counts: Mapping[str, float]
+    source: str
+
+
+_NO_RULE = Rule(core="none", user_core=0, item_core=0)
+
+DATASETS = {
+    "fashion": Known(
+        "amazon2018",
+        {"category": "AMAZON_FASHION"},
+        Rule(core="iterated", user_core=3, item_core=2),
+        {"users": 9_049, "items": 4_722, "mean_length": 3.82},
+        "LLM-ESR, table of data sets (the authors' file has 9,094 users, by its users' reports); rule: users' reports "
+        "in the issues of the authors' repository",
+    ),
+    "beauty": Known(
+        "amazon2014",
+        {"category": "Beauty"},
+        Rule(core="once", user_core=5, item_core=5),
+        {"users": 52_204, "items": 57_289, "interactions": 394_908, "mean_length": 7.56},
+        "LLM-ESR and FAERec, tables of data sets; rule: counts taken once, as the authors' code does",
+    ),
+    "grocery": Known(
+        "amazon2014",
+        {"category": "Grocery_and_Gourmet_Food"},
+        Rule(core="once", user_core=5, item_core=5),
+        {"users": 32_126, "items": 39_264, "interactions": 275_256, "mean_length": 8.57},
+        "FAERec, table of data sets; rule: that of beauty",
+    ),
+    "yelp": Known(
+        "yelp",
+        {},
+        Rule(core="once", user_core=3, item_core=3, date_from="2000-01-01", date_to="2019-12-31", min_length=3),
+        {"users": 15_720, "items": 11_383, "interactions": 192_214, "mean_length": 12.23},
+        "LLM-ESR and FAERec, tables of data sets; rule: the authors' code; their release of Yelp's files is unknown, "
+        "today's give far more",
+    ),
+    "beauty5": Known(
+        "amazon2014",
+        {"category": "Beauty", "subset": "5core"},
+        Rule(core="iterated", user_core=5, item_core=5),
+        {"users": 22_363, "items": 12_101, "interactions": 198_502, "mean_length": 8.88},
+        "the 5-core file itself, as many papers count it; rule: its own, so it changes nothing",
+    ),
+    "ml-1m": Known(
+        "movielens",
+        {},
+        Rule(core="iterated", user_core=5, item_core=5),
+        {"users": 6_040, "items": 3_416, "interactions": 999_611},
+        "SASRec and BERT4Rec, tables of data sets (interactions: as counted by many after them)",
+    ),
+}
+
+
+def rule_of(dataset: str, prepared: bool) -> Rule:
+    """The data set's rule; none where the source was prepared already; else the default."""
+    if prepared:
+        return _NO_RULE
+    return DATASETS[dataset].rule if dataset in DATASETS else Rule()
+
+
+def compare(dataset: str, counts: Mapping[str, float]) -> dict[str, Any] | None:
+    """The papers' counts beside those found: {papers, match, difference, source}; None where no paper has any."""
+    if dataset not in DATASETS:
+        return None
+    papers = dict(DATASETS[dataset].counts)
+    difference = {name: round(counts[name] - wanted, 2) for name, wanted in papers.items()}
+    return {
+        "papers": papers,
+        "match": not any(difference.values()),
+        "difference": difference,
+        "source": DATASETS[dataset].source,
+    }

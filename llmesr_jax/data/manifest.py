@@ -1,0 +1,85 @@
+"""The manifest of a prepared folder: reading it, comparing it, and telling it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llmesr_jax.errors import InputError
+
+FILE = "manifest.json"
+_DECISIVE = ("dataset", "source", "rule")
+_SHOWN = 4
+
+
+def version() -> dict[str, Any]:
+    """Of the format, and of the package that wrote it ("" from a checkout that is not installed)."""
+    return {"format": 1, "llmesr_jax": _package_version()}
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version("llmesr-jax")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file."""
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest of what is there; None where there is none that `launch.prepare` wrote."""
+    try:
+        found = json.loads((folder / FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    wanted = {"source": dict, "rule": dict, "files": dict, "counts": dict, "steps": list, "malformed_lines": dict}
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items())
+    return found if whole else None
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`name: old -> new` of what decides the result."""
+    flat = [_flat({key: tree.get(key) for key in _DECISIVE}) for tree in (old, new)]
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    return [
+        f"{k}: {_short(flat[0].get(k))} -> {_short(flat[1].get(k))}" for k in keys if flat[0].get(k) != flat[1].get(k)
+    ]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(tree, list):
+        tree = {part["name"]: {k: v for k, v in part.items() if k != "name"} for part in tree}
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, part in tree.items() for k, v in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _short(value: Any) -> str:
+    return value[:8] if isinstance(value, str) and len(value) == 64 else repr(value)
+
+
+def first(changes: list[str]) -> str:
+    """The first few of `changes`, on one line."""
+    more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    return "; ".join(changes[:_SHOWN]) + more
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Checks that the folder's files are those that were written.
+
+    Raises:
+      InputError: one is not.
+    """
+    for name, recorded in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or entry(path) != recorded:
+            what = "is not as it was written" if path.is_file() else "is missing"
+            raise InputError(f"{path}: {what} (see {FILE}); use --overwrite to prepare anew")

@@ -1,0 +1,293 @@
+"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, the raw ids, and a manifest of it all.
+
+The manifest says the source (importer, options, each file's size and sha256), the rule, the counts after each of its
+steps, and how they compare with the papers'. Equal inputs and settings give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from llmesr_jax import contracts
+from llmesr_jax.contracts import knob
+from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess
+from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.data.raw_files import BadLines, Files, sha256
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.errors import InputError
+
+_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to prepare, from where, to where; the rule and the importer's options come beside it."""
+
+    dataset: str = knob("", f"data set: one of {', '.join(known.DATASETS)}, or a name of your own with --importer")
+    raw_dir: str = knob("", "folder of the raw files; empty: data/raw/<dataset>")
+    out: str = knob("", "folder to write; empty: data/<dataset>")
+    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=? lists them")
+    download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
+    base_url: str = knob("", "address that the public files are below; empty: their publisher's")
+    max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
+    overwrite: bool = knob(
+        False, "prepare anew where the folder holds something else, which is kept under another name"
+    )
+    append: bool = knob(False, "the raw data grew: users and items of the folder keep their ids, new ones come after")
+
+
+class Plan(NamedTuple):
+    """Settings that were seen to go together."""
+
+    settings: Settings
+    name: str
+    importer: ModuleType
+    options: Any
+    rule: Rule
+    raw: Path
+    out: Path
+
+    def recipe(self, files: Files) -> dict[str, Any]:
+        """What the result depends on; it names files, never folders."""
+        paths = [
+            {
+                "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
+                "size": p.stat().st_size,
+                "sha256": sha256(p),
+            }
+            for p in files.paths()
+        ]
+        options = dataclasses.asdict(self.options)
+        source = {"importer": self.name, "options": options, "files": paths}
+        return {"dataset": self.settings.dataset, "source": source, "rule": dataclasses.asdict(self.rule)}
+
+
+class Outcome(NamedTuple):
+    """What `prepare` did.
+
+    Attributes:
+      manifest: as it lies in the folder.
+      fresh: False where it was up to date and nothing was written.
+      kept: where the folder's former content is now, if anywhere.
+    """
+
+    plan: Plan
+    manifest: dict[str, Any]
+    fresh: bool
+    kept: Path | None
+
+
+def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
+    """Checks the settings.
+
+    Args:
+      settings: what to prepare.
+      changes: settings of the rule and options of the importer, by name, that are not to have their defaults.
+
+    Raises:
+      InputError: an unknown name, or settings that do not go together.
+    """
+    dataset, name = settings.dataset, settings.importer
+    names = ", ".join(contracts.names("importer"))
+    if not re.fullmatch(r"\w[\w.-]*", dataset):
+        raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
+    if not name and dataset not in known.DATASETS:
+        raise InputError(f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer: {names}")
+    if settings.append and settings.overwrite:
+        raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
+    name = name or known.DATASETS[dataset].importer
+    importer = contracts.load("importer", name)
+    rule_fields = {field.name for field in dataclasses.fields(Rule)}
+    option_fields = {field.name for field in dataclasses.fields(importer.Options)}
+    for key in changes:
+        if key not in rule_fields | option_fields:
+            raise InputError(f"--{key}: is no option of importer {name}; it has: {', '.join(option_fields) or 'none'}")
+    is_its_own = dataset in known.DATASETS and known.DATASETS[dataset].importer == name
+    options = dict(known.DATASETS[dataset].options) if is_its_own else {}
+    options = importer.Options(**options | {k: v for k, v in changes.items() if k in option_fields})
+    rule = known.rule_of(dataset, importer.PREPARED)
+    rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
+    raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
+    if raw.resolve() == out.resolve():
+        raise InputError(
+            f"{out}: is the folder of the raw files; wanted another one for the result; name it with --out"
+        )
+    return Plan(settings, name, importer, options, rule, raw, out)
+
+
+def prepare(p: Plan) -> Outcome:
+    """Reads, filters, numbers and writes; or finds that all is up to date.
+
+    Raises:
+      InputError: anything wrong with the raw files, the rule, or the folder that is to be written.
+    """
+    if p.settings.download:
+        files = p.importer.downloads(p.options)
+        base = p.settings.base_url or files.base_url
+        if not base:
+            raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
+        download.fetch_all(base, files.paths, p.raw, files.sha256)
+    files = p.importer.locate(p.raw, p.options)
+    with folders.workplace(p.out) as work:
+        old = manifest.read(p.out)
+        recipe = p.recipe(files)
+        if old is not None and not manifest.changes(old, recipe):
+            try:
+                manifest.check_files(p.out, old)
+                return Outcome(p, old, False, None)
+            except InputError:
+                if not p.settings.overwrite:
+                    raise
+        _check_target(p, old, recipe)
+        built = work / "built"
+        built.mkdir()
+        with _readable(p):
+            written = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
+        kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
+        return Outcome(p, written, True, kept)
+
+
+def _build(
+    p: Plan, files: Files, recipe: dict[str, Any], built: Path, reader: Reader, old: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Writes all files of the folder; returns the manifest."""
+    rows = p.importer.interactions(files, p.options, reader)
+    before = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
+    result = preprocess.apply(rows, p.rule, known_users=before[0], known_items=before[1], numbered=p.importer.PREPARED)
+    shutil.rmtree(reader.folder, ignore_errors=True)
+    counts = {"users": len(result.users), "items": len(result.items), "interactions": len(result.user_n)}
+    counts["mean_length"] = round(counts["interactions"] / counts["users"], 2)
+    pl.DataFrame([result.user_n, result.item_n]).write_csv(built / "inter.txt", include_header=False, separator=" ")
+    for kind, ids in (("user", result.users), ("item", result.items)):
+        pl.DataFrame([ids]).write_csv(built / f"{kind}_ids.txt", include_header=False, quote_style="never")
+    longest = int(pl.Series(result.user_n).value_counts()["count"].max())
+    if longest < 3:
+        raise InputError(
+            f"no user is left with 3 interactions (the most is {longest}); wanted some: one each for training, "
+            "validation and test; loosen the rule, see --help"
+        )
+    found = None
+    if files.items:
+        numbers = {raw: n for n, raw in enumerate(result.items, 1)}
+        records = p.importer.items(files, p.options, reader, numbers)
+        found = item_records.write(built / "items.jsonl", records, numbers, p.importer.ITEM_ID)
+    elif old is not None and p.settings.append and "items.jsonl" in old["files"]:
+        raise InputError(
+            f"{p.raw}: holds no item records any more, and {p.out} has some; wanted them too with --append"
+        )
+    written = {
+        **recipe,
+        "steps": [step._asdict() for step in result.steps],
+        "counts": counts,
+        "papers": known.compare(p.settings.dataset, counts),
+        "item_records": found._asdict() if found else None,
+        "malformed_lines": {
+            "count": reader.bad.found,
+            "first": [_without_folder(line, p.raw) for line in reader.bad.first],
+        },
+        "files": {name: manifest.entry(built / name) for name in _OWN if (built / name).exists()},
+        "version": manifest.version(),
+    }
+    (built / manifest.FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return written
+
+
+def _without_folder(line: str, folder: Path) -> str:
+    return line.removeprefix(f"{folder}/")
+
+
+def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -> None:
+    """Raises InputError if the folder may not be written."""
+    if p.out.exists() and not p.out.is_dir():
+        raise InputError(f"{p.out}: is a file; wanted a folder to write; name another --out")
+    if p.settings.append:
+        if old is None:
+            raise InputError(f"{p.out}: holds nothing that prepare made; wanted it for --append; leave the flag away")
+        manifest.check_files(p.out, old)
+        others = [change for change in manifest.changes(old, recipe) if not change.startswith("source.files")]
+        if others:
+            raise InputError(
+                f"{p.out}: was prepared otherwise ({manifest.first(others)}); wanted the same settings with --append; "
+                "use --overwrite to number all anew"
+            )
+        return
+    if p.settings.overwrite or not p.out.exists() or not any(p.out.iterdir()):
+        return
+    if old is None:
+        raise InputError(
+            f"{p.out}: holds files that prepare did not make; name another --out, or use --overwrite, which keeps "
+            "them under another name"
+        )
+    changes = manifest.first(manifest.changes(old, recipe))
+    raise InputError(
+        f"{p.out}: was prepared otherwise ({changes}); name another --out, or use --overwrite to prepare anew, or "
+        "--append where the raw data grew"
+    )
+
+
+def _read_ids(folder: Path, kind: str) -> list[str]:
+    return (folder / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+@contextlib.contextmanager
+def _readable(p: Plan) -> Iterator[None]:
+    """Turns what polars cannot read into a clear line, and a full disk into what it is."""
+    try:
+        with panics.untraced():
+            yield
+    except InputError:
+        raise
+    except BaseException as error:
+        if isinstance(error, SystemError) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C in the middle of a native call
+        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panics.is_panic(error)
+        if not by_polars or getattr(error, "errno", None):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = "its bytes make no sense" if panics.is_panic(error) else reason
+        if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
+            raise OSError(int(code[1]), reason, str(p.out)) from error
+        raise InputError(
+            f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
+        ) from error
+
+
+def describe(outcome: Outcome) -> str:
+    """What was found, as a table, how it compares with the papers, and the next command."""
+    p, m = outcome.plan, outcome.manifest
+    rows = [("", "users", "items", "interactions")]
+    rows += [(s["step"], *(f"{s[key]:,}" for key in rows[0][1:])) for s in m["steps"]]
+    rows += [("result", *(f"{m['counts'][key]:,}" for key in rows[0][1:]))]
+    lines = []
+    if m["papers"]:
+        papers = m["papers"]["papers"]
+        rows.append(("the papers", *(f"{papers[key]:,}" if key in papers else "-" for key in rows[0][1:])))
+        missed = [f"{key} {value:+,}" for key, value in m["papers"]["difference"].items() if value]
+        lines.append(
+            "the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}"
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    table = [
+        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
+    ]
+    if found := m["item_records"]:
+        lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
+    if bad := m["malformed_lines"]["count"]:
+        lines.append(f"{bad:,} malformed lines were left out")
+    if outcome.kept:
+        lines.append(f"what was there before is in {outcome.kept}")
+    where = "" if p.out == Path("data", p.settings.dataset) else f" --data_dir={p.out}"
+    state = "written" if outcome.fresh else "up to date, nothing was written"
+    step = "embed" if found else "train --method=none"
+    lines.append(f"{p.out}: {state}; next: python -m launch.{step} --dataset={p.settings.dataset}{where}")
+    return "\n".join([*table, *lines])

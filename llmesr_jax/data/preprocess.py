@@ -1,0 +1,230 @@
+"""From rows of (user, item, rating, time) in file order to numbered sequences: the rules of the papers' data sets.
+
+The steps, each with the counts that it leaves: rating threshold, date range, duplicates, k-core once or iterated,
+minimum length. Rows that the first pass drops are never held: they are counted and joined by polars' streaming engine,
+so memory grows with users, items and the rows that are kept, not with the file.
+
+Order. A user's interactions are sorted by time; ties keep file order. Users are numbered from 1 as they first appear
+in the file, items as they first appear when users are read one after the other (what LLM-ESR's release does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.data import times
+from llmesr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What is kept of the raw interactions."""
+
+    min_rating: float | None = knob(None, "keep ratings from this one on; none: all")
+    date_from: str = knob("", 'keep interactions from this date or time on (UTC), as "2000-01-01"; empty: all')
+    date_to: str = knob("", 'keep interactions up to this time, itself included; "2019-12-31" is its midnight')
+    duplicates: str = knob(
+        "all",
+        "of a user's interactions with one item keep all, the first or the last",
+        choices=("all", "first", "last"),
+    )
+    core: str = knob(
+        "once",
+        "k-core: counts taken once on what the steps before leave, or iterated until nothing changes, or none",
+        choices=("none", "once", "iterated"),
+    )
+    user_core: int = knob(5, "interactions that a user must have", least=0)
+    item_core: int = knob(5, "interactions that an item must have", least=0)
+    core_counts: str = knob(
+        "interactions",
+        "what the k-core counts: interactions, or distinct items and users",
+        choices=("interactions", "distinct"),
+    )
+    min_length: int = knob(1, "users with fewer interactions at the end are left out", least=1)
+
+
+class Counts(NamedTuple):
+    """How much there is after a step."""
+
+    step: str
+    users: int
+    items: int
+    interactions: int
+
+
+class Prepared(NamedTuple):
+    """Numbered interactions, user after user, each in time order.
+
+    Attributes:
+      users: (U,) raw ids, row 0 = id 1.
+      items: (V,) raw ids, row 0 = id 1.
+      user_n: int64 (n,) ids from 1.
+      item_n: int64 (n,) ids from 1.
+      steps: counts of the raw rows and after each step that applies.
+    """
+
+    users: pl.Series
+    items: pl.Series
+    user_n: np.ndarray
+    item_n: np.ndarray
+    steps: tuple[Counts, ...]
+
+
+def apply(
+    rows: pl.LazyFrame,
+    rule: Rule,
+    *,
+    known_users: Sequence[str] = (),
+    known_items: Sequence[str] = (),
+    numbered: bool = False,
+) -> Prepared:
+    """Applies the rule and numbers what is left.
+
+    Args:
+      rows: user (String), item (String), optionally rating (Float64) and time (Int64 microseconds), in file order,
+        without nulls.
+      rule: what is kept.
+      known_users: raw ids whose numbers are 1, 2, ... already; new ones come after them.
+      known_items: the same of items.
+      numbered: where raw ids are whole numbers, the ids keep their order.
+
+    Raises:
+      InputError: the rule wants a column that is absent, or leaves nothing; or a known id is not left.
+    """
+    filters = _filters(rule, rows.collect_schema().names())
+    first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
+    coded, users, items, steps = _code(rows, filters, (rule.user_core, rule.item_core) if first_pass else (0, 0))
+    if rule.duplicates != "all":
+        coded = coded.sort(_in_time(coded)).unique(["user", "item"], keep=rule.duplicates)
+        steps.append(_counts(f"the {rule.duplicates} of a user's interactions with an item", coded))
+    if rule.core != "none":
+        if rule.core == "iterated" or not first_pass:
+            coded = _core(coded, rule)
+        steps.append(_counts(f"users >= {rule.user_core}, items >= {rule.item_core}, {rule.core}", coded))
+    if rule.min_length > 1:
+        coded = coded.filter(pl.len().over("user") >= rule.min_length)
+        steps.append(_counts(f"users of length >= {rule.min_length}", coded))
+    if not len(coded):
+        raise InputError(f"the rule leaves no interaction ({_told(steps)}); wanted some; loosen it, see --help")
+    user_order = _order(coded, "user", "row", users, known_users, numbered)
+    coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
+    coded = coded.sort(["user", *_in_time(coded)]).with_row_index("place")
+    item_order = _order(coded, "item", "place", items, known_items, numbered)
+    item_n = _numbers(item_order, items)[coded["item"].to_numpy()]
+    return Prepared(users.gather(user_order), items.gather(item_order), coded["user"].to_numpy(), item_n, tuple(steps))
+
+
+def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
+    """{what the step is called: which rows pass it}."""
+    filters = {}
+    if rule.min_rating is not None:
+        filters[f"rating >= {rule.min_rating:g}"] = pl.col("rating") >= rule.min_rating
+    if rule.date_from:
+        filters[f"from {rule.date_from}"] = pl.col("time") >= times.day(rule.date_from, "date_from")
+    if rule.date_to:
+        filters[f"up to {rule.date_to}"] = pl.col("time") <= times.day(rule.date_to, "date_to")
+    for step, passes in filters.items():
+        (column,) = passes.meta.root_names()
+        if column not in columns:
+            raise InputError(
+                f'the rule wants "{step}", but this source says no {column}; name its column (--{column}_column) or '
+                "change the rule"
+            )
+    return filters
+
+
+def _code(
+    rows: pl.LazyFrame, filters: dict[str, pl.Expr], least: tuple[int, int]
+) -> tuple[pl.DataFrame, pl.Series, pl.Series, list[Counts]]:
+    """The rows that pass the filters, of users and items that then have at least so many, ids coded as integers.
+
+    Returns:
+      (user, item: UInt32 codes; row: place in the file; time where there is one), the raw id of each user code, of
+      each item code, and the counts of the raw rows and after each filter.
+    """
+    steps = {"raw": pl.lit(True)}
+    for step, passes in filters.items():
+        steps[step] = list(steps.values())[-1] & passes
+    last = list(steps)[-1]
+    marked = rows.with_row_index("row").with_columns(**steps)
+    # One pass over the file counts every step for every user, another one for every item.
+    of_each = {key: marked.group_by(key).agg(pl.col(*steps).cast(pl.UInt32).sum()) for key in ("user", "item")}
+    of_each = dict(zip(of_each, pl.collect_all(list(of_each.values()), engine="streaming")))
+    users, items = of_each["user"], of_each["item"]
+    counts = [Counts(s, int((users[s] > 0).sum()), int((items[s] > 0).sum()), int(users[s].sum())) for s in steps]
+    kept, ids = marked.filter(last), {}
+    for (key, table), enough in zip(of_each.items(), least):
+        ids[key] = table.filter(pl.col(last) >= max(enough, 1)).select(key).with_row_index("code")
+        kept = kept.join(ids[key].lazy(), on=key).drop(key).rename({"code": key})
+    columns = ["user", "item", "row", *(["time"] if "time" in rows.collect_schema() else [])]
+    return kept.select(columns).collect(engine="streaming"), ids["user"]["user"], ids["item"]["item"], counts
+
+
+def _in_time(coded: pl.DataFrame) -> list[str]:
+    return ["time", "row"] if "time" in coded.columns else ["row"]
+
+
+def _core(coded: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+    """Drops, once or until nothing changes, the users and items that have too few of each other."""
+    user_n, item_n = coded["user"].to_numpy().astype(np.int64), coded["item"].to_numpy().astype(np.int64)
+    num_items = int(item_n.max(initial=0)) + 1
+    kept = np.arange(len(user_n))
+    while True:
+        user, item = user_n[kept], item_n[kept]
+        counted = (user, item)
+        if rule.core_counts == "distinct":
+            pairs = np.unique(user * num_items + item)
+            counted = (pairs // num_items, pairs % num_items)
+        enough = np.bincount(counted[0])[user] >= rule.user_core if len(kept) else np.ones(0, bool)
+        enough &= np.bincount(counted[1])[item] >= rule.item_core if len(kept) else True
+        kept, done = kept[enough], enough.all() or rule.core == "once"
+        if done:
+            return coded[kept]
+
+
+def _order(
+    coded: pl.DataFrame, key: str, place: str, raw: pl.Series, known: Sequence[str], numbered: bool
+) -> np.ndarray:
+    """The codes in order of their new numbers: known ones first, then by first appearance or by their own number.
+
+    Raises:
+      InputError: a known one is not left.
+    """
+    order = coded.group_by(key).agg(pl.col(place).min()).sort(place)[key].to_numpy()
+    if numbered and raw.gather(order).str.contains("^[0-9]{1,18}$").all():
+        order = order[np.argsort(raw.gather(order).cast(pl.Int64).to_numpy(), kind="stable")]
+    if not len(known):
+        return order
+    left = pl.DataFrame({"id": raw.gather(order), "code": order})
+    before = pl.DataFrame({"id": pl.Series(known, dtype=pl.String)}).join(
+        left, on="id", how="left", maintain_order="left"
+    )
+    if gone := before["code"].null_count():
+        first = before.filter(pl.col("code").is_null())["id"][0]
+        raise InputError(
+            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {ascii(first)[:60]}; "
+            "wanted raw data that only grew; use --overwrite to number all anew"
+        )
+    codes = before["code"].to_numpy()
+    return np.concatenate([codes, order[~np.isin(order, codes)]])
+
+
+def _numbers(order: np.ndarray, raw: pl.Series) -> np.ndarray:
+    """int64 (codes,): the number from 1 of each code, 0 where it has none."""
+    numbers = np.zeros(len(raw), np.int64)
+    numbers[order] = np.arange(1, len(order) + 1)
+    return numbers
+
+
+def _counts(step: str, coded: pl.DataFrame) -> Counts:
+    return Counts(step, coded["user"].n_unique(), coded["item"].n_unique(), len(coded))
+
+
+def _told(steps: Sequence[Counts]) -> str:
+    return "; ".join(f"{c.step}: {c.interactions:,} interactions" for c in steps)

@@ -1,0 +1,264 @@
+"""Raw files as they were downloaded: plain, gzipped, or inside a zip or tar archive; read line by line.
+
+Nothing is unpacked to disk. A file that is damaged or cut short ends in one clear error; a line that is malformed is
+counted and left out, up to a limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+from absl import logging
+from tqdm import tqdm
+
+from llmesr_jax.data.values import Malformed
+from llmesr_jax.errors import InputError
+
+MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+_SHOWN = 3
+
+
+class RawFile(NamedTuple):
+    """A file on disk, or `member` of the archive at `path`."""
+
+    path: Path
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+
+class Files(NamedTuple):
+    """What an importer reads: interactions and, where there are any, item records."""
+
+    interactions: tuple[RawFile, ...]
+    items: tuple[RawFile, ...] = ()
+
+    def paths(self) -> list[Path]:
+        """Each file on disk once."""
+        return list(dict.fromkeys(raw.path for raw in (*self.interactions, *self.items)))
+
+
+@dataclass
+class BadLines:
+    """Counts malformed lines.
+
+    Attributes:
+      limit: more than this many are an error.
+      found: how many there were.
+      first: the first few, as "file, line n: what".
+    """
+
+    limit: int
+    found: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, raw: RawFile | Path, number: int, what: str) -> None:
+        """Counts one line.
+
+        Raises:
+          InputError: it is one too many.
+        """
+        self.found += 1
+        line = f"{raw}, line {number}: {what}"
+        if len(self.first) < _SHOWN:
+            self.first.append(line)
+            if self.found <= self.limit:
+                logging.warning("%s; left out", line)
+        if self.found > self.limit:
+            raise InputError(
+                f"{self.first[0]}; with this, {self.found} malformed lines were found up to {raw}, line {number}; "
+                f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+            )
+
+    def add_rows(self, path: Path, count: int, what: str) -> None:
+        """Counts rows of a table that has no lines.
+
+        Raises:
+          InputError: they are too many.
+        """
+        if not count:
+            return
+        self.found += count
+        self.first = [*self.first, f"{path}: {count} rows {what}"][:_SHOWN]
+        if self.found > self.limit:
+            raise InputError(
+                f"{path}: {count} rows {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+            )
+        logging.warning("%s: %d rows %s; left out", path, count, what)
+
+
+def find(folder: Path, *names: str) -> RawFile | None:
+    """The first of `names` in `folder`, else inside the archives that lie there."""
+    for name in names:
+        if (folder / name).is_file():
+            return RawFile(folder / name)
+    for archive in sorted(path for path in _listing(folder) if path.name.endswith(_ARCHIVES) and path.is_file()):
+        members = {PurePosixPath(name).name: name for name in _members(archive, archive.stat().st_mtime_ns)}
+        for name in names:
+            if name in members:
+                return RawFile(archive, members[name])
+    return None
+
+
+def check_folder(folder: Path, wanted: str) -> None:
+    """Raises InputError if there is no such folder; `wanted` says what belongs into it."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}; wanted {wanted}; name the folder of the raw files with --raw_dir")
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); name another --raw_dir") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _members(archive: Path, mtime_ns: int) -> list[str]:
+    """Names of the files in an archive; listed once, because a compressed tar is read to its end for it.
+
+    Raises:
+      InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.
+    """
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as opened:
+                names = [info.filename for info in opened.infolist()]
+                files = [info.filename for info in opened.infolist() if not info.is_dir()]
+        else:
+            with tarfile.open(archive) as opened:
+                entries = opened.getmembers()
+                if archive.suffix == ".tar":  # the others have checksums of their own
+                    _check_end(opened)
+            names = [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
+            files = [entry.name for entry in entries if entry.isfile()]
+    except (*_DAMAGED, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(archive, error) from error
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in name[:2]:
+            raise InputError(
+                f"{archive}: refused, its entry {ascii(name)[:80]} would leave the folder it is unpacked into; wanted "
+                "names inside the archive only; get the archive from its source again"
+            )
+    return files
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raises EOFError where the block of zeros that ends a tar is missing, which tarfile itself does not mind."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise EOFError
+
+
+def lines(raw: RawFile, quiet: bool = False) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line without its end) of every line that is not blank; a progress bar on a terminal.
+
+    Raises:
+      InputError: the file cannot be read, is damaged, cut short, or holds a line longer than `MAX_LINE`.
+    """
+    number = 0
+    try:
+        with raw.path.open("rb") as disk, _opened(raw, disk) as stream:
+            buffered, size = io.BufferedReader(stream, 2**20), raw.path.stat().st_size
+            with tqdm(total=size, desc=raw.path.name, unit="B", unit_scale=True, disable=quiet or None) as bar:
+                while line := buffered.readline(MAX_LINE):
+                    number += 1
+                    if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                        raise InputError(
+                            f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; wanted a text file of one "
+                            "record a line; name another file"
+                        )
+                    if number % 4096 == 0 and not raw.member:
+                        bar.update(disk.tell() - bar.n)
+                    if number == 1:
+                        line = line.removeprefix(b"\xef\xbb\xbf")
+                    if line.strip():
+                        yield number, line.rstrip(b"\r\n")
+    except _DAMAGED as error:
+        raise _damaged(raw, error, number) from error
+    except (OSError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
+            raise _damaged(raw, error, number) from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{raw}: cannot be read ({reason}); wanted a readable file") from error
+
+
+def _opened(raw: RawFile, disk: BinaryIO) -> Any:
+    """The stream of the file's own bytes, decompressed."""
+    name = raw.member or raw.path.name
+    if not raw.member:
+        stream: Any = disk
+    elif raw.path.suffix == ".zip":
+        stream = zipfile.ZipFile(disk).open(raw.member)
+    else:
+        stream = tarfile.open(fileobj=disk).extractfile(raw.member)
+    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+
+
+def _damaged(raw: RawFile | Path, error: Exception, number: int = 0) -> InputError:
+    what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({ascii(str(error))[1:81]})"
+    where = f" after line {number}" if number else ""
+    return InputError(f"{raw}: {what}{where}; wanted a whole file; copy or download it again")
+
+
+def json_objects(raw: RawFile, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a file with one JSON object a line; other lines are counted in `bad`."""
+    return parsed(raw, bad, _json_object)
+
+
+def parsed(raw: RawFile, bad: BadLines, parse: Callable[[bytes], Any]) -> Iterator[tuple[int, Any]]:
+    """(line number, parsed line); what `parse` refuses with Malformed is counted in `bad`."""
+    for number, line in lines(raw):
+        try:
+            value = parse(line)
+        except Malformed as error:
+            bad.add(raw, number, f"found {ascii(line[:60].decode(errors='replace'))}; wanted {error}")
+        else:
+            yield number, value
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        what = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "one JSON object a line"
+        raise Malformed(what) from error
+    if not isinstance(value, dict):
+        raise Malformed("one JSON object a line")
+    return value
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes, with progress on a terminal.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            with tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=None) as bar:
+                while block := file.read(2**22):
+                    digest.update(block)
+                    bar.update(len(block))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""Text files become Parquet parts in a temporary folder, a batch of lines at a time, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from llmesr_jax.data.raw_files import BadLines, RawFile, lines
+from llmesr_jax.errors import InputError
+
+_BATCH = 200_000  # rows; about 30 MB of Python objects
+_TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What importers read with.
+
+    Attributes:
+      folder: temporary, for Parquet parts.
+      bad: counts malformed lines.
+    """
+
+    folder: Path
+    bad: BadLines
+
+    def stage(self, rows: Iterable[tuple], columns: tuple[str, ...]) -> pl.LazyFrame:
+        """Rows in file order, as a frame that lies on disk.
+
+        Args:
+          rows: tuples of the columns' values.
+          columns: some of user, item, rating, time.
+
+        Raises:
+          InputError: there is not a single row.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        schema = {name: _TYPES[name] for name in columns}
+        batch: list[tuple] = []
+        parts = 0
+        for row in rows:
+            batch.append(row)
+            if len(batch) == _BATCH:
+                self._write(batch, schema, parts)
+                batch, parts = [], parts + 1
+        if batch or not parts:
+            if not batch and self.bad.found:
+                raise InputError(f"{self.bad.first[0]}; not one line of the file could be read; see to --importer")
+            self._write(batch, schema, parts)
+        return pl.scan_parquet(sorted(self.folder.glob("part-*.parquet")), glob=False)
+
+    def _write(self, batch: list[tuple], schema: Mapping[str, Any], part: int) -> None:
+        path = self.folder / f"part-{part:06d}.parquet"
+        columns = zip(*batch) if batch else [[] for _ in schema]
+        frame = pl.DataFrame([pl.Series(*column) for column in zip(schema, columns, schema.values())])
+        frame.write_parquet(path, compression="zstd", compression_level=1)
+
+
+class Row(NamedTuple):
+    """A line of a table with a header: {column: text}, and where it stands."""
+
+    number: int
+    values: dict[str, str]
+
+
+def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) -> Iterator[Row]:
+    """Rows of a CSV-like file with a header line; rows in another encoding, or with too few or too many
+    fields, are counted in `bad`.
+
+    Raises:
+      InputError: there is no header.
+    """
+    at = [0]
+
+    def text() -> Iterator[str]:
+        for at[0], line in lines(raw):
+            try:
+                yield line.decode("utf-8") + "\n"
+            except UnicodeDecodeError:
+                bad.add(raw, at[0], f"found {ascii(line[:60])[2:-1]}; wanted UTF-8 text")
+
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(text(), delimiter=separator, quoting=quoting)
+    header: list[str] = []
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            bad.add(raw, at[0], f"{error}; wanted {len(header) or 'some'} fields separated by {separator!r}")
+            continue
+        if fields is None:
+            break
+        if not header:
+            header = fields
+        elif len(fields) != len(header):
+            bad.add(raw, at[0], f"found {len(fields)} fields; wanted {len(header)}, as the header has")
+        else:
+            yield Row(at[0], dict(zip(header, fields)))
+    if not header:
+        raise InputError(f"{raw}: is empty; wanted a line with the columns' names, then one line a row")
+
+
+def header(raw: RawFile, separator: str, quoted: bool = True) -> list[str]:
+    """The columns' names.
+
+    Raises:
+      InputError: there is no such line.
+    """
+    first = next(iter(lines(raw, quiet=True)), None)
+    if first is None:
+        raise InputError(f"{raw}: is empty; wanted a line with the columns' names, then one line a row")
+    try:
+        text = first[1].decode("utf-8")
+        return next(csv.reader([text], delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{raw}, line 1: cannot be read ({error}); wanted UTF-8 text with the columns' names"
+        ) from error
+
+
+def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str]) -> None:
+    """Raises InputError for the first of {flag: column} that is not there, naming those that are."""
+    there = list(there)
+    for flag, name in wanted.items():
+        if name not in there:
+            found = ", ".join(ascii(column)[1:-1] for column in there[:20])
+            raise InputError(f"{raw}: has no column {name!r}; wanted one of: {found[:300]}; name it with --{flag}")

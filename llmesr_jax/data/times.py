@@ -1,0 +1,94 @@
+"""Times of interactions, as whole microseconds since 1970 (UTC): fine enough to keep any source's order."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+import polars as pl
+
+from llmesr_jax.data.values import Malformed
+from llmesr_jax.errors import InputError
+
+UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+LAST = 4_102_444_800 * 1_000_000  # 2100: whoever is beyond it has taken milliseconds for seconds
+_UTC = datetime.UTC
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
+
+
+def from_number(value: Any, unit: str = "s") -> int:
+    """A count of `unit` since 1970.
+
+    Raises:
+      Malformed: it is no number, or out of 1970 to 2100.
+    """
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if not isinstance(value, (int, float)):
+            value = int(value) if str(value).strip().lstrip("+-").isdecimal() else float(value)
+        whole = value // 1000 if unit == "ns" else value * UNITS[unit]
+        found = int(whole) if math.isfinite(whole) else -1
+    except (TypeError, ValueError, OverflowError):
+        raise Malformed(f"a time, not {ascii(value)[:40]}") from None
+    if not 0 <= found < LAST:
+        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}")
+    return found
+
+
+def from_text(value: Any) -> int:
+    """A date or a date with time, in ISO 8601; without a zone it is UTC.
+
+    Raises:
+      Malformed: it is neither, or out of 1970 to 2100.
+    """
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=_UTC)
+        found = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+    except (TypeError, ValueError, OverflowError):
+        raise Malformed(f'a date as "2019-12-31" or "2019-12-31 23:59:59", not {ascii(value)[:40]}') from None
+    if not 0 <= found < LAST:
+        raise Malformed(f"a date from 1970 to 2100, not {ascii(value)[:40]}")
+    return found
+
+
+def from_any(value: Any, unit: str) -> int:
+    """A number of `unit`, else a date."""
+    if isinstance(value, str) and ("-" in value[1:] or "T" in value) and "e-" not in value.lower():
+        return from_text(value)
+    return from_number(value, unit)
+
+
+def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
+    """Int64 microseconds out of a table's column; null where it says nothing or lies out of 1970 to 2100."""
+    found = pl.col(name)
+    if isinstance(dtype, pl.Date) or isinstance(dtype, pl.Datetime):
+        micro = found.cast(pl.Datetime("us")).to_physical()
+    elif dtype == pl.String:
+        number = found.cast(pl.Float64, strict=False)
+        moment = found.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
+        micro = pl.coalesce(_scaled(number, unit), moment)
+    elif dtype.is_numeric():
+        micro = _scaled(found, unit)
+    else:
+        raise InputError(f"column {name!r} holds {dtype}; wanted times: numbers, dates or text")
+    micro = micro.cast(pl.Int64, strict=False)
+    return pl.when((micro >= 0) & (micro < LAST)).then(micro)
+
+
+def _scaled(found: pl.Expr, unit: str) -> pl.Expr:
+    return found // 1000 if unit == "ns" else found * int(UNITS[unit])
+
+
+def day(text: str, flag: str) -> int:
+    """Microseconds of a flag's date, or of its date and time.
+
+    Raises:
+      InputError: it is neither.
+    """
+    try:
+        return from_text(text)
+    except Malformed as error:
+        raise InputError(f"--{flag}={text}: wanted {error}") from error

@@ -1,0 +1,298 @@
+"""Raw files that are wrong end in one clear line, and leave nothing behind."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+
+import polars as pl
+import prepared
+import pytest
+import raw_samples
+
+from llmesr_jax.data import apart
+from llmesr_jax.errors import InputError
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """refused(*args) -> the message; nothing was written beside the raw files."""
+
+    def refused(*args):
+        with pytest.raises(InputError) as caught:
+            prepared.run(tmp_path / "raw", tmp_path / "data" / "out", args)
+        assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+        assert "\n" not in str(caught.value)
+        return str(caught.value).replace(str(tmp_path), "")
+
+    return refused
+
+
+def spoil(path, spoiled):
+    """The file's bytes through `spoiled`, gzipped again where they were."""
+    zipped = path.suffix == ".gz"
+    content = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+    content = spoiled(content)
+    path.write_bytes(gzip.compress(content) if zipped else content)
+
+
+def replaced(old, new, count=-1):
+    return lambda content: content.replace(old, new, count)
+
+
+FILES = {  # the file of interactions of each source
+    "amazon2014": "reviews_Beauty.json.gz",
+    "amazon2018": "AMAZON_FASHION.json.gz",
+    "amazon2023": "All_Beauty.jsonl.gz",
+    "recbole": "shop.inter",
+    "csv": "log.csv.gz",
+    "jsonl": "log.jsonl",
+    "handled": "inter.txt",
+    "sequences": "shop.txt",
+}
+
+
+@pytest.mark.parametrize("source", FILES)
+def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
+    flags = raw_samples.write(source, tmp_path / "raw")
+    path = tmp_path / "raw" / FILES[source]
+    spoil(path, lambda content: content + b"{half_a_li\n\xff\xfe\xff\xfe\n\n")
+    message = refused(*flags, "--max_bad_lines=1")
+    assert f"/raw/{path.name}, line " in message and "wanted " in message
+    assert "2 malformed lines were found" in message and "--max_bad_lines" in message
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=2"])
+    assert outcome.manifest["malformed_lines"]["count"] == 2
+    assert all(line.startswith(f"{path.name}, line ") for line in outcome.manifest["malformed_lines"]["first"])
+    assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'"user_id": "d"', b'"user_id": null', "wanted an id (text or a whole number), not None"),
+        (b'"user_id": "d"', b'"user_id": "a\\nb"', "wanted an id (text or a whole number), not 'a\\nb'"),
+        (b'"user_id": "d"', b'"user_id": "\\ud800"', "wanted an id (text or a whole number), not '\\ud800'"),
+        (b'"user_id": "d"', b'"user_id": true', "wanted an id (text or a whole number), not True"),
+        (b'"user_id": "d"', b'"user": "d"', "no user_id; wanted an id"),
+        (
+            b'"timestamp": 12626',
+            b'"timestamp": 1262600000000000',
+            "wanted a time from 1970 to 2100 in ms (--time_unit), not 1262",
+        ),
+        (b'"timestamp": 12626', b'"timestamp": -12626', "wanted a time from 1970 to 2100"),
+        (b'"rating": 5.0', b'"rating": NaN', "wanted a number, not nan"),
+        (b'"rating": 5.0', b'"rating": "good"', "wanted a number, not 'good'"),
+    ],
+)
+def test_wrong_values_are_told(refused, tmp_path, old, new, told):
+    flags = raw_samples.write("amazon2023", tmp_path / "raw")
+    spoil(tmp_path / "raw" / "All_Beauty.jsonl.gz", replaced(old, new))
+    assert told in refused(*flags, "--max_bad_lines=0")
+
+
+@pytest.mark.parametrize("source", [name for name, file in FILES.items() if file.endswith(".gz")])
+def test_a_gz_that_was_cut_short_or_is_none(source, refused, tmp_path):
+    flags = raw_samples.write(source, tmp_path / "raw")
+    path = tmp_path / "raw" / FILES[source]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert f"/raw/{path.name}: is cut short" in refused(*flags)
+    path.write_bytes(gzip.decompress(whole))
+    assert f"/raw/{path.name}: is damaged" in refused(*flags)
+    path.write_bytes(whole[:-8] + b"\0" * 8)
+    assert f"/raw/{path.name}: is damaged" in refused(*flags)
+
+
+def test_files_that_are_empty(refused, tmp_path):
+    for source, file in FILES.items():
+        flags = raw_samples.write(source, tmp_path / "raw")
+        spoil(tmp_path / "raw" / file, lambda _: b"")
+        message = refused(*flags)
+        assert "leaves no interaction (raw: 0 interactions)" in message or "is empty; wanted" in message
+        for path in (tmp_path / "raw").iterdir():
+            path.unlink()
+
+
+def archive_with(path, names):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, "1::2::3::4\n")
+        return
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            archive.addfile(info, io.BytesIO(b"{}\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../ratings.dat", "/etc/ratings.dat", "a/../../ratings.dat", "..\\ratings.dat", "C:/x"]
+)
+def test_a_zip_entry_that_would_leave_its_folder(refused, tmp_path, name):
+    (tmp_path / "raw").mkdir()
+    archive_with(tmp_path / "raw" / "ml-1m.zip", ["ml-1m/ratings.dat", name])
+    assert "/raw/ml-1m.zip: refused, its entry" in refused("--importer=movielens")
+
+
+@pytest.mark.parametrize("name", ["../yelp_academic_dataset_review.json", "/tmp/x"])
+def test_a_tar_entry_that_would_leave_its_folder(refused, tmp_path, name):
+    (tmp_path / "raw").mkdir()
+    archive_with(tmp_path / "raw" / "yelp.tar", ["yelp_academic_dataset_review.json", name])
+    assert "/raw/yelp.tar: refused, its entry" in refused("--importer=yelp")
+
+
+def test_a_tar_link_that_would_leave_its_folder(refused, tmp_path):
+    (tmp_path / "raw").mkdir()
+    with tarfile.open(tmp_path / "raw" / "yelp.tar", "w") as archive:
+        info = tarfile.TarInfo("yelp_academic_dataset_review.json")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    assert "/raw/yelp.tar: refused, its entry '/etc/passwd'" in refused("--importer=yelp")
+
+
+@pytest.mark.parametrize("source", ["movielens", "yelp"])
+def test_a_damaged_archive(source, refused, tmp_path):
+    flags = raw_samples.write(source, tmp_path / "raw")
+    (path,) = (tmp_path / "raw").iterdir()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 5])
+    message = refused(*flags)
+    assert f"/raw/{path.name}" in message and ("damaged" in message or "cut short" in message)
+
+
+@pytest.mark.parametrize("source", ["csv", "parquet", "recbole"])
+def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
+    flags = raw_samples.write(source, tmp_path / "raw")
+    if source == "recbole":
+        spoil(tmp_path / "raw" / "shop.inter", replaced(b"item_id:token", b"item"))
+        assert "has no column 'item_id:token'; wanted one of: user_id:token, item, rating:float" in refused(*flags)
+    else:
+        message = refused(*flags, "--user_column=user")
+        assert "has no column 'user'; wanted one of: " in message and "uid" in message and "--user_column" in message
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", None])
+def test_a_damaged_parquet_part(spoiled, refused, tmp_path):
+    flags = raw_samples.write("parquet", tmp_path / "raw")
+    path = tmp_path / "raw" / "log" / "part-1.parquet"
+    path.write_bytes(path.read_bytes()[:-20] if spoiled is None else spoiled)
+    assert "cannot be read" in refused(*flags)
+
+
+def test_parquet_parts_of_two_types(refused, tmp_path):
+    flags = raw_samples.write("parquet", tmp_path / "raw")
+    path = tmp_path / "raw" / "log" / "part-1.parquet"
+    pl.read_parquet(path).with_columns(uid=pl.lit(1)).write_parquet(path)
+    assert (
+        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; wanted parts of one type"
+        in refused(*flags)
+    )
+
+
+def test_parquet_rows_that_lack_a_value(refused, tmp_path):
+    flags = raw_samples.write("parquet", tmp_path / "raw")
+    path = tmp_path / "raw" / "log" / "part-1.parquet"
+    whole = pl.read_parquet(path)
+    lacking = pl.DataFrame(
+        {"uid": [None, "", "a", "b", "c\nd"], "sku": ["x", "x", None, "x", "y"], "stars": [1.0, 1, 1, float("nan"), 1],
+         "when": [whole["when"][0]] * 5}
+    )  # fmt: skip
+    pl.concat([whole, lacking]).write_parquet(path)
+    assert "/raw/log: 5 rows lack one of uid, sku, stars, when" in refused(*flags, "--max_bad_lines=4")
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=5"])
+    assert outcome.manifest["malformed_lines"]["count"] == 5
+    assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (
+            ["--user_core=100", "--item_core=1", "--core=once"],
+            "the rule leaves no interaction (raw: 12 interactions; users >= 100",
+        ),
+        (["--min_length=99"], "the rule leaves no interaction"),
+        (["--category="], "--category: is no option of importer table; it has: "),
+        (["--file=absent.csv"], "/raw/absent.csv: no such file"),
+        (["--file=log.csv.gz", "--items_file=absent.csv"], "/raw/absent.csv: no such file"),
+        (["--separator=ab"], "--separator=ab: wanted one character"),
+        (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
+        (["--append"], "holds nothing that prepare made"),
+        (["--download"], "--download: a table of your own has no public address"),
+        (["--importer=csv"], "importer 'csv' is not known; wanted one of: amazon2014, "),
+        (["--dataset=../x"], "--dataset=../x: wanted one of fashion, "),
+    ],
+)
+def test_settings_that_do_not_fit(args, told, refused, tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    if args[0].startswith("--dataset"):
+        with pytest.raises(InputError, match="wanted one of fashion, "):
+            prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset=args[0].partition("=")[2])
+        return
+    assert told in refused(*flags, *args)
+
+
+def test_no_raw_files(refused, tmp_path):
+    (tmp_path / "raw").mkdir()
+    assert "/raw: holds no reviews_Beauty.json.gz or reviews_Beauty.json; wanted the reviews" in refused(
+        "--importer=amazon2014", "--category=Beauty"
+    )
+    (tmp_path / "raw" / "inter.txt").write_text("1 1\n")
+    assert "--importer=handled" in refused("--importer=amazon2014", "--category=Beauty")
+    assert "wanted the category as Amazon's files name it" in refused("--importer=amazon2014")
+
+
+def test_the_result_may_not_lie_on_the_raw_files(tmp_path):
+    flags = raw_samples.write("handled", tmp_path)
+    before = prepared.contents(tmp_path)
+    for out in (tmp_path, tmp_path / ".." / tmp_path.name):
+        with pytest.raises(InputError, match="is the folder of the raw files"):
+            prepared.run(tmp_path, out, flags)
+    assert prepared.contents(tmp_path) == before
+
+
+def test_what_prepare_did_not_make_is_not_lost(tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="holds files that prepare did not make"):
+        prepared.run(tmp_path / "raw", out, flags)
+    assert prepared.contents(out) == {"thesis.tex": b"mine"}
+    outcome = prepared.run(tmp_path / "raw", out, [*flags, "--overwrite"])
+    assert prepared.contents(outcome.kept) == {"thesis.tex": b"mine"}
+    (out / "inter.txt").write_text("1 1\n")
+    with pytest.raises(InputError, match=r"inter\.txt: is not as it was written"):
+        prepared.run(tmp_path / "raw", out, flags)
+    assert prepared.run(tmp_path / "raw", out, [*flags, "--overwrite"]).fresh
+    assert prepared.sequences(out) == raw_samples.SEQUENCES
+
+
+def test_a_kill_between_the_two_steps_of_a_replacement_is_undone(tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    before = prepared.contents(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    (tmp_path / ".out.partial").mkdir()
+    assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
+    assert prepared.contents(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+
+
+def test_items_without_metadata_and_metadata_without_items(tmp_path):
+    flags = raw_samples.write("jsonl", tmp_path / "raw")
+    path = tmp_path / "raw" / "products.jsonl"
+    path.write_text("".join(json.dumps({"sku": item, "title": item}) + "\n" for item in ("x", "q", "x", 7)))
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    assert outcome.manifest["item_records"] == {
+        "with_record": 1, "without_record": 4, "without_title": 4, "repeated": 1, "of_no_item": 2
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(1)", "raise SystemExit('PanicException: x')"])
+def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, end):
+    """As an absurd length in a damaged page does, which no exception tells."""
+    flags = raw_samples.write("parquet", tmp_path / "raw")
+    monkeypatch.setattr(apart, "_PROGRAM", f"import os; {end}")
+    assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)

@@ -1,0 +1,45 @@
+"""Raw files prepared in this process, and what came of it: what the tests of importers and of prepare share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import raw_samples
+
+from llmesr_jax.data import corpus, prepare
+
+SWITCHES = {"append", "overwrite", "download"}
+NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length"}
+
+
+def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop") -> prepare.Outcome:
+    """launch.prepare with these flags; without a k-core, unless they say so."""
+    given: dict[str, Any] = {"core": "none"}
+    for arg in args:
+        name, _, value = arg.removeprefix("--").partition("=")
+        given[name] = True if name in SWITCHES else int(value) if name in NUMBERS else value
+    if "min_rating" in given:
+        given["min_rating"] = float(given["min_rating"])
+    own = {key: given.pop(key) for key in list(given) if key in prepare.Settings.__dataclass_fields__}
+    settings = prepare.Settings(dataset=dataset, raw_dir=str(raw), out=str(out), **own)
+    return prepare.prepare(prepare.plan(settings, given))
+
+
+def sample(source: str, folder: Path, *args: str) -> tuple[prepare.Outcome, Path]:
+    """The sample of a source, prepared below `folder`."""
+    flags = raw_samples.write(source, folder / "raw")
+    return run(folder / "raw", folder / "out", [*flags, *args]), folder / "out"
+
+
+def sequences(folder: Path) -> dict[int, list[int]]:
+    """{user id: item ids in time order}, as training reads the folder."""
+    read = corpus.load("shop", folder)
+    ends = zip(read.offsets[:-1], read.offsets[1:])
+    return {user: read.items[a:b].tolist() for user, (a, b) in enumerate(ends, 1)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below, by its path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

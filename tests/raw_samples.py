@@ -1,0 +1,204 @@
+"""Raw files in the exact format of each source, oddities included, made from one small list of interactions.
+
+args = write("amazon2014", folder)   # flags that name the source and its options
+ROWS, TITLES                         # what every one of them says
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+# (user, item, rating, seconds) in file order. Users a to e read items in time order; two of c's times are the same.
+DAY = 86_400
+START = 1_262_304_000  # 2010-01-01
+ROWS = [
+    ("a", "x", 5.0, START + 3 * DAY),
+    ("b", "y", 4.0, START + 1 * DAY),
+    ("a", "y", 1.0, START + 1 * DAY),
+    ("c", "z", 3.0, START + 7 * DAY),
+    ("c", "x", 3.0, START + 7 * DAY),
+    ("a", "z", 4.0, START + 2 * DAY),
+    ("b", "x", 2.0, START + 5 * DAY),
+    ("b", "z", 5.0, START + 4 * DAY),
+    ("c", "w", 5.0, START + 6 * DAY),
+    ("c", "x", 4.0, START + 9 * DAY),
+    ("a", "w", 5.0, START + 4 * DAY),
+    ("d", "v", 5.0, START + 4 * DAY),
+]
+# Numbers by hand: users a 1, b 2, c 3, d 4 as they appear; a's items in time order y z x w, then d's v.
+SEQUENCES = {1: [1, 2, 3, 4], 2: [1, 2, 3], 3: [4, 2, 3, 3], 4: [5]}
+USERS, ITEMS = ["a", "b", "c", "d"], ["y", "z", "x", "w", "v"]
+TITLES = {"x": 'Rose & "Thorn" balm', "y": "Comb", "z": "", "w": "Köln water", "v": ""}
+
+
+def gzipped(path: Path, lines: Iterable[str]) -> Path:
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+    return path
+
+
+def dumps(record: dict) -> str:
+    return json.dumps(record)
+
+
+def _reviews(user: str, item: str, rating: str, time: str, scale: int = 1) -> list[str]:
+    texts = {"reviewText": "Good.\nBuy {it}", "summary": "", "helpful": [0, 1], "style": {"Size:": " M"}}
+    return [dumps({user: u, item: i, rating: r, time: t * scale, **texts}) for u, i, r, t in ROWS]
+
+
+def amazon2014(folder: Path) -> list[str]:
+    gzipped(folder / "reviews_Beauty.json.gz", _reviews("reviewerID", "asin", "overall", "unixReviewTime"))
+    # Metadata are Python literals: single quotes, None, nested lists; some without title, or for nobody.
+    records = [
+        {"asin": "x", "title": "Rose &amp; &quot;Thorn&quot; balm", "price": 3.17, "brand": "Ada's",
+         "imUrl": "http://x/y.jpg", "related": {"also_bought": ["y"]}, "salesRank": {"Beauty": 7},
+         "categories": [["Beauty", "Skin Care"], ["Health"]], "description": 'It\'s "new"\\d'},
+        {"asin": "nobody's", "title": "Lamp"},
+        {"asin": "y", "title": "Comb", "categories": [["Beauty"]], "description": None, "price": 1},
+        {"asin": "y", "title": "Comb again"},
+        {"asin": "z", "categories": [["Beauty", "Hair Care"]], "salesRank": {}},
+        {"asin": "w", "title": "Köln water", "description": "  two\n lines "},
+    ]  # fmt: skip
+    gzipped(folder / "meta_Beauty.json.gz", map(repr, records))
+    return ["--importer=amazon2014", "--category=Beauty"]
+
+
+def amazon2018(folder: Path) -> list[str]:
+    gzipped(folder / "AMAZON_FASHION.json.gz", _reviews("reviewerID", "asin", "overall", "unixReviewTime"))
+    records = [
+        {"asin": "x", "title": "Rose &amp; &quot;Thorn&quot; balm", "brand": "Ada", "price": "$1.99 - $3.50", "feature":
+         ["Soft", "Imported &amp; tested"], "description": ["One.", "Two."], "date": "5 star5 star (0%)",
+         "also_buy": ["y"], "image": ["http://x"], "rank": ["1 in Fashion"], "category": ["Fashion", "Women"]},
+        {"asin": "y", "title": "Comb", "description": "A string.", "price": ".a-box-inner{background-color:#fff}"},
+        {"asin": "y", "title": "Comb again"},
+        {"asin": "z", "title": "var aPageStart = (new Date()).getTime();", "feature": [], "description": []},
+        {"asin": "w", "title": "Köln water", "brand": "", "price": ""},
+    ]  # fmt: skip
+    gzipped(folder / "meta_AMAZON_FASHION.json.gz", map(dumps, records))
+    return ["--importer=amazon2018", "--category=AMAZON_FASHION"]
+
+
+def amazon2023(folder: Path) -> list[str]:
+    gzipped(folder / "All_Beauty.jsonl.gz", _reviews("user_id", "parent_asin", "rating", "timestamp", 1000))
+    records = [
+        {"parent_asin": "x", "title": "Rose &amp; &quot;Thorn&quot; balm", "price": 3.5, "store": "Ada", "features": [],
+         "description": ["One."], "categories": [], "images": [{"thumb": "http://x"}], "videos": [],
+         "details": {"Brand": "Eve", "Date First Available": "May 1, 2019"}, "main_category": "All Beauty"},
+        {"parent_asin": "y", "title": "Comb", "price": None, "store": "Ada", "details": {}},
+        {"parent_asin": "z", "title": None, "price": "from 14.99"},
+        {"parent_asin": "w", "title": "Köln water", "bought_together": None},
+    ]  # fmt: skip
+    gzipped(folder / "meta_All_Beauty.jsonl.gz", map(dumps, records))
+    return ["--importer=amazon2023", "--category=All_Beauty"]
+
+
+def yelp(folder: Path) -> list[str]:
+    dates = [_iso(t) for *_, t in ROWS]
+    reviews = [
+        dumps(
+            {"review_id": str(n), "user_id": u, "business_id": i, "stars": r, "date": date, "text": "Ok", "useful": 0}
+        )
+        for n, ((u, i, r, _), date) in enumerate(zip(ROWS, dates))
+    ]
+    records = [
+        {"business_id": "x", "name": 'Rose &amp; "Thorn" balm', "city": "Köln", "stars": 4.5, "review_count": 7,
+         "is_open": 1, "categories": "Food, Balms", "hours": None, "attributes": {"WiFi": "u'no'"}, "latitude": 1.5},
+        {"business_id": "y", "name": "Comb", "open": False, "type": "business", "categories": ["Hair"], "stars": 3.0},
+        {"business_id": "w", "name": "Köln water", "categories": None},
+    ]  # fmt: skip
+    # As Yelp gives it out: one tar of all files.
+    with tarfile.open(folder / "yelp_dataset.tar", "w") as tar:
+        for kind, lines in (("review", reviews), ("business", map(dumps, records))):
+            content = "".join(f"{line}\n" for line in lines).encode()
+            info = tarfile.TarInfo(f"yelp_academic_dataset_{kind}.json")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return ["--importer=yelp"]
+
+
+def _iso(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def movielens(folder: Path) -> list[str]:
+    ratings = "".join(f"{u}::{i}::{r:.0f}::{t}\n" for u, i, r, t in ROWS)
+    movies = 'x::Rose & "Thorn" balm::Drama|War\ny::Comb::Comedy\nw::Köln water::Drama\n'
+    with zipfile.ZipFile(folder / "ml-1m.zip", "w") as archive:
+        archive.writestr("ml-1m/ratings.dat", ratings)
+        archive.writestr("ml-1m/movies.dat", movies.encode("latin-1"))
+    return ["--importer=movielens"]
+
+
+def recbole(folder: Path) -> list[str]:
+    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    lines += [f"{u}\t{i}\t{r}\t{t}.0" for u, i, r, t in ROWS]
+    (folder / "shop.inter").write_text("".join(f"{line}\n" for line in lines))
+    items = 'item_id:token\tmovie_title:token_seq\tclass:token_seq\nx\tRose & "Thorn" balm\tA B\n'
+    items += "y\tComb\t\nw\tKöln water\tC\n"
+    (folder / "shop.item").write_text(items, encoding="utf-8")
+    return ["--importer=recbole"]
+
+
+def csv(folder: Path) -> list[str]:
+    lines = ["when,sku,uid,stars"] + [f'"{_iso(t)}",{i},{u},{r}' for u, i, r, t in ROWS]
+    gzipped(folder / "log.csv.gz", lines)
+    products = ["sku,name,note", 'x,"Rose & ""Thorn"" balm","two\nlines"', "y,Comb,", "w,Köln water,"]
+    (folder / "products.csv").write_text("".join(f"{line}\n" for line in products), encoding="utf-8")
+    return [*_TABLE, "--title_column=name", "--items_file=products.csv"]
+
+
+def jsonl(folder: Path) -> list[str]:
+    lines = [dumps({"when": t, "sku": i, "uid": u, "stars": r, "more": {"a": [1]}}) for u, i, r, t in ROWS]
+    (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    products = [{"sku": i, "title": t} for i, t in TITLES.items() if t]
+    (folder / "products.jsonl").write_text("".join(f"{dumps(p)}\n" for p in products))
+    return [*_TABLE, "--items_file=products.jsonl"]
+
+
+def parquet(folder: Path) -> list[str]:
+    frame = pl.DataFrame(ROWS, schema=["uid", "sku", "stars", "when"], orient="row")
+    frame = frame.with_columns(pl.from_epoch("when").cast(pl.Datetime("us")))
+    (folder / "log" / "day=1").mkdir(parents=True)
+    frame[:5].write_parquet(folder / "log" / "day=1" / "part-0.parquet")
+    frame[5:].write_parquet(folder / "log" / "part-1.parquet")
+    products = {"sku": list(TITLES), "title": list(TITLES.values()), "tags": [["a", "b"]] * len(TITLES)}
+    pl.DataFrame(products).write_parquet(folder / "products.parquet")
+    return [*_TABLE, "--file=log", "--items_file=products.parquet"]
+
+
+_TABLE = ["--importer=table", "--user_column=uid", "--item_column=sku", "--rating_column=stars", "--time_column=when"]
+
+
+def handled(folder: Path) -> list[str]:
+    pairs = "".join(f"{user} {item}\n" for user, items in SEQUENCES.items() for item in items)
+    (folder / "inter.txt").write_text(pairs)
+    records = [{"item_id": n, "title": TITLES[i], "asin": i} for n, i in enumerate(ITEMS, 1)]
+    (folder / "items.jsonl").write_text("".join(f"{dumps(r)}\n" for r in records), encoding="utf-8")
+    return ["--importer=handled"]
+
+
+def sequences(folder: Path) -> list[str]:
+    by_user = {u: [ITEMS[i - 1] for i in items] for u, items in zip(USERS, SEQUENCES.values())}
+    (folder / "shop.txt").write_text("".join(f"{u} {' '.join(items)}\n" for u, items in by_user.items()))
+    return ["--importer=sequences"]
+
+
+SOURCES = {
+    f.__name__: f
+    for f in (amazon2014, amazon2018, amazon2023, yelp, movielens, recbole, csv, jsonl, parquet, handled, sequences)
+}
+
+
+def write(source: str, folder: Path) -> list[str]:
+    """Writes the source's files into the folder; returns the flags of launch.prepare that read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return SOURCES[source](folder)
