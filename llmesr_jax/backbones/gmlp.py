@@ -11,7 +11,8 @@ it is free, as in the paper; then every position sees later ones, and only the l
 Cost a position and block: 3/2 m D^2 multiply-adds (m = `expansion`) and n m D / 2 for S in a row of n items. The last
 block's gate and V are those of newest positions where only these are wanted.
 
-Deviations. The paper encodes images and masked text: causal S, columns from the newest item, and dropout are ours.
+Deviations. The paper encodes images and masked text: causal S, columns from the newest item, the stem's LayerNorm and
+dropout are ours. (Without that LayerNorm an item's small embedding drowns in what the first block adds to it.)
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class Backbone(nn.Module):
 
     def setup(self):
         c = self.config
+        self.norm = None if self.sizes.normed else LayerNorm()
         self.drop = Dropout(c.dropout)
         self.blocks = [Block(c, self.sizes.max_len) for _ in range(c.blocks)]
         self.last_norm = LayerNorm()
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        """Dropout: (..., T, D) -> (..., T, D). Blocks normalise what they read, so nothing else is needed."""
+        """LayerNorm (unless the method has one), dropout: (..., T, D) -> (..., T, D)."""
+        x_TxD = self.norm(x_TxD) if self.norm else x_TxD
         return self.drop(x_TxD, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
