@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import TextIO
 
 _TRACE = b" panicked at "
 _MOST = 2**20  # bytes that are passed on
@@ -15,6 +17,12 @@ _MOST = 2**20  # bytes that are passed on
 def is_panic(error: BaseException) -> bool:
     """Whether native code (polars) has given up on something, such as a damaged file; it has no public class."""
     return type(error).__name__ == "PanicException"
+
+
+@functools.cache
+def _stream(terminal: int) -> TextIO:
+    """A stream to a copy of this descriptor; never closed, because a logging handler made meanwhile keeps it."""
+    return open(os.dup(terminal), "w", buffering=1, errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -37,7 +45,7 @@ def untraced() -> Iterator[None]:
         ours = sys.stderr
         with contextlib.suppress(OSError, ValueError):  # not where sys.stderr is something else already, as in tests
             if ours.fileno() == 2:
-                sys.stderr = stack.enter_context(open(os.dup(terminal), "w", buffering=1, errors="backslashreplace"))
+                sys.stderr = _stream(terminal)
         os.dup2(kept.fileno(), 2)
         failed = False
         try:
