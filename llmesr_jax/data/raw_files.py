@@ -140,7 +140,7 @@ def _members(archive: Path, mtime_ns: int) -> list[str]:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as opened:
                 names = [info.filename for info in opened.infolist()]
-                files = [info.filename for info in opened.infolist() if not info.is_dir()]
+                files = [info.filename for info in opened.infolist() if info.filename and not info.is_dir()]
         else:
             with tarfile.open(archive) as opened:
                 entries = opened.getmembers()

@@ -127,6 +127,14 @@ def archive_with(path, names):
             archive.addfile(info, io.BytesIO(b"{}\n"))
 
 
+def test_a_zip_entry_without_a_name_is_passed_over(tmp_path):
+    path = tmp_path / "raw" / "ml-1m.zip"
+    flags = raw_samples.write("movielens", path.parent)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"")
+    assert prepared.run(path.parent, tmp_path / "out", flags).fresh
+
+
 @pytest.mark.parametrize(
     "name", ["../ratings.dat", "/etc/ratings.dat", "a/../../ratings.dat", "..\\ratings.dat", "C:/x"]
 )
