@@ -35,7 +35,7 @@ flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as
 FLAGS = flags.FLAGS
 
 _DEFAULT_FILE = Path(configs.__file__).with_name("default.py")
-_STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir")}
+_STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir", "loggers")}
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
 

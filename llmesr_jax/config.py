@@ -25,7 +25,9 @@ from llmesr_jax.errors import InputError
 
 PRESETS = ("paper", "release")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
-RESUMABLE = frozenset({"workdir", "data_dir", "semantic.cache_dir", "train.epochs", "train.patience", "train.progress"})
+RESUMABLE = frozenset(
+    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.progress train.lanes".split()
+)
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
 
 
@@ -42,7 +44,7 @@ def default() -> ConfigDict:
 def datasets() -> list[str]:
     """Names of the data sets that have a file in `configs/`."""
     folder = importlib.import_module("configs").__path__
-    return sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in _NOT_DATASETS)
+    return sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in _NOT_DATASETS and not m.ispkg)
 
 
 def build(
@@ -140,6 +142,13 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return _flat(config.to_dict())
 
 
+def used(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} without the sections of the backbones and methods that the run does not use."""
+    plugins = {*contracts.names("backbone"), *contracts.names("method")}
+    unused = plugins - {config.backbone, config.method}
+    return {key: value for key, value in flatten(config).items() if key.partition(".")[0] not in unused}
+
+
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     out = {}
     for name, value in tree.items():
@@ -160,9 +169,7 @@ def _nested(flat: Mapping[str, Any]) -> ConfigDict:
 
 def _decisive(config: ConfigDict) -> dict[str, Any]:
     """{key: value} of the settings that decide the result."""
-    plugins = {*contracts.names("backbone"), *contracts.names("method")}
-    unused = plugins - {config.backbone, config.method}
-    return {k: v for k, v in flatten(config).items() if k not in RESUMABLE and k.partition(".")[0] not in unused}
+    return {key: value for key, value in used(config).items() if key not in RESUMABLE}
 
 
 def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:

@@ -153,12 +153,18 @@ def knob(
     choices: Sequence[Any] | None = None,
     least: float | None = None,
     most: float | None = None,
+    traced: bool = False,
 ) -> Any:
     """A field of a `Config`: its line of help, which `--helpfull` prints, and the values that it may have.
 
     `knobs.checked` refuses others with one clear line, before anything is read or written.
+
+    A `traced` field is a number that only terms of the loss, or the optimiser, calculate with. In training it is an
+    array, so one compiled program serves all its values (`llmesr_jax.traced`): no `if` may ask for it. 0 may mean that
+    something is switched off, and stays a plain 0.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least, "most": most})
+    limits = {"choices": choices, "least": least, "most": most}
+    return dataclasses.field(default=default, metadata={"doc": doc, **limits, "traced": traced})
 
 
 _PACKAGES = {
@@ -166,23 +172,25 @@ _PACKAGES = {
     "method": "llmesr_jax.methods",
     "encoder": "llmesr_jax.semantic.encoders",
     "importer": "llmesr_jax.data.importers",
+    "logger": "llmesr_jax.loggers",
 }
 _NOT_PLUGINS = {"layers", "attention", "transformer", "postnorm"}
 
 
 def names(kind: str) -> list[str]:
-    """Names of all backbones, methods, encoders of text or importers: the files of the package."""
+    """Names of all backbones, methods, encoders of text, importers or loggers: the files of the package."""
     package = importlib.import_module(_PACKAGES[kind])
     found = [m.name for m in pkgutil.iter_modules(package.__path__)]
     return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
 
 
 def load(kind: str, name: str):
-    """The module of a backbone, method, encoder or importer, by its file name.
+    """The module of a backbone, method, encoder, importer or logger, by its file name.
 
     A backbone module has `Config`, `supervision`, `needs_padding` and `Backbone`; a method module has `Config`,
     `Method` and `needs`. See `docs/architecture.md`. An encoder module is described in
-    `llmesr_jax/semantic/encoders/__init__.py`, an importer in `llmesr_jax/data/importers/__init__.py`.
+    `llmesr_jax/semantic/encoders/__init__.py`, an importer in `llmesr_jax/data/importers/__init__.py`, a logger in
+    `llmesr_jax/loggers/__init__.py`.
 
     Raises:
       InputError: no such file; the message lists the names there are.

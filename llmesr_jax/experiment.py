@@ -15,7 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import contracts, recommender
+from llmesr_jax import contracts, recommender, traced
 from llmesr_jax.contracts import Sizes
 from llmesr_jax.data import batches, corpus
 from llmesr_jax.errors import InputError
@@ -127,6 +127,17 @@ def assemble(
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
+
+
+def vary(experiment: Experiment, config: ConfigDict) -> Experiment:
+    """The experiment with another folder, other seeds or traced numbers: nothing is read or built again.
+
+    Args:
+      config: of the same program, see `traced.program`.
+    """
+    if traced.program(config) != traced.program(experiment.config):
+        raise ValueError(f"{config.workdir} is of another program than {experiment.config.workdir}")
+    return experiment._replace(config=config, seeds=config_lib.seed_list(config))
 
 
 def check_workdir(experiment: Experiment) -> None:

@@ -43,6 +43,11 @@ class RunConfig:
         choices=("float32", "bfloat16"),
     )
     seeds: str = knob("42", "comma-separated seeds, trained together")
+    loggers: str = knob(
+        "auto",
+        "where each epoch's numbers go besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "
+        "with commas between them (tensorboard, wandb, mlflow)",
+    )
     workdir: str = knob(
         "",
         "folder of the run (with several methods: each gets a subfolder); "
@@ -51,7 +56,8 @@ class RunConfig:
 
 
 class Setting(NamedTuple):
-    """A setting: its default, its type as annotated, its line of help, and the values it may have (None: any)."""
+    """A setting: its default, its type as annotated, its line of help, the values it may have (None: any), and
+    whether compiled code takes it as an argument (`contracts.knob`)."""
 
     default: Any
     kind: Any
@@ -59,6 +65,7 @@ class Setting(NamedTuple):
     choices: Any = None
     least: float | None = None
     most: float | None = None
+    traced: bool = False
 
 
 @functools.cache

@@ -194,9 +194,9 @@ class LossConfig:
         choices=RANKING,
     )
     log_q: bool = knob(False, "sampled_softmax: weigh a negative by 1 / (K its probability), which tends to softmax")
-    calibration: float = knob(0.75, "gbce: t, from 0 (bce) to 1 (calibrated)", least=0, most=1)
+    calibration: float = knob(0.75, "gbce: t, from 0 (bce) to 1 (calibrated)", least=0, most=1, traced=True)
     score: str = knob("dot", "dot | cosine (of user and item vector), in training and in ranking", choices=SCORES)
-    temperature: float = knob(1.0, "scores are divided by it in the loss", least=1e-6)
+    temperature: float = knob(1.0, "scores are divided by it in the loss", least=1e-6, traced=True)
 
 
 def squared_error(students_BxE: Array, teachers_BxE: Array, *, where: Array, reduction: str = "mean") -> Array:

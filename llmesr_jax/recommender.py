@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from llmesr_jax import traced
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Tables, Term, load, wide
 from llmesr_jax.errors import InputError
 from llmesr_jax.losses import LossConfig
@@ -23,7 +24,8 @@ class Recommender(NamedTuple):
 
     Attributes:
       init: (key, tables, batch) -> params.
-      terms: (params, tables, batch, key, clock) -> {name: Term}; key None switches dropout off.
+      terms: (params, tables, batch, key, clock, numbers) -> {name: Term}; key None switches dropout off. `numbers`,
+        {key: value}, stand in for traced settings (`contracts.knob`); None for those that it was built with.
       user_vectors: (params, tables, sequences) -> (R, E).
       item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere. With a
         third argument, True, one row more: the mask token's.
@@ -67,9 +69,16 @@ def build(
     if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
     sizes = dataclasses.replace(sizes, bidirectional=supervision == "masked", normed=wants.normed)
-    make_backbone = functools.partial(backbone_module.Backbone, backbone_config, sizes)
-    module = method_module.Method(method_config, loss, sizes, make_backbone)
-    zero = jnp.zeros(())
+
+    def with_numbers(numbers):
+        of_method, of_backbone, of_loss = (
+            traced.put(section, name, numbers)
+            for section, name in ((method_config, method), (backbone_config, backbone), (loss, "loss"))
+        )
+        make_backbone = functools.partial(backbone_module.Backbone, of_backbone, sizes)
+        return method_module.Method(of_method, of_loss, sizes, make_backbone)
+
+    module, zero = with_numbers({}), jnp.zeros(())
 
     def init(key, tables, batch):
         _, variables = module.apply(
@@ -83,10 +92,11 @@ def build(
         )
         return variables["params"]
 
-    def terms(params, tables, batch, key, clock=zero):
+    def terms(params, tables, batch, key, clock=zero, numbers=None):
         rngs = {} if key is None else {"dropout": key}
         variables = in_precision({"params": params, "tables": tables}, precision)
-        return module.apply(variables, batch, clock, key is None, method="terms", rngs=rngs)
+        model = with_numbers(numbers) if numbers else module
+        return model.apply(variables, batch, clock, key is None, method="terms", rngs=rngs)
 
     def user_vectors(params, tables, sequences):
         variables = in_precision({"params": params, "tables": tables}, precision)
@@ -115,14 +125,16 @@ def loss_fn(
     batch: Batch,
     key: Array | None,
     clock: Array | float = 0.0,
+    numbers: Mapping[str, Array] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss, sum of weight * value over the named terms, and the values. Pure; differentiate in `params`.
 
     Args:
       key: for dropout; None switches it off.
       clock: the epoch, for methods whose weights move.
+      numbers: see `Recommender.terms`.
     """
-    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32))
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32), numbers)
     total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
     return total, {name: term.value for name, term in terms.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -38,13 +39,18 @@ def create(
 ) -> State:
     """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter."""
 
-    def one(key, tables, batch):
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    return _create(recommender, optimizer, keys, tables, batch)
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "optimizer"))
+def _create(recommender, optimizer, keys_S, tables, batch):
+    def one(key):
         params = recommender.init(jax.random.fold_in(key, 0), tables, batch)
         training_key = jax.random.key_data(jax.random.fold_in(key, 1))
         return State(params, optimizer.init(params), jnp.zeros((), jnp.int32), training_key)
 
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, tables, batch)
+    return jax.vmap(one)(keys_S)
 
 
 def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:

@@ -1,8 +1,12 @@
-"""The jitted part of training: windows of steps, batches made and losses taken on the device, under vmap over seeds."""
+"""The jitted part of training: windows of steps, batches made and losses taken on the device, under vmap over lanes.
+
+A lane is one seed of one run; runs that share a program have lanes in one group (`llmesr_jax.traced`).
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -31,20 +35,27 @@ def train_step(
     dropout_key: Array,
     clock: Array,
     touched_only: bool = False,
+    numbers: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
-    """One update of one seed: the new state and the loss's values by term, `total` among them. Pure.
+    """One update of one lane: the new state and the loss's values by term, `total` among them. Pure.
 
-    With `touched_only` the rows of item tables change that the batch trains, and no others: see `touched_rows`.
+    Args:
+      touched_only: the rows of item tables change that the batch trains, and no others: see `touched_rows`.
+      numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
+        and `optimizer` were made with.
     """
     if touched_only:
         rows, batch = touched_rows.touched(batch, recommender.sizes.num_items + 2)
         large, state = state, touched_rows.cut(state, rows)
         tables = touched_rows.cut_tables(tables, rows)
-        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock)
+        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, numbers=numbers)
         return touched_rows.put_back(large, small, rows), values
     value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
-    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock, numbers)
+    rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradients, state.opt_state, state.params, **rate
+    )
     params = optax.apply_updates(state.params, updates)
     return state.replace(params=params, opt_state=opt_state, step=state.step + 1), {**values, "total": total}
 
@@ -64,40 +75,45 @@ def run_window(
     count: Array,
     clock: Array,
     touched_only: bool = False,
+    numbers_S: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
-    """Takes `count` steps with every seed.
+    """Takes `count` steps with every lane.
 
     Args:
       plan: static facts of a batch.
-      state_S, sums_S: stacked over seeds; both are donated.
-      tables, data: shared by all seeds.
+      state_S, sums_S: stacked over lanes; both are donated.
+      tables, data: shared by all lanes.
       order_SxWxB: int32 samples of each step.
       count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
       clock: the epoch.
       touched_only: see `train_step`.
+      numbers_S: float32 (S,) each, see `train_step`.
     Returns: the states, and the sums of the loss's values with these steps added.
     """
 
-    def one_seed(state, sums, order_WxB):
+    def one_lane(state, sums, order_WxB, numbers):
         def body(i, carry):
             state, sums = carry
             batch_key, dropout_key = step_keys(state)
             batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
-            state, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, touched_only)
+            state, values = train_step(
+                recommender, optimizer, state, tables, batch, dropout_key, clock, touched_only, numbers
+            )
             return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
 
         return jax.lax.fori_loop(0, count, body, (state, sums))
 
-    return jax.vmap(one_seed)(state_S, sums_S, order_SxWxB)
+    return jax.vmap(one_lane)(state_S, sums_S, order_SxWxB, numbers_S)
 
 
-def groups(seeds: int) -> list[slice]:
-    """Which seeds go through `run_window` together on the device there is.
+def groups(lanes: int, most: int = 0) -> list[slice]:
+    """Which lanes go through `run_window` together on the device there is; `most` at a time, 0 for what suits it.
 
-    All, on an accelerator, which one seed leaves half idle. One by one on a CPU, which one seed keeps busy: there a
-    group takes longer than its seeds one after the other.
+    All, on an accelerator, which one lane leaves half idle. One by one on a CPU, which one lane keeps busy: there a
+    group takes longer than its lanes one after the other.
     """
-    return [slice(i, i + 1) for i in range(seeds)] if jax.default_backend() == "cpu" else [slice(0, seeds)]
+    size = most or (1 if jax.default_backend() == "cpu" else lanes)
+    return [slice(i, min(i + size, lanes)) for i in range(0, lanes, max(size, 1))]
 
 
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
@@ -108,7 +124,7 @@ def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
-def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, seeds: int) -> dict[str, Array]:
+def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, lanes: int) -> dict[str, Array]:
     """Fresh sums for `run_window`: a zero for each term of the loss, and for the total.
 
     Args:
@@ -116,4 +132,4 @@ def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: B
       batch: any, for its shapes.
     """
     _, terms = jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None), params, tables, batch)
-    return {name: jnp.zeros(seeds, jnp.float32) for name in (*terms, "total")}
+    return {name: jnp.zeros(lanes, jnp.float32) for name in (*terms, "total")}

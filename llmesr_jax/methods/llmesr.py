@@ -40,7 +40,7 @@ _VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborativ
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(64, "width of one view", least=1)
-    alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD", least=0)
+    alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD", least=0, traced=True)
     similar: int = knob(10, "N, similar users that teach a student", least=1)
     views: str = knob("both", "both, collaborative (w/o se-view) or semantic (w/o co-view)", choices=tuple(_VIEWS))
     share: bool = knob(True, "one encoder for both views; False is w/o share")
@@ -149,11 +149,12 @@ class Method(nn.Module):
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""
         c, students = self.config, batch.students
         learnt = jnp.concatenate([students.items_T, candidates(self.loss, self.sizes, batch)])
-        x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if c.alpha else None)
+        distils = batch.teachers is not None  # alpha is not 0: see `needs`
+        x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if distils else None)
         x_VxTxD, candidates_VxnxD = jnp.split(x_VxnxD, [len(students.items_T)], axis=1)
         h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, side_by_side(candidates_VxnxD))}
-        if c.alpha:
+        if distils:
             student_BxE = newest(h_TxE, students)
             if c.second_pass:
                 student_BxE = self.encode(x_VxTxD, students, deterministic, last_only=True)

@@ -1,0 +1,226 @@
+"""One run of a group while it trains: its place, its arrays, its folder. `train` moves several of them together."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax import config as config_lib
+from llmesr_jax import optimizer, origin, recommender, state, steps, traced
+from llmesr_jax.checkpoint import Checkpoints
+from llmesr_jax.data import batches
+from llmesr_jax.errors import InputError
+from llmesr_jax.experiment import Experiment, open_workdir
+from llmesr_jax.logs import Log
+
+_VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", "N@10")
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn."""
+
+    epoch: int  # finished epochs
+    steps: int  # finished steps of the epoch under way
+    active: list[int]
+    best: list[float]  # per seed, the best validation value so far
+    best_epoch: list[int]
+
+
+class Program(NamedTuple):
+    """What all runs of a group have in common: the model, and what is on the device."""
+
+    model: recommender.Recommender
+    adam: Any
+    plan: batches.BatchPlan
+    data: batches.Interactions
+    tables: dict[str, jax.Array]
+    example: Any
+
+    def fresh(self, seeds: tuple[int, ...]) -> dict[str, Any]:
+        """The arrays of a run that begins: as a checkpoint holds them."""
+        states = state.create(self.model, self.adam, self.tables, self.example, seeds)
+        best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
+        sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
+        return {"state": states, "best": best, "sums": sums}
+
+
+def program(experiment: Experiment) -> Program:
+    """Brings data and tables to the device."""
+    plan = experiment.epochs.plan
+    data = batches.interactions(experiment.corpus, plan.config.avoid)
+    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    example = steps.example_batch(plan, data, tables)
+    return Program(experiment.recommender, optimizer.adam(), plan, data, tables, example)
+
+
+class Cell(contextlib.AbstractContextManager):
+    """A run under way; opens its folder, and continues what is there.
+
+    Attributes:
+      experiment: the run.
+      numbers: its traced settings, by key.
+      progress: where it stands.
+      states, sums: stacked over the seeds that still learn.
+      best: stacked over all seeds.
+      error: what stopped it, None while all is well.
+
+    Raises:
+      InputError: the folder is another run's, or all its checkpoints are damaged.
+    """
+
+    def __init__(self, experiment: Experiment, shared: Program):
+        self.experiment, self.seeds = experiment, experiment.seeds
+        self.folder = Path(experiment.config.workdir)
+        self.numbers = traced.numbers(experiment.config)
+        self.error: InputError | None = None
+        self._settings = config_lib.section(experiment.config, "train")
+        self._files = contextlib.ExitStack()
+        # Finds what does not fit together before anything is written.
+        shapes = jax.eval_shape(lambda: shared.fresh(self.seeds))
+        open_workdir(experiment)
+        with contextlib.ExitStack() as files:
+            self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
+            restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
+            if restored is not None:
+                tree, self.progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
+                print(f"{self.folder}: continuing {self._place()}", flush=True)
+            else:
+                count = len(self.seeds)
+                tree = shared.fresh(self.seeds)
+                self.progress = Progress(0, 0, list(range(count)), [-math.inf] * count, [0] * count)
+            self.states, self.best, self.sums = tree["state"], tree["best"], tree["sums"]
+            self.log = files.enter_context(Log(self.folder, self.progress.epoch, experiment.config))
+            origin.write(experiment)
+            self._files = files.pop_all()
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._files.close()
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Finished epochs, and steps of the one under way."""
+        return self.progress.epoch, self.progress.steps
+
+    @property
+    def learns(self) -> bool:
+        """Whether an epoch is left to do, and a seed to do it."""
+        return self.error is None and bool(self.progress.active) and self.progress.epoch < self._settings.epochs
+
+    def order(self, epoch: int) -> np.ndarray:
+        """int32 (S, steps, B): who is in which step of an epoch, for the seeds that still learn."""
+        return np.stack([self.experiment.epochs.order(self.seeds[i], epoch) for i in self.progress.active])
+
+    def save(self) -> None:
+        """Starts writing a checkpoint."""
+        step = self.progress.epoch * self.experiment.epochs.steps + self.progress.steps
+        tree = {"state": self.states, "best": self.best, "sums": self.sums}
+        self.checkpoints.save(step, tree, dataclasses.asdict(self.progress))
+
+    def saved(self) -> str:
+        """Waits for the checkpoint: one line about it."""
+        self.checkpoints.wait()
+        return f"{self.folder}: saved {self._place()}; the same command continues"
+
+    def check_finite(self, sums: dict[str, np.ndarray], first: int, last: int) -> None:
+        """Notes in `error` the first term of the loss, by seed, that is not finite after these steps."""
+        for name, values in sums.items():
+            for i, value in zip(self.progress.active, values):
+                if self.error is None and not np.isfinite(value) and name != "total":
+                    self.error = InputError(
+                        f"seed {self.seeds[i]}: the loss's term {name!r} is not finite in steps {first} to {last} of "
+                        f"epoch {self.progress.epoch + 1}; the last checkpoint is kept; lower "
+                        "--config.train.learning_rate in a new --workdir"
+                    )
+
+    def end_epoch(self, total_steps: int, values: Sequence[dict], seconds: float, name: str) -> None:
+        """Keeps parameters that are better, drops seeds that have not been for long, writes lines and a checkpoint.
+
+        Args:
+          total_steps: of the epoch.
+          values: the validation's summary for each seed that still learns.
+          seconds: the epoch took.
+          name: of the run, at the start of what is printed.
+        """
+        settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
+        losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
+        values = [value[settings.valid_protocol] for value in values]
+        watched = [value["overall"][settings.watch] for value in values]
+        watching = epoch > settings.watch_after
+        better = [j for j, i in enumerate(progress.active) if not watching or watched[j] > progress.best[i]]
+        for j in better:
+            progress.best[progress.active[j]] = watched[j] if watching else -math.inf
+            progress.best_epoch[progress.active[j]] = epoch
+        if better:
+            places = [progress.active[j] for j in better]
+            self.best = state.put(self.best, places, state.take(self.states.params, better))
+        for j, i in enumerate(progress.active):
+            line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
+            line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
+            self.log.write(epoch, self.seeds[i], line, seconds)
+        self._say(name, epoch, losses, watched, seconds)
+
+        going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
+        if len(going_on) < len(progress.active):
+            for i in sorted(set(progress.active) - {progress.active[j] for j in going_on}):
+                best = f"{progress.best[i]:.4f}@{progress.best_epoch[i]}"
+                stopped = f"stopped, not better for train.patience={settings.patience} epochs (best {best})"
+                print(f"{name}seed {self.seeds[i]}: {stopped}", flush=True)
+            self.states = state.take(self.states, going_on)
+            progress.active = [progress.active[j] for j in going_on]
+        progress.epoch, progress.steps = epoch, 0
+        self.sums = {name: jnp.zeros(len(progress.active), jnp.float32) for name in self.sums}
+        self.save()
+
+    def _place(self) -> str:
+        return f"after epoch {self.progress.epoch}, step {self.progress.steps}"
+
+    def _say(self, name: str, epoch: int, losses, watched, seconds: float) -> None:
+        terms = "  ".join(
+            f"{term} {np.mean(value):.4f}" for term, value in losses.items() if term != "total" or len(losses) == 1
+        )
+        best = [
+            "not watched yet" if value == -math.inf else f"best {value:.4f}@{at}"
+            for value, at in zip(self.progress.best, self.progress.best_epoch)
+        ]
+        values = ", ".join(
+            f"{f'{self.seeds[i]}: ' if len(self.seeds) > 1 else ''}{value:.4f} ({best[i]})"
+            for i, value in zip(self.progress.active, watched)
+        )
+        print(f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.watch} {values}  {seconds:.1f} s", flush=True)
+
+
+def finished(experiment: Experiment) -> dict[str, Any] | None:
+    """The results of a folder whose run has nothing left to do.
+
+    Raises:
+      InputError: results.json cannot be read.
+    """
+    path = Path(experiment.config.workdir) / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text())
+        done = results["early_stopped"] or results["epochs"] >= experiment.config.train.epochs
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
+    return results if done else None
+
+
+def _like(shapes, active: list[int]):
+    """Shapes of a checkpoint in which only the `active` seeds still learn."""
+    cut = lambda x: jax.ShapeDtypeStruct((len(active), *x.shape[1:]), x.dtype)  # noqa: E731
+    return {**jax.tree.map(cut, shapes), "best": shapes["best"]}

@@ -1,0 +1,84 @@
+"""Metrics of trained parameters: watched during training, and in full at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmesr_jax import config as config_lib
+from llmesr_jax import evaluate, inference, recommender, state
+from llmesr_jax.experiment import Experiment
+from llmesr_jax.ranking import sample_candidates
+
+
+class Validation:
+    """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
+
+    def __init__(self, experiment: Experiment, split: str, tables):
+        self._experiment, self._tables = experiment, tables
+        settings = config_lib.section(experiment.config, "train")
+        self._seen = settings.seen_items
+        self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
+        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users)
+        corpus, rows = experiment.corpus, self.inputs.rows_E
+        stops = {"valid": corpus.train_lengths_U, "test": corpus.lengths_U - 1}[split][rows]
+        data = experiment.epochs.plan.config
+        supervision = experiment.recommender.supervision
+        self._histories = inference.histories(corpus, rows, stops, data, supervision)
+        self._candidates: dict[int, np.ndarray] = {}
+
+    def ranks(self, params, seed: int, protocols, coverage: bool):
+        """(summary, per-user ranks) of `evaluate.evaluate`."""
+        if seed not in self._candidates and "sampled" in protocols:
+            self._candidates[seed] = sample_candidates(
+                self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
+            )
+        model = self._experiment.recommender
+        users = inference.user_vectors(model, params, self._tables, self._histories)
+        items = inference.item_vectors(model, params, self._tables, self._seen == "zero")
+        candidates = self._candidates.get(seed)
+        return evaluate.evaluate(
+            users,
+            items,
+            self.inputs,
+            seed=seed,
+            protocols=protocols,
+            coverage=coverage,
+            candidates=candidates,
+            seen=self._seen,
+        )
+
+    def __call__(self, params, seed: int) -> dict[str, Any]:
+        """The summary under the protocols of this split."""
+        return self.ranks(params, seed, self.protocols, False)[0]
+
+
+def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validation) -> dict[str, Any]:
+    """Both splits under both protocols, for every seed, as results.json wants it; ranks go to ranks.npz.
+
+    Args:
+      experiment: the run.
+      params_S: stacked over its seeds.
+      test, valid: of these data and this model.
+    """
+    config, seeds = experiment.config, experiment.seeds
+    results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}
+    ranks = {}
+    for split, runner in (("test", test), ("valid", valid)):
+        summaries = []
+        for i, seed in enumerate(seeds):
+            summary, per_user = runner.ranks(state.take(params_S, i), seed, evaluate.PROTOCOLS, True)
+            summaries.append(summary)
+            for protocol, (higher, tied) in per_user.items():
+                ranks[f"{split}/{protocol}/{seed}"] = np.stack([higher, tied])
+        ranks[f"{split}/users"] = runner.inputs.rows_E + 1
+        results[split] = evaluate.stack(summaries)
+    results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
+    partial = Path(config.workdir) / "ranks.npz.partial"
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **ranks)
+    partial.replace(Path(config.workdir) / "ranks.npz")
+    return results
