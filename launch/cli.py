@@ -20,7 +20,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -118,11 +118,7 @@ def configs_from_flags() -> list[ConfigDict]:
     Raises:
       InputError: see `config.build`; a method that is named twice.
     """
-    base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
-    if not isinstance(base, ConfigDict):
-        path = config_flags.get_config_filename(FLAGS["config"])
-        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
-    given = {key: FLAGS[name].value for name, key in (_STRINGS | _INTEGERS).items() if FLAGS[name].value is not None}
+    base, overrides, given = _layers()
     names = [name.strip() for name in given.get("method", base.method).split(",")]
     if len(set(names)) < len(names):
         raise InputError(f"--method={','.join(names)}: a method stands twice; give each once")
@@ -133,6 +129,34 @@ def configs_from_flags() -> list[ConfigDict]:
         elif len(found) > 1:
             one.workdir = str(Path(one.workdir, one.method))
     return found
+
+
+def config_from_flags(varied: Mapping[str, Any], name: str, defaults: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The configuration of one cell of a sweep; its `workdir` is that of the sweep.
+
+    Args:
+      varied: {key: value} that the sweep sets; the command line must not.
+      name: of the sweep; an own `--workdir` is used as it is.
+      defaults: {key: value} that the command line beats.
+    Raises:
+      InputError: see `config.build`; a setting is both given and varied.
+    """
+    base, overrides, given = _layers()
+    if both := sorted(varied.keys() & {**overrides, **given}.keys()):
+        raise InputError(f"{both[0]} is given on the command line and varied by the sweep; wanted one of the two")
+    one = config.build({**(defaults or {}), **overrides, **varied}, given, base)
+    one.workdir = one.workdir or str(Path("runs", one.dataset, f"{name}-{one.preset}"))
+    return one
+
+
+def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
+    """The config that `--config` loaded, what `--config.a.b` sets, and what the short flags set."""
+    base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
+    if not isinstance(base, ConfigDict):
+        path = config_flags.get_config_filename(FLAGS["config"])
+        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
+    given = {key: FLAGS[name].value for name, key in (_STRINGS | _INTEGERS).items() if FLAGS[name].value is not None}
+    return base, overrides, given
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import optimizer, origin, recommender, state, steps, traced
@@ -203,18 +204,18 @@ class Cell(contextlib.AbstractContextManager):
         print(f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.watch} {values}  {seconds:.1f} s", flush=True)
 
 
-def finished(experiment: Experiment) -> dict[str, Any] | None:
-    """The results of a folder whose run has nothing left to do.
+def finished(config: ConfigDict) -> dict[str, Any] | None:
+    """The results in the workdir, if the run there has nothing left to do.
 
     Raises:
       InputError: results.json cannot be read.
     """
-    path = Path(experiment.config.workdir) / "results.json"
+    path = Path(config.workdir) / "results.json"
     if not path.exists():
         return None
     try:
         results = json.loads(path.read_text())
-        done = results["early_stopped"] or results["epochs"] >= experiment.config.train.epochs
+        done = results["early_stopped"] or results["epochs"] >= config.train.epochs
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
     return results if done else None

@@ -128,6 +128,26 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
     return out
 
 
+def parsed(key: str, text: str, where: str) -> Any:
+    """The value of a setting that a text on the command line stands for.
+
+    Raises:
+      InputError: it stands for none that the setting may have.
+    """
+    setting = settings()[key]
+    texts = {"true": True, "false": False, "none": None}
+    for read in (int, float, lambda t: texts[t.lower()], str):
+        try:
+            value = _coerced(read(text), setting.kind)
+        except (TypeError, ValueError, KeyError):
+            continue
+        check_value(where, key, value, setting)
+        return value
+    raise InputError(
+        f"{where}: {key} is {text!r}, wanted {getattr(setting.kind, '__name__', setting.kind)}; see --helpfull"
+    )
+
+
 def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
     """Raises InputError if the value is none of the choices, or out of bounds."""
     if setting.choices is not None and value not in setting.choices:

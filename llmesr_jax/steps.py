@@ -6,6 +6,7 @@ A lane is one seed of one run; runs that share a program have lanes in one group
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -107,13 +108,18 @@ def run_window(
 
 
 def groups(lanes: int, most: int = 0) -> list[slice]:
-    """Which lanes go through `run_window` together on the device there is; `most` at a time, 0 for what suits it.
+    """Which lanes go through `run_window` together: `most_lanes(most)` at a time."""
+    size = min(most_lanes(most), lanes)
+    return [slice(i, min(i + size, lanes)) for i in range(0, lanes, size)]
+
+
+def most_lanes(most: int = 0) -> int:
+    """How many lanes go through `run_window` together: `most`, or if that is 0 what suits the device there is.
 
     All, on an accelerator, which one lane leaves half idle. One by one on a CPU, which one lane keeps busy: there a
     group takes longer than its lanes one after the other.
     """
-    size = most or (1 if jax.default_backend() == "cpu" else lanes)
-    return [slice(i, min(i + size, lanes)) for i in range(0, lanes, max(size, 1))]
+    return most or (1 if jax.default_backend() == "cpu" else sys.maxsize)
 
 
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:

@@ -140,7 +140,7 @@ def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
     try:
         logs.loggers(experiment.config.loggers)
         check_workdir(experiment)
-        found = cells_lib.finished(experiment)
+        found = cells_lib.finished(experiment.config)
     except InputError as error:
         return error
     if found is not None:

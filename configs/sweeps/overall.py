@@ -1,0 +1,11 @@
+"""LLM-ESR's table 1: three backbones, each plain, with LLMInit and with LLM-ESR; three seeds.
+
+    python -m launch.sweep --sweep=overall --dataset=fashion
+
+On the demo, where 15 epochs tell the tables apart:
+
+    python -m launch.sweep --sweep=overall --dataset=demo --epochs=15
+"""
+
+BASE = {"seeds": "42,43,44"}
+GRIDS = [{"backbone": ["gru4rec", "bert4rec", "sasrec"], "method": ["none", "llminit", "llmesr"]}]

@@ -1,0 +1,51 @@
+"""Trains a grid of runs: what a file of configs/sweeps says, or what --grid does; prints how they compare.
+
+    python -m launch.sweep --sweep=ablations --dataset=demo --epochs=20
+    python -m launch.sweep --grid=llmesr.alpha=0.01,0.1,1 --grid=llmesr.similar=5,10
+    python -m launch.sweep --search=train.learning_rate=1e-4..1e-2:log --trials=20
+
+Each cell is a run's folder of its own. The same command skips what is finished and continues what was interrupted.
+"""
+
+from absl import flags
+
+from launch import cli
+from llmesr_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    cli.define_flags()
+    flags.DEFINE_string("sweep", "", "file of configs/sweeps, by its name, or one of your own (.py)")
+    flags.DEFINE_multi_string("grid", [], "setting=value,value: an axis of a grid; several flags make their product")
+    flags.DEFINE_multi_string(
+        "search", [], "setting=low..high, with :log behind it, or setting=value,value: an axis of a search with optuna"
+    )
+    flags.DEFINE_integer("trials", 20, "runs of a search, those of earlier calls included", lower_bound=1)
+    flags.DEFINE_boolean("dry_run", False, "list the cells with their state, and stop")
+
+
+def main(_):
+    from llmesr_jax import grid, search, sweep
+
+    if sum(map(bool, (FLAGS.sweep, FLAGS.grid, FLAGS.search))) != 1:
+        raise InputError(f"wanted one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
+    if FLAGS.search:
+        axes = search.space(FLAGS.search)
+        build = lambda varied: cli.config_from_flags(varied, f"search-{','.join(axes)}")  # noqa: E731
+        return print(search.states(build, axes) if FLAGS.dry_run else search.run(build, axes, FLAGS.trials))
+    plan = grid.read(FLAGS.sweep) if FLAGS.sweep else grid.from_flags(FLAGS.grid)
+    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
+    for name, config in cells.items():
+        config.workdir = f"{config.workdir}/{name}"
+    if FLAGS.dry_run:
+        return print(sweep.states(cells))
+    outcomes = sweep.run(cells)
+    print("\n" + sweep.table(cells, outcomes), flush=True)
+    sweep.check(outcomes)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
