@@ -1,9 +1,15 @@
-"""The lines a run writes, and how a continued run goes on with them."""
+"""The lines a run writes, to whom else its numbers go, and how a continued run goes on with them."""
 
+import importlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
+from llmesr_jax import config as config_lib
+from llmesr_jax import contracts, logs
+from llmesr_jax.errors import InputError
 from llmesr_jax.logs import Log
 
 
@@ -11,8 +17,8 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def write(folder, last_epoch, epochs):
-    log = Log(folder, last_epoch)
+def write(folder, last_epoch, epochs, config=None):
+    log = Log(folder, last_epoch, config)
     for epoch in epochs:
         for seed in (1, 2):
             log.write(epoch, seed, {"loss/total": epoch / 4}, 0.12345)
@@ -55,3 +61,82 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
             content = content[16 + length :]
     first = [(e, f"loss/total/seed_{s}", e / 4) for e in (1, 2) for s in (1, 2)]
     assert found == first + first[2:]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """stand_in(name) -> a package of tests/stand_ins, fresh, in place of the real one."""
+    monkeypatch.syspath_prepend(Path(__file__).with_name("stand_ins"))
+
+    def load(name):
+        for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, module)
+        return importlib.import_module(name)
+
+    yield load
+    for name in ("wandb", "mlflow", "mlflow.entities"):
+        sys.modules.pop(name, None)
+
+
+def configure(name):
+    return config_lib.build(flags={"method": "none", "seeds": "1,2", "loggers": name})
+
+
+def test_wandb_gets_the_numbers_and_a_continued_run_its_old_id(tmp_path, stand_in):
+    calls = stand_in("wandb").calls
+    write(tmp_path, 0, [1, 2], configure("wandb"))
+    write(tmp_path, 1, [2], configure("wandb"))
+    starts = [options for kind, _, *rest in calls if kind == "init" for options in rest]
+    assert [(o["id"], o["resume"], o["reinit"], o["dir"]) for o in starts] == [
+        (None, "allow", "create_new", str(tmp_path)),
+        ("run1", "allow", "create_new", str(tmp_path)),
+    ]
+    assert starts[0]["config"]["none.width"] == 128 and "llmesr.alpha" not in starts[0]["config"]
+    logged = [values for kind, _, *rest in calls if kind == "log" for values in rest]
+    first = [{"epoch": e, f"loss/total/seed_{s}": e / 4} for e in (1, 2) for s in (1, 2)]
+    assert logged == first + first[2:]
+    assert {run for _, run, *_ in calls} == {"run1"} and [c[0] for c in calls].count("finish") == 2
+
+
+def test_mlflow_gets_the_numbers_and_a_continued_run_its_old_id(tmp_path, stand_in):
+    calls = stand_in("mlflow").calls
+    write(tmp_path, 0, [1, 2], configure("mlflow"))
+    write(tmp_path, 1, [2], configure("mlflow"))
+    assert calls[0][2:] == ("experiment0", str(tmp_path))
+    assert {call[1] for call in calls} == {calls[0][1]}
+    settings = dict(param for call in calls if call[0] == "log_batch" for param in call[3])
+    assert settings["none.width"] == "128" and settings["seeds"] == "1,2"
+    logged = [(m[0], m[1], m[3]) for call in calls if call[0] == "log_batch" for m in call[2]]
+    first = [(f"loss/total/seed_{s}", e / 4, e) for e in (1, 2) for s in (1, 2)]
+    assert logged == first + first[2:]
+    assert [call[0] for call in calls if call[0] != "log_batch"] == [
+        "create_run",
+        "set_terminated",
+        "update_run",
+        "set_terminated",
+    ]
+
+
+def test_loggers_are_found_by_name(monkeypatch):
+    assert contracts.names("logger") == ["mlflow", "tensorboard", "wandb"]
+    monkeypatch.setattr(logs, "_installed", lambda name: name != "wandb")
+    assert logs.loggers("auto") == ["tensorboard"]
+    assert logs.loggers("none") == []
+    assert logs.loggers("mlflow, tensorboard") == ["mlflow", "tensorboard"]
+    monkeypatch.setattr(logs, "_installed", lambda name: False)
+    assert logs.loggers("auto") == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("wandb", r"loggers 'wandb': wandb is not installed; pip install 'llmesr-jax\[wandb\]', or leave it out"),
+        ("tensorbord", "logger 'tensorbord' is not known; wanted one of: mlflow, tensorboard, wandb"),
+        ("mlflow,mlflow", "a logger stands twice"),
+        ("", "logger '' is not known"),
+    ],
+)
+def test_loggers_that_are_refused(monkeypatch, wanted, message):
+    monkeypatch.setattr(logs, "_installed", lambda name: False)
+    with pytest.raises(InputError, match=message):
+        logs.loggers(wanted)

@@ -199,3 +199,45 @@ def test_a_step_of_nobody_costs_and_changes_nothing():
     states, sums = run(SYSTEM, begin, np.full_like(orders(SYSTEM), -1))
     assert not any(x.any() for x in jax.tree.leaves(sums))
     tiny.assert_equal(states.params, begin[0].params)
+
+
+RATES, ALPHAS = (1e-2, 3e-2, 1e-3), (0.1, 0.7, 0.01)
+
+
+def run_cells(cells, seeds, dtype=np.float32, tables=None):
+    """A step of lanes, each with its own seed, learning rate and alpha."""
+    numbers = {
+        "train.learning_rate": np.asarray([RATES[i] for i in cells], dtype),
+        "llmesr.alpha": np.asarray([ALPHAS[i] for i in cells], dtype),
+    }
+    window = functools.partial(steps.run_window, numbers_S=numbers)
+    begin = tiny.as_float64(start(SYSTEM, seeds)) if dtype == np.float64 else start(SYSTEM, seeds)
+    return run(SYSTEM, begin, orders(SYSTEM, seeds), tables=tables, window=window)
+
+
+def check_cells(dtype, tolerance, tables=None):
+    group, group_sums = run_cells((0, 1, 2), (42, 42, 43), dtype, tables)
+    for i, seed in enumerate((42, 42, 43)):
+        single, single_sums = run_cells((i,), (seed,), dtype, tables)
+        tiny.assert_close(state.take(group_sums, i), state.take(single_sums, 0), tolerance)
+        tiny.assert_close(gradients(state.take(group, i)), gradients(state.take(single, 0)), tolerance)
+        total = single_sums["ranking"] + ALPHAS[i] * single_sums["distillation"]
+        np.testing.assert_allclose(single_sums["total"], total, rtol=1e-5)
+        # Adam's first step is as long as its step size, wherever there is a gradient.
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), single.params, start(SYSTEM, (seed,))[0].params)
+        assert max(jax.tree.leaves(moved)) == pytest.approx(RATES[i], rel=1e-3)
+
+
+def test_a_cell_of_a_grid_steps_in_a_group_as_alone():
+    """Lanes of different alphas and learning rates: losses and gradients within 1e-5."""
+    check_cells(np.float32, 1e-5)
+
+
+def test_in_float64_a_cell_of_a_grid_agrees_to_rounding():
+    with jax.enable_x64(True):
+        check_cells(np.float64, 1e-10, tiny.as_float64(tiny.case(*SYSTEM).tables))
+
+
+def test_lanes_go_as_many_at_a_time_as_asked_for():
+    assert steps.groups(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert steps.groups(2, 5) == [slice(0, 2)]

@@ -1,0 +1,202 @@
+"""`python -m launch.sweep` from end to end: its cells are runs as launch.train makes them, however they are trained."""
+
+import json
+import re
+import signal
+
+import commands
+import pytest
+
+GRID = ("--grid=method=none,llmesr", "--grid=llmesr.alpha=0.1,0.5", "--seeds=1,2", "--workdir=w")
+CELLS = ["none", "llmesr,alpha=0.1", "llmesr,alpha=0.5"]
+TOGETHER = "--config.train.lanes=4"
+# 15 steps an epoch, looked at one by one.
+SEVERAL_WINDOWS = ("--batch_size=4", "--config.train.window=1")
+
+
+@pytest.fixture(scope="module")
+def start_sweep(environment, data):
+    """start_sweep(*args, cwd=...) -> Popen of launch.sweep on the small data."""
+
+    def start(*args, cwd):
+        program = ("-m", "launch.sweep", *commands.SMALL, f"--data_dir={data}")
+        return commands.start(*program, *args, cwd=cwd, env=environment)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def sweep(start_sweep):
+    """sweep(*args, cwd=...) -> Result of launch.sweep."""
+    return lambda *args, cwd: commands.finish(start_sweep(*args, cwd=cwd))
+
+
+@pytest.fixture(scope="module")
+def swept(sweep, tmp_path_factory):
+    """(folder, Result) of a grid, cell after cell as a CPU does it; read only."""
+    cwd = tmp_path_factory.mktemp("swept")
+    result = sweep(*GRID, "--epochs=2", cwd=cwd)
+    assert (result.status, result.err) == (0, ""), result.err
+    return cwd, result
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_close(ours, wanted):
+    """Numbers of two runs agree: losses to 1e-4, metrics to one user in rank."""
+    assert ours["progress"]["epoch"] == wanted["progress"]["epoch"]
+    for one, other in zip(ours["metrics"], wanted["metrics"], strict=True):
+        assert {k: v for k, v in one.items() if "loss" in k} == pytest.approx(
+            {k: v for k, v in other.items() if "loss" in k}, rel=1e-4
+        )
+    for name, values in wanted["results"]["test"]["full"]["overall"].items():
+        assert ours["results"]["test"]["full"]["overall"][name] == pytest.approx(values, abs=2e-3)
+
+
+def test_each_cell_is_the_run_that_launch_train_makes(swept, train, tmp_path):
+    """Bit for bit, every file; the cell that no method has is there once."""
+    cwd, _ = swept
+    assert sorted(path.name for path in (cwd / "w").iterdir()) == sorted(CELLS)
+    args = ("--seeds=1,2", "--epochs=2", "--method=llmesr", "--config.llmesr.alpha=0.5", "--workdir=alone")
+    assert train(*args, cwd=tmp_path).status == 0
+    assert commands.numbers(cwd / "w" / "llmesr,alpha=0.5") == commands.numbers(tmp_path / "alone")
+    names = lambda folder: {path.name for path in folder.iterdir()}  # noqa: E731
+    assert names(cwd / "w" / "llmesr,alpha=0.5") == names(tmp_path / "alone")
+
+
+def test_a_program_is_compiled_once(swept):
+    _, result = swept
+    seconds = [float(text) for text in re.findall(r"compiled in ([\d.]+) s", result.out)]
+    assert len(seconds) == 3
+    assert seconds[2] < 0.3 * seconds[1]  # the two alphas
+
+
+def test_the_table_has_a_row_for_each_cell(swept):
+    cwd, result = swept
+    lines = result.out[result.out.index("\nfull H@10") :].splitlines()[2:5]
+    assert [line.split()[0] for line in lines] == CELLS
+    for name, line in zip(CELLS, lines):
+        values = json.loads((cwd / "w" / name / "results.json").read_text())["test"]["full"]["overall"]["H@10"]
+        assert line.split()[1].startswith(f"{sum(values) / 2:.4f}±")
+
+
+def test_cells_under_one_vmap_are_the_same_runs(swept, sweep, tmp_path):
+    result = sweep(*GRID, "--epochs=2", TOGETHER, cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert "\nllmesr,alpha=0.1; llmesr,alpha=0.5: llmesr on gru4rec" in result.out
+    for name in CELLS:
+        ours, wanted = (commands.numbers(cwd / "w" / name) for cwd in (tmp_path, swept[0]))
+        assert_close(ours, wanted)
+        assert ours["results"]["config"]["llmesr"] == wanted["results"]["config"]["llmesr"]
+
+
+def test_again_only_shows_the_table(swept, sweep):
+    cwd, result = swept
+    before = contents(cwd / "w")
+    again = sweep(*GRID, "--epochs=2", cwd=cwd)
+    assert (again.status, again.err) == (0, "")
+    assert again.out.count("finished before") == 3
+    table = lambda out: out[out.index("\nfull H@10") :]  # noqa: E731
+    assert table(again.out) == table(result.out)
+    assert contents(cwd / "w") == before
+
+
+@pytest.mark.parametrize("lanes", [(), (TOGETHER,)], ids=["one by one", "together"])
+def test_killed_in_the_middle(start_sweep, sweep, tmp_path, lanes):
+    """Finished cells are not touched again; the others end in the numbers of a sweep that nothing disturbed."""
+    args = (*GRID, "--epochs=4", *SEVERAL_WINDOWS, *lanes)
+    (tmp_path / "undisturbed").mkdir()
+    (tmp_path / "killed").mkdir()
+    assert sweep(*args, cwd=tmp_path / "undisturbed").status == 0
+    process = start_sweep(*args, cwd=tmp_path / "killed")
+    assert any("llmesr on gru4rec" in line for line in process.stdout)
+    assert any("epoch   2" in line for line in process.stdout)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = contents(tmp_path / "killed" / "w" / "none")
+    assert any(path.name == "results.json" for path in before)
+    assert not (tmp_path / "killed" / "w" / "llmesr,alpha=0.1" / "results.json").exists()
+    result = sweep(*args, cwd=tmp_path / "killed")
+    assert (result.status, result.err) == (0, "")
+    assert "w/llmesr,alpha=0.1: continuing after epoch" in result.out
+    assert contents(tmp_path / "killed" / "w" / "none") == before
+    for name in CELLS:
+        ours, wanted = (commands.numbers(tmp_path / place / "w" / name) for place in ("killed", "undisturbed"))
+        assert_close(ours, wanted) if lanes else None
+        assert lanes or ours == wanted
+
+
+def test_a_cell_that_is_behind_catches_up(train, sweep, tmp_path):
+    """Under one vmap: the one that was begun waits for the other at the end of its epoch."""
+    grid = ("--grid=llmesr.alpha=0.1,0.5", "--method=llmesr", "--epochs=3", "--workdir=w")
+    assert (
+        train("--method=llmesr", "--config.llmesr.alpha=0.5", "--epochs=1", "--workdir=w/alpha=0.5", cwd=tmp_path)[0]
+        == 0
+    )
+    result = sweep(*grid, TOGETHER, cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    order = re.findall(r"alpha=(0\.\d): epoch +(\d)", result.out)
+    assert order == [("0.1", "1"), ("0.1", "2"), ("0.5", "2"), ("0.1", "3"), ("0.5", "3")]
+    for name in ("alpha=0.1", "alpha=0.5"):
+        lines = [
+            json.loads(line)["epoch"] for line in (tmp_path / "w" / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        assert lines == [1, 2, 3]
+
+
+def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
+    """One before its first compile, one amid the steps of its group."""
+    grid = ("--grid=semantic.num_similar=2,9", "--grid=train.learning_rate=1e30,0.001", "--method=llmesr", "--epochs=2")
+    result = sweep(*grid, "--config.train.lanes=2", "--workdir=w", cwd=tmp_path)
+    assert result.status == 2
+    *failed, last = result.err.splitlines()
+    names = [
+        "num_similar=2,learning_rate=1e+30",
+        "num_similar=2,learning_rate=0.001",
+        "num_similar=9,learning_rate=1e+30",
+    ]
+    assert [line.split(": ")[1] for line in failed] == names
+    assert "3 similar users a user are wanted" in failed[0] and "is not finite in steps" in failed[2]
+    assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; their reasons are above"
+    sound = "num_similar=9,learning_rate=0.001"
+    rows = [line.split()[0] for line in result.out[result.out.index("\nfull ") :].splitlines() if "=" in line]
+    assert set(rows) == {sound}
+    assert [path.parent.name for path in (tmp_path / "w").glob("*/results.json")] == [sound]
+
+
+def test_a_dry_run_lists_the_cells_and_makes_nothing(swept, sweep, tmp_path):
+    cwd, _ = swept
+    before = contents(cwd / "w")
+    result = sweep(*GRID, "--grid=data.num_negatives=1,2", "--epochs=3", "--dry_run", cwd=tmp_path)
+    assert (result.status, result.err, list(tmp_path.iterdir())) == (0, "", [])
+    assert [line.split()[1:3] for line in result.out.splitlines()[1:]] == [["to", "do"]] * 6
+    states = sweep(*GRID, "--epochs=3", "--dry_run", cwd=cwd).out.splitlines()
+    assert states[1:] == [
+        "none              begun, 2 epochs done  1",
+        "llmesr,alpha=0.1  begun, 2 epochs done  2",
+        "llmesr,alpha=0.5  begun, 2 epochs done  2",
+    ]
+    assert sweep(*GRID, "--epochs=2", "--dry_run", cwd=cwd).out.count("  finished  ") == 3
+    other = sweep(*GRID, "--epochs=2", "--max_len=7", "--dry_run", cwd=cwd).out
+    assert other.count("in the way: another run (data.max_len: 8 -> 7)") == 3
+    assert contents(cwd / "w") == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "wanted one of --sweep, --grid and --search; --sweep knows ablations, alpha_and_n, "),
+        (("--grid=seeds=1,2", "--seeds=3"), "seeds is given on the command line and varied by the sweep"),
+        (
+            ("--grid=llmesr.alpha=1", "--loggers=tensorbord"),
+            "logger 'tensorbord' is not known; wanted one of: mlflow, ",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(sweep, tmp_path, args, message):
+    result = sweep("--workdir=w", *args, cwd=tmp_path)
+    assert result.status == 2
+    assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
