@@ -61,7 +61,9 @@ def program(experiment: Experiment) -> Program:
     data = batches.interactions(experiment.corpus, plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
-    return Program(experiment.recommender, optimizer.adam(), plan, data, tables, example)
+    adam, keep = optimizer.adam(), experiment.config.train.average
+    adam = optimizer.averaging(adam, keep) if keep else adam
+    return Program(experiment.recommender, adam, plan, data, tables, example)
 
 
 class Cell(contextlib.AbstractContextManager):
@@ -121,6 +123,11 @@ class Cell(contextlib.AbstractContextManager):
         """Whether an epoch is left to do, and a seed to do it."""
         return self.error is None and bool(self.progress.active) and self.progress.epoch < self._settings.epochs
 
+    @property
+    def watched(self) -> Any:
+        """The parameters to validate, stacked over the seeds that still learn."""
+        return optimizer.watched(self.states.params, self.states.opt_state)
+
     def order(self, epoch: int) -> np.ndarray:
         """int32 (S, steps, B): who is in which step of an epoch, for the seeds that still learn."""
         return np.stack([self.experiment.epochs.order(self.seeds[i], epoch) for i in self.progress.active])
@@ -167,7 +174,7 @@ class Cell(contextlib.AbstractContextManager):
             progress.best_epoch[progress.active[j]] = epoch
         if better:
             places = [progress.active[j] for j in better]
-            self.best = state.put(self.best, places, state.take(self.states.params, better))
+            self.best = state.put(self.best, places, state.take(self.watched, better))
         for j, i in enumerate(progress.active):
             line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
             line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}

@@ -23,7 +23,7 @@ from ml_collections.config_dict import placeholder
 from llmesr_jax import contracts, knobs
 from llmesr_jax.errors import InputError
 
-PRESETS = ("paper", "release")
+PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
 RESUMABLE = frozenset(
     "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.progress train.lanes".split()
@@ -57,7 +57,7 @@ def build(
     defaults, the data set's file, the preset's file, what `base` changes of the defaults, `overrides`, `flags`.
 
     A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any.
-    It beats the `OVERRIDES` of its file, later entries beat earlier ones.
+    It beats the `OVERRIDES` of its file, later entries beat earlier ones. A preset may choose method and backbone.
 
     Args:
       overrides: {key: value}, as given by `--config.a.b=value`.
@@ -73,10 +73,12 @@ def build(
     if base is not None:
         changed = {key: value for key, value in flatten(base).items() if key not in start or value != start[key]}
     given = knobs.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
+    preset = {**start, **given}["preset"]
+    start |= {key: value for key, value in _preset(preset).OVERRIDES.items() if key in ("method", "backbone")}
     values = {**start, **given}
     pair = values["method"], values["backbone"]
     values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"], pair), **given}
-    config = _nested({**values, **_preset_overrides(values["preset"], pair), **given})
+    config = _nested({**values, **_file_overrides(preset, pair), **given})
     for name in knobs.schema():
         section(config, name)
     seed_list(config)
@@ -181,10 +183,10 @@ def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
     return knobs.checked(overrides, f"configs/{name}.py")
 
 
-def _preset_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
+def _preset(name: str) -> types.ModuleType:
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is not known; wanted one of: {', '.join(PRESETS)}")
-    return _file_overrides(name, pair)
+    return importlib.import_module(f"configs.{name}")
 
 
 def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[str, Any]:

@@ -107,6 +107,10 @@ def assemble(
             "config: loss.ranking=softmax touches every item at each step; wanted train.table_updates=dense, or "
             "loss.ranking=sampled_softmax"
         )
+    if section("train").average and section("train").table_updates == "touched":
+        raise InputError(
+            "config: train.average moves every row at each step; wanted train.table_updates=dense, or train.average=0"
+        )
     needs_padding = backbone.needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(

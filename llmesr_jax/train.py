@@ -36,6 +36,12 @@ class TrainConfig:
     watch: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
     watch_after: int = knob(0, "epochs before the first that is watched; until then the newest counts as best", least=0)
     learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
+    average: float = knob(
+        0.0,
+        "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
+        least=0,
+        most=0.99999,
+    )
     valid_protocol: str = knob(
         "sampled",
         "candidates of the validation watched for early stopping: sampled or full",
@@ -207,7 +213,7 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
 
 def _validate(cell: Cell, validation: Validation) -> list[dict[str, Any]]:
     """The summary of each seed that still learns."""
-    return [validation(state.take(cell.states.params, j), cell.seeds[i]) for j, i in enumerate(cell.progress.active)]
+    return [validation(state.take(cell.watched, j), cell.seeds[i]) for j, i in enumerate(cell.progress.active)]
 
 
 def _end(cell: Cell, splits) -> dict[str, Any] | InputError:

@@ -266,6 +266,24 @@ def test_faerec_has_its_papers_setting_where_the_paper_has_one():
         assert (other.train.seen_items, other.data.avoid, other.sasrec.form) == ("hidden", "training", "llmesr")
 
 
+def test_a_preset_may_choose_method_and_backbone_and_what_is_given_beats_it():
+    one = config.build(flags={"dataset": "beauty", "preset": "best"})
+    assert (one.method, one.backbone, one.sasrec.form) == ("faerec", "sasrec", "faerec")
+    assert (one.data.batch_size, one.train.watch_after, one.faerec.period) == (128, 0, 30.0)  # not those of the data
+    other = config.build(flags={"dataset": "beauty", "preset": "best", "method": "none", "backbone": "gru4rec"})
+    assert (other.method, other.backbone, other.loss.ranking) == ("none", "gru4rec", "sampled_softmax")
+
+
+def test_best_is_one_configuration_for_every_data_set():
+    """But for what says which data they are."""
+    sections = ("data", "loss", "train", "faerec", "sasrec")
+    found = []
+    for name in config.datasets():
+        flat = config.flatten(config.build(flags={"dataset": name, "preset": "best"}))
+        found.append({key: value for key, value in flat.items() if key.partition(".")[0] in sections})
+    assert all(one == found[0] for one in found)
+
+
 def test_faerecs_setting_is_one_file_for_every_method():
     from configs import faerec
 

@@ -44,6 +44,19 @@ def test_a_plain_backbone_needs_no_tables(prepared):
     assert prepared.recommender.sizes.num_items == prepared.corpus.num_items == 150
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss.ranking": "softmax"}, "loss.ranking=softmax touches every item"),
+        ({"train.average": 0.9}, "train.average moves every row"),
+    ],
+)
+def test_what_moves_every_row_does_not_go_with_touched_rows(data, tmp_path, changes, message):
+    changes |= {"train.table_updates": "touched"}
+    with pytest.raises(InputError, match=message):
+        experiment.prepare(configure(data, tmp_path / "w", **changes))
+
+
 def test_too_few_similar_users_are_told_before_any_table_is_made(data, tmp_path, monkeypatch):
     monkeypatch.delattr(experiment.tables_lib, "prepare")
     for changes in ({"llmesr.similar": 60}, {"llmesr.similar": 4, "semantic.num_similar": 3}):

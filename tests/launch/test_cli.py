@@ -103,6 +103,16 @@ def test_default_folder_and_one_configuration_for_each_method(run):
     assert {one["seeds"] for one in found} == {"1,2"}
 
 
+def test_a_preset_chooses_the_method_where_none_is_named(run):
+    (one,) = configs(run("--preset=best"))
+    assert (one["method"], one["workdir"]) == ("faerec", "runs/demo/sasrec-best/faerec")
+    found = configs(run("--preset=best", "--method=none,llmesr"))
+    assert [(one["method"], one["loss.ranking"]) for one in found] == [
+        ("none", "sampled_softmax"),
+        ("llmesr", "sampled_softmax"),
+    ]
+
+
 def test_own_folder(run):
     assert [one["workdir"] for one in configs(run("--method=none", "--workdir=w"))] == ["w"]
 

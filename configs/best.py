@@ -1,0 +1,33 @@
+"""Preset `best`: what we recommend with, on any data: FAERec's two views under a softmax over many shared negatives, on
+cosines, and a running average of the parameters. Chosen on validation data; `docs/best.md` says by which trials.
+
+    python -m launch.train --dataset=demo --preset=best
+
+With `--method=` another method has the same loss, average and stopping.
+"""
+
+from configs import paper
+
+OVERRIDES = {
+    **paper.OVERRIDES,
+    "method": "faerec",
+    "backbone": "sasrec",
+    "loss.ranking": "sampled_softmax",
+    "loss.score": "cosine",
+    "loss.temperature": 0.07,
+    "data.negatives": "uniform",
+    "data.num_negatives": 1024,
+    "data.max_len": 50,
+    "data.batch_size": 128,
+    "train.average": 0.999,
+    "train.epochs": 200,
+    "train.patience": 10,
+    "train.valid_protocol": "full",
+    "train.watch": "N@10",
+    "train.watch_after": 0,
+    "faerec.period": 30.0,
+    "faerec.w_min": 0.9,
+}
+FOR = {
+    ("faerec", "sasrec"): {"sasrec.form": "faerec", "sasrec.heads": 2, "sasrec.dropout": 0.4},
+}
