@@ -35,8 +35,10 @@ class TwoLayers(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def map_rows(rate: float, table_VxF: Array, layers: TwoLayers, ids_n: Array, count: Array, key: Array) -> Array:
-    """`layers` over table[ids] for the first `count` ids, zeros behind them: (n, D).
+def map_two_layers(rate: float, table_VxF: Array, layers: TwoLayers, ids_n: Array, count: Array, key: Array) -> Array:
+    """`layers` over table[ids] for the first `count` ids: (n, D).
+
+    What stands behind them is of no use and gets no gradient. `methods.layers.map_rows` is the same for one matrix.
 
     Args:
       rate: of the dropout, met to 2^-17; static.
@@ -130,14 +132,14 @@ def _gradients(rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, 
     return TwoLayers(inner.T, inner_bias, outer.T, outer_bias), rows_gradient
 
 
-def _map_rows_forward(rate, table, layers, ids_n, count, key):
+def _map_two_layers_forward(rate, table, layers, ids_n, count, key):
     value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
     out, (before, *kept) = _forward(rate, True, table.value, value, ids_n.value, count.value, key.value)
     # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
     return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
 
 
-def _map_rows_backward(rate, kept_for_back, out_gradient):
+def _map_two_layers_backward(rate, kept_for_back, out_gradient):
     table_VxF, layers, ids_n, count, before, kept, wants = kept_for_back
     wants_rows = wants is not None
     run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, rate, wants_rows))
@@ -146,4 +148,4 @@ def _map_rows_backward(rate, kept_for_back, out_gradient):
     return by_table, by_layers, None, None, None
 
 
-map_rows.defvjp(_map_rows_forward, _map_rows_backward, symbolic_zeros=True)
+map_two_layers.defvjp(_map_two_layers_forward, _map_two_layers_backward, symbolic_zeros=True)
