@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.contracts import Array, wide
 
-_BLOCK = 256  # rows whose logits `info_nce` holds at a time
+_ROWS, _COLUMNS = 256, 512  # of the logits: `info_nce` holds a block of rows, and works on so many columns at a time
 
 
 def info_nce(x_NxD: Array, y_NxD: Array, counts_N: Array, *, temperature: float) -> Array:
@@ -39,38 +39,58 @@ def _unit(x_NxD: Array) -> Array:
 
 
 def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient: bool):
-    """The loss; and its gradients in x and y, or None: once a block's logits are there, they cost two products more."""
+    """The loss; and its gradients in x and y, or None: once a block's logits are there, they cost two products more.
+
+    Blocks of rows and, within, of columns; both stop at the last one that occurs, which only the device knows.
+    """
     n, width = x_NxD.shape
-    size = min(_BLOCK, n)
-    blocks = lambda z: jnp.pad(z, ((0, -n % size),) + ((0, 0),) * (z.ndim - 1)).reshape(-1, size, *z.shape[1:])  # noqa: E731
-    log_counts_N = jnp.log(counts_N)
+    rows, columns = min(_ROWS, n), min(_COLUMNS, n)
+    pad = lambda z, size: jnp.pad(z, ((0, -n % size),) + ((0, 0),) * (z.ndim - 1))  # noqa: E731
+    cut = jax.lax.dynamic_slice_in_dim
     scale = 1 / jnp.maximum(jnp.sum(counts_N), 1)
-    column_1xN = jnp.arange(n)[None, :]
-    none = jnp.zeros((size if with_gradient else 0, width), x_NxD.dtype)
+    count = jnp.max(jnp.where(counts_N > 0, jnp.arange(1, n + 1), 0))
+    column_blocks = (count + columns - 1) // columns
+    x_NxD, row_counts_N = pad(x_NxD, rows), pad(counts_N, rows)
+    y_NxD, log_counts_N = pad(y_NxD, columns), jnp.log(pad(counts_N, columns))
+    gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_NxD)) if with_gradient else None
 
-    def one(dy_NxD, block):
-        x_bxD, counts_b, row_b = block
-        own = row_b[:, None] == column_1xN
-        logits = x_bxD @ y_NxD.T
-        own_b = jnp.sum(jnp.where(own, logits, 0), axis=1)
-        logits = jnp.where(own, logits, logits + log_counts_N[None, :])
-        highest = jnp.max(logits, axis=1, keepdims=True)
-        weights = jnp.exp(logits - highest)
-        sums = jnp.sum(weights, axis=1, keepdims=True)
-        loss = jnp.sum(counts_b * (jnp.log(sums[:, 0]) + highest[:, 0] - own_b)) * scale
+    def one(i, carry):
+        total, gradients = carry
+        x_bxD, counts_b = cut(x_NxD, i * rows, rows), cut(row_counts_N, i * rows, rows)
+        row_bx1 = (i * rows + jnp.arange(rows))[:, None]
+        own = lambda j: row_bx1 == (j * columns + jnp.arange(columns))[None, :]  # noqa: E731
+
+        def fill(j, carry):
+            logits, own_b, highest_b = carry
+            part = x_bxD @ cut(y_NxD, j * columns, columns).T
+            own_b = own_b + jnp.sum(jnp.where(own(j), part, 0), axis=1)
+            part = jnp.where(own(j), part, part + cut(log_counts_N, j * columns, columns)[None, :])
+            logits = jax.lax.dynamic_update_slice_in_dim(logits, part, j * columns, 1)
+            return logits, own_b, jnp.maximum(highest_b, jnp.max(part, axis=1))
+
+        zero_b, empty = jnp.zeros(rows, x_NxD.dtype), jnp.zeros((rows, len(y_NxD)), x_NxD.dtype)
+        logits, own_b, highest_b = jax.lax.fori_loop(0, column_blocks, fill, (empty, zero_b, zero_b - jnp.inf))
+        weigh = lambda j: jnp.exp(cut(logits, j * columns, columns, 1) - highest_b[:, None])  # noqa: E731
+        sums_b = jax.lax.fori_loop(0, column_blocks, lambda j, s: s + jnp.sum(weigh(j), axis=1), zero_b)
+        each_b = jnp.where(counts_b > 0, counts_b * (jnp.log(sums_b) + highest_b - own_b), 0)
+        total = total + jnp.sum(each_b) * scale
         if not with_gradient:
-            return dy_NxD, (loss, none)
-        by_logit = (weights / sums - own.astype(weights.dtype)) * (counts_b * scale)[:, None]
-        return dy_NxD + by_logit.T @ x_bxD, (loss, by_logit @ y_NxD)
+            return total, None
 
-    def one_if_any(dy_NxD, block):
-        nothing = lambda dy, _: (dy, (jnp.zeros((), dy.dtype), none))  # noqa: E731
-        return jax.lax.cond(jnp.any(block[1] > 0), one, nothing, dy_NxD, block)
+        def back(j, carry):
+            dx_bxD, dy_NxD = carry
+            by_logit = (weigh(j) / sums_b[:, None] - own(j).astype(x_NxD.dtype)) * (counts_b * scale)[:, None]
+            dx_bxD = dx_bxD + by_logit @ cut(y_NxD, j * columns, columns)
+            dy_cxD = cut(dy_NxD, j * columns, columns) + by_logit.T @ x_bxD
+            return dx_bxD, jax.lax.dynamic_update_slice_in_dim(dy_NxD, dy_cxD, j * columns, 0)
 
-    start = jnp.zeros_like(y_NxD if with_gradient else y_NxD[:0])
-    rows = blocks(jnp.arange(n, dtype=jnp.int32))
-    dy_NxD, (losses, dx) = jax.lax.scan(one_if_any, start, (blocks(x_NxD), blocks(counts_N), rows))
-    return jnp.sum(losses), dx.reshape(-1, width)[:n] if with_gradient else None, dy_NxD
+        dx_NxD, dy_NxD = gradients
+        dx_bxD, dy_NxD = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), dy_NxD))
+        return total, (jax.lax.dynamic_update_slice_in_dim(dx_NxD, dx_bxD, i * rows, 0), dy_NxD)
+
+    start = jnp.zeros((), x_NxD.dtype), gradients
+    total, gradients = jax.lax.fori_loop(0, (count + rows - 1) // rows, one, start)
+    return total, *(g[:n] for g in gradients or ())
 
 
 @jax.custom_vjp

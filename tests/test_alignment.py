@@ -109,10 +109,11 @@ def test_counted_rows_are_the_loop_over_occurrences(xy, counts, popularity):
     assert float(feature) == pytest.approx(wanted, rel=1e-9)
 
 
-@pytest.mark.parametrize("block", [1, 4, 100])
-def test_blocks_give_the_plain_gradient_and_its_derivative(block, monkeypatch):
+@pytest.mark.parametrize("block, columns", [(1, 1), (4, 3), (3, 100), (100, 100)])
+def test_blocks_give_the_plain_gradient_and_its_derivative(block, columns, monkeypatch):
     """Values, gradients in both sides, and the gradient's derivative along a direction; the last block is not full."""
-    monkeypatch.setattr(alignment, "_BLOCK", block)
+    monkeypatch.setattr(alignment, "_ROWS", block)
+    monkeypatch.setattr(alignment, "_COLUMNS", columns)
     rng = np.random.default_rng(3)
     counts = np.array([2, 0, 1, 3, 1, 0, 0, 0, 1])  # the block of 4 has an empty one
     with tiny.float64(), jax.numpy_rank_promotion("allow"):

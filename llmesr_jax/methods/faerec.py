@@ -37,7 +37,8 @@ import jax.numpy as jnp
 from llmesr_jax import alignment, losses
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
-from llmesr_jax.methods.layers import Distinct, ItemTable, candidates, distinct, map_rows, ranking_term
+from llmesr_jax.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.methods.layers import Distinct, ItemTable, candidates, distinct, ranking_term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +109,12 @@ class Mapper(nn.Module):
     def setup(self):
         hidden = self.llm_width // 2
         self.inner, self.outer = _Dense(self.llm_width, hidden), _Dense(hidden, self.width)
-        self.drop = Dropout(self.dropout)
 
     def __call__(self, llm_VxF: Array, ids_n: Array, count: Array, deterministic: bool) -> Array:
         """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use."""
-        (kernel_1, bias_1), (kernel_2, bias_2) = self.inner(), self.outer()
-        hidden = map_rows(llm_VxF, kernel_1, ids_n, count, count) + bias_1[None]
-        return self.drop(jax.nn.gelu(hidden, approximate=False), deterministic) @ kernel_2 + bias_2[None]
+        rate = 0.0 if deterministic else self.dropout
+        key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
+        return map_two_layers(rate, llm_VxF, TwoLayers(*self.inner(), *self.outer()), ids_n, count, key)
 
 
 class Gate(nn.Module):

@@ -1,0 +1,151 @@
+"""Frozen rows through a small network, for the few different rows that a step asks for.
+
+A step knows only on the device how many different items it has. What is here works through them in blocks and stops
+there, forth and back: rows behind the last one cost nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.backbones.layers import random_integers, take_rows
+from llmesr_jax.contracts import Array, wide
+
+_BLOCK = 256  # rows at a time: small, as the last block is filled up
+_LARGE = 4  # of them at a time on the way back, where each turn adds to sums as large as the kernels
+_BITS = 16  # random bits that decide about an entry
+
+
+class TwoLayers(NamedTuple):
+    """x -> dropout(gelu(x W1 + b1)) W2 + b2, GELU by the error function.
+
+    Attributes:
+      inner, inner_bias: (F, H), (H,).
+      outer, outer_bias: (H, D), (D,).
+    """
+
+    inner: Array
+    inner_bias: Array
+    outer: Array
+    outer_bias: Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def map_two_layers(rate: float, table_VxF: Array, layers: TwoLayers, ids_n: Array, count: Array, key: Array) -> Array:
+    """`layers` over table[ids] for the first `count` ids: (n, D).
+
+    What stands behind them is of no use and gets no gradient. `methods.layers.map_rows` is the same for one matrix.
+
+    Args:
+      rate: of the dropout, met to 2^-17; static.
+      table_VxF: frozen, or not: then its gradient is computed too.
+      ids_n: int32.
+      count: int32 ().
+      key: uint32 key data; of no use where the rate is 0.
+    """
+    return _forward(rate, False, table_VxF, layers, ids_n, count, key)[0]
+
+
+def _forward(rate, keeps, table_VxF, layers, ids_n, count, key):
+    # One seed after the other under vmap: each stops at its own count.
+    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, rate, keeps))
+    return run(table_VxF, layers, ids_n, count, key)
+
+
+def _forward_blocks(rate, keeps, table_VxF, layers, ids_n, count, key):
+    """The mapped rows; and for the way back, if it `keeps` them, what enters GELU and which entries dropout kept."""
+    n, size = len(ids_n), min(_BLOCK, len(ids_n))
+    ids_n = jnp.pad(ids_n, (0, -n % size))
+    hidden, width = layers.outer.shape
+    dtype = layers.inner.dtype
+
+    def one(i, arrays):
+        rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(ids_n, i * size, size)).astype(dtype)
+        before = rows @ layers.inner + layers.inner_bias[None]
+        after = jax.nn.gelu(before, approximate=False)
+        parts = [before]
+        if rate:
+            draws = random_integers(jax.random.fold_in(jax.random.wrap_key_data(key), i), _BITS, size * hidden)
+            kept = (draws < _kept(rate)).reshape(size, hidden)
+            after = jnp.where(kept, after * _scale(rate), 0)
+            parts.append(kept)
+        parts = [after @ layers.outer + layers.outer_bias[None], *(parts if keeps else [])]
+        return [jax.lax.dynamic_update_slice_in_dim(a, p, i * size, 0) for a, p in zip(arrays, parts)]
+
+    kinds = [(width, dtype), *([(hidden, dtype), *([(hidden, bool)] if rate else [])] if keeps else [])]
+    start = [jnp.zeros((len(ids_n), columns), kind) for columns, kind in kinds]
+    out, *kept = jax.lax.fori_loop(0, (count + size - 1) // size, one, start)
+    return out[:n], kept
+
+
+def _kept(rate: float) -> int:
+    return round((1 - rate) * 2**_BITS)
+
+
+def _scale(rate: float) -> float:
+    return 2**_BITS / _kept(rate)
+
+
+def _gradients(rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, out_gradient):
+    """Of the layers, and of the rows if wanted, (n, F)."""
+    hidden, dtype = layers.inner.shape[1], wide(out_gradient)
+    size = min(_BLOCK, len(ids_n))
+    padding = ((0, -len(ids_n) % size),)
+    ids_n = jnp.pad(ids_n, padding[0])
+    real_n = jnp.arange(len(ids_n), dtype=jnp.int32) < count
+    out_gradient = jnp.pad(out_gradient, (*padding, (0, 0)))
+
+    def block(start, size, carry):
+        sums, rows_gradient = carry
+        cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size)  # noqa: E731
+        rows = take_rows(table_VxF, cut(ids_n)).astype(before.dtype)
+        g = jnp.where(cut(real_n)[:, None], cut(out_gradient), 0)
+        activation, pull = jax.vjp(functools.partial(jax.nn.gelu, approximate=False), cut(before))
+        drop = lambda x: jnp.where(cut(kept[0]), x * _scale(rate), 0) if rate else x  # noqa: E731
+        (inner_gradient,) = pull(drop(g @ layers.outer.T).astype(before.dtype))
+        # This way round the factor that is transposed is the narrower one.
+        more = (
+            jnp.matmul(inner_gradient.T, rows, preferred_element_type=dtype),
+            jnp.sum(inner_gradient, axis=0, dtype=dtype),
+            jnp.matmul(g.T, drop(activation), preferred_element_type=dtype),
+            jnp.sum(g, axis=0, dtype=dtype),
+        )
+        if wants_rows:
+            rows_gradient = jax.lax.dynamic_update_slice_in_dim(
+                rows_gradient, inner_gradient @ layers.inner.T, start, 0
+            )
+        return tuple(a + b for a, b in zip(sums, more)), rows_gradient
+
+    width, llm_width = out_gradient.shape[1], table_VxF.shape[1]
+    sums = tuple(jnp.zeros(s, dtype) for s in ((hidden, llm_width), hidden, (width, hidden), width))
+    carry = sums, jnp.zeros((len(ids_n) if wants_rows else 0, llm_width), before.dtype)
+    large = size * min(_LARGE, len(ids_n) // size)
+    turns = count // large
+    carry = jax.lax.fori_loop(0, turns, lambda i, c: block(i * large, large, c), carry)
+    rest = (count - turns * large + size - 1) // size
+    sums, rows_gradient = jax.lax.fori_loop(0, rest, lambda i, c: block(turns * large + i * size, size, c), carry)
+    inner, inner_bias, outer, outer_bias = (a.astype(before.dtype) for a in sums)
+    return TwoLayers(inner.T, inner_bias, outer.T, outer_bias), rows_gradient
+
+
+def _map_two_layers_forward(rate, table, layers, ids_n, count, key):
+    value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
+    out, (before, *kept) = _forward(rate, True, table.value, value, ids_n.value, count.value, key.value)
+    # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
+    return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
+
+
+def _map_two_layers_backward(rate, kept_for_back, out_gradient):
+    table_VxF, layers, ids_n, count, before, kept, wants = kept_for_back
+    wants_rows = wants is not None
+    run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, rate, wants_rows))
+    by_layers, by_rows = run(table_VxF, layers, ids_n, count, before, kept, out_gradient)
+    by_table = jnp.zeros_like(table_VxF).at[ids_n].add(by_rows[: len(ids_n)]) if wants_rows else None
+    return by_table, by_layers, None, None, None
+
+
+map_two_layers.defvjp(_map_two_layers_forward, _map_two_layers_backward, symbolic_zeros=True)
