@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 import configs
 from llmesr_jax import config, knobs
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -61,15 +62,22 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
     for a command that compiles nothing and reads no setting of training.
     """
+    interrupts = Interrupts()
     try:
-        argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
-        if with_config and "dataset" in FLAGS:
-            argv = _with_config(argv)
-            help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
-            config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
-        if with_config:
-            keep_compiled_code()
-        app.run(main, argv=argv, flags_parser=_parse)
+        with interrupts:
+            argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+            if with_config and "dataset" in FLAGS:
+                argv = _with_config(argv)
+                help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
+                config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
+            if with_config:
+                keep_compiled_code()
+            try:
+                app.run(main, argv=argv, flags_parser=_parse)
+            except Exception as error:  # native code and libraries may make another one of it
+                if interrupts.heard:
+                    raise KeyboardInterrupt from error
+                raise
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:

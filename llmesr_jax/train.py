@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,9 +21,11 @@ from llmesr_jax.contracts import knob
 from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import Experiment, check_workdir, open_workdir, write_text
+from llmesr_jax.interrupts import Interrupts
 from llmesr_jax.logs import Log
 from llmesr_jax.ranking import sample_candidates
 
+_STOPPING = "stopping at the end of this window of steps"
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -103,7 +101,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
     shapes = jax.eval_shape(fresh)  # finds what does not fit together before anything is written
     open_workdir(experiment)
     progress = Progress(0, 0, list(range(len(seeds))), [-math.inf] * len(seeds), [0] * len(seeds))
-    with Checkpoints(folder / "checkpoints") as checkpoints, Interrupts() as interrupts:
+    with Checkpoints(folder / "checkpoints") as checkpoints, Interrupts(_STOPPING) as interrupts:
         if (restored := checkpoints.restore(lambda p: _like(shapes, p["active"]))) is not None:
             tree, progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
             print(f"{folder}: continuing after epoch {progress.epoch}, step {progress.steps}", flush=True)
@@ -152,7 +150,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
             states, sums = state.join(states), state.join(sums)
             if interrupts.heard and progress.steps < total_steps:
                 _save(checkpoints, experiment, progress, states, best, sums)
-                interrupts.stop(checkpoints, folder, progress)
+                _stop(checkpoints, folder, progress)
 
             losses = {name: np.asarray(value) / total_steps for name, value in sums.items()}
             values = [validate(state.take(states.params, j), seeds[i]) for j, i in enumerate(progress.active)]
@@ -191,7 +189,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
             sums = zero_sums(len(progress.active), state.take(best, 0))
             _save(checkpoints, experiment, progress, states, best, sums)
             if interrupts.heard:
-                interrupts.stop(checkpoints, folder, progress)
+                _stop(checkpoints, folder, progress)
         checkpoints.wait()
         log.close()
     results = test(experiment, best, tables, validate)
@@ -266,37 +264,13 @@ def test(experiment: Experiment, params_S: Any, tables: Any, validate: Validatio
     return results
 
 
-class Interrupts(contextlib.AbstractContextManager):
-    """Hears SIGINT and SIGTERM: the first asks the loop to save and stop, the second stops at once."""
-
-    def __init__(self):
-        self.heard = False
-        self._before = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._hear) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _hear(self, *_):
-        if self.heard:
-            raise KeyboardInterrupt
-        self.heard = True
-        # Not print: a signal may arrive in the middle of one.
-        os.write(1, b"\nstopping at the end of this window of steps; once more stops at once\n")
-
-    def stop(self, checkpoints: Checkpoints, folder: Path, progress: Progress):
-        """Waits for the checkpoint and ends the run."""
-        checkpoints.wait()
-        print(
-            f"{folder}: saved after epoch {progress.epoch}, step {progress.steps}; the same command continues",
-            flush=True,
-        )
-        raise KeyboardInterrupt
+def _stop(checkpoints: Checkpoints, folder: Path, progress: Progress):
+    """Waits for the checkpoint and ends the run."""
+    checkpoints.wait()
+    print(
+        f"{folder}: saved after epoch {progress.epoch}, step {progress.steps}; the same command continues", flush=True
+    )
+    raise KeyboardInterrupt
 
 
 def _finished(folder: Path, settings: TrainConfig) -> dict[str, Any] | None:

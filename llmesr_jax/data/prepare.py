@@ -25,6 +25,7 @@ from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 
 _OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
 
@@ -153,7 +154,9 @@ def prepare(p: Plan) -> Outcome:
         built.mkdir()
         with _readable(p):
             written = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
-        kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
+        with Interrupts("putting the folder in place") as interrupts:
+            kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
+        interrupts.check()
         return Outcome(p, written, True, kept)
 
 

@@ -7,6 +7,7 @@ store. No file in the folder changes before all are whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from llmesr_jax import contracts
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
 from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
 from llmesr_jax.semantic.store import KEY, Store
@@ -179,12 +181,19 @@ def _fill(
     with tqdm(total=total, initial=total - int(missing_W.sum()), desc="embedding", unit="text", disable=None) as bar:
         try:
             while before := int(missing_W.sum()):
-                for keys, vectors in encoder.encode(pending(), store.folder, store.width):
-                    which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
-                    new = np.flatnonzero((which >= 0) & missing_W[which])
-                    store.add([keys[i] for i in new], vectors[new])
-                    missing_W[which[new]] = False
-                    bar.update(len(new))
+                with (
+                    Interrupts("stopping at the next answer") as interrupts,
+                    contextlib.closing(encoder.encode(pending(), store.folder, store.width)) as answers,
+                ):
+                    for keys, vectors in answers:
+                        if keys:
+                            which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
+                            new = np.flatnonzero((which >= 0) & missing_W[which])
+                            store.add([keys[i] for i in new], vectors[new])
+                            missing_W[which[new]] = False
+                            bar.update(len(new))
+                        interrupts.check()
+                    interrupts.check()
                 if int(missing_W.sum()) == before:
                     raise InputError(f"no vector came for {before:,} texts")
         except InputError as error:

@@ -1,7 +1,10 @@
 """Whole runs of `embed` against a server on loopback, in this process."""
 
+import gc
 import hashlib
 import json
+import signal
+import threading
 
 import embedding_server
 import numpy as np
@@ -165,3 +168,26 @@ def test_the_width_is_what_two_answers_agree_on(embed, server, folder):
     server.paid.clear()
     embed(dimensions=0, model="other", options=Options(overwrite=True))
     assert sorted(server.paid.values())[-2:] == [1, 3]  # one text was also asked for its width, twice
+
+
+@pytest.mark.parametrize("way", [{}, {"batch_api": True, "batch_size": 2}])
+def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, folder, monkeypatch, way):
+    """Python swallows what is raised there."""
+
+    def interrupted(phase, info):
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and interrupted in gc.callbacks and (server.requests or server.batches):
+            gc.callbacks.remove(interrupted)
+            signal.raise_signal(signal.SIGINT)
+
+    server.batch_looks = 10**9
+    gc.callbacks.append(interrupted)
+    often = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            embed(concurrency=1, **way)
+    finally:
+        gc.set_threshold(*often)
+        gc.callbacks[:] = [callback for callback in gc.callbacks if callback is not interrupted]
+    assert len(server.requests) < 10 and not (folder / "item_emb.npy").exists()

@@ -62,7 +62,9 @@ class Cost(NamedTuple):
 
 
 # Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
+# Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to stop.
 Encode = Callable[[Iterable[Text], Path, int | None], Iterator[tuple[list[bytes], np.ndarray]]]
+NOTHING: tuple[list[bytes], np.ndarray] = ([], np.empty((0, 0), np.float32))
 
 
 class TextEncoder(NamedTuple):
