@@ -5,6 +5,7 @@ import hashlib
 import json
 import signal
 import threading
+import time
 
 import embedding_server
 import numpy as np
@@ -14,6 +15,8 @@ from embedded import WIDTH, arrays, contents, listing, texts_of, wanted
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.embed import Options
+from llmesr_jax.semantic.openai_api import batch_api
+from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Wording
 
 
@@ -170,24 +173,32 @@ def test_the_width_is_what_two_answers_agree_on(embed, server, folder):
     assert sorted(server.paid.values())[-2:] == [1, 3]  # one text was also asked for its width, twice
 
 
-@pytest.mark.parametrize("way", [{}, {"batch_api": True, "batch_size": 2}])
+@pytest.mark.parametrize("way", [{"batch_size": 1}, {"batch_api": True}])
 def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, folder, monkeypatch, way):
     """Python swallows what is raised there."""
+    monkeypatch.setattr(batch_api, "_MOST_TEXTS", 4)
+    add = Store.add
 
     def interrupted(phase, info):
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and interrupted in gc.callbacks and (server.requests or server.batches):
-            gc.callbacks.remove(interrupted)
-            signal.raise_signal(signal.SIGINT)
+        gc.callbacks.remove(interrupted)
+        signal.raise_signal(signal.SIGINT)
 
-    server.batch_looks = 10**9
-    gc.callbacks.append(interrupted)
-    often = gc.get_threshold()
-    gc.set_threshold(50)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            embed(concurrency=1, **way)
-    finally:
-        gc.set_threshold(*often)
-        gc.callbacks[:] = [callback for callback in gc.callbacks if callback is not interrupted]
-    assert len(server.requests) < 10 and not (folder / "item_emb.npy").exists()
+    def add_amid_collection(*args):
+        gc.callbacks.append(interrupted)
+        gc.collect()
+        add(*args)
+
+    monkeypatch.setattr(Store, "add", add_amid_collection)
+    with pytest.raises(KeyboardInterrupt):
+        embed(concurrency=1, **way)
+    assert len(server.requests) + len(server.batches) <= 2 and not (folder / "item_emb.npy").exists()
+
+
+def test_an_interrupt_does_not_wait_for_the_server(embed, server, folder):
+    server.delay = 3.0
+    stop = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    stop.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        embed(timeout=10.0)
+    assert time.monotonic() - started < 2.0
