@@ -27,6 +27,7 @@ from llmesr_jax.ranking import sample_candidates
 
 _STOPPING = "stopping at the end of this window of steps"
 
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How long and how fast a run learns, and what it watches."""

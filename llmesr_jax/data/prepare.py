@@ -37,7 +37,7 @@ class Settings:
     dataset: str = knob("", f"data set: one of {', '.join(known.DATASETS)}, or a name of your own with --importer")
     raw_dir: str = knob("", "folder of the raw files; empty: data/raw/<dataset>")
     out: str = knob("", "folder to write; empty: data/<dataset>")
-    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=? lists them")
+    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=help lists them")
     download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
     base_url: str = knob("", "address that the public files are below; empty: their publisher's")
     max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
@@ -103,7 +103,9 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
     if not name and dataset not in known.DATASETS:
-        raise InputError(f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer: {names}")
+        raise InputError(
+            f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; --importer=help says more)"
+        )
     if settings.append and settings.overwrite:
         raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
     name = name or known.DATASETS[dataset].importer
@@ -265,8 +267,12 @@ def _readable(p: Plan) -> Iterator[None]:
         ) from error
 
 
-def describe(outcome: Outcome) -> str:
-    """What was found, as a table, how it compares with the papers, and the next command."""
+def describe(outcome: Outcome, embed: str = "") -> str:
+    """What was found, as a table, how it compares with the papers, and the next command.
+
+    Args:
+      embed: that command where there is something to embed; empty: the plain one.
+    """
     p, m = outcome.plan, outcome.manifest
     rows = [("", "users", "items", "interactions")]
     rows += [(s["step"], *(f"{s[key]:,}" for key in rows[0][1:])) for s in m["steps"]]
@@ -285,12 +291,19 @@ def describe(outcome: Outcome) -> str:
     ]
     if found := m["item_records"]:
         lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
+        if (
+            found["with_record"]
+            and found["without_title"] == m["counts"]["items"]
+            and hasattr(p.options, "title_column")
+        ):
+            lines[-1] += "; name the column of the titles with --title_column and --overwrite"
     if bad := m["malformed_lines"]["count"]:
-        lines.append(f"{bad:,} malformed lines were left out")
+        lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
     if outcome.kept:
         lines.append(f"what was there before is in {outcome.kept}")
     where = "" if p.out == Path("data", p.settings.dataset) else f" --data_dir={p.out}"
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
-    lines.append(f"{p.out}: {state}; next: python -m launch.{step} --dataset={p.settings.dataset}{where}")
+    step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}"
+    lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
     return "\n".join([*table, *lines])

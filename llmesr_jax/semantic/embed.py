@@ -97,7 +97,9 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
     state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
         return _in_one_go(corpus, module, config, wording, options, made)
-    old = rows.read_old(folder, state.previous) if state.same else None
+    if not options.dry_run:
+        by_text.ready()
+    old = rows.read_old(folder, state.previous) if state.same_vectors(wording._fields) else None
     return _text_by_text(corpus, by_text, wording, options, made, old)
 
 
@@ -152,6 +154,8 @@ def _text_by_text(
                 _ask()
             _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W)
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
+        if options.append:
+            made["appended"] = True  # old rows may tell of texts that have changed since
         made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan)}
         made["notes"] = {"source": encoder.source, **encoder.notes()}
         made["texts"] = rows.write_keys(corpus.folder, new.keys())

@@ -29,7 +29,7 @@ from llmesr_jax.contracts import knob
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic import embedding_files, manifest, prompts, stand_ins
+from llmesr_jax.semantic import embed_command, embedding_files, manifest, prompts, stand_ins
 from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
 from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.pca import pca_start
@@ -251,7 +251,8 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
         if name == "similar_users":
             read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
         else:
-            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind)
+            command = embed_command.after_growth(corpus.name, corpus.folder)
+            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind, command)
         checks[path] = (rows[kind], read)
     return checks
 

@@ -202,3 +202,17 @@ def test_an_interrupt_does_not_wait_for_the_server(embed, server, folder):
     with pytest.raises(KeyboardInterrupt):
         embed(timeout=10.0)
     assert time.monotonic() - started < 2.0
+
+
+def test_another_template_pays_for_other_texts_only(embed, server, folder):
+    embed()
+    told = set(server.paid)
+    server.paid.clear()
+    wording = Wording(user_template="bought {titles}")
+    embed(wording, Options(overwrite=True))
+    assert set(server.paid) == set(texts_of(folder, wording)) - told - {""} and len(server.paid) == 12
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder, wording))
+    for other in ({"model": "other"}, {"dimensions": 4}, {"options": Options(overwrite=True, float16=True)}):
+        server.paid.clear()
+        embed(wording, **{"options": Options(overwrite=True), **other})
+        assert len(server.paid) == 40

@@ -72,6 +72,7 @@ class TextEncoder(NamedTuple):
 
     Attributes:
       identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
+      ready: called before anything is sent, but not before a dry run; raises InputError for what is missing for it.
       source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
       encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
         ends the run.
@@ -84,6 +85,7 @@ class TextEncoder(NamedTuple):
 
     identity: dict[str, str | int | None]
     encode: Encode
+    ready: Callable[[], None] = lambda: None
     source: str = ""
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped

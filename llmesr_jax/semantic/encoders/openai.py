@@ -53,20 +53,23 @@ def load(config: Config) -> TextEncoder:
     """Makes the client; asks nothing yet.
 
     Raises:
-      InputError: no model is named, the address is none, or OpenAI is asked without a key.
+      InputError: no model is named, or the address is none.
     """
     if not config.model:
         raise InputError("--model is missing; --encoder=openai wants its name, such as text-embedding-3-small")
     address = config.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
     host = _host(address)
-    key = _key(host)
     known = prices.MODELS.get(config.model)
     width = config.dimensions or (known.width if known else None)
     sessions: list[Session] = []
 
+    def ready() -> None:
+        _key(host)
+
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
         import openai
 
+        key = _key(host)
         with asyncio.Runner() as runner:
             # Of a server that wants no key, the client still wants one.
             options = {"api_key": key or "none", "base_url": address, "timeout": config.timeout, "max_retries": 0}
@@ -96,7 +99,7 @@ def load(config: Config) -> TextEncoder:
 
     identity = {"model": config.model, "dimensions": config.dimensions or None}
     clip = tokens.clipper(config.max_tokens, exact=known is not None)
-    return TextEncoder(identity, encode, address, width, clip, config.max_tokens, cost, notes)
+    return TextEncoder(identity, encode, ready, address, width, clip, config.max_tokens, cost, notes)
 
 
 def _send(

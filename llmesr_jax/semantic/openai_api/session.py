@@ -26,7 +26,9 @@ _FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong ad
 _SAID = 10.0  # seconds of waiting that are worth a line
 
 
-def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Generator[tuple[list[bytes], np.ndarray], None, T]:
+def finished(
+    runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]
+) -> Generator[tuple[list[bytes], np.ndarray], None, T]:
     """What the coroutine returns; gives `NOTHING` every now and then, so that who waits can look about."""
     task = runner.get_loop().create_task(coroutine)
     try:
