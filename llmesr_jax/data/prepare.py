@@ -104,7 +104,8 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
         raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
     if not name and dataset not in known.DATASETS:
         raise InputError(
-            f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; --importer=help says more)"
+            f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; "
+            "--importer=help says more)"
         )
     if settings.append and settings.overwrite:
         raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
