@@ -141,7 +141,12 @@ def prepare(p: Plan) -> Outcome:
         if not base:
             raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
         download.fetch_all(base, files.paths, p.raw, files.sha256)
-    files = p.importer.locate(p.raw, p.options)
+    try:
+        files = p.importer.locate(p.raw, p.options)
+    except InputError as error:
+        if p.raw.exists() or not p.importer.downloads(p.options).base_url:
+            raise
+        raise InputError(f"{error}, or have the public files fetched with --download") from error
     with folders.workplace(p.out) as work:
         old = manifest.read(p.out)
         recipe = p.recipe(files)

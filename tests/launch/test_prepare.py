@@ -303,6 +303,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     message = "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
+    assert result.err.endswith("--raw_dir, or have the public files fetched with --download\n")
     assert list(tmp_path.iterdir()) == []
     assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"

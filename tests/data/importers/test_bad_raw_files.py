@@ -134,6 +134,12 @@ def test_names_that_a_table_does_not_have(source, refused, tmp_path, changes, to
         assert message.endswith("; name it with --title_column") and "/raw/products." in message
 
 
+def test_another_separator(refused, tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    message = refused(*flags, "--separator=;")
+    assert "wanted one of: when,sku,uid,stars (one column: does --separator fit?); name it with --user_column" in message
+
+
 def test_the_items_file_is_not_named(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*(flag for flag in flags if "items_file" not in flag and "title" not in flag))
