@@ -88,7 +88,7 @@ def _open(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     if len(array) != rows:
         extra = len(array) - rows
         hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
-        hint = f"; for the others, {command}" if command and extra < 0 else hint
+        hint = f"; make the others with {command}" if command and extra < 0 else hint
         raise InputError(f"{path}: has {len(array)} rows; wanted {rows}, one for each of the {kind}{hint}")
     return array
 
