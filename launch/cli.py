@@ -62,22 +62,16 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
     for a command that compiles nothing and reads no setting of training.
     """
-    interrupts = Interrupts()
     try:
-        with interrupts:
-            argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
-            if with_config and "dataset" in FLAGS:
-                argv = _with_config(argv)
-                help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
-                config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
-            if with_config:
-                keep_compiled_code()
-            try:
-                app.run(main, argv=argv, flags_parser=_parse)
-            except Exception as error:  # native code and libraries may make another one of it
-                if interrupts.heard:
-                    raise KeyboardInterrupt from error
-                raise
+        argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+        main = _interruptible(main)
+        if with_config and "dataset" in FLAGS:
+            argv = _with_config(argv)
+            help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
+            config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
+        if with_config:
+            keep_compiled_code()
+        app.run(main, argv=argv, flags_parser=_parse)
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:
@@ -90,6 +84,21 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
             raise
         _stop(message, 2)
     sys.exit(0)
+
+
+def _interruptible(main: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
+    """`main`, out of which an interrupt comes as KeyboardInterrupt, whatever libraries and native code make of it."""
+
+    def interruptible(argv: Sequence[str]) -> Any:
+        with Interrupts() as interrupts:
+            try:
+                return main(argv)
+            except Exception as error:
+                if interrupts.heard:
+                    raise KeyboardInterrupt from error
+                raise
+
+    return interruptible
 
 
 def keep_compiled_code() -> None:

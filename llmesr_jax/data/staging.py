@@ -130,4 +130,6 @@ def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str])
         if name not in there:
             found = ", ".join(ascii(column)[1:-1] for column in there[:20])
             hint = " (one column: does --separator fit?)" if len(there) == 1 else ""
-            raise InputError(f"{raw}: has no column {name!r}; wanted one of: {found[:300]}{hint}; name it with --{flag}")
+            raise InputError(
+                f"{raw}: has no column {name!r}; wanted one of: {found[:300]}{hint}; name it with --{flag}"
+            )

@@ -137,7 +137,9 @@ def test_names_that_a_table_does_not_have(source, refused, tmp_path, changes, to
 def test_another_separator(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*flags, "--separator=;")
-    assert "wanted one of: when,sku,uid,stars (one column: does --separator fit?); name it with --user_column" in message
+    assert (
+        "wanted one of: when,sku,uid,stars (one column: does --separator fit?); name it with --user_column" in message
+    )
 
 
 def test_the_items_file_is_not_named(refused, tmp_path):
