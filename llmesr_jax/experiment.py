@@ -15,10 +15,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import contracts, ranking, recommender
+from llmesr_jax import contracts, recommender
 from llmesr_jax.contracts import Sizes
 from llmesr_jax.data import batches, corpus
 from llmesr_jax.errors import InputError
+from llmesr_jax.ranking import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
 
 CONFIG_FILE = "config.json"
@@ -53,7 +54,7 @@ class Experiment(NamedTuple):
         line += f"{len(c.items)} interactions"
         if self.tables:
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
-        if c.num_items <= ranking.SAMPLED + 1:
+        if c.num_items <= SAMPLED + 1:
             line += "; so few items that sampled ranks among all that a user has not seen, as full does"
         return line
 
