@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from launch import cli
 from llmesr_jax.interrupts import Interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
@@ -74,3 +75,19 @@ def test_other_errors_that_are_swallowed_are_told_as_ever(monkeypatch):
         Failing()
     assert told == ["of no interest"]
     monkeypatch.undo()
+
+
+def test_whatever_native_code_makes_of_an_interrupt_a_command_ends_by_it():
+    def main(argv):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    def failing(argv):
+        raise ValueError(argv)
+
+    with pytest.raises(KeyboardInterrupt):
+        cli._interruptible(main)(["command"])
+    with pytest.raises(ValueError, match="command"):
+        cli._interruptible(failing)(["command"])

@@ -269,6 +269,22 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["shop"]
 
 
+def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    rename = type(tmp_path).rename
+
+    def interrupted(path, target):
+        signal.raise_signal(signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
+
+
 def test_a_full_disk(prepare, tmp_path):
     flags = big(tmp_path / "raw", users=60_000)
     disk = tmp_path / "disk"
