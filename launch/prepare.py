@@ -14,7 +14,7 @@ from absl import flags
 
 from launch import cli
 from llmesr_jax import contracts, knobs
-from llmesr_jax.data import prepare
+from llmesr_jax.data import prepare, summary
 from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.semantic import embed_command
 
@@ -54,7 +54,7 @@ def main(_):
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
     outcome = prepare.prepare(plan)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
-    print(prepare.describe(outcome, embed))
+    print(summary.describe(outcome, embed))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from forked import Forker
 
 from llmesr_jax import contracts
 from llmesr_jax.data import corpus, known
-from llmesr_jax.data.prepare import describe
+from llmesr_jax.data.summary import describe
 from llmesr_jax.errors import InputError
 
 

@@ -18,7 +18,7 @@ inside of functions, so that the flags of all encoders are known quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ class Cost(NamedTuple):
 
 # Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
 # Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to stop.
-Encode = Callable[[Iterable[Text], Path, int | None], Iterator[tuple[list[bytes], np.ndarray]]]
+Encode = Callable[[Iterable[Text], Path, int | None], Generator[tuple[list[bytes], np.ndarray], None, None]]
 NOTHING: tuple[list[bytes], np.ndarray] = ([], np.empty((0, 0), np.float32))
 
 
