@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 import configs
 from llmesr_jax import config, knobs
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -63,6 +64,7 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
     """
     try:
         argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+        main = _interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
@@ -82,6 +84,21 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
             raise
         _stop(message, 2)
     sys.exit(0)
+
+
+def _interruptible(main: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
+    """`main`, out of which an interrupt comes as KeyboardInterrupt, whatever libraries and native code make of it."""
+
+    def interruptible(argv: Sequence[str]) -> Any:
+        with Interrupts() as interrupts:
+            try:
+                return main(argv)
+            except Exception as error:
+                if interrupts.heard:
+                    raise KeyboardInterrupt from error
+                raise
+
+    return interruptible
 
 
 def keep_compiled_code() -> None:

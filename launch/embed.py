@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from launch import cli
 from llmesr_jax import config as config_lib
+from llmesr_jax import contracts
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import encoder_flags
 
@@ -21,7 +22,7 @@ _SEMANTIC = ("item_template", "crop")
 def define_flags() -> None:
     flags.DEFINE_string("dataset", "", "data set to embed, as launch.prepare made it")
     flags.DEFINE_string("data_dir", "", "its folder; empty: data/<dataset>")
-    flags.DEFINE_string("encoder", "tfidf", "what makes the vectors: a file of llmesr_jax/semantic/encoders")
+    flags.DEFINE_string("encoder", "tfidf", "what makes the vectors; --encoder=help lists them")
     flags.DEFINE_string(
         "item_template", None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/data.md)"
     )
@@ -37,6 +38,8 @@ def define_flags() -> None:
 
 
 def main(_):
+    if FLAGS.encoder in ("?", "help"):
+        return print(contracts.listing("encoder"))
     if not FLAGS.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
     given = {"dataset": FLAGS.dataset, "data_dir": FLAGS.data_dir}

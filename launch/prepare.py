@@ -14,8 +14,9 @@ from absl import flags
 
 from launch import cli
 from llmesr_jax import contracts, knobs
-from llmesr_jax.data import prepare
+from llmesr_jax.data import prepare, summary
 from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.semantic import embed_command
 
 FLAGS = flags.FLAGS
 
@@ -45,11 +46,15 @@ def define_flags() -> None:
 
 
 def main(_):
+    if FLAGS.importer in ("?", "help"):
+        return print(contracts.listing("importer"))
     given = {name: FLAGS[name].value for name in _settings() if FLAGS[name].value is not None}
     own = {field.name for field in dataclasses.fields(prepare.Settings)}
     settings = prepare.Settings(**{name: value for name, value in given.items() if name in own})
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
-    print(prepare.describe(prepare.prepare(plan)))
+    outcome = prepare.prepare(plan)
+    embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
+    print(summary.describe(outcome, embed))
 
 
 if __name__ == "__main__":

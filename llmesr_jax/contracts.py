@@ -184,6 +184,13 @@ def names(kind: str) -> list[str]:
     return sorted(name for name in found if name not in _NOT_PLUGINS and not name.startswith("_"))
 
 
+def listing(kind: str) -> str:
+    """A line for each of them: its name, and the first sentence of its file."""
+    found = {name: (load(kind, name).__doc__ or "").strip().splitlines() for name in names(kind)}
+    width = max(map(len, found))
+    return "\n".join(f"{name:<{width}}  {next(iter(lines), '')}".rstrip() for name, lines in found.items())
+
+
 def load(kind: str, name: str):
     """The module of a backbone, method, encoder, importer or logger, by its file name.
 

@@ -19,6 +19,7 @@ from llmesr_jax import contracts, recommender, traced
 from llmesr_jax.contracts import Sizes
 from llmesr_jax.data import batches, corpus
 from llmesr_jax.errors import InputError
+from llmesr_jax.ranking import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
 
 CONFIG_FILE = "config.json"
@@ -53,6 +54,8 @@ class Experiment(NamedTuple):
         line += f"{len(c.items)} interactions"
         if self.tables:
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
+        if c.num_items <= SAMPLED + 1:
+            line += "; so few items that sampled ranks among all that a user has not seen, as full does"
         return line
 
     def identity(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from llmesr_jax.errors import InputError
 
 SECTIONS = {
     "data": "llmesr_jax.data.batches:DataConfig",
-    "semantic": "llmesr_jax.semantic.tables:SemanticConfig",
+    "semantic": "llmesr_jax.semantic.sources:SemanticConfig",
     "loss": "llmesr_jax.losses:LossConfig",
     "train": "llmesr_jax.train:TrainConfig",
 }

@@ -17,6 +17,7 @@ import numpy as np
 from llmesr_jax.contracts import Array
 from llmesr_jax.data.corpus import Corpus
 
+SAMPLED = 100  # candidates beside the target
 # Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
 _BLOCK_BYTES = {"cpu": 8 << 20}
 _BLOCK_BYTES_DEFAULT = 512 << 20
@@ -274,7 +275,7 @@ def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) ->
 
 
 def sample_candidates(
-    corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = 100, rows_E: np.ndarray | None = None
+    corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = SAMPLED, rows_E: np.ndarray | None = None
 ) -> np.ndarray:
     """int32 (E, count): for each evaluated user distinct items, uniform outside the user's whole history.
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import commands
@@ -32,10 +33,14 @@ class Forker:
         self._server.wait()
         self._server.stdout.close()
 
-    def run(self, module: str, *args: str, cwd: Path) -> commands.Result:
+    def run(
+        self, module: str, *args: str, cwd: Path, meanwhile: Callable[[int], None] = lambda pid: None
+    ) -> commands.Result:
+        """`meanwhile` gets the number of the process, once it has started."""
         case = {"module": module, "args": args, "cwd": str(cwd), "out": str(self._out), "err": str(self._err)}
         self._server.stdin.write(json.dumps(case) + "\n")
         self._server.stdin.flush()
+        meanwhile(int(self._server.stdout.readline()))
         status = int(self._server.stdout.readline())
         return commands.Result(status, self._out.read_text(), self._err.read_text())
 
@@ -50,6 +55,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _run(cli, **case)
+        print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 

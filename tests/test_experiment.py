@@ -39,6 +39,13 @@ def test_tables_are_those_the_method_needs(data, tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+def test_few_items_are_told_of(tmp_path):
+    for items in (102, 101):
+        data = commands.write_data(tmp_path / str(items), items=items)
+        told = experiment.prepare(configure(data, tmp_path / "w")).describe()
+        assert told.endswith("sampled ranks among all that a user has not seen, as full does") == (items == 101)
+
+
 def test_a_plain_backbone_needs_no_tables(prepared):
     assert prepared.tables == {}
     assert prepared.recommender.sizes.num_items == prepared.corpus.num_items == 150

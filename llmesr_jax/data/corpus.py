@@ -7,9 +7,9 @@ A folder holds `inter.txt` ("user item" a line, ids from 1, a user's lines in ti
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from llmesr_jax.data import records
 from llmesr_jax.errors import InputError
 
 DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
@@ -37,7 +38,8 @@ class Corpus:
       num_items: V; ids 1..V.
       items: int32 (n,) item ids; user u's are `items[offsets[u]:offsets[u + 1]]`.
       offsets: int64 (U + 1,).
-      item_records: (V,) attributes of each item, at least `item_id` and `title`; None without texts.
+      item_records: (V,) attributes of each item, at least `item_id` and `title`; None without texts. Those of a folder
+        are read when they are looked at.
       digest: sha256, in hex, of V, items and offsets.
       folder: where the files are; None for the demo.
     """
@@ -47,7 +49,7 @@ class Corpus:
     num_items: int
     items: np.ndarray
     offsets: np.ndarray
-    item_records: tuple[dict[str, Any], ...] | None
+    item_records: Sequence[dict[str, Any]] | None
     digest: str
     folder: Path | None
 
@@ -93,7 +95,7 @@ def from_pairs(
     users: np.ndarray,
     items: np.ndarray,
     *,
-    item_records: tuple[dict[str, Any], ...] | None = None,
+    item_records: Sequence[dict[str, Any]] | None = None,
     folder: Path | None = None,
     source: str | Path | None = None,
 ) -> Corpus:
@@ -145,7 +147,7 @@ def read_folder(name: str, folder: str | Path) -> Corpus:
     corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], folder=folder, source=path)
     if not texts.exists():
         return corpus
-    return replace(corpus, item_records=_read_records(texts, corpus.num_items))
+    return replace(corpus, item_records=records.read(texts, corpus.num_items))
 
 
 def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
@@ -242,44 +244,6 @@ def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
             "without gaps; number them again"
         )
     return highest
-
-
-def _read_records(path: Path, num_items: int) -> tuple[dict[str, Any], ...]:
-    """(V,) records in order of id."""
-    records: dict[int, dict[str, Any]] = {}
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    record = _record(f"{path}, line {number}", line, records)
-                    records[record["item_id"]] = record
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    if len(records) != num_items or max(records) > num_items:
-        missing = next((i for i in range(1, num_items + 1) if i not in records), None)
-        raise InputError(
-            f"{path}: found {len(records)} items with ids up to {max(records, default=0)}; wanted the {num_items} "
-            f"items of inter.txt, ids 1..{num_items}" + (f" (the first missing is {missing})" if missing else "")
-        )
-    return tuple(records[i] for i in range(1, num_items + 1))
-
-
-def _record(where: str, line: str, seen: dict[int, Any]) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: found {ascii(line.strip()[:60])}; wanted one JSON object a line")
-    item = record.get("item_id")
-    if type(item) is not int or item < 1:
-        raise InputError(f"{where}: item_id is {ascii(item)[:60]}; wanted a whole number from 1")
-    if item in seen:
-        raise InputError(f"{where}: item_id {item} stands a second time; wanted each item once")
-    # "" is a title: real catalogues have items without a name.
-    if not isinstance(record.get("title"), str):
-        raise InputError(f'{where}: item {item} has no title; wanted "title": "..." ("" where it is unknown)')
-    return record
 
 
 def _digest(num_items: int, items: np.ndarray, offsets: np.ndarray) -> str:

@@ -25,6 +25,7 @@ from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 
 _OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
 
@@ -36,7 +37,7 @@ class Settings:
     dataset: str = knob("", f"data set: one of {', '.join(known.DATASETS)}, or a name of your own with --importer")
     raw_dir: str = knob("", "folder of the raw files; empty: data/raw/<dataset>")
     out: str = knob("", "folder to write; empty: data/<dataset>")
-    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=? lists them")
+    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=help lists them")
     download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
     base_url: str = knob("", "address that the public files are below; empty: their publisher's")
     max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
@@ -102,7 +103,10 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
     if not name and dataset not in known.DATASETS:
-        raise InputError(f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer: {names}")
+        raise InputError(
+            f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; "
+            "--importer=help says more)"
+        )
     if settings.append and settings.overwrite:
         raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
     name = name or known.DATASETS[dataset].importer
@@ -137,7 +141,12 @@ def prepare(p: Plan) -> Outcome:
         if not base:
             raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
         download.fetch_all(base, files.paths, p.raw, files.sha256)
-    files = p.importer.locate(p.raw, p.options)
+    try:
+        files = p.importer.locate(p.raw, p.options)
+    except InputError as error:
+        if p.raw.exists() or not p.importer.downloads(p.options).base_url:
+            raise
+        raise InputError(f"{error}, or have the public files fetched with --download") from error
     with folders.workplace(p.out) as work:
         old = manifest.read(p.out)
         recipe = p.recipe(files)
@@ -153,7 +162,9 @@ def prepare(p: Plan) -> Outcome:
         built.mkdir()
         with _readable(p):
             written = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
-        kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
+        with Interrupts("putting the folder in place") as interrupts:
+            kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
+        interrupts.check()
         return Outcome(p, written, True, kept)
 
 
@@ -260,34 +271,3 @@ def _readable(p: Plan) -> Iterator[None]:
         raise InputError(
             f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
         ) from error
-
-
-def describe(outcome: Outcome) -> str:
-    """What was found, as a table, how it compares with the papers, and the next command."""
-    p, m = outcome.plan, outcome.manifest
-    rows = [("", "users", "items", "interactions")]
-    rows += [(s["step"], *(f"{s[key]:,}" for key in rows[0][1:])) for s in m["steps"]]
-    rows += [("result", *(f"{m['counts'][key]:,}" for key in rows[0][1:]))]
-    lines = []
-    if m["papers"]:
-        papers = m["papers"]["papers"]
-        rows.append(("the papers", *(f"{papers[key]:,}" if key in papers else "-" for key in rows[0][1:])))
-        missed = [f"{key} {value:+,}" for key, value in m["papers"]["difference"].items() if value]
-        lines.append(
-            "the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}"
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = [
-        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
-    ]
-    if found := m["item_records"]:
-        lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
-    if bad := m["malformed_lines"]["count"]:
-        lines.append(f"{bad:,} malformed lines were left out")
-    if outcome.kept:
-        lines.append(f"what was there before is in {outcome.kept}")
-    where = "" if p.out == Path("data", p.settings.dataset) else f" --data_dir={p.out}"
-    state = "written" if outcome.fresh else "up to date, nothing was written"
-    step = "embed" if found else "train --method=none"
-    lines.append(f"{p.out}: {state}; next: python -m launch.{step} --dataset={p.settings.dataset}{where}")
-    return "\n".join([*table, *lines])

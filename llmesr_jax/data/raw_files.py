@@ -81,7 +81,7 @@ class BadLines:
                 logging.warning("%s; left out", line)
         if self.found > self.limit:
             raise InputError(
-                f"{self.first[0]}; with this, {self.found} malformed lines were found up to {raw}, line {number}; "
+                f"{self.first[0]}; malformed lines up to {raw}, line {number}: {self.found}; "
                 f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
             )
 
@@ -94,12 +94,13 @@ class BadLines:
         if not count:
             return
         self.found += count
-        self.first = [*self.first, f"{path}: {count} rows {what}"][:_SHOWN]
+        rows = "1 row" if count == 1 else f"{count} rows"
+        self.first = [*self.first, f"{path}: {rows} {what}"][:_SHOWN]
         if self.found > self.limit:
             raise InputError(
-                f"{path}: {count} rows {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+                f"{path}: {rows} {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
             )
-        logging.warning("%s: %d rows %s; left out", path, count, what)
+        logging.warning("%s: %s %s; left out", path, rows, what)
 
 
 def find(folder: Path, *names: str) -> RawFile | None:

@@ -129,4 +129,7 @@ def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str])
     for flag, name in wanted.items():
         if name not in there:
             found = ", ".join(ascii(column)[1:-1] for column in there[:20])
-            raise InputError(f"{raw}: has no column {name!r}; wanted one of: {found[:300]}; name it with --{flag}")
+            hint = " (one column: does --separator fit?)" if len(there) == 1 else ""
+            raise InputError(
+                f"{raw}: has no column {name!r}; wanted one of: {found[:300]}{hint}; name it with --{flag}"
+            )

@@ -7,6 +7,7 @@ store. No file in the folder changes before all are whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from llmesr_jax import contracts
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
+from llmesr_jax.interrupts import Interrupts
 from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
 from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
 from llmesr_jax.semantic.store import KEY, Store
@@ -95,7 +97,9 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
     state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
         return _in_one_go(corpus, module, config, wording, options, made)
-    old = rows.read_old(folder, state.previous) if state.same else None
+    if not options.dry_run:
+        by_text.ready()
+    old = rows.read_old(folder, state.previous) if state.same_vectors(wording._fields) else None
     return _text_by_text(corpus, by_text, wording, options, made, old)
 
 
@@ -150,6 +154,8 @@ def _text_by_text(
                 _ask()
             _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W)
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
+        if options.append:
+            made["appended"] = True  # old rows may tell of texts that have changed since
         made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan)}
         made["notes"] = {"source": encoder.source, **encoder.notes()}
         made["texts"] = rows.write_keys(corpus.folder, new.keys())
@@ -179,12 +185,19 @@ def _fill(
     with tqdm(total=total, initial=total - int(missing_W.sum()), desc="embedding", unit="text", disable=None) as bar:
         try:
             while before := int(missing_W.sum()):
-                for keys, vectors in encoder.encode(pending(), store.folder, store.width):
-                    which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
-                    new = np.flatnonzero((which >= 0) & missing_W[which])
-                    store.add([keys[i] for i in new], vectors[new])
-                    missing_W[which[new]] = False
-                    bar.update(len(new))
+                with (
+                    Interrupts("stopping at the next answer") as interrupts,
+                    contextlib.closing(encoder.encode(pending(), store.folder, store.width)) as answers,
+                ):
+                    for keys, vectors in answers:
+                        if keys:
+                            which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
+                            new = np.flatnonzero((which >= 0) & missing_W[which])
+                            store.add([keys[i] for i in new], vectors[new])
+                            missing_W[which[new]] = False
+                            bar.update(len(new))
+                        interrupts.check()
+                    interrupts.check()
                 if int(missing_W.sum()) == before:
                     raise InputError(f"no vector came for {before:,} texts")
         except InputError as error:

@@ -30,23 +30,24 @@ def find(folder: Path) -> dict[str, Path]:
     return files
 
 
-def read_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
+def read_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     """(rows, F) float32: one finite vector per item or user, row 0 = id 1. A float32 `.npy` file is mapped, not read.
 
     Args:
       path: a `.npy` file (float16, 32 or 64) or a pickle of such an array.
       rows: rows it must have.
       kind: "items" or "users", for the messages.
+      command: what makes rows that are missing, likewise.
 
     Raises:
       InputError: it is anything else; the message says what was found and what was wanted.
     """
-    return np.asarray(map_embedding(path, rows, kind), np.float32)
+    return np.asarray(map_embedding(path, rows, kind, command), np.float32)
 
 
-def map_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
+def map_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     """As `read_embedding`, of the file's own type, and checked block by block."""
-    array = _open(path, rows, kind)
+    array = _open(path, rows, kind, command)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise InputError(f"{path}: holds {array.dtype}; wanted float16, float32 or float64; save it as one of these")
     wrong, first = 0, 0
@@ -79,7 +80,7 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _open(path: Path, rows: int, kind: str) -> np.ndarray:
+def _open(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     """The file's array, of two dimensions and the right number of rows; a `.npy` file is mapped, not read."""
     array = load_arrays(path) if path.suffix == ".pkl" else _map_npy(path)
     if array.ndim != 2 or array.shape[1] == 0:
@@ -87,6 +88,7 @@ def _open(path: Path, rows: int, kind: str) -> np.ndarray:
     if len(array) != rows:
         extra = len(array) - rows
         hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
+        hint = f"; make the others with {command}" if command and extra < 0 else hint
         raise InputError(f"{path}: has {len(array)} rows; wanted {rows}, one for each of the {kind}{hint}")
     return array
 

@@ -1,8 +1,9 @@
 """`embeddings.json`: what the embedding files of a data folder are, and writing them so that none is ever half there.
 
     {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
-     "counts": {...}, "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...},
-     "created": ..., "libraries": {name: version}}
+     "appended": true where old rows were left as they were, "counts": {...},
+     "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...}, "created": ...,
+     "libraries": {name: version}}
 
 While the files are being replaced it says `{"incomplete": true}`.
 """
@@ -86,8 +87,16 @@ class State(NamedTuple):
 
     @property
     def up_to_date(self) -> bool:
-        """They were also made from the same data."""
-        return self.same and self.previous["inputs"] == self.wanted["inputs"]
+        """They were also made from the same data, all of their rows."""
+        return self.same and self.previous["inputs"] == self.wanted["inputs"] and not self.previous.get("appended")
+
+    def same_vectors(self, wording: Iterable[str]) -> bool:
+        """The files are whole, and a text that they hold has the vector that is wanted, whatever settings (`wording`)
+        the texts were made by."""
+        if not self.whole:
+            return False
+        made = [{k: v for k, v in m["made_by"].items() if k not in wording} for m in (self.previous, self.wanted)]
+        return made[0] == made[1]
 
     def check(self, *, append: bool, overwrite: bool) -> None:
         """Raises `InputError` where the files must not be replaced, or, with `append`, not be added to."""

@@ -1,10 +1,13 @@
 """From raw files to a trained model: prepare, embed and train, one command after the other, for every source."""
 
+import gzip
 import json
+import shlex
 
 import commands
 import pytest
 import raw_samples
+from embedding_server import EmbeddingServer
 from forked import Forker
 
 WITH_TEXTS = [source for source in raw_samples.SOURCES if source not in ("handled", "sequences")]
@@ -33,3 +36,45 @@ def test_raw_files_to_a_trained_model(source, forker, tmp_path):
     assert manifest["counts"]["users"] == len(raw_samples.USERS)
     assert "item embeddings are item_emb.npy, user embeddings user_emb.npy" in result.out
     assert json.loads((tmp_path / "w/results.json").read_text())["epochs"] == 1
+
+
+def test_data_that_grew(forker, tmp_path):
+    """Each step names the next one, in full; a vector is paid once."""
+    table, wording = raw_samples.write("csv", tmp_path / "raw"), "It's {title}[ by {note}]"
+    grow = ("launch.prepare", "--dataset=shop", "--raw_dir=raw", "--core=none", *table)
+    assert forker.run(*grow, cwd=tmp_path).status == 0
+    with EmbeddingServer(6) as server:
+        flags = ("--encoder=openai", "--model=toy", f"--base_url={server.base_url}", "--dimensions=6", "--float16")
+        embed = ("launch.embed", "--dataset=shop", "--config.llmesr.width=4", *flags, f"--item_template={wording}")
+        result = forker.run(*embed, cwd=tmp_path)
+        assert (result.status, result.err) == (0, "")
+        with (tmp_path / "raw" / "products.csv").open("a") as file:
+            file.write("new,Lamp,\n")
+        lines = gzip.decompress((tmp_path / "raw" / "log.csv.gz").read_bytes()).decode()
+        raw_samples.gzipped(tmp_path / "raw" / "log.csv.gz", [*lines.splitlines(), '"2020-01-01",new,e,1'])
+        result = forker.run(*grow, "--append", cwd=tmp_path)
+        command = result.out.splitlines()[-1].partition("; next: ")[2]
+        module, *args = shlex.split(command)[2:]
+        wanted = {"--dataset=shop", f"--item_template={wording}", "--append", *flags}
+        assert module == "launch.embed" and set(args) == wanted
+        small = [flag.replace("tiny", "shop").replace("similar=3", "similar=2") for flag in commands.SMALL]
+        train = ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w")
+        result = forker.run(*train, f"--config.semantic.item_template={wording}", cwd=tmp_path)
+        assert result.status == 2 and result.err.endswith(f"; make the others with {command}\n")
+        server.paid.clear()
+        assert forker.run(module, *args, "--config.llmesr.width=4", cwd=tmp_path).status == 0
+        assert server.paid["It's Lamp"] == 1 and len(server.paid) <= 2
+        result = forker.run(*train, f"--config.semantic.item_template={wording}", cwd=tmp_path)
+        assert (result.status, result.err) == (0, "")
+
+
+def test_tfidf_is_made_anew_for_data_that_grew(forker, tmp_path):
+    table = raw_samples.write("csv", tmp_path / "raw")
+    grow = ("launch.prepare", "--dataset=shop", "--raw_dir=raw", "--core=none", *table)
+    assert forker.run(*grow, cwd=tmp_path).status == 0
+    assert forker.run("launch.embed", "--dataset=shop", "--width=3", "--notables", cwd=tmp_path).status == 0
+    with (tmp_path / "raw" / "products.csv").open("a") as file:
+        file.write("new,Lamp,\n")
+    result = forker.run(*grow, "--append", cwd=tmp_path)
+    assert result.out.endswith("; next: python -m launch.embed --dataset=shop --width=3\n")
+    assert forker.run("launch.embed", "--dataset=shop", "--width=3", "--notables", cwd=tmp_path).status == 0

@@ -226,9 +226,9 @@ def test_a_mistake_is_one_line(forker, folder, tmp_path, monkeypatch, args, mess
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_dry_run_prints_the_price_and_stops(forker_with_key, openai, folder, tmp_path):
+def test_a_dry_run_prints_the_price_and_stops(forker, openai, folder, tmp_path):
     args = ("--model=text-embedding-3-small", "--dry_run", "--base_url=https://api.openai.com/v1")
-    result = forker_with_key.run("launch.embed", *openai, *args, cwd=tmp_path)
+    result = forker.run("launch.embed", *openai, *args, cwd=tmp_path)  # which wants no key
     assert (result.status, result.err) == (0, "")
     assert "150 items and 60 users; " in result.out and "at $0.02 a million as of 2026-07-03" in result.out
     assert result.out.endswith("stopped here, as --dry_run says; nothing was sent or written\n")

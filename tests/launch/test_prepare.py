@@ -5,7 +5,6 @@ import functools
 import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -15,15 +14,23 @@ import commands
 import prepared
 import pytest
 import raw_samples
+from forked import Forker
 
+from llmesr_jax import contracts
 from llmesr_jax.data import corpus, known
-from llmesr_jax.data.prepare import describe
+from llmesr_jax.data.summary import describe
 from llmesr_jax.errors import InputError
 
 
 @pytest.fixture(scope="session")
 def start_prepare(environment):
     return lambda *args, cwd: commands.start("-m", "launch.prepare", *args, cwd=cwd, env=environment)
+
+
+@pytest.fixture(scope="module")
+def forker(environment, tmp_path_factory):
+    with Forker(environment, tmp_path_factory.mktemp("forker")) as forker:
+        yield forker
 
 
 @pytest.fixture(scope="session")
@@ -192,6 +199,27 @@ def test_raw_data_that_lost_a_user_are_not_appended(tmp_path):
     assert prepared.contents(out) == before
 
 
+def test_titles_that_are_not_found_and_one_malformed_line(tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    (tmp_path / "raw" / "products.csv").write_text("sku,name\nx,Rose\ny,Comb,\nw,Water\n")
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [flag for flag in flags if "title" not in flag])
+    told = describe(outcome).splitlines()
+    items = len((tmp_path / "out" / "item_ids.txt").read_text().splitlines())
+    hint = "name the column of the titles with --title_column and --overwrite"
+    assert told[-3] == f"items: 2 have a record, {items} have no title; {hint}"
+    assert told[-2] == "1 malformed line was left out"
+
+
+@pytest.mark.parametrize("asked", ["?", "help"])
+def test_a_list_of_importers(forker, asked, tmp_path):
+    result = forker.run("launch.prepare", f"--importer={asked}", cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert [line.split()[0] for line in result.out.splitlines()] == contracts.names("importer")
+    assert "movielens   MovieLens 1M: `ratings.dat` and `movies.dat`, in their folder or in" in result.out
+    listed = forker.run("launch.embed", f"--encoder={asked}", cwd=tmp_path)
+    assert [line.split()[0] for line in listed.out.splitlines()] == contracts.names("encoder")
+
+
 def test_two_runs_give_the_same_bytes(tmp_path):
     flags = raw_samples.write("amazon2014", tmp_path / "raw")
     for out in ("one", "two"):
@@ -234,14 +262,27 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
     status, _ = signalled(signal.SIGKILL, 0.1)
     assert status == -signal.SIGKILL and not out.exists()
     status, err = signalled(signal.SIGINT, 0.05)
-    if status == 0:  # it came while JAX collected garbage, which swallows it; then the result is whole
-        shutil.rmtree(out)
-        status, err = signalled(signal.SIGINT, 0.05)
     assert (status, err) == (130, "interrupted\n")
     assert list((tmp_path / "data").iterdir()) == []  # what the kill before had left is gone, too
     assert prepare(*flags, cwd=tmp_path).status == 0
     assert prepared.contents(tmp_path / "data" / "shop") == prepared.contents(tmp_path / "undisturbed")
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["shop"]
+
+
+def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    rename = type(tmp_path).rename
+
+    def interrupted(path, target):
+        signal.raise_signal(signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
 
 
 def test_a_full_disk(prepare, tmp_path):
@@ -278,8 +319,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     message = "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
+    assert result.err.endswith("--raw_dir, or have the public files fetched with --download\n")
     assert list(tmp_path.iterdir()) == []
-    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer: " in refused(
+    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"
     )
 

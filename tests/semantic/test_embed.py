@@ -1,7 +1,11 @@
 """Whole runs of `embed` against a server on loopback, in this process."""
 
+import gc
 import hashlib
 import json
+import signal
+import threading
+import time
 
 import embedding_server
 import numpy as np
@@ -11,6 +15,8 @@ from embedded import WIDTH, arrays, contents, listing, texts_of, wanted
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.embed import Options
+from llmesr_jax.semantic.openai_api import batch_api
+from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Wording
 
 
@@ -165,3 +171,48 @@ def test_the_width_is_what_two_answers_agree_on(embed, server, folder):
     server.paid.clear()
     embed(dimensions=0, model="other", options=Options(overwrite=True))
     assert sorted(server.paid.values())[-2:] == [1, 3]  # one text was also asked for its width, twice
+
+
+@pytest.mark.parametrize("way", [{"batch_size": 1}, {"batch_api": True}])
+def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, folder, monkeypatch, way):
+    """Python swallows what is raised there."""
+    monkeypatch.setattr(batch_api, "_MOST_TEXTS", 4)
+    add = Store.add
+
+    def interrupted(phase, info):
+        gc.callbacks.remove(interrupted)
+        signal.raise_signal(signal.SIGINT)
+
+    def add_amid_collection(*args):
+        gc.callbacks.append(interrupted)
+        gc.collect()
+        add(*args)
+
+    monkeypatch.setattr(Store, "add", add_amid_collection)
+    with pytest.raises(KeyboardInterrupt):
+        embed(concurrency=1, **way)
+    assert len(server.requests) + len(server.batches) <= 2 and not (folder / "item_emb.npy").exists()
+
+
+def test_an_interrupt_does_not_wait_for_the_server(embed, server, folder):
+    server.delay = 3.0
+    stop = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    stop.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        embed(timeout=10.0)
+    assert time.monotonic() - started < 2.0
+
+
+def test_another_template_pays_for_other_texts_only(embed, server, folder):
+    embed()
+    told = set(server.paid)
+    server.paid.clear()
+    wording = Wording(user_template="bought {titles}")
+    embed(wording, Options(overwrite=True))
+    assert set(server.paid) == set(texts_of(folder, wording)) - told - {""} and len(server.paid) == 12
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder, wording))
+    for other in ({"model": "other"}, {"dimensions": 4}, {"options": Options(overwrite=True, float16=True)}):
+        server.paid.clear()
+        embed(wording, **{"options": Options(overwrite=True), **other})
+        assert len(server.paid) == 40

@@ -78,3 +78,20 @@ def test_append_wants_whole_files_and_not_fewer_rows(embed, folder):
     np.save(folder / "user_emb.npy", np.ones((12, WIDTH), np.float32))
     with pytest.raises(InputError, match="those are damaged, or replaced by others"):
         embed(options=Options(append=True))
+
+
+def test_the_plain_command_renews_what_append_left_as_it_was(embed, server, folder, capsys):
+    embed()
+    _grow(folder)
+    embed(options=Options(append=True))
+    appended = listing(folder)
+    count = len(server.requests)
+    embed(options=Options(append=True))
+    assert listing(folder) == appended and len(server.requests) == count
+    server.paid.clear()
+    embed()  # the same data, but user 1 went on
+    assert server.paid == {texts_of(folder)[33]: 1}
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+    capsys.readouterr()
+    embed()
+    assert capsys.readouterr().out == f"{folder}: the embeddings are up to date; nothing to do\n"

@@ -17,7 +17,7 @@ from llmesr_jax.semantic.stand_ins import mean_of_items
 from llmesr_jax.semantic.tables import SemanticConfig, digest, prepare
 
 _ALL = frozenset(tables.TABLES)
-_BUILDERS = ("pca_start", "similar_users", "tfidf.latent")
+_BUILDERS = ("tables.pca_start", "tables.similar_users", "encoders.tfidf.latent")
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def _without_builders(monkeypatch):
         raise AssertionError("computed again")
 
     for name in _BUILDERS:
-        monkeypatch.setattr(f"llmesr_jax.semantic.tables.{name}", fail)
+        monkeypatch.setattr(f"llmesr_jax.semantic.{name}", fail)
 
 
 def _assert_same(got, wanted):

@@ -44,7 +44,7 @@ def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, rea
     counted.unlink()
     told = ", ".join(named.values())
     where = Path(os.path.commonpath(paths))
-    reader.bad.add_rows(where, count, f"lack one of {told}, or hold what is none")
+    reader.bad.add_rows(where, count, f"without a usable value of each of {told}")
     return frame.filter(~lacking)
 
 

@@ -26,6 +26,7 @@ from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = False
+_TITLE = "title"
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -39,13 +40,22 @@ class Options:
     item_column: str = knob("item_id", "table: column of the item, in the items' file too")
     rating_column: str = knob("", "table: column of the rating; empty: none")
     time_column: str = knob("", "table: column of the time; empty: none, rows are in time order")
-    title_column: str = knob("title", "table: column of the items' file with the title, where there is one")
+    title_column: str = knob(_TITLE, "table: column of the items' file with the title, where there is one")
     time_unit: str = knob("s", "table: unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
     separator: str = knob("", "table: between the fields of a CSV file; empty: a comma, of .tsv a tab")
 
 
 def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, "a CSV, JSON lines or Parquet file")
+    for flag in ("user_column", "item_column"):
+        if not getattr(options, flag):
+            raise InputError(f"--{flag}=: is empty; wanted the name of a column")
+    if options.title_column not in ("", _TITLE) and not options.items_file:
+        raise InputError(f"--title_column={options.title_column}: wants --items_file, which has that column")
+    for flag in ("file", "items_file"):
+        if (name := getattr(options, flag)) and not (folder / name).exists():
+            there = ", ".join(path.name for path in sorted(folder.iterdir()) if _kind(path) or path.is_dir())
+            raise InputError(f"--{flag}={name}: {folder} has no such file; it has: {there[:300] or 'no table'}")
     if options.file:
         found = [folder / options.file]
     else:
@@ -55,11 +65,11 @@ def locate(folder: Path, options: Options) -> Files:
             found = [folder]
     if len(found) != 1:
         names = ", ".join(path.name for path in found[:4]) or "none"
-        raise InputError(f"{folder}: found {names}; wanted one CSV, JSON lines or Parquet file; name it with --file")
+        raise InputError(
+            f"{folder}: found {names}; wanted one CSV, JSON lines or Parquet file; name that of the interactions with "
+            "--file, that of the items with --items_file"
+        )
     files = [found[0], *([folder / options.items_file] if options.items_file else [])]
-    for path in files:
-        if not path.exists():
-            raise InputError(f"{path}: no such file; wanted a table; see --raw_dir, --file and --items_file")
     parts = [tuple(map(RawFile, _parts(path, options.items_file))) for path in files]
     return Files(*parts)
 
@@ -131,19 +141,22 @@ def items(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if not files.items:
         return
-    columns, raw = {"item_column": options.item_column}, files.items[0]
+    raw, there = files.items[0], set()
     if _kind(raw.path) == ".parquet":
         records = _parquet.records([r.path for r in files.items], options.item_column, wanted, reader)
     else:
-        records = _rows(raw, columns, options, reader)
+        records = _rows(raw, {"item_column": options.item_column}, options, reader)
     for line, row in records:
         try:
             item = identifier(row.pop(options.item_column, None))
         except Malformed as error:
             reader.bad.add(raw, line, f"{options.item_column}: wanted {error}")
             continue
+        there.update(row)
         title = row.pop(options.title_column, None)
         yield item, {"title": title, **row}
+    if there and options.title_column not in ("", _TITLE):
+        check_columns(raw, {"title_column": options.title_column}, sorted(there))
 
 
 def downloads(options: Options) -> Downloads:

@@ -18,7 +18,7 @@ inside of functions, so that the flags of all encoders are known quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +62,9 @@ class Cost(NamedTuple):
 
 
 # Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
-Encode = Callable[[Iterable[Text], Path, int | None], Iterator[tuple[list[bytes], np.ndarray]]]
+# Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to stop.
+Encode = Callable[[Iterable[Text], Path, int | None], Generator[tuple[list[bytes], np.ndarray], None, None]]
+NOTHING: tuple[list[bytes], np.ndarray] = ([], np.empty((0, 0), np.float32))
 
 
 class TextEncoder(NamedTuple):
@@ -70,6 +72,7 @@ class TextEncoder(NamedTuple):
 
     Attributes:
       identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
+      ready: called before anything is sent, but not before a dry run; raises InputError for what is missing for it.
       source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
       encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
         ends the run.
@@ -82,6 +85,7 @@ class TextEncoder(NamedTuple):
 
     identity: dict[str, str | int | None]
     encode: Encode
+    ready: Callable[[], None] = lambda: None
     source: str = ""
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped

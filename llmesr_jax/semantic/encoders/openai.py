@@ -22,9 +22,9 @@ import numpy as np
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
+from llmesr_jax.semantic.encoders import NOTHING, Cost, Text, TextEncoder
 from llmesr_jax.semantic.openai_api import batch_api, prices, responses, tokens
-from llmesr_jax.semantic.openai_api.session import Patience, Session
+from llmesr_jax.semantic.openai_api.session import LOOK, Patience, Session, finished, leave
 
 TAKES = "texts"
 
@@ -53,20 +53,23 @@ def load(config: Config) -> TextEncoder:
     """Makes the client; asks nothing yet.
 
     Raises:
-      InputError: no model is named, the address is none, or OpenAI is asked without a key.
+      InputError: no model is named, or the address is none.
     """
     if not config.model:
         raise InputError("--model is missing; --encoder=openai wants its name, such as text-embedding-3-small")
     address = config.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
     host = _host(address)
-    key = _key(host)
     known = prices.MODELS.get(config.model)
     width = config.dimensions or (known.width if known else None)
     sessions: list[Session] = []
 
+    def ready() -> None:
+        _key(host)
+
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
         import openai
 
+        key = _key(host)
         with asyncio.Runner() as runner:
             # Of a server that wants no key, the client still wants one.
             options = {"api_key": key or "none", "base_url": address, "timeout": config.timeout, "max_retries": 0}
@@ -96,7 +99,7 @@ def load(config: Config) -> TextEncoder:
 
     identity = {"model": config.model, "dimensions": config.dimensions or None}
     clip = tokens.clipper(config.max_tokens, exact=known is not None)
-    return TextEncoder(identity, encode, address, width, clip, config.max_tokens, cost, notes)
+    return TextEncoder(identity, encode, ready, address, width, clip, config.max_tokens, cost, notes)
 
 
 def _send(
@@ -108,30 +111,31 @@ def _send(
     waiting, failure = set(), None
     first = next(requests, None)
     if first is not None and width is None:
-        width = runner.run(_ask_width(session, first[0], config))
+        width = yield from finished(runner, _ask_width(session, first[0], config))
 
     async def embed(request: list[Text]) -> tuple[list[bytes], np.ndarray]:
         vectors = await session.ask(lambda client: _request(client, request, width, config))
         return [text.key for text in request], vectors
 
-    while first is not None or waiting:
-        while first is not None and failure is None and len(waiting) < config.concurrency:
-            waiting.add(runner.get_loop().create_task(embed(first)))
-            first = next(requests, None)
-        if not waiting:
-            break
-        done, waiting = runner.run(_first_of(waiting))
-        for task in done:
-            if error := task.exception():  # the others under way are paid for, so they are waited for
-                failure = failure or error
-            else:
-                yield task.result()
+    try:
+        while first is not None or waiting:
+            while first is not None and failure is None and len(waiting) < config.concurrency:
+                waiting.add(runner.get_loop().create_task(embed(first)))
+                first = next(requests, None)
+            if not waiting:
+                break
+            done, waiting = runner.run(asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED))
+            for task in done:
+                if error := task.exception():  # the others under way are paid for, so they are waited for
+                    failure = failure or error
+                else:
+                    yield task.result()
+            if not done:
+                yield NOTHING
+    finally:
+        leave(runner, waiting)
     if failure is not None:
         raise failure
-
-
-async def _first_of(tasks: set[asyncio.Task]) -> tuple[set[asyncio.Task], set[asyncio.Task]]:
-    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _request(client, request: list[Text], width: int | None, config: Config) -> np.ndarray:

@@ -23,7 +23,7 @@ from absl import logging
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.encoders import Text
 from llmesr_jax.semantic.openai_api import responses
-from llmesr_jax.semantic.openai_api.session import Session
+from llmesr_jax.semantic.openai_api.session import Session, finished
 
 _MOST_TEXTS = 50_000
 _MOST_BYTES = 150_000_000
@@ -52,7 +52,7 @@ def send(
         if not under_way:
             return
         for path in list(under_way):
-            batch = runner.run(_look(session, path))
+            batch = yield from finished(runner, _look(session, path))
             if batch.status not in _OVER:
                 continue
             if _queue_is_full(batch):
@@ -66,7 +66,7 @@ def send(
             _forget(path)
             under_way.remove(path)
         if under_way:
-            runner.run(asyncio.sleep(config.poll))
+            yield from finished(runner, asyncio.sleep(config.poll))
 
 
 async def _look(session: Session, path: Path) -> Any:
@@ -103,7 +103,7 @@ def _results(
     if not batch.output_file_id:
         return
     answers = path.with_suffix(".answers")
-    runner.run(session.ask(lambda client: _download(client, batch.output_file_id, answers)))
+    yield from finished(runner, session.ask(lambda client: _download(client, batch.output_file_id, answers)))
     requests, refused = dict(_requests(path)), {}
     with answers.open("rb") as lines:
         for line in lines:

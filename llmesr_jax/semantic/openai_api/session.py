@@ -8,19 +8,43 @@ import datetime
 import email.utils
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from absl import logging
 
 from llmesr_jax.errors import InputError
+from llmesr_jax.semantic.encoders import NOTHING
 from llmesr_jax.semantic.openai_api.responses import Refused
 
 T = TypeVar("T")
+LOOK = 0.2  # seconds of waiting between two looks about
 
 _RETRIED = frozenset({408, 409, 429})  # and all from 500
 _FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong address is told soon
 _SAID = 10.0  # seconds of waiting that are worth a line
+
+
+def finished(
+    runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]
+) -> Generator[tuple[list[bytes], np.ndarray], None, T]:
+    """What the coroutine returns; gives `NOTHING` every now and then, so that who waits can look about."""
+    task = runner.get_loop().create_task(coroutine)
+    try:
+        while not runner.run(asyncio.wait({task}, timeout=LOOK))[0]:
+            yield NOTHING
+    finally:
+        leave(runner, {task})
+    return task.result()
+
+
+def leave(runner: asyncio.Runner, tasks: set[asyncio.Task]) -> None:
+    """Cancels what is still under way, and waits for its end."""
+    if under_way := [task for task in tasks if not task.done()]:
+        for task in under_way:
+            task.cancel()
+        runner.run(asyncio.wait(under_way))
 
 
 class Patience(NamedTuple):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 
@@ -60,7 +61,7 @@ def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
     spoil(path, lambda content: content + b"{half_a_li\n\xff\xfe\xff\xfe\n\n")
     message = refused(*flags, "--max_bad_lines=1")
     assert f"/raw/{path.name}, line " in message and "wanted " in message
-    assert "2 malformed lines were found" in message and "--max_bad_lines" in message
+    assert re.search(r"; malformed lines up to .*: 2; wanted at most 1; .*--max_bad_lines$", message)
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=2"])
     assert outcome.manifest["malformed_lines"]["count"] == 2
     assert all(line.startswith(f"{path.name}, line ") for line in outcome.manifest["malformed_lines"]["first"])
@@ -112,6 +113,40 @@ def test_files_that_are_empty(refused, tmp_path):
         assert "leaves no interaction (raw: 0 interactions)" in message or "is empty; wanted" in message
         for path in (tmp_path / "raw").iterdir():
             path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["--user_column="], "--user_column=: is empty; wanted the name of a column"),
+        (["--item_column="], "--item_column=: is empty; wanted the name of a column"),
+        (["--title_column=nmae"], "has no column 'nmae'; wanted one of: "),
+        (["--title_column=nmae", "--items_file="], "--title_column=nmae: wants --items_file, which has that column"),
+        (["--items_file=prodcts"], "--items_file=prodcts: /raw has no such file; it has: log"),
+        (["--file=lgo"], "--file=lgo: /raw has no such file; it has: log"),
+    ],
+)
+@pytest.mark.parametrize("source", ["csv", "jsonl", "parquet"])
+def test_names_that_a_table_does_not_have(source, refused, tmp_path, changes, told):
+    message = refused(*raw_samples.write(source, tmp_path / "raw"), *changes)
+    assert told in message
+    if "no column" in told:
+        assert message.endswith("; name it with --title_column") and "/raw/products." in message
+
+
+def test_another_separator(refused, tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    message = refused(*flags, "--separator=;")
+    assert (
+        "wanted one of: when,sku,uid,stars (one column: does --separator fit?); name it with --user_column" in message
+    )
+
+
+def test_the_items_file_is_not_named(refused, tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    message = refused(*(flag for flag in flags if "items_file" not in flag and "title" not in flag))
+    wanted = "name that of the interactions with --file, that of the items with --items_file"
+    assert message.startswith("/raw: found log.csv.gz, products.csv; wanted one ") and message.endswith(wanted)
 
 
 def archive_with(path, names):
@@ -207,7 +242,9 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
          "when": [whole["when"][0]] * 5}
     )  # fmt: skip
     pl.concat([whole, lacking]).write_parquet(path)
-    assert "/raw/log: 5 rows lack one of uid, sku, stars, when" in refused(*flags, "--max_bad_lines=4")
+    assert "/raw/log: 5 rows without a usable value of each of uid, sku, stars, when" in refused(
+        *flags, "--max_bad_lines=4"
+    )
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=5"])
     assert outcome.manifest["malformed_lines"]["count"] == 5
     assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
@@ -222,8 +259,8 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
         ),
         (["--min_length=99"], "the rule leaves no interaction"),
         (["--category="], "--category: is no option of importer table; it has: "),
-        (["--file=absent.csv"], "/raw/absent.csv: no such file"),
-        (["--file=log.csv.gz", "--items_file=absent.csv"], "/raw/absent.csv: no such file"),
+        (["--file=absent.csv"], "--file=absent.csv: /raw has no such file; it has: log.csv.gz, products.csv"),
+        (["--file=log.csv.gz", "--items_file=absent.csv"], "--items_file=absent.csv: /raw has no such file"),
         (["--separator=ab"], "--separator=ab: wanted one character"),
         (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
         (["--append"], "holds nothing that prepare made"),

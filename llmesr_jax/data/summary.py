@@ -1,0 +1,49 @@
+"""What `launch.prepare` prints at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmesr_jax.data.prepare import Outcome
+
+
+def describe(outcome: Outcome, embed: str = "") -> str:
+    """What was found, as a table, how it compares with the papers, and the next command.
+
+    Args:
+      embed: that command where there is something to embed; empty: the plain one.
+    """
+    p, m = outcome.plan, outcome.manifest
+    rows = [("", "users", "items", "interactions")]
+    rows += [(s["step"], *(f"{s[key]:,}" for key in rows[0][1:])) for s in m["steps"]]
+    rows += [("result", *(f"{m['counts'][key]:,}" for key in rows[0][1:]))]
+    lines = []
+    if m["papers"]:
+        papers = m["papers"]["papers"]
+        rows.append(("the papers", *(f"{papers[key]:,}" if key in papers else "-" for key in rows[0][1:])))
+        missed = [f"{key} {value:+,}" for key, value in m["papers"]["difference"].items() if value]
+        lines.append(
+            "the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}"
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    table = [
+        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
+    ]
+    if found := m["item_records"]:
+        lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
+        if (
+            found["with_record"]
+            and found["without_title"] == m["counts"]["items"]
+            and hasattr(p.options, "title_column")
+        ):
+            lines[-1] += "; name the column of the titles with --title_column and --overwrite"
+    if bad := m["malformed_lines"]["count"]:
+        lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
+    if outcome.kept:
+        lines.append(f"what was there before is in {outcome.kept}")
+    where = "" if p.out == Path("data", p.settings.dataset) else f" --data_dir={p.out}"
+    state = "written" if outcome.fresh else "up to date, nothing was written"
+    step = "embed" if found else "train --method=none"
+    step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}"
+    lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
+    return "\n".join([*table, *lines])

@@ -1,0 +1,43 @@
+"""The command that made the embeddings of a folder, for messages that say what to do after the data grew."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from llmesr_jax import contracts
+from llmesr_jax.semantic import manifest
+
+
+def after_growth(dataset: str, folder: Path) -> str:
+    """`launch.embed` as it was given before, with --append where its encoder can; the plain one without embeddings.
+
+    Raises:
+      InputError: the manifest is not readable.
+    """
+    flags = [f"--dataset={dataset}"]
+    if folder != Path("data", dataset):
+        flags.append(f"--data_dir={folder}")
+    made = manifest.read(folder)
+    if made and made["made_by"].get("encoder") in contracts.names("encoder"):
+        flags += _flags(made)
+    return " ".join(["python -m launch.embed", *map(shlex.quote, flags)])
+
+
+def _flags(made: dict) -> list[str]:
+    """The settings that are not the defaults."""
+    made_by = made["made_by"]
+    encoder = contracts.load("encoder", made_by["encoder"])
+    flags = [] if made_by["encoder"] == "tfidf" else [f"--encoder={made_by['encoder']}"]
+    if made_by["encoder"] == "npy":
+        return [*flags, *(f"--{name}=<all rows>" for name in ("item_file", "user_file") if name in made_by)]
+    settings = {field.name: field.default for field in dataclasses.fields(encoder.Config)}
+    given = {name: made_by[name] for name in settings if made_by.get(name) not in (None, settings[name])}
+    if "base_url" in settings and "openai.com" not in (source := made.get("notes", {}).get("source", "")):
+        given["base_url"] = source
+    given |= {name: made_by[name] for name in ("item_template", "user_template") if made_by.get(name)}
+    flags += [f"--{name}={value}" for name, value in given.items() if value != ""]
+    flags += ["--crop"] if made_by.get("crop") else []
+    flags += ["--float16"] if made_by.get("dtype") == "float16" else []
+    return [*flags, "--append"] if encoder.TAKES == "texts" else flags

@@ -1,0 +1,166 @@
+"""Where the embeddings of items and users come from: the user's files, TF-IDF of the texts, or noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.contracts import knob
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import embed_command, embedding_files, manifest, prompts, stand_ins
+from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
+from llmesr_jax.semantic.encoders import tfidf
+
+ENCODERS = ("auto", "files", "tfidf", "random")
+# Raised when the results of a function change, so that what it made before is made again.
+VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1, "popularity": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticConfig:
+    """How the frozen tables are made."""
+
+    encoder: str = knob(
+        "auto",
+        "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)",
+        choices=ENCODERS,
+    )
+    tfidf_width: int = knob(
+        128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1
+    )
+    random_width: int = knob(1536, "width F of random embeddings", least=1)
+    crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
+    item_template: str = knob("", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
+    num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
+    cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
+    seed: int = knob(
+        42, "of the decompositions and of noise; apart from the training seeds, which share the tables", least=0
+    )
+
+
+class Source(NamedTuple):
+    """Where a table comes from: name of each thing it depends on -> digest or description, and how to get it."""
+
+    inputs: dict[str, str]
+    load: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Semantics:
+    """Resolves, once and only when asked, where embeddings come from."""
+
+    corpus: Corpus
+    config: SemanticConfig
+    cache: Cache
+    files: Mapping[str, Path]
+    file_digests: Mapping[Path, str]
+
+    @functools.cached_property
+    def item(self) -> Source:
+        if self.config.encoder == "random":
+            return self._random(self.corpus.num_items, "items")
+        if "item_llm" in self.files:
+            return self._file("item_llm", self.corpus.num_items, "items")
+        return Source(self._tfidf_inputs, lambda: self._tfidf[0])
+
+    @functools.cached_property
+    def user(self) -> Source:
+        if self.config.encoder == "random":
+            return self._random(self.corpus.num_users, "users")
+        if "user_llm" in self.files:
+            return self._file("user_llm", self.corpus.num_users, "users")
+        if "item_llm" in self.files:
+            path = self.files["item_llm"]
+            logging.info("%s: no user embeddings beside it, so a user is the mean of the training items", path)
+            made_by = {"mean_of_items": f"version {VERSIONS['mean_of_items']}"}
+            inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
+            return Source(inputs, lambda: stand_ins.mean_of_items(self.item.load(), self.corpus))
+        return Source(self._tfidf_inputs, lambda: self._tfidf[1])
+
+    def _random(self, rows: int, kind: str) -> Source:
+        width, seed = self.config.random_width, self.config.seed
+        made = functools.cache(lambda: stand_ins.random(rows, width, [seed, kind == "users"]))
+        return Source({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
+
+    def _file(self, name: str, rows: int, kind: str) -> Source:
+        path = self.files[name]
+        read = functools.cache(lambda: embedding_files.map_embedding(path, rows, kind))
+        return Source({path.name: self.file_digests[path]}, read)
+
+    def _texts_V(self) -> Iterator[str]:
+        if self.corpus.item_records is None:
+            raise InputError(
+                f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
+                f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
+                f"{self.corpus.num_users} rows, is optional)"
+            )
+        return prompts.item_prompts(self.corpus, self.config.item_template, self.config.crop)
+
+    @property
+    def _tfidf_inputs(self) -> dict[str, str]:
+        return {**self._tfidf_recipe.inputs, **settings_of(self._tfidf_recipe)}
+
+    @functools.cached_property
+    def _tfidf_recipe(self) -> Recipe:
+        sha256 = hashlib.sha256()
+        for number, text in enumerate(self._texts_V()):
+            sha256.update((text if number == 0 else "\0" + text).encode(errors="surrogatepass"))
+        inputs = {"texts": sha256.hexdigest(), "interactions": self.corpus.digest}
+        return recipe_of("tfidf", {"width": self.config.tfidf_width, "seed": self.config.seed}, inputs)
+
+    @functools.cached_property
+    def _tfidf(self) -> tuple[np.ndarray, ...]:
+        width, seed = self.config.tfidf_width, self.config.seed
+        files = (f"tfidf_item_{width}.npy", f"tfidf_user_{width}.npy")
+        build = lambda: tfidf.latent(self._texts_V(), self.corpus, width, seed)  # noqa: E731
+        return self.cache.arrays(files, self._tfidf_recipe, build)
+
+
+def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
+    """Finds and checks the user's files and the cache."""
+    use_files = config.encoder in ("auto", "files") and corpus.folder is not None
+    files = embedding_files.find(corpus.folder) if use_files else {}
+    if config.encoder == "files" and "item_llm" not in files:
+        raise InputError(
+            f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
+            f"rows of embeddings, row 0 = id 1; run `python -m launch.embed --dataset={corpus.name}`, put it there, or "
+            "use semantic.encoder=tfidf"
+        )
+    if "item_llm" in files:
+        manifest.check_usable(corpus.folder, config.crop, config.item_template)
+    home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
+    asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
+    cache = Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
+    return Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
+
+
+def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:
+    """For each file, the rows it must have, and how to read it, which raises if it is not as it should be."""
+    rows = {"items": corpus.num_items, "users": corpus.num_users}
+    kinds = {"item_llm": "items", "item_pca": "items", "user_llm": "users", "similar_users": "users"}
+    checks = {}
+    for name, path in files.items():
+        kind = kinds[name]
+        if name == "similar_users":
+            read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
+        else:
+            command = embed_command.after_growth(corpus.name, corpus.folder)
+            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind, command)
+        checks[path] = (rows[kind], read)
+    return checks
+
+
+def settings_of(recipe: Recipe) -> dict[str, str]:
+    return {recipe.made_by: f"version {recipe.version}, {dict(recipe.parameters)}"}
+
+
+def recipe_of(function: str, parameters: Mapping[str, object], inputs: Mapping[str, str]) -> Recipe:
+    return Recipe(function, VERSIONS[function], parameters, inputs)
