@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 from llmesr_jax.contracts import Array, Sequences, wide
 
@@ -101,10 +102,16 @@ class Dropout(nn.Module):
 
 
 def random_integers(key: Array, bits: int, count: int) -> Array:
-    """uint32 (count,), uniform below 2 ** bits; `bits` divides 32, and each random word serves 32 / bits of them."""
+    """uint32 (count,), uniform below 2 ** bits; `bits` divides 32, and each random word serves 32 / bits of them.
+
+    Threefry gives two words a call. `jax.random.bits` makes one of them, so that a draw does not depend on how it is
+    split over devices; here both are used, in half the time.
+    """
     shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
-    words = jax.random.bits(key, (-(-count // len(shifts)), 1), jnp.uint32)
-    return ((words >> shifts[None]) & jnp.uint32(2**bits - 1)).reshape(-1)[:count]
+    num_words = -(-count // len(shifts))
+    counters = jnp.arange(num_words + num_words % 2, dtype=jnp.uint32)
+    words = threefry_2x32(jax.random.key_data(key)[:2], counters)
+    return ((words[:, None] >> shifts[None]) & jnp.uint32(2**bits - 1)).reshape(-1)[:count]
 
 
 def aligned(x: Array, like: Array) -> Array:
