@@ -51,8 +51,10 @@ def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient:
     count = jnp.max(jnp.where(counts_N > 0, jnp.arange(1, n + 1), 0))
     column_blocks = (count + columns - 1) // columns
     x_NxD, row_counts_N = pad(x_NxD, rows), pad(counts_N, rows)
-    y_NxD, log_counts_N = pad(y_NxD, columns), jnp.log(pad(counts_N, columns))
-    gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_NxD)) if with_gradient else None
+    log_counts_Jxc = jnp.log(pad(counts_N, columns)).reshape(-1, columns)
+    y_JxcxD = pad(y_NxD, columns).reshape(-1, columns, width)
+    y_JxDxc = y_JxcxD.swapaxes(1, 2)  # once, and not in every turn
+    gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_JxDxc)) if with_gradient else None
 
     def one(i, carry):
         total, gradients = carry
@@ -62,13 +64,13 @@ def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient:
 
         def fill(j, carry):
             logits, own_b, highest_b = carry
-            part = x_bxD @ cut(y_NxD, j * columns, columns).T
+            part = x_bxD @ y_JxDxc[j]
             own_b = own_b + jnp.sum(jnp.where(own(j), part, 0), axis=1)
-            part = jnp.where(own(j), part, part + cut(log_counts_N, j * columns, columns)[None, :])
+            part = jnp.where(own(j), part, part + log_counts_Jxc[j][None, :])
             logits = jax.lax.dynamic_update_slice_in_dim(logits, part, j * columns, 1)
             return logits, own_b, jnp.maximum(highest_b, jnp.max(part, axis=1))
 
-        zero_b, empty = jnp.zeros(rows, x_NxD.dtype), jnp.zeros((rows, len(y_NxD)), x_NxD.dtype)
+        zero_b, empty = jnp.zeros(rows, x_NxD.dtype), jnp.zeros((rows, log_counts_Jxc.size), x_NxD.dtype)
         logits, own_b, highest_b = jax.lax.fori_loop(0, column_blocks, fill, (empty, zero_b, zero_b - jnp.inf))
         weigh = lambda j: jnp.exp(cut(logits, j * columns, columns, 1) - highest_b[:, None])  # noqa: E731
         sums_b = jax.lax.fori_loop(0, column_blocks, lambda j, s: s + jnp.sum(weigh(j), axis=1), zero_b)
@@ -78,19 +80,21 @@ def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient:
             return total, None
 
         def back(j, carry):
-            dx_bxD, dy_NxD = carry
+            dx_bxD, dy_JxDxc = carry
             by_logit = (weigh(j) / sums_b[:, None] - own(j).astype(x_NxD.dtype)) * (counts_b * scale)[:, None]
-            dx_bxD = dx_bxD + by_logit @ cut(y_NxD, j * columns, columns)
-            dy_cxD = cut(dy_NxD, j * columns, columns) + by_logit.T @ x_bxD
-            return dx_bxD, jax.lax.dynamic_update_slice_in_dim(dy_NxD, dy_cxD, j * columns, 0)
+            return dx_bxD + by_logit @ y_JxcxD[j], dy_JxDxc.at[j].add(x_Dxb @ by_logit)
 
-        dx_NxD, dy_NxD = gradients
-        dx_bxD, dy_NxD = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), dy_NxD))
-        return total, (jax.lax.dynamic_update_slice_in_dim(dx_NxD, dx_bxD, i * rows, 0), dy_NxD)
+        dx_NxD, dy_JxDxc = gradients
+        x_Dxb = x_bxD.T
+        dx_bxD, dy_JxDxc = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), dy_JxDxc))
+        return total, (jax.lax.dynamic_update_slice_in_dim(dx_NxD, dx_bxD, i * rows, 0), dy_JxDxc)
 
     start = jnp.zeros((), x_NxD.dtype), gradients
     total, gradients = jax.lax.fori_loop(0, (count + rows - 1) // rows, one, start)
-    return total, *(g[:n] for g in gradients or ())
+    if not with_gradient:
+        return (total,)
+    dx_NxD, dy_JxDxc = gradients
+    return total, dx_NxD[:n], dy_JxDxc.swapaxes(1, 2).reshape(-1, width)[:n]
 
 
 @jax.custom_vjp
