@@ -25,6 +25,10 @@ OVERRIDES = {
     "train.valid_protocol": "full",
     "train.watch": "N@10",
     "train.watch_after": 0,
+    "faerec.width": 256,
+    "llmesr.width": 128,  # of each of two views
+    "llminit.width": 256,
+    "none.width": 256,
     "faerec.period": 30.0,
     "faerec.w_min": 0.9,
 }
