@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, experiment, knobs, traced, train
 from llmesr_jax.errors import InputError
 
-_STUDY, _FIRST_SEED = "search", 20241209
+_STUDY = "search"
 Build = Callable[[Mapping[str, Any]], ConfigDict]
 
 
@@ -91,7 +92,7 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int) -> str:
             number = len(study.trials)
             if number >= trials:
                 break
-            study.sampler = optuna.samplers.TPESampler(seed=_FIRST_SEED + number)
+            study.sampler = optuna.samplers.TPESampler(seed=zlib.crc32(f"trial {number}".encode()))
             settings = study.ask(distributions).params
         config = build(settings)
         config.workdir = str(folder / f"trial-{number:04d}")

@@ -74,7 +74,7 @@ def stand_in(monkeypatch):
         return importlib.import_module(name)
 
     yield load
-    for name in ("wandb", "mlflow", "mlflow.entities"):
+    for name in ("wandb", "mlflow", "mlflow.entities", "mlflow.exceptions"):
         sys.modules.pop(name, None)
 
 
@@ -115,6 +115,16 @@ def test_mlflow_gets_the_numbers_and_a_continued_run_its_old_id(tmp_path, stand_
         "update_run",
         "set_terminated",
     ]
+
+
+def test_what_a_logger_refuses_is_told_in_one_line(tmp_path, stand_in):
+    stand_in("wandb"), stand_in("mlflow")
+    (tmp_path / "refused").mkdir()
+    with pytest.raises(InputError, match="^loggers: wandb: no API key configured; run wandb login, or set WANDB_MODE="):
+        Log(tmp_path / "refused", 0, configure("wandb"))
+    (tmp_path / "mlflow.id").write_text("gone")
+    with pytest.raises(InputError, match="^loggers: mlflow: Run 'gone' not found; see to .*mlflow.id, which may be of"):
+        Log(tmp_path, 0, configure("mlflow"))
 
 
 def test_loggers_are_found_by_name(monkeypatch):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llmesr_jax.errors import InputError
+
 PACKAGE, EXTRA = "wandb", "wandb"
 
 
@@ -18,15 +20,20 @@ class Logger:
         import wandb
 
         kept = folder / "wandb.id"
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "llmesr_jax"),
-            name=str(folder),
-            dir=str(folder),
-            config=dict(config),
-            id=kept.read_text().strip() if kept.exists() else None,
-            resume="allow",
-            reinit="create_new",  # beside those of other cells
-        )
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "llmesr_jax"),
+                name=str(folder),
+                dir=str(folder),
+                config=dict(config),
+                id=kept.read_text().strip() if kept.exists() else None,
+                resume="allow",
+                reinit="create_new",  # beside those of other cells
+            )
+        except wandb.Error as error:
+            raise InputError(
+                f"loggers: wandb: {str(error).splitlines()[0]}; run wandb login, or set WANDB_MODE=offline"
+            ) from error
         kept.write_text(self._run.id)
         self._run.define_metric("*", step_metric="epoch")  # its own count of steps cannot go back to an epoch
 

@@ -3,10 +3,18 @@
 from types import SimpleNamespace
 
 calls = []
+
+
+class Error(Exception):
+    pass
+
+
 _FREE = iter(range(1, 100))
 
 
 def init(**options):
+    if options["name"].endswith("refused"):
+        raise Error("no API key configured\nand more")
     run_id = options["id"] or f"run{next(_FREE)}"
     calls.append(("init", run_id, options))
     return SimpleNamespace(

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+from mlflow.exceptions import MlflowException
+
 calls = []
 _EXPERIMENTS = {}
 
@@ -20,6 +22,8 @@ class MlflowClient:
         return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
 
     def update_run(self, run_id, status):
+        if run_id not in {call[1] for call in calls}:
+            raise MlflowException(f"Run '{run_id}' not found")
         calls.append(("update_run", run_id, status))
 
     def log_batch(self, run_id, metrics=(), params=()):
