@@ -7,7 +7,8 @@ and is not symmetric.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,18 +29,20 @@ def mean_loss(
     tables: Tables,
     batches: Batch,
     clock: Array | float = 0.0,
-    term: str | None = None,
+    factors: Mapping[str, Array | float] | None = None,
 ) -> Array:
     """(): the mean loss over stacked batches (a leading axis on every array), without dropout.
 
     Args:
-      term: one of the loss's terms, with its weight; None for the total.
+      factors: of each term, besides its weight: ones and zeros pick terms, in one compiled program; None for all ones.
     """
 
     @jax.checkpoint  # so that a gradient keeps one batch's activations at a time
     def one(batch):
         values = terms_lib.weighted(recommender, params, tables, batch, None, clock)
-        return sum(values.values()) if term is None else values[term]
+        if factors is None:
+            return sum(values.values())
+        return sum(jnp.asarray(factors[name], value.dtype) * value for name, value in values.items())
 
     return jnp.mean(jax.lax.map(one, batches))
 
@@ -65,16 +68,15 @@ def eigenpairs(
     """The leading eigenvalues and eigenvectors of the Hessian, by Lanczos (ARPACK, restarted), to 1 %.
 
     Args:
-      loss: (params, *arguments) -> (), pure.
+      loss: (params, *arguments) -> (), pure; hashable, as it is a static argument of a compiled program.
       count: how many; less than the number of parameters.
       smallest: those at the lower end, smallest first, instead.
       seed: of the vector that Lanczos starts from.
     """
     flat, unravel = ravel_pytree(params)
-    product = jax.jit(lambda v, p, *a: ravel_pytree(hvp(loss, p, unravel(v), *a))[0])
 
     def times(v):
-        return np.asarray(product(jnp.asarray(v.reshape(-1), flat.dtype), params, *arguments))
+        return np.asarray(_product(loss, params, jnp.asarray(v.reshape(-1), flat.dtype), *arguments))
 
     operator = scipy.sparse.linalg.LinearOperator((flat.size, flat.size), matvec=times, dtype=flat.dtype)
     start = np.random.default_rng(seed).normal(size=flat.size).astype(flat.dtype)
@@ -88,6 +90,11 @@ def eigenpairs(
     )
     order = np.argsort(values if smallest else -values)
     return Eigenpairs(values[order], [unravel(jnp.asarray(vectors[:, i])) for i in order])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _product(loss, params, flat, *arguments):
+    return ravel_pytree(hvp(loss, params, ravel_pytree(params)[1](flat), *arguments))[0]
 
 
 def random_direction(params: Params, key: Array) -> Params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from llmesr_jax.contracts import Array, Batch, Tables
 from llmesr_jax.data import batches, groups
 from llmesr_jax.experiment import Experiment
 from llmesr_jax.gradients import curvature, items, terms, users
+from llmesr_jax.gradients import groups as parts_of_model
 from llmesr_jax.recommender import Params
 
 TARGETS = ("tail items", "head items")
@@ -97,6 +99,15 @@ def measure(experiment: Experiment, params: Params, epoch: int, options: Options
     return Measured(**by_term, **by_user, **_measure_curvature(bag, options, by_term["terms"]))
 
 
+def ranking_first(names: Iterable[str]) -> list[str]:
+    """The order in which terms are reported: ranking, then the others by name, which is how jit returns them."""
+    return sorted(names, key=lambda name: (name != "ranking", name))
+
+
+def _ordered(gradients: dict[str, Any]) -> dict[str, Any]:
+    return {name: gradients[name] for name in ranking_first(gradients)}
+
+
 class _Batches:
     """Batches of one epoch, and what every measurement needs beside them."""
 
@@ -104,6 +115,7 @@ class _Batches:
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
         self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
         self.tables = {k: jnp.asarray(v) for k, v in experiment.tables.items() if k != "item_pca"}
+        self.groups = parts_of_model.names(params)
         self.clock = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
@@ -130,16 +142,12 @@ _make_batch = jax.jit(batches.make_batch, static_argnums=0)
 @functools.partial(jax.jit, static_argnums=0)
 def _terms(model, params, tables, batch, key, clock):
     gradients = terms.gradients(model, params, tables, batch, key, clock)
-    squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(gradients).items()}
-    return gradients, terms.gram(gradients), squares
+    ordered = _ordered(gradients)
+    squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(ordered).items()}
+    return gradients, terms.gram(ordered), squares
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _targets(model, params, tables, batch, key, clock, tail_V, others):
-    tail, head = terms.by_target(model, params, tables, batch, key, tail_V, clock)
-    at = jnp.maximum(batch.targets_T - 1, 0)
-    in_tail = jnp.sum((batch.targets_T > 0) & tail_V[at]) / jnp.maximum(jnp.sum(batch.targets_T > 0), 1)
-    return terms.gram({TARGETS[0]: tail, TARGETS[1]: head, **others}), in_tail
+_some_targets = jax.jit(terms.some_targets)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -148,8 +156,9 @@ def _roles(model, params, tables, batch, key, clock):
     return {name: jax.vmap(items.row_squares)(x) for name, x in found.items()}
 
 
-_row_gram = jax.jit(items.row_gram)
-_gram = jax.jit(terms.gram)
+_row_gram = jax.jit(lambda gradients: items.row_gram(_ordered(gradients)))
+_gram = jax.jit(lambda gradients: terms.gram(_ordered(gradients)))
+_listed_gram = jax.jit(lambda trees: terms.gram(dict(enumerate(trees))))
 _add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
 _scale = jax.jit(lambda tree, factor: jax.tree.map(lambda x: x * factor.astype(x.dtype), tree))
 
@@ -160,10 +169,14 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
     for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
         batch, key = bag[step], bag.draw(_DROPOUT, step)
         gradients, gram, square = _terms(bag.model, bag.params, bag.tables, batch, key, bag.clock)
-        others = {name: gradient for name, gradient in gradients.items() if name != "ranking"}
-        found = _targets(bag.model, bag.params, bag.tables, batch, key, bag.clock, bag.tail_V, others)
-        target_grams.append(jax.device_get(found[0]))
-        in_tail.append(float(found[1]))
+        parts = {}
+        for name, where_V in zip(TARGETS, (bag.tail_V, ~bag.tail_V)):
+            some, share = _some_targets(batch, where_V)
+            found = _terms(bag.model, bag.params, bag.tables, some, key, bag.clock)[0]["ranking"]
+            parts[name] = _scale(found, share)
+            in_tail += [float(share)] if name == TARGETS[0] else []
+        parts |= {name: gradient for name, gradient in _ordered(gradients).items() if name != "ranking"}
+        target_grams.append(jax.device_get(_listed_gram(list(parts.values()))))
         grams.append(jax.device_get(gram))
         total = gradients if total is None else _add(total, gradients)
         squares = square if squares is None else _add(squares, square)
@@ -171,12 +184,13 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
             role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.clock)
             roles = role if roles is None else _add(roles, role)
     mean = _scale(total, np.float32(1 / steps))
-    stack = lambda found: {group: np.stack([one[group] for one in found]) for group in found[0]}  # noqa: E731
+    names = ranking_first(mean)
+    stack = lambda found: {group: np.stack([one[group] for one in found]) for group in bag.groups}  # noqa: E731
     return {
-        "terms": list(mean),
+        "terms": names,
         "gram": stack(grams),
         "mean_gram": jax.device_get(_gram(mean)),
-        "targets": [*TARGETS, *(name for name in mean if name != "ranking")],
+        "targets": [*TARGETS, *(name for name in names if name != "ranking")],
         "target_gram": stack(target_grams),
         "tail_positions": float(np.mean(in_tail)),
         "squares": jax.device_get(squares),
@@ -187,10 +201,10 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def _users(model, params, tables, batch, mean, means, block, clock):
-    """Of each user: inner products of the parts by term, with the means, and the sum of the parts over users."""
+    """Of each user: inner products of the parts of the terms, among themselves and with the means over users."""
 
     def summarise(parts):
-        return terms.gram(parts), terms.gram(parts, mean)
+        return terms.gram(_ordered(parts)), terms.gram(_ordered(parts), _ordered(mean))
 
     return users.map_gradients(model, params, tables, batch, summarise, dict(means), clock=clock, block=block)
 
@@ -199,7 +213,7 @@ def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     size = bag.plan.config.batch_size
     count = max(1, min(-(-wanted // size), len(bag.order)))
     means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.clock)
-    kept = [name for name, mean in means.items() if mean]
+    kept = ranking_first(name for name, mean in means.items() if mean)
     numbers = (bag.order[:count] >= 0).sum(axis=1)
     total = None
     for step, number in enumerate(numbers):
@@ -220,7 +234,7 @@ def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
         with_mean.append({group: x[there] * number for group, x in cross.items()})
         share = np.asarray(users.shares(batch)["positions"]) * int(np.sum(np.asarray(batch.targets_T) > 0))
         positions.append(np.rint(share[there]).astype(np.int32))
-    join = lambda found: {group: np.concatenate([one[group] for one in found]) for group in found[0]}  # noqa: E731
+    join = lambda found: {group: np.concatenate([one[group] for one in found]) for group in bag.groups}  # noqa: E731
     order = bag.order[:count]
     return {
         "user_terms": kept,
@@ -243,34 +257,34 @@ def _measure_curvature(bag: _Batches, options: Options, names: list[str]) -> dic
     wanted = {"loss": max(options.eigenvalues, 2 * plane)}
     if len(names) > 1:
         wanted |= {name: options.eigenvalues for name in names}
+    loss = functools.partial(_loss, bag.model)
     directions = None
     for name, number in tqdm(wanted.items(), desc="curvature", unit="term", leave=False, disable=None):
         if number:
-            term = None if name == "loss" else name
-            loss = functools.partial(_loss, bag.model, term)
-            pairs = curvature.eigenpairs(loss, bag.params, *arguments, count=number)
+            factors = {other: jnp.float32(name in ("loss", other)) for other in names}
+            pairs = curvature.eigenpairs(loss, bag.params, *arguments, factors, count=number)
             found["eigenvalues"][name] = [float(value) for value in pairs.values]
-            directions = (pairs if term is None else directions) if plane else None
+            directions = pairs if plane and name == "loss" else directions
     if options.surface != "none":
-        found["surface"] = _surface(bag, options, directions, arguments)
+        factors = {name: jnp.float32(1) for name in names}
+        found["surface"] = _surface(bag, options, directions, (*arguments, factors))
     return found
 
 
-def _loss(model, term, params, tables: Tables, stack: Batch, clock: Array) -> Array:
-    return curvature.mean_loss(model, params, tables, stack, clock, term)
+def _loss(model, params, tables: Tables, stack: Batch, clock: Array, factors: dict[str, Array]) -> Array:
+    return curvature.mean_loss(model, params, tables, stack, clock, factors)
 
 
 def _surface(bag: _Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:
     """Random directions go as far as the parameters are long; eigenvectors to where their parabola adds one loss."""
-    loss = jax.jit(functools.partial(_loss, bag.model, None))
+    loss = functools.partial(_loss, bag.model)
     reach = np.ones(2)
     if pairs is None:
         keys = jax.random.split(bag.draw(_DIRECTIONS))
         first, second = (curvature.random_direction(bag.params, key) for key in keys)
     else:
         first, second = pairs.vectors[:2]
-        reach = np.sqrt(2 * float(loss(bag.params, *arguments)) / np.maximum(pairs.values[:2], 1e-12))
+        reach = np.sqrt(2 * float(jax.jit(loss)(bag.params, *arguments)) / np.maximum(pairs.values[:2], 1e-12))
     steps = [np.linspace(-r, r, options.grid).astype(np.float32) for r in reach]
-    run = jax.jit(functools.partial(curvature.surface, functools.partial(_loss, bag.model, None)))
-    losses = run(bag.params, first, second, *steps, *arguments)
+    losses = jax.jit(functools.partial(curvature.surface, loss))(bag.params, first, second, *steps, *arguments)
     return {"first": steps[0].tolist(), "second": steps[1].tolist(), "losses": np.asarray(losses).tolist()}

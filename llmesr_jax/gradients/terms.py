@@ -53,39 +53,19 @@ def total(gradients: Mapping[str, Any]) -> Any:
     return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *gradients.values())
 
 
-def by_target(
-    recommender: Recommender,
-    params: Params,
-    tables: Tables,
-    batch: Batch,
-    key: Array | None,
-    chosen_V: Array,
-    clock: Array | float = 0.0,
-    term: str = "ranking",
-) -> tuple[Params, Params]:
-    """The gradient of a mean over positions in two parts: positions whose target is chosen, and the others.
+def some_targets(batch: Batch, chosen_V: Array) -> tuple[Batch, Array]:
+    """The batch with only the targets that are chosen, and their share of its positions, ().
 
-    The parts sum to the term's gradient. Each is the gradient of its own mean, times its share of the positions.
+    The gradient of a mean over positions is the sum, over choices that part the targets, of share times the gradient
+    on that batch: so much of it comes from these targets.
 
     Args:
       chosen_V: bool (V,), row 0 = id 1.
     """
-    targets_T = batch.targets_T
-    real_T = targets_T > 0
-    is_chosen_T = real_T & chosen_V[jnp.maximum(targets_T - 1, 0)]
-    count = jnp.maximum(jnp.sum(real_T), 1)
-
-    def part(where_T):
-        share = jnp.sum(where_T) / count
-        some = batch.replace(targets_T=jnp.where(where_T, targets_T, 0))
-
-        def loss(p):
-            value = weighted(recommender, p, tables, some, key, clock)[term]
-            return share.astype(value.dtype) * value
-
-        return jax.grad(loss)(params)
-
-    return part(is_chosen_T), part(real_T & ~is_chosen_T)
+    real_T = batch.targets_T > 0
+    chosen_T = real_T & chosen_V[jnp.maximum(batch.targets_T - 1, 0)]
+    share = jnp.sum(chosen_T) / jnp.maximum(jnp.sum(real_T), 1)
+    return batch.replace(targets_T=jnp.where(chosen_T, batch.targets_T, 0)), share
 
 
 def gram(gradients: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Array]:

@@ -124,9 +124,9 @@ def map_gradients(
 
 
 def block_size(params: Params, terms: int, budget: int = 2**28) -> int:
-    """How many users' gradients of so many terms fit into `budget` bytes; at least one."""
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-    return int(max(1, min(64, budget // max(1, size * terms))))
+    """How many users' gradients of so many terms fit into `budget` bytes: a power of two, from 1 to 64."""
+    size = terms * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+    return 2 ** min(6, max(0, int(budget // size).bit_length() - 1))
 
 
 def noise_scale(square_n: np.ndarray, mean_square: float) -> dict[str, float | None]:

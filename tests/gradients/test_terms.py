@@ -25,11 +25,7 @@ def both(model, params, tables, batch, key):
     )(params)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def parts(model, params, tables, batch, tail_V):
-    """All without dropout: gradients by term, and the ranking's by target."""
-    by_term = terms.gradients(model, params, tables, batch, None)
-    return by_term, terms.by_target(model, params, tables, batch, None, tail_V)
+plain = jax.jit(lambda model, *args: terms.gradients(model, *args, None), static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -52,31 +48,37 @@ def test_terms_sum_to_the_gradient_of_the_loss():
             assert float(groups.inner(gradient, gradient)["all"]) > 1e-6
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def llmesr_parts():
-    with tiny.float64():
-        case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")
-        tail_V = jnp.arange(case.corpus.num_items) % 2 == 0
-        return parts(case.model, params, tables, batch, tail_V)
+    case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")
+    return plain(case.model, params, tables, batch)
 
 
-def test_each_term_agrees_with_finite_differences(llmesr_parts):
+def test_each_term_agrees_with_finite_differences():
     """The teachers' parameters stay where they are: no gradient passes through them."""
     with tiny.float64():
         case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")
         along = loss_parts.direction(params)
         up, down = (held(case.model, loss_parts.move(params, s, along), params, tables, batch) for s in (STEP, -STEP))
-        for name, gradient in llmesr_parts[0].items():
+        for name, gradient in llmesr_parts().items():
             wanted = float(up[name] - down[name]) / (2 * STEP)
             assert abs(wanted) > 1e-5
             assert float(loss_parts.dot(gradient, along)) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_targets_in_two_parts_sum_to_the_ranking(llmesr_parts):
+def test_the_ranking_is_the_sum_over_parts_of_the_targets():
     with tiny.float64():
-        by_term, (chosen, others) = llmesr_parts
-        tiny.assert_close(terms.total({"a": chosen, "b": others}), by_term["ranking"], 1e-12)
-        assert min(float(groups.inner(x, x)["all"]) for x in (chosen, others)) > 1e-6
+        case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")
+        chosen_V = jnp.arange(case.corpus.num_items) % 2 == 0
+        whole = {}
+        for name, where_V in (("chosen", chosen_V), ("others", ~chosen_V)):
+            some, share = terms.some_targets(batch, where_V)
+            assert 0 < float(share) < 1
+            kept = np.asarray(some.targets_T)
+            assert np.asarray(where_V)[kept[kept > 0] - 1].all()
+            gradient = plain(case.model, params, tables, some)["ranking"]
+            whole[name] = jax.tree.map(lambda x, share=share: share * x, gradient)
+        tiny.assert_close(terms.total(whole), llmesr_parts()["ranking"], 1e-12)
 
 
 def test_gram_norms_and_cosines_by_hand():

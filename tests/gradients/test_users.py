@@ -132,6 +132,6 @@ def test_the_noise_scale_of_known_noise():
 
 def test_a_block_holds_what_fits():
     params = {"x": np.zeros((1024, 256), np.float32)}  # 1 MiB
-    assert users.block_size(params, 2, 2**23) == 4
+    assert users.block_size(params, 2, 13 * 2**20) == 4
     assert users.block_size(params, 2, 1) == 1
     assert users.block_size(params, 1, 2**40) == 64
