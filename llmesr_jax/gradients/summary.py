@@ -12,7 +12,7 @@ from llmesr_jax import evaluate
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.gradients import items, users
-from llmesr_jax.gradients.probe import Measured
+from llmesr_jax.gradients.probe import TARGETS, Measured
 
 
 def summarise(found: Measured, corpus: Corpus) -> dict[str, Any]:
@@ -51,10 +51,12 @@ def user_rows(found: Measured, corpus: Corpus) -> tuple[list[str], list[list[Any
 
 
 def table(summary: dict[str, Any], names: Sequence[str]) -> str:
-    """The summary in three short tables: parts of the model, users, rows of item tables."""
-    return "\n\n".join(
-        part for part in (_term_table(summary, names), _user_table(summary), _item_table(summary)) if part
-    )
+    """The summary in short tables: parts of the model, targets, users, rows of item tables, eigenvalues."""
+    parts = [_term_table(summary, names), _target_table(summary), _user_table(summary), _item_table(summary)]
+    if summary["eigenvalues"]:
+        told = [f"{name} {', '.join(map(_number, values))}" for name, values in summary["eigenvalues"].items()]
+        parts.append(f"largest eigenvalues of the Hessian: {'; '.join(told)}")
+    return "\n\n".join(part for part in parts if part)
 
 
 def _terms(found: Measured, group: str) -> dict[str, Any]:
@@ -80,9 +82,9 @@ def _targets(found: Measured, group: str) -> dict[str, Any]:
     norms_M = _norms(gram).mean(axis=0)
     pairs = {f"{found.targets[i]}/{found.targets[j]}": _mean(_cosine(gram, i, j)) for i, j in _pairs(found.targets)}
     return {
-        "positions": dict(zip(found.targets, shares)),
+        "positions": dict(zip(TARGETS, shares)),
         "norm": dict(zip(found.targets, norms_M)),
-        "norm_of_own_mean": dict(zip(found.targets, norms_M[:2] / np.maximum(shares, 1e-12))),
+        "norm_of_own_mean": dict(zip(TARGETS, norms_M[:2] / np.maximum(shares, 1e-12))),
         "cosine": pairs,
     }
 
@@ -152,6 +154,17 @@ def _term_table(summary: dict[str, Any], names: Sequence[str]) -> str:
                 row += [_percent(p["conflicts"]), _signed(p["cosine_of_means"])]
             rows.append(row)
     return evaluate.align(rows)
+
+
+def _target_table(summary: dict[str, Any]) -> str:
+    of = summary["targets"]["all"]
+    others = [name for name in of["norm"] if name not in TARGETS]
+    rows = [["ranking by target", "positions", "|gradient|", "|mean|", *(f"with {name}" for name in others)]]
+    for name in TARGETS:
+        cosines = [_signed(of["cosine"][f"{name}/{other}"]) for other in others]
+        values = _number(of["norm"][name]), _number(of["norm_of_own_mean"][name])
+        rows.append([name, _percent(of["positions"][name]), *values, *cosines])
+    return evaluate.align(rows) + f"\nbetween the two: {_signed(of['cosine']['/'.join(TARGETS)])}"
 
 
 def _user_table(summary: dict[str, Any]) -> str:

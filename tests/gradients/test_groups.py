@@ -32,10 +32,6 @@ def test_the_parts_of_each_method(method, changes):
     assert set(groups.names(shapes("sasrec", method, **dict(changes)))) == WANTED[method, changes] | {"all"}
 
 
-def test_every_method_is_here():
-    assert {method for method, _ in WANTED} == set(contracts.names("method"))
-
-
 @pytest.mark.parametrize("backbone", contracts.names("backbone"))
 def test_a_backbones_parameters_are_the_encoder(backbone):
     params = shapes(backbone, "none")
