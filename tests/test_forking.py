@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from llmesr_jax import losses
+
 PAGE = (commands.PROJECT / "docs" / "forking.md").read_text()
 METHOD, BACKBONE = "llmesr_jax/methods/llmesr_uniform.py", "llmesr_jax/backbones/mean.py"
 
@@ -57,7 +59,7 @@ def test_a_new_term_and_a_new_backbone_train_together(fork, environment, tmp_pat
 
 def test_uniformity_by_hand():
     """Two opposite vectors and one at a right angle: |x - y|^2 is 4 once and 2 twice; the last row does not count."""
-    source, space = code("A new loss term"), {"jnp": jnp, "Array": jnp.ndarray}
+    source, space = code("A new loss term"), {"jnp": jnp, "Array": jnp.ndarray, "masked_mean": losses.masked_mean}
     exec(compile(source[source.index("def uniformity") : source.index("class Method")], METHOD, "exec"), space)
     x = jnp.array([[3.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [5.0, 5.0]])
     found = float(space["uniformity"](x, where=jnp.array([True, True, True, False])))

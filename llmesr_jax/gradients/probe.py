@@ -212,7 +212,8 @@ def _users(model, params, tables, batch, mean, means, block, clock):
 def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     size = bag.plan.config.batch_size
     count = max(1, min(-(-wanted // size), len(bag.order)))
-    means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.clock)
+    exact = bag.experiment.config.precision == "float32"
+    means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.clock, 1e-4 if exact else 1e-2)
     kept = ranking_first(name for name, mean in means.items() if mean)
     numbers = (bag.order[:count] >= 0).sum(axis=1)
     total = None

@@ -23,7 +23,6 @@ from llmesr_jax.gradients import terms as terms_lib
 from llmesr_jax.recommender import Params, Recommender
 
 MEANS = ("positions", "users")
-_TOLERANCE = 1e-4  # relative, of values in float32 that are added up in another order
 
 
 def shares(batch: Batch) -> dict[str, Array]:
@@ -67,17 +66,22 @@ def alone(batch: Batch) -> Batch:
 
 
 def splits(
-    recommender: Recommender, params: Params, tables: Tables, batch: Batch, clock: Array | float = 0.0
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    clock: Array | float = 0.0,
+    tolerance: float = 1e-4,
 ) -> dict[str, str | None]:
     """{term: the mean that it is, one of `MEANS`, or None if its users are coupled}: found from values, on the host.
 
-    A term is the mean under which the users' values add up to the batch's.
+    A term is the mean under which the users' values add up to the batch's, within a relative `tolerance`.
     """
     values, values_B, shares_B = jax.jit(_values, static_argnums=0)(recommender, params, tables, batch, clock)
 
     def fits(name, mean):
         added = float(np.sum(np.asarray(shares_B[mean], np.float64) * np.asarray(values_B[name], np.float64)))
-        return abs(added - float(values[name])) <= _TOLERANCE * max(abs(added), abs(float(values[name])))
+        return abs(added - float(values[name])) <= tolerance * max(abs(added), abs(float(values[name])))
 
     return {name: next((mean for mean in MEANS if fits(name, mean)), None) for name in values}
 

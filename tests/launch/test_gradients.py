@@ -88,7 +88,7 @@ def test_the_tables_and_the_files_are_told(study):
 
 def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     """The training made for the study is the run's; killed between two epochs, it ends in the same numbers."""
-    run = trained[0] / "w" / "llmesr"
+    run = trained[0] / "w" / "none"
     args = (f"--workdir={run}", "--epochs=0,1,2", *SMALL)
     whole = gradients(*args, "--out=whole", cwd=tmp_path)
     assert (whole.status, whole.err) == (0, "")
