@@ -1,0 +1,136 @@
+"""`python -m launch.gradients`: a study of a run, at its best and over training; interrupted; refused."""
+
+import csv
+import json
+import shutil
+
+import commands
+import numpy as np
+import pytest
+from forked import Forker
+
+SMALL = ("--steps=2", "--users=30", "--eigenvalues=0")
+
+
+@pytest.fixture(scope="module")
+def gradients(environment):
+    """gradients(*args, cwd=...) -> Result."""
+    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.gradients", *args, cwd=cwd, env=environment))
+
+
+@pytest.fixture(scope="module")
+def study(trained, gradients, tmp_path_factory):
+    """(folder, Result): the best parameters of LLM-ESR's second seed, with curvature and surface."""
+    cwd = tmp_path_factory.mktemp("study")
+    run = trained[0] / "w" / "llmesr"
+    more = ("--seed=2", "--steps=2", "--users=30", "--surface=eigenvectors", "--grid=3", "--hessian_batches=1")
+    return cwd / "out", gradients(f"--workdir={run}", "--out=out", *more, cwd=cwd)
+
+
+def test_the_numbers_hang_together(study, trained):
+    folder, result = study
+    assert (result.status, result.err) == (0, "")
+    found = json.loads((folder / "gradients.json").read_text())
+    stored = json.loads((trained[0] / "w" / "llmesr" / "results.json").read_text())
+    (one,) = found["epochs"]
+    assert one["epoch"] == stored["best_epoch"][1] and found["run"]["seed"] == 2
+    everything, parts = one["terms"]["all"], [x for name, x in one["terms"].items() if name != "all"]
+    assert everything["steps"] == 2
+    assert set(one["terms"]) == {"all", "collaborative table", "adapter", "cross-attention", "encoder"}
+    for name in ("ranking", "distillation"):  # of the mean gradient: squares of the parts add up
+        whole = everything["norm_of_mean"][name] ** 2
+        assert whole > 0 and sum(part["norm_of_mean"][name] ** 2 for part in parts) == pytest.approx(whole, rel=1e-4)
+    pair = everything["pairs"]["ranking/distillation"]
+    assert -1 <= pair["low"] <= pair["cosine"] <= pair["high"] <= 1 and pair["conflicts"] in (0, 0.5, 1)
+    assert sum(one["targets"]["all"]["positions"].values()) == pytest.approx(1)
+    tail, head = (one["users"]["all"][name] for name in ("tail", "head"))
+    assert tail["users"] + head["users"] == 32  # whole batches of 16
+    assert tail["share_of_squares"] + head["share_of_squares"] == pytest.approx(1)
+    (roles,) = (of["roles"] for of in one["items"].values())
+    assert all(sum(by_role.values()) == pytest.approx(1) for by_role in roles.values())
+    values = one["eigenvalues"]
+    assert len(values["loss"]) == 2 and values["loss"][0] >= values["loss"][1]
+    surface = np.array(one["surface"]["losses"])
+    assert surface.shape == (3, 3) and surface[1, 1] > 0
+
+
+def test_users_are_listed_and_agree_with_the_summary(study):
+    folder, _ = study
+    with (folder / "users.csv").open() as file:
+        users = list(csv.DictReader(file))
+    one = json.loads((folder / "gradients.json").read_text())["epochs"][0]["users"]["all"]
+    for label, head in (("tail", "0"), ("head", "1")):
+        of = [user for user in users if user["head"] == head]
+        assert len(of) == one[label]["users"]
+        mean = np.mean([float(user["norm ranking"]) for user in of])
+        assert mean == pytest.approx(one[label]["norm"]["ranking"], rel=1e-5)
+        positions = np.mean([float(user["positions"]) for user in of])
+        assert positions == pytest.approx(one[label]["positions"])
+
+
+def test_the_tables_and_the_files_are_told(study):
+    folder, result = study
+    for line in (
+        "gradients ",
+        "collaborative table ",
+        "ranking by target ",
+        "users ",
+        "noise scale: ",
+        "largest eigen",
+    ):
+        assert f"\n{line}" in result.out
+    made = ["gradients.json", "users.csv"]
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib, an extra")
+    made += ["terms.svg", "users.svg", "surface.svg"]
+    assert result.out.endswith(f"\nout: {', '.join(made)}\n")
+    assert all((folder / name).read_text().rstrip().endswith("</svg>") for name in made[2:])
+
+
+def test_over_training_and_killed(trained, gradients, environment, tmp_path):
+    """The training made for the study is the run's; killed between two epochs, it ends in the same numbers."""
+    run = trained[0] / "w" / "none"
+    args = (f"--workdir={run}", "--epochs=0,1,2", *SMALL)
+    whole = gradients(*args, "--out=whole", cwd=tmp_path)
+    assert (whole.status, whole.err) == (0, "")
+    assert f"the parameters are those of {run}, bit for bit\n" in whole.out
+    process = commands.start("-m", "launch.gradients", *args, "--out=killed", cwd=tmp_path, env=environment)
+    for line in process.stdout:
+        if line == "epoch 1\n":
+            process.kill()
+            break
+    process.communicate()
+    assert not (tmp_path / "killed" / "gradients.json").exists()
+    again = gradients(*args, "--out=killed", cwd=tmp_path)
+    assert (again.status, again.err) == (0, "")
+    for name in ("gradients.json", "users.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    epochs = json.loads((tmp_path / "whole" / "gradients.json").read_text())["epochs"]
+    assert [one["epoch"] for one in epochs] == [0, 1, 2]
+    assert len({one["terms"]["all"]["norm"]["ranking"] for one in epochs}) == 3
+    other = gradients(*args, "--out=whole", "--users=60", cwd=tmp_path)
+    wanted = "error: whole: holds another study (users: 30 -> 60); name another --out or delete the folder\n"
+    assert (other.status, other.err) == (2, wanted)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "--workdir is missing; wanted the folder of a run"),
+        (["--workdir=nowhere"], "nowhere/config.json: cannot be read"),
+        (["--workdir=run", "--epochs=1,two"], "--epochs=1,two: wanted numbers of epochs, as in --epochs=0,1,2,5,10"),
+        (["--workdir=run", "--seed=7"], "run: has no seed 7; wanted one of: 1, 2"),
+        (["--workdir=run", "--out=full"], "full: exists and is no folder of a study (no study.json)"),
+        (["--workdir=run", "--users=1"], "--users=1"),
+        (["--workdir=run", "--surface=flat"], "--surface=flat"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(trained, environment, tmp_path, args, message):
+    shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with Forker(environment, trained[0]) as forker:
+        result = forker.run("launch.gradients", *args, cwd=tmp_path)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"error: {message}") or message in result.err
+    assert result.err.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
