@@ -181,7 +181,9 @@ def intervals(section: Section, members: Mapping[str, Any] | None, metric: str, 
         return Intervals({})
     found = {}
     wanted = [(group, "", members[group]) for group in evaluate.GROUPS]
-    wanted += [(group, label, mask) for group in ("user_length", "item_popularity") for label, mask in members[group].items()]
+    wanted += [
+        (group, label, mask) for group in ("user_length", "item_popularity") for label, mask in members[group].items()
+    ]
     values = {p: np.stack([row.per_user(p, metric) for row in section.rows]) for p in evaluate.PROTOCOLS}
     stacked = np.concatenate(list(values.values()))
     for group, label, mask in wanted:

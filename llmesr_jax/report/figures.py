@@ -59,9 +59,7 @@ def groups(section: Section, palette: Palette, intervals: Intervals, metric: str
         caption = "Mean over seeds" + (
             "; whiskers are 95 % intervals by bootstrap over the group's users." if intervals.means else "."
         )
-        found.append(
-            Figure(f"groups-{backbone}", f"Whom it helps: {backbone}", caption, tuple(rows), tuple(panels))
-        )
+        found.append(Figure(f"groups-{backbone}", f"Whom it helps: {backbone}", caption, tuple(rows), tuple(panels)))
     return found
 
 
@@ -147,7 +145,9 @@ def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | N
                 face = "none" if look.hollow else edge
                 axes.barh(k, _mean(values), color=face, edgecolor=edge, height=0.62)[0].set_gid(f"tip-{k}")
                 axes.plot(values, [k] * len(values), "|", color=color("ink"), markersize=6, alpha=0.7)
-                axes.text(_mean(values) + 0.02, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft"))
+                axes.text(
+                    _mean(values) + 0.02, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft")
+                )
             axes.set_yticks(range(len(section.rows)), [section.label(row) for row in section.rows])
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
@@ -182,7 +182,13 @@ def settings(section: Section, metric: str) -> Figure | None:
                     means = [_mean(v) for v in values]
                     spread = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
                     axes.errorbar(
-                        range(len(at)), means, spread, fmt=f"{mark}{style}", color=color(slot), markersize=5, label=group
+                        range(len(at)),
+                        means,
+                        spread,
+                        fmt=f"{mark}{style}",
+                        color=color(slot),
+                        markersize=5,
+                        label=group,
                     )
                     axes.annotate(
                         group.replace("_", " "),
@@ -233,7 +239,9 @@ def curves(section: Section, palette: Palette) -> Figure | None:
         rows = [row for row in lines([r for r in section.rows if r.backbone == backbone])]
         for group in ("overall", "tail_item"):
             drawn = {
-                (k, seed): [(c["epoch"], c[f"valid/{group}/N@10"]) for c in run.curves if c["seed"] == seed and _has(c, group)]
+                (k, seed): [
+                    (c["epoch"], c[f"valid/{group}/N@10"]) for c in run.curves if c["seed"] == seed and _has(c, group)
+                ]
                 for k, row in enumerate(rows)
                 for seed, (run, _) in row.places.items()
             }
@@ -249,7 +257,13 @@ def curves(section: Section, palette: Palette) -> Figure | None:
                             tips[f"tip-{k}-{seed}"] = f"{section.label(rows[k])}, seed {seed}: best epoch {x}, {y:.4f}"
                             face = "none" if look.hollow else color(look.color)
                             axes.plot(
-                                x, y, look.mark, color=color(look.color), markerfacecolor=face, markersize=5, gid=f"tip-{k}-{seed}"
+                                x,
+                                y,
+                                look.mark,
+                                color=color(look.color),
+                                markerfacecolor=face,
+                                markersize=5,
+                                gid=f"tip-{k}-{seed}",
                             )
                 axes.set(title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel="validation N@10")
                 axes.set_ylim(0, None)

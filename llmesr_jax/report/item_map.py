@@ -54,9 +54,9 @@ def draw(section: Section, trained: Sequence[Trained], corpus: Corpus, count: in
         for i, (name, vectors) in enumerate(sources.items())
     ]
     caption = (
-        f"{len(chosen):,} items drawn at random, by t-SNE (a picture of neighbourhoods; distances between clusters mean "
-        f"little). Below each: of an item's {min(NEIGHBOURS, len(chosen) - 1)} nearest in the full space, the share with "
-        "its own popularity, and the share that chance gives."
+        f"{len(chosen):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
+        f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(chosen) - 1)} nearest in the full space, "
+        "the share with its own popularity, and the share that chance gives."
     )
     return Figure("items", "Where the items lie", caption, (), tuple(panels))
 
