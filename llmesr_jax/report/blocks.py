@@ -12,7 +12,6 @@ from llmesr_jax.report import collect, rows, tables
 from llmesr_jax.report.chapter import Chapter
 from llmesr_jax.report.compare import Comparison
 from llmesr_jax.report.figures import Figure
-from llmesr_jax.report.item_map import BOUNDS
 from llmesr_jax.report.rows import Row
 from llmesr_jax.report.samples import Item, Sample
 
@@ -83,26 +82,37 @@ def p_value(p: float) -> str:
     return "&lt; .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 
-def findings(chapter: Chapter, protocol: str) -> str:
-    """A sentence for each row: in which groups the tests tell it from its baseline."""
-    lines = []
+def verdicts(chapter: Chapter, protocol: str) -> str:
+    """Every row and group in one look: relative difference, and what the tests say of it."""
+    heads = "".join(f"<th>{title}</th>" for title in _TITLES.values())
+    body, before = [], None
     for row in chapter.section.rows:
-        made = [one for one in chapter.comparisons[protocol] if one.row is row]
+        made = {one.group: one for one in chapter.comparisons[protocol] if one.row is row}
         if not made:
             continue
-        kinds = {
-            "higher, over users and seeds": [o for o in made if o.verdict == "shown" and o.difference > 0],
-            "lower, over users and seeds": [o for o in made if o.verdict == "shown" and o.difference < 0],
-            "higher, over users only": [o for o in made if o.verdict == "users" and o.difference > 0],
-            "lower, over users only": [o for o in made if o.verdict == "users" and o.difference < 0],
-            "not told apart": [o for o in made if not o.verdict],
-        }
-        parts = [f"{kind}: {', '.join(_TITLES[o.group].lower() for o in of)}" for kind, of in kinds.items() if of]
-        base = chapter.section.label(made[0].baseline)
-        lines.append(
-            f"<li>{dot(chapter, row)}<b>{e(chapter.section.label(row))}</b> against {e(base)}: {'; '.join(parts)}.</li>"
+        first = ' class="first"' if before not in (None, row.backbone) else ""
+        before = row.backbone
+        cells = "".join(_verdict(made.get(group)) for group in _TITLES)
+        base = chapter.section.label(next(iter(made.values())).baseline)
+        body.append(
+            f'<tr{first}><th class="name" scope="row">{dot(chapter, row)}{e(chapter.section.label(row))} '
+            f'<small class="soft">against {e(base)}</small></th>{cells}</tr>'
         )
-    return f'<ul class="says">{"".join(lines)}</ul>'
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="verdicts, {protocol}">'
+        f'<table class="verdicts"><thead><tr><th class="name">{protocol}</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _verdict(one: Comparison | None) -> str:
+    if one is None:
+        return "<td>–</td>"
+    size = f"{one.difference:+.4f}" if one.relative is None or one.relative > 2 else f"{100 * one.relative:+.1f} %"
+    if not one.verdict:
+        return f"<td><span class='soft'>{size}</span></td>"
+    up = one.difference > 0
+    return f'<td class="{"up" if up else "down"} {one.verdict}">{tables.MARKS[one.verdict, up]} {size}</td>'
 
 
 def few_seeds(counts: Sequence[int]) -> str:
@@ -148,22 +158,19 @@ def tests_table(chapter: Chapter, protocol: str) -> str:
 
 
 def figure(chapter: Chapter, one: Figure) -> str:
-    names = [f"<li>{dot(chapter, row)}{e(text)}</li>" for row, text in _legend(chapter, one)]
-    if one.name == "items":
-        present = zip(BOUNDS, range(len(BOUNDS)))
-        names = [
-            f'<li><span class="dot" style="background:var(--p{k});border-color:var(--p{k})"></span>{label}</li>'
-            for label, k in present
-        ]
-        names.insert(0, "<li class='soft'>training interactions:</li>")
+    names = [f"<li>{dot(chapter, row)}{e(text)}</li>" for row, text in _legend(one)]
+    names += [
+        f'<li><span class="dot" style="background:var(--{name});border-color:var(--{name})"></span>{e(label)}</li>'
+        for label, name in one.colors.items()
+    ]
     legend = f'<ul class="legend">{"".join(names)}</ul>' if names else ""
     panels = "\n".join(panel.svg for panel in one.panels)
     caption = f'<figcaption class="caption">{e(one.caption)}</figcaption>'
     return f'<figure>{legend}<div class="panels">{panels}</div>{caption}</figure>'
 
 
-def _legend(chapter: Chapter, one: Figure) -> list[tuple[Row, str]]:
-    """A line a colour; with several backbones, shapes are told in a line of their own."""
+def _legend(one: Figure) -> list[tuple[Row, str]]:
+    """A name a colour; which shape is which backbone is told by `shapes`."""
     found: dict[str, Row] = {}
     for row in one.rows:
         found.setdefault(row.system, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ class Figure(NamedTuple):
     title, caption: plain text.
     rows: whose colours the legend shows; empty for none.
     panels: its pictures.
+    colors: {label: variable of `drawing.THEME`} of a legend that is not of rows.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Figure(NamedTuple):
     caption: str
     rows: tuple[Row, ...]
     panels: tuple[Panel, ...]
+    colors: Mapping[str, str] = {}
 
 
 def lines(rows: Sequence[Row]) -> list[Row]:
@@ -69,6 +71,7 @@ def _group_panel(section, palette, intervals, metric, rows, division, protocol) 
     labels = [k for k in of_labels if of_labels[k]["count"][0] and (division == "user_length" or k in _POPULARITY)]
 
     def draw(axes, tips):
+        top = 0.0
         for k, row in enumerate(rows):
             look, i = palette.look(row), section.rows.index(row)
             shift = (k - (len(rows) - 1) / 2) * min(0.16, 0.7 / len(rows))
@@ -78,6 +81,7 @@ def _group_panel(section, palette, intervals, metric, rows, division, protocol) 
             for x, mean, label in zip(at, means, labels):
                 spread = intervals.means.get((i, protocol, division, label))
                 whisker = None if spread is None else [[max(0, mean - spread[1])], [max(0, spread[2] - mean)]]
+                top = max(top, mean, spread[2] if spread else 0)
                 tip = f"{division}-{k}-{label}"
                 tips[tip] = f"{section.label(row)}, {label}: {mean:.4f}"
                 axes.errorbar(x, mean, whisker, color=color(look.color), linewidth=1.6)
@@ -86,7 +90,7 @@ def _group_panel(section, palette, intervals, metric, rows, division, protocol) 
         counts = [of_labels[label]["count"][0] for label in labels]
         axes.set_xticks(range(len(labels)), [f"{label}\n{count:,}" for label, count in zip(labels, counts)])
         axes.tick_params(axis="x", length=0, labelsize=10)
-        axes.set(title=f"{metric} {title}, {protocol}", xlabel=f"{axis} (test users below)", ylim=(0, None))
+        axes.set(title=f"{metric} {title}, {protocol}", xlabel=f"{axis}; test users below", ylim=(0, 1.06 * top or 1))
         axes.grid(visible=False, axis="x")
 
     alt = f"{metric} {title} under {protocol}, {', '.join(map(section.label, rows))}"
@@ -175,33 +179,18 @@ def settings(section: Section, metric: str) -> Figure | None:
         for protocol in evaluate.PROTOCOLS[::-1]:
 
             def draw(axes, tips, rows=rows, at=at, named=named, protocol=protocol):
-                for group, (slot, mark, style) in shown.items():
+                for k, (group, (slot, mark, style)) in enumerate(shown.items()):
                     values = [row.values(protocol, metric, group) for row in rows]
                     if any(None in v for v in values):
                         continue
                     means = [_mean(v) for v in values]
                     spread = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
+                    x = np.arange(len(at)) + 0.07 * (k - 1)
                     axes.errorbar(
-                        range(len(at)),
-                        means,
-                        spread,
-                        fmt=f"{mark}{style}",
-                        color=color(slot),
-                        markersize=5,
-                        label=group,
-                    )
-                    axes.annotate(
-                        group.replace("_", " "),
-                        (len(at) - 1, means[-1]),
-                        (6, 0),
-                        textcoords="offset points",
-                        color=color(slot),
-                        fontsize=10,
-                        va="center",
+                        x, means, spread, fmt=f"{mark}{style}", color=color(slot), markersize=5.5, elinewidth=1.3
                     )
                 axes.set_xticks(range(len(at)), [f"{x:g}" for x in at])
-                axes.set(title=f"{metric}, {protocol}", xlabel=named)
-                axes.set_xlim(-0.3, len(at) - 1 + 0.28 * len(at))
+                axes.set(title=f"{named}: {metric}, {protocol}", xlabel=named)
                 axes.grid(visible=False, axis="x")
 
             alt = f"{metric} under {protocol} for {named} = {', '.join(f'{x:g}' for x in at)}"
@@ -210,7 +199,8 @@ def settings(section: Section, metric: str) -> Figure | None:
     if not panels:
         return None
     caption = "One number varies, all else is the same. Bars are deviations over seeds."
-    return Figure("settings", "What a setting does", caption, (), tuple(panels))
+    colors = {group.replace("_", " "): slot for group, (slot, _, _) in shown.items()}
+    return Figure("settings", "What a setting does", caption, (), tuple(panels), colors)
 
 
 def _grids(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -267,6 +257,7 @@ def curves(section: Section, palette: Palette) -> Figure | None:
                             )
                 axes.set(title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel="validation N@10")
                 axes.set_ylim(0, None)
+                axes.xaxis.get_major_locator().set_params(integer=True)
 
             alt = f"validation N@10 over epochs, {group.replace('_', ' ')}, {', '.join(map(section.label, rows))}"
             panels.append(panel(f"{section.slug}-{backbone}-curve-{group.replace('_', '-')}", alt, draw))

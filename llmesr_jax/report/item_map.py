@@ -58,7 +58,8 @@ def draw(section: Section, trained: Sequence[Trained], corpus: Corpus, count: in
         f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(chosen) - 1)} nearest in the full space, "
         "the share with its own popularity, and the share that chance gives."
     )
-    return Figure("items", "Where the items lie", caption, (), tuple(panels))
+    colors = {f"{label} training interactions" if not k else label: f"p{k}" for k, label in enumerate(BOUNDS)}
+    return Figure("items", "Where the items lie", caption, (), tuple(panels), colors)
 
 
 def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray) -> Panel:
@@ -71,7 +72,7 @@ def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray)
     def on(axes, tips):
         for k in range(len(BOUNDS)):
             x, y = np.round(plane[groups_n == k].T, 3)
-            axes.plot(x, y, "o", color=color(f"p{k}"), markersize=2.6, markeredgewidth=0, alpha=0.85)
+            axes.plot(x, y, "o", color=color(f"p{k}"), markersize=3.6, markeredgewidth=0, alpha=0.85)
         axes.set(title=label, xticks=[], yticks=[], aspect="equal")
         axes.set_xlabel(f"neighbours of its own popularity {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
         axes.grid(visible=False)

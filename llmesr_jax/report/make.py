@@ -116,7 +116,7 @@ def _tested(one: Chapter) -> str:
     for protocol, made in one.comparisons.items():
         counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
         lines.append(
-            f"{protocol} {one.metric} against {one.baseline}, {len(made)} comparisons: {counts['shown']} told apart over "
-            f"users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
+            f"{protocol} {one.metric} against {one.baseline}, {len(made)} comparisons: {counts['shown']} told apart "
+            f"over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
         )
     return "\n".join(lines)

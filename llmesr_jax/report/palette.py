@@ -8,6 +8,7 @@ from llmesr_jax.report.drawing import SLOTS
 from llmesr_jax.report.rows import Row, Section
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone
+_OWN = {"none": 0, "llmesr": 1, "llminit": 2, "faerec": 3}  # the same in every report
 _SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 
 
@@ -26,13 +27,14 @@ class Look(NamedTuple):
 
 
 class Palette:
-    """Looks of a section's rows. Whole methods get their colours before variants do; `none` is grey."""
+    """Looks of a section's rows. Whole methods get their colours before variants do."""
 
     def __init__(self, section: Section):
         plain = [row.system for row in section.rows if not row.variant]
         systems = list(dict.fromkeys([*plain, *(row.system for row in section.rows)]))
-        others = [name for name in systems if name != "none"]
-        self._slots = {"none": 0} | {name: i for i, name in enumerate(others[: SLOTS - 1], 1)}
+        self._slots = {name: slot for name, slot in _OWN.items() if name in systems}
+        free = [slot for slot in range(1, SLOTS) if slot not in self._slots.values()]
+        self._slots |= dict(zip([name for name in systems if name not in self._slots], free))
         self._backbones = section.backbones
 
     def look(self, row: Row) -> Look:
