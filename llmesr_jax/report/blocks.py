@@ -112,7 +112,7 @@ def _verdict(one: Comparison | None) -> str:
     if not one.verdict:
         return f"<td><span class='soft'>{size}</span></td>"
     up = one.difference > 0
-    return f'<td class="{"up" if up else "down"} {one.verdict}">{tables.MARKS[one.verdict, up]} {size}</td>'
+    return f'<td class="{"up" if up else "down"} v-{one.verdict}">{tables.MARKS[one.verdict, up]} {size}</td>'
 
 
 def few_seeds(counts: Sequence[int]) -> str:
@@ -192,11 +192,11 @@ def user(chapter: Chapter, one: Sample) -> str:
     lists = [f'<div><h4>Bought{cut}</h4><ol start="{start}">{bought}</ol></div>']
     for of in one.lists:
         hit = ' class="hit"'
-        place = f"{of.rank}" if not of.tied else f"{of.rank} to {of.rank + of.tied}"
+        place = f"{of.rank:,}" if not of.tied else f"{of.rank:,} to {of.rank + of.tied:,}"
         entries = "".join(f"<li{hit * (item.id == one.target.id)}>{_item(item)}</li>" for item in of.items)
         lists.append(
             f"<div><h4>{dot(chapter, of.row)}{e(of.row.system)} "
-            f'<small class="soft">what came next is no. {place}</small></h4><ol>{entries}</ol></div>'
+            f'<small class="soft">ranks it no. {place}</small></h4><ol>{entries}</ol></div>'
         )
     return (
         f'<article class="user"><h3>User {one.user}</h3><p>Came next: <span class="next">{_item(one.target)}</span></p>'

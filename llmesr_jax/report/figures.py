@@ -226,7 +226,9 @@ def curves(section: Section, palette: Palette) -> Figure | None:
     """Validation NDCG@10 over epochs: a line a seed, a mark at the epoch that was tested."""
     panels = []
     for backbone in section.backbones:
-        rows = [row for row in lines([r for r in section.rows if r.backbone == backbone])]
+        rows = lines([r for r in section.rows if r.backbone == backbone])
+        protocols = {row.settings["train.valid_protocol"] for row in rows}
+        watched = f", {protocols.pop()}" if len(protocols) == 1 else ""
         for group in ("overall", "tail_item"):
             drawn = {
                 (k, seed): [
@@ -238,7 +240,7 @@ def curves(section: Section, palette: Palette) -> Figure | None:
             if not any(len(points) > 1 for points in drawn.values()):
                 continue
 
-            def draw(axes, tips, rows=rows, drawn=drawn, backbone=backbone, group=group):
+            def draw(axes, tips, rows=rows, drawn=drawn, backbone=backbone, group=group, watched=watched):
                 for (k, seed), points in drawn.items():
                     look, (run, place) = palette.look(rows[k]), rows[k].places[seed]
                     axes.plot(*zip(*points), color=color(look.color), linewidth=1.3, alpha=0.8) if points else None
@@ -255,7 +257,9 @@ def curves(section: Section, palette: Palette) -> Figure | None:
                                 markersize=5,
                                 gid=f"tip-{k}-{seed}",
                             )
-                axes.set(title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel="validation N@10")
+                axes.set(
+                    title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel=f"validation N@10{watched}"
+                )
                 axes.set_ylim(0, None)
                 axes.xaxis.get_major_locator().set_params(integer=True)
 

@@ -73,7 +73,7 @@ def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray)
         for k in range(len(BOUNDS)):
             x, y = np.round(plane[groups_n == k].T, 3)
             axes.plot(x, y, "o", color=color(f"p{k}"), markersize=3.6, markeredgewidth=0, alpha=0.85)
-        axes.set(title=label, xticks=[], yticks=[], aspect="equal")
+        axes.set(title=label, xticks=[], yticks=[], aspect="equal", xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
         axes.set_xlabel(f"neighbours of its own popularity {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
