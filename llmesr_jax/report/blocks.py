@@ -226,7 +226,7 @@ def runs(chapter: Chapter) -> str:
             )
             text = run.about.get("command") or collect.command(run.config)
             commands.append(f"<li><code>{e(text)} --workdir={e(run.folder)}</code></li>")
-    head = "row|folder|seeds|best epoch|parameters|results of|config|made with".split("|")
+    head = "row|folder|seeds|best epoch|parameters|date|config|made with".split("|")
     heads = "".join(f"<th class='name'>{name}</th>" for name in head)
     table = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="runs"><table><thead><tr>{heads}</tr></thead>'

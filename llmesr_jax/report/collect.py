@@ -35,7 +35,7 @@ class Run(NamedTuple):
       ranks: {protocol: {seed: int (2, E)}}, candidates scored above, and the same as, the target.
       curves: the lines of metrics.jsonl.
       about: what else the folder says of itself, {name: text}: versions, device, command, git.
-      date: UTC day of results.json.
+      date: UTC day of the newest start; of results.json where no start is written down.
     """
 
     folder: Path
@@ -119,11 +119,10 @@ def read(folder: Path) -> Run:
                     f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); end the training that was "
                     "interrupted, with the command that made the folder"
                 )
-    day = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC).strftime("%Y-%m-%d")
-    curves = _curves(folder / "metrics.jsonl")
-    return Run(
-        folder, config, identity, seeds, test, best, epochs, parameters, users_E, ranks, curves, _about(folder), day
-    )
+    about, curves = _about(folder), _curves(folder / "metrics.jsonl")
+    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    day = about.pop("time", changed.isoformat())[:10]
+    return Run(folder, config, identity, seeds, test, best, epochs, parameters, users_E, ranks, curves, about, day)
 
 
 def _check_means(test: Mapping[str, Any], count: int) -> None:
@@ -136,7 +135,7 @@ def _check_means(test: Mapping[str, Any], count: int) -> None:
 
 def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             users = np.asarray(file["test/users"], np.int64)
             ranks = {p: {s: np.asarray(file[f"test/{p}/{s}"]) for s in seeds} for p in evaluate.PROTOCOLS}
         if wrong := [a.shape for of in ranks.values() for a in of.values() if a.shape != (2, len(users))]:
@@ -168,34 +167,27 @@ def _curves(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _about(folder: Path) -> dict[str, str]:
-    """Versions, device, command and git state, as far as the folder has them: config.json, then run.json's last."""
-    stored = json.loads((folder / experiment.CONFIG_FILE).read_text())
-    about = _flat({k: v for k, v in stored.items() if k not in ("config", "data")})
-    path = folder / "run.json"
-    if path.exists():
+    """Versions, device, command and git state, as far as the folder has them: of the newest start that is whole."""
+    about = {"jax": str(json.loads((folder / experiment.CONFIG_FILE).read_text()).get("jax", ""))}
+    path = folder / "starts.jsonl"
+    starts = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            text = path.read_text()
-            try:
-                record = json.loads(text)
-            except ValueError:  # one object a line
-                record = json.loads([line for line in text.splitlines() if line.strip()][-1])
-            for _ in range(2):  # {"starts": [...]} or [...]: the last one
-                lists = [v for v in record.values() if isinstance(v, list)] if isinstance(record, dict) else [record]
-                if lists and lists[0] and isinstance(lists[0], list) and isinstance(lists[0][-1], dict):
-                    rest = record if isinstance(record, dict) else {}
-                    record = {k: v for k, v in rest.items() if not isinstance(v, list)} | lists[0][-1]
-            about |= _flat(record)
-        except (ValueError, IndexError, OSError, AttributeError):
-            logging.warning("%s: cannot be read; the report goes on without it", path)
-    return about
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(tree, Mapping):
-        return {k: v for name, part in tree.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
-    if isinstance(tree, list):
-        return {prefix[:-1]: " ".join(map(str, tree))} if tree else {}
-    return {} if tree in (None, "") else {prefix[:-1]: str(tree)}
+            starts += [record] if isinstance(record := json.loads(line), dict) else []
+        except ValueError:  # torn by a crash
+            continue
+    for key, value in starts[-1].items() if starts else ():
+        if key == "versions" and isinstance(value, dict):
+            about |= {name: str(version) for name, version in value.items()}
+        elif key == "device" and isinstance(value, dict):
+            about["device"] = f"{value.get('count', 1)} x {value.get('kind', value.get('platform'))}"
+        elif key == "git" and isinstance(value, dict):
+            about["git"] = str(value.get("commit", ""))[:10] + " (changed)" * bool(value.get("dirty"))
+        elif key in ("python", "command", "time") and value:
+            about[key] = str(value)
+    if len(starts) > 1:
+        about["starts"] = str(len(starts))
+    return {key: value for key, value in about.items() if value and value != "None"}
 
 
 def command(config: ConfigDict) -> str:
