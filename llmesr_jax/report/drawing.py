@@ -137,6 +137,7 @@ def _themed(svg: str, name: str, alt: str, tips: Mapping[str, str]) -> str:
     body = re.sub(r'(xlink:)?href="#([^"]*)"', rf'href="#{name}-\2"', body)
     body = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", body)
     body = re.sub(r"font: (?:(bold|\d{3}) )?([\d.]+px) [^;\"]*", _font, body)
+    body = re.sub(r"; font-family: [^;\"]*", "", body)
     for variable, mark in _MARKS.items():
         body = body.replace(mark, f"var(--{variable})")
     body = re.sub(r"\s*\n\s*", "\n", body)
