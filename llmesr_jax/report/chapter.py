@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.report import compare, drawing, figures, item_map, rows, samples, trained
 from llmesr_jax.report.compare import Comparison, Intervals
@@ -64,25 +66,31 @@ def steps(
     intervals = compare.intervals(section, members, metric, resamples)
     palette = Palette(section)
     shown = rows.featured(section) if corpus and (users or items) else []
-    loaded = []
-    for row in shown:
+    places = samples.choose(section, shown, members, users) if shown else np.zeros(0, np.int64)
+    chosen = item_map.choose(corpus, items) if shown else places
+    lists, vectors, llm = [], {}, {}
+    for row in shown:  # one checkpoint at a time: tables may be large
         yield f"checkpoint of {section.label(row)}", None
-        loaded += [one] if (one := trained.load(row, corpus, data_dir)) else []
-    lists = ()
-    if loaded and users:
-        yield "tail users", None
-        lists = tuple(samples.sample(section, loaded, corpus, members, users))
+        if (one := trained.load(row, corpus, data_dir)) is None:
+            continue
+        if users:
+            lists.append((row, samples.best(one, corpus, section.users_E[places])))
+        vectors[section.label(row)] = one.items_VxE[chosen]
+        if "item_llm" in one.run.tables and not llm:
+            llm = {"LLM embeddings": np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)}
+        del one
+    found_users = samples.samples(section, places, lists, corpus) if lists else ()
     drawn: list[Figure | None] = []
     if drawing.installed():
         yield "figures", None
         drawn += figures.groups(section, palette, intervals, metric)
         drawn += [figures.trade_off(section, palette, metric), figures.coverage(section, palette)]
         drawn += [figures.settings(section, metric), figures.curves(section, palette)]
-        if items and loaded:
+        if items and vectors:
             yield "item vectors", None
-            drawn.append(item_map.draw(section, loaded, corpus, items))
+            drawn.append(item_map.draw(section, vectors | llm, corpus.item_counts_V[chosen]))
     pictures = tuple(one for one in drawn if one is not None)
     yield (
         "",
-        Chapter(section, palette, metric, resamples, corpus, against, made, intervals, pictures, lists),
+        Chapter(section, palette, metric, resamples, corpus, against, made, intervals, pictures, found_users),
     )

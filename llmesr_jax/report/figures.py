@@ -149,9 +149,8 @@ def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | N
                 face = "none" if look.hollow else edge
                 axes.barh(k, _mean(values), color=face, edgecolor=edge, height=0.62)[0].set_gid(f"tip-{k}")
                 axes.plot(values, [k] * len(values), "|", color=color("ink"), markersize=6, alpha=0.7)
-                axes.text(
-                    _mean(values) + 0.02, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft")
-                )
+                at = max(values) + 0.025
+                axes.text(at, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft"))
             axes.set_yticks(range(len(section.rows)), [section.label(row) for row in section.rows])
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
@@ -171,7 +170,7 @@ def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | N
 
 def settings(section: Section, metric: str) -> Figure | None:
     """Figure 3 of LLM-ESR: a panel for each number that varies while all else stays, and each protocol."""
-    shown = {"overall": ("s1", "o", "-"), "tail_item": ("s2", "s", "--"), "tail_user": ("s3", "^", ":")}
+    shown = {"overall": ("ink", "o", "-"), "tail_item": ("p2", "s", "--"), "tail_user": ("p3", "^", ":")}
     panels = []
     for key, rows in _grids(section.rows):
         at = [row.settings[key] for row in rows]

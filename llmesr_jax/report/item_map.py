@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.manifold import TSNE
@@ -13,7 +13,6 @@ from llmesr_jax.report.compare import SEED
 from llmesr_jax.report.drawing import Panel, color, panel
 from llmesr_jax.report.figures import Figure
 from llmesr_jax.report.rows import Section
-from llmesr_jax.report.trained import Trained
 
 BOUNDS = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-29": (10, 29), "30+": (30, None)}  # figure 5's, and 0
 NEIGHBOURS = 10
@@ -34,29 +33,29 @@ def shared_popularity(vectors_nxE: np.ndarray, groups_n: np.ndarray) -> tuple[fl
     return float(same.mean()), chance
 
 
-def draw(section: Section, trained: Sequence[Trained], corpus: Corpus, count: int) -> Figure | None:
-    """A panel for each row, and one for the LLM's embeddings where a row has them.
+def choose(corpus: Corpus, count: int) -> np.ndarray:
+    """int (n,): places of items drawn at random, ascending, the same ones each time."""
+    return np.sort(np.random.default_rng(SEED).permutation(corpus.num_items)[:count])
+
+
+def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarray) -> Figure | None:
+    """A panel for each source.
 
     Args:
-      count: items, drawn at random, the same ones for all panels.
+      sources: {label: float (n, E)}, vectors of the same n items.
+      counts_n: their training interactions.
     """
-    if len(trained) == 0 or corpus.num_items < 4:
+    if len(counts_n) < 4 or not sources:
         return None
-    chosen = np.random.default_rng(SEED).permutation(corpus.num_items)[:count]
-    chosen.sort()
-    groups_n = popularity_groups(corpus.item_counts_V[chosen])
-    sources = {section.label(one.row): one.items_VxE for one in trained}
-    llm = next((one.run.experiment.tables["item_llm"] for one in trained if "item_llm" in one.run.tables), None)
-    if llm is not None:
-        sources["LLM embeddings"] = np.asarray(llm, np.float32)[1 : corpus.num_items + 1]
+    groups_n = popularity_groups(counts_n)
     panels = [
-        _panel(f"{section.slug}-items-{i}", name, vectors[chosen].astype(np.float64), groups_n)
+        _panel(f"{section.slug}-items-{i}", name, vectors.astype(np.float64), groups_n)
         for i, (name, vectors) in enumerate(sources.items())
     ]
     caption = (
-        f"{len(chosen):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
-        f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(chosen) - 1)} nearest in the full space, "
-        "the share with its own popularity, and the share that chance gives."
+        f"{len(counts_n):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
+        f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(counts_n) - 1)} nearest in the full "
+        "space, the share with its own popularity, and the share that chance gives."
     )
     colors = {f"{label} training interactions" if not k else label: f"p{k}" for k, label in enumerate(BOUNDS)}
     return Figure("items", "Where the items lie", caption, (), tuple(panels), colors)

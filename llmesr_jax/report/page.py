@@ -128,7 +128,8 @@ def _tests(chapter: Chapter) -> str:
         "seeds, ask: are these trained models ahead on other users like these? All are two-sided; each kind is "
         f"Holm-corrected over the {max(total.values(), default=0)} comparisons of its table. Intervals are "
         f"bootstrapped over users, {chapter.resamples:,} times, and hold no variation between seeds.</p>"
-        f"<p>{blocks.few_seeds(counts)}</p><p>{blocks.marks_explained(chapter)} Without a sign: not told apart.</p>"
+        f"<p>{blocks.few_seeds(counts)}</p><p>{blocks.marks_explained(chapter)} Without a sign: not told "
+        "apart. Differences are relative, or the plain ones where they are more than twice the baseline.</p>"
     )
     if not by_user:
         text += "<p>The data were not found, so there are no tests over users but those of all users.</p>"

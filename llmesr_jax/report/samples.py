@@ -64,41 +64,36 @@ def choose(section: Section, rows: Sequence[Row], members: Mapping[str, Any], co
     return np.concatenate([first, rest]).astype(np.int64)
 
 
-def sample(
-    section: Section,
-    trained: Sequence[Trained],
-    corpus: Corpus,
-    members: Mapping[str, Any],
-    count: int,
-    length: int = 5,
-) -> list[Sample]:
-    """`count` tail users with the best `length` items of each row."""
-    places = choose(section, [one.row for one in trained], members, count)
-    rows_n = section.users_E[places] - 1
+def best(one: Trained, corpus: Corpus, users_n: np.ndarray, length: int = 5) -> np.ndarray:
+    """int32 (n, length): ids of a row's best items for these users that they have not bought, 0 once they run out."""
+    rows_n = users_n - 1
     stops_n = corpus.lengths_U[rows_n] - 1
-    targets_n = corpus.test_U[rows_n]
-    hidden = ranking.prefix_sets(corpus, rows_n, stops_n, without_E=targets_n)
-    lists = []
-    for one in trained:
-        e = one.run.experiment
-        past = inference.histories(corpus, rows_n, stops_n, e.epochs.plan.config, e.recommender.supervision)
-        users = inference.user_vectors(e.recommender, one.params, one.run.tables, past)
-        lists.append(np.asarray(ranking.top_k(users, one.items_VxE, length, hidden)))
+    hidden = ranking.prefix_sets(corpus, rows_n, stops_n, without_E=corpus.test_U[rows_n])
+    e = one.run.experiment
+    past = inference.histories(corpus, rows_n, stops_n, e.epochs.plan.config, e.recommender.supervision)
+    users = inference.user_vectors(e.recommender, one.params, one.run.tables, past)
+    return np.asarray(ranking.top_k(users, one.items_VxE, length, hidden))
+
+
+def samples(
+    section: Section, places: np.ndarray, lists: Sequence[tuple[Row, np.ndarray]], corpus: Corpus
+) -> tuple[Sample, ...]:
+    """The users at `places` with what each row recommends them, as `best` found it."""
     tail_V, titles = ~groups.head_items(corpus), corpus.item_titles
 
     def item(number: int) -> Item:
         title = titles[number - 1].strip() if titles else ""
         return Item(int(number), title or f"item {number}", bool(tail_V[number - 1]))
 
-    found = []
-    for n, (place, row_of_user) in enumerate(zip(places, rows_n)):
-        start = corpus.offsets[row_of_user]
-        bought = tuple(map(item, corpus.items[start : start + stops_n[n]]))
+    def one(n: int, place: int) -> Sample:
+        user = int(section.users_E[place])
+        start, stop = corpus.offsets[user - 1], corpus.offsets[user] - 1
         recommended = []
-        for one, top in zip(trained, lists):
-            run = one.row.places[one.seed][0]
-            higher, tied = run.ranks["full"][one.seed][:, place]
-            best = tuple(item(number) for number in top[n] if number)
-            recommended.append(Recommended(one.row, best, int(higher) + 1, int(tied)))
-        found.append(Sample(int(row_of_user) + 1, bought, item(targets_n[n]), tuple(recommended)))
-    return found
+        for row, top_nxK in lists:
+            seed, (run, _) = next(iter(row.places.items()))
+            higher, tied = run.ranks["full"][seed][:, place]
+            items = tuple(item(number) for number in top_nxK[n] if number)
+            recommended.append(Recommended(row, items, int(higher) + 1, int(tied)))
+        return Sample(user, tuple(map(item, corpus.items[start:stop])), item(corpus.items[stop]), tuple(recommended))
+
+    return tuple(one(n, place) for n, place in enumerate(places))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-_BLOCK = 16 << 20  # drawn places held at a time
+_BLOCK = 4 << 20  # drawn places held at a time
 
 
 class Test(NamedTuple):

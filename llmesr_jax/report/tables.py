@@ -116,7 +116,7 @@ def escape_latex(text: str) -> str:
 
 
 def groups_csv(section: Section, intervals: Intervals, metric: str) -> str:
-    """A line for each row, protocol, finer group and metric; the interval for the metric that has one."""
+    """A line for each row, protocol, group and metric, with the interval for `metric`; and the coverage."""
     lines = [["protocol", "backbone", "method", "variant", "division", "group", "users", "metric", "mean", "deviation"]]
     lines[0] += ["low", "high"]
     for protocol in evaluate.PROTOCOLS:
@@ -132,6 +132,10 @@ def groups_csv(section: Section, intervals: Intervals, metric: str) -> str:
                     lines.append(
                         [protocol, row.backbone, row.method, row.variant, division, label, count, name, *numbers]
                     )
+            for name in results.get("coverage", ()):
+                values = row.values(protocol, name, "coverage")
+                numbers = [_number(mean(values)), _number(deviation(values)), "", ""]
+                lines.append([protocol, row.backbone, row.method, row.variant, "coverage", "", "", name, *numbers])
     return _csv(lines)
 
 

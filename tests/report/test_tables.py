@@ -83,7 +83,7 @@ def test_groups_and_tests_as_csv(section, tmp_path_factory):
     members = compare.masks(corpus, section.users_E)
     intervals = compare.intervals(section, members, "N@10", 200)
     lines = list(csv.DictReader(io.StringIO(tables.groups_csv(section, intervals, "N@10"))))
-    assert len(lines) == 2 * 4 * (5 + 5 + 12) * 7  # protocols, rows, groups, metrics
+    assert len(lines) == 2 * 4 * (5 + 5 + 12) * 7 + 4 * 6  # protocols, rows, groups, metrics; coverage
     with_interval = [line for line in lines if line["low"]]
     assert {line["metric"] for line in with_interval} == {"N@10"}
     assert all(float(line["low"]) <= float(line["mean"]) <= float(line["high"]) for line in with_interval)
@@ -98,3 +98,10 @@ def test_groups_and_tests_as_csv(section, tmp_path_factory):
 
 def test_a_missing_number_is_an_empty_cell():
     assert [tables._number(x) for x in (None, float("nan"), 0.5)] == ["", "", "0.5"]
+
+
+def test_coverage_is_in_the_groups_file(section):
+    lines = list(csv.DictReader(io.StringIO(tables.groups_csv(section, compare.Intervals({}), "N@10"))))
+    found = [line for line in lines if line["division"] == "coverage" and line["metric"] == "TailCoverage@10"]
+    wanted = [np.mean(stored(section, i, "full")["coverage"]["TailCoverage@10"]) for i in range(4)]
+    assert [float(line["mean"]) for line in found] == pytest.approx(wanted)
