@@ -120,7 +120,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         flat = config_lib.flatten(run.config)
         apart[run.identity.get("interactions", ""), *(flat[key] for key in _RANKING)].append(run)
     datasets = [group[0].config.dataset for group in apart.values()]
-    found, slugs = [], set()
+    found: list[Section] = []
     for (digest, seen, limit), group in apart.items():
         name = group[0].config.dataset
         if datasets.count(name) > 1:
@@ -128,10 +128,8 @@ def sections(runs: Sequence[Run]) -> list[Section]:
             told += [f"seen items: {seen}"] if seen != "hidden" else []
             told += [f"{limit} test users"] if limit else []
             name += f" ({', '.join(told)})"
-        slug = group[0].config.dataset
-        while slug in slugs:
-            slug += "-2"
-        slugs.add(slug)
+        before = sum(one.rows[0].runs[0].config.dataset == group[0].config.dataset for one in found)
+        slug = group[0].config.dataset + (f"-{before + 1}" if before else "")
         found.append(Section(name, slug, tuple(_rows(group)), group[0].users_E, digest))
     return found
 

@@ -142,3 +142,13 @@ def test_the_terminal_counts_verdicts(chapter):
         f"10 comparisons: {shown} told apart over users and seeds, {users} over users only, {10 - users - shown} not"
     )
     assert wanted in make._tested(chapter)
+
+
+def test_several_data_sets_on_one_page(chapter):
+    other = chapter._replace(section=chapter.section._replace(name="another", slug="tiny-2"))
+    tags = Tags()
+    tags.feed(page.page([chapter, other], ""))
+    ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
+    assert len(ids) == len(set(ids)) == 2 * 4
+    assert {attributes["href"][1:] for tag, attributes in tags.found if tag == "a"} == set(ids)
+    assert sum(tag == "h1" for tag, _ in tags.found) == 2

@@ -61,7 +61,7 @@ def test_other_data_and_other_ways_of_ranking_are_apart(write, tmp_path):
     report_runs.write(tmp_path / "runs" / "d", other)
     found = sections(tmp_path / "runs")
     assert [len(section.rows) for section in found] == [1, 1, 1, 1]
-    assert [section.slug for section in found] == ["tiny", "tiny-2", "tiny-2-2", "tiny-2-2-2"]
+    assert [section.slug for section in found] == ["tiny", "tiny-2", "tiny-3", "tiny-4"]
     assert len({section.name for section in found}) == 4
     assert "seen items: zero" in found[1].name and "20 test users" in found[2].name
     assert [len(section.users_E) for section in found] == [60, 60, 20, 50]
