@@ -151,7 +151,7 @@ def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | N
                 axes.plot(values, [k] * len(values), "|", color=color("ink"), markersize=6, alpha=0.7)
                 at = max(values) + 0.025
                 axes.text(at, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft"))
-            axes.set_yticks(range(len(section.rows)), [section.label(row) for row in section.rows])
+            axes.set_yticks(range(len(section.rows)), [_cut(section.label(row)) for row in section.rows])
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False, axis="y")
@@ -274,6 +274,10 @@ def curves(section: Section, palette: Palette) -> Figure | None:
 def _has(line, group: str) -> bool:
     value = line.get(f"valid/{group}/N@10")
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _cut(label: str, most: int = 30) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
 
 
 def _mean(values: Sequence[float]) -> float:
