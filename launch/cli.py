@@ -14,6 +14,7 @@ Exit status: 0 done, 2 a mistake in the input (`error: ...` on stderr), 130 inte
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import logging as std_logging
 import os
@@ -56,11 +57,12 @@ def define_flags() -> None:
         flags.DEFINE_integer(name, None, text(key), lower_bound=1)
 
 
-def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoReturn:
+def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: bool = False) -> NoReturn:
     """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
 
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
-    for a command that compiles nothing and reads no setting of training.
+    for a command that compiles nothing and reads no setting of training. With `words`, arguments without `--` reach
+    `main`, behind the command's name; else they are a mistake.
     """
     try:
         argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
@@ -71,7 +73,7 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True) -> NoRet
             config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
         if with_config:
             keep_compiled_code()
-        app.run(main, argv=argv, flags_parser=_parse)
+        app.run(main, argv=argv, flags_parser=functools.partial(_parse, words=words))
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:
@@ -191,7 +193,7 @@ def _with_config(argv: Sequence[str]) -> list[str]:
     return list(argv) if files else [argv[0], f"--config={_DEFAULT_FILE}", *argv[1:]]
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     try:
         rest = FLAGS(argv)
     except flags.IllegalFlagValueError as error:
@@ -201,7 +203,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         raise
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
-    if rest[1:]:
+    if rest[1:] and not words:
         raise InputError(f"argument {rest[1]!r} is not understood; options are given as --name=value, see --help")
     if FLAGS["verbosity"].using_default_value:
         FLAGS.verbosity = logging.WARNING  # of all packages' loggers

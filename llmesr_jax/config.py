@@ -126,7 +126,7 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
 
 def digest(config: ConfigDict) -> str:
     """16 hex digits that are equal for two runs that compute the same (see `difference`)."""
-    text = json.dumps(_decisive(config), sort_keys=True)
+    text = json.dumps(decisive(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -135,7 +135,7 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
 
     Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses.
     """
-    a, b = _decisive(old), _decisive(new)
+    a, b = decisive(old), decisive(new)
     return [f"{key}: {a[key]!r} -> {b[key]!r}" for key in sorted(a) if key in b and a[key] != b[key]]
 
 
@@ -169,7 +169,7 @@ def _nested(flat: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(tree).lock()
 
 
-def _decisive(config: ConfigDict) -> dict[str, Any]:
+def decisive(config: ConfigDict) -> dict[str, Any]:
     """{key: value} of the settings that decide the result."""
     return {key: value for key, value in used(config).items() if key not in RESUMABLE}
 

@@ -21,7 +21,7 @@ from llmesr_jax.data.corpus import Corpus
 
 PROTOCOLS = ("full", "sampled")
 _LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
-_GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
+GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ def results_table(
 
 
 def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) -> str:
-    columns = [(group, name) for group in _GROUPS for name in names]
+    columns = [(group, name) for group in GROUPS for name in names]
     corner = protocol if len(names) > 1 else f"{protocol} {names[0]}"
     rows = [[corner, *(group.replace("_", " ") if name == names[0] else "" for group, name in columns)]]
     if len(names) > 1:

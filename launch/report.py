@@ -1,0 +1,45 @@
+"""Tables, tests, figures and one page from finished runs.
+
+    python -m launch.report runs/demo/sasrec-paper
+
+Run folders are found below the folders that are named; nothing in them is changed. See docs/report.md.
+"""
+
+from absl import flags
+
+from launch import cli
+from llmesr_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_list("workdir", [], "folders with runs in or below them; the same as naming them without --workdir")
+    flags.DEFINE_string(
+        "baseline",
+        "",
+        "what rows are tested against: a method (on the same backbone), the name of a row or of a folder",
+    )
+    flags.DEFINE_string("out", "", "folder for the report; empty: report/ in the first of the folders")
+    flags.DEFINE_list("data_dir", [], "folders of data sets that are not where they were at training")
+    flags.DEFINE_enum("metric", "N@10", ["H@10", "N@10"], "what is tested and drawn")
+    flags.DEFINE_integer("resamples", 2000, "of the bootstrap", lower_bound=100)
+    flags.DEFINE_integer("users", 6, "tail users whose lists are shown; 0: none", lower_bound=0)
+    flags.DEFINE_integer("items", 800, "items in the pictures of item vectors (t-SNE); 0: none", lower_bound=0)
+
+
+def main(argv):
+    folders = [*argv[1:], *FLAGS.workdir]
+    if not folders:
+        raise InputError("no folder is named; wanted one of a run, or of several: python -m launch.report runs/demo")
+    from llmesr_jax.report import make
+
+    options = make.Options(
+        FLAGS.baseline, tuple(FLAGS.data_dir), FLAGS.metric, FLAGS.resamples, FLAGS.users, FLAGS.items
+    )
+    print(make.make(folders, FLAGS.out, options))
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main, words=True)

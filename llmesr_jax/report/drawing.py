@@ -1,0 +1,149 @@
+"""Matplotlib's SVG made to follow the reader's theme: colours become CSS variables, words stay words."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+WIDTH, HEIGHT = 420, 300  # units of a panel; on a phone it is shown a little smaller, its words still legible
+SLOTS = 8  # colours for systems; slot 0, grey, is the plain backbone's
+POPULARITY = 5
+
+# CSS variable -> (light, dark). Systems: told apart by the colour-blind, by lightness too (after Okabe and Ito).
+THEME = {
+    "ink": ("#1b1f24", "#e8eaed"),
+    "soft": ("#5b6470", "#a2abb6"),
+    "line": ("#d9dde2", "#343b45"),
+    "s0": ("#7a828c", "#9aa3ae"),
+    "s1": ("#0b63a5", "#62b4f2"),
+    "s2": ("#d55e00", "#ff9950"),
+    "s3": ("#00866a", "#3fd0a8"),
+    "s4": ("#a8437c", "#ee92c3"),
+    "s5": ("#8d7400", "#e2cf55"),
+    "s6": ("#3fa0d8", "#b3e1fa"),
+    "s7": ("#5a3d9a", "#b9a2f5"),
+    "p0": ("#b8bec6", "#6a727d"),
+    "p1": ("#e5a52f", "#ffcf73"),
+    "p2": ("#d4567a", "#f2849f"),
+    "p3": ("#7d3fae", "#b487ec"),
+    "p4": ("#23308f", "#7797ff"),
+}
+_MARKS = {name: f"#01{i:02x}fe" for i, name in enumerate(THEME)}  # stand for the variables in what Matplotlib writes
+
+
+def color(name: str) -> str:
+    """What to give Matplotlib for a variable of `THEME`."""
+    return _MARKS[name]
+
+
+class Panel(NamedTuple):
+    """Attributes:
+    name: of its file, without ending.
+    svg: an <svg> element whose colours are CSS variables.
+    alt: what it shows, in words.
+    """
+
+    name: str
+    svg: str
+    alt: str
+
+    def standalone(self) -> str:
+        """The text of an SVG file, with light and dark in it."""
+        style = (
+            f"svg{{{variables(0)};background:#fff;font-family:system-ui,sans-serif}}svg *{{stroke-linejoin:round}}"
+            f"@media (prefers-color-scheme:dark){{svg{{{variables(1)};background:#14171b}}}}"
+        )
+        head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        return self.svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
+
+
+def variables(dark: int) -> str:
+    """CSS declarations of the theme."""
+    return ";".join(f"--{name}:{both[dark]}" for name, both in THEME.items())
+
+
+def installed() -> bool:
+    """Whether Matplotlib can be imported."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def panel(
+    name: str, alt: str, draw: Callable[[Any, dict[str, str]], None], height: int = HEIGHT, width: int = WIDTH
+) -> Panel:
+    """One set of axes as a panel.
+
+    Args:
+      name: of the file; makes its ids differ from other panels'.
+      alt: what it shows, in words.
+      draw: gets the axes, and a dictionary to put words into that are shown over an artist: {its gid: words}.
+      height, width: in units.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    ink, soft, line = color("ink"), color("soft"), color("line")
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.family": "DejaVu Sans",  # measures only: the page has its own fonts
+        "font.size": 11.5,
+        "axes.edgecolor": line,
+        "axes.labelcolor": soft,
+        "axes.titlecolor": ink,
+        "axes.titlesize": 12.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": line,
+        "grid.linewidth": 0.7,
+        "text.color": ink,
+        "xtick.color": line,
+        "ytick.color": line,
+        "xtick.labelcolor": soft,
+        "ytick.labelcolor": soft,
+        "lines.linewidth": 2.0,
+        "axes.unicode_minus": False,
+        "path.simplify": False,
+    }
+    tips: dict[str, str] = {}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, "backend": "svg"}):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        draw(figure.add_subplot(), tips)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return Panel(name, _themed(file.getvalue(), name, alt, tips), alt)
+
+
+def _themed(svg: str, name: str, alt: str, tips: Mapping[str, str]) -> str:
+    svg = svg[svg.index("<svg") :]
+    view = re.search(r'viewBox="([^"]*)"', svg)[1]
+    body = svg[svg.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    for gid, words in tips.items():
+        body = body.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(words)}</title>', 1)
+    body = re.sub(r'id="([^"]*)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'(xlink:)?href="#([^"]*)"', rf'href="#{name}-\2"', body)
+    body = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r"font: (?:(bold|\d{3}) )?([\d.]+px) [^;\"]*", _font, body)
+    body = re.sub(r"; font-family: [^;\"]*", "", body)
+    for variable, mark in _MARKS.items():
+        body = body.replace(mark, f"var(--{variable})")
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    return f'<svg viewBox="{view}" role="img" aria-label="{html.escape(alt)}">{body.strip()}'
+
+
+def _font(match: re.Match) -> str:
+    weight = f"; font-weight: {match[1]}" if match[1] else ""
+    return f"font-size: {match[2]}{weight}"

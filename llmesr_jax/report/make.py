@@ -1,0 +1,122 @@
+"""From run folders to tables, tests, figures and one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+from tqdm import tqdm
+
+from llmesr_jax import evaluate
+from llmesr_jax.errors import InputError
+from llmesr_jax.experiment import write_text
+from llmesr_jax.report import chapter as chapter_lib
+from llmesr_jax.report import collect, compare, drawing, page, rows, tables
+from llmesr_jax.report.chapter import Chapter
+
+PAGE = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Attributes:
+    baseline: a method, the name of a row or of a run's folder; "" for `none` where there is one.
+    data_dirs: folders of data sets that are not where they were at training, found by their contents.
+    metric: that is tested and drawn.
+    resamples: of the bootstrap.
+    users: tail users to show; 0 for none.
+    items: items in the pictures of item vectors; 0 for none.
+    """
+
+    baseline: str = ""
+    data_dirs: tuple[str, ...] = ()
+    metric: str = "N@10"
+    resamples: int = 2000
+    users: int = 6
+    items: int = 800
+
+
+def make(folders: Sequence[str], out: str, options: Options) -> str:
+    """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
+
+    Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, <name>-tests.csv;
+    figures/*.svg. Each is written whole or not at all, the page last. The same runs give the same bytes.
+
+    Args:
+      out: a folder; "" for report/ in the first of `folders`.
+    Raises:
+      InputError: no runs, unreadable ones, a baseline that none is called, or a folder that cannot be written to.
+    """
+    target = Path(out) if out else Path(folders[0]) / "report"
+    found = rows.sections(collect.read_all(collect.find(folders)))
+    name = options.baseline or "none"
+    if options.baseline and not any(compare.baselines(section, name) is not None for section in found):
+        raise compare.no_baseline(found, name)
+    if existing := next((p for p in (target, *target.parents) if p.exists() and not p.is_dir()), None):
+        raise InputError(f"{existing}: is a file; wanted a folder for the report; name another --out")
+    if not drawing.installed():
+        logging.warning("there will be no figures, matplotlib is not installed: pip install -e '.[report]'")
+    chapters = _chapters(found, name, options)
+    files = {target / file: text for one in chapters for file, text in _files(one).items()}
+    command = ["python", "-m", "launch.report", *map(str, folders)]
+    command += [f"--baseline={options.baseline}"] if options.baseline else []
+    files[target / PAGE] = page.page(chapters, shlex.join(command))
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    printed = [
+        f"{one.section.name}\n" * (len(chapters) > 1) + tables.text(one.section, protocol)
+        for one in chapters
+        for protocol in evaluate.PROTOCOLS
+    ]
+    told = [_tested(one) for one in chapters if one.comparisons]
+    return "\n\n".join([*printed, *told, f"{target / PAGE}: the page; tables and figures are beside it"])
+
+
+def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:
+    chapters = []
+    o = options
+    with tqdm(unit="step", leave=False, disable=None if sys.stderr.isatty() else True) as bar:
+        for section in found:
+            for step, made in chapter_lib.steps(
+                section, baseline, o.data_dirs, o.metric, o.resamples, o.users, o.items
+            ):
+                bar.set_description(f"{section.name}: {step}")
+                bar.update()
+            chapters.append(made)
+            if made.against is None:
+                logging.warning(
+                    "%s: no run is of method %s, so nothing is tested; name another --baseline", section.name, baseline
+                )
+    return chapters
+
+
+def _files(one: Chapter) -> dict[str, str]:
+    slug, files = one.section.slug, {}
+    for protocol in evaluate.PROTOCOLS:
+        files[f"{slug}-{protocol}.md"] = tables.markdown(one.section, protocol)
+        files[f"{slug}-{protocol}.csv"] = tables.paper_csv(one.section, protocol)
+        files[f"{slug}-{protocol}.tex"] = tables.latex(one.section, protocol)
+    files[f"{slug}-groups.csv"] = tables.groups_csv(one.section, one.intervals, one.metric)
+    if one.comparisons:
+        files[f"{slug}-tests.csv"] = tables.tests_csv(one.comparisons, one.metric)
+    for figure in one.figures:
+        for panel in figure.panels:
+            files[f"figures/{panel.name}.svg"] = panel.standalone()
+    return files
+
+
+def _tested(one: Chapter) -> str:
+    """How many comparisons the tests decide, for the terminal."""
+    lines = []
+    for protocol, made in one.comparisons.items():
+        counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
+        lines.append(
+            f"{protocol} {one.metric} against {one.baseline}, {len(made)} comparisons: {counts['shown']} told apart "
+            f"over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
+        )
+    return "\n".join(lines)
