@@ -1,0 +1,32 @@
+"""What the preset `best` is made of, one part left out or changed at a time; one seed. What came out: `docs/best.md`.
+
+python -m launch.sweep --sweep=best --dataset=beauty5
+"""
+
+BASE = {"preset": "best", "seeds": "42"}
+GRIDS = [
+    {
+        "variant": {
+            "best": {},
+            "wo-average": {"train.average": 0.0},
+            "width-128": {"faerec.width": 128},
+            "wo-alignment": {"faerec.item_alignment": False, "faerec.feature_alignment": False},
+            "one-block": {"sasrec.blocks": 1},
+            "dot": {"loss.score": "dot", "loss.temperature": 1.0},
+            "temperature-0.05": {"loss.temperature": 0.05},
+            "temperature-0.1": {"loss.temperature": 0.1},
+            "256-negatives": {"data.num_negatives": 256},
+            "popular-negatives": {"data.negatives": "popularity", "loss.log_q": True},
+            "bce": {
+                "loss.ranking": "bce",
+                "loss.score": "dot",
+                "loss.temperature": 1.0,
+                "data.negatives": "own",
+                "data.num_negatives": 1,
+            },
+            "none": {"method": "none"},
+            "llminit": {"method": "llminit"},
+            "llmesr": {"method": "llmesr"},
+        }
+    }
+]
