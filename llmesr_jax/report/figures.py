@@ -61,6 +61,7 @@ def groups(section: Section, palette: Palette, intervals: Intervals, metric: str
         caption = "Mean over seeds" + (
             "; whiskers are 95 % intervals by bootstrap over the group's users." if intervals.means else "."
         )
+        caption += " Items that were never trained on stand alone as 0, and are among 0-9 too."
         found.append(Figure(f"groups-{backbone}", f"Whom it helps: {backbone}", caption, tuple(rows), tuple(panels)))
     return found
 
