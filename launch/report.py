@@ -14,14 +14,14 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_list("workdir", [], "folders with runs in or below them; the same as naming them without --workdir")
+    flags.DEFINE_multi_string("workdir", [], "a folder with runs in or below it, as if named without --workdir")
     flags.DEFINE_string(
         "baseline",
         "",
         "what rows are tested against: a method (on the same backbone), the name of a row or of a folder",
     )
     flags.DEFINE_string("out", "", "folder for the report; empty: report/ in the first of the folders")
-    flags.DEFINE_list("data_dir", [], "folders of data sets that are not where they were at training")
+    flags.DEFINE_multi_string("data_dir", [], "a folder of data that are not where they were at training")
     flags.DEFINE_enum("metric", "N@10", ["H@10", "N@10"], "what is tested and drawn")
     flags.DEFINE_integer("resamples", 2000, "of the bootstrap", lower_bound=100)
     flags.DEFINE_integer("users", 6, "tail users whose lists are shown; 0: none", lower_bound=0)

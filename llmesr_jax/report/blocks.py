@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import shlex
 from collections.abc import Sequence
 
 from llmesr_jax import config as config_lib
@@ -224,8 +225,8 @@ def runs(chapter: Chapter) -> str:
                 f"<td class='name'><code>{config_lib.digest(run.config)}</code></td>"
                 f"<td class='name wrap'>{e(about)}</td></tr>"
             )
-            text = run.about.get("command") or collect.command(run.config)
-            commands.append(f"<li><code>{e(text)} --workdir={e(run.folder)}</code></li>")
+            made = collect.command(run.config)
+            commands.append(run.about.get("command") or f"{made} {shlex.quote(f'--workdir={run.folder}')}")
     head = "row|folder|seeds|best epoch|parameters|date|config|made with".split("|")
     heads = "".join(f"<th class='name'>{name}</th>" for name in head)
     table = (
@@ -235,7 +236,8 @@ def runs(chapter: Chapter) -> str:
     differing = rows.trained_alike(section.rows)
     lines = "".join(f"<li><code>{e(key)}</code>: {e(', '.join(dict.fromkeys(v)))}</li>" for key, v in differing.items())
     told = f"<p>Rows also differ in:</p><ul>{lines}</ul>" if differing else ""
-    return table + told + f"<details><summary>Commands</summary><ol>{''.join(commands)}</ol></details>"
+    listed = "".join(f"<li><code>{e(text)}</code></li>" for text in dict.fromkeys(commands))
+    return table + told + f"<details><summary>Commands</summary><ol>{listed}</ol></details>"
 
 
 def led_by(made: Sequence[Comparison], row: Row, group: str) -> Comparison | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -201,5 +202,6 @@ def command(config: ConfigDict) -> str:
     decides = config_lib.decisive(config) | {key: flat[key] for key in ("train.epochs", "train.patience")}
     usual = config_lib.flatten(implied)
     more = {f"config.{k}": v for k, v in decides.items() if k not in names and usual[k] != v}
-    quoted = (f"--{key}={value}" for key, value in {**names, **more}.items())
-    return " ".join(["python -m launch.train", *(f"'{part}'" if " " in part else part for part in quoted)])
+    return shlex.join(
+        ["python", "-m", "launch.train", *(f"--{key}={value}" for key, value in {**names, **more}.items())]
+    )

@@ -61,6 +61,7 @@ def groups(section: Section, palette: Palette, intervals: Intervals, metric: str
         caption = "Mean over seeds" + (
             "; whiskers are 95 % intervals by bootstrap over the group's users." if intervals.means else "."
         )
+        caption += " Items that were never trained on stand alone as 0, and are among 0-9 too."
         found.append(Figure(f"groups-{backbone}", f"Whom it helps: {backbone}", caption, tuple(rows), tuple(panels)))
     return found
 
@@ -131,7 +132,10 @@ def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
     caption = "Up and to the right is better. Large marks are means over seeds, small ones single seeds."
     if len(section.backbones) > 1:
         caption += " A shape is a backbone, a colour a method."
-    return Figure("trade-off", "Head against tail", caption, section.rows, panels)
+    named = tuple(row for row in section.rows if not palette.look(row).hollow)
+    if len(named) < len(section.rows):
+        caption += " Hollow marks are further variants, in their method's colour; resting on one tells which."
+    return Figure("trade-off", "Head against tail", caption, named, panels)
 
 
 def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | None:

@@ -79,7 +79,7 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
 
 
 def test_the_same_runs_give_the_same_bytes(trained, made, report):
-    result = report("--workdir=w", "--out=r2", cwd=trained)  # the folder may be named either way
+    result = report("--workdir=w", "--out=r2", cwd=trained)  # a folder may be named either way
     assert result.status == 0 and contents(trained / "r2") == contents(made[0])
 
 
@@ -144,6 +144,10 @@ def test_data_and_checkpoints_that_are_gone(trained, nasty, tmp_path, monkeypatc
     ("args", "message"),
     [
         ((), "no folder is named; wanted one of a run, or of several: python -m launch.report runs/demo"),
+        (
+            ("--workdir=w,none", "w"),
+            "w,none: no such folder; wanted the folder of a run, or of several, as launch.train makes it",
+        ),
         (("w", "--baseline=mine"), "--baseline=mine: no run is called so; wanted one of: none, llminit"),
     ],
 )

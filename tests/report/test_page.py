@@ -111,6 +111,15 @@ def test_marks_are_those_of_the_tests(chapter):
     assert len(signs) == sum(map(bool, shown.values())) and set(signs) <= {"▲", "△"}
 
 
+def test_a_command_that_was_written_down_is_shown_as_it_is_once(chapter):
+    text = "python -m launch.sweep --grid='a=<1>'"
+    runs = [row.runs[0]._replace(about={"command": text, "git": "0123"}) for row in chapter.section.rows]
+    rows_ = tuple(row._replace(runs=(run,)) for row, run in zip(chapter.section.rows, runs))
+    block = blocks.runs(chapter._replace(section=chapter.section._replace(rows=rows_)))
+    assert block.count("launch.sweep --grid=&#x27;a=&lt;1&gt;&#x27;</code>") == 1 and "launch.train" not in block
+    assert block.count("git 0123") == 3
+
+
 def test_it_says_where_it_comes_from(chapter, parsed):
     words = "".join(parsed.words)
     for row in chapter.section.rows:
