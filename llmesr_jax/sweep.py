@@ -67,6 +67,12 @@ def _train(names: Sequence[str], cells: Mapping[str, ConfigDict]) -> Iterator[tu
             yield chunk, train.train_together([experiments[name] for name in chunk])
         except InputError as error:
             yield chunk, [error] * len(chunk)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            lanes = sum(len(experiments[name].seeds) for name in chunk)
+            less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"
+            yield chunk, [InputError(f"the device has no memory for {lanes} lanes together; {less}")] * len(chunk)
 
 
 def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:

@@ -12,8 +12,6 @@ import tiny
 from llmesr_jax import config as config_lib
 from llmesr_jax import contracts, knobs, recommender, traced
 
-SYSTEMS = [("gru4rec", method) for method in contracts.names("method")]
-
 
 def build(**changes):
     return config_lib.build(flags={"method": "llmesr", **changes})
@@ -22,6 +20,10 @@ def build(**changes):
 def fields_of(method):
     """The fields of a method that are traced."""
     return [name for name, s in knobs.fields(contracts.load("method", method).Config).items() if s.traced]
+
+
+# Without numbers of its own a method has those of the loss, as `none` has.
+SYSTEMS = [("gru4rec", method) for method in contracts.names("method") if fields_of(method) or method == "none"]
 
 
 @functools.cache

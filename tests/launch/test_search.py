@@ -65,9 +65,6 @@ def test_a_killed_search_goes_on_as_it_would_have(searched, start_search, tmp_pa
     assert "w/trial-0000" not in again.out and "w/trial-0001: train.learning_rate=" in again.out
     for trial in ("trial-0000", "trial-0001", "trial-0002"):
         assert commands.numbers(tmp_path / "w" / trial) == commands.numbers(searched[0] / "w" / trial)
-    other = commands.finish(start_search(*ARGS, "--max_len=7", "--trials=4", cwd=tmp_path))
-    assert other.status == 2
-    assert other.err == "error: w: holds another search, over other values or settings; name another --workdir\n"
 
 
 def test_axes_of_a_search():

@@ -3,15 +3,21 @@
 import json
 import re
 import signal
+from types import SimpleNamespace
 
 import commands
+import jax
 import pytest
 
-GRID = ("--grid=method=none,llmesr", "--grid=llmesr.alpha=0.1,0.5", "--seeds=1,2", "--workdir=w")
+from llmesr_jax import config as config_lib
+from llmesr_jax import experiment
+from llmesr_jax import sweep as sweep_lib
+
+# 15 steps an epoch, looked at one by one.
+RUN = ("--seeds=1,2", "--epochs=4", "--batch_size=4", "--config.train.window=1")
+GRID = ("--grid=method=none,llmesr", "--grid=llmesr.alpha=0.1,0.5", *RUN, "--workdir=w")
 CELLS = ["none", "llmesr,alpha=0.1", "llmesr,alpha=0.5"]
 TOGETHER = "--config.train.lanes=4"
-# 15 steps an epoch, looked at one by one.
-SEVERAL_WINDOWS = ("--batch_size=4", "--config.train.window=1")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def sweep(start_sweep):
 def swept(sweep, tmp_path_factory):
     """(folder, Result) of a grid, cell after cell as a CPU does it; read only."""
     cwd = tmp_path_factory.mktemp("swept")
-    result = sweep(*GRID, "--epochs=2", cwd=cwd)
+    result = sweep(*GRID, cwd=cwd)
     assert (result.status, result.err) == (0, ""), result.err
     return cwd, result
 
@@ -59,8 +65,8 @@ def test_each_cell_is_the_run_that_launch_train_makes(swept, train, tmp_path):
     """Bit for bit, every file; the cell that no method has is there once."""
     cwd, _ = swept
     assert sorted(path.name for path in (cwd / "w").iterdir()) == sorted(CELLS)
-    args = ("--seeds=1,2", "--epochs=2", "--method=llmesr", "--config.llmesr.alpha=0.5", "--workdir=alone")
-    assert train(*args, cwd=tmp_path).status == 0
+    args = ("--method=llmesr", "--config.llmesr.alpha=0.5", "--workdir=alone")
+    assert train(*RUN, *args, cwd=tmp_path).status == 0
     assert commands.numbers(cwd / "w" / "llmesr,alpha=0.5") == commands.numbers(tmp_path / "alone")
     names = lambda folder: {path.name for path in folder.iterdir()}  # noqa: E731
     assert names(cwd / "w" / "llmesr,alpha=0.5") == names(tmp_path / "alone")
@@ -70,7 +76,7 @@ def test_a_program_is_compiled_once(swept):
     _, result = swept
     seconds = [float(text) for text in re.findall(r"compiled in ([\d.]+) s", result.out)]
     assert len(seconds) == 3
-    assert seconds[2] < 0.3 * seconds[1]  # the two alphas
+    assert seconds[2] < 0.5 * seconds[1]  # the two alphas
 
 
 def test_the_table_has_a_row_for_each_cell(swept):
@@ -82,20 +88,10 @@ def test_the_table_has_a_row_for_each_cell(swept):
         assert line.split()[1].startswith(f"{sum(values) / 2:.4f}±")
 
 
-def test_cells_under_one_vmap_are_the_same_runs(swept, sweep, tmp_path):
-    result = sweep(*GRID, "--epochs=2", TOGETHER, cwd=tmp_path)
-    assert (result.status, result.err) == (0, "")
-    assert "\nllmesr,alpha=0.1; llmesr,alpha=0.5: llmesr on gru4rec" in result.out
-    for name in CELLS:
-        ours, wanted = (commands.numbers(cwd / "w" / name) for cwd in (tmp_path, swept[0]))
-        assert_close(ours, wanted)
-        assert ours["results"]["config"]["llmesr"] == wanted["results"]["config"]["llmesr"]
-
-
 def test_again_only_shows_the_table(swept, sweep):
     cwd, result = swept
     before = contents(cwd / "w")
-    again = sweep(*GRID, "--epochs=2", cwd=cwd)
+    again = sweep(*GRID, cwd=cwd)
     assert (again.status, again.err) == (0, "")
     assert again.out.count("finished before") == 3
     table = lambda out: out[out.index("\nfull H@10") :]  # noqa: E731
@@ -103,29 +99,39 @@ def test_again_only_shows_the_table(swept, sweep):
     assert contents(cwd / "w") == before
 
 
-@pytest.mark.parametrize("lanes", [(), (TOGETHER,)], ids=["one by one", "together"])
-def test_killed_in_the_middle(start_sweep, sweep, tmp_path, lanes):
+def test_killed_in_the_middle(swept, start_sweep, sweep, tmp_path):
     """Finished cells are not touched again; the others end in the numbers of a sweep that nothing disturbed."""
-    args = (*GRID, "--epochs=4", *SEVERAL_WINDOWS, *lanes)
-    (tmp_path / "undisturbed").mkdir()
-    (tmp_path / "killed").mkdir()
-    assert sweep(*args, cwd=tmp_path / "undisturbed").status == 0
-    process = start_sweep(*args, cwd=tmp_path / "killed")
+    process = start_sweep(*GRID, cwd=tmp_path)
     assert any("llmesr on gru4rec" in line for line in process.stdout)
     assert any("epoch   2" in line for line in process.stdout)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    before = contents(tmp_path / "killed" / "w" / "none")
+    before = contents(tmp_path / "w" / "none")
     assert any(path.name == "results.json" for path in before)
-    assert not (tmp_path / "killed" / "w" / "llmesr,alpha=0.1" / "results.json").exists()
-    result = sweep(*args, cwd=tmp_path / "killed")
+    assert not (tmp_path / "w" / "llmesr,alpha=0.1" / "results.json").exists()
+    result = sweep(*GRID, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "w/llmesr,alpha=0.1: continuing after epoch" in result.out
-    assert contents(tmp_path / "killed" / "w" / "none") == before
+    assert contents(tmp_path / "w" / "none") == before
     for name in CELLS:
-        ours, wanted = (commands.numbers(tmp_path / place / "w" / name) for place in ("killed", "undisturbed"))
-        assert_close(ours, wanted) if lanes else None
-        assert lanes or ours == wanted
+        assert commands.numbers(tmp_path / "w" / name) == commands.numbers(swept[0] / "w" / name)
+
+
+def test_cells_under_one_vmap_are_the_same_runs_also_when_interrupted(swept, start_sweep, sweep, tmp_path):
+    process = start_sweep(*GRID, TOGETHER, cwd=tmp_path)
+    assert any("llmesr,alpha=0.1; llmesr,alpha=0.5: llmesr on gru4rec" in line for line in process.stdout)
+    assert any("epoch   2" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    stopped = commands.finish(process)
+    assert (stopped.status, stopped.err) == (130, "interrupted\n")
+    saved = [line for line in stopped.out.splitlines() if line.endswith("the same command continues")]
+    assert [line.split(": ")[0] for line in saved] == ["w/llmesr,alpha=0.1", "w/llmesr,alpha=0.5"]
+    result = sweep(*GRID, TOGETHER, cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    for name in CELLS:
+        ours, wanted = (commands.numbers(cwd / "w" / name) for cwd in (tmp_path, swept[0]))
+        assert_close(ours, wanted)
+        assert ours["results"]["config"]["llmesr"] == wanted["results"]["config"]["llmesr"]
 
 
 def test_a_cell_that_is_behind_catches_up(train, sweep, tmp_path):
@@ -169,19 +175,37 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
 def test_a_dry_run_lists_the_cells_and_makes_nothing(swept, sweep, tmp_path):
     cwd, _ = swept
     before = contents(cwd / "w")
-    result = sweep(*GRID, "--grid=data.num_negatives=1,2", "--epochs=3", "--dry_run", cwd=tmp_path)
+    result = sweep(*GRID, "--grid=data.num_negatives=1,2", "--dry_run", cwd=tmp_path)
     assert (result.status, result.err, list(tmp_path.iterdir())) == (0, "", [])
     assert [line.split()[1:3] for line in result.out.splitlines()[1:]] == [["to", "do"]] * 6
-    states = sweep(*GRID, "--epochs=3", "--dry_run", cwd=cwd).out.splitlines()
-    assert states[1:] == [
-        "none              begun, 2 epochs done  1",
-        "llmesr,alpha=0.1  begun, 2 epochs done  2",
-        "llmesr,alpha=0.5  begun, 2 epochs done  2",
-    ]
-    assert sweep(*GRID, "--epochs=2", "--dry_run", cwd=cwd).out.count("  finished  ") == 3
-    other = sweep(*GRID, "--epochs=2", "--max_len=7", "--dry_run", cwd=cwd).out
-    assert other.count("in the way: another run (data.max_len: 8 -> 7)") == 3
+    cells = {name: experiment.read_config(cwd / "w" / name)[0] for name in CELLS}
+    for config in cells.values():
+        config.workdir = str(cwd / config.workdir)
+    states = lambda: [re.split("  +", line)[1:] for line in sweep_lib.states(cells).splitlines()[1:]]  # noqa: E731
+    assert states() == [["finished", "1"], ["finished", "2"], ["finished", "2"]]
+    for config in cells.values():
+        config.train.epochs += 1
+    assert states() == [["begun, 4 epochs done", "1"], ["begun, 4 epochs done", "2"], ["begun, 4 epochs done", "2"]]
+    cells["none"].data.max_len = 7
+    assert states()[0][0] == "in the way: another run (data.max_len: 8 -> 7)"
     assert contents(cwd / "w") == before
+
+
+def test_too_many_lanes_for_the_device_are_told(monkeypatch):
+    """The same command with fewer goes on."""
+
+    def full(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    made = lambda config: SimpleNamespace(config=config, seeds=(1, 2), describe=str)  # noqa: E731
+    monkeypatch.setattr(sweep_lib.train, "train_together", full)
+    monkeypatch.setattr(sweep_lib.experiment, "prepare", made)
+    monkeypatch.setattr(sweep_lib.experiment, "vary", lambda _, config: made(config))
+    cells = {str(a): config_lib.build(flags={"llmesr.alpha": a, "train.lanes": 8, "workdir": "no"}) for a in (0.1, 0.2)}
+    (error, _) = sweep_lib.run(cells).values()
+    assert str(error) == (
+        "the device has no memory for 4 lanes together; the same command with --config.train.lanes=2 goes on"
+    )
 
 
 @pytest.mark.parametrize(
