@@ -64,10 +64,8 @@ def _terms(path: Path, epochs: Sequence[dict[str, Any]]) -> Path:
             panel.set_xlabel("epoch")
     else:
         at, of = np.arange(len(groups)), epochs[0]["terms"]
-        for k, (name, colour) in enumerate(zip(names, _COLOURS)):
-            wide = 0.8 / len(names)
-            values = [of[group]["norm"][name] for group in groups]
-            panels[0].bar(at + (k - (len(names) - 1) / 2) * wide, values, wide, label=name, color=colour)
+        for name, colour in zip(names, _COLOURS):
+            panels[0].plot(at, [of[group]["norm"][name] for group in groups], "o", label=name, color=colour)
         if pair:
             pairs = [of[group]["pairs"][pair] for group in groups]
             cosine, low, high = (np.array(_floats(p[k] for p in pairs)) for k in ("cosine", "low", "high"))
@@ -78,7 +76,8 @@ def _terms(path: Path, epochs: Sequence[dict[str, Any]]) -> Path:
     panels[0].set(yscale="log", title="norm of the gradient, by term")
     panels[0].legend(fontsize=7)
     if pair:
-        panels[1].set(ylim=(-1, 1), title=f"cosine, {pair}")
+        reach = 1.05 * max(abs(y) for y in panels[1].get_ylim())
+        panels[1].set(ylim=(-reach, reach), title=f"cosine, {pair}")
         panels[2].set(ylim=(0, 1), title="steps on which they conflict")
         panels[1].axhline(0, color="grey", lw=0.8)
         if len(epochs) > 1:
@@ -94,11 +93,13 @@ def _users(path: Path, users: Sequence[dict[str, float]]) -> Path | None:
     shown = ["cosine with the mean", *(name for name in last[0] if name.startswith("cosine ") and "/" in name)][:3]
     figure, panels = _figure(len(shown))
     for panel, name in zip(panels, shown):
+        reach = max([abs(user[name]) for user in last if np.isfinite(user[name])], default=1.0)
+        bins = np.linspace(-reach, reach, 41)
         for head, label, colour in ((0, "tail users", _COLOURS[1]), (1, "head users", _COLOURS[0])):
             values = np.array([user[name] for user in last if user["head"] == head])
             values = values[np.isfinite(values)]
             weights = np.full(len(values), 1 / max(len(values), 1))
-            panel.hist(values, np.linspace(-1, 1, 41), weights=weights, histtype="step", label=label, color=colour)
+            panel.hist(values, bins, weights=weights, histtype="step", label=label, color=colour)
         panel.set(title=name.replace("the mean", "the others' mean"), xlabel="cosine", ylabel="share of users")
         panel.axvline(0, color="grey", lw=0.8)
         panel.legend(fontsize=7)

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def study(
       workdir: the run.
       out: folder for the results; empty for `gradients` below the run.
       epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
-        in `<out>/run`, step by step the same; none: at the run's best parameters.
+        in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters.
       data_dir: where the data are now; empty for where they were.
       seed: one of the run's; None for its first.
     Returns: the folder.
@@ -82,6 +83,7 @@ def study(
         one = _read(path)["summary"]
         print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
     _gather(folder, settings, wanted)
+    shutil.rmtree(folder / "run", ignore_errors=True)  # else whoever looks for runs below `workdir` finds it, too
     return folder
 
 

@@ -19,6 +19,12 @@ def gradients(environment):
 
 
 @pytest.fixture(scope="module")
+def forker(environment, tmp_path_factory):
+    with Forker(environment, tmp_path_factory.mktemp("forker")) as forker:
+        yield forker
+
+
+@pytest.fixture(scope="module")
 def study(trained, gradients, tmp_path_factory):
     """(folder, Result): the best parameters of LLM-ESR's second seed, with curvature and surface."""
     cwd = tmp_path_factory.mktemp("study")
@@ -102,6 +108,7 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     assert not (tmp_path / "killed" / "gradients.json").exists()
     again = gradients(*args, "--out=killed", cwd=tmp_path)
     assert (again.status, again.err) == (0, "")
+    assert not (tmp_path / "killed" / "run").exists()  # a training of the study's own, no run for others to find
     for name in ("gradients.json", "users.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     epochs = json.loads((tmp_path / "whole" / "gradients.json").read_text())["epochs"]
@@ -124,13 +131,12 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
         (["--workdir=run", "--surface=flat"], "--surface=flat"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(trained, environment, tmp_path, args, message):
+def test_a_mistake_is_one_line_and_nothing_is_written(trained, forker, tmp_path, args, message):
     shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
     before = sorted(tmp_path.rglob("*"))
-    with Forker(environment, trained[0]) as forker:
-        result = forker.run("launch.gradients", *args, cwd=tmp_path)
+    result = forker.run("launch.gradients", *args, cwd=tmp_path)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") or message in result.err
     assert result.err.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
