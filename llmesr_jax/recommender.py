@@ -134,7 +134,8 @@ def loss_fn(
       clock: the epoch, for methods whose weights move.
       numbers: see `Recommender.terms`.
     """
-    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32), numbers)
+    given = () if numbers is None else (numbers,)
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32), *given)
     total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
     return total, {name: term.value for name, term in terms.items()}
 

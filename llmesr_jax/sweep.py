@@ -135,6 +135,7 @@ def table(cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]) -> s
             if cells[name].dataset == dataset and not isinstance(outcome, InputError)
         }
         if results:
+            tables += [f"{dataset}:"] * (len(set(config.dataset for config in cells.values())) > 1)
             tables += [evaluate.results_table(results, protocol) for protocol in evaluate.PROTOCOLS]
     return "\n\n".join(tables)
 
