@@ -145,9 +145,10 @@ def _term_table(summary: dict[str, Any], names: Sequence[str]) -> str:
         header += ["cosine", "5 to 95 %", "conflicts", "of means"]
     rows = [header]
     for group, of in summary["terms"].items():
-        pairs = of["pairs"] or {None: None}
+        told = {name: p for name, p in of["pairs"].items() if p["cosine"] is not None}
+        pairs = told or {next(iter(of["pairs"]), None): next(iter(of["pairs"].values()), None)}
         for k, (between, p) in enumerate(pairs.items()):
-            label = group if len(pairs) == 1 else f"{group}: {between}"
+            label = group if len(of["pairs"]) < 2 or not told else f"{group}: {between}"
             row = [label, *(_number(of["norm"][name]) if k == 0 else "" for name in names)]
             if p:
                 row += [_signed(p["cosine"]), f"{_signed(p['low'])} {_signed(p['high'])}"]
