@@ -21,7 +21,7 @@ OVERRIDES = {
     "data.batch_size": 128,
     "train.average": 0.999,
     "train.epochs": 200,
-    "train.patience": 10,
+    "train.patience": 6,
     "train.valid_protocol": "full",
     "train.watch": "N@10",
     "train.watch_after": 0,
