@@ -36,7 +36,9 @@ class RunConfig:
     data_dir: str = knob("", "folder of the data set; empty means data/<dataset>")
     method: str = knob("llmesr", "method; a comma-separated list trains each in turn into its own subfolder")
     backbone: str = knob("sasrec", "sequence encoder")
-    preset: str = knob("paper", "paper: as the papers say; release: as the authors' code computes")
+    preset: str = knob(
+        "paper", "paper: as the papers say; release: as the authors' code computes; best: the strongest (docs/best.md)"
+    )
     precision: str = knob(
         "float32",
         "of activations and matrix products; parameters, softmax and losses stay float32",
