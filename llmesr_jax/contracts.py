@@ -212,7 +212,7 @@ class Needs(NamedTuple):
 
     Attributes:
       tables: names out of item_llm, item_pca, item_popularity, similar_users (`llmesr_jax.semantic.tables`).
-      pca_width: width of item_pca.
+      pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
       similar: N, similar users a student; 0 for none.
       normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
     """
