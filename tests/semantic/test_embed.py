@@ -211,6 +211,10 @@ def test_another_template_pays_for_other_texts_only(embed, server, folder):
     wording = Wording(user_template="bought {titles}")
     embed(wording, Options(overwrite=True))
     assert set(server.paid) == set(texts_of(folder, wording)) - told - {""} and len(server.paid) == 12
+    assert not list(folder.glob("*.partial"))  # of the items' file, which stays as it was
+    (folder / "user_emb.npy.partial").write_bytes(b"left by a kill")
+    embed(wording)
+    assert not list(folder.glob("*.partial"))
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder, wording))
     for other in ({"model": "other"}, {"dimensions": 4}, {"options": Options(overwrite=True, float16=True)}):
         server.paid.clear()

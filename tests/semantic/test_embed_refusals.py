@@ -110,12 +110,23 @@ def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
         embed()
 
 
-def test_texts_that_are_all_empty(embed, folder):
+@pytest.mark.parametrize(
+    ("title", "brand", "template", "message"),
+    [
+        ("", "", "", "no item has a text; wanted titles or other fields .*--title_column.*--item_template"),
+        ("Fez", "", "{brand}", "^--item_template='{brand}': finds no text for any of the 30 items"),
+        ("", "Ada", "", "no user has a text, because no item that they train on has a title; .*--title_column"),
+    ],
+)
+def test_texts_that_are_all_empty_replace_nothing(embed, server, folder, title, brand, template, message):
+    embed()
     path = folder / "items.jsonl"
-    records = [json.loads(line) | {"title": ""} for line in path.read_text().splitlines()]
+    records = [json.loads(line) | {"title": title, "brand": brand} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with pytest.raises(InputError, match="all texts are empty; wanted titles or attributes"):
-        embed()
+    before, count = listing(folder), len(server.requests)
+    with pytest.raises(InputError, match=message):
+        embed(Wording(item_template=template), Options(overwrite=True))
+    assert (listing(folder), len(server.requests)) == (before, count)
 
 
 def test_no_texts_and_no_folder(embed, folder):
