@@ -21,7 +21,7 @@ from llmesr_jax.semantic.texts import Wording
         (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); see to --model and --base_url"),
         (400, None, r"status 400 \(.*\); see to --model .* lower --max_tokens, --batch_size or --request_tokens"),
         (403, None, r"status 403 \("),
-        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some, then the same command continues"),
+        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some; then give the same command again"),
     ],
 )
 def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, monkeypatch, status, code, message):
@@ -30,7 +30,8 @@ def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, mon
     with pytest.raises(InputError, match=message) as error:
         embed(concurrency=1)
     assert len(server.keys) == 1 and "sk-secret" not in str(error.value) and "\n" not in str(error.value)
-    assert str(error.value).endswith("; 0 of 40 texts are done; the same command continues")
+    assert str(error.value).endswith("; then give the same command again") == (status in (401, 429))
+    assert "texts are done" not in str(error.value) and not (folder / "cache").exists()
     server.status = None
     embed()
     assert server.keys == {"Bearer sk-secret"}
@@ -40,7 +41,8 @@ def test_what_came_before_a_refusal_is_kept(embed, server, folder):
     server.faults = ("500",)
     with pytest.raises(InputError, match="no usable answer in 1 attempts; the last: status 500") as error:
         embed(attempts=1, concurrency=3)
-    assert f"; {len(server.paid)} of 40 texts are done" in str(error.value) and len(server.paid) >= 4
+    assert str(error.value).endswith(f"; {len(server.paid)} of 40 texts are done; the same command continues")
+    assert len(server.paid) >= 4
     server.faults = ()
     embed()
     assert set(server.paid.values()) == {1}
@@ -85,7 +87,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda question: "n")
     with pytest.raises(InputError, match="stopped as you said; nothing was sent"):
         run()
-    assert {path for path in listing(folder) if "cache" not in path.parts} == set(before)
+    assert listing(folder) == before and not (folder / "cache").exists()
 
 
 @pytest.mark.parametrize(
