@@ -96,7 +96,8 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
         return True
     if options.append and by_text is None:
         raise InputError(f"--append: {encoder} makes all vectors together; leave --append out")
-    state.check(append=options.append, overwrite=options.overwrite)
+    if options.append or not options.dry_run:
+        state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
         return _in_one_go(corpus, module, config, wording, options, made)
     old = rows.read_old(folder, state.previous) if state.same_vectors(wording._fields) else None

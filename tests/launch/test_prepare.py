@@ -222,6 +222,12 @@ def test_a_list_of_importers(forker, asked, tmp_path):
     assert [line.split()[0] for line in listed.out.splitlines()] == contracts.names("encoder")
 
 
+@pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
+def test_words_where_a_number_is_wanted(forker, tmp_path, flag, wanted):
+    result = forker.run("launch.prepare", f"--{flag}=a:c", cwd=tmp_path)
+    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: wanted {wanted}\n")
+
+
 def test_the_next_command_is_quoted(forker, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     out = tmp_path / "my shop"

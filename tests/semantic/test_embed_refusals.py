@@ -48,6 +48,21 @@ def test_what_came_before_a_refusal_is_kept(embed, server, folder):
     assert set(server.paid.values()) == {1}
 
 
+def test_an_error_that_passes_shows_what_the_server_says(embed, server, folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    server.status, server.message = 500, "out of\nmemory, sk-secret"
+    with pytest.raises(InputError, match=r"in 2 attempts; the last: status 500 \(out of memory, \[key\]\); then give"):
+        embed(attempts=2)
+
+
+def test_a_dry_run_beside_other_embeddings_shows_what_there_is_to_do(embed, server, folder, capsys):
+    embed()
+    before, count = listing(folder), len(server.requests)
+    assert not embed(model="other", options=Options(dry_run=True))
+    assert "40 to embed" in capsys.readouterr().out
+    assert (listing(folder), len(server.requests)) == (before, count)
+
+
 def test_a_server_that_is_not_there_is_told_soon(embed, folder):
     with pytest.raises(InputError, match="127.0.0.1:9/v1: no usable answer in 3 attempts; the last: no connection"):
         embed(base_url="http://127.0.0.1:9/v1", attempts=9)
@@ -79,7 +94,10 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     with pytest.raises(InputError, match="nobody to ask whether to spend that; give --yes to go on, --dry_run"):
         run()
     size = sum(len(text) for text in set(texts_of(folder)))
-    assert f"about {size / 4:,.0f} tokens, $0.00 (at most $0.00), at $0.02 a million" in capsys.readouterr().out
+    assert (
+        f"about {size / 4:,.0f} tokens, less than a cent (at most less than a cent), at $0.02 a million"
+        in capsys.readouterr().out
+    )
     with pytest.raises(InputError, match="nobody to ask"):
         run(base_url="https://example.com/v1")
     assert "what text-embedding-3-small costs at example.com is not known here" in capsys.readouterr().out

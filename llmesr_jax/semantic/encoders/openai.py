@@ -92,8 +92,8 @@ def load(config: Config) -> TextEncoder:
             return Cost(f"about {likely:,.0f} tokens; what {config.model} costs at {host} is not known here", ask=True)
         price = known.batch_price if config.batch_api else known.price
         return Cost(
-            f"about {likely:,.0f} tokens, ${likely * price / 1e6:.2f} (at most ${most * price / 1e6:.2f}), at "
-            f"${price} a million as of {prices.AS_OF}",
+            f"about {likely:,.0f} tokens, {_dollars(likely * price / 1e6)} (at most {_dollars(most * price / 1e6)}), "
+            f"at ${price} a million as of {prices.AS_OF}",
             ask=True,
         )
 
@@ -198,6 +198,10 @@ def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[l
         tokens_in += text.tokens
     if request:
         yield request
+
+
+def _dollars(price: float) -> str:
+    return f"${price:,.2f}" if price >= 0.01 else "less than a cent"
 
 
 def _host(address: str) -> str:

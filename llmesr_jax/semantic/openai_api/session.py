@@ -139,7 +139,9 @@ class Session:
             self._answered = True
             if error.status_code in _RETRIED or error.status_code >= 500:
                 if "insufficient_quota" not in (error.code, error.type):
-                    return f"status {error.status_code}", _retry_after(error.response.headers)
+                    said = self._said(error)
+                    reason = f"status {error.status_code}" + (f" ({said})" if said else "")
+                    return reason, _retry_after(error.response.headers)
             kind = MayPass if error.status_code in (401, 429) else InputError
             raise kind(f"{self._server}: {self._for_good(error)}") from None  # its request holds the key
         if isinstance(error, openai.APIConnectionError):
@@ -148,15 +150,22 @@ class Session:
             return "the answer is not JSON", None
         raise error
 
+    def _said(self, error: Any) -> str:
+        """The server's own message, if it is one."""
+        return self._shown(error.body.get("message") or "") if isinstance(error.body, dict) else ""
+
+    def _shown(self, text: Any) -> str:
+        """On one line, without the key."""
+        line = " ".join(str(text).split())
+        return (line.replace(self._secret, "[key]") if self._secret else line)[:200]
+
     def _for_good(self, error: Any) -> str:
         """What is wrong and what to do about it."""
         if error.status_code == 429:
             return "the account has no credit left (insufficient_quota); add some"
         if error.status_code == 401:
             return "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server"
-        body = error.body if isinstance(error.body, dict) else {}
-        said = " ".join(str(body.get("message") or error.message).split())
-        said = said.replace(self._secret, "[key]")[:200] if self._secret else said[:200]
+        said = self._said(error) or self._shown(error.message)
         if error.status_code == 404:
             return f"status 404 ({said}); see to --model and --base_url (which ends in /v1 for most servers)"
         if error.status_code in (400, 413, 422):
