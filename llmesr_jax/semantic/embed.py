@@ -140,7 +140,7 @@ def _text_by_text(
         return True
     plan = texts.plan(corpus, wording, encoder.clip, *first)
     if not options.append:  # a few new rows may well be without
-        _check_told(corpus, plan, wording)
+        texts.check_told(corpus, plan, wording)
     in_old_W = rows.find(old.keys_N if old else None, plan.different_W)
     folder = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
     if options.dry_run and not folder.exists():  # which opening the store would make
@@ -167,25 +167,6 @@ def _text_by_text(
         store.remove()
         rows.forget_keys(corpus.folder, made["texts"])
     return True
-
-
-def _check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:
-    """Raises `InputError` if no item, or no user, has a text: all of their rows would be zeros."""
-    if not (plan.which_N[: plan.num_items] >= 0).any():
-        if wording.item_template:
-            raise InputError(
-                f"--item_template={wording.item_template!r}: finds no text for any of the {plan.num_items} items; "
-                "wanted fields that say something"
-            )
-        raise InputError(
-            f"{corpus.folder}: no item has a text; wanted titles or other fields in items.jsonl: prepare with the "
-            "metadata (of a table: --items_file and --title_column), or name other fields with --item_template"
-        )
-    if not (plan.which_N[plan.num_items :] >= 0).any():
-        raise InputError(
-            f"{corpus.folder}: no user has a text, because no item that they train on has a title; wanted titles in "
-            "items.jsonl: prepare with the column that has them (of a table: --title_column)"
-        )
 
 
 def _fill(
