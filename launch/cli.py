@@ -200,6 +200,11 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         if "\n" in str(error):  # a traceback out of an own config file
             path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
             raise InputError(f"--config={path}: {str(error).strip().splitlines()[-1]}") from error
+        if match := re.match(
+            r"flag (--.*?=.*): (invalid literal for int|could not convert string to float)", str(error)
+        ):
+            wanted = "a whole number" if match[2].endswith("int") else "a number"
+            raise InputError(f"{match[1]}: wanted {wanted}") from error
         raise
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)

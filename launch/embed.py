@@ -6,6 +6,8 @@
 The same command continues an interrupted run, pays nothing twice, and does nothing where all is up to date.
 """
 
+import shlex
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -56,8 +58,8 @@ def main(_):
     if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged)):
         if FLAGS.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)
-        place = f" --data_dir={FLAGS.data_dir}" if FLAGS.data_dir else ""
-        print(f"next: python -m launch.train --dataset={FLAGS.dataset}{place}")
+        place = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
+        print("next: python -m launch.train", shlex.join([f"--dataset={FLAGS.dataset}", *place]))
 
 
 if __name__ == "__main__":

@@ -156,11 +156,13 @@ def check_workdir(experiment: Experiment) -> None:
     folder = Path(experiment.config.workdir)
     if (folder / CONFIG_FILE).exists():
         stored, stored_identity = read_config(folder)
-        changes = config_lib.difference(stored, experiment.config) + identity_changes(stored_identity, experiment)
+        of_data = identity_changes(stored_identity, experiment)
+        changes = config_lib.difference(stored, experiment.config) + of_data
         if changes:
             more = f"; and {len(changes) - _CHANGES_SHOWN} more" if len(changes) > _CHANGES_SHOWN else ""
+            hint = "the data or their embeddings have changed since; " if of_data == changes else ""
             raise InputError(
-                f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); "
+                f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); {hint}"
                 "name another --workdir or delete the folder"
             )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

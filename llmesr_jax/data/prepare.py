@@ -20,7 +20,7 @@ import polars as pl
 
 from llmesr_jax import contracts
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess
+from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess, times
 from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
@@ -200,8 +200,10 @@ def _build(
         **recipe,
         "steps": [step._asdict() for step in result.steps],
         "counts": counts,
+        "times": dict(zip(("first", "last"), map(times.date, result.times))) if result.times else None,
         "papers": known.compare(p.settings.dataset, counts),
         "item_records": found._asdict() if found else None,
+        "notes": [f"no {files.absent}, so items have no texts"] if files.absent else [],
         "malformed_lines": {
             "count": reader.bad.found,
             "first": [_without_folder(line, p.raw) for line in reader.bad.first],
@@ -239,10 +241,11 @@ def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -
             f"{p.out}: holds files that prepare did not make; name another --out, or use --overwrite, which keeps "
             "them under another name"
         )
-    changes = manifest.first(manifest.changes(old, recipe))
+    changes = manifest.changes(old, recipe)
+    grew = ", or --append where the raw data grew" if all(c.startswith("source.files") for c in changes) else ""
     raise InputError(
-        f"{p.out}: was prepared otherwise ({changes}); name another --out, or use --overwrite to prepare anew, or "
-        "--append where the raw data grew"
+        f"{p.out}: was prepared otherwise ({manifest.first(changes)}); name another --out, or use --overwrite to "
+        f"prepare anew{grew}"
     )
 
 

@@ -67,6 +67,7 @@ class Prepared(NamedTuple):
       user_n: int64 (n,) ids from 1.
       item_n: int64 (n,) ids from 1.
       steps: counts of the raw rows and after each step that applies.
+      times: the first and the last of what is left, microseconds since 1970; None where the source says none.
     """
 
     users: pl.Series
@@ -74,6 +75,7 @@ class Prepared(NamedTuple):
     user_n: np.ndarray
     item_n: np.ndarray
     steps: tuple[Counts, ...]
+    times: tuple[int, int] | None = None
 
 
 def apply(
@@ -117,7 +119,9 @@ def apply(
     coded = coded.sort(["user", *_in_time(coded)]).with_row_index("place")
     item_order = _order(coded, "item", "place", items, known_items, numbered)
     item_n = _numbers(item_order, items)[coded["item"].to_numpy()]
-    return Prepared(users.gather(user_order), items.gather(item_order), coded["user"].to_numpy(), item_n, tuple(steps))
+    raw = users.gather(user_order), items.gather(item_order)
+    span = (coded["time"].min(), coded["time"].max()) if "time" in coded.columns else None
+    return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), span)
 
 
 def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:

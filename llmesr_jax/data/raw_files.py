@@ -43,10 +43,11 @@ class RawFile(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What an importer reads: interactions and, where there are any, item records."""
+    """What an importer reads: interactions and, where there are any, item records; else `absent` names their file."""
 
     interactions: tuple[RawFile, ...]
     items: tuple[RawFile, ...] = ()
+    absent: str = ""
 
     def paths(self) -> list[Path]:
         """Each file on disk once."""
@@ -61,11 +62,13 @@ class BadLines:
       limit: more than this many are an error.
       found: how many there were.
       first: the first few, as "file, line n: what".
+      read: rows that were read.
     """
 
     limit: int
     found: int = 0
     first: list[str] = field(default_factory=list)
+    read: int = 0
 
     def add(self, raw: RawFile | Path, number: int, what: str) -> None:
         """Counts one line.
@@ -79,23 +82,33 @@ class BadLines:
             self.first.append(line)
             if self.found <= self.limit:
                 logging.warning("%s; left out", line)
+        if self.found > max(self.limit, _SHOWN) and not self.read:
+            raise InputError(
+                f"{self.first[0]}; nor is any line up to line {number} as wanted; see to the file and to the flags "
+                "that tell how to read it"
+            )
         if self.found > self.limit:
             raise InputError(
                 f"{self.first[0]}; malformed lines up to {raw}, line {number}: {self.found}; "
                 f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
             )
 
-    def add_rows(self, path: Path, count: int, what: str) -> None:
-        """Counts rows of a table that has no lines.
+    def add_rows(self, path: Path, count: int, of: int, what: str) -> None:
+        """Counts rows of a table that has no lines and `of` rows in all.
 
         Raises:
           InputError: they are too many.
         """
+        self.read += of - count
         if not count:
             return
         self.found += count
         rows = "1 row" if count == 1 else f"{count} rows"
         self.first = [*self.first, f"{path}: {rows} {what}"][:_SHOWN]
+        if count == of:
+            raise InputError(
+                f"{path}: all {rows} are {what}; see to the file and to the flags that tell how to read it"
+            )
         if self.found > self.limit:
             raise InputError(
                 f"{path}: {rows} {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
@@ -214,7 +227,7 @@ def _opened(raw: RawFile, disk: BinaryIO) -> Any:
 
 
 def _damaged(raw: RawFile | Path, error: Exception, number: int = 0) -> InputError:
-    what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({ascii(str(error))[1:81]})"
+    what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({ascii(str(error))[1:-1][:80]})"
     where = f" after line {number}" if number else ""
     return InputError(f"{raw}: {what}{where}; wanted a whole file; copy or download it again")
 

@@ -14,6 +14,7 @@ from llmesr_jax.data.raw_files import BadLines, RawFile, lines
 from llmesr_jax.errors import InputError
 
 _BATCH = 200_000  # rows; about 30 MB of Python objects
+_UNCLOSED = ' (is a quote (") open from some line before on? or does --separator not fit?)'
 _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
 
 
@@ -45,6 +46,7 @@ class Reader:
         parts = 0
         for row in rows:
             batch.append(row)
+            self.bad.read += 1
             if len(batch) == _BATCH:
                 self._write(batch, schema, parts)
                 batch, parts = [], parts + 1
@@ -91,14 +93,16 @@ def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) 
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            bad.add(raw, at[0], f"{error}; wanted {len(header) or 'some'} fields separated by {separator!r}")
+            hint = _UNCLOSED if quoted else ""
+            bad.add(raw, at[0], f"{error}; wanted {len(header) or 'some'} fields separated by {separator!r}{hint}")
             continue
         if fields is None:
             break
         if not header:
             header = fields
         elif len(fields) != len(header):
-            bad.add(raw, at[0], f"found {len(fields)} fields; wanted {len(header)}, as the header has")
+            hint = _UNCLOSED if quoted and any("\n" in field for field in fields) else ""
+            bad.add(raw, at[0], f"found {len(fields)} fields; wanted {len(header)}, as the header has{hint}")
         else:
             yield Row(at[0], dict(zip(header, fields)))
     if not header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from llmesr_jax.data.prepare import Outcome
@@ -29,6 +30,10 @@ def describe(outcome: Outcome, embed: str = "") -> str:
     table = [
         f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
     ]
+    if span := m.get("times"):  # manifests of before have none
+        lines.append(f"from {span['first']} to {span['last']}")
+        if span["last"] < "1990" and hasattr(p.options, "time_unit"):
+            lines[-1] += f"; does --time_unit={p.options.time_unit} fit? a date wants dashes: 2019-12-31"
     if found := m["item_records"]:
         lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
         if (
@@ -39,9 +44,11 @@ def describe(outcome: Outcome, embed: str = "") -> str:
             lines[-1] += "; name the column of the titles with --title_column and --overwrite"
     if bad := m["malformed_lines"]["count"]:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
+    for note in m.get("notes", []):
+        lines.append(f"{note}: put it into --raw_dir and prepare with --overwrite, where it is to be had")
     if outcome.kept:
         lines.append(f"what was there before is in {outcome.kept}")
-    where = "" if p.out == Path("data", p.settings.dataset) else f" --data_dir={p.out}"
+    where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
     step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}"

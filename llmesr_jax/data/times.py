@@ -13,6 +13,7 @@ from llmesr_jax.errors import InputError
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 LAST = 4_102_444_800 * 1_000_000  # 2100: whoever is beyond it has taken milliseconds for seconds
+WANTED = "a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit"
 _UTC = datetime.UTC
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
 
@@ -37,8 +38,8 @@ def from_number(value: Any, unit: str = "s") -> int:
     return found
 
 
-def from_text(value: Any) -> int:
-    """A date or a date with time, in ISO 8601; without a zone it is UTC.
+def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 23:59:59"') -> int:
+    """A date or a date with time, in ISO 8601; without a zone it is UTC. `wanted` is for the message.
 
     Raises:
       Malformed: it is neither, or out of 1970 to 2100.
@@ -48,17 +49,32 @@ def from_text(value: Any) -> int:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=_UTC)
         found = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
     except (TypeError, ValueError, OverflowError):
-        raise Malformed(f'a date as "2019-12-31" or "2019-12-31 23:59:59", not {ascii(value)[:40]}') from None
+        raise Malformed(f"{wanted}, not {ascii(value)[:40]}") from None
     if not 0 <= found < LAST:
         raise Malformed(f"a date from 1970 to 2100, not {ascii(value)[:40]}")
     return found
 
 
 def from_any(value: Any, unit: str) -> int:
-    """A number of `unit`, else a date."""
+    """A number of `unit`, else a date.
+
+    Raises:
+      Malformed: it is neither, or out of 1970 to 2100.
+    """
     if isinstance(value, str) and ("-" in value[1:] or "T" in value) and "e-" not in value.lower():
-        return from_text(value)
+        return from_text(value, WANTED)
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        raise Malformed(f"{WANTED}, not {ascii(value)[:40]}") from None
+    except OverflowError:
+        pass  # a number all the same
     return from_number(value, unit)
+
+
+def date(micro: int) -> str:
+    """The day (UTC) of a time, as "2019-12-31"."""
+    return (_EPOCH + datetime.timedelta(microseconds=micro)).date().isoformat()
 
 
 def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
@@ -69,6 +85,8 @@ def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
     elif dtype == pl.String:
         number = found.cast(pl.Float64, strict=False)
         moment = found.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
+        # polars would take 05/12/2019 as well, for a day in December, which may be one in May.
+        moment = pl.when(found.str.contains(r"^\d{4}-")).then(moment)
         micro = pl.coalesce(_scaled(number, unit), moment)
     elif dtype.is_numeric():
         micro = _scaled(found, unit)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,7 +25,8 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
 from llmesr_jax.interrupts import Interrupts
 from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
-from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
+from llmesr_jax.semantic import store as store_lib
+from llmesr_jax.semantic.encoders import Cost, MayPass, Stop, Text, TextEncoder
 from llmesr_jax.semantic.store import KEY, Store
 from llmesr_jax.semantic.texts import Plan, Wording
 
@@ -88,18 +89,21 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
     manifest.finish(folder)
     state = manifest.look(folder, made)
     if state.up_to_date:
+        manifest.remove_partials(folder)
         if by_text:
             shutil.rmtree(_store_folder(folder, by_text, encoder), ignore_errors=True)
         print(f"{folder}: the embeddings are up to date; nothing to do")
         return True
     if options.append and by_text is None:
         raise InputError(f"--append: {encoder} makes all vectors together; leave --append out")
-    state.check(append=options.append, overwrite=options.overwrite)
+    if options.append or not options.dry_run:
+        state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
         return _in_one_go(corpus, module, config, wording, options, made)
-    if not options.dry_run:
-        by_text.ready()
     old = rows.read_old(folder, state.previous) if state.same_vectors(wording._fields) else None
+    if not options.dry_run:
+        stored = store_lib.known_width(_store_folder(folder, by_text, encoder))
+        by_text.ready(old.items.shape[1] if old else by_text.width or stored)
     return _text_by_text(corpus, by_text, wording, options, made, old)
 
 
@@ -135,8 +139,8 @@ def _text_by_text(
         print(f"{corpus.folder}: no new items or users; nothing to do")
         return True
     plan = texts.plan(corpus, wording, encoder.clip, *first)
-    if not len(plan.different_W) and old is None:
-        raise InputError(f"{corpus.folder}: all texts are empty; wanted titles or attributes in items.jsonl")
+    if not options.append:  # a few new rows may well be without
+        texts.check_told(corpus, plan, wording)
     in_old_W = rows.find(old.keys_N if old else None, plan.different_W)
     folder = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
     if options.dry_run and not folder.exists():  # which opening the store would make
@@ -180,32 +184,48 @@ def _fill(
                 yield Text(texts.key_of(clipped.text), clipped.text, clipped.tokens)
 
     def done() -> str:
-        return f"{total - int(missing_W.sum()):,} of {total:,} texts are done; the same command continues"
+        return f"{total - int(missing_W.sum()):,} of {total:,} texts are done"
 
     with tqdm(total=total, initial=total - int(missing_W.sum()), desc="embedding", unit="text", disable=None) as bar:
         try:
             while before := int(missing_W.sum()):
                 with (
-                    Interrupts("stopping at the next answer") as interrupts,
+                    Interrupts("sending nothing more, and storing the answers under way") as interrupts,
                     contextlib.closing(encoder.encode(pending(), store.folder, store.width)) as answers,
                 ):
-                    for keys, vectors in answers:
+                    for keys, vectors in _till_stopped(answers, interrupts):
                         if keys:
                             which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
                             new = np.flatnonzero((which >= 0) & missing_W[which])
                             store.add([keys[i] for i in new], vectors[new])
                             missing_W[which[new]] = False
                             bar.update(len(new))
-                        interrupts.check()
                     interrupts.check()
                 if int(missing_W.sum()) == before:
                     raise InputError(f"no vector came for {before:,} texts")
         except InputError as error:
-            raise InputError(f"{error}; {done()}") from error
+            some = f"; {done()}" if not missing_W.all() else ""
+            if isinstance(error, MayPass):
+                some += "; the same command continues" if some else "; then give the same command again"
+            raise InputError(f"{error}{some}") from error
         except KeyboardInterrupt:
             bar.close()
-            print(done(), flush=True)
+            print(f"{done()}; the same command continues", flush=True)
             raise
+
+
+def _till_stopped(
+    answers: Generator[tuple[list[bytes], np.ndarray], None, None], interrupts: Interrupts
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """The answers; once an interrupt was heard, those that come without more being sent."""
+    told = False
+    with contextlib.suppress(StopIteration, Stop):
+        while True:
+            if interrupts.heard and not told:
+                told = True
+                yield answers.throw(Stop())
+            else:
+                yield next(answers)
 
 
 def _write(corpus: Corpus, made: dict, blocks: dict[str, Iterator[np.ndarray]]) -> None:

@@ -213,6 +213,13 @@ def finish(folder: Path) -> None:
                 return
             partial(folder, name).replace(folder / name)
     write(folder, {key: value for key, value in made.items() if key != "incomplete"})
+    remove_partials(folder)  # of an array that came out as it was before
+
+
+def remove_partials(folder: Path) -> None:
+    """Deletes what was written beside the files and is not needed."""
+    for name in (*ARRAYS, FILE):
+        partial(folder, name).unlink(missing_ok=True)
 
 
 def write(folder: Path, made: Mapping[str, Any]) -> None:

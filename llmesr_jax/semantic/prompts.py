@@ -109,7 +109,7 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     if corpus.item_records is None:
         raise InputError(
             f"{corpus.folder}: nothing to make texts of the items from; wanted items.jsonl, a title for each of the "
-            f"{corpus.num_items} items"
+            f"{corpus.num_items} items; prepare with the source's metadata (docs/data.md, Sources)"
         )
     records = corpus.item_records[start:]
     kind = corpus.name if corpus.name in TEMPLATES else "generic"

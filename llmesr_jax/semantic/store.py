@@ -9,6 +9,7 @@ What is torn or damaged is found by its checksum when the store is opened, and c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,11 +27,12 @@ from llmesr_jax.errors import InputError
 
 KEY = np.dtype("V16")
 _VERSION = 1
+_OWN = {"lock", "store.json", "vectors.bin"}
 _BLOCK_BYTES = 16 * 2**20
 
 
 class Store:
-    """The store in `folder`, made if absent. One process at a time.
+    """The store in `folder`, made if absent, and left only where it holds something. One process at a time.
 
     Attributes:
       width: F; None before the first vector.
@@ -45,7 +47,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder)
         path = folder / "vectors.bin"
-        self.width = self._known_width() or width
+        self.width = known_width(folder) or width
         if path.exists() and path.stat().st_size and width not in (None, self.width) or self.width is None:
             self.width = width
             _set_aside(path)
@@ -59,6 +61,10 @@ class Store:
 
     def __exit__(self, *_) -> None:
         self._file.close()
+        if not len(self) and {path.name for path in self.folder.glob("*")} <= _OWN:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other things are there
+                self.folder.parent.rmdir()
         self._lock.close()
 
     def __len__(self) -> int:
@@ -115,14 +121,6 @@ class Store:
     def _record(self) -> np.dtype:
         return np.dtype([("key", KEY), ("vector", "<f4", (self.width,)), ("crc", "<u4")])
 
-    def _known_width(self) -> int | None:
-        try:
-            header = json.loads((self.folder / "store.json").read_bytes())
-            sound = header["version"] == _VERSION and type(header["width"]) is int and header["width"] > 0
-            return header["width"] if sound else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-
     def _scan(self) -> tuple[bytearray, array]:
         """Keys and places of the sound records; a torn end is cut off."""
         self._end, keys, places = 0, bytearray(), array("q")
@@ -151,6 +149,16 @@ class Store:
         rest = memoryview(content)
         while rest:
             rest = rest[self._file.write(rest) :]
+
+
+def known_width(folder: Path) -> int | None:
+    """F of the store in `folder`; None where there is no store, or none is known."""
+    try:
+        header = json.loads((folder / "store.json").read_bytes())
+        sound = header["version"] == _VERSION and type(header["width"]) is int and header["width"] > 0
+        return header["width"] if sound else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _locked(folder: Path) -> IO[bytes]:

@@ -15,9 +15,7 @@ from typing import NamedTuple
 
 from llmesr_jax.errors import InputError
 
-_TOKEN = re.compile(
-    r"\{\{|\}\}|\[\[|\]\]|\{(?P<field>[^{}\[\]]*)\}|(?P<open>\[)|(?P<close>\])|(?P<stray>[{}])|[^{}\[\]]+"
-)
+_TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{(?P<field>[^{}]*)\}|(?P<open>\[)|(?P<close>\])|(?P<stray>[{}])|[^{}\[\]]+")
 
 
 class Field(NamedTuple):
@@ -86,6 +84,6 @@ def fill(parts: tuple[Part, ...], value: Callable[[str], str | None]) -> str:
 
 def _wrong(where: str, template: str, reason: str) -> InputError:
     return InputError(
-        f"{where}={ascii(template[:80])}: {reason}; wanted text with {{field}} and, for parts that may be absent, "
+        f"{where}={template[:80]!r}: {reason}; wanted text with {{field}} and, for parts that may be absent, "
         "[ by {brand}]; double a sign to mean itself"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import prompts
 from llmesr_jax.semantic.encoders import Clipped
 from llmesr_jax.semantic.store import KEY
@@ -90,6 +91,25 @@ def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first
     if len(different_W) and different_W[0].tobytes() == bytes(KEY.itemsize):  # zeros sort first
         different_W, first_W, which_N = different_W[1:], first_W[1:], which_N - 1
     return Plan(num_items, keys_N, different_W, which_N, first_W, tokens_N[first_W], likely_N[first_W], cut)
+
+
+def check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:
+    """Raises `InputError` if no item, or no user, has a text: all of their rows would be zeros."""
+    if not (plan.which_N[: plan.num_items] >= 0).any():
+        if wording.item_template:
+            raise InputError(
+                f"--item_template={wording.item_template!r}: finds no text for any of the {plan.num_items} items; "
+                "wanted fields that say something"
+            )
+        raise InputError(
+            f"{corpus.folder}: no item has a text; wanted titles or other fields in items.jsonl: prepare with the "
+            "metadata (of a table: --items_file and --title_column), or name other fields with --item_template"
+        )
+    if not (plan.which_N[plan.num_items :] >= 0).any():
+        raise InputError(
+            f"{corpus.folder}: no user has a text, because no item that they train on has a title; wanted titles in "
+            "items.jsonl: prepare with the column that has them (of a table: --title_column)"
+        )
 
 
 def places(keys_W: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def test_the_folder_of_another_configuration(refused, trained, data, args):
     message = refused(*flags, f"--workdir={folder}")
     name, _, value = args[0].removeprefix("--").removeprefix("config.").partition("=")
     assert f"{folder}: belongs to another run (" in message
-    assert name in message and value in message and "name another --workdir" in message
+    assert name in message and value in message and "); name another --workdir" in message
 
 
 def test_the_folder_of_other_data(refused, trained, folder):
@@ -163,6 +163,7 @@ def test_the_folder_of_other_data(refused, trained, folder):
     flags = (*commands.SMALL, f"--data_dir={folder}", "--method=none", "--seeds=1,2", "--epochs=2", f"--workdir={run}")
     message = refused(*flags)
     assert f"{run}: belongs to another run (" in message and "interactions: " in message
+    assert "); the data or their embeddings have changed since; name another --workdir" in message
 
 
 @pytest.mark.parametrize("place", ["w", "w/below"])

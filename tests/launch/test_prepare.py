@@ -5,6 +5,7 @@ import functools
 import http.server
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -160,6 +161,7 @@ def test_again_append_and_overwrite(tmp_path):
 
     message = refused(raw, out, [*flags, "--min_length=2"])
     assert message.startswith(f"{out}: was prepared otherwise (rule.min_length: 1 -> 2); name another --out")
+    assert "--append" not in message  # which would be refused
     assert "rule.min_length" in refused(raw, out, [*flags, "--min_length=2", "--append"])
 
     with (raw / "products.csv").open("a") as file:
@@ -218,6 +220,22 @@ def test_a_list_of_importers(forker, asked, tmp_path):
     assert "movielens   MovieLens 1M: `ratings.dat` and `movies.dat`, in their folder or in" in result.out
     listed = forker.run("launch.embed", f"--encoder={asked}", cwd=tmp_path)
     assert [line.split()[0] for line in listed.out.splitlines()] == contracts.names("encoder")
+
+
+@pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
+def test_words_where_a_number_is_wanted(forker, tmp_path, flag, wanted):
+    result = forker.run("launch.prepare", f"--{flag}=a:c", cwd=tmp_path)
+    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: wanted {wanted}\n")
+
+
+def test_the_next_command_is_quoted(forker, tmp_path):
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    out = tmp_path / "my shop"
+    told = describe(prepared.run(tmp_path / "raw", out, flags))
+    assert shlex.split(told.partition("; next: ")[2])[2:] == ["launch.embed", "--dataset=shop", f"--data_dir={out}"]
+    args = ("--dataset=shop", f"--data_dir={out}", "--notables")
+    told = forker.run("launch.embed", *args, cwd=tmp_path).out
+    assert shlex.split(told.partition("next: ")[2])[2:] == ["launch.train", "--dataset=shop", f"--data_dir={out}"]
 
 
 def test_two_runs_give_the_same_bytes(tmp_path):

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import signal
 import threading
 import time
@@ -170,7 +171,27 @@ def test_the_width_is_what_two_answers_agree_on(embed, server, folder):
     server.faults = ()
     server.paid.clear()
     embed(dimensions=0, model="other", options=Options(overwrite=True))
-    assert sorted(server.paid.values())[-2:] == [1, 3]  # one text was also asked for its width, twice
+    assert set(server.paid.values()) == {1}  # the two that told the width, too
+
+
+@pytest.mark.parametrize("stored", [1, 3])
+def test_a_continued_run_does_not_ask_for_the_width_again(embed, server, folder, monkeypatch, stored):
+    add, calls = Store.add, iter(range(100))
+
+    def interrupted(*args):
+        add(*args)
+        if next(calls) == stored - 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, "add", interrupted)
+        embed(dimensions=0, concurrency=1)
+    alone = [request for request in server.requests if len(request) == 1]
+    count = len(server.requests)
+    embed(dimensions=0, concurrency=1)
+    assert len(alone) == 2 and len(server.requests[count]) == 4
+    assert sum(server.paid.values()) - len(server.paid) <= (1 if stored == 1 else 0)
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
 
 
 @pytest.mark.parametrize("way", [{"batch_size": 1}, {"batch_api": True}])
@@ -194,14 +215,50 @@ def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, 
     assert len(server.requests) + len(server.batches) <= 2 and not (folder / "item_emb.npy").exists()
 
 
-def test_an_interrupt_does_not_wait_for_the_server(embed, server, folder):
-    server.delay = 3.0
-    stop = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
-    stop.start()
+def interrupt(server, requests, *after):
+    """SIGINT at these seconds after so many requests have come."""
+
+    def watch():
+        while len(server.requests) < requests:
+            time.sleep(0.002)
+        for wait in after:
+            time.sleep(wait)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@pytest.mark.parametrize("width", [WIDTH, 0])
+def test_an_interrupt_sends_nothing_more_and_stores_the_answers_under_way(embed, server, folder, capsys, width):
+    server.delay = 0.8
+    interrupt(server, 2 if width == 0 else 3, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        embed(dimensions=width)
+    sent = sum(map(len, server.requests))
+    assert len(server.requests) == (2 if width == 0 else 3) and server.paid.total() == sent
+    assert capsys.readouterr().out.endswith(f"\n{sent} of 40 texts are done; the same command continues\n")
+    server.delay = 0.0
+    embed(dimensions=width)
+    assert set(server.paid.values()) == {1}
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
+def test_a_second_interrupt_does_not_wait_for_the_server(embed, server, folder):
+    server.delay = 5.0
+    interrupt(server, 3, 0.1, 0.4)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         embed(timeout=10.0)
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 4.0 and not server.paid
+
+
+def test_an_interrupt_does_not_wait_till_a_request_is_sent_again(embed, server, folder):
+    server.status = 500
+    threading.Timer(0.8, os.kill, [os.getpid(), signal.SIGINT]).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        embed(first_wait=20.0, longest_wait=20.0)
+    assert time.monotonic() - started < 5.0
 
 
 def test_another_template_pays_for_other_texts_only(embed, server, folder):
@@ -211,6 +268,10 @@ def test_another_template_pays_for_other_texts_only(embed, server, folder):
     wording = Wording(user_template="bought {titles}")
     embed(wording, Options(overwrite=True))
     assert set(server.paid) == set(texts_of(folder, wording)) - told - {""} and len(server.paid) == 12
+    assert not list(folder.glob("*.partial"))  # of the items' file, which stays as it was
+    (folder / "user_emb.npy.partial").write_bytes(b"left by a kill")
+    embed(wording)
+    assert not list(folder.glob("*.partial"))
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder, wording))
     for other in ({"model": "other"}, {"dimensions": 4}, {"options": Options(overwrite=True, float16=True)}):
         server.paid.clear()

@@ -21,7 +21,7 @@ from llmesr_jax.semantic.texts import Wording
         (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); see to --model and --base_url"),
         (400, None, r"status 400 \(.*\); see to --model .* lower --max_tokens, --batch_size or --request_tokens"),
         (403, None, r"status 403 \("),
-        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some, then the same command continues"),
+        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some; then give the same command again"),
     ],
 )
 def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, monkeypatch, status, code, message):
@@ -30,7 +30,8 @@ def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, mon
     with pytest.raises(InputError, match=message) as error:
         embed(concurrency=1)
     assert len(server.keys) == 1 and "sk-secret" not in str(error.value) and "\n" not in str(error.value)
-    assert str(error.value).endswith("; 0 of 40 texts are done; the same command continues")
+    assert str(error.value).endswith("; then give the same command again") == (status in (401, 429))
+    assert "texts are done" not in str(error.value) and not (folder / "cache").exists()
     server.status = None
     embed()
     assert server.keys == {"Bearer sk-secret"}
@@ -40,10 +41,26 @@ def test_what_came_before_a_refusal_is_kept(embed, server, folder):
     server.faults = ("500",)
     with pytest.raises(InputError, match="no usable answer in 1 attempts; the last: status 500") as error:
         embed(attempts=1, concurrency=3)
-    assert f"; {len(server.paid)} of 40 texts are done" in str(error.value) and len(server.paid) >= 4
+    assert str(error.value).endswith(f"; {len(server.paid)} of 40 texts are done; the same command continues")
+    assert len(server.paid) >= 4
     server.faults = ()
     embed()
     assert set(server.paid.values()) == {1}
+
+
+def test_an_error_that_passes_shows_what_the_server_says(embed, server, folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    server.status, server.message = 500, "out of\nmemory, sk-secret"
+    with pytest.raises(InputError, match=r"in 2 attempts; the last: status 500 \(out of memory, \[key\]\); then give"):
+        embed(attempts=2)
+
+
+def test_a_dry_run_beside_other_embeddings_shows_what_there_is_to_do(embed, server, folder, capsys):
+    embed()
+    before, count = listing(folder), len(server.requests)
+    assert not embed(model="other", options=Options(dry_run=True))
+    assert "40 to embed" in capsys.readouterr().out
+    assert (listing(folder), len(server.requests)) == (before, count)
 
 
 def test_a_server_that_is_not_there_is_told_soon(embed, folder):
@@ -77,7 +94,10 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     with pytest.raises(InputError, match="nobody to ask whether to spend that; give --yes to go on, --dry_run"):
         run()
     size = sum(len(text) for text in set(texts_of(folder)))
-    assert f"about {size / 4:,.0f} tokens, $0.00 (at most $0.00), at $0.02 a million" in capsys.readouterr().out
+    assert (
+        f"about {size / 4:,.0f} tokens, less than a cent (at most less than a cent), at $0.02 a million"
+        in capsys.readouterr().out
+    )
     with pytest.raises(InputError, match="nobody to ask"):
         run(base_url="https://example.com/v1")
     assert "what text-embedding-3-small costs at example.com is not known here" in capsys.readouterr().out
@@ -85,7 +105,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda question: "n")
     with pytest.raises(InputError, match="stopped as you said; nothing was sent"):
         run()
-    assert {path for path in listing(folder) if "cache" not in path.parts} == set(before)
+    assert listing(folder) == before and not (folder / "cache").exists()
 
 
 @pytest.mark.parametrize(
@@ -110,17 +130,28 @@ def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
         embed()
 
 
-def test_texts_that_are_all_empty(embed, folder):
+@pytest.mark.parametrize(
+    ("title", "brand", "template", "message"),
+    [
+        ("", "", "", "no item has a text; wanted titles or other fields .*--title_column.*--item_template"),
+        ("Fez", "", "{brand}", "^--item_template='{brand}': finds no text for any of the 30 items"),
+        ("", "Ada", "", "no user has a text, because no item that they train on has a title; .*--title_column"),
+    ],
+)
+def test_texts_that_are_all_empty_replace_nothing(embed, server, folder, title, brand, template, message):
+    embed()
     path = folder / "items.jsonl"
-    records = [json.loads(line) | {"title": ""} for line in path.read_text().splitlines()]
+    records = [json.loads(line) | {"title": title, "brand": brand} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with pytest.raises(InputError, match="all texts are empty; wanted titles or attributes"):
-        embed()
+    before, count = listing(folder), len(server.requests)
+    with pytest.raises(InputError, match=message):
+        embed(Wording(item_template=template), Options(overwrite=True))
+    assert (listing(folder), len(server.requests)) == (before, count)
 
 
 def test_no_texts_and_no_folder(embed, folder):
     (folder / "items.jsonl").unlink()
-    with pytest.raises(InputError, match="nothing to make texts of the items from; wanted items.jsonl"):
+    with pytest.raises(InputError, match="wanted items.jsonl, .*; prepare with the source's metadata"):
         embed()
     with pytest.raises(InputError, match="demo: made in memory"):
         demo = corpus_lib.load("demo")

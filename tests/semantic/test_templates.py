@@ -9,6 +9,7 @@ from llmesr_jax.semantic.prompts import HISTORY_CHARS, item_prompt, item_prompts
 
 _HAT = {"item_id": 1, "title": "Fez", "brand": "Ada", "price": 5, "categories": [["Hats", "Red"]]}
 _COMB = {"item_id": 2, "title": "Comb", "brand": "", "price": None}
+_COLOURED = {"item_id": 1, "title": "Fez", "Farbe [de]": "rot"}
 _BARE = {"item_id": 3, "title": ""}
 
 
@@ -37,6 +38,16 @@ def _filled(template, **values):
 def test_item_templates(template, wanted):
     assert list(item_prompts(_corpus(), template)) == wanted
     assert list(item_prompts(_corpus(), template, start=1)) == wanted[1:]
+
+
+def test_a_field_whose_name_has_brackets():
+    corpus = from_pairs("toy", [1, 1, 1], [1, 1, 1], item_records=(_COLOURED,))
+    assert list(item_prompts(corpus, "{title}[, {Farbe [de]}]")) == ["Fez, rot"]
+
+
+def test_signs_of_all_languages_are_shown_as_they_are():
+    with pytest.raises(InputError, match="^--t='5 €': no field"):
+        templates.parse("5 €", "--t")
 
 
 def test_the_noun_is_that_of_the_data_set():

@@ -53,7 +53,7 @@ def locate(folder: Path, reviews: list[str], metadata: list[str]) -> Files:
             f"{folder}: holds no {' or '.join(reviews)}; wanted the reviews (and {metadata[0]} for the item texts); "
             f"fetch them with --download, or name their folder with --raw_dir{theirs}"
         )
-    return Files((found,), (items,) if items else ())
+    return Files((found,), (items,)) if items else Files((found,), absent=metadata[0])
 
 
 def with_gz(*names: str) -> list[str]:

@@ -39,12 +39,14 @@ def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, rea
     lacking = pl.any_horizontal(pl.col(key).is_null() for key in found)
     # This reads every value that is read later, so a file that polars cannot stand is known by now.
     counted = reader.folder / "lacking.parquet"
-    _apart(frame.select(lacking.sum().alias("count")), counted, paths)
-    count = pl.read_parquet(counted)["count"][0]
+    _apart(frame.select(lacking.sum().alias("count"), pl.len().alias("of")), counted, paths)
+    count, of = pl.read_parquet(counted).row(0)
     counted.unlink()
     told = ", ".join(named.values())
+    if "time" in found:
+        told += f" ({times.WANTED})"
     where = Path(os.path.commonpath(paths))
-    reader.bad.add_rows(where, count, f"without a usable value of each of {told}")
+    reader.bad.add_rows(where, count, of, f"without a usable value of each of {told}")
     return frame.filter(~lacking)
 
 
@@ -55,7 +57,7 @@ def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame
         try:
             schemas.append(pl.read_parquet_schema(path))
         except pl.exceptions.PolarsError as error:
-            reason = ascii(str(error).split("\n")[0])[1:81]
+            reason = ascii(str(error).split("\n")[0])[1:-1][:80]
             raise InputError(
                 f"{path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
             ) from error

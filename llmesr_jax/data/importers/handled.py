@@ -73,7 +73,7 @@ def locate(folder: Path, options: Options) -> Files:
     if not (inside / "inter.txt").is_file():
         raise InputError(f'{inside}: holds no inter.txt; wanted it, "user item" a line; name its folder with --raw_dir')
     items = inside / "items.jsonl"
-    return Files((RawFile(inside / "inter.txt"),), (RawFile(items),) if items.is_file() else ())
+    return Files((RawFile(inside / "inter.txt"),), *([(RawFile(items),)] if items.is_file() else [(), items.name]))
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:

@@ -39,7 +39,7 @@ def locate(folder: Path, options: Options) -> Files:
             f"{folder}: holds no ratings.dat; wanted it (and movies.dat for the item texts), or ml-1m.zip; fetch it "
             "with --download, or name its folder with --raw_dir"
         )
-    return Files((ratings,), (movies,) if movies else ())
+    return Files((ratings,), (movies,)) if movies else Files((ratings,), absent="movies.dat")
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:

@@ -45,7 +45,7 @@ def locate(folder: Path, options: Options) -> Files:
         what = f"holds {', '.join(path.name for path in found[:4])}" if found else "holds no .inter file"
         raise InputError(f"{folder}: {what}; wanted one; name a folder with --raw_dir that holds it")
     items = found[0].with_suffix(".item")
-    return Files((RawFile(found[0]),), (RawFile(items),) if items.is_file() else ())
+    return Files((RawFile(found[0]),), *([(RawFile(items),)] if items.is_file() else [(), items.name]))
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:

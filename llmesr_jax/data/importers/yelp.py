@@ -41,7 +41,7 @@ def locate(folder: Path, options: Options) -> Files:
             "gzipped or in the tar that Yelp gives out; get it at https://www.yelp.com/dataset, or name its folder "
             "with --raw_dir; for an inter.txt that is prepared already: --importer=handled"
         )
-    return Files((reviews,), (businesses,) if businesses else ())
+    return Files((reviews,), (businesses,)) if businesses else Files((reviews,), absent=_NAMES["business"])
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:

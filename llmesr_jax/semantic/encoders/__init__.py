@@ -24,6 +24,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmesr_jax.errors import InputError
+
+
+class Stop(Exception):
+    """Thrown into an `Encode` generator that is to send nothing more.
+
+    It may give the answers that are under way, and then ends; one that knows nothing of it ends at once.
+    """
+
+
+class MayPass(InputError):
+    """What stopped the run may be over, or be seen to, so that the same command gets on."""
+
 
 class Text(NamedTuple):
     """A text on its way: `key` names it in the store, `tokens` is what it counts towards the encoder's limits."""
@@ -62,7 +75,7 @@ class Cost(NamedTuple):
 
 
 # Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
-# Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to stop.
+# Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to `Stop`.
 Encode = Callable[[Iterable[Text], Path, int | None], Generator[tuple[list[bytes], np.ndarray], None, None]]
 NOTHING: tuple[list[bytes], np.ndarray] = ([], np.empty((0, 0), np.float32))
 
@@ -72,7 +85,8 @@ class TextEncoder(NamedTuple):
 
     Attributes:
       identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
-      ready: called before anything is sent, but not before a dry run; raises InputError for what is missing for it.
+      ready: called with F, where it is known, before anything is sent, but not before a dry run; raises InputError for
+        what is missing for it.
       source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
       encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
         ends the run.
@@ -85,7 +99,7 @@ class TextEncoder(NamedTuple):
 
     identity: dict[str, str | int | None]
     encode: Encode
-    ready: Callable[[], None] = lambda: None
+    ready: Callable[[int | None], None] = lambda width: None
     source: str = ""
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped

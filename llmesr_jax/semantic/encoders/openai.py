@@ -12,19 +12,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
+import itertools
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic.encoders import NOTHING, Cost, Text, TextEncoder
+from llmesr_jax.semantic.encoders import NOTHING, Cost, Stop, Text, TextEncoder
 from llmesr_jax.semantic.openai_api import batch_api, prices, responses, tokens
-from llmesr_jax.semantic.openai_api.session import LOOK, Patience, Session, finished, leave
+from llmesr_jax.semantic.openai_api.session import LOOK, Patience, Session, leave
 
 TAKES = "texts"
 
@@ -63,7 +64,9 @@ def load(config: Config) -> TextEncoder:
     width = config.dimensions or (known.width if known else None)
     sessions: list[Session] = []
 
-    def ready() -> None:
+    def ready(width: int | None) -> None:
+        if config.batch_api and width is None:
+            raise InputError(f"--batch_api: the width of {config.model} is not known here; give it with --dimensions")
         _key(host)
 
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
@@ -89,8 +92,8 @@ def load(config: Config) -> TextEncoder:
             return Cost(f"about {likely:,.0f} tokens; what {config.model} costs at {host} is not known here", ask=True)
         price = known.batch_price if config.batch_api else known.price
         return Cost(
-            f"about {likely:,.0f} tokens, ${likely * price / 1e6:.2f} (at most ${most * price / 1e6:.2f}), at "
-            f"${price} a million as of {prices.AS_OF}",
+            f"about {likely:,.0f} tokens, {_dollars(likely * price / 1e6)} (at most {_dollars(most * price / 1e6)}), "
+            f"at ${price} a million as of {prices.AS_OF}",
             ask=True,
         )
 
@@ -105,36 +108,76 @@ def load(config: Config) -> TextEncoder:
 def _send(
     runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int | None, config: Config
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """Bounded many requests under way; their answers as they come."""
+    """The answers as they come; where F is not known, two texts go alone before, whose answers must agree on it: a
+    single wrong one must not decide about all others."""
     del folder
+    texts = iter(texts)
+    if width is None and (alone := [[text] for text in itertools.islice(texts, 2)]):
+        found = yield from _of_one_width(runner, session, alone, config)
+        yield from found
+        if session.stopping:
+            return
+        width = found[0][1].shape[1]
     requests = pack(texts, config.batch_size, config.request_tokens)
+    yield from _answers(runner, session, requests, width, config)
+
+
+def _of_one_width(
+    runner: asyncio.Runner, session: Session, requests: list[list[Text]], config: Config
+) -> Generator[tuple[list[bytes], np.ndarray], None, list[tuple[list[bytes], np.ndarray]]]:
+    """All answers, once they agree; none where they do not before it is to stop."""
+    for _ in range(config.attempts + 1):
+        found: list[tuple[list[bytes], np.ndarray]] = []
+        yield from _answers(runner, session, iter(requests), None, config, held=found)
+        widths = sorted({vectors.shape[1] for _, vectors in found})
+        if len(widths) == 1 and len(found) == len(requests):
+            return found
+        if session.stopping:
+            return []
+    raise InputError(f"{config.model}: gives another width each time ({widths}); wanted one width")
+
+
+def _answers(
+    runner: asyncio.Runner,
+    session: Session,
+    requests: Iterator[list[Text]],
+    width: int | None,
+    config: Config,
+    held: list[tuple[list[bytes], np.ndarray]] | None = None,
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Bounded many requests under way; their answers as they come, or put into `held`.
+
+    After `Stop`, nothing more is sent, and what is under way is waited for.
+    """
     waiting, failure = set(), None
-    first = next(requests, None)
-    if first is not None and width is None:
-        width = yield from finished(runner, _ask_width(session, first[0], config))
 
     async def embed(request: list[Text]) -> tuple[list[bytes], np.ndarray]:
         vectors = await session.ask(lambda client: _request(client, request, width, config))
         return [text.key for text in request], vectors
 
     try:
-        while first is not None or waiting:
-            while first is not None and failure is None and len(waiting) < config.concurrency:
-                waiting.add(runner.get_loop().create_task(embed(first)))
-                first = next(requests, None)
+        while True:
+            while failure is None and not session.stopping and len(waiting) < config.concurrency:
+                if (request := next(requests, None)) is None:
+                    break
+                waiting.add(runner.get_loop().create_task(embed(request)))
             if not waiting:
                 break
             done, waiting = runner.run(asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED))
-            for task in done:
-                if error := task.exception():  # the others under way are paid for, so they are waited for
-                    failure = failure or error
-                else:
-                    yield task.result()
-            if not done:
-                yield NOTHING
+            ended = [task for task in done if not task.cancelled()]
+            failure = failure or next((error for task in ended if (error := task.exception())), None)
+            answers = [task.result() for task in ended if not task.exception()]  # also beside a failure: paid for
+            if held is not None:
+                held += answers
+                answers = []
+            for answer in answers or [NOTHING]:
+                try:
+                    yield answer
+                except Stop:
+                    session.stop()
     finally:
         leave(runner, waiting)
-    if failure is not None:
+    if failure is not None and not session.stopping:
         raise failure
 
 
@@ -142,17 +185,6 @@ async def _request(client, request: list[Text], width: int | None, config: Confi
     """(len(request), F): the answer as it came, which `responses` reads more strictly than the client would."""
     answer = await client.embeddings.with_raw_response.create(**batch_api.body(request, config))
     return responses.parse(answer.content, len(request), width)
-
-
-async def _ask_width(session: Session, text: Text, config: Config) -> int:
-    """F, once two answers in a row agree on it: a single wrong one must not decide about all others."""
-    widths = []
-    while len(widths) < 2 or widths[-1] != widths[-2]:
-        if len(widths) == config.attempts + 1:
-            raise InputError(f"{config.model}: gives another width each time ({widths[-3:]}); wanted one width")
-        vectors = await session.ask(lambda client: _request(client, [text], None, config))
-        widths.append(vectors.shape[1])
-    return widths[-1]
 
 
 def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[list[Text]]:
@@ -166,6 +198,10 @@ def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[l
         tokens_in += text.tokens
     if request:
         yield request
+
+
+def _dollars(price: float) -> str:
+    return f"${price:,.2f}" if price >= 0.01 else "less than a cent"
 
 
 def _host(address: str) -> str:

@@ -39,11 +39,9 @@ def body(request: list[Text], config: Any) -> dict[str, Any]:
 
 
 def send(
-    runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int | None, config: Any
+    runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int, config: Any
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """Vectors as batches end. Texts of a batch that failed or expired are left out."""
-    if width is None:
-        raise InputError("--batch_api: the width is not known beforehand; give it with --dimensions")
     under_way = sorted(folder.glob("batch-*.jsonl"))
     sent = {key for path in under_way for _, keys in _requests(path) for key in keys}
     new = _write_batches((text for text in texts if text.key not in sent), folder, config)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.errors import InputError
-from llmesr_jax.semantic.encoders import NOTHING
+from llmesr_jax.semantic.encoders import NOTHING, MayPass
 from llmesr_jax.semantic.openai_api.responses import Refused
 
 T = TypeVar("T")
@@ -67,22 +67,32 @@ class Session:
     Attributes:
       client: the client.
       retries: reason -> requests that were asked again for it.
+      stopping: nothing more is to be sent.
     """
 
     def __init__(self, client: Any, patience: Patience, server: str, secret: str):
         self.client, self.retries = client, collections.Counter()
         self._patience, self._server, self._secret = patience, server, secret
         self._answered, self._not_before = False, 0.0
+        self.stopping, self._resting = False, set()
+
+    def stop(self) -> None:
+        """Sends nothing more: what is under way may end, what waits for its turn to be sent again is cancelled."""
+        self.stopping = True
+        for task in self._resting:
+            task.cancel()
 
     async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """What `call(client)` returns, once it does so without an error that may pass.
 
         Raises:
-          InputError: the server refuses for good, or was asked as often as allowed.
+          InputError: the server refuses for good.
+          MayPass: it was asked as often as allowed, or wants a valid key or credit.
+          CancelledError: after `stop`, where it would have to be asked again.
         """
         for attempt in range(1, self._patience.attempts + 1):
             while (wait := self._not_before - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
+                await self._rest(wait)
             try:
                 result = await call(self.client)
             except Exception as error:
@@ -92,9 +102,11 @@ class Session:
                 return result
             if attempt == self._patience.attempts or (not self._answered and attempt == _FIRST_CONTACT):
                 break
+            if self.stopping:
+                raise asyncio.CancelledError
             self.retries[reason] += 1
             await self._wait(attempt, reason, asked_for)
-        raise InputError(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}")
+        raise MayPass(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}")
 
     async def _wait(self, attempt: int, reason: str, asked_for: float | None) -> None:
         longest = self._patience.longest_wait
@@ -104,7 +116,15 @@ class Session:
             self._not_before = max(self._not_before, time.monotonic() + wait)  # holds for all requests
         if wait >= _SAID:
             logging.warning("%s: %s; asking again in %.0f s", self._server, reason, wait)
-        await asyncio.sleep(wait)
+        await self._rest(wait)
+
+    async def _rest(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        self._resting.add(task)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._resting.discard(task)
 
     def _passing(self, error: Exception) -> tuple[str, float | None]:
         """Reason and seconds that the server asks for, of an error that may pass; raises `InputError` for another."""
@@ -119,26 +139,33 @@ class Session:
             self._answered = True
             if error.status_code in _RETRIED or error.status_code >= 500:
                 if "insufficient_quota" not in (error.code, error.type):
-                    return f"status {error.status_code}", _retry_after(error.response.headers)
-            raise InputError(f"{self._server}: {self._for_good(error)}") from None  # its request holds the key
+                    said = self._said(error)
+                    reason = f"status {error.status_code}" + (f" ({said})" if said else "")
+                    return reason, _retry_after(error.response.headers)
+            kind = MayPass if error.status_code in (401, 429) else InputError
+            raise kind(f"{self._server}: {self._for_good(error)}") from None  # its request holds the key
         if isinstance(error, openai.APIConnectionError):
             return f"no connection ({type(error.__cause__).__name__})", None
         if isinstance(error, openai.APIResponseValidationError):
             return "the answer is not JSON", None
         raise error
 
+    def _said(self, error: Any) -> str:
+        """The server's own message, if it is one."""
+        return self._shown(error.body.get("message") or "") if isinstance(error.body, dict) else ""
+
+    def _shown(self, text: Any) -> str:
+        """On one line, without the key."""
+        line = " ".join(str(text).split())
+        return (line.replace(self._secret, "[key]") if self._secret else line)[:200]
+
     def _for_good(self, error: Any) -> str:
         """What is wrong and what to do about it."""
         if error.status_code == 429:
-            return "the account has no credit left (insufficient_quota); add some, then the same command continues"
+            return "the account has no credit left (insufficient_quota); add some"
         if error.status_code == 401:
-            return (
-                "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server, then the same "
-                "command continues"
-            )
-        body = error.body if isinstance(error.body, dict) else {}
-        said = " ".join(str(body.get("message") or error.message).split())
-        said = said.replace(self._secret, "[key]")[:200] if self._secret else said[:200]
+            return "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server"
+        said = self._said(error) or self._shown(error.message)
         if error.status_code == 404:
             return f"status 404 ({said}); see to --model and --base_url (which ends in /v1 for most servers)"
         if error.status_code in (400, 413, 422):

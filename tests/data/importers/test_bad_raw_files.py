@@ -13,6 +13,7 @@ import pytest
 import raw_samples
 
 from llmesr_jax.data import apart
+from llmesr_jax.data.summary import describe
 from llmesr_jax.errors import InputError
 
 
@@ -100,7 +101,7 @@ def test_a_gz_that_was_cut_short_or_is_none(source, refused, tmp_path):
     path.write_bytes(whole[: len(whole) * 2 // 3])
     assert f"/raw/{path.name}: is cut short" in refused(*flags)
     path.write_bytes(gzip.decompress(whole))
-    assert f"/raw/{path.name}: is damaged" in refused(*flags)
+    assert re.search(rf"/raw/{path.name}: is damaged \(Not a gzipped file \(.*'\)\); wanted", refused(*flags))
     path.write_bytes(whole[:-8] + b"\0" * 8)
     assert f"/raw/{path.name}: is damaged" in refused(*flags)
 
@@ -132,6 +133,75 @@ def test_names_that_a_table_does_not_have(source, refused, tmp_path, changes, to
     assert told in message
     if "no column" in told:
         assert message.endswith("; name it with --title_column") and "/raw/products." in message
+
+
+def table(folder, lines):
+    """A CSV file and the flags for it."""
+    folder.mkdir()
+    (folder / "log.csv").write_text("user_id,item_id,at\n" + "".join(f"{line}\n" for line in lines))
+    return ["--importer=table", "--time_column=at"]
+
+
+ISO = "wanted a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit, not '31"
+
+
+@pytest.mark.parametrize("date", ["31/12/2019", "31-12-2019"])
+def test_dates_of_another_form_say_what_is_wanted(refused, tmp_path, date):
+    flags = table(tmp_path / "raw", [f"u{n % 9},i{n % 7},{date}" for n in range(150)])
+    message = refused(*flags)
+    assert f"/raw/log.csv, line 2: {ISO}" in message and "; nor is any line up to line 102 as wanted; see to" in message
+    assert "--max_bad_lines" not in message
+
+
+def test_dates_of_another_form_in_parquet(refused, tmp_path):
+    (tmp_path / "raw").mkdir()
+    frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "at": ["31/12/2019", "30/12/2019"]})
+    frame.write_parquet(tmp_path / "raw" / "log.parquet")
+    message = refused("--importer=table", "--time_column=at", "--max_bad_lines=0")
+    assert "all 2 rows are without a usable value of each of user_id, item_id, at (a time in ISO 8601, such" in message
+    assert "--max_bad_lines" not in message
+
+
+def test_dates_without_dashes_are_seconds_and_the_first_and_last_are_told(tmp_path):
+    flags = table(tmp_path / "raw", [f"a,i{n},{at}" for n, at in enumerate((20190115, 20190116, 20200101))])
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    assert outcome.manifest["times"] == {"first": "1970-08-22", "last": "1970-08-22"}
+    told = "from 1970-08-22 to 1970-08-22; does --time_unit=s fit? a date wants dashes: 2019-12-31"
+    assert told in describe(outcome).splitlines()
+
+
+@pytest.mark.parametrize("rest", ["a,y,3\n" * 3, "a,y,3\n" * 30_000])  # up to the end; beyond the limit of a field
+def test_a_quote_that_is_not_closed(refused, tmp_path, rest):
+    flags = table(tmp_path / "raw", ['a,"x,1', rest])
+    message = refused(*flags, "--max_bad_lines=0")
+    assert "fields" in message or "field larger" in message
+    assert 'is a quote (") open from some line before on? or does --separator not fit?' in message
+
+
+METADATA = {  # the file of item records of each source
+    "amazon2014": "meta_Beauty.json.gz",
+    "amazon2018": "meta_AMAZON_FASHION.json.gz",
+    "recbole": "shop.item",
+}
+
+
+@pytest.mark.parametrize("source", METADATA)
+def test_metadata_that_are_not_there_are_told(source, tmp_path):
+    flags, name = raw_samples.write(source, tmp_path / "raw"), METADATA[source]
+    assert prepared.run(tmp_path / "raw", tmp_path / "with", flags).manifest["notes"] == []
+    (tmp_path / "raw" / name).unlink()
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    assert outcome.manifest["notes"] == [f"no {name}, so items have no texts"]
+    told = f"no {name}, so items have no texts: put it into --raw_dir and prepare with --overwrite"
+    assert told in describe(outcome).splitlines()[-2]
+
+
+def test_movies_that_are_not_there_are_told(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "ratings.dat").write_text("".join(f"1::{n}::5::{978300000 + n}\n" for n in range(5)))
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=movielens"])
+    assert outcome.manifest["notes"] == ["no movies.dat, so items have no texts"]
+    assert "from 2000-12-31 to 2000-12-31" in describe(outcome).splitlines()
 
 
 def test_another_separator(refused, tmp_path):
@@ -220,7 +290,8 @@ def test_a_damaged_parquet_part(spoiled, refused, tmp_path):
     flags = raw_samples.write("parquet", tmp_path / "raw")
     path = tmp_path / "raw" / "log" / "part-1.parquet"
     path.write_bytes(path.read_bytes()[:-20] if spoiled is None else spoiled)
-    assert "cannot be read" in refused(*flags)
+    message = refused(*flags)
+    assert "cannot be read" in message and not re.search(r"[\"']\); wanted", message)
 
 
 def test_parquet_parts_of_two_types(refused, tmp_path):

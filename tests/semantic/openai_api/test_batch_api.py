@@ -93,15 +93,22 @@ def test_a_full_queue_is_tried_again_and_another_failure_told(embed, folder, ser
 
 def test_a_failed_batch_is_told(embed, folder, server):
     server.batch_error = {"code": "invalid", "message": "no such\nmodel"}
-    with pytest.raises(InputError, match=r"batch batch-0: failed \(no such model\); .*; the same command continues"):
+    with pytest.raises(InputError, match=r"batch batch-0: failed \(no such model\); see to --model and the account$"):
         embed(batch_api=True, concurrency=1)
     embed(batch_api=True)
     assert set(server.paid.values()) <= {1, 2}
 
 
-def test_the_width_must_be_known(embed):
-    with pytest.raises(InputError, match="--batch_api: the width is not known beforehand; give it with --dimensions"):
+def test_the_width_must_be_known(embed, folder, capsys):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(
+        InputError, match="^--batch_api: the width of toy is not known here; give it with --dimensions$"
+    ):
         embed(batch_api=True, dimensions=0)
+    assert capsys.readouterr().out == "" and sorted(folder.rglob("*")) == before
+    embed(dimensions=0)
+    (folder / "items.jsonl").write_text((folder / "items.jsonl").read_text().replace("thing 1", "fez 1"))
+    assert embed(batch_api=True, dimensions=0)  # the files tell it
 
 
 def test_limits_of_a_batch(embed, folder, server, monkeypatch):
