@@ -39,4 +39,6 @@ def put(section: Any, name: str, values: Mapping[str, Any]) -> Any:
     """The `Config` of a section with its fields among `values`, {key: number or array}, replaced."""
     fields = {field.name for field in dataclasses.fields(section)}
     own = {key.rpartition(".")[2]: value for key, value in values.items() if key.rpartition(".")[0] == name}
+    if not own:
+        return section
     return dataclasses.replace(section, **{field: value for field, value in own.items() if field in fields})

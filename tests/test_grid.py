@@ -19,6 +19,7 @@ CELLS = {
     "faerec_backbones": (6, 6),
     "faerec_ablations": (21, 21),
     "faerec_weights": (9, 1),
+    "best": (14, 12),
 }
 
 

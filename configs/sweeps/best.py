@@ -1,9 +1,9 @@
-"""What the preset `best` is made of, one part left out or changed at a time; one seed. What came out: `docs/best.md`.
+"""What the preset `best` is made of, one part left out or changed at a time. The start of it: `docs/best.md`.
 
-python -m launch.sweep --sweep=best --dataset=beauty5
+python -m launch.sweep --sweep=best --dataset=beauty5 --seeds=42
 """
 
-BASE = {"preset": "best", "seeds": "42"}
+BASE = {"preset": "best", "seeds": "42,43,44"}
 GRIDS = [
     {
         "variant": {
