@@ -46,7 +46,7 @@ class Interrupts(contextlib.AbstractContextManager):
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._before:
+        if sys.unraisablehook == self._swallowed:  # else another has been put on top of it, and stays
             sys.unraisablehook = self._hook
 
     def check(self) -> None:
