@@ -25,6 +25,7 @@ OVERRIDES = {
     "train.valid_protocol": "full",
     "train.watch": "N@10",
     "train.watch_after": 0,
+    "train.valid_unwatched": True,
     "faerec.width": 256,
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,

@@ -19,6 +19,7 @@ TRAINING = {
     "train.valid_protocol": "full",
     "train.watch": "N@20",
     "train.watch_after": 60,  # 50 on yelp
+    "train.valid_unwatched": False,
 }
 
 

@@ -154,19 +154,19 @@ class Cell(contextlib.AbstractContextManager):
                         "--config.train.learning_rate in a new --workdir"
                     )
 
-    def end_epoch(self, total_steps: int, values: Sequence[dict], seconds: float, name: str) -> None:
+    def end_epoch(self, total_steps: int, values: Sequence[dict] | None, seconds: float, name: str) -> None:
         """Keeps parameters that are better, drops seeds that have not been for long, writes lines and a checkpoint.
 
         Args:
           total_steps: of the epoch.
-          values: the validation's summary for each seed that still learns.
+          values: the validation's summary for each seed that still learns; None: not validated, nor watched.
           seconds: the epoch took.
           name: of the run, at the start of what is printed.
         """
         settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
         losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
-        values = [value[settings.valid_protocol] for value in values]
-        watched = [value["overall"][settings.watch] for value in values]
+        values = values and [value[settings.valid_protocol] for value in values]
+        watched = values and [value["overall"][settings.watch] for value in values]
         watching = epoch > settings.watch_after
         better = [j for j, i in enumerate(progress.active) if not watching or watched[j] > progress.best[i]]
         for j in better:
@@ -177,7 +177,8 @@ class Cell(contextlib.AbstractContextManager):
             self.best = state.put(self.best, places, state.take(self.watched, better))
         for j, i in enumerate(progress.active):
             line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
-            line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
+            if values:
+                line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
             self.log.write(epoch, self.seeds[i], line, seconds)
         self._say(name, epoch, losses, watched, seconds)
 
@@ -200,6 +201,9 @@ class Cell(contextlib.AbstractContextManager):
         terms = "  ".join(
             f"{term} {np.mean(value):.4f}" for term, value in losses.items() if term != "total" or len(losses) == 1
         )
+        if watched is None:
+            print(f"{name}epoch {epoch:3d}  {terms}  not validated yet  {seconds:.1f} s", flush=True)
+            return
         best = [
             "not watched yet" if value == -math.inf else f"best {value:.4f}@{at}"
             for value, at in zip(self.progress.best, self.progress.best_epoch)

@@ -35,6 +35,9 @@ class TrainConfig:
     patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
     watch: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
     watch_after: int = knob(0, "epochs before the first that is watched; until then the newest counts as best", least=0)
+    valid_unwatched: bool = knob(
+        True, "validate in epochs that are not watched yet, too, for the learning curve; False saves the time"
+    )
     learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
     average: float = knob(
         0.0,
@@ -135,7 +138,7 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
                 for cell in together:
                     cell.save()
                 _stop(cells.values())
-            values = [_validate(cell, splits("valid")) for cell in together]
+            values = [_validate(cell, splits("valid"), settings) for cell in together]
             seconds = time.perf_counter() - started
             for cell, of_seeds in zip(together, values):
                 cell.end_epoch(total_steps, of_seeds, seconds, f"{cell.folder.name}: " * (len(cells) > 1))
@@ -211,8 +214,10 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
     return first or 0.0
 
 
-def _validate(cell: Cell, validation: Validation) -> list[dict[str, Any]]:
-    """The summary of each seed that still learns."""
+def _validate(cell: Cell, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
+    """The summary of each seed that still learns; None in an epoch that goes without."""
+    if not settings.valid_unwatched and cell.progress.epoch < settings.watch_after:
+        return None
     return [validation(state.take(cell.watched, j), cell.seeds[i]) for j, i in enumerate(cell.progress.active)]
 
 

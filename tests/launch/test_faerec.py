@@ -8,7 +8,8 @@ import pytest
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
     settings = ("--config.faerec.width=8", "--config.train.watch=N@20", "--config.train.watch_after=2")
-    once = ("--method=faerec", f"--preset={preset}", *settings)
+    validates = preset == "paper"  # before the epochs that are watched
+    once = ("--method=faerec", f"--preset={preset}", f"--config.train.valid_unwatched={validates}", *settings)
     result = train(*once, "--config.train.valid_protocol=full", "--epochs=3", "--workdir=w", cwd=tmp_path)
     assert result.status == 0, result.err
     results = json.loads((tmp_path / "w" / "results.json").read_text())
@@ -16,7 +17,9 @@ def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
     lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         assert {"loss/ranking", "loss/item_alignment", "loss/feature_alignment"} <= line.keys()
-    assert result.out.count("not watched yet") == 2 and result.out.count("valid N@20") == 3
+    told = [result.out.count(text) for text in ("not watched yet", "not validated yet", "valid N@20")]
+    assert told == ([2, 0, 3] if validates else [0, 2, 1])
+    assert ["valid/overall/N@10" in line for line in lines] == [validates, validates, True]
     # w_item is 1 in the first epoch, so the feature-level loss has no weight yet.
     first = lines[0]
     total = first["loss/ranking"] + 0.2 * first["loss/item_alignment"]
