@@ -44,7 +44,11 @@ class Settings:
     overwrite: bool = knob(
         False, "prepare anew where the folder holds something else, which is kept under another name"
     )
-    append: bool = knob(False, "the raw data grew: users and items of the folder keep their ids, new ones come after")
+    append: bool = knob(
+        False,
+        "the raw data grew: users and items of the folder keep their ids, new ones come after; settings not given are "
+        "those of its manifest",
+    )
 
 
 class Plan(NamedTuple):
@@ -102,13 +106,16 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     names = ", ".join(contracts.names("importer"))
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
+    if settings.append and settings.overwrite:
+        raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
+    raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
+    if settings.append:
+        name, changes = _as_before(out, name, changes)
     if not name and dataset not in known.DATASETS:
         raise InputError(
             f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; "
             "--importer=help says more)"
         )
-    if settings.append and settings.overwrite:
-        raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
     name = name or known.DATASETS[dataset].importer
     importer = contracts.load("importer", name)
     rule_fields = {field.name for field in dataclasses.fields(Rule)}
@@ -121,12 +128,22 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     options = importer.Options(**options | {k: v for k, v in changes.items() if k in option_fields})
     rule = known.rule_of(dataset, importer.PREPARED)
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
-    raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
     if raw.resolve() == out.resolve():
         raise InputError(
             f"{out}: is the folder of the raw files; wanted another one for the result; name it with --out"
         )
     return Plan(settings, name, importer, options, rule, raw, out)
+
+
+def _as_before(out: Path, name: str, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The importer, the rule and the options that the folder was prepared with, where no others are given."""
+    old = manifest.read(out)
+    if old is None:  # `_check_target` says so
+        return name, dict(changes)
+    source = old["source"]
+    name = name or str(source.get("importer", ""))
+    same = name == source.get("importer") and isinstance(source.get("options"), dict)
+    return name, {**old["rule"], **(source["options"] if same else {}), **changes}
 
 
 def prepare(p: Plan) -> Outcome:

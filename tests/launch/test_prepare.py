@@ -173,7 +173,7 @@ def test_again_append_and_overwrite(tmp_path):
     assert "source.files.log.csv.gz" in message and "--append where the raw data grew" in message
     assert prepared.contents(out) == before
 
-    assert prepared.run(raw, out, [*flags, "--append"]).kept is None
+    assert prepared.run(raw, out, ["--append"]).kept is None  # the manifest knows importer, rule and options
     now = prepared.contents(out)
     assert now["item_emb.npy"] == b"an embedding" and now["cache/a.npy"] == b"a table"
     for ids in ("user_ids.txt", "item_ids.txt"):
