@@ -26,7 +26,7 @@ OVERRIDES = {
     "train.watch": "N@10",
     "train.watch_after": 0,
     "train.valid_unwatched": True,
-    "faerec.width": 256,
+    "faerec.width": 128,
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,
     "none.width": 256,

@@ -9,7 +9,7 @@ GRIDS = [
         "variant": {
             "best": {},
             "wo-average": {"train.average": 0.0},
-            "width-128": {"faerec.width": 128},
+            "width-256": {"faerec.width": 256},
             "wo-alignment": {"faerec.item_alignment": False, "faerec.feature_alignment": False},
             "one-block": {"sasrec.blocks": 1},
             "dot": {"loss.score": "dot", "loss.temperature": 1.0},
