@@ -26,7 +26,8 @@ from llmesr_jax.errors import InputError
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
 RESUMABLE = frozenset(
-    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.progress train.lanes".split()
+    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.valid_unwatched train.progress "
+    "train.lanes".split()
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
 
