@@ -84,12 +84,14 @@ class Outcome(NamedTuple):
       manifest: as it lies in the folder.
       fresh: False where it was up to date and nothing was written.
       kept: where the folder's former content is now, if anywhere.
+      before: the counts of the folder that was appended to.
     """
 
     plan: Plan
     manifest: dict[str, Any]
     fresh: bool
     kept: Path | None
+    before: dict[str, int] | None = None
 
 
 def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
@@ -138,12 +140,16 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
 def _as_before(out: Path, name: str, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The importer, the rule and the options that the folder was prepared with, where no others are given."""
     old = manifest.read(out)
-    if old is None:  # `_check_target` says so
-        return name, dict(changes)
+    if old is None:
+        raise InputError(_nothing_there(out))
     source = old["source"]
     name = name or str(source.get("importer", ""))
     same = name == source.get("importer") and isinstance(source.get("options"), dict)
     return name, {**old["rule"], **(source["options"] if same else {}), **changes}
+
+
+def _nothing_there(out: Path) -> str:
+    return f"{out}: holds nothing that prepare made; wanted it for --append; see to the names, or leave the flag away"
 
 
 def prepare(p: Plan) -> Outcome:
@@ -182,7 +188,7 @@ def prepare(p: Plan) -> Outcome:
         with Interrupts("putting the folder in place") as interrupts:
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
         interrupts.check()
-        return Outcome(p, written, True, kept)
+        return Outcome(p, written, True, kept, old["counts"] if p.settings.append and old else None)
 
 
 def _build(
@@ -242,7 +248,7 @@ def _check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -
         raise InputError(f"{p.out}: is a file; wanted a folder to write; name another --out")
     if p.settings.append:
         if old is None:
-            raise InputError(f"{p.out}: holds nothing that prepare made; wanted it for --append; leave the flag away")
+            raise InputError(_nothing_there(p.out))
         manifest.check_files(p.out, old)
         others = [change for change in manifest.changes(old, recipe) if not change.startswith("source.files")]
         if others:

@@ -70,13 +70,14 @@ class BadLines:
     first: list[str] = field(default_factory=list)
     read: int = 0
 
-    def add(self, raw: RawFile | Path, number: int, what: str) -> None:
-        """Counts one line.
+    def add(self, raw: RawFile | Path, number: int, what: str, last: int | None = None) -> None:
+        """Counts a line, or those from `number` to `last` that were read as one.
 
         Raises:
           InputError: it is one too many.
         """
-        self.found += 1
+        last = max(last or number, number)
+        self.found += last - number + 1
         line = f"{raw}, line {number}: {what}"
         if len(self.first) < _SHOWN:
             self.first.append(line)
@@ -84,12 +85,12 @@ class BadLines:
                 logging.warning("%s; left out", line)
         if self.found > max(self.limit, _SHOWN) and not self.read:
             raise InputError(
-                f"{self.first[0]}; nor is any line up to line {number} as wanted; see to the file and to the flags "
+                f"{self.first[0]}; nor is any line up to line {last} as wanted; see to the file and to the flags "
                 "that tell how to read it"
             )
         if self.found > self.limit:
             raise InputError(
-                f"{self.first[0]}; malformed lines up to {raw}, line {number}: {self.found}; "
+                f"{self.first[0]}; malformed lines up to {raw}, line {last}: {self.found}; "
                 f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
             )
 

@@ -14,7 +14,7 @@ from llmesr_jax.data.raw_files import BadLines, RawFile, lines
 from llmesr_jax.errors import InputError
 
 _BATCH = 200_000  # rows; about 30 MB of Python objects
-_UNCLOSED = ' (is a quote (") open from some line before on? or does --separator not fit?)'
+_UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'
 _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
 
 
@@ -71,8 +71,8 @@ class Row(NamedTuple):
 
 
 def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) -> Iterator[Row]:
-    """Rows of a CSV-like file with a header line; rows in another encoding, or with too few or too many
-    fields, are counted in `bad`.
+    """Rows of a CSV-like file with a header line; lines in another encoding, and rows with too few or too many
+    fields, are counted in `bad`: a row with all the lines it goes over, as those behind a quote left open are lost.
 
     Raises:
       InputError: there is no header.
@@ -90,19 +90,23 @@ def delimited(raw: RawFile, bad: BadLines, separator: str, quoted: bool = True) 
     reader = csv.reader(text(), delimiter=separator, quoting=quoting)
     header: list[str] = []
     while True:
+        start = at[0] + 1
         try:
             fields = next(reader, None)
         except csv.Error as error:
             hint = _UNCLOSED if quoted else ""
-            bad.add(raw, at[0], f"{error}; wanted {len(header) or 'some'} fields separated by {separator!r}{hint}")
+            what = f"{error}; wanted {len(header) or 'some'} fields separated by {separator!r}{hint}"
+            bad.add(raw, start, what, at[0])
             continue
         if fields is None:
             break
         if not header:
             header = fields
         elif len(fields) != len(header):
-            hint = _UNCLOSED if quoted and any("\n" in field for field in fields) else ""
-            bad.add(raw, at[0], f"found {len(fields)} fields; wanted {len(header)}, as the header has{hint}")
+            many = quoted and any("\n" in field for field in fields)
+            found = f"found {len(fields)} field{'s' * (len(fields) != 1)}" + f" up to line {at[0]}" * many
+            what = f"{found}; wanted {len(header)}, as the header has{_UNCLOSED * many}"
+            bad.add(raw, start if many else at[0], what, at[0])
         else:
             yield Row(at[0], dict(zip(header, fields)))
     if not header:

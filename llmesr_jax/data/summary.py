@@ -46,6 +46,9 @@ def describe(outcome: Outcome, embed: str = "") -> str:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
     for note in m.get("notes", []):
         lines.append(f"{note}: put it into --raw_dir and prepare with --overwrite, where it is to be had")
+    if outcome.before:
+        more = (f"{m['counts'][key] - outcome.before.get(key, 0):+,} {key}" for key in rows[0][1:])
+        lines.append(f"appended: {', '.join(more)}; users and items keep their ids")
     if outcome.kept:
         lines.append(f"what was there before is in {outcome.kept}")
     where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")

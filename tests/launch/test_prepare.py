@@ -173,7 +173,11 @@ def test_again_append_and_overwrite(tmp_path):
     assert "source.files.log.csv.gz" in message and "--append where the raw data grew" in message
     assert prepared.contents(out) == before
 
-    assert prepared.run(raw, out, ["--append"]).kept is None  # the manifest knows importer, rule and options
+    appended = prepared.run(raw, out, ["--append"])  # the manifest knows importer, rule and options
+    assert appended.kept is None
+    assert "appended: +1 users, +1 items, +2 interactions; users and items keep their ids" in describe(appended)
+    nowhere = tmp_path / "nowhere"
+    assert refused(raw, nowhere, ["--append"]).startswith(f"{nowhere}: holds nothing that prepare made; wanted it for")
     now = prepared.contents(out)
     assert now["item_emb.npy"] == b"an embedding" and now["cache/a.npy"] == b"a table"
     for ids in ("user_ids.txt", "item_ids.txt"):

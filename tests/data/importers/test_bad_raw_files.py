@@ -175,7 +175,13 @@ def test_a_quote_that_is_not_closed(refused, tmp_path, rest):
     flags = table(tmp_path / "raw", ['a,"x,1', rest])
     message = refused(*flags, "--max_bad_lines=0")
     assert "fields" in message or "field larger" in message
-    assert 'is a quote (") open from some line before on? or does --separator not fit?' in message
+    assert 'is a quote (") of this line left open? or does --separator not fit?' in message
+    assert "log.csv, line 2: f" in message
+
+
+def test_what_a_quote_swallows_is_counted_line_by_line(refused, tmp_path):
+    flags = table(tmp_path / "raw", ["a,x,1", "a,y,2", 'a,"x,3', *["a,y,3"] * 150])
+    assert "log.csv, line 154: 151; wanted at most 100" in refused(*flags)
 
 
 METADATA = {  # the file of item records of each source
