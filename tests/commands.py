@@ -69,7 +69,7 @@ def start(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> Result:
-    out, err = process.communicate(timeout=600)  # that something hangs, not that the machine is slow
+    out, err = process.communicate(timeout=120)
     return Result(process.returncode, out, err)
 
 
