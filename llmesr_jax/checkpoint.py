@@ -8,6 +8,7 @@ reported and left out, and the one before it is used.
 from __future__ import annotations
 
 import functools
+import logging as standard_logging
 import sys
 import zlib
 from collections.abc import Callable
@@ -125,6 +126,7 @@ class Checkpoints:
                 reason = (str(error) or repr(error)).splitlines()[0][:120]
                 rest = f"going back to that of step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
                 print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
+                standard_logging.getLogger("asyncio").addFilter(_unless_abandoned)
                 continue
             if i == 0:  # else there are reports to come
                 sys.unraisablehook = before
@@ -149,6 +151,11 @@ class Checkpoints:
 def _unless_read_only(record: LogRecord) -> bool:
     """Drops the warning that a folder opened to be read only is read only."""
     return not record.getMessage().startswith("Given directory is read only")
+
+
+def _unless_abandoned(record: LogRecord) -> bool:
+    """Drops what asyncio says of the reads beside the one that failed, whenever their garbage is collected."""
+    return not record.getMessage().startswith("Task exception was never retrieved")
 
 
 def _report(report: Callable[[Any], None], unraisable: Any) -> None:

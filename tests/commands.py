@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import compiling
 import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def environment(cache: Path) -> dict[str, str]:
         "XDG_CACHE_HOME": str(cache),
         "JAX_COMPILATION_CACHE_DIR": str(cache / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # these runs compile much and compute little
+        "XLA_FLAGS": compiling.flags(),  # these runs compile much and compute little
     }
     return {**os.environ, **changes}
 

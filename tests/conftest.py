@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+import compiling
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the suite's time is compiling small programs once; less optimised code says the same.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", compiling.flags())
 
 import hypothesis
 import jax
