@@ -22,7 +22,9 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
     flags.DEFINE_integer("seed", None, "which of the run's seeds; its first if not given", lower_bound=0)
     flags.DEFINE_integer("steps", 32, "training batches on which terms are compared", lower_bound=1)
-    flags.DEFINE_integer("users", 1024, "users who are looked at one by one", lower_bound=2)
+    flags.DEFINE_integer(
+        "users", 1024, "users who are looked at one by one, rounded up to whole batches", lower_bound=2
+    )
     flags.DEFINE_integer("eigenvalues", 1, "leading eigenvalues of the Hessian, of each term; 0: none", lower_bound=0)
     flags.DEFINE_integer("hessian_batches", 2, "batches whose mean loss the curvature is of", lower_bound=1)
     flags.DEFINE_enum("surface", "none", ["none", "random", "eigenvectors"], "directions of the loss's surface")

@@ -77,7 +77,11 @@ def read(name: str) -> Plan:
     knobs.check_keys(base, str(path))
     for axes in grids:
         for axis, values in axes.items():
-            sets = values.values() if isinstance(values, Mapping) else [{axis: None}]
+            sets = list(values.values()) if isinstance(values, Mapping) else [{axis: None}]
+            if odd := [one for one in sets if not isinstance(one, Mapping)]:
+                raise InputError(
+                    f"{path}: {axis} names {odd[0]!r}; wanted settings, as in {{'wo-SD': {{'llmesr.alpha': 0.0}}}}"
+                )
             knobs.check_keys([key for one in sets for key in one], str(path))
     return Plan(path.stem, base, grids)
 
@@ -120,6 +124,10 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
                 continue
             seen.add(identity)
             name = _name(point, used, fields)
+            if not name.strip("."):
+                raise InputError(
+                    f"a cell of the grid is named {name!r}, as no folder can be; give the value another name"
+                )
             if name in found:
                 raise InputError(f"two different cells of the grid are named {name!r}; give the values other names")
             found[name] = config

@@ -110,6 +110,8 @@ def test_values_are_fit_for_a_folder_and_a_name_stands_once():
     assert list(cells(grid.Plan("x", {}, [{"text": {"a/b c": {"data.max_len": 3}}}]))) == ["a-b-c"]
     with pytest.raises(InputError, match="two different cells of the grid are named 'a-b-c'"):
         cells(grid.Plan("x", {}, [axes]))
+    with pytest.raises(InputError, match="a cell of the grid is named '..', as no folder can be"):
+        cells(grid.Plan("x", {}, [{"text": {"..": {"data.max_len": 3}}}]))
 
 
 @settings(max_examples=15)  # a configuration takes a while
@@ -153,6 +155,7 @@ def test_flags_that_are_refused(texts, message):
         ("GRIDS = [{'llmesr.alpha': []}]", "a grid or an axis is empty"),
         ("GRIDS = [{'llmesr.alpa': [1]}]", "llmesr.alpa is not a setting; did you mean llmesr.alpha"),
         ("GRIDS = [{'x': {'a': {'train.epoch': 1}}}]", "train.epoch is not a setting"),
+        ("GRIDS = [{'x': {'a': {'llmesr.alpha': 1.0}, 'b': 0}}]", "x names 0; wanted settings, as in {'wo-SD': "),
         ("BASE = {'epochs': 1}\nGRIDS = [{'method': ['none']}]", "epochs is not a setting; did you mean train.epochs"),
     ],
 )

@@ -70,6 +70,9 @@ def study(
     _open(folder, settings)
     experiment = _of_one_seed(run.experiment, seed, folder / "run")
     print(f"{workdir}: {run.describe()}", flush=True)
+    if epochs and best_epoch not in wanted:
+        told = f"the training here is not held against the run's best parameters: they are of epoch {best_epoch}"
+        print(f"{told}, which --epochs does not name", flush=True)
     for epoch in wanted:
         path = folder / "epochs" / f"{epoch}.json"
         if not path.exists():

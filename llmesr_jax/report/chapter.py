@@ -46,8 +46,10 @@ class Chapter(NamedTuple):
         """What is compared with, in words."""
         if not self.against:
             return ""
-        systems = dict.fromkeys(self.section.rows[j].system for j in self.against.values())
-        return next(iter(systems)) if len(systems) == 1 else "its baseline"
+        baselines = [self.section.rows[j] for j in dict.fromkeys(self.against.values())]
+        if len(baselines) == 1:
+            return self.section.label(baselines[0])
+        return baselines[0].system if len({row.system for row in baselines}) == 1 else "its baseline"
 
 
 def steps(

@@ -68,6 +68,9 @@ def find(folders: Sequence[str | Path]) -> list[Path]:
             raise InputError(f"{folder}: {what}; wanted the folder of a run, or of several, as launch.train makes it")
         for path in below:
             found.setdefault(path.resolve(), path)
+        for path in sorted(path.parent for path in folder.rglob("results.json")):
+            if not (path / experiment.CONFIG_FILE).exists():
+                logging.warning("left out, no %s beside results.json: %s", experiment.CONFIG_FILE, path)
     return [found[path] for path in sorted(found)]
 
 

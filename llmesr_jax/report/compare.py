@@ -28,6 +28,8 @@ class Comparison(NamedTuple):
       difference: of the means over seeds and users, row less baseline.
       relative: the difference over the baseline's mean; None where that is 0.
       low, high: 95 % interval of the difference, users drawn with replacement; None without the data.
+      relative_low, relative_high: the same of the difference over the baseline's mean, both drawn anew; None without
+        the data, or where that mean was 0 in a draw.
       seeds: test over seeds, or None with fewer than two of them.
       paired_t, wilcoxon: tests over users; None without the data.
       p_seeds, p_t, p_wilcoxon: Holm-corrected; NaN where there is no test.
@@ -41,6 +43,8 @@ class Comparison(NamedTuple):
     relative: float | None
     low: float | None
     high: float | None
+    relative_low: float | None
+    relative_high: float | None
     seeds: statistics.Test | None
     paired_t: statistics.Test | None
     wilcoxon: statistics.Test | None
@@ -52,8 +56,7 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         """ "shown" if the tests over users and over seeds agree after correction, "users" if there is one seed or the
         seeds do not show it, "" if not even the users do."""
-        by_users = max(self.p_t, self.p_wilcoxon) < LEVEL  # False for NaN
-        if not by_users:
+        if not (self.p_t < LEVEL and self.p_wilcoxon < LEVEL):  # NaN is below nothing
             return ""
         return "shown" if self.p_seeds < LEVEL else "users"
 
@@ -70,10 +73,15 @@ def baselines(section: Section, name: str) -> dict[int, int] | None:
     """{place of a row: place of the row it is compared with}.
 
     A method's name means, for each row, that method on the same backbone, in the variant that shares most settings with
-    the row. The name of a row or of a run's folder means that one for all. None if nothing here is called so.
+    the row. The name of a row, on the page or in the table of tests, or of a run's folder means that one for all. None
+    if nothing here is called so.
     """
     methods = {row.method for row in section.rows}
-    called = [i for i, row in enumerate(section.rows) if name in (section.label(row), *_folders(row))]
+    called = [
+        i
+        for i, row in enumerate(section.rows)
+        if name in (section.label(row), f"{row.backbone} {row.system}", *_folders(row))
+    ]
     if name not in methods:
         return {i: called[0] for i in range(len(section.rows)) if i != called[0]} if called else None
     found = {}
@@ -125,15 +133,17 @@ def compare(
     found = {}
     for protocol in evaluate.PROTOCOLS:
         per_user = {i: section.rows[i].per_user(protocol, metric) for i in {*against, *against.values()}}
-        drawn: dict[str, np.ndarray] = {}
+        drawn: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         pairs = [(i, j) for i, j in against.items()]
+        bases = list(dict.fromkeys(against.values()))
         for group in evaluate.GROUPS:
             mask = _mask(members, group, len(section.users_E))
             if mask is not None and mask.any() and pairs:
-                differences = np.stack([(per_user[i] - per_user[j])[mask] for i, j in pairs])
-                drawn[group] = statistics.bootstrap_means(differences, resamples, SEED)
+                each = [per_user[i] - per_user[j] for i, j in pairs] + [per_user[j] for j in bases]
+                means = statistics.bootstrap_means(np.stack(each)[:, mask], resamples, SEED)
+                drawn[group] = means[: len(pairs)], means[len(pairs) :][[bases.index(j) for _, j in pairs]]
         made = [
-            _one(section, i, j, protocol, metric, group, per_user, members, drawn.get(group), k)
+            _one(section, i, j, protocol, metric, group, per_user, members, [of[k] for of in drawn.get(group, ())])
             for k, (i, j) in enumerate(pairs)
             for group in evaluate.GROUPS
         ]
@@ -147,7 +157,8 @@ def _mask(members: Mapping[str, Any] | None, group: str, count: int) -> np.ndarr
     return None if members is None else members[group]
 
 
-def _one(section, i, j, protocol, metric, group, per_user, members, drawn, k) -> Comparison | None:
+def _one(section, i, j, protocol, metric, group, per_user, members, drawn) -> Comparison | None:
+    """`drawn`: means of the difference and of the baseline over the same draws of users, or nothing."""
     row, other = section.rows[i], section.rows[j]
     a, b = row.values(protocol, metric, group), other.values(protocol, metric, group)
     if None in a or None in b:
@@ -155,13 +166,16 @@ def _one(section, i, j, protocol, metric, group, per_user, members, drawn, k) ->
     users = row.values(protocol, "count", group)[0]
     difference, base = float(np.mean(a) - np.mean(b)), float(np.mean(b))
     seeds = statistics.over_seeds(dict(zip(row.seeds, a)), dict(zip(other.seeds, b)))
-    low = high = paired = signed = None
+    low = high = relative_low = relative_high = paired = signed = None
     mask = _mask(members, group, len(section.users_E))
-    if mask is not None and drawn is not None:
-        low, high = statistics.interval(drawn[k])
+    if mask is not None and drawn:
+        low, high = statistics.interval(drawn[0])
+        if drawn[1].all():
+            relative_low, relative_high = statistics.interval(drawn[0] / drawn[1])
         paired, signed = statistics.over_users(per_user[i][mask], per_user[j][mask])
     relative = difference / base if base else None
-    return Comparison(row, other, group, users, difference, relative, low, high, seeds, paired, signed)
+    spread = low, high, relative_low, relative_high
+    return Comparison(row, other, group, users, difference, relative, *spread, seeds, paired, signed)
 
 
 def _corrected(made: Sequence[Comparison]) -> list[Comparison]:

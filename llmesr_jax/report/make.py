@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -19,6 +20,8 @@ from llmesr_jax.report import collect, compare, drawing, page, rows, tables
 from llmesr_jax.report.chapter import Chapter
 
 PAGE = "report.html"
+_OURS = re.compile(r"(figures/)?[^/\\]+\.(md|csv|tex|svg)")  # whatever stands in the list, no other file is deleted
+LISTED = "files.txt"  # what a report made, so that the next one there leaves nothing of it that is no longer true
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,8 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
 
     Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, <name>-tests.csv;
-    figures/*.svg. Each is written whole or not at all, the page last. The same runs give the same bytes.
+    figures/*.svg; files.txt, their names. Each is written whole or not at all, the page last. The same runs give the
+    same bytes. Of a report that was there before, the files that this one does not make are deleted.
 
     Args:
       out: a folder; "" for report/ in the first of `folders`.
@@ -61,13 +65,11 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     if not drawing.installed():
         logging.warning("there will be no figures, matplotlib is not installed: pip install -e '.[report]'")
     chapters = _chapters(found, name, options)
-    files = {target / file: text for one in chapters for file, text in _files(one).items()}
-    command = ["python", "-m", "launch.report", *map(str, folders)]
-    command += [f"--baseline={options.baseline}"] if options.baseline else []
-    files[target / PAGE] = page.page(chapters, shlex.join(command))
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
+    files = {file: text for one in chapters for file, text in _files(one).items()}
+    files[PAGE] = page.page(
+        chapters, shlex.join(["python", "-m", "launch.report", *map(str, folders), *_flags(options)])
+    )
+    _write(target, files)
     printed = [
         f"{one.section.name}\n" * (len(chapters) > 1) + tables.text(one.section, protocol)
         for one in chapters
@@ -75,6 +77,31 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     ]
     told = [_tested(one) for one in chapters if one.comparisons]
     return "\n\n".join([*printed, *told, f"{target / PAGE}: the page; tables and figures are beside it"])
+
+
+def _flags(options: Options) -> list[str]:
+    """The flags that make these options, but for where the report goes."""
+    usual = Options()
+    told = [f"--data_dir={folder}" for folder in options.data_dirs]
+    for name in ("baseline", "metric", "resamples", "users", "items"):
+        if (value := getattr(options, name)) != getattr(usual, name):
+            told.append(f"--{name}={value}")
+    return told
+
+
+def _write(target: Path, files: Mapping[str, str]) -> None:
+    """Writes the files, and deletes those that an earlier report listed and this one does not have."""
+    listed = target / LISTED
+    before = listed.read_text(errors="replace").splitlines() if listed.is_file() else []
+    stale = [name for name in before if name not in files and _OURS.fullmatch(name)]
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(listed, "".join(f"{name}\n" for name in [*files, *stale]))  # if this is interrupted, the next one knows
+    for name in stale:
+        (target / name).unlink(missing_ok=True)
+    for name, text in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(target / name, text)
+    write_text(listed, "".join(f"{name}\n" for name in files))
 
 
 def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:

@@ -37,7 +37,7 @@ def group(chapter: Chapter, name: str, title: str) -> str:
         return ""
     row, value = max(means["sampled"], key=lambda pair: pair[1])
     other, full = max(means["full"], key=lambda pair: pair[1])
-    text = _lead(blocks.led_by(chapter.comparisons.get("sampled", ()), row, name))
+    text = _lead(chapter, blocks.led_by(chapter.comparisons.get("sampled", ()), row, name))
     if not text and chapter.against:
         text = f"none of the others is above {e(row.system)}"
     return (
@@ -47,17 +47,18 @@ def group(chapter: Chapter, name: str, title: str) -> str:
     )
 
 
-def _lead(one: Comparison | None) -> str:
+def _lead(chapter: Chapter, one: Comparison | None) -> str:
     """How far ahead of its baseline, in words."""
     if one is None or not one.relative:
         return ""
-    base, name = one.difference / one.relative, e(one.baseline.system)
+    elsewhere = one.baseline.backbone != one.row.backbone  # so it is not among the bars
+    name = e(chapter.section.label(one.baseline) if elsewhere else one.baseline.system)
     if one.relative > 2:  # a per cent of next to nothing says nothing
-        return f"against {base:.4f} of {name}"
+        return f"against {one.difference / one.relative:.4f} of {name}"
     text = f"{100 * one.relative:+.1f} % on {name}"
-    if one.low is None:
+    if one.relative_low is None:
         return text
-    return f"{text}; 95 % interval {100 * one.low / base:+.0f} to {100 * one.high / base:+.0f} %"
+    return f"{text}; 95 % interval {100 * one.relative_low:+.0f} to {100 * one.relative_high:+.0f} %"
 
 
 def coverage(chapter: Chapter) -> str:

@@ -74,8 +74,10 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
         assert re.search(rf"^{method} +{cell} ", result.out, re.MULTILINE)
     assert "full N@10 against none, 5 comparisons: " in result.out
     names = {f"tiny-{p}.{e}" for p in ("full", "sampled") for e in ("md", "csv", "tex")}
-    names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html"}
+    names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html", "files.txt"}
     assert names == {path.name for path in folder.iterdir() if path.is_file()}
+    listed = (folder / "files.txt").read_text().splitlines()
+    assert {*listed, "files.txt"} == {str(name) for name in contents(folder)}
 
 
 def test_the_same_runs_give_the_same_bytes(trained, made, report):
@@ -175,6 +177,24 @@ def test_runs_of_one_method_that_is_not_the_baseline(trained, tmp_path, caplog):
     assert "tiny: no run is of method none, so nothing is tested; name another --baseline" in caplog.text
     assert "comparisons" not in text and not (tmp_path / "r" / "tiny-tests.csv").exists()
     assert "What the tests say" not in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_an_earlier_report_leaves_nothing_that_is_no_longer_true(trained, tmp_path):
+    target = tmp_path / "r"
+    make.make([str(trained / "w")], str(target), QUICK)
+    (target / "figures").mkdir(exist_ok=True)
+    mine = [target / "mine.csv", target / "figures" / "mine.svg"]
+    for path in mine:
+        path.write_text("mine")
+    assert (target / "tiny-tests.csv").exists()
+    with (target / "files.txt").open("a") as file:  # spoilt: nothing but a report's own kinds of files is deleted
+        file.write("../outside.csv\nfiles.txt\n")
+    (tmp_path / "outside.csv").write_text("mine")
+    make.make([str(trained / "w" / "llminit")], str(target), QUICK)
+    assert not (target / "tiny-tests.csv").exists() and (target / "tiny-full.csv").exists()
+    assert all(path.read_text() == "mine" for path in [*mine, tmp_path / "outside.csv"])
+    listed = (target / "files.txt").read_text().splitlines()
+    assert {*listed, "files.txt", "mine.csv", "figures/mine.svg"} == {str(name) for name in contents(target)}
 
 
 @pytest.fixture(scope="module")

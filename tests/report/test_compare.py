@@ -53,6 +53,7 @@ def test_a_method_is_the_baseline_on_its_own_backbone(tmp_path, data):
     }
     by_row = pairs(section, "gru4rec · llmesr alpha=0.5")
     assert len(by_row) == 5 and set(by_row.values()) == {"gru4rec · llmesr alpha=0.5"}
+    assert pairs(section, "gru4rec llmesr alpha=0.5") == by_row  # as the table of tests calls it
     assert pairs(section, "c") == by_row == pairs(section, str(tmp_path / "c"))
     assert compare.baselines(section, "faerec") is None
     assert "wanted one of: none, llmesr, llminit, " in str(compare.no_baseline([section], "x"))
@@ -122,13 +123,21 @@ def test_every_number_against_scipy_and_the_files(made):
             assert one.users == mask.sum() == one.paired_t.count
             a, b = (users_mean(row, protocol)[mask] for row in (one.row, one.baseline))
             assert one.paired_t.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
-            assert one.wilcoxon.count == np.count_nonzero(a != b)
-            wanted = stats.wilcoxon(a, b, method="asymptotic").pvalue if one.wilcoxon.count >= 10 else np.nan
+            d = np.round(a - b, 12)  # else equal differences of other users would not be ties
+            assert one.wilcoxon.count == np.count_nonzero(d)
+            wanted = stats.wilcoxon(d, method="asymptotic").pvalue if one.wilcoxon.count >= 10 else np.nan
             assert one.wilcoxon.p == pytest.approx(wanted, nan_ok=True)
             drawn = stats.bootstrap(
                 (a - b,), np.mean, n_resamples=300, method="percentile", rng=np.random.default_rng(compare.SEED)
             )
             assert (one.low, one.high) == pytest.approx(tuple(drawn.confidence_interval))
+            users = np.random.default_rng(compare.SEED).integers(0, len(a), (300, len(a)))  # as SciPy draws them
+            base = b[users].mean(1)
+            if base.all():
+                ratios = np.percentile(a[users].mean(1) / base - 1, [2.5, 97.5])
+                assert (one.relative_low, one.relative_high) == pytest.approx(tuple(ratios))
+            else:
+                assert one.relative_low is one.relative_high is None
         for name, corrected in (("seeds", "p_seeds"), ("paired_t", "p_t"), ("wilcoxon", "p_wilcoxon")):
             wanted = statistics.holm([getattr(one, name).p for one in found])
             np.testing.assert_array_equal([getattr(one, corrected) for one in found], wanted)
@@ -141,10 +150,12 @@ def users_mean(row, protocol):
 
 def test_verdicts():
     nothing = statistics.Test("", 0.0, 0.5, 3)
-    one = compare.Comparison(None, None, "overall", 9, 0.1, 0.1, 0, 0, nothing, nothing, nothing)
+    one = compare.Comparison(None, None, "overall", 9, 0.1, 0.1, 0, 0, 0, 0, nothing, nothing, nothing)
     assert one.verdict == ""  # no p at all
     assert one._replace(p_seeds=0.01).verdict == ""
     assert one._replace(p_seeds=0.01, p_t=0.01, p_wilcoxon=0.2).verdict == ""
+    assert one._replace(p_seeds=0.01, p_t=0.01).verdict == ""  # too few users differ for Wilcoxon's
+    assert one._replace(p_seeds=0.01, p_wilcoxon=0.01).verdict == ""
     assert one._replace(p_seeds=0.06, p_t=0.01, p_wilcoxon=0.01).verdict == "users"
     assert one._replace(p_t=0.01, p_wilcoxon=0.01).verdict == "users"
     assert one._replace(p_seeds=0.04, p_t=0.01, p_wilcoxon=0.01).verdict == "shown"

@@ -8,7 +8,7 @@ import pytest
 import report_runs
 
 from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.report import blocks, collect, compare, make, page, palette, rows
+from llmesr_jax.report import blocks, collect, compare, make, page, palette, rows, tiles
 from llmesr_jax.report.chapter import Chapter
 from llmesr_jax.report.samples import Item, Recommended, Sample
 
@@ -151,6 +151,43 @@ def test_the_terminal_counts_verdicts(chapter):
         f"10 comparisons: {shown} told apart over users and seeds, {users} over users only, {10 - users - shown} not"
     )
     assert wanted in make._tested(chapter)
+
+
+def test_a_baseline_of_another_backbone_is_named_with_it(tmp_path):
+    data = report_runs.data(tmp_path / "data")
+    for name, settings in {
+        "a": {"method": "none", "backbone": "sasrec"},
+        "b": {"method": "none"},
+        "c": {"method": "llmesr", "ahead": 20},
+    }.items():
+        report_runs.write(tmp_path / name, data, **settings)
+    (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    members = compare.masks(corpus_lib.load("tiny", data), section.users_E)
+    for called, wanted in {"sasrec · none": "sasrec · none", "none": "none"}.items():
+        against = compare.baselines(section, called)
+        made = compare.compare(section, against, members, "N@10", 200)
+        nothing = compare.Intervals({})
+        colours = palette.Palette(section)
+        one = Chapter(section, colours, "N@10", 200, None, against, made, nothing, (), ())
+        (lead,) = re.findall(r"<p>([^<]*)</p><p class=\"soft\">full", tiles.group(one, "overall", "All users"))
+        assert lead.partition("; ")[0].endswith(f" {'on' if '%' in lead else 'of'} {wanted}")
+    assert Chapter(section, colours, "", 0, None, {1: 0, 2: 0}, {}, nothing, (), ()).baseline == section.label(
+        section.rows[0]
+    )
+
+
+def test_the_command_on_the_page_makes_this_report():
+    assert make._flags(make.Options()) == []
+    options = make.Options("none", ("a", "b c"), "H@10", 100, 0, 5)
+    assert make._flags(options) == [
+        "--data_dir=a",
+        "--data_dir=b c",
+        "--baseline=none",
+        "--metric=H@10",
+        "--resamples=100",
+        "--users=0",
+        "--items=5",
+    ]
 
 
 def test_several_data_sets_on_one_page(chapter):

@@ -208,6 +208,13 @@ def test_folders_without_runs(tmp_path, write):
         collect.read_all(collect.find([tmp_path]))
 
 
+def test_results_without_a_configuration_are_told(write, tmp_path, caplog):
+    without, whole = write("a"), write("b")
+    (without / "config.json").unlink()
+    assert collect.find([tmp_path]) == [whole]
+    assert f"left out, no config.json beside results.json: {without}" in caplog.text
+
+
 def test_a_torn_line_of_metrics_is_passed_over(write):
     folder = write("a")
     with (folder / "metrics.jsonl").open("a") as file:

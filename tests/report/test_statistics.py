@@ -64,6 +64,13 @@ def test_over_users_agrees_with_scipy():
     assert (signed.statistic, signed.p) == pytest.approx((wanted.statistic, wanted.pvalue))
 
 
+def test_what_rounding_makes_of_equal_users_is_no_difference():
+    ours = np.array([0.1 + 0.2 + 0.3] * 30 + [1.0] * 12)
+    theirs = np.array([0.3 + 0.2 + 0.1] * 30 + [0.0] * 12)
+    assert ours[0] != theirs[0]
+    assert statistics.over_users(ours, theirs)[1] == statistics.over_users(ours[30:], theirs[30:])[1]
+
+
 def test_too_few_users_that_differ():
     ours = np.zeros(50)
     ours[:9] = 1
