@@ -117,8 +117,12 @@ class Checkpoints:
           InputError: there are checkpoints and all are damaged (nothing is deleted), or a sound one is not like `like`.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
+        if not steps:
+            return None
         before = sys.unraisablehook
         sys.unraisablehook = functools.partial(_report, before)
+        asyncio = standard_logging.getLogger("asyncio")
+        asyncio.addFilter(_unless_abandoned)
         for i, step in enumerate(steps):
             try:
                 tree, progress = self._read(step)
@@ -126,18 +130,16 @@ class Checkpoints:
                 reason = (str(error) or repr(error)).splitlines()[0][:120]
                 rest = f"going back to that of step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
                 print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
-                standard_logging.getLogger("asyncio").addFilter(_unless_abandoned)
                 continue
             if i == 0:  # else there are reports to come
                 sys.unraisablehook = before
+                asyncio.removeFilter(_unless_abandoned)
             if like is not None:
                 tree = conform(tree, like(progress), f"{self._folder / str(step)}")
             for damaged in () if self._read_only else steps[:i]:
                 self._manager.delete(damaged)
             return tree, progress
-        if steps:
-            raise InputError(f"{self._folder}: no checkpoint can be read; delete the run's folder to start again")
-        return None
+        raise InputError(f"{self._folder}: no checkpoint can be read; delete the run's folder to start again")
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())

@@ -1,5 +1,8 @@
 """Checkpoints: what is saved comes back, what is damaged does not."""
 
+import logging
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -99,6 +102,27 @@ def test_a_damaged_one_is_left_out_and_deleted(folder, capsys, damage):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{folder}: the checkpoint of step 3 is damaged (")
     assert line.endswith("; going back to that of step 2")
+
+
+def test_what_other_reads_of_a_damaged_one_say_later_is_dropped(folder, caplog):
+    """asyncio and Python tell of them whenever their garbage is collected, so perhaps long after."""
+
+    def told(message, asyncio=logging.getLogger("asyncio")):
+        caplog.clear()
+        asyncio.error(f"{message}\nfuture: <Task finished ...>")
+        return bool(caplog.records)
+
+    abandoned = "Task exception was never retrieved"
+    hook = sys.unraisablehook
+    try:
+        restore(folder)
+        assert told(abandoned) and sys.unraisablehook is hook
+        flip(folder / "3")
+        restore(folder)
+        assert not told(abandoned) and told("Executing <Task ...> took 9 seconds") and sys.unraisablehook is not hook
+    finally:
+        sys.unraisablehook = hook
+        logging.getLogger("asyncio").filters.clear()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
