@@ -74,15 +74,16 @@ def read(name: str) -> Plan:
         ) from error
     if not grids or not all(axes and all(len(values) for values in axes.values()) for axes in grids):
         raise InputError(f"{path}: a grid or an axis is empty; wanted at least one value of at least one setting")
-    knobs.check_keys(base, str(path))
+    knobs.checked(base, str(path))
     for axes in grids:
         for axis, values in axes.items():
-            sets = list(values.values()) if isinstance(values, Mapping) else [{axis: None}]
+            sets = list(values.values()) if isinstance(values, Mapping) else [{axis: value} for value in values]
             if odd := [one for one in sets if not isinstance(one, Mapping)]:
                 raise InputError(
                     f"{path}: {axis} names {odd[0]!r}; wanted settings, as in {{'wo-SD': {{'llmesr.alpha': 0.0}}}}"
                 )
-            knobs.check_keys([key for one in sets for key in one], str(path))
+            for one in sets:
+                knobs.checked(one, str(path))
     return Plan(path.stem, base, grids)
 
 

@@ -155,6 +155,8 @@ def test_flags_that_are_refused(texts, message):
         ("GRIDS = [{'llmesr.alpha': []}]", "a grid or an axis is empty"),
         ("GRIDS = [{'llmesr.alpa': [1]}]", "llmesr.alpa is not a setting; did you mean llmesr.alpha"),
         ("GRIDS = [{'x': {'a': {'train.epoch': 1}}}]", "train.epoch is not a setting"),
+        ("GRIDS = [{'llmesr.alpha': [0.1, 'x']}]", "llmesr.alpha is 'x', wanted float"),
+        ("BASE = {'train.epochs': 'many'}\nGRIDS = [{'method': ['none']}]", "train.epochs is 'many', wanted int"),
         ("GRIDS = [{'x': {'a': {'llmesr.alpha': 1.0}, 'b': 0}}]", "x names 0; wanted settings, as in {'wo-SD': "),
         ("BASE = {'epochs': 1}\nGRIDS = [{'method': ['none']}]", "epochs is not a setting; did you mean train.epochs"),
     ],
