@@ -20,8 +20,9 @@ from llmesr_jax.report import collect, compare, drawing, page, rows, tables
 from llmesr_jax.report.chapter import Chapter
 
 PAGE = "report.html"
-_OURS = re.compile(r"(figures/)?[^/\\]+\.(md|csv|tex|svg)")  # whatever stands in the list, no other file is deleted
-LISTED = "files.txt"  # what a report made, so that the next one there leaves nothing of it that is no longer true
+LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
+# Whatever stands in the list, no file of another name is deleted.
+_OURS = re.compile(r"[^/\\]+-((full|sampled)\.(md|csv|tex)|(groups|tests)\.csv)|figures/[^/\\]+\.svg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,9 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
 
     Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, <name>-tests.csv;
-    figures/*.svg; files.txt, their names. Each is written whole or not at all, the page last. The same runs give the
-    same bytes. Of a report that was there before, the files that this one does not make are deleted.
+    figures/*.svg; report-files.txt, their names. Each is written whole or not at all, the page after what it stands
+    beside. The same runs give the same bytes. Of a report that was there before, what this one does not make is
+    deleted.
 
     Args:
       out: a folder; "" for report/ in the first of `folders`.

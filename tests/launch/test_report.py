@@ -74,10 +74,10 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
         assert re.search(rf"^{method} +{cell} ", result.out, re.MULTILINE)
     assert "full N@10 against none, 5 comparisons: " in result.out
     names = {f"tiny-{p}.{e}" for p in ("full", "sampled") for e in ("md", "csv", "tex")}
-    names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html", "files.txt"}
+    names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html", "report-files.txt"}
     assert names == {path.name for path in folder.iterdir() if path.is_file()}
-    listed = (folder / "files.txt").read_text().splitlines()
-    assert {*listed, "files.txt"} == {str(name) for name in contents(folder)}
+    listed = (folder / "report-files.txt").read_text().splitlines()
+    assert {*listed, "report-files.txt"} == {str(name) for name in contents(folder)}
 
 
 def test_the_same_runs_give_the_same_bytes(trained, made, report):
@@ -187,14 +187,16 @@ def test_an_earlier_report_leaves_nothing_that_is_no_longer_true(trained, tmp_pa
     for path in mine:
         path.write_text("mine")
     assert (target / "tiny-tests.csv").exists()
-    with (target / "files.txt").open("a") as file:  # spoilt: nothing but a report's own kinds of files is deleted
-        file.write("../outside.csv\nfiles.txt\n")
-    (tmp_path / "outside.csv").write_text("mine")
+    with (target / "report-files.txt").open(
+        "a"
+    ) as file:  # spoilt: nothing but a report's own kinds of files is deleted
+        file.write("../outside-tests.csv\nmine.csv\nreport-files.txt\n")
+    (tmp_path / "outside-tests.csv").write_text("mine")
     make.make([str(trained / "w" / "llminit")], str(target), QUICK)
     assert not (target / "tiny-tests.csv").exists() and (target / "tiny-full.csv").exists()
-    assert all(path.read_text() == "mine" for path in [*mine, tmp_path / "outside.csv"])
-    listed = (target / "files.txt").read_text().splitlines()
-    assert {*listed, "files.txt", "mine.csv", "figures/mine.svg"} == {str(name) for name in contents(target)}
+    assert all(path.read_text() == "mine" for path in [*mine, tmp_path / "outside-tests.csv"])
+    listed = (target / "report-files.txt").read_text().splitlines()
+    assert {*listed, "report-files.txt", "mine.csv", "figures/mine.svg"} == {str(name) for name in contents(target)}
 
 
 @pytest.fixture(scope="module")
