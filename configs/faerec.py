@@ -1,6 +1,6 @@
 """FAERec's own setting, for any method: what its tables 2 to 5 compare. Use it with `--config=`:
 
-    python -m launch.train --config=configs/faerec.py --dataset=beauty --method=none,llminit,llmesr,faerec
+    python -m launch.train --config=configs/faerec.py --dataset=beauty --method=none,llminit,rlmrec_con,llmesr,faerec
 
 The method `faerec` has this setting on beauty, grocery and yelp without being told (`configs/beauty.py`); this file
 gives it to the others too, and on any data set.

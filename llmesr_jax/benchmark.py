@@ -19,6 +19,7 @@ from llmesr_jax.data import batches, corpus, groups
 from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
 from llmesr_jax.recommender import needs as method_needs
+from llmesr_jax.semantic import stand_ins
 from llmesr_jax.semantic import tables as tables_lib
 
 
@@ -73,6 +74,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
         "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
+        "user_llm": lambda: stand_ins.random(users, width, [0, 1]),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})

@@ -115,6 +115,7 @@ class Batch:
       teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
       shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.
       log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
+      users_B: int32, the row of each student in tables over users; of no use where there is no student.
     """
 
     students: Sequences
@@ -125,6 +126,7 @@ class Batch:
     teacher_rows_BxN: Array | None = None
     shared_K: Array | None = None
     log_q: Array | None = None
+    users_B: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +213,7 @@ class Needs(NamedTuple):
     """What a method wants prepared on the host before it can run, and what it does for the backbone.
 
     Attributes:
-      tables: names out of item_llm, item_pca, item_popularity, similar_users (`llmesr_jax.semantic.tables`).
+      tables: names out of `llmesr_jax.semantic.tables.TABLES`.
       pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
       similar: N, similar users a student; 0 for none.
       normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.

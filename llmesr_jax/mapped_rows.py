@@ -7,6 +7,7 @@ there, forth and back: rows behind the last one cost nothing.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,8 +21,13 @@ _LARGE = 4  # of them at a time on the way back, where each turn adds to sums as
 _BITS = 16  # random bits that decide about an entry
 
 
+def gelu(x: Array) -> Array:
+    """By the error function, as PyTorch's default."""
+    return jax.nn.gelu(x, approximate=False)
+
+
 class TwoLayers(NamedTuple):
-    """x -> dropout(gelu(x W1 + b1)) W2 + b2, GELU by the error function.
+    """x -> dropout(f(x W1 + b1)) W2 + b2.
 
     Attributes:
       inner, inner_bias: (F, H), (H,).
@@ -34,30 +40,39 @@ class TwoLayers(NamedTuple):
     outer_bias: Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def map_two_layers(rate: float, table_VxF: Array, layers: TwoLayers, ids_n: Array, count: Array, key: Array) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def map_two_layers(
+    activation: Callable[[Array], Array],
+    rate: float,
+    table_VxF: Array,
+    layers: TwoLayers,
+    ids_n: Array,
+    count: Array,
+    key: Array,
+) -> Array:
     """`layers` over table[ids] for the first `count` ids: (n, D).
 
     What stands behind them is of no use and gets no gradient. `methods.layers.map_rows` is the same for one matrix.
 
     Args:
+      activation: f, entry by entry; static.
       rate: of the dropout, met to 2^-17; static.
       table_VxF: frozen, or not: then its gradient is computed too.
       ids_n: int32.
       count: int32 ().
       key: uint32 key data; of no use where the rate is 0.
     """
-    return _forward(rate, False, table_VxF, layers, ids_n, count, key)[0]
+    return _forward(activation, rate, False, table_VxF, layers, ids_n, count, key)[0]
 
 
-def _forward(rate, keeps, table_VxF, layers, ids_n, count, key):
+def _forward(activation, rate, keeps, table_VxF, layers, ids_n, count, key):
     # One seed after the other under vmap: each stops at its own count.
-    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, rate, keeps))
+    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, activation, rate, keeps))
     return run(table_VxF, layers, ids_n, count, key)
 
 
-def _forward_blocks(rate, keeps, table_VxF, layers, ids_n, count, key):
-    """The mapped rows; and for the way back, if it `keeps` them, what enters GELU and which entries dropout kept."""
+def _forward_blocks(activation, rate, keeps, table_VxF, layers, ids_n, count, key):
+    """The mapped rows; and for the way back, if it `keeps` them, what enters f and which entries dropout kept."""
     n, size = len(ids_n), min(_BLOCK, len(ids_n))
     ids_n = jnp.pad(ids_n, (0, -n % size))
     hidden, width = layers.outer.shape
@@ -66,7 +81,7 @@ def _forward_blocks(rate, keeps, table_VxF, layers, ids_n, count, key):
     def one(i, arrays):
         rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(ids_n, i * size, size)).astype(dtype)
         before = rows @ layers.inner + layers.inner_bias[None]
-        after = jax.nn.gelu(before, approximate=False)
+        after = activation(before)
         parts = [before]
         if rate:
             draws = random_integers(jax.random.fold_in(jax.random.wrap_key_data(key), i), _BITS, size * hidden)
@@ -90,7 +105,7 @@ def _scale(rate: float) -> float:
     return 2**_BITS / _kept(rate)
 
 
-def _gradients(rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, out_gradient):
+def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, out_gradient):
     """Of the layers, and of the rows if wanted, (n, F)."""
     hidden, dtype = layers.inner.shape[1], wide(out_gradient)
     size = min(_BLOCK, len(ids_n))
@@ -104,14 +119,14 @@ def _gradients(rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, 
         cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size)  # noqa: E731
         rows = take_rows(table_VxF, cut(ids_n)).astype(before.dtype)
         g = jnp.where(cut(real_n)[:, None], cut(out_gradient), 0)
-        activation, pull = jax.vjp(functools.partial(jax.nn.gelu, approximate=False), cut(before))
+        after, pull = jax.vjp(activation, cut(before))
         drop = lambda x: jnp.where(cut(kept[0]), x * _scale(rate), 0) if rate else x  # noqa: E731
         (inner_gradient,) = pull(drop(g @ layers.outer.T).astype(before.dtype))
         # This way round the factor that is transposed is the narrower one.
         more = (
             jnp.matmul(inner_gradient.T, rows, preferred_element_type=dtype),
             jnp.sum(inner_gradient, axis=0, dtype=dtype),
-            jnp.matmul(g.T, drop(activation), preferred_element_type=dtype),
+            jnp.matmul(g.T, drop(after), preferred_element_type=dtype),
             jnp.sum(g, axis=0, dtype=dtype),
         )
         if wants_rows:
@@ -132,17 +147,17 @@ def _gradients(rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, 
     return TwoLayers(inner.T, inner_bias, outer.T, outer_bias), rows_gradient
 
 
-def _map_two_layers_forward(rate, table, layers, ids_n, count, key):
+def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key):
     value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
-    out, (before, *kept) = _forward(rate, True, table.value, value, ids_n.value, count.value, key.value)
+    out, (before, *kept) = _forward(activation, rate, True, table.value, value, ids_n.value, count.value, key.value)
     # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
     return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
 
 
-def _map_two_layers_backward(rate, kept_for_back, out_gradient):
+def _map_two_layers_backward(activation, rate, kept_for_back, out_gradient):
     table_VxF, layers, ids_n, count, before, kept, wants = kept_for_back
     wants_rows = wants is not None
-    run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, rate, wants_rows))
+    run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, activation, rate, wants_rows))
     by_layers, by_rows = run(table_VxF, layers, ids_n, count, before, kept, out_gradient)
     by_table = jnp.zeros_like(table_VxF).at[ids_n].add(by_rows[: len(ids_n)]) if wants_rows else None
     return by_table, by_layers, None, None, None

@@ -178,7 +178,13 @@ def sensitivity_by_slot(backbone, method):
     at = np.arange(length)
     targets[at, at], negatives[at, at, 0] = num_items - 1, num_items - 2
     batch = Batch(
-        students, targets[0], negatives[0], jnp.ones(1, bool), teachers, jnp.arange(2, dtype=jnp.int32).reshape(1, 2)
+        students,
+        targets[0],
+        negatives[0],
+        jnp.ones(1, bool),
+        teachers,
+        jnp.arange(2, dtype=jnp.int32).reshape(1, 2),
+        users_B=jnp.zeros(1, jnp.int32),
     )
     tables = floats(case.tables)
     rest = {name: table for name, table in case.tables.items() if name not in tables}
@@ -187,7 +193,9 @@ def sensitivity_by_slot(backbone, method):
     for path, x in jax.tree_util.tree_flatten_with_path(gradients)[0]:
         if x.ndim == 3 and x.shape[1] in (num_items + 2, case.config.max_len + 2):
             out[jax.tree_util.keystr(path)] = np.abs(x[:, 1 : length + 1]).sum(axis=2)
-    return {name: value for name, value in out.items() if "item_pca" not in name}  # which only starts a table
+    # Of tables, one only starts another, and one may be there for other terms of the loss.
+    aside = ("item_pca", "item_llm") if method == "rlmrec_con" else ("item_pca",)
+    return {name: value for name, value in out.items() if not any(table in name for table in aside)}
 
 
 CAUSAL = [pair for pair in PAIRS if pair in NUMBERS and SUPERVISION[pair[0]] != "masked"]

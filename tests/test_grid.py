@@ -15,7 +15,7 @@ CELLS = {
     "ablations": (8, 8),
     "text_and_freezing": (4, 4),
     "alpha_and_n": (9, 5),
-    "faerec_overall": (12, 12),
+    "faerec_overall": (15, 15),
     "faerec_backbones": (6, 6),
     "faerec_ablations": (21, 21),
     "faerec_weights": (9, 1),

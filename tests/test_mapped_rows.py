@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from llmesr_jax import mapped_rows
-from llmesr_jax.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.mapped_rows import TwoLayers, gelu, map_two_layers
 
 IDS, COUNT = 23, 17
 KEY = jnp.array([3, 4], jnp.uint32)
@@ -22,36 +22,38 @@ def arrays(seed=0, items=60, widths=(6, 5, 4)):
     return table, layers, ids, jax.random.normal(keys[6], (COUNT, d))
 
 
-def plain(rate, table, layers, ids, count, key):
-    hidden = jax.nn.gelu(table[ids] @ layers.inner + layers.inner_bias[None], approximate=False)
+def plain(activation, rate, table, layers, ids, count, key):
+    hidden = activation(table[ids] @ layers.inner + layers.inner_bias[None])
     return hidden @ layers.outer + layers.outer_bias[None]
 
 
-def value_and_gradients(function, rate, seed=0, count=COUNT):
+def value_and_gradients(function, rate, seed=0, count=COUNT, activation=gelu):
     """Of a read-out of the rows that count: in the table, and in the layers."""
     table, layers, ids, read_out = arrays(seed)
 
     def read(table, layers):
-        out = function(rate, table, layers, ids, jnp.asarray(count, jnp.int32), KEY)
+        out = function(activation, rate, table, layers, ids, jnp.asarray(count, jnp.int32), KEY)
         return jnp.sum(out[:count] * read_out[:count])
 
     return jax.jit(jax.value_and_grad(read, argnums=(0, 1)))(table, layers)
 
 
+@pytest.mark.parametrize("activation", [gelu, jax.nn.leaky_relu])
 @pytest.mark.parametrize("block, large", [(1, 1), (4, 2), (4, 4), (100, 4)])
-def test_blocks_give_the_layers_themselves(block, large, monkeypatch):
+def test_blocks_give_the_layers_themselves(block, large, activation, monkeypatch):
     """Values and gradients; the last block is not full, and on the way back small blocks follow large ones."""
     monkeypatch.setattr(mapped_rows, "_BLOCK", block)
     monkeypatch.setattr(mapped_rows, "_LARGE", large)
     with tiny.float64():
-        tiny.assert_close(value_and_gradients(map_two_layers, 0.0), value_and_gradients(plain, 0.0), 1e-12)
+        ours, wanted = (value_and_gradients(f, 0.0, activation=activation) for f in (map_two_layers, plain))
+        tiny.assert_close(ours, wanted, 1e-12)
 
 
 def test_what_stands_behind_the_last_id_gets_no_gradient():
     """Though it is read out."""
     table, layers, ids, _ = arrays()
     gradients = jax.jit(
-        jax.grad(lambda t, p: jnp.sum(map_two_layers(0.0, t, p, ids, jnp.int32(COUNT), KEY)), argnums=(0, 1))
+        jax.grad(lambda t, p: jnp.sum(map_two_layers(gelu, 0.0, t, p, ids, jnp.int32(COUNT), KEY)), argnums=(0, 1))
     )(table, layers)
     np.testing.assert_array_equal(gradients[1].outer_bias, np.full(4, COUNT))
     touched = np.flatnonzero(np.asarray(gradients[0]).any(axis=1))
@@ -68,7 +70,7 @@ def test_dropout_keeps_its_share_and_its_scale_and_repeats_by_key():
     """Hidden entries of 1 and an outer layer that adds them up: an output is the kept share, scaled."""
     rate, hidden, n = 0.3, 2000, 40
     layers = TwoLayers(jnp.zeros((1, hidden)), jnp.full(hidden, 50.0), jnp.full((hidden, 1), 1 / 50), jnp.zeros(1))
-    run = lambda key: map_two_layers(rate, jnp.zeros((n, 1)), layers, jnp.arange(n), jnp.int32(n), key)[:, 0]  # noqa: E731
+    run = lambda key: map_two_layers(gelu, rate, jnp.zeros((n, 1)), layers, jnp.arange(n), jnp.int32(n), key)[:, 0]  # noqa: E731
     kept_n = np.asarray(run(KEY)) * (1 - rate) / hidden
     assert abs(kept_n.mean() - (1 - rate)) < 4 * (0.21 / (n * hidden)) ** 0.5
     assert len(set(kept_n.round(6))) > n / 2  # each row has a draw of its own
@@ -80,7 +82,9 @@ def test_the_way_back_drops_what_the_way_forth_dropped():
     """Gradients against central differences, under one key."""
     with tiny.float64():
         table, layers, ids, read_out = arrays()
-        read = jax.jit(lambda p: jnp.sum(map_two_layers(0.5, table, p, ids, jnp.int32(COUNT), KEY)[:COUNT] * read_out))
+        read = jax.jit(
+            lambda p: jnp.sum(map_two_layers(gelu, 0.5, table, p, ids, jnp.int32(COUNT), KEY)[:COUNT] * read_out)
+        )
         gradients = jax.jit(jax.grad(read))(layers)
         direction = TwoLayers(*arrays(seed=5)[1])
         moved = lambda e: read(jax.tree.map(lambda a, b: a + e * b, layers, direction))  # noqa: E731
@@ -96,7 +100,7 @@ def test_seeds_together_map_what_each_maps_alone():
     keys = jnp.stack([KEY, KEY + 7])
 
     def read(p, count, key):
-        out = map_two_layers(0.3, table, p, ids, count, key)
+        out = map_two_layers(gelu, 0.3, table, p, ids, count, key)
         return jnp.sum(jnp.where(jnp.arange(COUNT)[:, None] < count, out[:COUNT] * read_out, 0))
 
     both = jax.jit(jax.vmap(jax.value_and_grad(read)))(jax.tree.map(lambda *a: jnp.stack(a), *layers), counts, keys)

@@ -52,6 +52,8 @@ def tables(data: Corpus, needs: contracts.Needs, seed: int = 0) -> dict[str, np.
             made[name] = np.pad(inner, ((1, 1), (0, 0)))
     if "item_popularity" in needs.tables:
         made["item_popularity"] = np.pad(np.maximum(data.item_counts_V, 1).astype(np.int32), 1)
+    if "user_llm" in needs.tables:
+        made["user_llm"] = rng.normal(size=(data.num_users, LLM_WIDTH)).astype(np.float32)
     if "similar_users" in needs.tables:
         others = [rng.permutation(np.delete(np.arange(data.num_users), u)) for u in range(data.num_users)]
         made["similar_users"] = np.stack(others)[:, : needs.similar].astype(np.int32)

@@ -6,4 +6,9 @@ python -m launch.sweep --sweep=faerec_overall --dataset=beauty
 from configs.faerec import SASREC, TRAINING
 
 BASE = {**TRAINING, **SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
-GRIDS = [{"backbone": ["sasrec", "fmlprec", "lrurec"], "method": ["none", "llminit", "llmesr", "faerec"]}]
+GRIDS = [
+    {
+        "backbone": ["sasrec", "fmlprec", "lrurec"],
+        "method": ["none", "llminit", "rlmrec_con", "llmesr", "faerec"],
+    }
+]

@@ -293,7 +293,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         at_T = last_T if plan.supervision == "last" else sequences.real_T
         targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
 
-    batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody)
+    batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
     if config.negatives == "own":
         unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
         draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))

@@ -41,7 +41,7 @@ def alone(batch: Batch) -> Batch:
     students, slots_BxL, real_BxL = _one_row_each(batch.students)
     own = lambda x: jnp.where(_like(real_BxL, x[slots_BxL]), x[slots_BxL], jnp.zeros((), x.dtype))  # noqa: E731
     count = len(batch.distils_B)
-    more = {}
+    more = {} if batch.users_B is None else {"users_B": batch.users_B[:, None]}
     if batch.log_q is not None:
         shared = len(batch.log_q) == 1
         more["log_q"] = jnp.broadcast_to(batch.log_q, (count, *batch.log_q.shape)) if shared else own(batch.log_q)

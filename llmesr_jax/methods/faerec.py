@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from llmesr_jax import alignment, losses
 from llmesr_jax.backbones.layers import Dropout, LayerNorm, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
-from llmesr_jax.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.mapped_rows import TwoLayers, gelu, map_two_layers
 from llmesr_jax.methods.layers import Distinct, ItemTable, candidates, distinct, ranking_term
 
 
@@ -114,7 +114,7 @@ class Mapper(nn.Module):
         """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use."""
         rate = 0.0 if deterministic else self.dropout
         key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
-        return map_two_layers(rate, llm_VxF, TwoLayers(*self.inner(), *self.outer()), ids_n, count, key)
+        return map_two_layers(gelu, rate, llm_VxF, TwoLayers(*self.inner(), *self.outer()), ids_n, count, key)
 
 
 class Gate(nn.Module):

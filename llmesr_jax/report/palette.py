@@ -8,7 +8,7 @@ from llmesr_jax.report.drawing import SLOTS
 from llmesr_jax.report.rows import Row, Section
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone
-_OWN = {"none": 0, "llmesr": 1, "llminit": 2, "faerec": 3}  # the same in every report
+_OWN = {"none": 0, "llmesr": 1, "llminit": 2, "faerec": 3, "rlmrec_con": 4}  # the same in every report
 _SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 
 

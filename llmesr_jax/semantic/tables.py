@@ -9,6 +9,7 @@ Where a table comes from, first match:
                       (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     item_popularity   interactions of each item in the training part
+    user_llm          the user embeddings
     similar_users     the authors' pickle, cosine top-k of the user embeddings
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files
 from llmesr_jax.semantic.cache import Recipe
 from llmesr_jax.semantic.pca import pca_start
@@ -38,7 +40,7 @@ from llmesr_jax.semantic.sources import (
     settings_of,
 )
 
-TABLES = ("item_llm", "item_pca", "item_popularity", "similar_users")
+TABLES = ("item_llm", "item_pca", "item_popularity", "user_llm", "similar_users")
 
 
 class Tables(NamedTuple):
@@ -69,6 +71,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
       "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
+      "user_llm": (U, F) float32.
       "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
 
     Raises:
@@ -83,11 +86,16 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
         "item_popularity": lambda: _item_popularity(corpus),
+        "user_llm": lambda: semantics.user,
         "similar_users": lambda: _similar_users(semantics),
     }
     wanted = {name: sources[name]() for name in TABLES if name in needs}
     arrays = {name: source.load() for name, source in wanted.items()}
+    if {"item_llm", "user_llm"} <= arrays.keys():
+        _check_same_width(semantics, arrays["item_llm"], arrays["user_llm"])
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
+    if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
+        arrays["user_llm"] = np.array(arrays["user_llm"], np.float32)
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -121,6 +129,15 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
         sha256.update(f"{name} {table.dtype} {table.shape} ".encode())
         sha256.update(table.data)
     return sha256.hexdigest()
+
+
+def _check_same_width(semantics: Semantics, item_llm_VxF: np.ndarray, user_llm_UxF: np.ndarray) -> None:
+    found, wanted = user_llm_UxF.shape[1], item_llm_VxF.shape[1]
+    if found != wanted:
+        raise InputError(
+            f"{semantics.files['user_llm']}: is {found} wide and {semantics.files['item_llm'].name} is {wanted}; "
+            "wanted one width, as this method maps items and users by one network; embed both with the same model"
+        )
 
 
 def _item_pca(semantics: Semantics, width: int) -> Source:

@@ -12,6 +12,7 @@ LLMESR = {"collaborative table", "adapter", "cross-attention", "encoder"}
 WANTED = {
     ("none", ()): {"collaborative table", "encoder"},
     ("llminit", ()): {"collaborative table", "encoder"},
+    ("rlmrec_con", ()): {"collaborative table", "adapter", "encoder"},
     ("llmesr", ()): LLMESR,
     ("llmesr", (("share", False),)): LLMESR,
     ("llmesr", (("freeze_semantic", False),)): LLMESR | {"semantic table"},

@@ -121,6 +121,18 @@ def test_a_second_run_computes_nothing(corpus, monkeypatch, source):
     assert digest(_prepare(corpus)) == digest(first)
 
 
+def test_users_and_items_of_other_widths(corpus):
+    """Refused where one network maps both, and nowhere else."""
+    users = np.random.default_rng(1).normal(size=(corpus.num_users, 9)).astype(np.float16)
+    item_llm, _ = _save(corpus, users=users)
+    with pytest.raises(InputError, match=r"user_emb.npy: is 9 wide and item_emb.npy is 12; wanted one width, "):
+        _prepare(corpus, needs=frozenset({"item_llm", "user_llm"}))
+    got = _prepare(corpus, needs=frozenset({"user_llm", "similar_users"}))
+    np.testing.assert_array_equal(got["user_llm"], users.astype(np.float32))
+    assert got["user_llm"].dtype == np.float32 and set(got) == {"user_llm", "similar_users"}
+    np.testing.assert_array_equal(_prepare(corpus, needs=frozenset({"item_llm"}))["item_llm"][1:-1], item_llm)
+
+
 def test_widths_are_kept_side_by_side(corpus, monkeypatch):
     _save(corpus)
     first = {width: _prepare(corpus, pca_width=width, num_similar=width) for width in (4, 8)}

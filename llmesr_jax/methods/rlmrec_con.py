@@ -1,0 +1,100 @@
+"""RLMRec-Con: the plain backbone, whose users and items are aligned with their LLM embeddings (Ren et al., WWW 2024).
+
+M(e_llm) = W2 leaky_relu(W1 e_llm + b1) + b2 is one network for the frozen embeddings of users and items, (F + D) / 2
+wide inside. Loss: ranking + weight (L_users + L_targets + L_negatives), each of them InfoNCE from vectors to their
+M(e_llm), cosine over a temperature, the others of the batch as negatives: of the users' vectors (after the newest
+item), of the ID embeddings of the targets, of those of the sampled negatives. The ranking loss takes the negatives that
+`loss` says, and scores are those of `none`: serving needs nothing of the LLM.
+
+`weight=0` is `none`.
+
+Cost: M, F (F + D) / 2 + D (F + D) / 2 multiply-adds, runs once for each different target and negative of a step and for
+each student; 3 D for each pair of different ones among them.
+
+Deviations. RLMRec enhances graph models whose users have embeddings of their own; here a user is what the encoder makes
+of the sequence, and a user's negatives are those of the batch, where the release takes all users. Other occurrences of
+an item in the batch are no negatives of it. The embeddings are of the data set's own texts and not of profiles written
+by an LLM, as in LLM-ESR's comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax import alignment
+from llmesr_jax.backbones.layers import newest, uniform_bias
+from llmesr_jax.contracts import Array, Batch, Needs, Term, knob
+from llmesr_jax.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.methods.layers import SingleView, candidates, distinct, ranking_term
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of the item table and the encoder", least=1)
+    weight: float = knob(0.01, "weight of the alignment with the LLM embeddings; 0 is none", least=0, traced=True)
+    temperature: float = knob(0.2, "of the alignment", least=1e-3, traced=True)
+
+
+def needs(config: Config) -> Needs:
+    """LLM embeddings of items and users, if anything is aligned."""
+    return Needs(frozenset({"item_llm", "user_llm"} if config.weight else ()))
+
+
+class Mapper(nn.Module):
+    """The parameters of M."""
+
+    llm_width: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> TwoLayers:
+        widths, arrays = (self.llm_width, (self.llm_width + self.width) // 2, self.width), []
+        for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:])):
+            arrays.append(self.param(f"kernel_{i}", nn.initializers.xavier_uniform(), (fan_in, fan_out)))
+            arrays.append(self.param(f"bias_{i}", uniform_bias(fan_in), (fan_out,)))
+        return TwoLayers(*arrays)
+
+
+class Method(SingleView):
+    """A `SingleView` with one term more."""
+
+    def setup(self):
+        super().setup()
+        if self.config.weight:
+            self.mapper = Mapper(self.sizes.llm_width, self.config.width)
+
+    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+        """ranking and alignment (if weight)."""
+        h_TxD = self.encode(batch.students, deterministic, last_only=False)
+        vectors = self.items(candidates(self.loss, self.sizes, batch))
+        terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, vectors)}
+        if self.config.weight:
+            terms["alignment"] = Term(self.alignment(newest(h_TxD, batch.students), batch), self.config.weight)
+        return terms
+
+    def alignment(self, users_BxD: Array, batch: Batch) -> Array:
+        """(): L_users + L_targets + L_negatives."""
+        item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
+        layers, no_dropout = self.mapper(), jnp.zeros(2, jnp.uint32)
+
+        def mapped(llm, ids, count):
+            return map_two_layers(jax.nn.leaky_relu, 0.0, llm, layers, ids, count, no_dropout)
+
+        def distance(x, y, counts):
+            return alignment.info_nce(x, y, counts, temperature=self.config.temperature)
+
+        students = jnp.asarray(len(users_BxD), jnp.int32)
+        total = distance(users_BxD, mapped(user_llm, batch.users_B, students), batch.distils_B.astype(jnp.int32))
+        shared = [] if batch.shared_K is None else [batch.shared_K]
+        parts = [batch.targets_T, jnp.concatenate([batch.negatives_TxK.reshape(-1), *shared])]
+        ids = jnp.concatenate(parts)
+        found = distinct(item_llm.shape[0], ids, ids[:0])
+        by_id, by_llm = self.items(found.ids_n), mapped(item_llm, found.ids_n, found.count)
+        for places in jnp.split(found.places[0], [len(batch.targets_T)]):
+            counts_n = jnp.zeros(len(found.ids_n), jnp.int32).at[places].add(1)
+            total += distance(by_id, by_llm, jnp.where(found.ids_n > 0, counts_n, 0))
+        return total

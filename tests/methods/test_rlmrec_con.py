@@ -1,0 +1,135 @@
+"""RLMRec-Con: what is aligned with what, by hand; that it is active; and that it changes nothing else."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from llmesr_jax.methods import rlmrec_con
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def values(model, params, tables, batch):
+    return {name: term.value for name, term in model.terms(params, tables, batch, None).items()}
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def gradient(model, params, tables, batch):
+    """Of the alignment alone, in parameters and tables."""
+    of = lambda trees: model.terms(*trees, batch, None)["alignment"].value  # noqa: E731
+    floats = {name: table for name, table in tables.items() if jnp.issubdtype(table.dtype, jnp.floating)}
+    return jax.grad(of)((params, floats))
+
+
+def info_nce(x_nxD, y_nxD, names_n, temperature):
+    """Mean of -log softmax, row by row; a row of the same name is no negative."""
+    unit = lambda z: z / np.linalg.norm(z, axis=1, keepdims=True)  # noqa: E731
+    logits = unit(x_nxD) @ unit(y_nxD).T / temperature
+    losses = []
+    for i, name in enumerate(names_n):
+        others = [logits[i, j] for j, other in enumerate(names_n) if other != name]
+        losses.append(np.log(np.sum(np.exp([logits[i, i], *others]))) - logits[i, i])
+    return np.mean(losses)
+
+
+def by_hand(case, params, batch, users_BxD, temperature=0.2):
+    """The three parts, over occurrences."""
+    p = jax.tree.map(np.asarray, params)
+    m, table = p["mapper"], p["table"]["items"]
+
+    def mapped(rows):
+        hidden = rows @ m["kernel_0"] + m["bias_0"]
+        return np.where(hidden > 0, hidden, 0.01 * hidden) @ m["kernel_1"] + m["bias_1"]
+
+    item_llm, user_llm = np.asarray(case.tables["item_llm"]), np.asarray(case.tables["user_llm"])
+    real_B = np.asarray(batch.distils_B)
+    users_B = np.asarray(batch.users_B)[real_B]
+    parts = [info_nce(np.asarray(users_BxD)[real_B], mapped(user_llm[users_B]), range(len(users_B)), temperature)]
+    negatives = [batch.negatives_TxK.ravel(), *([] if batch.shared_K is None else [batch.shared_K])]
+    for ids in (np.asarray(batch.targets_T), np.concatenate(negatives)):
+        ids = ids[ids > 0]
+        parts.append(info_nce(table[ids], mapped(item_llm[ids]), ids, temperature))
+    return parts
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"temperature": 0.5},
+        {"ranking": "sampled_softmax", "negatives": "uniform", "num_negatives": 20},
+        {"ranking": "sampled_softmax", "negatives": "in_batch"},
+        {"ranking": "softmax"},
+    ],
+)
+def test_the_three_parts_by_hand(changes):
+    case = tiny.case("gru4rec", "rlmrec_con", **changes)
+    params, batch = case.params(), case.batch(step=1)
+    with tiny.float64():
+        params, tables = tiny.as_float64((params, case.tables))
+        users = case.model.user_vectors(params, tables, batch.students)
+        found = values(case.model, params, tables, batch)["alignment"]
+    parts = by_hand(case, params, batch, users, changes.get("temperature", 0.2))
+    assert min(parts) > 0.01
+    np.testing.assert_allclose(found, sum(parts), rtol=1e-9)
+
+
+def test_a_users_own_embedding_is_its_pair():
+    """Rows of the batch are sorted by length; each is paired with the embedding of the user whose items it holds."""
+    case = tiny.case("gru4rec", "rlmrec_con")
+    batch = case.batch()
+    rows = [row for row, user in zip(tiny.items_by_row(batch.students), np.asarray(batch.distils_B)) if user]
+    users = np.asarray(batch.users_B)[np.asarray(batch.distils_B)]
+    longest = case.config.max_len
+    assert len(set(users)) == len(users) > 2
+    assert rows == [tiny.training(case.corpus, user)[:-1][-longest:] for user in users]
+
+
+def test_an_empty_place_of_the_batch_is_nobody():
+    case = tiny.case("gru4rec", "rlmrec_con")
+    epoch = case.epochs.order(0, 1)
+    step = next(i for i in range(len(epoch)) if (epoch[i] < 0).any())
+    batch = case.batch(step=step)
+    params = case.params()
+    others = batch.replace(
+        users_B=jnp.where(batch.distils_B, batch.users_B, (batch.users_B + 5) % case.corpus.num_users)
+    )
+    assert not np.array_equal(others.users_B, batch.users_B)
+    tiny.assert_equal(*(values(case.model, params, case.tables, b) for b in (batch, others)))
+
+
+def test_it_moves_items_users_and_the_network_and_no_padding():
+    case = tiny.case("gru4rec", "rlmrec_con")
+    params, batch = case.params(), case.batch()
+    by_params, by_tables = gradient(case.model, params, case.tables, batch)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(by_params):
+        assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
+    asked = {*np.asarray(batch.targets_T), *np.asarray(batch.negatives_TxK).ravel()} - {0}
+    moved = set(np.flatnonzero(np.abs(by_params["table"]["items"]).sum(axis=1)))
+    assert asked <= moved and 0 not in moved  # the inputs move, too: through the users
+    assert set(np.flatnonzero(np.abs(by_tables["item_llm"]).sum(axis=1))) == asked
+    students = set(np.asarray(batch.users_B)[np.asarray(batch.distils_B)])
+    assert set(np.flatnonzero(np.abs(by_tables["user_llm"]).sum(axis=1))) == students
+
+
+def test_without_weight_it_is_none():
+    case, plain = tiny.case("sasrec", "rlmrec_con", weight=0), tiny.case("sasrec", "none", blocks=1)
+    assert not case.tables and not rlmrec_con.needs(rlmrec_con.Config(weight=0.0)).tables
+    params, batch = plain.params(), plain.batch()
+    tiny.assert_equal(case.params(), params)
+    tiny.assert_equal(values(case.model, params, {}, batch), values(plain.model, params, {}, batch))
+
+
+def test_ranking_is_that_of_none_and_the_total_has_the_weight():
+    case, plain = tiny.case("sasrec", "rlmrec_con", weight=0.25), tiny.case("sasrec", "none", blocks=1)
+    params, batch = case.params(), case.batch()
+    alone = {name: params[name] for name in ("backbone", "table")}
+    found = tiny.outputs(case.model, params, case.tables, batch)
+    wanted = tiny.outputs(plain.model, alone, {}, batch)
+    np.testing.assert_allclose(found["values"]["ranking"], wanted["values"]["ranking"], rtol=1e-6)
+    tiny.assert_equal((found["users"], found["items"]), (wanted["users"], wanted["items"]))
+    total = found["values"]["ranking"] + 0.25 * found["values"]["alignment"]
+    np.testing.assert_allclose(found["total"], total, rtol=1e-6)
