@@ -29,6 +29,7 @@ OVERRIDES = {
     "faerec.width": 128,
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,
+    "rlmrec_con.width": 256,
     "none.width": 256,
     "faerec.period": 30.0,
     "faerec.w_min": 0.9,

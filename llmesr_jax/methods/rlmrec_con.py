@@ -64,7 +64,8 @@ class Method(SingleView):
 
     def setup(self):
         super().setup()
-        if self.config.weight:
+        self.aligns = self.has_variable("tables", "user_llm")  # the weight is not 0: see `needs`
+        if self.aligns:
             self.mapper = Mapper(self.sizes.llm_width, self.config.width)
 
     def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
@@ -72,7 +73,7 @@ class Method(SingleView):
         h_TxD = self.encode(batch.students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, vectors)}
-        if self.config.weight:
+        if self.aligns:
             terms["alignment"] = Term(self.alignment(newest(h_TxD, batch.students), batch), self.config.weight)
         return terms
 
