@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import time
@@ -45,7 +46,8 @@ def run(
         "flops": step_flops(experiment),
     }
     first = next(iter(results["train"].values()))
-    results["share_of_matmul"] = results["flops"] * seeds[0] / first["step"] / results["matmul_flops"]
+    flops = results["flops"]
+    results["share_of_matmul"] = flops and flops * seeds[0] / first["step"] / results["matmul_flops"]
     results["evaluation"] = evaluation(experiment, min(repeats, 3), eval_users)
     results["peak_memory"] = peak_memory()
     return results
@@ -181,13 +183,17 @@ def _on_device(experiment: Experiment):
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 
 
-def step_flops(experiment: Experiment) -> float:
-    """Multiplications and additions in the matrix products of one seed's gradient, on all slots, padding included."""
+def step_flops(experiment: Experiment) -> float | None:
+    """Multiplications and additions in the matrix products of one seed's gradient, on all slots, padding included.
+
+    None for a method with products in loops whose trips only the device knows, `map_rows`' two apart.
+    """
     data, tables, example = _on_device(experiment)
     params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
     loss = lambda p, t, b: recommender.loss_fn(experiment.recommender, p, t, b, None)[0]  # noqa: E731
     jaxpr = jax.make_jaxpr(jax.grad(loss))(params, tables, example)
-    return _product_flops(jaxpr.jaxpr, iter(_blocks(experiment, data, tables)))
+    flops = _product_flops(jaxpr.jaxpr, iter(_blocks(experiment, data, tables)))
+    return None if math.isnan(flops) else flops
 
 
 def _blocks(experiment: Experiment, data, tables) -> list[int]:
@@ -211,11 +217,13 @@ def _product_flops(jaxpr, trips) -> float:
             shape = equation.invars[0].aval.shape
             flops += 2.0 * equation.outvars[0].aval.size * np.prod([shape[axis] for axis in contracted])
         elif equation.primitive.name == "while":
-            times = next(trips, 1)
+            times = None
         elif equation.primitive.name == "scan":
             times = equation.params["length"]
         inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns"))
-        flops += times * sum(_product_flops(getattr(x, "jaxpr", x), trips) for x in inner if hasattr(x, "eqns"))
+        products = sum(_product_flops(getattr(x, "jaxpr", x), trips) for x in inner if hasattr(x, "eqns"))
+        if products:
+            flops += products * (next(trips, math.nan) if times is None else times)
     return flops
 
 
@@ -278,11 +286,12 @@ def table(results: dict[str, Any]) -> str:
             f"(spread {t['spread'] * 1e3:.1f}), {t['users_per_second']:.0f} users/s, "
             f"{t['positions_per_second']:.0f} positions/s, compile {t['compile']:.1f} s"
         )
-    rate = results["share_of_matmul"] * results["matmul_flops"]
-    lines.append(
-        f"matrix products        {results['flops'] / 1e9:.2f} GFLOP a step and seed, {rate / 1e9:.1f} GFLOP/s, "
-        f"{results['share_of_matmul']:.0%} of a large one's rate"
-    )
+    if results["flops"] is not None:
+        rate = results["share_of_matmul"] * results["matmul_flops"]
+        lines.append(
+            f"matrix products        {results['flops'] / 1e9:.2f} GFLOP a step and seed, {rate / 1e9:.1f} GFLOP/s, "
+            f"{results['share_of_matmul']:.0%} of a large one's rate"
+        )
     lines += [
         f"epoch, 1 seed          {one['step'] * s['steps_an_epoch']:.1f} s of steps",
         f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",

@@ -115,7 +115,8 @@ class Batch:
       teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
       shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.
       log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
-      users_B: int32, the row of each student in tables over users; of no use where there is no student.
+      users_B: int32, the row of each student in tables over users; of no use where there is no student. None in a
+        batch made by hand for a method without such tables.
     """
 
     students: Sequences

@@ -121,6 +121,8 @@ def assemble(
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
+    if missing := needs.tables - tables.keys():
+        raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(
         config.method,

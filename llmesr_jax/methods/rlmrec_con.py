@@ -2,19 +2,20 @@
 
 M(e_llm) = W2 leaky_relu(W1 e_llm + b1) + b2 is one network for the frozen embeddings of users and items, (F + D) / 2
 wide inside. Loss: ranking + weight (L_users + L_targets + L_negatives), each of them InfoNCE from vectors to their
-M(e_llm), cosine over a temperature, the others of the batch as negatives: of the users' vectors (after the newest
-item), of the ID embeddings of the targets, of those of the sampled negatives. The ranking loss takes the negatives that
-`loss` says, and scores are those of `none`: serving needs nothing of the LLM.
+M(e_llm), cosine over a temperature, the others of the same part of the batch as negatives: of the users' vectors (after
+the newest item), of the ID embeddings of the targets, of those of the negatives that `data` draws. Scores are those of
+`none` and read nothing of the LLM. `weight=0` is `none`.
 
-`weight=0` is `none`.
+Cost: M, F (F + D) / 2 + D (F + D) / 2 multiply-adds forth and twice that back, runs once for each different target,
+each different negative and each student of a step; InfoNCE takes 3 D for each pair within a part.
 
-Cost: M, F (F + D) / 2 + D (F + D) / 2 multiply-adds, runs once for each different target and negative of a step and for
-each student; 3 D for each pair of different ones among them.
-
-Deviations. RLMRec enhances graph models whose users have embeddings of their own; here a user is what the encoder makes
-of the sequence, and a user's negatives are those of the batch, where the release takes all users. Other occurrences of
-an item in the batch are no negatives of it. The embeddings are of the data set's own texts and not of profiles written
-by an LLM, as in LLM-ESR's comparison.
+Deviations. RLMRec enhances graph models: what it aligns are embeddings of users and items after the graph's layers, a
+user once for each interaction of a batch of 4,096. Here a user is what the encoder makes of the sequence, dropout
+included, once a step, and an item is its row of the table. A user's negatives are those of the batch, where the release
+takes all users. Other occurrences of an item are no negatives of it. What has no embedding (a row of zeros: an empty
+text, the mask token) is left out, and so is a user without input. Under the cloze task the first of a user's looks in a
+batch counts. The embeddings are of the data set's own texts and not of profiles written by an LLM, as in LLM-ESR's
+comparison; the release's penalty on all parameters is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax import alignment
-from llmesr_jax.backbones.layers import newest, uniform_bias
+from llmesr_jax.backbones.layers import newest, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Term, knob
 from llmesr_jax.mapped_rows import TwoLayers, map_two_layers
 from llmesr_jax.methods.layers import SingleView, candidates, distinct, ranking_term
@@ -82,20 +83,22 @@ class Method(SingleView):
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
         layers, no_dropout = self.mapper(), jnp.zeros(2, jnp.uint32)
 
-        def mapped(llm, ids, count):
-            return map_two_layers(jax.nn.leaky_relu, 0.0, llm, layers, ids, count, no_dropout)
+        def part(vectors_nxD, llm, ids_n, count, counts_n):
+            embedded_n = jnp.any(take_rows(llm, ids_n) != 0, axis=1)
+            mapped_nxD = map_two_layers(jax.nn.leaky_relu, 0.0, llm, layers, ids_n, count, no_dropout)
+            counts_n = jnp.where(embedded_n, counts_n, 0)
+            return alignment.info_nce(vectors_nxD, mapped_nxD, counts_n, temperature=self.config.temperature)
 
-        def distance(x, y, counts):
-            return alignment.info_nce(x, y, counts, temperature=self.config.temperature)
-
-        students = jnp.asarray(len(users_BxD), jnp.int32)
-        total = distance(users_BxD, mapped(user_llm, batch.users_B, students), batch.distils_B.astype(jnp.int32))
+        at_B = jnp.arange(len(users_BxD), dtype=jnp.int32)
+        there_B = batch.distils_B & batch.students.real_R
+        first_U = jnp.full(len(user_llm), len(at_B), jnp.int32)
+        first_U = first_U.at[batch.users_B].min(jnp.where(there_B, at_B, len(at_B)))
+        once_B = (take_rows(first_U, batch.users_B) == at_B).astype(jnp.int32)
+        total = part(users_BxD, user_llm, batch.users_B, jnp.asarray(len(at_B), jnp.int32), once_B)
         shared = [] if batch.shared_K is None else [batch.shared_K]
-        parts = [batch.targets_T, jnp.concatenate([batch.negatives_TxK.reshape(-1), *shared])]
-        ids = jnp.concatenate(parts)
-        found = distinct(item_llm.shape[0], ids, ids[:0])
-        by_id, by_llm = self.items(found.ids_n), mapped(item_llm, found.ids_n, found.count)
-        for places in jnp.split(found.places[0], [len(batch.targets_T)]):
-            counts_n = jnp.zeros(len(found.ids_n), jnp.int32).at[places].add(1)
-            total += distance(by_id, by_llm, jnp.where(found.ids_n > 0, counts_n, 0))
+        for ids in (batch.targets_T, jnp.concatenate([batch.negatives_TxK.reshape(-1), *shared])):
+            found = distinct(len(item_llm), ids, ids[:0])
+            counts_n = jnp.zeros(len(found.ids_n), jnp.int32).at[found.places[0]].add(1)
+            # Padding, id 0, has no embedding, and neither it nor what stands behind the last different id counts.
+            total += part(self.items(found.ids_n), item_llm, found.ids_n, found.count, counts_n)
         return total

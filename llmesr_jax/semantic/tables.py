@@ -92,7 +92,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     wanted = {name: sources[name]() for name in TABLES if name in needs}
     arrays = {name: source.load() for name, source in wanted.items()}
     if {"item_llm", "user_llm"} <= arrays.keys():
-        _check_same_width(semantics, arrays["item_llm"], arrays["user_llm"])
+        _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
         arrays["user_llm"] = np.array(arrays["user_llm"], np.float32)
@@ -115,6 +115,8 @@ def describe(corpus: Corpus, config: SemanticConfig) -> str:
     if config.encoder == "random":
         return f"embeddings are random (F = {config.random_width})"
     files = embedding_files.find(corpus.folder) if config.encoder != "tfidf" and corpus.folder else {}
+    if "item_llm" not in files and "user_llm" in files:
+        return f"item embeddings are TF-IDF of the item texts, user embeddings {files['user_llm'].name}"
     if "item_llm" not in files:
         return "item and user embeddings are TF-IDF of the item texts"
     users = files["user_llm"].name if "user_llm" in files else "means of the training items"
@@ -131,12 +133,18 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
     return sha256.hexdigest()
 
 
-def _check_same_width(semantics: Semantics, item_llm_VxF: np.ndarray, user_llm_UxF: np.ndarray) -> None:
-    found, wanted = user_llm_UxF.shape[1], item_llm_VxF.shape[1]
-    if found != wanted:
+def _check_same_space(semantics: Semantics, item_width: int, user_width: int) -> None:
+    """One network maps both, so both must come from one model: as far as that can be seen."""
+    items, users = (semantics.files.get(name) for name in ("item_llm", "user_llm"))
+    if users and not items:
         raise InputError(
-            f"{semantics.files['user_llm']}: is {found} wide and {semantics.files['item_llm'].name} is {wanted}; "
-            "wanted one width, as this method maps items and users by one network; embed both with the same model"
+            f"{users}: embeddings of users, and none of items beside it (those are TF-IDF); wanted both, as this "
+            "method maps items and users by one network; add item_emb.npy, or set --config.semantic.encoder=tfidf"
+        )
+    if item_width != user_width:
+        raise InputError(
+            f"{users}: is {user_width} wide and {items.name} is {item_width}; wanted one width, as this method maps "
+            "items and users by one network; embed both with the same model"
         )
 
 

@@ -2,10 +2,12 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llmesr_jax import benchmark_plot
+from llmesr_jax import benchmark, benchmark_plot
 from llmesr_jax.data import corpus
 
 
@@ -67,6 +69,21 @@ def test_noise_of_any_size_is_timed_without_files(synthetic):
     assert (setting["dataset"], setting["users"], setting["items"], setting["llm_width"]) == ("zipf", 60, 40, 8)
     assert setting["table_updates"] == "touched" and synthetic[1]["evaluation"]["users"] == 7
     assert synthetic[1]["flops"] > 0
+
+
+def test_products_in_loops_of_unknown_length_are_not_counted(synthetic):
+    """Known trips count, a loop without products costs nothing; else there is no number, and no line with one."""
+
+    def loops(x, n):
+        x = jax.lax.fori_loop(0, n, lambda i, y: y + 1.0, x @ x)
+        return jax.lax.fori_loop(0, n, lambda i, y: y @ y, x)
+
+    jaxpr = jax.make_jaxpr(loops)(jnp.zeros((3, 3)), 4).jaxpr
+    assert benchmark._product_flops(jaxpr, iter([7])) == 2 * 27 + 7 * 2 * 27
+    assert np.isnan(benchmark._product_flops(jaxpr, iter([])))
+    counted = synthetic[1]
+    assert "matrix products" in benchmark.table(counted)
+    assert "matrix products" not in benchmark.table({**counted, "flops": None, "share_of_matmul": None})
 
 
 def test_a_malformed_size_is_refused(train, tmp_path):

@@ -35,46 +35,82 @@ def info_nce(x_nxD, y_nxD, names_n, temperature):
     return np.mean(losses)
 
 
-def by_hand(case, params, batch, users_BxD, temperature=0.2):
+def by_hand(case, params, tables, batch, users_BxD, temperature=0.2):
     """The three parts, over occurrences."""
-    p = jax.tree.map(np.asarray, params)
+    p, tables = jax.tree.map(np.asarray, (params, tables))
     m, table = p["mapper"], p["table"]["items"]
 
     def mapped(rows):
         hidden = rows @ m["kernel_0"] + m["bias_0"]
         return np.where(hidden > 0, hidden, 0.01 * hidden) @ m["kernel_1"] + m["bias_1"]
 
-    item_llm, user_llm = np.asarray(case.tables["item_llm"]), np.asarray(case.tables["user_llm"])
-    real_B = np.asarray(batch.distils_B)
-    users_B = np.asarray(batch.users_B)[real_B]
-    parts = [info_nce(np.asarray(users_BxD)[real_B], mapped(user_llm[users_B]), range(len(users_B)), temperature)]
+    def part(vectors, llm, ids):
+        kept = [i for i, name in enumerate(ids) if llm[name].any()]
+        return info_nce(vectors[kept], mapped(llm[ids[kept]]), ids[kept], temperature)
+
+    rows = [i for i, user in enumerate(batch.distils_B) if user and batch.students.real_R[i]]
+    rows = [i for n, i in enumerate(rows) if batch.users_B[i] not in np.asarray(batch.users_B)[rows[:n]]]
+    parts = [part(np.asarray(users_BxD)[rows], tables["user_llm"], np.asarray(batch.users_B)[rows])]
     negatives = [batch.negatives_TxK.ravel(), *([] if batch.shared_K is None else [batch.shared_K])]
     for ids in (np.asarray(batch.targets_T), np.concatenate(negatives)):
-        ids = ids[ids > 0]
-        parts.append(info_nce(table[ids], mapped(item_llm[ids]), ids, temperature))
+        parts.append(part(table[ids[ids > 0]], tables["item_llm"], ids[ids > 0]))
     return parts
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"temperature": 0.5},
-        {"ranking": "sampled_softmax", "negatives": "uniform", "num_negatives": 20},
-        {"ranking": "sampled_softmax", "negatives": "in_batch"},
-        {"ranking": "softmax"},
-    ],
-)
-def test_the_three_parts_by_hand(changes):
-    case = tiny.case("gru4rec", "rlmrec_con", **changes)
-    params, batch = case.params(), case.batch(step=1)
+def both(case, batch, tables=None, temperature=0.2):
+    """The term, and its parts by hand, in 64-bit."""
     with tiny.float64():
-        params, tables = tiny.as_float64((params, case.tables))
+        params, tables = tiny.as_float64((case.params(), case.tables if tables is None else tables))
+        # As the loss sees them: `user_vectors` are those of a served user, the same without dropout.
         users = case.model.user_vectors(params, tables, batch.students)
         found = values(case.model, params, tables, batch)["alignment"]
-    parts = by_hand(case, params, batch, users, changes.get("temperature", 0.2))
+    return float(found), by_hand(case, params, tables, batch, users, temperature)
+
+
+@pytest.mark.parametrize(
+    "backbone, changes",
+    [
+        ("gru4rec", {}),
+        ("gru4rec", {"temperature": 0.5}),
+        ("gru4rec", {"ranking": "sampled_softmax", "negatives": "uniform", "num_negatives": 20}),
+        ("gru4rec", {"ranking": "sampled_softmax", "negatives": "in_batch"}),
+        ("gru4rec", {"ranking": "softmax"}),
+        ("gru4rec", {"single_item_students": True}),
+        ("bert4rec", {"batch_size": 24}),
+    ],
+)
+def test_the_three_parts_by_hand(backbone, changes):
+    case = tiny.case(backbone, "rlmrec_con", **changes)
+    found, parts = both(case, case.batch(), temperature=changes.get("temperature", 0.2))
     assert min(parts) > 0.01
     np.testing.assert_allclose(found, sum(parts), rtol=1e-9)
+
+
+def test_the_cases_by_hand_have_what_they_are_there_for():
+    """A user without input, and a user's two looks in one batch."""
+    batch = tiny.case("gru4rec", "rlmrec_con", single_item_students=True).batch()
+    assert (np.asarray(batch.distils_B) & ~np.asarray(batch.students.real_R)).any()
+    batch = tiny.case("bert4rec", "rlmrec_con", batch_size=24).batch()
+    there = np.asarray(batch.users_B)[np.asarray(batch.distils_B)]
+    assert len(set(there)) < len(there)
+
+
+def test_what_has_no_embedding_is_not_aligned():
+    """A row of zeros, as of an empty text: neither pulled nor a negative. So it is with the mask token."""
+    case = tiny.case("gru4rec", "rlmrec_con")
+    batch = case.batch()
+    target = int(max(batch.targets_T))
+    user = int(batch.users_B[0])
+    tables = dict(case.tables)
+    tables["item_llm"] = tables["item_llm"].at[target].set(0)
+    tables["user_llm"] = tables["user_llm"].at[user].set(0)
+    found, parts = both(case, batch, tables)
+    np.testing.assert_allclose(found, sum(parts), rtol=1e-9)
+    assert found != pytest.approx(both(case, batch)[0], rel=1e-6)
+    mask_token = case.corpus.num_items + 1
+    drawn = batch.replace(negatives_TxK=jnp.where(batch.negatives_TxK > 0, mask_token, 0))
+    by_params, _ = gradient(case.model, case.params(), case.tables, drawn)
+    assert not np.asarray(by_params["table"]["items"][mask_token]).any()
 
 
 def test_a_users_own_embedding_is_its_pair():

@@ -133,6 +133,19 @@ def test_users_and_items_of_other_widths(corpus):
     np.testing.assert_array_equal(_prepare(corpus, needs=frozenset({"item_llm"}))["item_llm"][1:-1], item_llm)
 
 
+def test_users_with_a_file_and_items_without(corpus):
+    """Two spaces, also where the widths agree; said, and refused where one network maps both."""
+    _save(corpus)
+    (corpus.folder / "item_emb.npy").unlink()
+    told = tables.describe(corpus, SemanticConfig())
+    assert told == "item embeddings are TF-IDF of the item texts, user embeddings user_emb.npy"
+    needs = frozenset({"item_llm", "user_llm"})
+    with pytest.raises(InputError, match="user_emb.npy: embeddings of users, and none of items beside it"):
+        _prepare(corpus, needs=needs, tfidf_width=12)
+    got = _prepare(corpus, needs=needs, encoder="tfidf")
+    assert got["user_llm"].shape[1] == got["item_llm"].shape[1]
+
+
 def test_widths_are_kept_side_by_side(corpus, monkeypatch):
     _save(corpus)
     first = {width: _prepare(corpus, pca_width=width, num_similar=width) for width in (4, 8)}
