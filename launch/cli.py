@@ -205,6 +205,8 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         ):
             wanted = "a whole number" if match[2].endswith("int") else "a number"
             raise InputError(f"{match[1]}: wanted {wanted}") from error
+        if match := re.match(r"flag (--.*?=.*): \('Non-boolean argument", str(error)):
+            raise InputError(f"{match[1]}: wanted True or False") from error
         raise
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)

@@ -228,7 +228,14 @@ def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
         return cell.error
     progress, folder = cell.progress, cell.folder
     results = test(cell.experiment, cell.best, splits("test"), splits("valid"))
-    if progress.active and max(progress.best_epoch) == progress.epoch:
+    watch_after = config_lib.section(cell.experiment.config, "train").watch_after
+    if progress.epoch <= watch_after:
+        print(
+            f"nothing was watched until epoch {progress.epoch} (train.watch_after={watch_after}), so the newest "
+            "parameters are tested; a larger --epochs and the same command go on",
+            flush=True,
+        )
+    elif progress.active and max(progress.best_epoch) == progress.epoch:
         print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
     results |= {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
     write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")

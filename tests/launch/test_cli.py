@@ -153,6 +153,7 @@ def test_flagfile(run, tmp_path):
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
         (["--config.train.epochs=many"], "--config.train.epochs=many"),
+        (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: wanted True or False"),
         (["--config.train.epochs"], "train.epochs"),
         (["--config=absent.py"], "--config=absent.py: there is no such file"),
         (["--config"], "--config=: there is no such file"),
