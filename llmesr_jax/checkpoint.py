@@ -68,7 +68,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, read_only: bool = False):
-        self._folder, self._read_only = Path(folder).absolute(), read_only
+        self._folder, self._read_only, self._hushes = Path(folder).absolute(), read_only, False
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         else:
@@ -84,8 +84,10 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self._manager.close()
+        if self._hushes and kind is None:  # else there are reports to come
+            _unhush()
 
     def save(self, step: int, tree: Any, progress: dict[str, Any]) -> None:
         """Copies the tree to the host and starts writing it; waits for the save before.
@@ -97,6 +99,9 @@ class Checkpoints:
         """
         # Orbax stores no array of size zero, such as the state of no seed, after all have stopped.
         tree = jax.tree.map(lambda x: x if x.size else None, jax.device_get(tree))
+        if not self._hushes:
+            self._hushes = True
+            _hush()
         progress = {**progress, "checksum": checksum(tree)}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
         self._manager.save(step, args=args)
@@ -119,10 +124,7 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         if not steps:
             return None
-        before = sys.unraisablehook
-        sys.unraisablehook = functools.partial(_report, before)
-        asyncio = standard_logging.getLogger("asyncio")
-        asyncio.addFilter(_unless_abandoned)
+        _hush()
         for i, step in enumerate(steps):
             try:
                 tree, progress = self._read(step)
@@ -132,8 +134,7 @@ class Checkpoints:
                 print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
                 continue
             if i == 0:  # else there are reports to come
-                sys.unraisablehook = before
-                asyncio.removeFilter(_unless_abandoned)
+                _unhush()
             if like is not None:
                 tree = conform(tree, like(progress), f"{self._folder / str(step)}")
             for damaged in () if self._read_only else steps[:i]:
@@ -155,13 +156,36 @@ def _unless_read_only(record: LogRecord) -> bool:
     return not record.getMessage().startswith("Given directory is read only")
 
 
+_hushing: list[Any] = []  # the hook that was there before, once for each who wants silence
+
+
+def _hush() -> None:
+    """Drops, until `_unhush`, what is said of reads and writes beside one that failed (disk full, file damaged).
+
+    The one that failed is raised; the others end in threads, before that or long after, and would print tracebacks.
+    """
+    if not _hushing:
+        standard_logging.getLogger("asyncio").addFilter(_unless_abandoned)
+        _hushing.append(sys.unraisablehook)
+        sys.unraisablehook = functools.partial(_report, sys.unraisablehook)
+    else:
+        _hushing.append(_hushing[0])
+
+
+def _unhush() -> None:
+    before = _hushing.pop()
+    if not _hushing:
+        standard_logging.getLogger("asyncio").removeFilter(_unless_abandoned)
+        sys.unraisablehook = before
+
+
 def _unless_abandoned(record: LogRecord) -> bool:
-    """Drops what asyncio says of the reads beside the one that failed, whenever their garbage is collected."""
+    """Drops what asyncio says of those beside the one that failed, whenever their garbage is collected."""
     return not record.getMessage().startswith("Task exception was never retrieved")
 
 
 def _report(report: Callable[[Any], None], unraisable: Any) -> None:
-    """Drops what TensorStore's threads say when one of many reads failed: the others end without an event loop."""
+    """Drops what TensorStore's threads say when one of many failed: the others end without an event loop."""
     if str(unraisable.exc_value) != "Event loop is closed":
         report(unraisable)
 

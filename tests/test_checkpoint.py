@@ -2,12 +2,14 @@
 
 import logging
 import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from llmesr_jax import checkpoint
 from llmesr_jax.checkpoint import Checkpoints, checksum, conform
 from llmesr_jax.errors import InputError
 from llmesr_jax.state import State
@@ -104,7 +106,37 @@ def test_a_damaged_one_is_left_out_and_deleted(folder, capsys, damage):
     assert line.endswith("; going back to that of step 2")
 
 
-def test_what_other_reads_of_a_damaged_one_say_later_is_dropped(folder, caplog):
+def test_what_other_writes_say_beside_one_that_failed_is_dropped(tmp_path, monkeypatch):
+    """From the first save on, as threads may speak before anybody else knows; after a failure for good."""
+    hook, asyncio = sys.unraisablehook, logging.getLogger("asyncio")
+    monkeypatch.setattr(checkpoint, "_hushing", [])
+
+    def said():
+        try:
+            raise RuntimeError("Event loop is closed")
+        except RuntimeError as error:
+            hooked = sys.unraisablehook is not hook
+            if hooked:  # prints nothing; pytest's own hook would make a warning of it
+                sys.unraisablehook(SimpleNamespace(exc_value=error))
+            return not hooked
+
+    try:
+        with Checkpoints(tmp_path / "a") as first, Checkpoints(tmp_path / "b") as second:
+            assert said()
+            first.save(1, tree(), {})
+            second.save(1, tree(), {})
+            assert not said() and len(asyncio.filters) == 1
+        assert said() and not asyncio.filters
+        with pytest.raises(OSError, match="full"), Checkpoints(tmp_path / "c") as checkpoints:
+            checkpoints.save(1, tree(), {})
+            raise OSError("full")
+        assert not said()
+    finally:
+        sys.unraisablehook = hook
+        asyncio.filters.clear()
+
+
+def test_what_other_reads_of_a_damaged_one_say_later_is_dropped(folder, caplog, monkeypatch):
     """asyncio and Python tell of them whenever their garbage is collected, so perhaps long after."""
 
     def told(message, asyncio=logging.getLogger("asyncio")):
@@ -114,6 +146,7 @@ def test_what_other_reads_of_a_damaged_one_say_later_is_dropped(folder, caplog):
 
     abandoned = "Task exception was never retrieved"
     hook = sys.unraisablehook
+    monkeypatch.setattr(checkpoint, "_hushing", [])
     try:
         restore(folder)
         assert told(abandoned) and sys.unraisablehook is hook
