@@ -99,6 +99,7 @@ def assemble(
       recipe: digest of what they were made from.
     Raises:
       InputError: settings that do not go together.
+      ValueError: a table that the method needs is missing.
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
