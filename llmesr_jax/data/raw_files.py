@@ -163,7 +163,7 @@ def _members(archive: Path, mtime_ns: int) -> list[str]:
                     _check_end(opened)
             names = [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
             files = [entry.name for entry in entries if entry.isfile()]
-    except (*_DAMAGED, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGED, OSError, ValueError, RuntimeError) as error:  # of all kinds, from zipfile
         raise _damaged(archive, error) from error
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/"))
@@ -208,7 +208,7 @@ def lines(raw: RawFile, quiet: bool = False) -> Iterator[tuple[int, bytes]]:
                         yield number, line.rstrip(b"\r\n")
     except _DAMAGED as error:
         raise _damaged(raw, error, number) from error
-    except (OSError, NotImplementedError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
         if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
             raise _damaged(raw, error, number) from error
         reason = getattr(error, "strerror", None) or error
