@@ -184,7 +184,8 @@ def prepare(p: Plan) -> Outcome:
         built = work / "built"
         built.mkdir()
         with _readable(p):
-            written = _build(p, files, recipe, built, Reader(work / "parts", BadLines(p.settings.max_bad_lines)), old)
+            reader = Reader(work / "parts", BadLines(p.settings.max_bad_lines), p.rule.min_rating is not None)
+            written = _build(p, files, recipe, built, reader, old)
         with Interrupts("putting the folder in place") as interrupts:
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
         interrupts.check()
@@ -226,7 +227,9 @@ def _build(
         "times": dict(zip(("first", "last"), map(times.date, result.times))) if result.times else None,
         "papers": known.compare(p.settings.dataset, counts),
         "item_records": found._asdict() if found else None,
-        "notes": [f"no {files.absent}, so items have no texts"] if files.absent else [],
+        "absent": files.absent,
+        "notes": reader.notes,
+        "dropped": dict(reader.dropped),
         "malformed_lines": {
             "count": reader.bad.found,
             "first": [_without_folder(line, p.raw) for line in reader.bad.first],

@@ -89,8 +89,9 @@ def apply(
     """Applies the rule and numbers what is left.
 
     Args:
-      rows: user (String), item (String), optionally rating (Float64) and time (Int64 microseconds), in file order,
-        without nulls.
+      rows: user (String), item (String), optionally rating (Float64) and time (Int64 microseconds), in file order. A
+        rating or time that is not known is null: no rule that reads it keeps the row, and an unknown time comes
+        before all others of the user.
       rule: what is kept.
       known_users: raw ids whose numbers are 1, 2, ... already; new ones come after them.
       known_items: the same of items.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +26,22 @@ class Reader:
     Attributes:
       folder: temporary, for Parquet parts.
       bad: counts malformed lines.
+      reads_rating: whether the rule reads ratings; where it does not, one that is no number does not matter.
+      dropped: {why: how many} rows that were left out although nothing is wrong with the file, such as rows without an
+        id. They are printed and stand in the manifest.
+      notes: sentences about how the files were read, which the user has to know; printed, and in the manifest.
     """
 
     folder: Path
     bad: BadLines
+    reads_rating: bool = True
+    dropped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Adds a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def stage(self, rows: Iterable[tuple], columns: tuple[str, ...]) -> pl.LazyFrame:
         """Rows in file order, as a frame that lies on disk.

@@ -44,8 +44,14 @@ def describe(outcome: Outcome, embed: str = "") -> str:
             lines[-1] += "; name the column of the titles with --title_column and --overwrite"
     if bad := m["malformed_lines"]["count"]:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
-    for note in m.get("notes", []):
-        lines.append(f"{note}: put it into --raw_dir and prepare with --overwrite, where it is to be had")
+    for what, count in m.get("dropped", {}).items():
+        lines.append(f"{count:,} {what}: left out")
+    lines += m.get("notes", [])
+    if absent := m.get("absent"):
+        lines.append(
+            f"no {absent}, so items have no texts; if you can get it, put it into --raw_dir and prepare again with "
+            "--overwrite"
+        )
     if outcome.before:
         more = (f"{m['counts'][key] - outcome.before.get(key, 0):+,} {key}" for key in rows[0][1:])
         lines.append(f"appended: {', '.join(more)}; users and items keep their ids")

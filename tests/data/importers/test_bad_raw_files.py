@@ -194,11 +194,11 @@ METADATA = {  # the file of item records of each source
 @pytest.mark.parametrize("source", METADATA)
 def test_metadata_that_are_not_there_are_told(source, tmp_path):
     flags, name = raw_samples.write(source, tmp_path / "raw"), METADATA[source]
-    assert prepared.run(tmp_path / "raw", tmp_path / "with", flags).manifest["notes"] == []
+    assert prepared.run(tmp_path / "raw", tmp_path / "with", flags).manifest["absent"] == ""
     (tmp_path / "raw" / name).unlink()
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
-    assert outcome.manifest["notes"] == [f"no {name}, so items have no texts"]
-    told = f"no {name}, so items have no texts: put it into --raw_dir and prepare with --overwrite"
+    assert outcome.manifest["absent"] == name
+    told = f"no {name}, so items have no texts; if you can get it, put it into --raw_dir"
     assert told in describe(outcome).splitlines()[-2]
 
 
@@ -206,7 +206,7 @@ def test_movies_that_are_not_there_are_told(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "ratings.dat").write_text("".join(f"1::{n}::5::{978300000 + n}\n" for n in range(5)))
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=movielens"])
-    assert outcome.manifest["notes"] == ["no movies.dat, so items have no texts"]
+    assert outcome.manifest["absent"] == "movies.dat"
     assert "from 2000-12-31 to 2000-12-31" in describe(outcome).splitlines()
 
 
