@@ -155,7 +155,9 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     own_split = [part for part in splits.PARTS if getattr(settings, part)]
     if own_split and len(own_split) < len(splits.PARTS):
         absent = next(part for part in splits.PARTS if part not in own_split)
-        raise InputError(f"--{own_split[0]} is given without --{absent}; a split of your own wants --train, --valid and --test")
+        raise InputError(
+            f"--{own_split[0]} is given without --{absent}; a split of your own wants --train, --valid and --test"
+        )
     if own_split and "file" not in option_fields:
         raise InputError(
             f"--{own_split[0]}: importer {name} reads files of fixed names; a split of your own wants --importer=table, "

@@ -1,6 +1,6 @@
 """From rows of (user, item, rating, time) in file order to numbered sequences: the rules of the papers' data sets.
 
-The steps, each with the counts that it leaves: exact duplicates, rating threshold, date range, repeated items, k-core
+The steps, each with the counts that it leaves: rating threshold, date range, exact duplicates, repeated items, k-core
 once or iterated, minimum length. Rows that the first pass drops are never held: they are counted and joined by polars' streaming engine,
 so memory grows with users, items and the rows that are kept, not with the file.
 
@@ -112,7 +112,7 @@ def apply(
     """
     filters = _filters(rule, rows.collect_schema().names())
     first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
-    again = _repeated_rows(rows) if rule.exact_duplicates == "drop" else pl.Series(dtype=pl.UInt32)
+    again = _repeated_rows(rows, filters) if rule.exact_duplicates == "drop" else pl.Series(dtype=pl.UInt32)
     least = (rule.user_core, rule.item_core) if first_pass else (0, 0)
     coded, users, items, steps = _code(rows, again, filters, least)
     if rule.duplicates != "all":
@@ -145,8 +145,8 @@ def apply(
     return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), seconds, parts, duplicates)
 
 
-def _repeated_rows(rows: pl.LazyFrame) -> pl.Series:
-    """UInt32: places in the file of rows with the same user, item and (known) time as an earlier row.
+def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> pl.Series:
+    """UInt32: places in the file of rows with the same user, item and (known) time as an earlier row that passes, too.
 
     One pass makes a hash of each row, which is 8 bytes a row in memory; only rows whose hashes are equal are compared.
     """
@@ -155,7 +155,7 @@ def _repeated_rows(rows: pl.LazyFrame) -> pl.Series:
     if "time" not in columns:
         return nothing
     mixed = pl.col("user").hash(1) ^ pl.col("item").hash(2) ^ pl.col("time").hash(3)
-    known = rows.with_row_index("row").filter(pl.col("time").is_not_null())
+    known = rows.with_row_index("row").filter(pl.col("time").is_not_null(), *filters.values())
     hashes = np.sort(known.select(mixed.alias("hash")).collect(engine="streaming")["hash"].to_numpy())
     twice = hashes[1:][hashes[1:] == hashes[:-1]]
     if not len(twice):
@@ -191,7 +191,7 @@ def _code(
     """The rows that pass the filters, of users and items that then have at least so many, ids coded as integers.
 
     Args:
-      again: places of exact duplicates, which are left out first.
+      again: places of exact duplicates among the rows that pass, which are left out.
 
     Returns:
       (user, item: UInt32 codes; row: place in the file; time where there is one), the raw id of each user code, of
@@ -199,7 +199,7 @@ def _code(
     """
     steps = {"raw": pl.lit(True)}
     if len(again):
-        filters = {"exact duplicates dropped": ~pl.col("row").is_in(again.implode()), **filters}
+        filters = {**filters, "exact duplicates dropped": ~pl.col("row").is_in(again.implode())}
     for step, passes in filters.items():
         steps[step] = list(steps.values())[-1] & passes
     last = list(steps)[-1]

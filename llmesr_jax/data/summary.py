@@ -45,7 +45,9 @@ def describe(outcome: Outcome, embed: str = "") -> str:
     if bad := m["malformed_lines"]["count"]:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
     if count := m.get("exact_duplicates"):
-        what = "exact duplicate (same user, item and time)" if count == 1 else "exact duplicates (same user, item, time)"
+        what = (
+            "exact duplicate (same user, item and time)" if count == 1 else "exact duplicates (same user, item, time)"
+        )
         kept = m["rule"]["exact_duplicates"] == "keep"
         papers = ", as the papers' counts hold them" if m["papers"] else ""
         lines.append(

@@ -107,18 +107,25 @@ def test_bootstrap_is_that_of_scipy(monkeypatch):
         assert statistics.interval(mean) == pytest.approx(low_high, rel=1e-12)
         np.testing.assert_allclose(np.sort(mean), np.sort(wanted.bootstrap_distribution), rtol=1e-12)
     monkeypatch.setattr(statistics, "_BLOCK", 7 * 40)
-    np.testing.assert_allclose(statistics.bootstrap_means(values, np.arange(values.shape[1]), 500, seed=9), means, rtol=1e-12)
+    np.testing.assert_allclose(
+        statistics.bootstrap_means(values, np.arange(values.shape[1]), 500, seed=9), means, rtol=1e-12
+    )
 
 
 def test_the_interval_of_a_constant_is_the_constant():
-    assert statistics.interval(statistics.bootstrap_means(np.full((1, 5), 0.25), np.arange(5), 100, 0)[0]) == (0.25, 0.25)
+    assert statistics.interval(statistics.bootstrap_means(np.full((1, 5), 0.25), np.arange(5), 100, 0)[0]) == (
+        0.25,
+        0.25,
+    )
 
 
 def test_intervals_hold_the_mean_about_as_often_as_they_say():
     rng = np.random.default_rng(3)
     held = 0
     for i in range(200):
-        low, high = statistics.interval(statistics.bootstrap_means(rng.normal(0.5, 1, (1, 60)), np.arange(60), 300, i)[0])
+        low, high = statistics.interval(
+            statistics.bootstrap_means(rng.normal(0.5, 1, (1, 60)), np.arange(60), 300, i)[0]
+        )
         held += low <= 0.5 <= high
     assert 0.88 <= held / 200 <= 0.985
 
