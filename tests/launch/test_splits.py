@@ -20,7 +20,9 @@ def interactions(users=60, items=40):
     rows = []
     for user in range(users):
         days = np.sort(rng.integers(user, user + 40, 6))
-        rows += [(f"u{user}", f"i{item}", FIRST + day * DAY) for item, day in zip(rng.permutation(items), days.tolist())]
+        rows += [
+            (f"u{user}", f"i{item}", FIRST + day * DAY) for item, day in zip(rng.permutation(items), days.tolist())
+        ]
     return rows
 
 
