@@ -18,12 +18,21 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
     flags.DEFINE_enum("protocol", "both", ["both", "full", "sampled"], "candidates that the target is ranked against")
     flags.DEFINE_enum("split", "both", ["both", "test", "valid"], "which items are the targets")
+    flags.DEFINE_enum(
+        "tail",
+        "training",
+        ["training", "total", "release"],
+        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
+    )
+    flags.DEFINE_integer("tail_user", 0, "--tail=release: users whose input is shorter are tail", lower_bound=0)
+    flags.DEFINE_integer("tail_item", 0, "--tail=release: items with fewer interactions are tail", lower_bound=0)
 
 
 def main(_):
     if not FLAGS.workdir:
         raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
     from llmesr_jax import breakdown, evaluate, runs
+    from llmesr_jax.data import groups
 
     protocols = evaluate.PROTOCOLS if FLAGS.protocol == "both" else (FLAGS.protocol,)
     splits = runs.SPLITS if FLAGS.split == "both" else (FLAGS.split,)
@@ -31,8 +40,10 @@ def main(_):
     for name, folder in runs.find(FLAGS.workdir).items():
         run = runs.load(folder, FLAGS.data_dir)
         print(f"{folder}: {run.describe()}", flush=True)
-        results[name] = runs.evaluate_run(run, splits, protocols)
-        print(runs.compare(run, results[name]), flush=True)
+        tail = groups.tail_of(FLAGS.tail, run.experiment.config.dataset, FLAGS.tail_user, FLAGS.tail_item)
+        results[name] = runs.evaluate_run(run, splits, protocols, tail)
+        same = runs.compare(run, results[name]) if tail == groups.TRAINING else f"head and tail: {tail}"
+        print(same, flush=True)
     for split in splits:
         for protocol in protocols:
             of_split = {name: found[split] for name, found in results.items()}

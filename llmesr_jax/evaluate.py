@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -55,11 +55,27 @@ class EvalInputs:
     repeated: int
 
 
+class Evaluation(NamedTuple):
+    """What came of ranking one model's targets.
+
+    Attributes:
+      summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus "coverage" in
+        "full" if asked for.
+      ranks: {protocol: Ranks of int32 (E,) host arrays}.
+      best_V: see `best_places`; None where coverage was not asked for.
+    """
+
+    summary: dict[str, Any]
+    ranks: dict[str, ranking.Ranks]
+    best_V: np.ndarray | None
+
+
 def inputs(
     corpus: Corpus,
     split: Literal["valid", "test"],
     limit: int = 0,
     seen: Literal["hidden", "zero", "shown"] = "hidden",
+    tail: groups.Tail = groups.TRAINING,
 ) -> EvalInputs:
     """Host arrays of a split, to be built once.
 
@@ -70,11 +86,12 @@ def inputs(
       seen: of the input's items under `full`: hidden; candidates with the score 0 (FAERec's release); or shown, that
         is, ranked as any other. Where they are hidden, a target that stands in its own input is left out: hiding all
         others of them would give it away.
+      tail: which users and items are tail.
 
     Raises:
       InputError: see `check_repeats`.
     """
-    (rows_E, stops_E), members = corpus.targets[split], groups.members(corpus, split)
+    (rows_E, stops_E), members = corpus.targets[split], groups.members(corpus, split, tail)
     repeated = 0
     if seen == "hidden":
         repeated_E = corpus.repeated(split)
@@ -88,7 +105,7 @@ def inputs(
     members = jax.tree.map(lambda mask_E: mask_E[chosen], members)
     rows_E, stops_E, targets_E = rows_E[chosen], stops_E[chosen], corpus.target_items(split)[chosen]
     hidden = ranking.prefix_sets(corpus, rows_E, np.zeros_like(stops_E) if seen == "shown" else stops_E)
-    tail_V = ~groups.head_items(corpus)
+    tail_V = ~groups.head_items(corpus, tail)
     return EvalInputs(
         corpus, split, rows_E, stops_E, targets_E, hidden, seen == "zero", members, tail_V, repeated=repeated
     )
@@ -115,7 +132,7 @@ def evaluate(
     protocols: Sequence[Literal["full", "sampled"]] = PROTOCOLS,
     coverage: bool = False,
     candidates: np.ndarray | None = None,
-) -> tuple[dict, dict[str, ranking.Ranks]]:
+) -> Evaluation:
     """Metrics of one model on one split.
 
     Args:
@@ -128,11 +145,8 @@ def evaluate(
       candidates: int (E, C) to use instead of `ranking.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
 
-    Returns:
-      {protocol: {group: {"count", metric: mean}}} with `inputs.members`'s nesting, plus "coverage" in "full" if
-      asked for; and {protocol: Ranks of int32 (E,) host arrays}.
     """
-    summary, per_user = {}, {}
+    summary, per_user, best_V = {}, {}, None
     top = max(metrics.CUTOFFS) if coverage else 0
     for protocol in protocols:
         if protocol == "full":
@@ -148,22 +162,37 @@ def evaluate(
         per_user[protocol] = ranking.Ranks(*map(np.asarray, ranks))
         summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
         if protocol == "full" and coverage:
-            summary[protocol]["coverage"] = coverage_of(np.asarray(top_ExK), inputs.tail_V)
-    return summary, per_user
+            best_V = best_places(np.asarray(top_ExK), len(inputs.tail_V))
+            summary[protocol]["coverage"] = coverage_of(best_V, inputs.tail_V)
+    return Evaluation(summary, per_user, best_V)
 
 
-def coverage_of(top_ExK: np.ndarray, tail_V: np.ndarray) -> dict[str, float]:
-    """Share of all items, and of tail items, that are among some user's best K (FAERec eq. 15).
+def best_places(top_ExK: np.ndarray, num_items: int) -> np.ndarray:
+    """uint8 (V,): the best place, from 1, of each item in anybody's list; 0 where it is in none.
 
     Args:
-      top_ExK: int item ids, best first, 0 = none; K at least the largest cutoff.
+      top_ExK: int item ids, best first, 0 = none; K below 256.
+      num_items: V; ids above it (a mask token's) are left out.
+    """
+    best_V = np.zeros(num_items + 1, np.uint8)
+    for place in range(top_ExK.shape[1], 0, -1):  # backwards, so that the best place stays
+        ids_E = top_ExK[:, place - 1]
+        best_V[ids_E[ids_E <= num_items]] = place
+    return best_V[1:]
+
+
+def coverage_of(best_V: np.ndarray, tail_V: np.ndarray) -> dict[str, float | None]:
+    """Share of all items, and of tail items, that are among some user's best K (FAERec eq. 15); None without any.
+
+    Args:
+      best_V: see `best_places`, for lists at least as long as the largest cutoff.
       tail_V: bool, tail items; row 0 is id 1.
     """
     shares = {}
     for k in metrics.CUTOFFS:
-        recommended_V = np.bincount(top_ExK[:, :k].ravel(), minlength=len(tail_V) + 1)[1 : len(tail_V) + 1] > 0
+        recommended_V = (best_V > 0) & (best_V <= k)
         shares[f"Coverage@{k}"] = float(recommended_V.mean())
-        shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean())
+        shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean()) if tail_V.any() else None
     return shares
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from llmesr_jax import evaluate, experiment, state, train
 from llmesr_jax.checkpoint import Checkpoints
+from llmesr_jax.data import groups
 from llmesr_jax.errors import InputError
 
 SPLITS = ("test", "valid")
@@ -88,12 +89,19 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
 
 
 def evaluate_run(
-    run: Run, splits: Sequence[str] = SPLITS, protocols: Sequence[str] = evaluate.PROTOCOLS
+    run: Run,
+    splits: Sequence[str] = SPLITS,
+    protocols: Sequence[str] = evaluate.PROTOCOLS,
+    tail: groups.Tail = groups.TRAINING,
 ) -> dict[str, dict]:
-    """{split: {protocol: ...}} as in results.json: every metric of every group, one number a seed."""
+    """{split: {protocol: ...}} as in results.json: every metric of every group, one number a seed.
+
+    Args:
+      tail: which users and items are tail; those of results.json are by training counts.
+    """
     results, seeds, tables = {}, run.experiment.seeds, run.tables
     for split in splits:
-        validation = train.Validation(run.experiment, split, tables)
+        validation = train.Validation(run.experiment, split, tables, tail)
         summaries = [validation.ranks(state.take(run.params_S, i), s, protocols, True)[0] for i, s in enumerate(seeds)]
         results[split] = evaluate.stack(summaries)
     return results

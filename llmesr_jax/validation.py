@@ -10,6 +10,7 @@ import numpy as np
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, inference, recommender, state
+from llmesr_jax.data import groups
 from llmesr_jax.experiment import Experiment
 from llmesr_jax.ranking import sample_candidates
 
@@ -17,12 +18,12 @@ from llmesr_jax.ranking import sample_candidates
 class Validation:
     """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
 
-    def __init__(self, experiment: Experiment, split: str, tables):
+    def __init__(self, experiment: Experiment, split: str, tables, tail: groups.Tail = groups.TRAINING):
         self._experiment, self._tables = experiment, tables
         settings = config_lib.section(experiment.config, "train")
         self._with_mask = settings.seen_items == "zero"
         self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
-        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users, settings.seen_items)
+        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users, settings.seen_items, tail)
         corpus, rows, stops = experiment.corpus, self.inputs.rows_E, self.inputs.stops_E
         data = experiment.epochs.plan.config
         supervision = experiment.recommender.supervision
@@ -30,7 +31,7 @@ class Validation:
         self._candidates: dict[int, np.ndarray] = {}
 
     def ranks(self, params, seed: int, protocols, coverage: bool):
-        """(summary, per-user ranks) of `evaluate.evaluate`."""
+        """`evaluate.evaluate` of these parameters."""
         if seed not in self._candidates and "sampled" in protocols:
             self._candidates[seed] = sample_candidates(
                 self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
@@ -73,10 +74,11 @@ def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validat
     for split, runner in (("test", test), ("valid", valid)):
         summaries = []
         for i, seed in enumerate(seeds):
-            summary, per_user = runner.ranks(state.take(params_S, i), seed, evaluate.PROTOCOLS, True)
-            summaries.append(summary)
-            for protocol, (higher, tied) in per_user.items():
-                ranks[f"{split}/{protocol}/{seed}"] = np.stack([higher, tied])
+            found = runner.ranks(state.take(params_S, i), seed, evaluate.PROTOCOLS, True)
+            summaries.append(found.summary)
+            for protocol in evaluate.PROTOCOLS:
+                ranks[f"{split}/{protocol}/{seed}"] = np.stack(found.ranks[protocol])
+            ranks[f"{split}/best_places/{seed}"] = found.best_V
         ranks[f"{split}/users"] = runner.inputs.rows_E + 1
         ranks[f"{split}/stops"] = runner.inputs.stops_E
         results[split] = evaluate.stack(summaries)

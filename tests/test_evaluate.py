@@ -29,7 +29,7 @@ def test_both_protocols_against_a_loop(seed, split, seen):
     inputs = evaluate.inputs(corpus, split, seen=seen)
     users = rng.integers(-1, 2, (len(inputs.rows_E), 2)).astype(np.float32)
     items = rng.integers(-1, 2, (12, 2)).astype(np.float32)
-    summary, per_user = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, coverage=True)
+    summary, per_user, _ = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, coverage=True)
     candidates = ranking.sample_candidates(corpus, split, 7)
 
     expected = {"full": [], "sampled": []}
@@ -107,7 +107,7 @@ def test_a_constant_model_gets_chance(split, vector):
     inputs = evaluate.inputs(corpus, split)
     users = rng.normal(size=(len(inputs.rows_E), 5)).astype(np.float32)
     items = jnp.asarray(np.tile(vector, (corpus.num_items, 1)), jnp.float32)
-    summary, _ = evaluate.evaluate(users, items, inputs, seed=42)
+    summary, _, _ = evaluate.evaluate(users, items, inputs, seed=42)
     left = {
         "full": corpus.num_items - inputs.hidden.sizes_U,
         "sampled": 1 + (ranking.sample_candidates(corpus, split, 42) > 0).sum(axis=1),
@@ -122,7 +122,7 @@ def test_a_perfect_model_gets_one():
     corpus = random_corpus(np.random.default_rng([2]))
     inputs = evaluate.inputs(corpus, "test")
     identity = np.eye(corpus.num_items, dtype=np.float32)
-    summary, _ = evaluate.evaluate(identity[inputs.targets_E - 1], jnp.asarray(identity), inputs, seed=0)
+    summary, _, _ = evaluate.evaluate(identity[inputs.targets_E - 1], jnp.asarray(identity), inputs, seed=0)
     for protocol in evaluate.PROTOCOLS:
         for name in metrics.METRICS:
             assert summary[protocol]["overall"][name] == 1
@@ -135,7 +135,7 @@ def test_groups_by_hand():
     assert inputs.targets_E.tolist() == [1, 5, 4, 1, 2]
     # Scores fall with the id, so as many items are above a target as have a lower id.
     items = jnp.array([[5.0], [4.0], [3.0], [2.0], [1.0]], jnp.float32)
-    summary, per_user = evaluate.evaluate(np.ones((5, 1), np.float32), items, inputs, seed=0, protocols=("full",))
+    summary, per_user, _ = evaluate.evaluate(np.ones((5, 1), np.float32), items, inputs, seed=0, protocols=("full",))
     assert set(summary) == set(per_user) == {"full"}
     assert per_user["full"].higher_U.tolist() == [0, 4, 3, 0, 1]
     mrr = {group: (found["count"], found["MRR"]) for group, found in summary["full"].items() if "MRR" in found}
@@ -155,7 +155,7 @@ def test_given_candidates_are_used():
     inputs = evaluate.inputs(corpus, "test")
     items = jnp.array([[1.0], [2.0], [3.0], [4.0], [5.0]], jnp.float32)
     candidates = np.array([[4, 5], [1, 2], [1, 3]])
-    _, per_user = evaluate.evaluate(
+    _, per_user, _ = evaluate.evaluate(
         np.ones((3, 1), np.float32), items, inputs, seed=0, protocols=("sampled",), candidates=candidates
     )
     assert per_user["sampled"].higher_U.tolist() == [2, 0, 1]
@@ -166,7 +166,9 @@ def test_coverage_by_hand():
     top[0, :7] = [1, 2, 3, 4, 5, 6, 7]
     top[1, :6] = [1, 2, 3, 4, 8, 9]
     tail = np.array([False, False] + [True] * 8)  # ids 3..10
-    assert evaluate.coverage_of(top, tail) == {
+    best = evaluate.best_places(top, 10)
+    assert best.tolist() == [1, 2, 3, 4, 5, 6, 7, 5, 6, 0]
+    assert evaluate.coverage_of(best, tail) == {
         "Coverage@5": 6 / 10,  # 1..5 and 8
         "TailCoverage@5": 4 / 8,  # 3, 4, 5 and 8
         "Coverage@10": 9 / 10,

@@ -63,7 +63,7 @@ def test_a_constant_model_gets_what_chance_gets(backbone, method):
     params = jax.tree.map(jnp.zeros_like, case.params())
     users, items = vectors(case, params, "test"), inference.item_vectors(case.model, params, case.tables)
     inputs = evaluate.inputs(case.corpus, "test", seen="shown")
-    summary, ranks = evaluate.evaluate(jnp.asarray(users), items, inputs, seed=1)
+    summary, ranks, _ = evaluate.evaluate(jnp.asarray(users), items, inputs, seed=1)
     for protocol, (higher, tied) in ranks.items():
         assert not higher.any()
         if protocol == "full":

@@ -1,12 +1,18 @@
-"""Which users and items are head or tail, and the groups metrics are reported for; from training counts only."""
+"""Which users and items are head or tail, and the groups metrics are reported for."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.data import splits
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
+
+TAILS = ("training", "total", "release")
+# Of the scripts of LLM-ESR's release: a user's and an item's least count to be head.
+_THRESHOLDS = {"yelp": (12, 13), "beauty": (9, 4), "fashion": (3, 4)}
 
 _USER_LENGTH = {"1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
 # The bounds of LLM-ESR and then those of FAERec. 0 is shown alone too, as such items were never trained on, and so is
@@ -27,9 +33,54 @@ _ITEM_POPULARITY = {
 }
 
 
-def head_items(corpus: Corpus) -> np.ndarray:
-    """bool (V,): the first floor(0.2 V) items by training count, descending, then by id."""
-    return _head(corpus.item_counts_V)
+class Tail(NamedTuple):
+    """A definition of head and tail.
+
+    Attributes:
+      by: "training": head is the first floor(0.2 n) of all items (users) by training count (length), descending, then
+        by id, so nothing leaks from the future. "total": the same by the whole history, as both papers count.
+        "release": LLM-ESR's code: an item is tail with fewer than `item` interactions in the whole history, a user whose
+        input has fewer than `user` items.
+      user, item: thresholds of "release".
+    """
+
+    by: str = "training"
+    user: int = 0
+    item: int = 0
+
+    def __str__(self) -> str:
+        return f"release, users below {self.user}, items below {self.item}" if self.by == "release" else self.by
+
+
+TRAINING = Tail()
+
+
+def tail_of(by: str, dataset: str, user: int = 0, item: int = 0) -> Tail:
+    """A definition of `TAILS`, with the release's thresholds of a data set where none are given.
+
+    Raises:
+      InputError: "release" without thresholds, on a data set for which the release has none; or thresholds without it.
+    """
+    if by != "release":
+        if user or item:
+            raise InputError(f"--tail_user and --tail_item are thresholds of --tail=release; found --tail={by}")
+        return Tail(by)
+    known = _THRESHOLDS.get(dataset, (0, 0))
+    tail = Tail(by, user or known[0], item or known[1])
+    if not (tail.user and tail.item):
+        raise InputError(
+            f"--tail=release: LLM-ESR's code has no thresholds for {dataset} (it has for {', '.join(_THRESHOLDS)}); "
+            "give --tail_user and --tail_item"
+        )
+    return tail
+
+
+def head_items(corpus: Corpus, tail: Tail = TRAINING) -> np.ndarray:
+    """bool (V,): the items that are no tail items."""
+    if tail.by == "training":
+        return _head(corpus.item_counts_V)
+    total_V = np.bincount(corpus.items - 1, minlength=corpus.num_items)
+    return _head(total_V) if tail.by == "total" else total_V >= tail.item
 
 
 def head_users(corpus: Corpus) -> np.ndarray:
@@ -37,22 +88,37 @@ def head_users(corpus: Corpus) -> np.ndarray:
     return _head(corpus.train_lengths_U)
 
 
+def _head_targets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, tail: Tail) -> np.ndarray:
+    """bool (E,): the targets whose users are no tail users."""
+    if tail.by == "training":
+        return head_users(corpus)[rows_E]
+    if tail.by == "total":
+        return _head(corpus.lengths_U)[rows_E]
+    # Validation or test, a user is in one group: that of the test's input.
+    one_out = corpus.split.name.startswith(splits.LEAVE_ONE_OUT)
+    return (corpus.lengths_U[rows_E] - 1 if one_out else stops_E) >= tail.user
+
+
 def popularity(corpus: Corpus) -> np.ndarray:
     """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
     return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
-def members(corpus: Corpus, split: Literal["valid", "test"]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
+def members(
+    corpus: Corpus, split: Literal["valid", "test"], tail: Tail = TRAINING
+) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
     """Who belongs to which group, among the E targets of the split, in their order.
 
-    Item groups go by the target, user groups by the user; both by training counts.
+    Item groups go by the target, user groups by the user; both by training counts, but for head and tail where `tail`
+    says otherwise.
 
     Returns:
       bool (E,) masks: `overall`, `tail_item`, `head_item`, `tail_user`, `head_user`, and, each a dict of masks by
       label in the order to report, `user_length` and `item_popularity`.
     """
-    users_E, rows_E = corpus.targets[split].rows_E, corpus.target_items(split) - 1
-    head_item_E, head_user_E = head_items(corpus)[rows_E], head_users(corpus)[users_E]
+    (users_E, stops_E), rows_E = corpus.targets[split], corpus.target_items(split) - 1
+    head_item_E = head_items(corpus, tail)[rows_E]
+    head_user_E = _head_targets(corpus, users_E, stops_E, tail)
     return {
         "overall": np.ones(len(users_E), bool),
         "tail_item": ~head_item_E,

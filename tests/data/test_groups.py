@@ -1,12 +1,14 @@
-"""Head, tail and buckets, from training counts only."""
+"""Head, tail by three definitions, and buckets."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import from_pairs
+from llmesr_jax.errors import InputError
 
 
 def corpus_of(histories):
@@ -101,3 +103,56 @@ def test_every_family_of_groups_divides_the_evaluated_users(histories, split):
 def test_an_unknown_split_is_a_programming_error():
     with pytest.raises(KeyError):
         groups.members(corpus_of(TOY), "train")
+
+
+# Training, total: item 1 3, 3; 2 1, 2; 3 1, 1; 4 0, 4; 5 1, 1. User 1 4, 6; user 2 1, 3; user 3 1, 3.
+# (With 5 items and 5 users the head is one of each.)
+SIDES = [[1, 2, 1, 5, 4, 2], [3, 4, 4], [1, 4, 6], [6, 6], [6]]
+
+
+def test_three_definitions_of_head_and_tail_by_hand():
+    corpus = corpus_of(SIDES)
+    total, release = groups.Tail("total"), groups.Tail("release", 5, 3)
+    np.testing.assert_array_equal(corpus.item_counts_V, [3, 1, 1, 0, 1, 3])
+    # Total counts 3 2 1 4 1 4: the head of one is item 4, which training never saw. By the release, those of 3 and more.
+    assert np.flatnonzero(groups.head_items(corpus)).tolist() == [0]
+    assert np.flatnonzero(groups.head_items(corpus, total)).tolist() == [3]
+    assert np.flatnonzero(groups.head_items(corpus, release)).tolist() == [0, 3, 5]
+    # Test targets 2, 4, 6 of users 1, 2, 3, with inputs of 5, 2 and 2.
+    sides = {
+        tail.by: [groups.members(corpus, "test", tail)[group].tolist() for group in ("head_item", "head_user")]
+        for tail in (groups.TRAINING, total, release)
+    }
+    assert sides == {
+        "training": [[False, False, False], [True, False, False]],
+        "total": [[False, True, False], [True, False, False]],
+        "release": [[False, True, True], [True, False, False]],
+    }
+    longer = groups.members(corpus, "test", groups.Tail("release", 6, 3))
+    assert longer["tail_user"].all() and longer["item_popularity"]["0"].tolist() == [False, True, False]
+
+
+def test_thresholds_of_the_release_are_those_of_its_scripts_or_given():
+    found = {name: groups.tail_of("release", name)[1:] for name in ("yelp", "beauty", "fashion")}
+    assert found == {"yelp": (12, 13), "beauty": (9, 4), "fashion": (3, 4)}
+    assert str(groups.tail_of("release", "mine", 5, 6)) == "release, users below 5, items below 6"
+    with pytest.raises(InputError, match="no thresholds for mine .* --tail_user and --tail_item"):
+        groups.tail_of("release", "mine")
+    with pytest.raises(InputError, match="thresholds of --tail=release; found --tail=total"):
+        groups.tail_of("total", "yelp", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        # Share of test targets that change sides between training and total counts.
+        ("yelp", (0.0244,)),
+        ("beauty", (0.0805,)),
+    ],
+)
+def test_targets_that_change_sides(shared, name, counts):
+    corpus = corpus_lib.read_folder(name, shared / "data" / name)
+    training, total = (
+        groups.members(corpus, "test", tail)["tail_item"] for tail in (groups.TRAINING, groups.Tail("total"))
+    )
+    assert (training != total).mean() == pytest.approx(counts[0], abs=5e-4)
