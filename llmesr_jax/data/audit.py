@@ -1,0 +1,417 @@
+"""What is in a data set, and what in it would mislead: counts, times, order, repeats, texts, vectors.
+
+    found = audit.of_folder("beauty5", "data/beauty5")
+    print(audit.describe(found))
+    json.dumps(found.as_json())
+
+Nothing is written, and nothing is needed but the data set's own files. docs/data.md ("Audit") documents the keys.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.data import audit_text, audit_warnings, groups, order
+from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.data.audit_warnings import Warned
+from llmesr_jax.data.corpus import Corpus
+
+VERSION = 1  # of the keys
+UNKNOWN = np.iinfo(np.int64).min  # a time that is not known
+RAW_ID_FIELDS = ("asin", "parent_asin", "business_id", "movie_id", "raw_id")  # ITEM_ID of the importers
+
+_DAY = 86_400
+_LAGS = (1, 2, 5)
+_BOUNDS = (0, 1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000)  # where bars of the histograms start
+_BLOCK = 4096  # rows of a file of vectors looked at together
+
+
+class Audit(NamedTuple):
+    """Attributes:
+    name: of the data set.
+    folder: where it is; None for the demo.
+    facts: nested dictionaries of numbers, strings and None; None stands for what the data do not tell.
+    warnings: what would mislead, most serious first.
+    """
+
+    name: str
+    folder: str | None
+    facts: dict[str, Any]
+    warnings: tuple[Warned, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for `json.dumps`."""
+        head = {"version": VERSION, "dataset": self.name, "folder": self.folder}
+        return head | self.facts | {"warnings": [one._asdict() for one in self.warnings]}
+
+
+def describe(audit: Audit) -> str:
+    """The audit as text, with its warnings."""
+    return audit_text.describe(audit)
+
+
+def of_folder(name: str, folder: str | Path | None) -> Audit:
+    """The audit of `--dataset` and `--data_dir`.
+
+    Raises:
+      InputError: see `corpus.load`; a file of vectors that cannot be read.
+    """
+    return of_corpus(corpus_lib.load(name, folder))
+
+
+def of_corpus(corpus: Corpus) -> Audit:
+    """The audit of a corpus, with the vectors that lie in its folder.
+
+    Raises:
+      InputError: a file of vectors cannot be read, or has not a row for each item or user.
+    """
+    times_n = getattr(corpus, "times", None)
+    texts = _texts(corpus)
+    raw_ids, source = _raw_ids(corpus, texts)
+    user_n = np.repeat(np.arange(corpus.num_users, dtype=np.int32), corpus.lengths_U)
+    facts = {
+        "counts": _counts(corpus),
+        "times": None if times_n is None else times_of(times_n, user_n),
+        "repeats": repeats_of(corpus.items, user_n, times_n, corpus.valid_U, corpus.test_U),
+        "ties": None if times_n is None else ties_of(times_n, user_n, corpus.offsets, corpus.test_U > 0),
+        "order": order_of(corpus.items, user_n, times_n, raw_ids) | {"ids": source},
+        "targets": _targets(corpus),
+        "groups": _groups(corpus),
+        "concentration": _concentration(corpus),
+        "texts": None if texts is None else texts.facts(),
+        "vectors": _vectors(corpus, texts),
+        "user_length": histogram(corpus.lengths_U),
+        "item_popularity": histogram(np.bincount(corpus.items - 1, minlength=corpus.num_items)),
+    }
+    folder = None if corpus.folder is None else str(corpus.folder)
+    return Audit(corpus.name, folder, facts, audit_warnings.of_facts(facts))
+
+
+def _counts(corpus: Corpus) -> dict[str, Any]:
+    n = len(corpus.items)
+    return {
+        "users": corpus.num_users,
+        "items": corpus.num_items,
+        "interactions": n,
+        "sparsity": 1 - n / (corpus.num_users * corpus.num_items),
+        "mean_length": n / corpus.num_users,
+        "test_users": int((corpus.test_U > 0).sum()),
+    }
+
+
+def times_of(times_n: np.ndarray, user_n: np.ndarray) -> dict[str, Any]:
+    """Span and precision.
+
+    Args:
+      times_n: int64 seconds since 1970, `UNKNOWN` where not known.
+      user_n: ascending, whose each is.
+    """
+    known_n = times_n != UNKNOWN
+    known = times_n[known_n]
+    if not len(known):
+        return {"known": 0.0, "first": None, "last": None, "whole_days": None, "out_of_order": 0}
+    both = (user_n[1:] == user_n[:-1]) & known_n[1:] & known_n[:-1]
+    return {
+        "known": float(known_n.mean()),
+        "first": _date(int(known.min())),
+        "last": _date(int(known.max())),
+        "whole_days": bool((known % _DAY == known[0] % _DAY).all()),
+        "out_of_order": int(((times_n[1:] < times_n[:-1]) & both).sum()),
+    }
+
+
+def _date(seconds: int) -> str:
+    return str((datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)).date())
+
+
+def repeats_of(
+    items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, valid_U: np.ndarray, test_U: np.ndarray
+) -> dict[str, Any]:
+    """Exact duplicates, and targets that stand in their own input.
+
+    Args:
+      items_n, user_n: ids from 1; user rows, ascending.
+      times_n: seconds, or None.
+      valid_U, test_U: target ids, the last but one and the last of a user; 0 where there is none.
+    """
+    position_n = np.arange(len(items_n))
+    lengths_U = np.bincount(user_n, minlength=len(test_U))
+    last_U = np.cumsum(lengths_U) - 1
+
+    def repeated(target_U: np.ndarray, at_U: np.ndarray) -> np.ndarray:
+        before = (items_n == target_U[user_n]) & (position_n < at_U[user_n])
+        return (np.bincount(user_n[before], minlength=len(test_U)) > 0) & (target_U > 0)
+
+    targets = max(int((test_U > 0).sum()), 1)
+    valid, test = repeated(valid_U, last_U - 1), repeated(test_U, last_U)
+    same = (user_n[1:] == user_n[:-1]) & (items_n[1:] == items_n[:-1])
+    doubled_n = None if times_n is None else duplicates(items_n, user_n, times_n)
+    doubled_targets = None
+    if doubled_n is not None:
+        doubled_U = np.bincount(user_n[doubled_n & (position_n >= last_U[user_n] - 1)], minlength=len(test_U)) > 0
+        doubled_targets = int((doubled_U & (test_U > 0)).sum())
+    return {
+        "valid": int(valid.sum()),
+        "valid_share": float(valid.sum() / targets),
+        "test": int(test.sum()),
+        "test_share": float(test.sum() / targets),
+        "immediate": int(same.sum()),
+        "exact_duplicates": None if doubled_n is None else int(doubled_n.sum()),
+        "users_with_duplicate_target": doubled_targets,
+    }
+
+
+def duplicates(items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray) -> np.ndarray:
+    """bool (n,): entries whose user, item and (known) time stood before."""
+    place = np.arange(len(items_n))
+    if ((times_n[1:] < times_n[:-1]) & (user_n[1:] == user_n[:-1])).any():  # equal times need not lie together
+        place = np.lexsort((times_n, user_n))
+    run = _runs(times_n[place], user_n[place])
+    tied = _in_runs(run) & (times_n[place] != UNKNOWN)
+    place, run = place[tied], run[tied]
+    key = run.astype(np.int64) * (int(items_n.max(initial=0)) + 1) + items_n[place]
+    by_key = np.argsort(key, kind="stable")
+    found = np.zeros(len(items_n), bool)
+    found[place[by_key[1:][key[by_key[1:]] == key[by_key[:-1]]]]] = True
+    return found
+
+
+def _runs(times_n: np.ndarray, user_n: np.ndarray) -> np.ndarray:
+    """int32 (n,): a number for each stretch of one user and one time."""
+    new = np.ones(len(times_n), bool)
+    new[1:] = (user_n[1:] != user_n[:-1]) | (times_n[1:] != times_n[:-1])
+    return np.cumsum(new, dtype=np.int32)
+
+
+def _in_runs(run_n: np.ndarray) -> np.ndarray:
+    """bool (n,): in a stretch of two or more."""
+    same = run_n[1:] == run_n[:-1]
+    return np.append(same, False) | np.insert(same, 0, False)
+
+
+def ties_of(times_n: np.ndarray, user_n: np.ndarray, offsets: np.ndarray, tested_U: np.ndarray) -> dict[str, Any]:
+    """Neighbours, and targets, between which time does not decide.
+
+    Args:
+      times_n, user_n: see `times_of`.
+      offsets: int64 (U + 1,), where each user's interactions start.
+      tested_U: users with a validation and a test target, their last two.
+    """
+    both = (user_n[1:] == user_n[:-1]) & (times_n[1:] != UNKNOWN) & (times_n[:-1] != UNKNOWN)
+    same = both & (times_n[1:] == times_n[:-1])
+    last = offsets[1:][tested_U] - 1
+    test, valid = times_n[last], times_n[last - 1]
+    known = (test != UNKNOWN) & (valid != UNKNOWN)
+    users = int(known.sum())
+    same_time, same_day = int((known & (test == valid)).sum()), int((known & (test // _DAY == valid // _DAY)).sum())
+    pairs = int(both.sum())
+    return {
+        "pairs": pairs,
+        "same_time": int(same.sum()),
+        "share": float(same.sum() / pairs) if pairs else None,
+        "target_users": users,
+        "target_same_time": same_time,
+        "target_same_time_share": same_time / users if users else None,
+        "target_same_day": same_day,
+        "target_same_day_share": same_day / users if users else None,
+    }
+
+
+def order_of(
+    items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, raw_ids: Sequence[str] | None
+) -> dict[str, Any]:
+    """How ids go along sequences, and whether that speaks for sequences sorted by id (`data.order`).
+
+    Args:
+      items_n, user_n, times_n: see above.
+      raw_ids: (V,) of the source; None: the ids themselves.
+    """
+    num_items = int(items_n.max())
+    rank_V, numeric = (np.arange(num_items, dtype=np.int32), True) if raw_ids is None else order.ranks(raw_ids)
+    x_n = rank_V[items_n - 1]
+    first_n = order.first_meetings(items_n, num_items)
+    by_appearance = order.numbered_by_appearance(x_n, first_n)
+    kept_n = ~first_n if by_appearance else np.ones(len(items_n), bool)
+    x, user = x_n[kept_n], user_n[kept_n]
+    share = order.neighbours(x, user)
+    unknown = times_n is None or _mostly_unknown(times_n, user_n)
+    found = order.evidence(share, *order.by_distance(order.steps(x, user))) if unknown else None
+    agreement = order.agreement(items_n, user_n)
+    lags = {}
+    for lag in _LAGS:
+        step = order.steps(x, user, lag)
+        lags[str(lag)] = float((step > 0).mean()) if len(step) else None
+    return {
+        "numeric": numeric,
+        "by_appearance": by_appearance,
+        "neighbours": share._asdict(),
+        "lags": lags,
+        "ties": None if times_n is None else _tied(items_n, x_n, user_n, times_n, kept_n)._asdict(),
+        "item_pairs": agreement._asdict(),
+        "times_decide": not unknown,
+        "sorted": found._asdict() if found else None,
+        "sorted_pairs": bool(unknown and agreement.sorted),
+    }
+
+
+def _mostly_unknown(times_n: np.ndarray, user_n: np.ndarray) -> bool:
+    pairs = user_n[1:] == user_n[:-1]
+    known = pairs & (times_n[1:] != UNKNOWN) & (times_n[:-1] != UNKNOWN)
+    return 2 * int(known.sum()) < int(pairs.sum())
+
+
+def _tied(items_n, x_n, user_n, times_n, kept_n) -> order.Share:
+    """Of neighbours within one user and time, exact duplicates left out."""
+    run_n = _runs(times_n, user_n)
+    counted = _in_runs(run_n) & (times_n != UNKNOWN) & kept_n
+    counted &= ~duplicates(items_n, user_n, times_n)
+    return order.within_ties(x_n[counted], run_n[counted])
+
+
+def _targets(corpus: Corpus) -> dict[str, Any]:
+    test = corpus.test_U[corpus.test_U > 0]
+    never = int((corpus.item_counts_V[test - 1] == 0).sum())
+    return {
+        "never_trained": never,
+        "never_trained_share": never / max(len(test), 1),
+        "items_never_trained": int((corpus.item_counts_V == 0).sum()),
+    }
+
+
+def _groups(corpus: Corpus) -> dict[str, Any]:
+    head_V, head_U = groups.head_items(corpus), groups.head_users(corpus)
+    test = corpus.test_U[corpus.test_U > 0]
+    return {
+        "head_items": int(head_V.sum()),
+        "tail_items": int((~head_V).sum()),
+        "head_users": int(head_U.sum()),
+        "tail_users": int((~head_U).sum()),
+        "head_item_share": float(corpus.item_counts_V[head_V].sum() / corpus.item_counts_V.sum()),
+        "tail_targets": int((~head_V[test - 1]).sum()),
+    }
+
+
+def _concentration(corpus: Corpus) -> dict[str, Any]:
+    counts_V = np.bincount(corpus.items - 1, minlength=corpus.num_items)
+    popular = np.argsort(-corpus.item_counts_V, kind="stable")[:10] + 1
+    test = corpus.test_U[corpus.test_U > 0]
+    return {
+        "top_item_share": float(counts_V.max() / len(corpus.items)),
+        "top_user_share": float(corpus.lengths_U.max() / len(corpus.items)),
+        "targets_among_10_most_popular": float(np.isin(test, popular).mean()) if len(test) else None,
+    }
+
+
+def histogram(counts_n: np.ndarray) -> list[dict[str, Any]]:
+    """How many counts lie from `low` to `high` (both included; None: no end), without empty bars at both ends."""
+    at = np.searchsorted(_BOUNDS, counts_n, side="right") - 1
+    number = np.bincount(at, minlength=len(_BOUNDS))
+    highs = [low - 1 for low in _BOUNDS[1:]] + [None]
+    bars = [{"low": a, "high": b, "count": int(c)} for a, b, c in zip(_BOUNDS, highs, number)]
+    filled = np.flatnonzero(number)
+    return bars[filled[0] : filled[-1] + 1] if len(filled) else []
+
+
+class _Texts(NamedTuple):
+    """Of each item: the digest of the text that an encoder is given, b"" without one; its raw id, if all have one."""
+
+    keys_V: list[bytes]
+    titled: int
+    field: str | None
+    raw_ids: list[str] | None
+
+    def facts(self) -> dict[str, Any]:
+        _, count = np.unique([key for key in self.keys_V if key], return_counts=True)
+        return {
+            "items_without_title": len(self.keys_V) - self.titled,
+            "items_without_text": sum(not key for key in self.keys_V),
+            "different": len(count),
+            "items_sharing": int(count[count > 1].sum()),
+            "largest_group": int(count.max(initial=0)),
+        }
+
+
+def _texts(corpus: Corpus) -> _Texts | None:
+    """One pass over the records, none of which is kept."""
+    if corpus.item_records is None:
+        return None
+    from llmesr_jax.semantic import prompts
+
+    kind = corpus.name if corpus.name in prompts.TEMPLATES else "generic"
+    keys, titled, raw = [], 0, {field: [] for field in RAW_ID_FIELDS}
+    for record in corpus.item_records:
+        text = prompts.item_prompt(record, kind)
+        keys.append(hashlib.blake2b(text.encode(errors="replace"), digest_size=12).digest() if text else b"")
+        titled += bool(record.get("title"))
+        for field in list(raw):
+            value = record.get(field)
+            if isinstance(value, (str, int)) and not isinstance(value, bool):
+                raw[field].append(str(value))
+            else:
+                del raw[field]
+    field = next(iter(raw), None)
+    return _Texts(keys, titled, field, raw[field] if field else None)
+
+
+def _raw_ids(corpus: Corpus, texts: _Texts | None) -> tuple[list[str] | None, str]:
+    """The source's ids and where they are from: `item_ids.txt`, a field of items.jsonl, or None and "ids"."""
+    path = corpus.folder / "item_ids.txt" if corpus.folder else None
+    if path is not None and path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+        if len(lines) == corpus.num_items:
+            return lines, path.name
+    if texts is not None and texts.raw_ids is not None:
+        return texts.raw_ids, texts.field
+    return None, "ids"
+
+
+def _vectors(corpus: Corpus, texts: _Texts | None) -> dict[str, Any]:
+    from llmesr_jax.semantic import embedding_files
+
+    files = embedding_files.find(corpus.folder) if corpus.folder else {}
+    found: dict[str, Any] = {"items": None, "users": None}
+    for name, kind, rows in (("item_llm", "items", corpus.num_items), ("user_llm", "users", corpus.num_users)):
+        if name in files:
+            array = embedding_files.map_embedding(files[name], rows, kind)
+            keys = texts.keys_V if texts is not None and kind == "items" else None
+            found[kind] = {"file": files[name].name} | vectors_of(array, keys)
+    return found
+
+
+def vectors_of(array_NxF: np.ndarray, keys_N: Sequence[bytes] | None = None) -> dict[str, Any]:
+    """Rows of zeros and rows that others equal; read block by block.
+
+    Args:
+      array_NxF: may be mapped.
+      keys_N: a digest of each row's text, b"" without one; None where texts are not known.
+    """
+    digests, zero_N = [], np.zeros(len(array_NxF), bool)
+    for start in range(0, len(array_NxF), _BLOCK):
+        block = np.ascontiguousarray(array_NxF[start : start + _BLOCK])
+        zero_N[start : start + len(block)] = ~block.any(axis=1)
+        digests += [hashlib.blake2b(row, digest_size=12).digest() for row in block]
+    _, which_N, count_W = np.unique(np.array(digests), return_inverse=True, return_counts=True)
+    shared_N = (count_W[which_N.reshape(-1)] > 1) & ~zero_N
+    facts = {
+        "rows": len(zero_N),
+        "zero": int(zero_N.sum()),
+        "zero_with_text": None,
+        "identical": int(shared_N.sum()),
+        "identical_with_other_text": None,
+        "largest_group": int(count_W[which_N.reshape(-1)[~zero_N]].max(initial=0)),
+    }
+    if keys_N is not None:
+        told_N = np.array([bool(key) for key in keys_N])
+        texts: dict[int, set[bytes]] = {}
+        for place in np.flatnonzero(shared_N):
+            texts.setdefault(int(which_N.reshape(-1)[place]), set()).add(keys_N[place])
+        mixed = {which for which, keys in texts.items() if len(keys) > 1}
+        facts["zero_with_text"] = int((zero_N & told_N).sum())
+        facts["identical_with_other_text"] = int(np.isin(which_N.reshape(-1)[shared_N], list(mixed)).sum())
+    return facts
