@@ -33,7 +33,7 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     f = audit.facts
     c, r, o, t, g = f["counts"], f["repeats"], f["order"], f["ties"], f["groups"]
     yield "users, items", f"{c['users']:,}, {c['items']:,}"
-    yield "interactions", f"{c['interactions']:,}; {c['mean_length']:.2f} a user; sparsity {100 * c['sparsity']:.2f} %"
+    yield "interactions", f"{c['interactions']:,}; {c['mean_length']:.2f} a user; sparsity {_sparsity(c['sparsity'])}"
     yield "times", _times(f)
     yield "exact duplicates", _UNKNOWN if t is None else f"{r['exact_duplicates']:,} (user, item and time)"
     yield (
@@ -75,6 +75,11 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     for kind, v in f["vectors"].items():
         if v is not None:
             yield f"{kind[:-1]} vectors", f"{v['file']}: {v['zero']:,} of zeros, {v['identical']:,} equal to another"
+
+
+def _sparsity(share: float) -> str:
+    percents = 100 * share
+    return f"{percents:.2f} %" if percents < 99.99 else f"{percents:.4f} %"
 
 
 def _times(f) -> str:
