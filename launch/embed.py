@@ -51,7 +51,7 @@ def main(_):
     from llmesr_jax.data import corpus as corpus_lib
     from llmesr_jax.semantic import embed, tables, texts
 
-    corpus = corpus_lib.load(config.dataset, config.data_dir or None)
+    corpus = corpus_lib.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     semantic = config_lib.section(config, "semantic")
     wording = texts.Wording(semantic.item_template, semantic.crop, FLAGS.user_template)
     flagged = {name: FLAGS[name].value for name in embed.Options._fields}

@@ -232,10 +232,11 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
     model = experiment.recommender
     _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
-    inputs = evaluate.inputs(experiment.corpus, "test", users)
-    stops = experiment.corpus.lengths_U[inputs.rows_E] - 1
+    inputs = evaluate.inputs(
+        experiment.corpus, "test", users, config_lib.section(experiment.config, "train").seen_items
+    )
     histories = inference.histories(
-        experiment.corpus, inputs.rows_E, stops, experiment.epochs.plan.config, model.supervision
+        experiment.corpus, inputs.rows_E, inputs.stops_E, experiment.epochs.plan.config, model.supervision
     )
     users = inference.user_vectors(model, params, tables, histories)
     items = inference.item_vectors(model, params, tables)

@@ -1,7 +1,7 @@
 """From user and item vectors to the metrics of a split, by group, under both protocols; and tables over seeds.
 
-Protocols: `full` ranks the target against all items outside the user's input, `sampled` against 100 items outside the
-user's whole history.
+Protocols: `full` ranks the target against all items outside its input (or, with seen items shown, against all items),
+`sampled` against 100 items outside the user's whole history.
 """
 
 from __future__ import annotations
@@ -18,54 +18,92 @@ from llmesr_jax import metrics, ranking
 from llmesr_jax.contracts import Array
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.errors import InputError
 
 PROTOCOLS = ("full", "sampled")
+MOST_REPEATED = 0.05  # share of targets in their own input up to which seen items may be hidden
 _LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
 GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvalInputs:
-    """What an evaluation of one split needs of the corpus; E users are evaluated.
+    """What an evaluation of one split needs of the corpus; E targets are ranked.
 
     Attributes:
       corpus: the interactions.
       split: "valid" or "test".
-      rows_E: int64 rows (from 0) of the users who have a target.
+      rows_E: int64 rows (from 0) of users.
+      stops_E: int64 how many of the user's interactions are the input.
       targets_E: int32 item ids.
-      hidden: the items of each user's input, without the target.
-      members: masks over the E users by group, see `groups.members`.
+      hidden: the items of each input; no items where nothing is hidden.
+      zero: whether hidden items are candidates with the score 0.
+      members: masks over the E targets by group, see `groups.members`.
       tail_V: bool, tail items.
+      repeated: targets that are left out, because hiding the items of their input would give them away.
     """
 
     corpus: Corpus
     split: Literal["valid", "test"]
     rows_E: np.ndarray
+    stops_E: np.ndarray
     targets_E: np.ndarray
     hidden: ranking.ItemSets
+    zero: bool
     members: Mapping[str, Any]
     tail_V: np.ndarray
+    repeated: int
 
 
-def inputs(corpus: Corpus, split: Literal["valid", "test"], limit: int = 0) -> EvalInputs:
+def inputs(
+    corpus: Corpus,
+    split: Literal["valid", "test"],
+    limit: int = 0,
+    seen: Literal["hidden", "zero", "shown"] = "hidden",
+) -> EvalInputs:
     """Host arrays of a split, to be built once.
 
-    A user's input is everything before the target: the training items and, for the test, the validation item.
+    A target's input is everything before it: for the last item of a user, the training items and the validation item.
 
     Args:
-      limit: so many users at most, a draw that depends on nothing else; 0 = all who have a target.
+      limit: so many targets at most, a draw that depends on nothing else; 0 = all.
+      seen: of the input's items under `full`: hidden; candidates with the score 0 (FAERec's release); or shown, that
+        is, ranked as any other. Where they are hidden, a target that stands in its own input is left out: hiding all
+        others of them would give it away.
+
+    Raises:
+      InputError: see `check_repeats`.
     """
-    target_U, input_lengths_U = {
-        "valid": (corpus.valid_U, corpus.train_lengths_U),
-        "test": (corpus.test_U, corpus.lengths_U - 1),
-    }[split]
-    rows_E, members = np.flatnonzero(target_U > 0), groups.members(corpus, split)
-    if 0 < limit < len(rows_E):
-        chosen = np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(rows_E), limit, replace=False))
-        rows_E, members = rows_E[chosen], jax.tree.map(lambda mask_E: mask_E[chosen], members)
-    targets_E = target_U[rows_E]
-    hidden = ranking.prefix_sets(corpus, rows_E, input_lengths_U[rows_E], without_E=targets_E)
-    return EvalInputs(corpus, split, rows_E, targets_E, hidden, members, ~groups.head_items(corpus))
+    (rows_E, stops_E), members = corpus.targets[split], groups.members(corpus, split)
+    repeated = 0
+    if seen == "hidden":
+        repeated_E = corpus.repeated(split)
+        check_repeats(corpus, split, seen, repeated_E)
+        repeated = int(repeated_E.sum())
+        chosen = np.flatnonzero(~repeated_E)
+    else:
+        chosen = np.arange(len(rows_E))
+    if 0 < limit < len(chosen):
+        chosen = chosen[np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(chosen), limit, replace=False))]
+    members = jax.tree.map(lambda mask_E: mask_E[chosen], members)
+    rows_E, stops_E, targets_E = rows_E[chosen], stops_E[chosen], corpus.target_items(split)[chosen]
+    hidden = ranking.prefix_sets(corpus, rows_E, np.zeros_like(stops_E) if seen == "shown" else stops_E)
+    tail_V = ~groups.head_items(corpus)
+    return EvalInputs(
+        corpus, split, rows_E, stops_E, targets_E, hidden, seen == "zero", members, tail_V, repeated=repeated
+    )
+
+
+def check_repeats(corpus: Corpus, split: str, seen: str, repeated_E: np.ndarray | None = None) -> None:
+    """Raises InputError where seen items are hidden and too many targets (`MOST_REPEATED`) are seen items."""
+    repeated_E = corpus.repeated(split) if repeated_E is None else repeated_E
+    if seen == "hidden" and repeated_E.mean() > MOST_REPEATED:
+        kind = {"valid": "validation"}.get(split, split)
+        raise InputError(
+            f"{corpus.folder or corpus.name}: {int(repeated_E.sum()):,} of {len(repeated_E):,} {kind} targets "
+            f"({repeated_E.mean():.1%}) are items that the user has had before, and seen items are hidden; at most "
+            f"{MOST_REPEATED:.0%} may be; rank them all with --config.train.seen_items=shown"
+        )
 
 
 def evaluate(
@@ -77,7 +115,6 @@ def evaluate(
     protocols: Sequence[Literal["full", "sampled"]] = PROTOCOLS,
     coverage: bool = False,
     candidates: np.ndarray | None = None,
-    seen: Literal["hidden", "zero"] = "hidden",
 ) -> tuple[dict, dict[str, ranking.Ranks]]:
     """Metrics of one model on one split.
 
@@ -90,7 +127,6 @@ def evaluate(
       coverage: whether `full` also reports how many items get recommended.
       candidates: int (E, C) to use instead of `ranking.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
-      seen: of a user's input under `full`: hidden, or candidates with the score 0 (FAERec's release).
 
     Returns:
       {protocol: {group: {"count", metric: mean}}} with `inputs.members`'s nesting, plus "coverage" in "full" if
@@ -101,7 +137,7 @@ def evaluate(
     for protocol in protocols:
         if protocol == "full":
             ranks, top_ExK = ranking.full_ranks(
-                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=seen == "zero"
+                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero
             )
         elif protocol == "sampled":
             if candidates is None:

@@ -15,9 +15,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import contracts, recommender, traced
+from llmesr_jax import contracts, evaluate, recommender, traced
 from llmesr_jax.contracts import Sizes
-from llmesr_jax.data import batches, corpus
+from llmesr_jax.data import batches, corpus, splits
 from llmesr_jax.errors import InputError
 from llmesr_jax.ranking import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
@@ -52,6 +52,7 @@ class Experiment(NamedTuple):
         c = self.corpus
         line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
         line += f"{len(c.items)} interactions"
+        line += _describe_split(c, config_lib.section(self.config, "train").seen_items)
         if self.tables:
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
         if c.num_items <= SAMPLED + 1:
@@ -66,6 +67,20 @@ class Experiment(NamedTuple):
         return {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
 
 
+def _describe_split(users_items: corpus.Corpus, seen: str) -> str:
+    """What of the split is not as usual."""
+    split, told = users_items.split, []
+    if split.name != splits.LEAVE_ONE_OUT:
+        tested = len(split.targets["test"].rows_E)
+        told.append(f"split: {split.name.replace('_', ' ')}: {int(split.train_U.sum())} to train, {tested} tested")
+    for part, count in split.without_input.items():
+        told += [f"{count} {part} targets have nothing before them and are left out"] if count else []
+    for part in split.targets:
+        if seen == "hidden" and (count := int(users_items.repeated(part).sum())):
+            told.append(f"{count} {part} targets are among the seen items, which are hidden, and are left out")
+    return "".join(f"; {text}" for text in told)
+
+
 def prepare(config: ConfigDict) -> Experiment:
     """Reads the data, makes or loads the tables, builds the model and plans the rows.
 
@@ -74,7 +89,9 @@ def prepare(config: ConfigDict) -> Experiment:
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
-    users_items = corpus.load(config.dataset, config.data_dir or None)
+    users_items = corpus.load(config.dataset, config.data_dir or None, section("data"))
+    for part in ("test", "valid"):
+        evaluate.check_repeats(users_items, part, section("train").seen_items)
     semantic = section("semantic")
     kept = min(semantic.num_similar, users_items.num_users - 1)
     if "similar_users" in needs.tables and kept < needs.similar:

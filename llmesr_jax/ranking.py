@@ -51,20 +51,18 @@ class ItemSets:
         return np.diff(self.offsets)
 
 
-def prefix_sets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, without_E: np.ndarray | int = 0) -> ItemSets:
-    """What each of E users met first: the distinct items among the first `stops_E`, less one item.
+def prefix_sets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray) -> ItemSets:
+    """What E users met first: the distinct items among the first `stops_E`.
 
     Args:
       corpus: the interactions.
-      rows_E: int rows of the users (from 0), each at most once.
+      rows_E: int rows of the users, from 0.
       stops_E: int, how many of a user's interactions count.
-      without_E: int item id to leave out even if it is among them; 0 = none.
     """
     user_P = np.repeat(np.arange(len(rows_E)), stops_E)
     place_P = np.arange(len(user_P)) - np.repeat(np.cumsum(stops_E) - stops_E, stops_E)
     item_P = corpus.items[corpus.offsets[rows_E][user_P] + place_P].astype(np.int64)
-    kept_P = item_P != np.broadcast_to(without_E, rows_E.shape)[user_P]
-    user_P, item_P = np.divmod(np.unique((user_P * (corpus.num_items + 1) + item_P)[kept_P]), corpus.num_items + 1)
+    user_P, item_P = np.divmod(np.unique(user_P * (corpus.num_items + 1) + item_P), corpus.num_items + 1)
     sizes_E = np.bincount(user_P, minlength=len(rows_E))
     return ItemSets(item_P.astype(np.int32), np.concatenate([[0], np.cumsum(sizes_E)]))
 
@@ -140,6 +138,10 @@ def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: 
     """
     num_rows, num_items = scores_BxV.shape
     target_Bx1 = jnp.take_along_axis(scores_BxV, targets_B[:, None] - 1, axis=1, mode="clip")
+    if zero_hidden:
+        is_target_P = columns_P == targets_B.at[rows_P].get(mode="clip") - 1
+        hidden_B = jax.ops.segment_max(is_target_P.astype(jnp.int32), rows_P, num_rows) > 0
+        target_Bx1 = jnp.where(hidden_B[:, None], jnp.zeros_like(target_Bx1), target_Bx1)
     hidden_P = scores_BxV.at[rows_P, columns_P].get(mode="clip")
     hidden_target_P = target_Bx1[:, 0].at[rows_P].get(mode="clip")
 
@@ -218,7 +220,8 @@ def full_ranks(
       users_UxE: float user vectors.
       items_VxE: float item vectors, row 0 = id 1; no row for the padding or the mask.
       targets_U: int item ids, 1..V.
-      hidden: the items each user cannot be asked about; must not hold the user's target.
+      hidden: the items each user cannot be asked about. They must not hold the user's target, but with `zero_hidden`,
+        where the target then has the score 0 as well.
       top: how many best items to return.
       zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
 
@@ -277,14 +280,12 @@ def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) ->
 def sample_candidates(
     corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = SAMPLED, rows_E: np.ndarray | None = None
 ) -> np.ndarray:
-    """int32 (E, count): for each evaluated user distinct items, uniform outside the user's whole history.
+    """int32 (E, count): for each target distinct items, uniform outside the user's whole history.
 
-    The users are `rows_E`, by default all who have a target, `np.flatnonzero(target_U > 0)`. If a user has fewer than
-    `count` items left, all of them, followed by 0. The same seed and users give the same candidates, whatever else was
-    drawn.
+    The users are `rows_E`, by default those of all targets. If a user has fewer than `count` items left, all of them,
+    followed by 0. The same seed and users give the same candidates, whatever else was drawn.
     """
-    target_U = {"valid": corpus.valid_U, "test": corpus.test_U}[split]
-    rows_E = np.flatnonzero(target_U > 0) if rows_E is None else rows_E
+    rows_E = corpus.targets[split].rows_E if rows_E is None else rows_E
     seen = prefix_sets(corpus, rows_E, corpus.lengths_U[rows_E])
     rng = np.random.default_rng([seed, ("valid", "test").index(split)])
     draws_ExC = _distinct_draws(rng, corpus.num_items - seen.sizes_U, count)

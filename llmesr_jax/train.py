@@ -52,9 +52,9 @@ class TrainConfig:
     )
     seen_items: str = knob(
         "hidden",
-        "in the full ranking a user's seen items are hidden; zero: they get the score 0, and the mask token is ranked "
-        "(FAERec's release)",
-        choices=("hidden", "zero"),
+        "in the full ranking the items of the input are hidden; zero: they get the score 0, and the mask token is ranked "
+        "(FAERec's release); shown: they are ranked as all others, for data where users return to items",
+        choices=("hidden", "zero", "shown"),
     )
     table_updates: str = knob(
         "dense",

@@ -20,11 +20,10 @@ class Validation:
     def __init__(self, experiment: Experiment, split: str, tables):
         self._experiment, self._tables = experiment, tables
         settings = config_lib.section(experiment.config, "train")
-        self._seen = settings.seen_items
+        self._with_mask = settings.seen_items == "zero"
         self.protocols = (settings.valid_protocol,) if split == "valid" else evaluate.PROTOCOLS
-        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users)
-        corpus, rows = experiment.corpus, self.inputs.rows_E
-        stops = {"valid": corpus.train_lengths_U, "test": corpus.lengths_U - 1}[split][rows]
+        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users, settings.seen_items)
+        corpus, rows, stops = experiment.corpus, self.inputs.rows_E, self.inputs.stops_E
         data = experiment.epochs.plan.config
         supervision = experiment.recommender.supervision
         self._histories = inference.histories(corpus, rows, stops, data, supervision)
@@ -38,7 +37,7 @@ class Validation:
             )
         model = self._experiment.recommender
         users = inference.user_vectors(model, params, self._tables, self._histories)
-        items = inference.item_vectors(model, params, self._tables, self._seen == "zero")
+        items = inference.item_vectors(model, params, self._tables, self._with_mask)
         candidates = self._candidates.get(seed)
         return evaluate.evaluate(
             users,
@@ -48,7 +47,6 @@ class Validation:
             protocols=protocols,
             coverage=coverage,
             candidates=candidates,
-            seen=self._seen,
         )
 
     def __call__(self, params, seed: int) -> dict[str, Any]:
@@ -66,6 +64,11 @@ def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validat
     """
     config, seeds = experiment.config, experiment.seeds
     results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}
+    results["split"] = experiment.corpus.split.name
+    results["left_out"] = {
+        split: {"repeated": runner.inputs.repeated, "without_input": experiment.corpus.split.without_input[split]}
+        for split, runner in (("test", test), ("valid", valid))
+    }
     ranks = {}
     for split, runner in (("test", test), ("valid", valid)):
         summaries = []
@@ -75,6 +78,7 @@ def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validat
             for protocol, (higher, tied) in per_user.items():
                 ranks[f"{split}/{protocol}/{seed}"] = np.stack([higher, tied])
         ranks[f"{split}/users"] = runner.inputs.rows_E + 1
+        ranks[f"{split}/stops"] = runner.inputs.stops_E
         results[split] = evaluate.stack(summaries)
     results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
     partial = Path(config.workdir) / "ranks.npz.partial"

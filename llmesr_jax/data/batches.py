@@ -18,12 +18,13 @@ import numpy as np
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Tables, knob, row_of_slot
 from llmesr_jax.data import layout
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What a training sequence is."""
+class DataConfig(SplitConfig):
+    """How the data are split, and what a training sequence is."""
 
     batch_size: int = knob(128, "students a step", least=1)
     max_len: int = knob(200, "longest sequence, in items; older items are cut off", least=1)
@@ -167,7 +168,7 @@ def plan_epochs(
     samples = np.concatenate([users, users + corpus.num_users]) if supervision == "masked" else users
     student_U = np.minimum(train_U - (supervision != "masked"), config.max_len)
     student_Nx1 = student_U[samples % corpus.num_users][:, None]
-    teacher_U = np.minimum(train_U - (config.teacher_input == "input"), config.max_len)
+    teacher_U = np.clip(train_U - (config.teacher_input == "input"), 0, config.max_len)
     teacher_NxM = None if similar_UxN is None else teacher_U[similar_UxN[samples % corpus.num_users]]
     bags = [student_Nx1] if teacher_NxM is None else [student_Nx1, teacher_NxM]
     if config.layout == "padded":
@@ -309,7 +310,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         return batch
     similar_M = tables["similar_users"][users].reshape(-1)
     less = int(config.teacher_input == "input")
-    length_M = jnp.minimum(data.train_U[similar_M] - less, max_len)
+    length_M = jnp.clip(data.train_U[similar_M] - less, 0, max_len)
     length_M = jnp.where(jnp.repeat(somebody, plan.similar), length_M, 0)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less

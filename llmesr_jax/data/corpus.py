@@ -1,7 +1,8 @@
-"""A corpus: who interacted with what, in order; its leave-one-out split; and reading it from a folder.
+"""A corpus: who interacted with what, in order; its split; and reading it from a folder.
 
 A folder holds `inter.txt` ("user item" a line, ids from 1, a user's lines in time order) and, optionally,
-`items.jsonl` (one object an item: `item_id`, `title`, any other attributes).
+`items.jsonl` (one object an item: `item_id`, `title`, any other attributes), `times.npy` (int64 seconds since 1970, one
+a line of `inter.txt`, NaT where unknown) and `split.npy` (uint8, one a line: 0 training, 1 validation, 2 test).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from llmesr_jax.data import records
+from llmesr_jax.data import manifest, records, splits
+from llmesr_jax.data.splits import SplitConfig, Targets
 from llmesr_jax.errors import InputError
 
 DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
@@ -29,9 +31,6 @@ _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 class Corpus:
     """Interactions of U users with V items, grouped by user, in time order. All arrays are read-only.
 
-    Split (leave one out): a user's last item is the test target, the one before the validation target, the rest
-    is training; a user with fewer than 3 interactions has training only.
-
     Attributes:
       name: of the data set.
       num_users: U; row u is user id u + 1.
@@ -40,8 +39,11 @@ class Corpus:
       offsets: int64 (U + 1,).
       item_records: (V,) attributes of each item, at least `item_id` and `title`; None without texts. Those of a folder
         are read when they are looked at.
-      digest: sha256, in hex, of V, items and offsets.
+      digest: sha256, in hex, of V, items, offsets and, unless it is leave-one-out, the split.
       folder: where the files are; None for the demo.
+      split: which interactions train and which are targets.
+      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` where not known; None where no time is known.
+      ties: the order of interactions with equal times: "file", or "shuffled".
     """
 
     name: str
@@ -52,6 +54,9 @@ class Corpus:
     item_records: Sequence[dict[str, Any]] | None
     digest: str
     folder: Path | None
+    split: splits.Split
+    times: np.ndarray | None = None
+    ties: str = "file"
 
     @property
     def item_titles(self) -> tuple[str, ...] | None:
@@ -63,24 +68,45 @@ class Corpus:
         """int64 (U,): interactions of each user, at least 1."""
         return _frozen(np.diff(self.offsets))
 
-    @cached_property
+    @property
     def train_lengths_U(self) -> np.ndarray:
         """int64 (U,): training interactions of each user, which are the first ones."""
-        return _frozen(np.where(self.lengths_U >= 3, self.lengths_U - 2, self.lengths_U))
+        return self.split.train_U
+
+    @property
+    def targets(self) -> Mapping[str, Targets]:
+        """{"valid": ..., "test": ...}: the targets of each."""
+        return self.split.targets
 
     @cached_property
     def valid_U(self) -> np.ndarray:
-        """int32 (U,): item id of the validation target, 0 where the user has none."""
-        return self._target(2)
+        """int32 (U,): item id of the user's first validation target, 0 where the user has none."""
+        return self._first_target("valid")
 
     @cached_property
     def test_U(self) -> np.ndarray:
-        """int32 (U,): item id of the test target, 0 where the user has none."""
-        return self._target(1)
+        """int32 (U,): item id of the user's first test target, 0 where the user has none."""
+        return self._first_target("test")
 
-    def _target(self, back: int) -> np.ndarray:
-        target_U = self.items[np.maximum(self.offsets[1:] - back, 0)]
-        return _frozen(np.where(self.lengths_U >= 3, target_U, 0).astype(np.int32))
+    def target_items(self, split: str) -> np.ndarray:
+        """int32 (E,): item ids of the targets of "valid" or "test"."""
+        rows_E, stops_E = self.targets[split]
+        return self.items[self.offsets[rows_E] + stops_E]
+
+    def repeated(self, split: str) -> np.ndarray:
+        """bool (E,): whether the target of "valid" or "test" is among the items of its own input."""
+        rows_E, stops_E = self.targets[split]
+        user_n = np.repeat(np.arange(self.num_users), self.lengths_U)
+        key_n = user_n * (self.num_items + 1) + self.items
+        keys, first = np.unique(key_n, return_index=True)  # where each user met each item first
+        target_E = self.offsets[rows_E] + stops_E
+        return first[np.searchsorted(keys, key_n[target_E])] < target_E
+
+    def _first_target(self, split: str) -> np.ndarray:
+        target_U = np.zeros(self.num_users, np.int32)
+        # Backwards, so that of several targets the first one stays.
+        target_U[self.targets[split].rows_E[::-1]] = self.target_items(split)[::-1]
+        return _frozen(target_U)
 
     @cached_property
     def item_counts_V(self) -> np.ndarray:
@@ -95,46 +121,88 @@ def from_pairs(
     users: np.ndarray,
     items: np.ndarray,
     *,
+    times: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    split: SplitConfig = SplitConfig(),
     item_records: Sequence[dict[str, Any]] | None = None,
     folder: Path | None = None,
     source: str | Path | None = None,
 ) -> Corpus:
-    """Checks interactions and groups them by user, which keeps a user's order.
+    """Checks interactions, groups them by user, which keeps a user's order, and splits them.
 
     Args:
       name: of the data set.
       users: integers (n,), ids 1..U, all of them present.
       items: integers (n,), ids 1..V, all of them present.
+      times: int64 (n,) seconds since 1970, ascending within a user, `splits.UNKNOWN` first.
+      parts: uint8 (n,) index into `splits.PARTS`, ascending within a user: the user's own split.
+      split: how to split, and the order of ties.
       item_records: (V,) in order of id.
       folder: kept in the corpus.
       source: what error messages name; the data set if not given.
 
     Raises:
-      InputError: no interactions, an id below 1, a gap in the ids, or no user with 3 interactions.
+      InputError: no interactions, an id below 1, a gap in the ids, times out of order, or a split that cannot be made.
     """
     source = source or f"data set {name!r}"
     users, items = np.asarray(users), np.asarray(items)
     if not len(users):
         raise InputError(f'{source}: is empty; wanted one "user item" a line')
     num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
-    lengths = np.bincount(users - 1)
-    if lengths.max() < 3:
+    order = np.argsort(users, kind="stable")
+    users, items = users[order], items[order].astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(users - 1))]).astype(np.int64)
+    times, parts = (None if array is None else np.asarray(array)[order] for array in (times, parts))
+    if parts is not None and times is not None and split.split not in ("auto", "files"):
+        # The parts stand one after the other; another split wants each user's order in time.
+        order = np.lexsort((times, users))
+        items, times, parts = items[order], times[order], None
+    _check_order(source, users, times, parts)
+    if split.ties == "shuffled":
+        if times is None:
+            raise InputError(
+                f"{source}: data.ties=shuffled, but the data have no times (no times.npy); prepare them from raw files "
+                "with a time column, or use data.ties=file"
+            )
+        order = splits.shuffle_ties(offsets, times, parts, split.ties_seed)
+        items = items[order]  # times and parts are equal wherever it changes the order
+    made = splits.make(split, offsets, times, parts, source)
+    digest = _digest(num_items, items, offsets, made)
+    for array in (items, offsets, times, made.train_U, *(x for part in made.targets.values() for x in part)):
+        if array is not None:
+            _frozen(array)
+    return Corpus(
+        name, num_users, num_items, items, offsets, item_records, digest, folder, made, times, ties=split.ties
+    )
+
+
+def _check_order(
+    source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None
+) -> None:
+    """Raises InputError where parts, or times within a part, do not ascend within a user."""
+    same = users[1:] == users[:-1]
+    if parts is not None:
+        if len(parts) and parts.max() >= len(splits.PARTS):
+            raise InputError(f"{source}: split.npy holds {parts.max()}; wanted 0 (training), 1 (validation), 2 (test)")
+        if (back := same & (parts[1:] < parts[:-1])).any():
+            raise InputError(
+                f"{source}: user {users[1:][back][0]} has training after validation, or validation after test, in "
+                "split.npy; a user's lines must be in this order; sort them"
+            )
+        same = same & (parts[1:] == parts[:-1])
+    if times is not None and (back := same & (times[1:] < times[:-1])).any():
         raise InputError(
-            f"{source}: no user has 3 interactions (the most is {lengths.max()}); leave-one-out wants at least 3 "
-            "of a user: one each for training, validation and test"
+            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; each user's lines must be in "
+            "time order; sort both files"
         )
-    grouped = _frozen(items[np.argsort(users, kind="stable")].astype(np.int32))
-    offsets = _frozen(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    digest = _digest(num_items, grouped, offsets)
-    return Corpus(name, num_users, num_items, grouped, offsets, item_records, digest, folder)
 
 
-def read_folder(name: str, folder: str | Path) -> Corpus:
-    """Reads `inter.txt` and, where present, `items.jsonl`.
+def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig()) -> Corpus:
+    """Reads `inter.txt` and, where present, `items.jsonl`, `times.npy` and `split.npy`.
 
     Raises:
-      InputError: a file is missing, unreadable or malformed (with the line's number), ids are not 1..n, or the
-        items of the two files differ.
+      InputError: a file is missing, unreadable or malformed (with the line's number), ids are not 1..n, the
+        files do not fit each other, or the split cannot be made.
     """
     folder = Path(folder)
     path, texts = folder / "inter.txt", folder / "items.jsonl"
@@ -144,14 +212,43 @@ def read_folder(name: str, folder: str | Path) -> Corpus:
     if not path.exists():
         raise InputError(f"{path}: no such file; {_step(name, folder)}{_wanted(folder)}")
     pairs = _read_pairs(path)
-    corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], folder=folder, source=path)
+    beside = {
+        "times": _beside(folder / "times.npy", np.int64, len(pairs)),
+        "parts": _beside(folder / "split.npy", np.uint8, len(pairs)),
+    }
+    corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], **beside, split=split, folder=folder, source=path)
     if not texts.exists():
         return corpus
     return replace(corpus, item_records=records.read(texts, corpus.num_items))
 
 
-def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
-    """The corpus of `--dataset` and `--data_dir`.
+def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
+    """(count,) an array that goes with the lines of inter.txt; None where there is none.
+
+    Raises:
+      InputError: it is not such an array, or inter.txt was changed since launch.prepare wrote both.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); wanted a NumPy array; write it again, or delete it") from error
+    if dtype is np.int64 and array.dtype.kind == "M":
+        array = array.astype("datetime64[s]").view(np.int64)
+    if array.dtype != dtype or array.shape != (count,):
+        raise InputError(
+            f"{path}: holds {array.dtype} of shape {array.shape}; wanted {np.dtype(dtype)} of shape ({count},), one "
+            "value for each line of inter.txt; write it again, or delete it"
+        )
+    made = manifest.read(path.parent)
+    if made is not None and path.name in made["files"]:
+        manifest.check_files(path.parent, made | {"files": {n: made["files"][n] for n in ("inter.txt", path.name)}})
+    return array
+
+
+def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = SplitConfig()) -> Corpus:
+    """The corpus of `--dataset` and `--data_dir`, split as `split` says.
 
     `demo` without a folder is made in memory. Otherwise the folder is `data_dir`, or `data/<dataset>` for a known
     name, and holds our files or the authors' `handled/` ones.
@@ -168,10 +265,10 @@ def load(dataset: str, data_dir: str | Path | None = None) -> Corpus:
             "--data_dir, a folder that python -m launch.prepare made or that is laid out alike"
         )
     if data_dir is None and dataset == "demo":
-        return synthetic.demo()
+        return synthetic.demo(split=split)
     folder = Path(data_dir) if data_dir is not None else Path("data") / dataset
     try:
-        return handled.corpus(dataset, folder) if handled.find(folder) else read_folder(dataset, folder)
+        return handled.corpus(dataset, folder, split) if handled.find(folder) else read_folder(dataset, folder, split)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); {_wanted(folder)}") from error
 
@@ -246,9 +343,13 @@ def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
     return highest
 
 
-def _digest(num_items: int, items: np.ndarray, offsets: np.ndarray) -> str:
-    parts = (np.array([num_items], "<i8"), items.astype("<i4"), offsets.astype("<i8"))
-    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+def _digest(num_items: int, items: np.ndarray, offsets: np.ndarray, split: splits.Split) -> str:
+    parts = [np.array([num_items], "<i8"), items.astype("<i4"), offsets.astype("<i8")]
+    sha256 = hashlib.sha256(b"".join(part.tobytes() for part in parts))
+    if split.name.partition(",")[0] != splits.LEAVE_ONE_OUT:  # which follows from the others
+        for array in (split.train_U, *(x for part in split.targets.values() for x in part)):
+            sha256.update(array.astype("<i8").tobytes())
+    return sha256.hexdigest()
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def popularity(corpus: Corpus) -> np.ndarray:
 
 
 def members(corpus: Corpus, split: Literal["valid", "test"]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
-    """Who belongs to which group, among the E users evaluated: `np.flatnonzero(target_U > 0)`, in that order.
+    """Who belongs to which group, among the E targets of the split, in their order.
 
     Item groups go by the target, user groups by the user; both by training counts.
 
@@ -51,9 +51,7 @@ def members(corpus: Corpus, split: Literal["valid", "test"]) -> dict[str, np.nda
       bool (E,) masks: `overall`, `tail_item`, `head_item`, `tail_user`, `head_user`, and, each a dict of masks by
       label in the order to report, `user_length` and `item_popularity`.
     """
-    target_U = {"valid": corpus.valid_U, "test": corpus.test_U}[split]
-    users_E = np.flatnonzero(target_U > 0)
-    rows_E = target_U[users_E] - 1
+    users_E, rows_E = corpus.targets[split].rows_E, corpus.target_items(split) - 1
     head_item_E, head_user_E = head_items(corpus)[rows_E], head_users(corpus)[users_E]
     return {
         "overall": np.ones(len(users_E), bool),

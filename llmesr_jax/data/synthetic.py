@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmesr_jax.data.corpus import Corpus, from_pairs
+from llmesr_jax.data.splits import SplitConfig
 
 # Topic: department | its words | sub-topic = product nouns, in the order in which people move on.
 _TOPICS = {
@@ -77,18 +78,23 @@ class Shop(NamedTuple):
     catalogue: Catalogue
 
 
-def demo(seed: int = 0, num_users: int = 2000, num_items: int = 1000) -> Corpus:
+def demo(
+    seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()
+) -> Corpus:
     """The demo data set; the same arguments give the same corpus everywhere.
 
     Args:
       seed: of all draws.
       num_users: U.
       num_items: size of the catalogue; the few items nobody takes are left out, so V is slightly less.
+      split: how to split; it has no times.
     """
-    return shop(seed, num_users, num_items).corpus
+    return shop(seed, num_users, num_items, split).corpus
 
 
-def shop(seed: int = 0, num_users: int = 2000, num_items: int = 1000) -> Shop:
+def shop(
+    seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()
+) -> Shop:
     """As `demo`, with the topics, sub-topics and styles behind it, to test against."""
     rng = np.random.default_rng([seed, num_users, num_items])
     catalogue = _catalogue(rng, num_items)
@@ -97,7 +103,7 @@ def shop(seed: int = 0, num_users: int = 2000, num_items: int = 1000) -> Shop:
     catalogue = Catalogue(*(column[taken] for column in catalogue))
     kinds = zip(*(column.tolist() for column in catalogue[:3]))
     records = tuple(_record(rng, item, *kind) for item, kind in enumerate(kinds, 1))
-    return Shop(from_pairs("demo", users + 1, items + 1, item_records=records), catalogue)
+    return Shop(from_pairs("demo", users + 1, items + 1, item_records=records, split=split), catalogue)
 
 
 def write(corpus: Corpus, folder: str | Path) -> None:

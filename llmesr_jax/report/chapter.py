@@ -68,7 +68,9 @@ def steps(
     yield "tests", None
     found = trained.find_corpus(section, data_dirs)
     corpus, data_dir = found or (None, "")
-    members = compare.masks(corpus, section.users_E) if corpus else None
+    if corpus and section.stops_E is None:  # runs of older versions, which are leave-one-out
+        section = section._replace(stops_E=corpus.lengths_U[section.users_E - 1] - 1)
+    members = compare.masks(corpus, section.users_E, section.stops_E) if corpus else None
     against = compare.baselines(section, baseline)
     made = compare.compare(section, against, members, metric, resamples) if against else {}
     intervals = compare.intervals(section, members, metric, resamples)
@@ -82,7 +84,7 @@ def steps(
         if (one := trained.load(row, corpus, data_dir)) is None:
             continue
         if users:
-            lists.append((row, samples.best(one, corpus, section.users_E[places])))
+            lists.append((row, samples.best(one, corpus, section.users_E[places], section.stops_E[places], section.seen)))
         vectors[section.label(row)] = one.items_VxE[chosen]
         if "item_llm" in one.run.tables and not llm:
             llm = {"LLM embeddings": np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)}

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import evaluate, experiment, metrics
+from llmesr_jax.data import splits
 from llmesr_jax.errors import InputError
 
 _ROUNDING = 1e-9  # between a mean in results.json and the same mean from ranks.npz
@@ -32,7 +33,10 @@ class Run(NamedTuple):
       best_epoch: of each seed.
       epochs: trained.
       parameters: trained numbers of one seed.
-      users_E: int64 ids of the test users.
+      users_E: int64 ids of the test users, one for each target.
+      stops_E: int64 how many of the user's interactions come before the target; None in runs of older versions, where
+        it is the last one.
+      split: how the interactions were split, in words.
       ranks: {protocol: {seed: int (2, E)}}, candidates scored above, and the same as, the target.
       curves: the lines of metrics.jsonl.
       about: what else the folder says of itself, {name: text}: versions, device, command, git.
@@ -48,6 +52,8 @@ class Run(NamedTuple):
     epochs: int
     parameters: int
     users_E: np.ndarray
+    stops_E: np.ndarray | None
+    split: str
     ranks: Mapping[str, Mapping[int, np.ndarray]]
     curves: tuple[Mapping[str, Any], ...]
     about: Mapping[str, str]
@@ -107,13 +113,14 @@ def read(folder: Path) -> Run:
         _check_means(test, len(seeds))
         best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
         parameters = int(stored["parameters"])
+        split = str(stored.get("split", splits.LEAVE_ONE_OUT))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not a run's results ({type(error).__name__}: {error}); delete it, and launch.train makes it again"
         ) from error
-    users_E, ranks = _ranks(folder / "ranks.npz", seeds)
+    users_E, stops_E, ranks = _ranks(folder / "ranks.npz", seeds)
     for protocol, of_seed in ranks.items():
         for i, seed in enumerate(seeds):
             mean = float(metrics.from_ranks(*of_seed[seed])["N@10"].mean())
@@ -126,7 +133,7 @@ def read(folder: Path) -> Run:
     about, curves = _about(folder), _curves(folder / "metrics.jsonl")
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     day = about.pop("time", changed.isoformat())[:10]
-    return Run(folder, config, identity, seeds, test, best, epochs, parameters, users_E, ranks, curves, about, day)
+    return Run(folder, config, identity, seeds, test, best, epochs, parameters, users_E, stops_E, split, ranks, curves, about, day)
 
 
 def _check_means(test: Mapping[str, Any], count: int) -> None:
@@ -137,10 +144,15 @@ def _check_means(test: Mapping[str, Any], count: int) -> None:
                     raise ValueError(f"{group} {metric} has {len(of_groups[group][metric])} numbers for {count} seeds")
 
 
-def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
+def _ranks(
+    path: Path, seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, dict[int, np.ndarray]]]:
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             users = np.asarray(file["test/users"], np.int64)
+            stops = np.asarray(file["test/stops"], np.int64) if "test/stops" in file else None
+            if stops is not None and stops.shape != users.shape:
+                raise ValueError(f"{len(stops)} places for {len(users)} users")
             ranks = {p: {s: np.asarray(file[f"test/{p}/{s}"]) for s in seeds} for p in evaluate.PROTOCOLS}
         if wrong := [a.shape for of in ranks.values() for a in of.values() if a.shape != (2, len(users))]:
             raise ValueError(f"ranks of shape {wrong[0]} for {len(users)} users")
@@ -154,7 +166,7 @@ def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, dict
             f"{path}: not a run's ranks ({type(error).__name__}: {error}); delete results.json, and launch.train makes "
             "both again"
         ) from error
-    return users, ranks
+    return users, stops, ranks
 
 
 def _curves(path: Path) -> tuple[dict[str, Any], ...]:

@@ -110,10 +110,16 @@ def no_baseline(sections: Sequence[Section], name: str) -> InputError:
     return InputError(f"--baseline={name}: no run is called so; wanted one of: {', '.join(known[:8])}{more}")
 
 
-def masks(corpus: Corpus, users_E: np.ndarray) -> dict[str, Any]:
-    """bool (E,) by group, for the test users of a run, see `data.groups.members`."""
-    everybody = np.flatnonzero(corpus.test_U > 0)
-    places = np.searchsorted(everybody, users_E - 1)
+def masks(corpus: Corpus, users_E: np.ndarray, stops_E: np.ndarray) -> dict[str, Any]:
+    """bool (E,) by group, for the test targets of a run, see `data.groups.members`.
+
+    Args:
+      users_E: ids of their users.
+      stops_E: how many of the user's interactions come before each.
+    """
+    longest = int(corpus.lengths_U.max()) + 1
+    everything = corpus.targets["test"].rows_E * longest + corpus.targets["test"].stops_E
+    places = np.searchsorted(everything, (users_E - 1) * longest + stops_E)
 
     def cut(node):
         return {name: cut(child) for name, child in node.items()} if isinstance(node, Mapping) else node[places]
@@ -140,7 +146,7 @@ def compare(
             mask = _mask(members, group, len(section.users_E))
             if mask is not None and mask.any() and pairs:
                 each = [per_user[i] - per_user[j] for i, j in pairs] + [per_user[j] for j in bases]
-                means = statistics.bootstrap_means(np.stack(each)[:, mask], resamples, SEED)
+                means = statistics.bootstrap_means(np.stack(each)[:, mask], section.users_E[mask], resamples, SEED)
                 drawn[group] = means[: len(pairs)], means[len(pairs) :][[bases.index(j) for _, j in pairs]]
         made = [
             _one(section, i, j, protocol, metric, group, per_user, members, [of[k] for of in drawn.get(group, ())])
@@ -172,7 +178,8 @@ def _one(section, i, j, protocol, metric, group, per_user, members, drawn) -> Co
         low, high = statistics.interval(drawn[0])
         if drawn[1].all():
             relative_low, relative_high = statistics.interval(drawn[0] / drawn[1])
-        paired, signed = statistics.over_users(per_user[i][mask], per_user[j][mask])
+        sums, counts = statistics.by_user(np.stack([per_user[i], per_user[j]])[:, mask], section.users_E[mask])
+        paired, signed = statistics.over_users(*(sums / counts))
     relative = difference / base if base else None
     spread = low, high, relative_low, relative_high
     return Comparison(row, other, group, users, difference, relative, *spread, seeds, paired, signed)
@@ -204,7 +211,7 @@ def intervals(section: Section, members: Mapping[str, Any] | None, metric: str, 
         if not mask.any():
             continue
         cut = stacked[:, mask]
-        drawn = statistics.bootstrap_means(cut, resamples, SEED)
+        drawn = statistics.bootstrap_means(cut, section.users_E[mask], resamples, SEED)
         for k, (protocol, i) in enumerate((p, i) for p in values for i in range(len(section.rows))):
             found[i, protocol, group, label] = (float(cut[k].mean()), *statistics.interval(drawn[k]))
     return Intervals(found)

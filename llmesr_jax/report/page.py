@@ -88,6 +88,8 @@ def _header(chapter: Chapter, prefix: str) -> str:
     if corpus:
         facts += [f"{corpus.num_users:,} users", f"{corpus.num_items:,} items", f"{len(corpus.items):,} interactions"]
     facts.append(f"{len(section.users_E):,} tested")
+    facts.append(f"split: {section.split.replace('_', ' ')}")
+    facts += [f"seen items {section.seen}"] if section.seen != "hidden" else []
     shown_tiles = "\n".join(
         [
             tiles.group(chapter, "overall", "All users"),

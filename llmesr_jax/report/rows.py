@@ -17,6 +17,7 @@ from absl import logging
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import contracts, evaluate, knobs, metrics
+from llmesr_jax.data import splits
 from llmesr_jax.report.collect import Run
 
 # What LLM-ESR's tables 2, 4, 5 and 6 call these settings; the full model has none of them.
@@ -90,8 +91,11 @@ class Section(NamedTuple):
       name: of the data set, and what else tells the section from others.
       slug: the same for file names.
       rows: by backbone, then method, `none` first, then variants.
-      users_E: ids of the test users.
-      interactions: digest of the data.
+      users_E: ids of the test users, one for each target.
+      interactions: digest of the data and their split.
+      stops_E: how many of the user's interactions come before each target; None where it is the last one.
+      split: how the interactions were split, in words.
+      seen: whether seen items are hidden, see `train.seen_items`.
     """
 
     name: str
@@ -99,6 +103,9 @@ class Section(NamedTuple):
     rows: tuple[Row, ...]
     users_E: np.ndarray
     interactions: str
+    stops_E: np.ndarray | None = None
+    split: str = splits.LEAVE_ONE_OUT
+    seen: str = "hidden"
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -125,12 +132,16 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         name = group[0].config.dataset
         if datasets.count(name) > 1:
             told = [f"data {digest[:8]}"]
+            told += [group[0].split] if group[0].split != splits.LEAVE_ONE_OUT else []
             told += [f"seen items: {seen}"] if seen != "hidden" else []
             told += [f"{limit} test users"] if limit else []
             name += f" ({', '.join(told)})"
         before = sum(one.rows[0].runs[0].config.dataset == group[0].config.dataset for one in found)
         slug = group[0].config.dataset + (f"-{before + 1}" if before else "")
-        found.append(Section(name, slug, tuple(_rows(group)), group[0].users_E, digest))
+        first = group[0]
+        found.append(
+            Section(name, slug, tuple(_rows(group)), first.users_E, digest, first.stops_E, first.split, seen)
+        )
     return found
 
 

@@ -24,7 +24,7 @@ class Item(NamedTuple):
 
 
 class Recommended(NamedTuple):
-    """What one row recommends: its best items that the user has not bought, and the place of what came next."""
+    """What one row recommends: its best items, and the place of what came next."""
 
     row: Row
     items: tuple[Item, ...]
@@ -64,11 +64,15 @@ def choose(section: Section, rows: Sequence[Row], members: Mapping[str, Any], co
     return np.concatenate([first, rest]).astype(np.int64)
 
 
-def best(one: Trained, corpus: Corpus, users_n: np.ndarray, length: int = 5) -> np.ndarray:
-    """int32 (n, length): ids of a row's best items for these users that they have not bought, 0 once they run out."""
+def best(
+    one: Trained, corpus: Corpus, users_n: np.ndarray, stops_n: np.ndarray, seen: str = "hidden", length: int = 5
+) -> np.ndarray:
+    """int32 (n, length): ids of a row's best items after the first `stops_n` interactions, 0 once they run out.
+
+    Items among those interactions are left out, unless `seen` is "shown".
+    """
     rows_n = users_n - 1
-    stops_n = corpus.lengths_U[rows_n] - 1
-    hidden = ranking.prefix_sets(corpus, rows_n, stops_n, without_E=corpus.test_U[rows_n])
+    hidden = ranking.prefix_sets(corpus, rows_n, np.zeros_like(stops_n) if seen == "shown" else stops_n)
     e = one.run.experiment
     past = inference.histories(corpus, rows_n, stops_n, e.epochs.plan.config, e.recommender.supervision)
     users = inference.user_vectors(e.recommender, one.params, one.run.tables, past)
@@ -87,7 +91,8 @@ def samples(
 
     def one(n: int, place: int) -> Sample:
         user = int(section.users_E[place])
-        start, stop = corpus.offsets[user - 1], corpus.offsets[user] - 1
+        start = corpus.offsets[user - 1]
+        stop = start + section.stops_E[place]
         recommended = []
         for row, top_nxK in lists:
             seed, (run, _) = next(iter(row.places.items()))

@@ -92,22 +92,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def bootstrap_means(values_MxN: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 (M, resamples): means of M variables over N users drawn with replacement, the same draws for all M.
+def by_user(values_MxN: np.ndarray, users_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (M, U) sums over the targets of each user, in order of user, and float64 (U,) how many there are."""
+    order = np.argsort(users_N, kind="stable")
+    _, first, counts = np.unique(users_N[order], return_index=True, return_counts=True)
+    if len(first) == len(users_N):  # one each, whose order is kept
+        return values_MxN, np.ones(len(users_N))
+    return np.add.reduceat(values_MxN[:, order], first, axis=1), counts.astype(np.float64)
 
-    The draws are those of `scipy.stats.bootstrap` with `rng=np.random.default_rng(seed)`.
+
+def bootstrap_means(values_MxN: np.ndarray, users_N: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """float64 (M, resamples): means of M variables over N targets, their users drawn with replacement.
+
+    The draws are the same for all M. A user comes with all targets, so users with many count for more, as in the mean
+    itself. With one target a user, the draws are those of `scipy.stats.bootstrap` with
+    `rng=np.random.default_rng(seed)`.
     """
     rng = np.random.default_rng(seed)
-    num_users = values_MxN.shape[1]
+    sums_MxU, targets_U = by_user(values_MxN, users_N)
+    num_users = len(targets_U)
     rows = max(1, _BLOCK // max(1, num_users))
-    means = np.empty((len(values_MxN), resamples))
+    means = np.empty((len(sums_MxU), resamples))
     for start in range(0, resamples, rows):
         stop = min(start + rows, resamples)
         drawn_RxN = rng.integers(0, num_users, (stop - start, num_users))
         drawn_RxN += np.arange(stop - start)[:, None] * num_users
         counts_RxN = np.bincount(drawn_RxN.reshape(-1), minlength=(stop - start) * num_users)
         counts_RxN = counts_RxN.reshape(stop - start, num_users).astype(np.float64)
-        means[:, start:stop] = values_MxN @ counts_RxN.T / num_users
+        means[:, start:stop] = sums_MxU @ counts_RxN.T / (targets_U @ counts_RxN.T)
     return means
 
 

@@ -43,7 +43,9 @@ def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str
     reason = ""
     for folder in (*data_dirs, ""):
         try:
-            corpus = corpus_lib.load(config.dataset, folder or config.data_dir or None)
+            corpus = corpus_lib.load(
+                config.dataset, folder or config.data_dir or None, config_lib.section(config, "data")
+            )
         except InputError as error:
             reason = reason or str(error).partition(";")[0]
             continue

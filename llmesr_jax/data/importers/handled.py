@@ -19,6 +19,7 @@ import polars as pl
 
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data.importers import Downloads
+from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.data.raw_files import Files, RawFile, check_folder, json_objects, parsed
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, identifier
@@ -53,13 +54,13 @@ def find(folder: str | Path) -> Path | None:
     return inside if inside.is_dir() else None
 
 
-def corpus(name: str, folder: str | Path) -> corpus_lib.Corpus:
+def corpus(name: str, folder: str | Path, split: SplitConfig = SplitConfig()) -> corpus_lib.Corpus:
     """The corpus in `folder` or its `handled/`; the corpus' `folder` is where the files lie.
 
     Raises:
       InputError: `inter.txt` is missing or malformed.
     """
-    return corpus_lib.read_folder(name, find(folder) or folder)
+    return corpus_lib.read_folder(name, find(folder) or folder, split)
 
 
 @dataclasses.dataclass(frozen=True)
