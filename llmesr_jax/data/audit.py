@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,9 @@ from llmesr_jax.data import audit_text, audit_warnings, groups, order
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data.audit_warnings import Warned
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.splits import UNKNOWN
 
 VERSION = 1  # of the keys
-UNKNOWN = np.iinfo(np.int64).min  # a time that is not known
 RAW_ID_FIELDS = ("asin", "parent_asin", "business_id", "movie_id", "raw_id")  # ITEM_ID of the importers
 
 _DAY = 86_400
@@ -71,15 +71,16 @@ def of_corpus(corpus: Corpus) -> Audit:
     Raises:
       InputError: a file of vectors cannot be read, or has not a row for each item or user.
     """
-    times_n = getattr(corpus, "times", None)
+    times_n = corpus.times
     texts = _texts(corpus)
     raw_ids, source = _raw_ids(corpus, texts)
     user_n = np.repeat(np.arange(corpus.num_users, dtype=np.int32), corpus.lengths_U)
+    targets = {name: corpus.offsets[rows_E] + stops_E for name, (rows_E, stops_E) in corpus.targets.items()}
     facts = {
         "counts": _counts(corpus),
         "times": None if times_n is None else times_of(times_n, user_n),
-        "repeats": repeats_of(corpus.items, user_n, times_n, corpus.valid_U, corpus.test_U),
-        "ties": None if times_n is None else ties_of(times_n, user_n, corpus.offsets, corpus.test_U > 0),
+        "repeats": repeats_of(corpus.items, user_n, times_n, targets),
+        "ties": None if times_n is None else ties_of(times_n, user_n, targets),
         "order": order_of(corpus.items, user_n, times_n, raw_ids) | {"ids": source},
         "targets": _targets(corpus),
         "groups": _groups(corpus),
@@ -101,7 +102,7 @@ def _counts(corpus: Corpus) -> dict[str, Any]:
         "interactions": n,
         "sparsity": 1 - n / (corpus.num_users * corpus.num_items),
         "mean_length": n / corpus.num_users,
-        "test_users": int((corpus.test_U > 0).sum()),
+        "test_users": len(np.unique(corpus.targets["test"].rows_E)),
     }
 
 
@@ -131,40 +132,37 @@ def _date(seconds: int) -> str:
 
 
 def repeats_of(
-    items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, valid_U: np.ndarray, test_U: np.ndarray
+    items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, targets: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Exact duplicates, and targets that stand in their own input.
 
     Args:
       items_n, user_n: ids from 1; user rows, ascending.
       times_n: seconds, or None.
-      valid_U, test_U: target ids, the last but one and the last of a user; 0 where there is none.
+      targets: {"valid": ..., "test": ...} places (E,) of the targets among all n.
     """
-    position_n = np.arange(len(items_n))
-    lengths_U = np.bincount(user_n, minlength=len(test_U))
-    last_U = np.cumsum(lengths_U) - 1
-
-    def repeated(target_U: np.ndarray, at_U: np.ndarray) -> np.ndarray:
-        before = (items_n == target_U[user_n]) & (position_n < at_U[user_n])
-        return (np.bincount(user_n[before], minlength=len(test_U)) > 0) & (target_U > 0)
-
-    targets = max(int((test_U > 0).sum()), 1)
-    valid, test = repeated(valid_U, last_U - 1), repeated(test_U, last_U)
-    same = (user_n[1:] == user_n[:-1]) & (items_n[1:] == items_n[:-1])
+    again_n = _again(user_n, items_n)
     doubled_n = None if times_n is None else duplicates(items_n, user_n, times_n)
-    doubled_targets = None
-    if doubled_n is not None:
-        doubled_U = np.bincount(user_n[doubled_n & (position_n >= last_U[user_n] - 1)], minlength=len(test_U)) > 0
-        doubled_targets = int((doubled_U & (test_U > 0)).sum())
-    return {
-        "valid": int(valid.sum()),
-        "valid_share": float(valid.sum() / targets),
-        "test": int(test.sum()),
-        "test_share": float(test.sum() / targets),
+    facts: dict[str, Any] = {}
+    for name, at_E in targets.items():
+        facts[name] = int(again_n[at_E].sum())
+        facts[f"{name}_share"] = facts[name] / max(len(at_E), 1)
+    same = (user_n[1:] == user_n[:-1]) & (items_n[1:] == items_n[:-1])
+    return facts | {
         "immediate": int(same.sum()),
         "exact_duplicates": None if doubled_n is None else int(doubled_n.sum()),
-        "users_with_duplicate_target": doubled_targets,
+        "duplicate_targets": None if doubled_n is None else sum(int(doubled_n[at].sum()) for at in targets.values()),
     }
+
+
+def _again(group_n: np.ndarray, items_n: np.ndarray) -> np.ndarray:
+    """bool (n,): entries whose group and item stood before."""
+    key_n = group_n.astype(np.int64) * (int(items_n.max(initial=0)) + 1) + items_n
+    by_key = np.argsort(key_n, kind="stable")
+    key_n = key_n[by_key]
+    found = np.zeros(len(items_n), bool)
+    found[by_key[1:][key_n[1:] == key_n[:-1]]] = True
+    return found
 
 
 def duplicates(items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray) -> np.ndarray:
@@ -175,10 +173,8 @@ def duplicates(items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray) -> 
     run = _runs(times_n[place], user_n[place])
     tied = _in_runs(run) & (times_n[place] != UNKNOWN)
     place, run = place[tied], run[tied]
-    key = run.astype(np.int64) * (int(items_n.max(initial=0)) + 1) + items_n[place]
-    by_key = np.argsort(key, kind="stable")
     found = np.zeros(len(items_n), bool)
-    found[place[by_key[1:][key[by_key[1:]] == key[by_key[:-1]]]]] = True
+    found[place] = _again(run, items_n[place])
     return found
 
 
@@ -195,18 +191,19 @@ def _in_runs(run_n: np.ndarray) -> np.ndarray:
     return np.append(same, False) | np.insert(same, 0, False)
 
 
-def ties_of(times_n: np.ndarray, user_n: np.ndarray, offsets: np.ndarray, tested_U: np.ndarray) -> dict[str, Any]:
+def ties_of(times_n: np.ndarray, user_n: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Neighbours, and targets, between which time does not decide.
 
-    Args:
-      times_n, user_n: see `times_of`.
-      offsets: int64 (U + 1,), where each user's interactions start.
-      tested_U: users with a validation and a test target, their last two.
+    Args: see `times_of` and `repeats_of`. Of several targets of a user, the last of the validation and the first of
+      the test count.
     """
     both = (user_n[1:] == user_n[:-1]) & (times_n[1:] != UNKNOWN) & (times_n[:-1] != UNKNOWN)
     same = both & (times_n[1:] == times_n[:-1])
-    last = offsets[1:][tested_U] - 1
-    test, valid = times_n[last], times_n[last - 1]
+    valid_U, test_U = (np.full(int(user_n[-1]) + 1, -1) for _ in range(2))
+    valid_U[user_n[targets["valid"]]] = targets["valid"]  # the last assignment counts
+    test_U[user_n[targets["test"]][::-1]] = targets["test"][::-1]
+    tested = (valid_U >= 0) & (test_U >= 0)
+    valid, test = times_n[valid_U[tested]], times_n[test_U[tested]]
     known = (test != UNKNOWN) & (valid != UNKNOWN)
     users = int(known.sum())
     same_time, same_day = int((known & (test == valid)).sum()), int((known & (test // _DAY == valid // _DAY)).sum())
@@ -275,9 +272,11 @@ def _tied(items_n, x_n, user_n, times_n, kept_n) -> order.Share:
 
 
 def _targets(corpus: Corpus) -> dict[str, Any]:
-    test = corpus.test_U[corpus.test_U > 0]
+    test = corpus.target_items("test")
     never = int((corpus.item_counts_V[test - 1] == 0).sum())
     return {
+        "split": corpus.split.name,
+        "test": len(test),
         "never_trained": never,
         "never_trained_share": never / max(len(test), 1),
         "items_never_trained": int((corpus.item_counts_V == 0).sum()),
@@ -286,7 +285,7 @@ def _targets(corpus: Corpus) -> dict[str, Any]:
 
 def _groups(corpus: Corpus) -> dict[str, Any]:
     head_V, head_U = groups.head_items(corpus), groups.head_users(corpus)
-    test = corpus.test_U[corpus.test_U > 0]
+    test = corpus.target_items("test")
     return {
         "head_items": int(head_V.sum()),
         "tail_items": int((~head_V).sum()),
@@ -300,7 +299,7 @@ def _groups(corpus: Corpus) -> dict[str, Any]:
 def _concentration(corpus: Corpus) -> dict[str, Any]:
     counts_V = np.bincount(corpus.items - 1, minlength=corpus.num_items)
     popular = np.argsort(-corpus.item_counts_V, kind="stable")[:10] + 1
-    test = corpus.test_U[corpus.test_U > 0]
+    test = corpus.target_items("test")
     return {
         "top_item_share": float(counts_V.max() / len(corpus.items)),
         "top_user_share": float(corpus.lengths_U.max() / len(corpus.items)),

@@ -58,6 +58,7 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     p = o["item_pairs"]
     yield "item pairs", f"{p['pairs']:,} were met as neighbours by several users, {p['agreeing']:,} always in one order"
     n = f["targets"]
+    yield "split", f"{n['split'].replace('_', ' ')}; {n['test']:,} test items of {c['test_users']:,} users"
     yield "never trained", f"{n['never_trained']:,} test items ({percent(n['never_trained_share'])})"
     yield (
         "head and tail",

@@ -86,7 +86,8 @@ def _out_of_order(f) -> str:
     return (
         f"Sequences are not in the order of their times: {count:,} interactions are earlier than the one before. So a "
         "model is trained on what came later and tested on what came earlier. Sort inter.txt and times.npy by time "
-        "within each user, or prepare the data with python -m launch.prepare, which does."
+        "within each user; of a split of your own, choose test interactions that come after training, or use "
+        "--config.data.split=time."
     )
 
 
@@ -126,24 +127,24 @@ def _repeated(f) -> str:
         return ""
     return (
         f"Many targets are repeats: {percent(found['test_share'])} of the test items and "
-        f"{percent(found['valid_share'])} of the validation items stand in their own input already. Where seen items "
-        "are hidden but for the target, a repeat is the one seen item left to rank, which gives the answer away. Use "
-        "--config.eval.seen_items=shown, with which seen items stay candidates."
+        f"{percent(found['valid_share'])} of the validation items stand in their own input already. If all "
+        "other seen items were hidden, a repeat would be the one seen item left to rank, and be given away; so it is "
+        "not tested. To test repeats as well, rank seen items with the rest: --config.train.seen_items=shown."
     )
 
 
 def _duplicates(f) -> str:
     found = f["repeats"]
-    doubled, targets = found["exact_duplicates"], found["users_with_duplicate_target"]
+    doubled, targets = found["exact_duplicates"], found["duplicate_targets"]
     if not doubled:
         return ""
-    n, tested = f["counts"]["interactions"], max(f["counts"]["test_users"], 1)
+    n, tested = f["counts"]["interactions"], max(f["targets"]["test"], 1)
     if max(doubled / n, targets / tested) < _GIVEN_AWAY:
         return ""
     return (
         f"{doubled:,} interactions ({percent(doubled / n)}) are exact duplicates: user, item and time stood before. "
-        f"For {targets:,} users the validation or the test item is one, so a model only has to repeat an item. Drop "
-        "duplicates when you prepare the data."
+        f"{targets:,} of them are validation or test items, for which a model only has to repeat an item. Drop "
+        "duplicates when you prepare the data (launch.prepare --duplicates)."
     )
 
 
