@@ -93,12 +93,13 @@ def prepare(config: ConfigDict) -> Experiment:
     for part in ("test", "valid"):
         evaluate.check_repeats(users_items, part, section("train").seen_items)
     semantic = section("semantic")
-    kept = min(semantic.num_similar, users_items.num_users - 1)
+    trained = int((users_items.train_lengths_U > 0).sum())
+    kept = min(semantic.num_similar, trained - 1)
     if "similar_users" in needs.tables and kept < needs.similar:
         raise InputError(
             f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are kept; "
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
-            f"{users_items.num_users} users there are)"
+            f"{trained} users who have training items)"
         )
     tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:

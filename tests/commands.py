@@ -35,12 +35,14 @@ class Result(NamedTuple):
 
 
 def write_data(folder: Path, users: int = 60, items: int = 150) -> Path:
-    """`inter.txt` and `items.jsonl`: 4 to 12 interactions a user, some items popular, every item met."""
+    """`inter.txt` and `items.jsonl`: 4 to 12 different items a user, some items popular, every item met."""
     rng = np.random.default_rng(7)
     lengths_U = rng.integers(4, 13, users)
     user_n = np.repeat(np.arange(1, users + 1), lengths_U)
-    item_n = np.minimum(rng.zipf(1.4, len(user_n)), items)
-    item_n[rng.permutation(len(item_n))[:items]] = rng.permutation(items) + 1
+    weights = 1 / np.arange(1, items + 1) ** 0.7
+    item_n = np.concatenate([rng.choice(items, n, False, weights / weights.sum()) + 1 for n in lengths_U])
+    for item in np.setdiff1d(np.arange(1, items + 1), item_n):
+        item_n[np.flatnonzero(np.bincount(item_n)[item_n] > 1)[-1 - item % 40]] = item
     folder.mkdir(parents=True)
     (folder / "inter.txt").write_text("".join(f"{u} {i}\n" for u, i in zip(user_n, item_n)))
     words = "red blue green gold tea milk soap salt lamp rope".split()

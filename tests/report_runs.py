@@ -50,7 +50,7 @@ def write(
     results = {"config": stored["config"], "seeds": list(seeds), "test": evaluate.stack(summaries)}
     results |= {"best_epoch": [2] * len(seeds), "epochs": 3, "early_stopped": False, "parameters": 12345}
     (folder / "results.json").write_text(json.dumps(results))
-    np.savez(folder / "ranks.npz", **ranks, **{"test/users": inputs.rows_E + 1})
+    np.savez(folder / "ranks.npz", **ranks, **{"test/users": inputs.rows_E + 1, "test/stops": inputs.stops_E})
     lines = [
         {"epoch": epoch, "seed": s, "valid/overall/N@10": 0.1 * epoch, "valid/tail_item/N@10": 0.05 * epoch}
         for epoch in (1, 2, 3)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmesr_jax import evaluate, metrics, ranking
 from llmesr_jax.data.corpus import from_pairs
+from llmesr_jax.errors import InputError
 
 
 def corpus_of(*histories):
@@ -15,17 +16,17 @@ def corpus_of(*histories):
     return from_pairs("test", users, np.concatenate(histories))
 
 
-def random_corpus(rng, num_users=40, num_items=150):
-    repeats = [rng.integers(1, num_items + 1, rng.integers(1, 12)).tolist() for _ in range(num_users)]
-    return corpus_of(*repeats, list(range(1, num_items + 1)))
+def random_corpus(rng, num_users=40, num_items=150, repeats=False):
+    histories = [rng.choice(num_items, rng.integers(1, 12), repeats) + 1 for _ in range(num_users)]
+    return corpus_of(*histories, list(range(1, num_items + 1)))
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["valid", "test"]))
-def test_both_protocols_against_a_loop(seed, split):
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["valid", "test"]), st.sampled_from(["hidden", "zero", "shown"]))
+def test_both_protocols_against_a_loop(seed, split, seen):
     rng = np.random.default_rng([seed])
-    corpus = random_corpus(rng, num_users=6, num_items=12)
-    inputs = evaluate.inputs(corpus, split)
+    corpus = random_corpus(rng, num_users=6, num_items=12, repeats=seen != "hidden")
+    inputs = evaluate.inputs(corpus, split, seen=seen)
     users = rng.integers(-1, 2, (len(inputs.rows_E), 2)).astype(np.float32)
     items = rng.integers(-1, 2, (12, 2)).astype(np.float32)
     summary, per_user = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, coverage=True)
@@ -38,14 +39,15 @@ def test_both_protocols_against_a_loop(seed, split):
         before = history[: -1 if split == "test" else -2]
         target = history[len(before)]
         scores = dict(enumerate((items @ users[e]).tolist(), start=1))
-        others = {
-            "full": set(scores) - set(before) - {target},
-            "sampled": set(candidates[e].tolist()) - {0},
-        }
-        for protocol, pool in others.items():
-            higher, tied = (sum(c(scores[i], scores[target]) for i in pool) for c in (float.__gt__, float.__eq__))
+        full = {i: 0.0 if seen == "zero" and i in before else score for i, score in scores.items()}
+        if seen == "hidden":
+            full = {i: score for i, score in scores.items() if i not in before}
+        pools = {"full": full, "sampled": {i: scores[i] for i in {*candidates[e].tolist(), target} - {0}}}
+        for protocol, pool in pools.items():
+            others = [score for i, score in pool.items() if i != target]
+            higher, tied = (sum(c(o, pool[target]) for o in others) for c in (float.__gt__, float.__eq__))
             expected[protocol].append((higher, tied))
-        recommended |= set(sorted(others["full"] | {target}, key=lambda i: (-scores[i], i))[:5])
+        recommended |= set(sorted(full, key=lambda i: (-full[i], i))[:5])
     for protocol, ranks in expected.items():
         assert np.stack(per_user[protocol], axis=1).tolist() == [list(pair) for pair in ranks]
         means = {name: v.mean() for name, v in metrics.from_ranks(*np.array(ranks).T).items()}
@@ -54,15 +56,47 @@ def test_both_protocols_against_a_loop(seed, split):
 
 
 def test_input_of_each_split_is_what_came_before_the_target():
-    # User 1 meets item 2 twice before meeting it again as the test target: it is never hidden from itself.
-    corpus = corpus_of([2, 1, 2, 3, 2], [3, 4], [4, 4, 1, 2])
+    corpus = corpus_of([2, 1, 2, 3, 5], [3, 4], [4, 4, 1, 2])
     test, valid = evaluate.inputs(corpus, "test"), evaluate.inputs(corpus, "valid")
     assert test.rows_E.tolist() == valid.rows_E.tolist() == [0, 2]
-    assert (test.targets_E.tolist(), valid.targets_E.tolist()) == ([2, 2], [3, 1])
-    assert np.split(test.hidden.items_P, test.hidden.offsets[1:-1])[0].tolist() == [1, 3]
+    assert (test.stops_E.tolist(), valid.stops_E.tolist()) == ([4, 3], [3, 2])
+    assert (test.targets_E.tolist(), valid.targets_E.tolist()) == ([5, 2], [3, 1])
+    assert np.split(test.hidden.items_P, test.hidden.offsets[1:-1])[0].tolist() == [1, 2, 3]
     assert np.split(test.hidden.items_P, test.hidden.offsets[1:-1])[1].tolist() == [1, 4]
     assert np.split(valid.hidden.items_P, valid.hidden.offsets[1:-1])[0].tolist() == [1, 2]
     assert np.split(valid.hidden.items_P, valid.hidden.offsets[1:-1])[1].tolist() == [4]
+
+
+# User 1 returns to item 1; users 2 to 21 do not return. Items 1 to 7, of which user 1's last input holds 1, 2, 3.
+RETURNS = [[1, 2, 3, 1], *([2, 3, 4, 5], [5, 6, 7, 4]) * 10]
+
+
+def test_what_hiding_seen_items_does_where_the_target_is_one_of_them():
+    corpus = corpus_of(*RETURNS)
+    items = jnp.arange(7, 0, -1, dtype=jnp.float32)[:, None]  # scores 7 6 5 4 3 2 1
+    users = lambda inputs: np.ones((len(inputs.rows_E), 1), np.float32)  # noqa: E731
+
+    def ranks(seen, items=items):
+        inputs = evaluate.inputs(corpus, "test", seen=seen)
+        found = evaluate.evaluate(users(inputs), items, inputs, seed=0, protocols=("full",))[1]["full"]
+        return inputs.repeated, np.stack(found, axis=1).tolist()[:3]
+
+    # Hidden: user 1, one of 21 targets (4.8 %), is left out. 5 of user 2 has 1 above it; 4 of user 3 has 1 2 3.
+    assert ranks("hidden") == (1, [[1, 0], [3, 0], [1, 0]])
+    # Shown: item 1 of user 1 is the best of all; all others count as they are.
+    assert ranks("shown") == (0, [[0, 0], [4, 0], [3, 0]])
+    # Zero: item 1 of user 1 has the score 0 like 2 and 3, below 4 5 6 7; user 2's 5 has 1 above, user 3's 4 has 1 2 3.
+    assert ranks("zero") == (0, [[4, 2], [1, 0], [3, 0]])
+    # With negative scores, what was seen comes first.
+    assert ranks("zero", items - 10) == (0, [[0, 2], [4, 0], [6, 0]])
+
+
+def test_hiding_is_refused_where_many_targets_are_seen_items():
+    corpus = corpus_of(*RETURNS[:19])  # 1 of 19: 5.3 %
+    with pytest.raises(InputError, match=r"1 of 19 test targets \(5.3%\) .* --config.train.seen_items=shown"):
+        evaluate.inputs(corpus, "test")
+    assert len(evaluate.inputs(corpus, "test", seen="shown").rows_E) == 19
+    assert evaluate.inputs(corpus, "valid").repeated == 0
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -97,21 +131,20 @@ def test_a_perfect_model_gets_one():
 def test_groups_by_hand():
     # Training counts: item 1 three times, 2 twice, 3 and 5 once; so the head is item 1 of 5 and user 1 of 5.
     corpus = corpus_of([1, 2, 3, 4, 1], [1, 4, 5], [1, 5, 4], [2, 4, 1], [5, 3, 2])
-    inputs = evaluate.inputs(corpus, "test")
+    inputs = evaluate.inputs(corpus, "test", seen="shown")  # user 1 returns to item 1
     assert inputs.targets_E.tolist() == [1, 5, 4, 1, 2]
-    # Scores fall with the id. Competitors above each target outside its input:
-    # 1: none; 5 (input 1, 4): 2, 3; 4 (input 1, 5): 2, 3; 1: none; 2 (input 5, 3): 1.
+    # Scores fall with the id, so as many items are above a target as have a lower id.
     items = jnp.array([[5.0], [4.0], [3.0], [2.0], [1.0]], jnp.float32)
     summary, per_user = evaluate.evaluate(np.ones((5, 1), np.float32), items, inputs, seed=0, protocols=("full",))
     assert set(summary) == set(per_user) == {"full"}
-    assert per_user["full"].higher_U.tolist() == [0, 2, 2, 0, 1]
+    assert per_user["full"].higher_U.tolist() == [0, 4, 3, 0, 1]
     mrr = {group: (found["count"], found["MRR"]) for group, found in summary["full"].items() if "MRR" in found}
     assert mrr == {
-        "overall": (5, pytest.approx((1 + 1 / 3 + 1 / 3 + 1 + 1 / 2) / 5)),
+        "overall": (5, pytest.approx((1 + 1 / 5 + 1 / 4 + 1 + 1 / 2) / 5)),
         "head_item": (2, 1.0),
-        "tail_item": (3, pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)),
+        "tail_item": (3, pytest.approx((1 / 5 + 1 / 4 + 1 / 2) / 3)),
         "head_user": (1, 1.0),
-        "tail_user": (4, pytest.approx((1 / 3 + 1 / 3 + 1 + 1 / 2) / 4)),
+        "tail_user": (4, pytest.approx((1 / 5 + 1 / 4 + 1 + 1 / 2) / 4)),
     }
     assert summary["full"]["user_length"]["1-4"]["count"] == 5
     assert summary["full"]["user_length"]["20+"] == {"count": 0, **dict.fromkeys(metrics.METRICS)}

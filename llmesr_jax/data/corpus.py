@@ -176,9 +176,7 @@ def from_pairs(
     )
 
 
-def _check_order(
-    source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None
-) -> None:
+def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None) -> None:
     """Raises InputError where parts, or times within a part, do not ascend within a user."""
     same = users[1:] == users[:-1]
     if parts is not None:
@@ -233,7 +231,9 @@ def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted a NumPy array; write it again, or delete it") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); wanted a NumPy array; write it again, or delete it"
+        ) from error
     if dtype is np.int64 and array.dtype.kind == "M":
         array = array.astype("datetime64[s]").view(np.int64)
     if array.dtype != dtype or array.shape != (count,):

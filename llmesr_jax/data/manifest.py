@@ -42,6 +42,8 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     wanted = {"source": dict, "rule": dict, "files": dict, "counts": dict, "steps": list, "malformed_lines": dict}
     whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items())
+    if whole:
+        found["rule"].setdefault("exact_duplicates", "keep")  # as versions did that did not know of them
     return found if whole else None
 
 

@@ -1,4 +1,4 @@
-"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, the raw ids, and a manifest of it all.
+"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, times, the raw ids, and a manifest of it all.
 
 The manifest says the source (importer, options, each file's size and sha256), the rule, the counts after each of its
 steps, and how they compare with the papers'. Equal inputs and settings give equal bytes.
@@ -16,18 +16,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from llmesr_jax import contracts
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess, times
+from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess, splits
 from llmesr_jax.data.preprocess import Rule
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.errors import InputError
 from llmesr_jax.interrupts import Interrupts
 
-_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
+_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", "times.npy", "split.npy", manifest.FILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Settings:
     importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=help lists them")
     download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
     base_url: str = knob("", "address that the public files are below; empty: their publisher's")
+    train: str = knob(
+        "", "file of the training interactions below --raw_dir, with --valid and --test: a split of your own"
+    )
+    valid: str = knob("", "file of the validation interactions, see --train")
+    test: str = knob("", "file of the test interactions, see --train")
     max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
     overwrite: bool = knob(
         False, "prepare anew where the folder holds something else, which is kept under another name"
@@ -62,7 +68,23 @@ class Plan(NamedTuple):
     raw: Path
     out: Path
 
-    def recipe(self, files: Files) -> dict[str, Any]:
+    @property
+    def parts(self) -> dict[str, Any]:
+        """{part: options of the importer} of a split of the user's own; of all interactions else, by the name ""."""
+        named = {part: getattr(self.settings, part) for part in splits.PARTS}
+        if not any(named.values()):
+            return {"": self.options}
+        return {part: dataclasses.replace(self.options, file=name) for part, name in named.items()}
+
+    def locate(self) -> dict[str, Files]:
+        """The raw files of each part.
+
+        Raises:
+          InputError: one is not there.
+        """
+        return {part: self.importer.locate(self.raw, options) for part, options in self.parts.items()}
+
+    def recipe(self, files: Mapping[str, Files]) -> dict[str, Any]:
         """What the result depends on; it names files, never folders."""
         paths = [
             {
@@ -70,10 +92,12 @@ class Plan(NamedTuple):
                 "size": p.stat().st_size,
                 "sha256": sha256(p),
             }
-            for p in files.paths()
+            for p in dict.fromkeys(path for of_part in files.values() for path in of_part.paths())
         ]
         options = dataclasses.asdict(self.options)
         source = {"importer": self.name, "options": options, "files": paths}
+        if "" not in self.parts:
+            source["split"] = {part: options.file for part, options in self.parts.items()}
         return {"dataset": self.settings.dataset, "source": source, "rule": dataclasses.asdict(self.rule)}
 
 
@@ -112,7 +136,7 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
         raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
     raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
     if settings.append:
-        name, changes = _as_before(out, name, changes)
+        settings, name, changes = _as_before(settings, out, name, changes)
     if not name and dataset not in known.DATASETS:
         raise InputError(
             f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; "
@@ -128,7 +152,18 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     is_its_own = dataset in known.DATASETS and known.DATASETS[dataset].importer == name
     options = dict(known.DATASETS[dataset].options) if is_its_own else {}
     options = importer.Options(**options | {k: v for k, v in changes.items() if k in option_fields})
-    rule = known.rule_of(dataset, importer.PREPARED)
+    own_split = [part for part in splits.PARTS if getattr(settings, part)]
+    if own_split and len(own_split) < len(splits.PARTS):
+        absent = next(part for part in splits.PARTS if part not in own_split)
+        raise InputError(
+            f"--{own_split[0]} is given without --{absent}; a split of your own wants --train, --valid and --test"
+        )
+    if own_split and "file" not in option_fields:
+        raise InputError(
+            f"--{own_split[0]}: importer {name} reads files of fixed names; a split of your own wants --importer=table, "
+            "recbole, sequences or handled"
+        )
+    rule = known.rule_of(dataset, importer.PREPARED or bool(own_split))
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
     if raw.resolve() == out.resolve():
         raise InputError(
@@ -137,15 +172,19 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     return Plan(settings, name, importer, options, rule, raw, out)
 
 
-def _as_before(out: Path, name: str, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The importer, the rule and the options that the folder was prepared with, where no others are given."""
+def _as_before(
+    settings: Settings, out: Path, name: str, changes: Mapping[str, Any]
+) -> tuple[Settings, str, dict[str, Any]]:
+    """The split, importer, rule and options that the folder was prepared with, where no others are given."""
     old = manifest.read(out)
     if old is None:
         raise InputError(_nothing_there(out))
     source = old["source"]
     name = name or str(source.get("importer", ""))
     same = name == source.get("importer") and isinstance(source.get("options"), dict)
-    return name, {**old["rule"], **(source["options"] if same else {}), **changes}
+    split = {part: file for part, file in source.get("split", {}).items() if not getattr(settings, part)}
+    settings = dataclasses.replace(settings, **split)
+    return settings, name, {**old["rule"], **(source["options"] if same else {}), **changes}
 
 
 def _nothing_there(out: Path) -> str:
@@ -165,7 +204,7 @@ def prepare(p: Plan) -> Outcome:
             raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
         download.fetch_all(base, files.paths, p.raw, files.sha256)
     try:
-        files = p.importer.locate(p.raw, p.options)
+        files = p.locate()
     except InputError as error:
         if p.raw.exists() or not p.importer.downloads(p.options).base_url:
             raise
@@ -193,10 +232,15 @@ def prepare(p: Plan) -> Outcome:
 
 
 def _build(
-    p: Plan, files: Files, recipe: dict[str, Any], built: Path, reader: Reader, old: dict[str, Any] | None
+    p: Plan,
+    files: Mapping[str, Files],
+    recipe: dict[str, Any],
+    built: Path,
+    reader: Reader,
+    old: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes all files of the folder; returns the manifest."""
-    rows = p.importer.interactions(files, p.options, reader)
+    rows = _rows(p, files, reader)
     before = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
     result = preprocess.apply(rows, p.rule, known_users=before[0], known_items=before[1], numbered=p.importer.PREPARED)
     shutil.rmtree(reader.folder, ignore_errors=True)
@@ -205,16 +249,22 @@ def _build(
     pl.DataFrame([result.user_n, result.item_n]).write_csv(built / "inter.txt", include_header=False, separator=" ")
     for kind, ids in (("user", result.users), ("item", result.items)):
         pl.DataFrame([ids]).write_csv(built / f"{kind}_ids.txt", include_header=False, quote_style="never")
-    longest = int(pl.Series(result.user_n).value_counts()["count"].max())
-    if longest < 3:
+    for name, array in (("times.npy", result.times), ("split.npy", result.parts)):
+        if array is not None:
+            np.save(built / name, array, allow_pickle=False)
+    longest = int(np.bincount(result.user_n).max())
+    if result.parts is not None:
+        _check_parts(p, result, reader)
+    elif longest < 3:
         raise InputError(
             f"no user is left with 3 interactions (the most is {longest}); wanted some: one each for training, "
             "validation and test; loosen the rule, see --help"
         )
     found = None
-    if files.items:
+    with_items = next((of_part for of_part in files.values() if of_part.items), None)
+    if with_items:
         numbers = {raw: n for n, raw in enumerate(result.items, 1)}
-        records = p.importer.items(files, p.options, reader, numbers)
+        records = p.importer.items(with_items, p.options, reader, numbers)
         found = item_records.write(built / "items.jsonl", records, numbers, p.importer.ITEM_ID)
     elif old is not None and p.settings.append and "items.jsonl" in old["files"]:
         raise InputError(
@@ -224,10 +274,11 @@ def _build(
         **recipe,
         "steps": [step._asdict() for step in result.steps],
         "counts": counts,
-        "times": dict(zip(("first", "last"), map(times.date, result.times))) if result.times else None,
+        "times": _span(result.times),
+        "exact_duplicates": result.duplicates,
         "papers": known.compare(p.settings.dataset, counts),
         "item_records": found._asdict() if found else None,
-        "absent": files.absent,
+        "absent": "" if with_items else next(iter(files.values())).absent,
         "notes": reader.notes,
         "dropped": dict(reader.dropped),
         "malformed_lines": {
@@ -239,6 +290,50 @@ def _build(
     }
     (built / manifest.FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return written
+
+
+def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
+    """All interactions in file order; with a split of the user's own, each with its part."""
+    if "" in files:
+        return p.importer.interactions(files[""], p.options, reader)
+    frames = []
+    for number, part in enumerate(splits.PARTS):
+        of_part = dataclasses.replace(reader, folder=reader.folder / part)
+        frame = p.importer.interactions(files[part], p.parts[part], of_part)
+        frames.append(frame.with_columns(part=pl.lit(number, pl.UInt8)))
+    columns = [frame.collect_schema().names() for frame in frames]
+    shared = [name for name in columns[0] if all(name in others for others in columns)]
+    if lost := sorted({name for names in columns for name in names} - set(shared)):
+        raise InputError(
+            f"{p.raw}: not all of --train, --valid and --test have a {lost[0]}; all three must have the same columns; "
+            f"add it, or leave it out of all with --{lost[0]}_column=none"
+        )
+    return pl.concat([frame.select(shared) for frame in frames])
+
+
+def _check_parts(p: Plan, result: preprocess.Prepared, reader: Reader) -> None:
+    """Raises InputError where a part is empty; notes what of the split would mislead."""
+    counts = np.bincount(result.parts, minlength=len(splits.PARTS))
+    if not counts.all():
+        part = splits.PARTS[int(np.argmin(counts))]
+        raise InputError(f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; loosen it")
+    told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, counts))
+    reader.note(f"your own split: {told} interactions; launch.train uses it (data.split=files)")
+    if result.times is not None:
+        later = result.user_n[1:][(np.diff(result.user_n) == 0) & (result.times[1:] < result.times[:-1])]
+        if len(later):
+            reader.note(
+                f"warning: {len(np.unique(later)):,} users have training interactions later than their validation or "
+                "test, so the past is predicted from the future"
+            )
+
+
+def _span(seconds: np.ndarray | None) -> dict[str, str] | None:
+    """First and last day."""
+    if seconds is None:
+        return None
+    known = seconds[seconds != splits.UNKNOWN]
+    return {name: str(np.datetime64(int(t), "s"))[:10] for name, t in (("first", known.min()), ("last", known.max()))}
 
 
 def _without_folder(line: str, folder: Path) -> str:

@@ -1,10 +1,10 @@
 """From rows of (user, item, rating, time) in file order to numbered sequences: the rules of the papers' data sets.
 
-The steps, each with the counts that it leaves: rating threshold, date range, duplicates, k-core once or iterated,
-minimum length. Rows that the first pass drops are never held: they are counted and joined by polars' streaming engine,
+The steps, each with the counts that it leaves: rating threshold, date range, exact duplicates, repeated items, k-core
+once or iterated, minimum length. Rows that the first pass drops are never held: they are counted and joined by polars' streaming engine,
 so memory grows with users, items and the rows that are kept, not with the file.
 
-Order. A user's interactions are sorted by time; ties keep file order. Users are numbered from 1 as they first appear
+Order. A user's interactions are sorted by time (with a split of the user's own, within each part); ties keep file order. Users are numbered from 1 as they first appear
 in the file, items as they first appear when users are read one after the other (what LLM-ESR's release does).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import times
+from llmesr_jax.data import splits, times
 from llmesr_jax.errors import InputError
 
 
@@ -29,6 +29,12 @@ class Rule:
     min_rating: float | None = knob(None, "keep ratings from this one on; none: all")
     date_from: str = knob("", 'keep interactions from this date or time on (UTC), as "2000-01-01"; empty: all')
     date_to: str = knob("", 'keep interactions up to this time, itself included; "2019-12-31" is its midnight')
+    exact_duplicates: str = knob(
+        "drop",
+        "rows with the same user, item and time as an earlier one: drop them, or keep them, as rules do that reproduce "
+        "a paper's counts",
+        choices=("drop", "keep"),
+    )
     duplicates: str = knob(
         "all",
         "of a user's interactions with one item keep all, the first or the last",
@@ -67,7 +73,9 @@ class Prepared(NamedTuple):
       user_n: int64 (n,) ids from 1.
       item_n: int64 (n,) ids from 1.
       steps: counts of the raw rows and after each step that applies.
-      times: the first and the last of what is left, microseconds since 1970; None where the source says none.
+      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` where the source does not say; None where it never does.
+      parts: uint8 (n,) index into `splits.PARTS`; None without a split of the user's own.
+      duplicates: exact duplicates that were dropped, or, where they are kept, are left.
     """
 
     users: pl.Series
@@ -75,7 +83,9 @@ class Prepared(NamedTuple):
     user_n: np.ndarray
     item_n: np.ndarray
     steps: tuple[Counts, ...]
-    times: tuple[int, int] | None = None
+    times: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    duplicates: int = 0
 
 
 def apply(
@@ -91,7 +101,7 @@ def apply(
     Args:
       rows: user (String), item (String), optionally rating (Float64) and time (Int64 microseconds), in file order. A
         rating or time that is not known is null: no rule that reads it keeps the row, and an unknown time comes
-        before all others of the user.
+        before all others of the user. Optionally part (UInt8), index into `splits.PARTS`.
       rule: what is kept.
       known_users: raw ids whose numbers are 1, 2, ... already; new ones come after them.
       known_items: the same of items.
@@ -102,7 +112,9 @@ def apply(
     """
     filters = _filters(rule, rows.collect_schema().names())
     first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
-    coded, users, items, steps = _code(rows, filters, (rule.user_core, rule.item_core) if first_pass else (0, 0))
+    again = _repeated_rows(rows, filters) if rule.exact_duplicates == "drop" else pl.Series(dtype=pl.UInt32)
+    least = (rule.user_core, rule.item_core) if first_pass else (0, 0)
+    coded, users, items, steps = _code(rows, again, filters, least)
     if rule.duplicates != "all":
         coded = coded.sort(_in_time(coded)).unique(["user", "item"], keep=rule.duplicates)
         steps.append(_counts(f"the {rule.duplicates} of a user's interactions with an item", coded))
@@ -117,12 +129,41 @@ def apply(
         raise InputError(f"the rule leaves no interaction ({_told(steps)}); wanted some; loosen it, see --help")
     user_order = _order(coded, "user", "row", users, known_users, numbered)
     coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
+    duplicates = len(again)
+    if rule.exact_duplicates == "keep" and "time" in coded.columns:
+        known = coded.filter(pl.col("time").is_not_null())
+        duplicates = len(known) - known.select(pl.struct("user", "item", "time").n_unique()).item()
     coded = coded.sort(["user", *_in_time(coded)]).with_row_index("place")
     item_order = _order(coded, "item", "place", items, known_items, numbered)
     item_n = _numbers(item_order, items)[coded["item"].to_numpy()]
     raw = users.gather(user_order), items.gather(item_order)
-    span = (coded["time"].min(), coded["time"].max()) if "time" in coded.columns else None
-    return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), span)
+    seconds = parts = None
+    if "time" in coded.columns and coded["time"].null_count() < len(coded):
+        seconds = (coded["time"] // 1_000_000).fill_null(splits.UNKNOWN).to_numpy()
+    if "part" in coded.columns:
+        parts = coded["part"].to_numpy()
+    return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), seconds, parts, duplicates)
+
+
+def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> pl.Series:
+    """UInt32: places in the file of rows with the same user, item and (known) time as an earlier row that passes, too.
+
+    One pass makes a hash of each row, which is 8 bytes a row in memory; only rows whose hashes are equal are compared.
+    """
+    columns = rows.collect_schema().names()
+    nothing = pl.Series("row", dtype=pl.UInt32)
+    if "time" not in columns:
+        return nothing
+    mixed = pl.col("user").hash(1) ^ pl.col("item").hash(2) ^ pl.col("time").hash(3)
+    known = rows.with_row_index("row").filter(pl.col("time").is_not_null(), *filters.values())
+    hashes = np.sort(known.select(mixed.alias("hash")).collect(engine="streaming")["hash"].to_numpy())
+    twice = hashes[1:][hashes[1:] == hashes[:-1]]
+    if not len(twice):
+        return nothing
+    twice = pl.LazyFrame({"hash": np.unique(twice)})
+    alike = known.with_columns(hash=mixed).join(twice, on="hash", how="semi").drop("hash").collect(engine="streaming")
+    alike = alike.sort([*(["part"] if "part" in columns else []), "row"])
+    return alike.filter(~pl.struct("user", "item", "time").is_first_distinct())["row"]
 
 
 def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
@@ -145,15 +186,20 @@ def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
 
 
 def _code(
-    rows: pl.LazyFrame, filters: dict[str, pl.Expr], least: tuple[int, int]
+    rows: pl.LazyFrame, again: pl.Series, filters: dict[str, pl.Expr], least: tuple[int, int]
 ) -> tuple[pl.DataFrame, pl.Series, pl.Series, list[Counts]]:
     """The rows that pass the filters, of users and items that then have at least so many, ids coded as integers.
+
+    Args:
+      again: places of exact duplicates among the rows that pass, which are left out.
 
     Returns:
       (user, item: UInt32 codes; row: place in the file; time where there is one), the raw id of each user code, of
       each item code, and the counts of the raw rows and after each filter.
     """
     steps = {"raw": pl.lit(True)}
+    if len(again):
+        filters = {**filters, "exact duplicates dropped": ~pl.col("row").is_in(again.implode())}
     for step, passes in filters.items():
         steps[step] = list(steps.values())[-1] & passes
     last = list(steps)[-1]
@@ -167,12 +213,12 @@ def _code(
     for (key, table), enough in zip(of_each.items(), least):
         ids[key] = table.filter(pl.col(last) >= max(enough, 1)).select(key).with_row_index("code")
         kept = kept.join(ids[key].lazy(), on=key).drop(key).rename({"code": key})
-    columns = ["user", "item", "row", *(["time"] if "time" in rows.collect_schema() else [])]
+    columns = ["user", "item", "row", *(name for name in ("time", "part") if name in rows.collect_schema())]
     return kept.select(columns).collect(engine="streaming"), ids["user"]["user"], ids["item"]["item"], counts
 
 
 def _in_time(coded: pl.DataFrame) -> list[str]:
-    return ["time", "row"] if "time" in coded.columns else ["row"]
+    return [name for name in ("part", "time", "row") if name in coded.columns]
 
 
 def _core(coded: pl.DataFrame, rule: Rule) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from llmesr_jax.errors import InputError
 
 UNKNOWN = np.iinfo(np.int64).min  # a time that is not known; the same bits as NumPy's NaT
 PARTS = ("train", "valid", "test")  # of a split of the user's own, as they are numbered in split.npy
+_CALLED = {"valid": "validation", "test": "test"}
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -167,7 +168,7 @@ def _from_parts(name: str, offsets: np.ndarray, parts_n: np.ndarray, every: bool
         targets[part] = Targets(user_n[here_n], place_n[here_n])
         if not len(here_n):
             raise InputError(
-                f"{source}: split {name}: no {part} target is left"
+                f"{source}: split {name}: no {_CALLED[part]} target is left"
                 + (f" ({without_input[part]} have nothing before them)" if without_input[part] else "")
                 + "; every target needs an earlier interaction of the same user; choose other instants or files, or "
                 "data.targets=all"

@@ -44,6 +44,17 @@ def describe(outcome: Outcome, embed: str = "") -> str:
             lines[-1] += "; name the column of the titles with --title_column and --overwrite"
     if bad := m["malformed_lines"]["count"]:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
+    if count := m.get("exact_duplicates"):
+        what = (
+            "exact duplicate (same user, item and time)" if count == 1 else "exact duplicates (same user, item, time)"
+        )
+        kept = m["rule"]["exact_duplicates"] == "keep"
+        papers = ", as the papers' counts hold them" if m["papers"] else ""
+        lines.append(
+            f"{count:,} {what}: kept{papers}; drop them with --exact_duplicates=drop"
+            if kept
+            else f"{count:,} {what}: dropped; keep them with --exact_duplicates=keep"
+        )
     for what, count in m.get("dropped", {}).items():
         lines.append(f"{count:,} {what}: left out")
     lines += m.get("notes", [])

@@ -78,9 +78,7 @@ class Shop(NamedTuple):
     catalogue: Catalogue
 
 
-def demo(
-    seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()
-) -> Corpus:
+def demo(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()) -> Corpus:
     """The demo data set; the same arguments give the same corpus everywhere.
 
     Args:
@@ -92,9 +90,7 @@ def demo(
     return shop(seed, num_users, num_items, split).corpus
 
 
-def shop(
-    seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()
-) -> Shop:
+def shop(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()) -> Shop:
     """As `demo`, with the topics, sub-topics and styles behind it, to test against."""
     rng = np.random.default_rng([seed, num_users, num_items])
     catalogue = _catalogue(rng, num_items)

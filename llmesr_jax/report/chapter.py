@@ -84,7 +84,9 @@ def steps(
         if (one := trained.load(row, corpus, data_dir)) is None:
             continue
         if users:
-            lists.append((row, samples.best(one, corpus, section.users_E[places], section.stops_E[places], section.seen)))
+            lists.append(
+                (row, samples.best(one, corpus, section.users_E[places], section.stops_E[places], section.seen))
+            )
         vectors[section.label(row)] = one.items_VxE[chosen]
         if "item_llm" in one.run.tables and not llm:
             llm = {"LLM embeddings": np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)}

@@ -133,7 +133,23 @@ def read(folder: Path) -> Run:
     about, curves = _about(folder), _curves(folder / "metrics.jsonl")
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     day = about.pop("time", changed.isoformat())[:10]
-    return Run(folder, config, identity, seeds, test, best, epochs, parameters, users_E, stops_E, split, ranks, curves, about, day)
+    return Run(
+        folder,
+        config,
+        identity,
+        seeds,
+        test,
+        best,
+        epochs,
+        parameters,
+        users_E,
+        stops_E,
+        split,
+        ranks,
+        curves,
+        about,
+        day,
+    )
 
 
 def _check_means(test: Mapping[str, Any], count: int) -> None:
@@ -144,9 +160,7 @@ def _check_means(test: Mapping[str, Any], count: int) -> None:
                     raise ValueError(f"{group} {metric} has {len(of_groups[group][metric])} numbers for {count} seeds")
 
 
-def _ranks(
-    path: Path, seeds: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray | None, dict[str, dict[int, np.ndarray]]]:
+def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None, dict[str, dict[int, np.ndarray]]]:
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             users = np.asarray(file["test/users"], np.int64)

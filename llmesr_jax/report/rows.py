@@ -139,9 +139,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         before = sum(one.rows[0].runs[0].config.dataset == group[0].config.dataset for one in found)
         slug = group[0].config.dataset + (f"-{before + 1}" if before else "")
         first = group[0]
-        found.append(
-            Section(name, slug, tuple(_rows(group)), first.users_E, digest, first.stops_E, first.split, seen)
-        )
+        found.append(Section(name, slug, tuple(_rows(group)), first.users_E, digest, first.stops_E, first.split, seen))
     return found
 
 

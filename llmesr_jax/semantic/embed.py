@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from llmesr_jax import contracts
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.errors import InputError
 from llmesr_jax.interrupts import Interrupts
 from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
@@ -84,6 +85,8 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
         "made_by": {"encoder": encoder, **identity, **wording._asdict(), "dtype": str(dtype)},
         "inputs": {"interactions": corpus.digest, "items.jsonl": manifest.file_digest(folder / "items.jsonl")},
     }
+    if corpus.split.name != LEAVE_ONE_OUT:
+        made["inputs"]["split"] = corpus.split.name
     if by_text and by_text.most_tokens is not None:
         made["inputs"]["most_tokens"] = by_text.most_tokens
     manifest.finish(folder)

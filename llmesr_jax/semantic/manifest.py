@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.errors import InputError
 
 FILE = "embeddings.json"
@@ -62,6 +63,23 @@ def check_usable(folder: Path, crop: bool, item_template: str) -> None:
         raise InputError(
             f"{given} are not of semantic.item_template; run `python -m launch.embed` with it, or use "
             "semantic.encoder=tfidf"
+        )
+
+
+def check_users(folder: Path, split: str) -> None:
+    """Raises `InputError` if launch.embed made the users' rows from the training part of another split than this one.
+
+    Such rows may tell of what is validation or test here.
+    """
+    found = read(folder)
+    if found is None or not found["inputs"]:
+        return
+    made = found["inputs"].get("split", LEAVE_ONE_OUT)
+    if made != split:
+        raise InputError(
+            f"{folder / ARRAYS[1]}: tells of the users' training items under another split ({made}; wanted {split}), "
+            "and some of those may be test items here; run launch.embed again with the same --config.data settings as "
+            "launch.train"
         )
 
 

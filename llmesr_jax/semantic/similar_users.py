@@ -13,7 +13,9 @@ _BLOCK_BYTES = 128 * 2**20  # memory of one (block, U) slab of similarities
 _LONG = 20_000  # users from which a progress bar is shown
 
 
-def similar_users(user_llm_UxF: np.ndarray, k: int = 100, block: int | None = None) -> np.ndarray:
+def similar_users(
+    user_llm_UxF: np.ndarray, k: int = 100, block: int | None = None, among_U: np.ndarray | None = None
+) -> np.ndarray:
     """Each user's k nearest others by cosine, nearest first.
 
     Exact, and never a (users, users) matrix: a block of users at a time is compared with all. Equal
@@ -23,6 +25,7 @@ def similar_users(user_llm_UxF: np.ndarray, k: int = 100, block: int | None = No
       user_llm_UxF: user embeddings, finite.
       k: neighbours, clipped to U - 1.
       block: users compared at once; by default what fits 128 MiB of similarities.
+      among_U: bool, who may be a neighbour, at least k + 1 users; None: everybody.
 
     Returns:
       (U, min(k, U - 1)) int32 rows, from 0.
@@ -31,11 +34,12 @@ def similar_users(user_llm_UxF: np.ndarray, k: int = 100, block: int | None = No
     k = min(k, num_users - 1)
     block = min(block or max(1, _BLOCK_BYTES // (4 * num_users)), num_users)
     unit_UxF = jnp.asarray(_unit(user_llm_UxF))
+    among_U = jnp.asarray(np.ones(num_users, bool) if among_U is None else among_U)
     similar_UxK = np.empty((num_users, k), np.int32)
     starts = range(0, num_users, block)
     for start in tqdm(starts, "similar users", unit="block", disable=None if num_users >= _LONG else True):
         first = min(start, num_users - block)  # the last block overlaps, so that one shape serves all
-        similar_UxK[first : first + block] = _nearest(unit_UxF, first, block=block, k=k)
+        similar_UxK[first : first + block] = _nearest(unit_UxF, among_U, first, block=block, k=k)
     return similar_UxK
 
 
@@ -48,10 +52,11 @@ def _unit(x_UxF: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("block", "k"))
-def _nearest(unit_UxF: jax.Array, first: jax.Array, *, block: int, k: int) -> jax.Array:
+def _nearest(unit_UxF: jax.Array, among_U: jax.Array, first: jax.Array, *, block: int, k: int) -> jax.Array:
     """(block, k) rows nearest to the users `first`, `first + 1`, ...; `top_k` puts the lower of equals first."""
     block_BxF = jax.lax.dynamic_slice_in_dim(unit_UxF, first, block)
     # GPUs round matrix products to fewer bits by default, which would change who is nearest.
     similarity_BxU = jnp.dot(block_BxF, unit_UxF.T, precision=jax.lax.Precision.HIGHEST)
     row_B = jnp.arange(block)
+    similarity_BxU = jnp.where(among_U[None], similarity_BxU, -jnp.inf)
     return jax.lax.top_k(similarity_BxU.at[row_B, first + row_B].set(-jnp.inf), k)[1]

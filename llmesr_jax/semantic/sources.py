@@ -76,6 +76,7 @@ class Semantics:
         if self.config.encoder == "random":
             return self._random(self.corpus.num_users, "users")
         if "user_llm" in self.files:
+            manifest.check_users(self.corpus.folder, self.corpus.split.name)
             return self._file("user_llm", self.corpus.num_users, "users")
         if "item_llm" in self.files:
             path = self.files["item_llm"]

@@ -72,7 +72,8 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
       "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
       "user_llm": (U, F) float32.
-      "similar_users": (U, min(num_similar, U - 1)) int32 rows of users, from 0, nearest first.
+      "similar_users": (U, min(num_similar, T - 1)) int32 rows of users, from 0, nearest first; T: users with training
+        items.
 
     Raises:
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
@@ -168,17 +169,22 @@ def _item_popularity(corpus: Corpus) -> Source:
 
 
 def _similar_users(semantics: Semantics) -> Source:
-    """Loads as (U, N) int32."""
+    """Loads as (U, N) int32; a user without training items teaches nobody."""
     num_users = semantics.corpus.num_users
-    k = min(semantics.config.num_similar, num_users - 1)
+    trained_U = semantics.corpus.train_lengths_U > 0
+    k = min(semantics.config.num_similar, int(trained_U.sum()) - 1)
     if "similar_users" in semantics.files:
         path = semantics.files["similar_users"]
         given = embedding_files.read_similar_users(path, num_users)
-        if given.shape[1] >= k:
+        if given.shape[1] >= k and trained_U.all():
             return Source({path.name: semantics.file_digests[path], "k": str(k)}, lambda: given[:, :k])
     user = semantics.user
-    recipe = recipe_of("similar_users", {"k": k}, user.inputs)
-    return _computed(semantics, f"similar_users_{k}.npy", recipe, lambda: (similar_users(user.load(), k),))
+    inputs = dict(user.inputs)
+    if not trained_U.all():
+        inputs["users without training items"] = hashlib.sha256(np.packbits(trained_U).tobytes()).hexdigest()
+    recipe = recipe_of("similar_users", {"k": k}, inputs)
+    make = lambda: (similar_users(user.load(), k, among_U=trained_U),)  # noqa: E731
+    return _computed(semantics, f"similar_users_{k}.npy", recipe, make)
 
 
 def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]) -> Source:

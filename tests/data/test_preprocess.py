@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmesr_jax.data import splits
 from llmesr_jax.data.preprocess import Rule, apply
 from llmesr_jax.errors import InputError
 
@@ -80,8 +81,42 @@ DUPLICATES = [("a", "x", 1.0, 3), ("a", "y", 1.0, 2), ("a", "x", 1.0, 1), ("a", 
     ("which", "wanted"), [("all", ["x", "y", "x", "x"]), ("first", ["x", "y"]), ("last", ["y", "x"])]
 )
 def test_duplicates(which, wanted):
-    result = apply(frame(DUPLICATES), Rule(core="none", duplicates=which))
+    result = apply(frame(DUPLICATES), Rule(core="none", duplicates=which, exact_duplicates="keep"))
     assert sequences(result) == {"a": wanted, "b": ["x"]}
+
+
+def test_exact_duplicates_are_dropped_and_counted_or_kept_and_counted():
+    dropped = apply(frame(DUPLICATES), NONE)
+    assert (sequences(dropped), dropped.duplicates) == ({"a": ["x", "y", "x"], "b": ["x"]}, 1)
+    assert [tuple(step) for step in dropped.steps] == [("raw", 2, 2, 5), ("exact duplicates dropped", 2, 2, 4)]
+    kept = apply(frame(DUPLICATES), Rule(core="none", exact_duplicates="keep"))
+    assert (sequences(kept), kept.duplicates) == ({"a": ["x", "y", "x", "x"], "b": ["x"]}, 1)
+    # They count once in the core: a has three interactions and not four.
+    assert sequences(apply(frame(DUPLICATES), Rule(core="once", user_core=3, item_core=1))).keys() == {"a"}
+    with pytest.raises(InputError):
+        apply(frame(DUPLICATES), Rule(core="once", user_core=4, item_core=1))
+    # Another time, item or user is no duplicate, nor is a row without a time; nor one that a rule leaves out.
+    rows = [("a", "x", 1.0, None), ("a", "x", 1.0, None), ("a", "x", 1.0, 1), ("a", "x", 5.0, 1)]
+    assert apply(frame(rows), NONE).duplicates == 1
+    assert sequences(apply(frame(rows), Rule(core="none", min_rating=2))) == {"a": ["x"]}
+    assert apply(frame([row[:2] for row in DUPLICATES], ("user", "item")), NONE).duplicates == 0
+
+
+def test_times_are_kept_in_seconds_in_the_order_of_the_lines():
+    rows = [("a", "x", 1.0, 5_900_000), ("b", "x", 1.0, 1), ("a", "y", 1.0, None), ("a", "z", 1.0, 2_000_000)]
+    result = apply(frame(rows), NONE)
+    assert sequences(result) == {"a": ["y", "z", "x"], "b": ["x"]}
+    assert result.times.tolist() == [splits.UNKNOWN, 2, 5, 0] and result.times.dtype == np.int64
+    assert np.isnat(result.times.view("datetime64[s]")).tolist() == [True, False, False, False]
+    assert apply(frame([row[:2] for row in rows], ("user", "item")), NONE).times is None
+    assert apply(frame([(*row[:3], None) for row in rows]), NONE).times is None
+
+
+def test_parts_come_one_after_the_other_and_times_order_each():
+    rows = [("a", "x", 1.0, 9), ("a", "y", 1.0, 3), ("a", "z", 1.0, 1), ("b", "x", 1.0, 4), ("a", "w", 1.0, 2)]
+    result = apply(frame(rows).with_columns(part=pl.Series([0, 0, 2, 1, 1], dtype=pl.UInt8)), NONE)
+    assert sequences(result) == {"a": ["y", "x", "w", "z"], "b": ["x"]}
+    assert result.parts.tolist() == [0, 0, 1, 2, 1] and result.parts.dtype == np.uint8
 
 
 def test_duplicates_go_before_the_core_counts():
@@ -142,6 +177,8 @@ def test_numbered_sources_keep_the_order_of_their_numbers():
 def reference(rows, rule):
     """{user: [items]}: the definition, in plain Python."""
     rows = [row for row in rows if rule.min_rating is None or row[2] >= rule.min_rating]
+    if rule.exact_duplicates == "drop":
+        rows = [row for i, row in enumerate(rows) if (row[:2], row[3]) not in [(r[:2], r[3]) for r in rows[:i]]]
     if rule.duplicates != "all":
         ordered = sorted(rows, key=lambda row: row[3])  # stable
         chosen = {}
@@ -169,6 +206,7 @@ ROWS = st.lists(
 RULES = st.builds(
     Rule,
     min_rating=st.sampled_from([None, 3.0]),
+    exact_duplicates=st.sampled_from(["drop", "keep"]),
     duplicates=st.sampled_from(["all", "first", "last"]),
     core=st.sampled_from(["none", "once", "iterated"]),
     user_core=st.integers(0, 4),

@@ -79,7 +79,7 @@ def made(tmp_path_factory, data):
         b={"method": "llmesr", "ahead": 20},
         c={"method": "llminit", "ahead": 3, "seeds": (4, 5)},
     )
-    members = compare.masks(corpus_lib.load("tiny", data), section.users_E)
+    members = compare.masks(corpus_lib.load("tiny", data), section.users_E, section.stops_E)
     return section, members, compare.compare(section, {1: 0, 2: 0}, members, "N@10", 300)
 
 
@@ -94,7 +94,7 @@ def test_masks_of_some_users_only(data):
     corpus = corpus_lib.load("tiny", data)
     users = np.flatnonzero(corpus.test_U > 0)[[3, 10, 40]] + 1
     wanted = groups.members(corpus, "test")["tail_user"][[3, 10, 40]]
-    np.testing.assert_array_equal(compare.masks(corpus, users)["tail_user"], wanted)
+    np.testing.assert_array_equal(compare.masks(corpus, users, corpus.lengths_U[users - 1] - 1)["tail_user"], wanted)
 
 
 def test_every_number_against_scipy_and_the_files(made):

@@ -48,7 +48,7 @@ def chapter(tmp_path_factory):
     report_runs.write(folder / "c <b>", data, "llmesr", ahead=1, semantic__item_template="<i>{title}</i>")
     (section,) = rows.sections(collect.read_all(collect.find([folder])))
     corpus = corpus_lib.load("tiny", data)
-    members = compare.masks(corpus, section.users_E)
+    members = compare.masks(corpus, section.users_E, section.stops_E)
     against = compare.baselines(section, "none")
     made = compare.compare(section, against, members, "N@10", 200)
     item = Item(3, NASTY, True)
@@ -162,7 +162,7 @@ def test_a_baseline_of_another_backbone_is_named_with_it(tmp_path):
     }.items():
         report_runs.write(tmp_path / name, data, **settings)
     (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
-    members = compare.masks(corpus_lib.load("tiny", data), section.users_E)
+    members = compare.masks(corpus_lib.load("tiny", data), section.users_E, section.stops_E)
     for called, wanted in {"sasrec · none": "sasrec · none", "none": "none"}.items():
         against = compare.baselines(section, called)
         made = compare.compare(section, against, members, "N@10", 200)

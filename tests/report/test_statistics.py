@@ -99,7 +99,7 @@ def test_bootstrap_is_that_of_scipy(monkeypatch):
     """The same draws, so the same interval to the last digits, in blocks or at once."""
     rng = np.random.default_rng(1)
     values = np.stack([rng.random(40), rng.choice([0.0, 1.0], 40)])
-    means = statistics.bootstrap_means(values, 500, seed=9)
+    means = statistics.bootstrap_means(values, np.arange(values.shape[1]), 500, seed=9)
     for row, mean in zip(values, means):
         random = np.random.default_rng(9)
         wanted = stats.bootstrap((row,), np.mean, n_resamples=500, method="percentile", rng=random)
@@ -107,17 +107,34 @@ def test_bootstrap_is_that_of_scipy(monkeypatch):
         assert statistics.interval(mean) == pytest.approx(low_high, rel=1e-12)
         np.testing.assert_allclose(np.sort(mean), np.sort(wanted.bootstrap_distribution), rtol=1e-12)
     monkeypatch.setattr(statistics, "_BLOCK", 7 * 40)
-    np.testing.assert_allclose(statistics.bootstrap_means(values, 500, seed=9), means, rtol=1e-12)
+    np.testing.assert_allclose(
+        statistics.bootstrap_means(values, np.arange(values.shape[1]), 500, seed=9), means, rtol=1e-12
+    )
 
 
 def test_the_interval_of_a_constant_is_the_constant():
-    assert statistics.interval(statistics.bootstrap_means(np.full((1, 5), 0.25), 100, 0)[0]) == (0.25, 0.25)
+    assert statistics.interval(statistics.bootstrap_means(np.full((1, 5), 0.25), np.arange(5), 100, 0)[0]) == (
+        0.25,
+        0.25,
+    )
 
 
 def test_intervals_hold_the_mean_about_as_often_as_they_say():
     rng = np.random.default_rng(3)
     held = 0
     for i in range(200):
-        low, high = statistics.interval(statistics.bootstrap_means(rng.normal(0.5, 1, (1, 60)), 300, i)[0])
+        low, high = statistics.interval(
+            statistics.bootstrap_means(rng.normal(0.5, 1, (1, 60)), np.arange(60), 300, i)[0]
+        )
         held += low <= 0.5 <= high
     assert 0.88 <= held / 200 <= 0.985
+
+
+def test_users_are_drawn_with_all_their_targets():
+    """User 7 has three targets, user 9 one: a draw of both is the mean of four, of one alone its own mean."""
+    values, users = np.array([[1.0, 0.0, 0.5, 0.0]]), np.array([7, 9, 7, 7])
+    sums, counts = statistics.by_user(values, users)
+    assert (sums.tolist(), counts.tolist()) == ([[1.5, 0.0]], [3.0, 1.0])
+    means = statistics.bootstrap_means(values, users, 400, 0)[0]
+    assert set(means.tolist()) == {0.5, 0.375, 0.0}  # 7 and 7, both, 9 and 9
+    assert abs((means == 0.375).mean() - 0.5) < 0.1

@@ -80,7 +80,7 @@ def test_a_group_without_users(section):
 
 def test_groups_and_tests_as_csv(section, tmp_path_factory):
     corpus = corpus_lib.load("tiny", section.rows[0].runs[0].config.data_dir)
-    members = compare.masks(corpus, section.users_E)
+    members = compare.masks(corpus, section.users_E, section.stops_E)
     intervals = compare.intervals(section, members, "N@10", 200)
     lines = list(csv.DictReader(io.StringIO(tables.groups_csv(section, intervals, "N@10"))))
     assert len(lines) == 2 * 4 * (5 + 5 + 12) * 7 + 4 * 6  # protocols, rows, groups, metrics; coverage
