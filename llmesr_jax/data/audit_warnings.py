@@ -143,8 +143,8 @@ def _duplicates(f) -> str:
         return ""
     return (
         f"{doubled:,} interactions ({percent(doubled / n)}) are exact duplicates: user, item and time stood before. "
-        f"{targets:,} of them are validation or test items, for which a model only has to repeat an item. Drop "
-        "duplicates when you prepare the data (launch.prepare --duplicates)."
+        f"{targets:,} of them are validation or test items, for which a model only has to repeat an item. "
+        "launch.prepare drops them with --exact_duplicates=drop."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from llmesr_jax import config as config_lib
 from llmesr_jax import inference, runs, state
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data.corpus import Corpus

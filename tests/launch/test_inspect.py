@@ -17,10 +17,15 @@ def inspect(environment):
     return lambda *args, cwd: commands.finish(commands.start("-m", "launch.inspect", *args, cwd=cwd, env=environment))
 
 
+def fact(result, name):
+    """The value of a line."""
+    return next(line for line in result.out.splitlines() if line.startswith(f"{name}  "))[len(name) :].strip()
+
+
 def test_the_demo(inspect, tmp_path):
     result = inspect("--dataset=demo", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    assert "users, items       2,000, 940\n" in result.out and result.out.endswith("\nno warnings\n")
+    assert fact(result, "users, items") == "2,000, 940" and result.out.endswith("\nno warnings\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -47,10 +52,10 @@ def test_days_in_order_of_ids(inspect, tmp_path):
     result = inspect("--dataset=shop", "--json", cwd=tmp_path)
     ties = json.loads(result.out)["ties"]
     assert (ties["pairs"], ties["same_time"], ties["target_same_day"]) == (3_500, same, targets)
-    text = inspect("--dataset=shop", cwd=tmp_path).out
-    assert f"equal times            {100 * same / 3500:.1f}".removesuffix(".0") in text
-    assert f"  within equal times   100 % of {same:,} neighbours (chance: 50 %; z = " in text
-    assert "\nwarning (sorted_ties): Items with the same time are sorted by id: " in text
+    text = inspect("--dataset=shop", cwd=tmp_path)
+    assert fact(text, "equal times").startswith(f"{100 * same / 3500:.1f}".removesuffix(".0") + " % of neighbours; ")
+    assert fact(text, "  within equal times").startswith(f"100 % of {same:,} neighbours (chance: 50 %; z = ")
+    assert "\nwarning (sorted_ties): Items with the same time are sorted by id: " in text.out
 
 
 def test_a_sorted_copy(inspect, tmp_path):
@@ -69,7 +74,7 @@ def test_the_authors_folder(inspect, data, tmp_path):
     (tmp_path / "data" / "tiny" / "handled" / handled.FILES["item_llm"]).write_bytes(np.ones((150, 4)).dumps())
     result = inspect("--dataset=tiny", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    assert "item vectors           itm_emb_np.pkl: 0 of zeros, 150 equal to another\n" in result.out
+    assert fact(result, "item vectors") == "itm_emb_np.pkl: 0 of zeros, 150 equal to another"
     assert "warning (alike): 150 of 150 items share their vector" in result.out
 
 
@@ -89,6 +94,29 @@ def test_a_prepared_folder(inspect, environment, tmp_path):
     assert (
         "warning (sorted): Sequences seem to be sorted by item id, not by time. Item ids (item_ids.txt)" in result.out
     )
+
+
+def test_raw_files_with_days(inspect, environment, tmp_path):
+    """The raw file lists all interactions by day and, within a day, by item: ties are sorted, and they are said to be."""
+    items, users, days = order_data.by_days(500, 60, 4)
+    place = np.lexsort((items, days))
+    rows = [f"u{users[k]},P{items[k]:03d},2014-07-{10 + days[k]}" for k in place]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "log.csv").write_text("\n".join(["user,item,day", *rows]) + "\n")
+    args = ("--dataset=mine", "--importer=table", "--raw_dir=raw", "--user_column=user", "--item_column=item")
+    args += ("--time_column=day", "--core=none")
+    made = commands.finish(commands.start("-m", "launch.prepare", *args, cwd=tmp_path, env=environment))
+    assert made.status == 0, made.err
+    result = inspect("--dataset=mine", "--json", cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert (found["times"]["first"], found["times"]["last"]) == ("2014-07-10", "2014-07-13")
+    assert found["times"]["whole_days"] and found["repeats"]["exact_duplicates"] == 0
+    same = int(((users[1:] == users[:-1]) & (days[1:] == days[:-1])).sum())
+    targets = int((days.reshape(500, 8)[:, -1] == days.reshape(500, 8)[:, -2]).sum())
+    assert (found["ties"]["same_time"], found["ties"]["target_same_time"]) == (same, targets)
+    assert found["order"]["ids"] == "item_ids.txt" and found["order"]["ties"]["share"] == 1.0
+    assert [one["code"] for one in found["warnings"]][:2] == ["sorted_ties", "coarse"]
 
 
 @pytest.mark.parametrize(
