@@ -8,7 +8,8 @@ import numpy as np
 import order_data
 import pytest
 
-from llmesr_jax.data import audit, corpus, splits, synthetic
+from llmesr_jax import contracts
+from llmesr_jax.data import audit, audit_content, corpus, splits, synthetic
 from llmesr_jax.data.importers import handled
 
 DAY = 86_400
@@ -101,7 +102,7 @@ def test_order_by_hand(small):
     assert small["order"]["by_appearance"]
     # Without first appearances: user 2 keeps 2, 1, 4 (down, up), user 3 keeps 1, 3, 1 (up, down).
     assert small["order"]["neighbours"]["pairs"] == 4 and small["order"]["neighbours"]["ascending"] == 2
-    # Within a day, the duplicate 4 and all first appearances left out, nothing is left to compare.
+    # Within a day, without 4, which stands twice, and first appearances, nothing is left to compare.
     assert small["order"]["ties"]["pairs"] == 0
 
 
@@ -159,7 +160,7 @@ def test_a_sorted_file_is_warned_of(tmp_path):
     assert "Item ids ascend in 100 % of 4,200 neighbours (chance: 50 %; z = " in text(found, "sorted")
 
 
-@pytest.mark.parametrize("field", audit.RAW_ID_FIELDS)
+@pytest.mark.parametrize("field", audit_content.RAW_ID_FIELDS)
 def test_raw_ids_are_compared_where_records_have_them(tmp_path, field):
     """Ids are drawn at random; the order is that of the raw ids."""
     items, users = plain()
@@ -214,6 +215,24 @@ def test_times_that_differ_decide_whatever_ids_do(tmp_path):
     items, users = plain()
     found = write(tmp_path, items[np.lexsort((items, users))], users, 10**9 + np.arange(len(users)))
     assert found.facts["order"]["neighbours"]["share"] == 1.0 and "sorted" not in codes(found)
+
+
+def test_items_that_stand_twice_in_a_tie_do_not_disturb_chance():
+    """Few items, met again and again within a day: the z value of a random order stays one of chance."""
+    z = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        items = np.minimum(rng.zipf(1.3, 2_400), 100)
+        items = np.unique(items, return_inverse=True)[1].reshape(-1) + 1
+        raw = [str(i) for i in rng.permutation(int(items.max()))]
+        days = np.sort(rng.integers(0, 3, (300, 8)), axis=1).ravel() * DAY
+        z.append(audit.order_of(items, np.repeat(np.arange(300), 8), days, raw)["ties"]["z"])
+    assert 0.75 < np.std(z) < 1.25 and abs(np.mean(z)) < 0.5
+
+
+def test_every_importer_has_its_raw_id_looked_at():
+    found = {contracts.load("importer", name).ITEM_ID for name in contracts.names("importer")}
+    assert found <= set(audit_content.RAW_ID_FIELDS)
 
 
 def test_shuffled_ties_are_no_longer_sorted(tmp_path):
@@ -299,8 +318,8 @@ def test_vectors_are_counted_by_hand(tmp_path):
 def test_vectors_of_any_length_are_read_block_by_block(monkeypatch):
     array = np.arange(20.0).reshape(10, 2)
     array[[0, 9]] = 5
-    monkeypatch.setattr(audit, "_BLOCK", 3)
-    assert audit.vectors_of(array)["identical"] == 2 and audit.vectors_of(array)["largest_group"] == 2
+    monkeypatch.setattr(audit_content, "_BLOCK", 3)
+    assert audit_content.vectors_of(array)["identical"] == 2 and audit_content.vectors_of(array)["largest_group"] == 2
 
 
 def test_the_authors_folder(tmp_path):

@@ -97,7 +97,7 @@ def test_a_prepared_folder(inspect, environment, tmp_path):
 
 
 def test_raw_files_with_days(inspect, environment, tmp_path):
-    """The raw file lists all interactions by day and, within a day, by item: ties are sorted, and they are said to be."""
+    """The raw file lists all interactions by day and, within a day, by item."""
     items, users, days = order_data.by_days(500, 60, 4)
     place = np.lexsort((items, days))
     rows = [f"u{users[k]},P{items[k]:03d},2014-07-{10 + days[k]}" for k in place]
