@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
+from llmesr_jax.data import audit as audit_lib
+from llmesr_jax.data.audit import Audit
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.report import compare, drawing, figures, item_map, rows, samples, trained
+from llmesr_jax.errors import InputError
+from llmesr_jax.report import compare, data_audit, drawing, figures, item_map, rows, samples, trained
 from llmesr_jax.report.compare import Comparison, Intervals
 from llmesr_jax.report.figures import Figure
 from llmesr_jax.report.palette import Palette
@@ -28,6 +32,7 @@ class Chapter(NamedTuple):
     intervals: of the means.
     figures: in the order to show.
     samples: tail users.
+    audit: of the data; None where they are not found.
     """
 
     section: Section
@@ -40,6 +45,7 @@ class Chapter(NamedTuple):
     intervals: Intervals
     figures: tuple[Figure, ...]
     samples: tuple[Sample, ...]
+    audit: Audit | None = None
 
     @property
     def baseline(self) -> str:
@@ -86,17 +92,29 @@ def steps(
             llm = {"LLM embeddings": np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)}
         del one
     found_users = samples.samples(section, places, lists, corpus) if lists else ()
+    yield "audit of the data", None
+    audit = _audit(corpus)
     drawn: list[Figure | None] = []
     if drawing.installed():
         yield "figures", None
         drawn += figures.groups(section, palette, intervals, metric)
         drawn += [figures.trade_off(section, palette, metric), figures.coverage(section, palette)]
         drawn += [figures.settings(section, metric), figures.curves(section, palette)]
+        drawn.append(data_audit.figure(section, audit) if audit else None)
         if items and vectors:
             yield "item vectors", None
             drawn.append(item_map.draw(section, vectors | llm, corpus.item_counts_V[chosen]))
     pictures = tuple(one for one in drawn if one is not None)
     yield (
         "",
-        Chapter(section, palette, metric, resamples, corpus, against, made, intervals, pictures, found_users),
+        Chapter(section, palette, metric, resamples, corpus, against, made, intervals, pictures, found_users, audit),
     )
+
+
+def _audit(corpus: Corpus | None) -> Audit | None:
+    """The audit of the data; None, with a line, where a file of vectors cannot be read."""
+    try:
+        return audit_lib.of_corpus(corpus) if corpus else None
+    except InputError as error:
+        logging.warning("%s; the report has no audit of the data", str(error).partition(";")[0])
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
-from llmesr_jax.report import blocks, drawing, rows, tiles
+from llmesr_jax.report import blocks, data_audit, drawing, rows, tiles
 from llmesr_jax.report.blocks import e
 from llmesr_jax.report.chapter import Chapter
 
@@ -21,6 +21,7 @@ _LINKS = {
     "settings": "Settings",
     "curves": "Curves",
     "tests": "Tests",
+    "data": "Data",
     "runs": "Runs",
 }
 _ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"  # else a browser asks the server for one
@@ -68,15 +69,19 @@ def _chapter(chapter: Chapter, several: bool) -> str:
             parts.append((name, pictures[name].title, extra + blocks.figure(chapter, pictures[name])))
     if chapter.comparisons:
         parts.append(("tests", "What the tests say", _tests(chapter)))
+    if chapter.audit:
+        drawn = blocks.figure(chapter, pictures["data"]) if "data" in pictures else ""
+        told = data_audit.warnings(chapter.audit) + drawn + data_audit.table(chapter.audit)
+        parts.append(("data", "The data", told))
     parts.append(("runs", "Where it comes from", blocks.runs(chapter)))
     links = "".join(f'<li><a href="#{prefix}{key}">{_LINKS[key]}</a></li>' for key, _, _ in parts)
     sections = "\n".join(
         f'<section id="{prefix}{key}"><h2>{e(title)}</h2>\n{text}\n</section>' for key, title, text in parts
     )
-    return f"{_header(chapter)}\n<nav><ul>{links}</ul></nav>\n<main>\n{sections}\n</main>"
+    return f"{_header(chapter, prefix)}\n<nav><ul>{links}</ul></nav>\n<main>\n{sections}\n</main>"
 
 
-def _header(chapter: Chapter) -> str:
+def _header(chapter: Chapter, prefix: str) -> str:
     section, corpus = chapter.section, chapter.corpus
     count = len({run.folder for row in section.rows for run in row.runs})
     facts = [f"{len(section.rows)} systems", f"{count} runs", f"seeds {', '.join(map(str, section.seeds))}"]
@@ -98,8 +103,16 @@ def _header(chapter: Chapter) -> str:
     return (
         f'<header><p class="eyebrow">Long-tail sequential recommendation</p><h1>{e(section.name)}</h1>'
         f'<p class="soft">{e(" · ".join(facts))}</p><div class="tiles">{shown_tiles}</div>'
-        f'<p class="caption">Headline numbers: methods{which}, means over seeds. All rows are below.</p></header>'
+        f'<p class="caption">Headline numbers: methods{which}, means over seeds. All rows are below.</p>{_warned(chapter, prefix)}</header>'
     )
+
+
+def _warned(chapter: Chapter, prefix: str) -> str:
+    """A line that leads to what would mislead in the data; "" where nothing would."""
+    if chapter.audit is None or not (count := len(chapter.audit.warnings)):
+        return ""
+    what = "1 thing in the data" if count == 1 else f"{count} things in the data"
+    return f'<p class="caption"><a href="#{prefix}data">{what} would mislead</a>: read that first.</p>'
 
 
 def _results(chapter: Chapter) -> str:

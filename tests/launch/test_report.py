@@ -72,6 +72,11 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
     for method, of in stored.items():
         cell = evaluate.cell(of["full"]["overall"]["H@10"])
         assert re.search(rf"^{method} +{cell} ", result.out, re.MULTILINE)
+    page = (folder / "report.html").read_text()
+    assert '<section id="data"><h2>The data</h2>' in page and "Only 60 users are tested" in page
+    assert '<a href="#data">' in page and "would mislead</a>" in page
+    figures = {path.name for path in (folder / "figures").glob("*")} if drawing.installed() else set()
+    assert not drawing.installed() or {"tiny-user-length.svg", "tiny-item-popularity.svg"} <= figures
     assert "full N@10 against none, 5 comparisons: " in result.out
     names = {f"tiny-{p}.{e}" for p in ("full", "sampled") for e in ("md", "csv", "tex")}
     names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html", "report-files.txt"}
@@ -243,7 +248,7 @@ def test_in_a_browser(browser, made, trained, width, scheme):
     assert page.locator("#runs tbody tr").count() == 2 and "w/llminit" in page.locator("#runs").inner_text()
     if drawing.installed():
         panels = page.locator("figure svg")
-        assert panels.count() == 4 + 2 + 2 + 2 + 2  # groups, trade-off, coverage, items, curves
+        assert panels.count() == 4 + 2 + 2 + 2 + 2 + 2  # groups, trade-off, coverage, items, curves, data
         for box in (panel.bounding_box() for panel in panels.all()):
             assert 250 < box["width"] <= width and box["height"] > 90
         ink = panels.first.locator("text").first.evaluate("x => getComputedStyle(x).fill")
