@@ -14,8 +14,9 @@ from absl import flags
 
 from launch import cli
 from llmesr_jax import contracts, knobs
-from llmesr_jax.data import prepare, summary
+from llmesr_jax.data import audit, prepare, summary
 from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embed_command
 
 FLAGS = flags.FLAGS
@@ -54,7 +55,15 @@ def main(_):
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
     outcome = prepare.prepare(plan)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
-    print(summary.describe(outcome, embed))
+    print(summary.describe(outcome, embed, _audit(plan) if settings.audit and outcome.fresh else ""))
+
+
+def _audit(plan: prepare.Plan) -> str:
+    """The audit as text. What is in its way is no fault of the data, which are whole: a line says it."""
+    try:
+        return audit.describe(audit.of_folder(plan.settings.dataset, plan.out))
+    except InputError as error:
+        return f"no audit: {error}"
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _sorted_ties(f) -> str:
         f"Items with the same time are sorted by id: where two neighbours have the same time, item ids {way} in "
         f"{percent(share['share'] if rises else 1 - share['share'])} of {share['pairs']:,} pairs (chance: 50 %; "
         f"z = {abs(share['z']):.0f}). Such pairs are {percent(ties['share'])} of all neighbours, and for "
-        f"{percent(targets)} of the users the validation and the test item are one. {_SOFTMAX}. Do {_BOTH}."
+        f"{percent(targets)} of the users the validation and the test item are such a pair. {_SOFTMAX}. Please {_BOTH}."
     )
 
 

@@ -46,6 +46,7 @@ class Settings:
     )
     valid: str = knob("", "file of the validation interactions, see --train")
     test: str = knob("", "file of the test interactions, see --train")
+    audit: bool = knob(True, "end with the data audit; python -m launch.inspect repeats it at any time")
     max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
     overwrite: bool = knob(
         False, "prepare anew where the folder holds something else, which is kept under another name"

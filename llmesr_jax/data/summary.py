@@ -8,11 +8,12 @@ from pathlib import Path
 from llmesr_jax.data.prepare import Outcome
 
 
-def describe(outcome: Outcome, embed: str = "") -> str:
-    """What was found, as a table, how it compares with the papers, and the next command.
+def describe(outcome: Outcome, embed: str = "", audit: str = "") -> str:
+    """What was found, as a table, how it compares with the papers, the audit, and the next command.
 
     Args:
       embed: that command where there is something to embed; empty: the plain one.
+      audit: of the data, as text; empty: none.
     """
     p, m = outcome.plan, outcome.manifest
     rows = [("", "users", "items", "interactions")]
@@ -68,6 +69,7 @@ def describe(outcome: Outcome, embed: str = "") -> str:
         lines.append(f"appended: {', '.join(more)}; users and items keep their ids")
     if outcome.kept:
         lines.append(f"what was there before is in {outcome.kept}")
+    lines += ["", audit, ""] if audit else []
     where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
