@@ -30,31 +30,44 @@ FAULTS = (
     "width", "json", "nothing", "base64",
 )  # fmt: skip
 
-# What servers say of too many texts in a request, and of a text that is too long: status and body.
+# What servers say of too many texts in a request, and of a text that is too long: status, and message or body.
 TOO_MANY = {
-    "tei": lambda n, most: (422, {"error": f"batch size {n} > maximum allowed batch size {most}", "error_type": "V"}),
-    "tei-413": lambda n, most: (413, {"message": f"batch size {n} > maximum allowed batch size {most}", "code": 413}),
-    "dashscope": lambda n, most: (400, _error(f"<400> InternalError.Algo: Value error, batch size is invalid, it should not be larger than {most}.: input.contents")),
-    "openai": lambda n, most: (400, _error(f"Invalid 'input': array too long. Expected an array with maximum length {most}, but got an array with length {n} instead.")),
-    "nginx": lambda n, most: (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
+    "tei": (422, {"error": "batch size {n} > maximum allowed batch size {most}", "error_type": "Validation"}),
+    "tei-413": (413, {"message": "batch size {n} > maximum allowed batch size {most}", "code": 413}),
+    "dashscope": (400, "<400> InternalError.Algo.InvalidParameter: Value error, batch size is invalid, it should not "
+        "be larger than {most}.: input.contents"),
+    "openai": (400, "Invalid 'input': array too long. Expected an array with maximum length {most}, but got an array "
+        "with length {n} instead."),
+    "nginx": (413, b"<html><h1>413 Request Entity Too Large</h1></html>"),
 }  # fmt: skip
 TOO_LONG = {
-    "vllm": lambda n, most: (400, {"object": "error", "message": f"This model's maximum context length is {most} tokens. However, you requested {n} tokens in the input for embedding generation. Please reduce the length of the input.", "code": 400}),
-    "vllm-passed": lambda n, most: (400, _error(f"You passed {n} input tokens and requested 0 output tokens. However, the model's context length is only {most} tokens. (parameter=input_tokens, value={n})")),
-    "openai": lambda n, most: (400, _error(f"This model's maximum context length is {most:,} tokens, however you requested {n:,} tokens ({n} in your prompt; 0 for the completion). Please reduce your prompt.")),
-    "openai-limit": lambda n, most: (400, _error(f"Invalid 'input[0]': maximum input length is {most} tokens.")),
-    "tei": lambda n, most: (413, {"error": f"Input validation error: `inputs` must have less than {most} tokens. Given: {n}", "error_type": "Validation"}),
-    "tei-422": lambda n, most: (422, {"message": f"Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
-    "ollama": lambda n, most: (400, {"error": "the input length exceeds the context length"}),
-    "llama.cpp": lambda n, most: (500, _error(f"input ({n} tokens) is too large to process. increase the physical batch size (current batch size: {most})")),
-    "llama.cpp-context": lambda n, most: (400, _error(f"the request exceeds the available context size ({most} tokens), try increasing it")),
-    "jina": lambda n, most: (400, {"detail": f"Single text cannot exceed {most} tokens. {n} tokens given."}),
-    "nginx": lambda n, most: (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
+    "vllm": (400, {"object": "error", "message": "This model's maximum context length is {most} tokens. However, you "
+        "requested {n} tokens in the input for embedding generation. Please reduce the length of the input."}),
+    "vllm-passed": (400, "You passed {n} input tokens and requested 0 output tokens. However, the model's "
+        "context length is only {most} tokens. (parameter=input_tokens, value={n})"),
+    "openai": (400, "This model's maximum context length is {most:,} tokens, however you requested {n:,} tokens ({n} in "
+        "your prompt; 0 for the completion). Please reduce your prompt; or completion length."),
+    "openai-limit": (400, "Invalid 'input[0]': maximum input length is {most} tokens."),
+    "tei": (413, {"error": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
+    "tei-422": (422, {"message": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
+    "ollama": (400, {"error": "the input length exceeds the context length"}),
+    "llama.cpp": (500, "input ({n} tokens) is too large to process. increase the physical batch size (current batch "
+        "size: {most})"),
+    "llama.cpp-context": (400, "the request exceeds the available context size ({most} tokens), try increasing it"),
+    "jina": (400, {"detail": "Single text cannot exceed {most} tokens. {n} tokens given."}),
+    "nginx": (413, b"<html><h1>413 Request Entity Too Large</h1></html>"),
 }  # fmt: skip
 
 
-def _error(message: str) -> dict:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+def refusal(kind: tuple[int, str | dict | bytes], n: int, most: int) -> tuple[int, dict | bytes]:
+    """Status and body of a refusal: `n` there are, and `most` are allowed."""
+    status, said = kind
+    if isinstance(said, bytes):
+        return status, said
+    if isinstance(said, dict):
+        return status, {k: v.format(n=n, most=most) if isinstance(v, str) else v for k, v in said.items()}
+    message = said.format(n=n, most=most)
+    return status, {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
 
 
 def tokens(text: str) -> int:
@@ -119,12 +132,12 @@ class EmbeddingServer:
             number = next(self._numbers)
         return self.faults[number // 2 % len(self.faults)] if self.faults and number % 2 == 0 else None
 
-    def refusal(self, texts: list[str]) -> tuple[int, dict | str] | None:
+    def refusal(self, texts: list[str]) -> tuple[int, dict | bytes] | None:
         """Status and body, where the texts are too many or one is too long."""
         if len(texts) > self.most_texts:
-            return TOO_MANY[self.too_many](len(texts), self.most_texts)
+            return refusal(TOO_MANY[self.too_many], len(texts), self.most_texts)
         counts = [tokens(text) for text in texts if tokens(text) > self.most_tokens]
-        return TOO_LONG[self.too_long](counts[0], self.most_tokens) if counts else None
+        return refusal(TOO_LONG[self.too_long], counts[0], self.most_tokens) if counts else None
 
     def pay(self, texts: list[str]) -> None:
         with self._lock:
@@ -209,9 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(b"<html>busy</html>", int(fault))
         if fault == "closed":
             return self._close()
-        if refusal := self.owner.refusal(body["input"]):
-            status, said = refusal
-            return self._send(said.encode() if isinstance(said, str) else said, status)
+        if refused := self.owner.refusal(body["input"]):
+            return self._send(refused[1], refused[0])
         answer = self.owner.embeddings(body, fault)
         if fault in (None, "shuffled", "slow"):
             self.owner.pay(body["input"])

@@ -49,7 +49,7 @@ _CUT_OFF = re.compile(rf"<(?:[/!]?[a-z]{{0,10}}|!-|{_NAME}\s[^<>]*)\Z", re.IGNOR
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<!\[(?:if|endif)[^<>]*>|<!doctype[^<>]*>|<\?[a-z][^<>]*>", re.I | re.DOTALL)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 _CODE = re.compile(
-    rf"<(script|style)(?=[\s/>]){_INSIDE}>(.*?)(</\1(?![\w:-])[^<>]*(?:>|\Z)|\Z)", re.IGNORECASE | re.DOTALL
+    rf"<(script|style|svg)(?=[\s/>]){_INSIDE}>(.*?)(</\1(?![\w:-])[^<>]*(?:>|\Z)|\Z)", re.IGNORECASE | re.DOTALL
 )
 # A rule of a style sheet that lost its element: ".a p, #b {color: red; margin: 0}".
 _SIMPLE = rf"(?:\b{_NAME})?[.#][A-Za-z_][\w-]*+(?:[.#:][\w-]+)*+"

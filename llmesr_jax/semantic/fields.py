@@ -20,12 +20,13 @@ from typing import Any
 
 from llmesr_jax.data import markup
 
+_FIRST = 1000  # records among which one has further fields, if any has
 _LITERAL_CHARS = 100_000  # a text longer than this is not tried as an object
 # Names that the importers give the raw id.
 _RAW_IDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")
 _IDENTIFIERS = frozenset(
-    "artistid bookid ean8 ean13 gtin13 gtin14 hash href image images imageurlhighres isbn10 isbn13 issn itemid link links "
-    "movieid permalink productid related skus slug songid thumbnail thumbnails trackid".split()
+    "artistid bookid ean8 ean13 gtin13 gtin14 hash href image images imageurlhighres isbn10 isbn13 issn itemid link "
+    "links movieid permalink productid related skus slug songid thumbnail thumbnails trackid".split()
 )
 _LAST_WORDS = frozenset("asin barcode ean gtin guid id ids isbn sku upc uri url urls uuid".split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
@@ -40,16 +41,18 @@ def text(value: Any, apart: str = "; ") -> str:
     ones are joined by commas. A text that holds an object or a list of texts, as tables do, is read as that.
     Identifiers, links and web addresses within lists and objects are left out.
     """
+    if value is None:
+        return ""
     if isinstance(value, str):
         value = _opened(value)
+        if isinstance(value, str):
+            return markup.plain(value)
     if isinstance(value, (list, tuple)):
         of_objects = any(isinstance(part, Mapping) for part in value)
         told = [_part(part, ", ") for part in value if not is_address(part)]
         return (apart if of_objects else ", ").join(filter(None, told))
     if isinstance(value, Mapping):
         return _pairs(value, apart)
-    if isinstance(value, str):
-        return markup.plain(value)
     known = isinstance(value, (int, float)) and value == value  # NaN: a table's empty cell
     return str(value) if known else ""
 
@@ -70,17 +73,17 @@ def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Fields that number the items though their names do not say so.
 
     Either the field repeats the raw id, in every record that has both; or every item has a code there, of letters and
-    digits without a blank, and no two items the same. Only fields of the first record that has any besides its id and
+    digits without a blank, and no two items the same. Only fields of the first record that has any besides its ids and
     title come into question, and records are read until none of them does.
     """
     seen: dict[str, set[int]] = {}
     repeats: dict[str, int] = {}
     count = 0
-    for record in records:
+    for number, record in enumerate(records):
         raw = next((str(record[name]) for name in _RAW_IDS if record.get(name) is not None), None)
         told = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
         if not count:
-            if not told:
+            if not told and number < _FIRST:
                 continue
             seen, repeats = {field: set() for field in told}, dict.fromkeys(told, 0)
         count += 1

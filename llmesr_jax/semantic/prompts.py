@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from absl import logging
+
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import fields as fields_lib
@@ -123,6 +125,9 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     kind = corpus.name if corpus.name in TEMPLATES else "generic"
     if not template:
         unsaid = fields_lib.unsaid(corpus.item_records) if kind == "generic" and not crop else frozenset()
+        if unsaid:
+            names = ", ".join(sorted(unsaid))
+            logging.log_first_n(logging.INFO, "%s: left out of the texts as identifiers: %s", 1, corpus.folder, names)
         return (item_prompt(record, kind, crop, unsaid) for record in records)
     if crop:
         raise InputError("semantic.crop and semantic.item_template exclude each other; give one of them")

@@ -25,6 +25,7 @@ from llmesr_jax.data.markup import plain
         ("x<!-- a > b --> y <!-- cut", "x y"),
         ("<!DOCTYPE html><?xml version='1.0'?>a<!--[if IE]><b><![endif]-->", "a"),
         ("a<script type='x'>if (a<b) { c() }</script>b", "a b"),
+        ("a<svg width=5><path d='M0'/></svg> b", "a b"),
         ("<STYLE>p { margin: 0 }</STYLE>b<style>.a {", "b"),
         (".a, .b p:hover > #c { color: red; margin: 0; } text", "text"),
         ("good <span class=", "good"),

@@ -10,24 +10,25 @@ from embedded import WIDTH, arrays, texts_of
 
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.encoders import Text
-from llmesr_jax.semantic.openai_api import limits, tokens
+from llmesr_jax.semantic.openai_api import tokens
 from llmesr_jax.semantic.openai_api.limits import Room, TooMuch, counts, is_too_much, kept_share
 
 LIMIT = 64
 CHINESE = "这是一件结实耐用的家居用品，适合日常使用。"
 
 
-def said(refusal):
-    status, body = refusal
-    if isinstance(body, str):
-        return status, body
+def said(kind, n, most):
+    """Status and words."""
+    status, body = embedding_server.refusal(kind, n, most)
+    if isinstance(body, bytes):
+        return status, body.decode()
     error = body.get("error", body)
     return status, error if isinstance(error, str) else error.get("message") or error.get("detail")
 
 
 @pytest.mark.parametrize("server", embedding_server.TOO_LONG)
 def test_refusals_of_long_texts(server):
-    status, words = said(embedding_server.TOO_LONG[server](1630, 512))
+    status, words = said(embedding_server.TOO_LONG[server], 1630, 512)
     assert is_too_much(status, words)
     named = "1630" in words or "1,630" in words
     assert kept_share(words, 8191, 4000) == (512 / 1630 if named else 0.5)
@@ -36,7 +37,7 @@ def test_refusals_of_long_texts(server):
 
 @pytest.mark.parametrize("server", embedding_server.TOO_MANY)
 def test_refusals_of_many_texts(server, tmp_path):
-    status, words = said(embedding_server.TOO_MANY[server](48, 10))
+    status, words = said(embedding_server.TOO_MANY[server], 48, 10)
     assert is_too_much(status, words)
     request = [Text(bytes([n]), "text", 4) for n in range(48)]
     parts = Room(tmp_path, 512, 8191).less(request, TooMuch("", words))
@@ -148,7 +149,7 @@ def assert_shortened(server, folder, halved):
 def test_what_is_too_long_for_the_server_is_shortened(embed, server, long_folder, capsys, too_long, width):
     server.most_tokens, server.too_long = LIMIT, too_long
     embed(batch_size=16, dimensions=width)
-    halved = "1630" not in str(embedding_server.TOO_LONG[too_long](1630, 512))
+    halved = "{n" not in str(embedding_server.TOO_LONG[too_long])
     count = assert_shortened(server, long_folder, halved)
     assert count >= 3 and counted(long_folder)["cut"] == 0
     line = f"{long_folder}: {count} texts were too long for the server, which got their beginning only\n"
