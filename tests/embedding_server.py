@@ -45,8 +45,8 @@ TOO_LONG = {
         "requested {n} tokens in the input for embedding generation. Please reduce the length of the input."}),
     "vllm-passed": (400, "You passed {n} input tokens and requested 0 output tokens. However, the model's "
         "context length is only {most} tokens. (parameter=input_tokens, value={n})"),
-    "openai": (400, "This model's maximum context length is {most:,} tokens, however you requested {n:,} tokens ({n} in "
-        "your prompt; 0 for the completion). Please reduce your prompt; or completion length."),
+    "openai": (400, "This model's maximum context length is {most:,} tokens, however you requested {n:,} tokens ({n} "
+        "in your prompt; 0 for the completion). Please reduce your prompt; or completion length."),
     "openai-limit": (400, "Invalid 'input[0]': maximum input length is {most} tokens."),
     "tei": (413, {"error": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
     "tei-422": (422, {"message": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),

@@ -11,7 +11,7 @@ from llmesr_jax.semantic import fields
     ("value", "wanted"),
     [
         ({"Brand": "Zed", "Material": "Oak"}, "Brand: Zed; Material: Oak"),
-        ({"Size": {"Width": 3, "Depth": 4.5}, "Kinds": ["red", "blue"]}, "Size: Width: 3, Depth: 4.5; Kinds: red, blue"),
+        ({"Size": {"Width": 3, "Depth": 4.5}, "In": ["red", "blue"]}, "Size: Width: 3, Depth: 4.5; In: red, blue"),
         ([{"Name": "A", "Role": "B"}, {"Name": "C"}], "Name: A, Role: B; Name: C"),
         ({"Organic": True, "Vegan": False, "Left": None, "x": ""}, "Organic: yes; Vegan: no"),
         ({"Weight": 2.0, "Share": 1e-05, "Count": 10**6}, "Weight: 2; Share: 0.00001; Count: 1000000"),
