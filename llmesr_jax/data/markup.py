@@ -39,8 +39,8 @@ _UNENDED = re.compile(
 )
 # What may follow an element's name that is also a word, or a letter of a formula.
 _ATTRIBUTES = re.compile(
-    r"[\s/]*(?:(?:allowfullscreen|async|autofocus|autoplay|border|checked|compact|controls|default|defer|disabled|hidden|"
-    r"itemscope|loop|multiple|muted|noshade|nowrap|open|readonly|required|reversed|selected)\b\s*)*"
+    r"[\s/]*(?:(?:allowfullscreen|async|autofocus|autoplay|border|checked|compact|controls|default|defer|disabled|"
+    r"hidden|itemscope|loop|multiple|muted|noshade|nowrap|open|readonly|required|reversed|selected)\b\s*)*"
     r"(?:/?\s*\Z|[\w:@.-]+\s*=)",
     re.IGNORECASE,
 )
