@@ -30,6 +30,51 @@ FAULTS = (
     "width", "json", "nothing", "base64",
 )  # fmt: skip
 
+# What servers say of too many texts in a request, and of a text that is too long: status, and message or body.
+TOO_MANY = {
+    "tei": (422, {"error": "batch size {n} > maximum allowed batch size {most}", "error_type": "Validation"}),
+    "tei-413": (413, {"message": "batch size {n} > maximum allowed batch size {most}", "code": 413}),
+    "dashscope": (400, "<400> InternalError.Algo.InvalidParameter: Value error, batch size is invalid, it should not "
+        "be larger than {most}.: input.contents"),
+    "openai": (400, "Invalid 'input': array too long. Expected an array with maximum length {most}, but got an array "
+        "with length {n} instead."),
+    "nginx": (413, b"<html><h1>413 Request Entity Too Large</h1></html>"),
+}  # fmt: skip
+TOO_LONG = {
+    "vllm": (400, {"object": "error", "message": "This model's maximum context length is {most} tokens. However, you "
+        "requested {n} tokens in the input for embedding generation. Please reduce the length of the input."}),
+    "vllm-passed": (400, "You passed {n} input tokens and requested 0 output tokens. However, the model's "
+        "context length is only {most} tokens. (parameter=input_tokens, value={n})"),
+    "openai": (400, "This model's maximum context length is {most:,} tokens, however you requested {n:,} tokens ({n} "
+        "in your prompt; 0 for the completion). Please reduce your prompt; or completion length."),
+    "openai-limit": (400, "Invalid 'input[0]': maximum input length is {most} tokens."),
+    "tei": (413, {"error": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
+    "tei-422": (422, {"message": "Input validation error: `inputs` must have less than {most} tokens. Given: {n}"}),
+    "ollama": (400, {"error": "the input length exceeds the context length"}),
+    "llama.cpp": (500, "input ({n} tokens) is too large to process. increase the physical batch size (current batch "
+        "size: {most})"),
+    "llama.cpp-context": (400, "the request exceeds the available context size ({most} tokens), try increasing it"),
+    "jina": (400, {"detail": "Single text cannot exceed {most} tokens. {n} tokens given."}),
+    "nginx": (413, b"<html><h1>413 Request Entity Too Large</h1></html>"),
+}  # fmt: skip
+
+
+def refusal(kind: tuple[int, str | dict | bytes], n: int, most: int) -> tuple[int, dict | bytes]:
+    """Status and body of a refusal: `n` there are, and `most` are allowed."""
+    status, said = kind
+    if isinstance(said, bytes):
+        return status, said
+    if isinstance(said, dict):
+        return status, {k: v.format(n=n, most=most) if isinstance(v, str) else v for k, v in said.items()}
+    message = said.format(n=n, most=most)
+    return status, {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
+def tokens(text: str) -> int:
+    """Of a vocabulary that has four ASCII characters a token, and one of the others."""
+    ascii_letters = sum(letter.isascii() for letter in text)
+    return -(-ascii_letters // 4) + len(text) - ascii_letters
+
 
 def vector(text: str, width: int) -> np.ndarray:
     """(width,) float32 in [-1, 1)."""
@@ -44,7 +89,8 @@ class EmbeddingServer:
       paid: text -> times that a vector of it was sent, or made in a batch.
       requests: texts of each request for embeddings, in order, those that were answered wrongly included.
       keys: authorization headers seen.
-      texts_in_a_request, tokens_in_a_request: limits, beyond which it says 400.
+      most_texts, most_tokens: limits of a request and of a text, beyond which it refuses.
+      too_many, too_long: how it says so, a key of `TOO_MANY` and of `TOO_LONG`.
       delay: seconds before each answer.
       status: answer every request with this status and `message`.
       batch_looks: looks at a batch before it is done.
@@ -58,6 +104,8 @@ class EmbeddingServer:
         self.batch_looks, self.batch_error, self.spoilt_lines = 2, None, set()
         self.files, self.batches = {}, {}
         self.slow = 1.0
+        self.most_texts, self.most_tokens = 10**9, 10**9
+        self.too_many, self.too_long = "tei", "vllm"
         self._numbers, self._lock = itertools.count(), threading.Lock()
         server = self
 
@@ -83,6 +131,13 @@ class EmbeddingServer:
         with self._lock:
             number = next(self._numbers)
         return self.faults[number // 2 % len(self.faults)] if self.faults and number % 2 == 0 else None
+
+    def refusal(self, texts: list[str]) -> tuple[int, dict | bytes] | None:
+        """Status and body, where the texts are too many or one is too long."""
+        if len(texts) > self.most_texts:
+            return refusal(TOO_MANY[self.too_many], len(texts), self.most_texts)
+        counts = [tokens(text) for text in texts if tokens(text) > self.most_tokens]
+        return refusal(TOO_LONG[self.too_long], counts[0], self.most_tokens) if counts else None
 
     def pay(self, texts: list[str]) -> None:
         with self._lock:
@@ -167,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(b"<html>busy</html>", int(fault))
         if fault == "closed":
             return self._close()
+        if refused := self.owner.refusal(body["input"]):
+            return self._send(refused[1], refused[0])
         answer = self.owner.embeddings(body, fault)
         if fault in (None, "shuffled", "slow"):
             self.owner.pay(body["input"])

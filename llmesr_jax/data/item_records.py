@@ -5,7 +5,6 @@ Only places in a temporary file are kept in memory, so a catalogue may be larger
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from llmesr_jax.data import markup
 
 _DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
 
@@ -84,10 +85,9 @@ def _write(file: BinaryIO, item: int, raw: str, record: Mapping[str, Any], id_fi
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """A JSON value: HTML entities resolved, blanks joined, lists kept; None for what says nothing."""
+    """A JSON value: texts without HTML (`markup.plain`), lists and objects kept; None for what says nothing."""
     if isinstance(value, str):
-        # Twice, because the shops' own files hold "&amp;quot;".
-        return " ".join(html.unescape(html.unescape(value)).split()) or None
+        return markup.plain(value) or None
     if isinstance(value, bool) or isinstance(value, int):
         return value
     if isinstance(value, float):
@@ -95,6 +95,6 @@ def clean(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple, set)) and depth < _DEPTH:
         return [part for v in value if (part := clean(v, depth + 1)) is not None] or None
     if isinstance(value, dict) and depth < _DEPTH:
-        found = {str(k): part for k, v in value.items() if (part := clean(v, depth + 1)) is not None}
+        found = {markup.plain(str(k)): part for k, v in value.items() if (part := clean(v, depth + 1)) is not None}
         return found or None
     return None if value is None or isinstance(value, (list, tuple, set, dict)) else str(value)

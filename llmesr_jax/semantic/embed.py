@@ -163,7 +163,10 @@ def _text_by_text(
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
         if options.append:
             made["appended"] = True  # old rows may tell of texts that have changed since
-        made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan)}
+        shortened = encoder.shortened(store.folder)
+        made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan), "shortened": shortened}
+        if shortened:
+            print(f"{corpus.folder}: {shortened:,} texts were too long for the server, which got their beginning only")
         made["notes"] = {"source": encoder.source, **encoder.notes()}
         made["texts"] = rows.write_keys(corpus.folder, new.keys())
         _write(corpus, made, new.blocks())

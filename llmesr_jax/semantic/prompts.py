@@ -17,8 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from absl import logging
+
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import fields as fields_lib
 from llmesr_jax.semantic import templates
 
 FEATURE_CHARS = 2048  # embedding models bound their input: the features are cut here,
@@ -29,18 +32,18 @@ _TITLE = ("title", "name")
 _CATEGORIES = ("categories", "category")
 _FEATURES = ("features", "feature")
 _DESCRIPTION = ("description", "descriptions")
-# Identifiers and links name a product without describing it.
-_NOT_WORDS = frozenset({"item_id", "asin", "parent_asin", "business_id", "imUrl", "image", "images", "url", "related"})
+_DETAILS = ("details",)  # Amazon's table of a product: {"Material": "Oak", ...}
 
 Attribute = tuple[str, tuple[str, ...]]  # label in the sentence, field names in order of preference
 
 
 class Template(NamedTuple):
-    """The first sentence's noun and attributes, and the fields of the two sentences after it."""
+    """The first sentence's noun and attributes, and the fields of the three sentences after it."""
 
     noun: str
     attributes: tuple[Attribute, ...]
     features: tuple[str, ...] = ()
+    details: tuple[str, ...] = _DETAILS
     description: tuple[str, ...] = _DESCRIPTION
 
 
@@ -57,7 +60,7 @@ _YELP = (
 _FASHION = (("name", _TITLE), ("brand", ("brand",)), ("score", ("date",)), ("price", ("price",)))
 
 TEMPLATES = {
-    "yelp": Template("point of interest", _YELP, description=()),
+    "yelp": Template("point of interest", _YELP, details=(), description=()),
     "fashion": Template("fashion item", _FASHION, _FEATURES),
     "beauty": Template("beauty item", _NAME_BRAND_PRICE, _CATEGORIES),
     "grocery": Template("grocery item", _NAME_BRAND_PRICE, _CATEGORIES),
@@ -65,26 +68,33 @@ TEMPLATES = {
 }
 
 
-def item_prompt(record: Mapping[str, Any], kind: str = "generic", crop: bool = False) -> str:
+def item_prompt(
+    record: Mapping[str, Any], kind: str = "generic", crop: bool = False, unsaid: frozenset[str] = frozenset()
+) -> str:
     """The text that stands for one item.
 
     Args:
-      record: the item's fields; values are strings, numbers or (nested) lists of them.
-      kind: a key of `TEMPLATES`; "generic" also tells every further field, as "<field> is <value>".
+      record: the item's fields; values are strings, numbers, or (nested) lists and objects of them.
+      kind: a key of `TEMPLATES`; "generic" also gives every further field, as "<field> is <value>", but no identifiers
+        and no web addresses (`fields.is_identifier`, `fields.is_address`).
       crop: name and categories only (the paper's variant `crop`).
+      unsaid: further fields that are left out (`fields.unsaid`).
 
     Returns:
       At most `PROMPT_CHARS` characters.
     """
     template = TEMPLATES[kind]
     if crop:
-        template = Template(template.noun, (("name", _TITLE), ("category", _CATEGORIES)), description=())
+        template = Template(template.noun, (("name", _TITLE), ("category", _CATEGORIES)), details=(), description=())
     elif kind == "generic":
-        template = template._replace(attributes=(*template.attributes, *_further(record, template)))
-    told = [f"{label} is {text}" for label, fields in template.attributes if (text := _value(record, fields))]
+        template = template._replace(attributes=(*template.attributes, *_further(record, template, unsaid)))
+    # An object's pairs are joined by commas here, where semicolons part the attributes.
+    told = [f"{label} is {text}" for label, fields in template.attributes if (text := _value(record, fields, ", "))]
     sentences = [f"The {template.noun} has the following attributes: {'; '.join(told)}."] if told else []
     if features := _value(record, template.features)[:FEATURE_CHARS]:
         sentences.append(f"The item has the following features: {features}.")
+    if details := _value(record, template.details)[:FEATURE_CHARS]:
+        sentences.append(f"The item has the following details: {details}.")
     if description := _value(record, template.description):
         sentences.append(f"The item has the following descriptions: {description}.")
     return " ".join(sentences)[:PROMPT_CHARS]
@@ -114,7 +124,11 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     records = corpus.item_records[start:]
     kind = corpus.name if corpus.name in TEMPLATES else "generic"
     if not template:
-        return (item_prompt(record, kind, crop) for record in records)
+        unsaid = fields_lib.unsaid(corpus.item_records) if kind == "generic" and not crop else frozenset()
+        if unsaid:
+            names = ", ".join(sorted(unsaid))
+            logging.log_first_n(logging.INFO, "%s: left out of the texts as identifiers: %s", 1, corpus.folder, names)
+        return (item_prompt(record, kind, crop, unsaid) for record in records)
     if crop:
         raise InputError("semantic.crop and semantic.item_template exclude each other; give one of them")
     parts = templates.parse(template, "item_template")
@@ -177,19 +191,13 @@ def _names(field: str) -> tuple[str, ...]:
     return next(((field, *names) for names in groups if field in names), (field,))
 
 
-def _value(record: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Text of the first of `fields` that says anything."""
-    return next((text for field in fields if (text := _text(record.get(field)))), "")
+def _value(record: Mapping[str, Any], fields: Sequence[str], apart: str = "; ") -> str:
+    """Text of the first of `fields` that says anything; `apart` joins the pairs of an object."""
+    return next((text for field in fields if (text := fields_lib.text(record.get(field), apart))), "")
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(text for part in value if (text := _text(part)))
-    known = isinstance(value, (str, int, float)) and value == value  # NaN: a table's empty cell
-    return " ".join(str(value).split()) if known else ""
-
-
-def _further(record: Mapping[str, Any], template: Template) -> list[Attribute]:
+def _further(record: Mapping[str, Any], template: Template, unsaid: frozenset[str]) -> list[Attribute]:
     told = {field for _, fields in template.attributes for field in fields}
-    told |= _NOT_WORDS | {*template.features, *template.description}
-    return [(field.replace("_", " "), (field,)) for field in record if field not in told]
+    told |= unsaid | {*template.features, *template.details, *template.description}
+    further = [field for field in record if field not in told and not fields_lib.is_identifier(field)]
+    return [(field.replace("_", " "), (field,)) for field in further if not fields_lib.is_address(record[field])]

@@ -55,6 +55,20 @@ class Plan(NamedTuple):
         return int((self.which_N < 0).sum())
 
 
+class TextCounts(NamedTuple):
+    """How well texts tell items apart.
+
+    Attributes:
+      without_text: items whose text is empty.
+      shared_texts: different texts that more than one item has.
+      items_sharing: items that have one of those.
+    """
+
+    without_text: int
+    shared_texts: int
+    items_sharing: int
+
+
 def key_of(text: str) -> bytes:
     """16 bytes that tell texts apart."""
     return hashlib.blake2b(text.encode(), digest_size=KEY.itemsize).digest()
@@ -69,6 +83,32 @@ def stream(corpus: Corpus, wording: Wording, first_item: int = 0, first_user: in
     items = prompts.item_prompts(corpus, wording.item_template, wording.crop, first_item)
     users = prompts.user_prompts(corpus, wording.user_template, first_user)
     return (_sendable(text) for texts in (items, users) for text in texts)
+
+
+def item_keys(corpus: Corpus, wording: Wording = Wording()) -> np.ndarray:
+    """`KEY` (V,): digest of each item's text, zeros for an empty one; equal digests are equal texts.
+
+    Raises:
+      InputError: see `prompts.item_prompts`.
+    """
+    told = prompts.item_prompts(corpus, wording.item_template, wording.crop)
+    keys = bytearray()
+    for text in told:
+        keys += key_of(_sendable(text)) if text else bytes(KEY.itemsize)
+    return np.frombuffer(keys, KEY)
+
+
+def text_counts(corpus: Corpus, wording: Wording = Wording()) -> TextCounts:
+    """Counts items without a text, and items whose text another one has too.
+
+    Raises:
+      InputError: see `item_keys`.
+    """
+    keys_V = item_keys(corpus, wording)
+    told = keys_V[keys_V.view(np.uint8).reshape(-1, KEY.itemsize).any(axis=1)]
+    _, counts = np.unique(told, return_counts=True)
+    shared = counts[counts > 1]
+    return TextCounts(len(keys_V) - len(told), len(shared), int(shared.sum()))
 
 
 def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first_item: int, first_user: int) -> Plan:

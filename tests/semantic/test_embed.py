@@ -37,7 +37,7 @@ def test_each_row_is_the_vector_of_its_text_and_each_text_is_paid_once(embed, se
 
 
 def test_the_manifest_says_what_the_files_are(embed, folder, server):
-    embed(max_tokens=55)
+    embed(max_tokens=10)
     made = json.loads((folder / "embeddings.json").read_text())
     assert made["made_by"] == {
         "encoder": "openai", "model": "toy", "dimensions": WIDTH, "item_template": "", "crop": False,
@@ -50,11 +50,12 @@ def test_the_manifest_says_what_the_files_are(embed, folder, server):
     assert made["inputs"] == {
         "interactions": corpus_lib.load("toy", folder).digest,
         "items.jsonl": items,
-        "most_tokens": 55,
+        "most_tokens": "10, counted by the server",
     }
-    cut = [text for text in texts_of(folder) if len(text) > 55]
+    cut = [text for text in texts_of(folder) if len(text) > 80]  # no language has eight characters a token
     assert made["counts"]["cut"] == len(cut) > 0 and made["counts"]["empty"] == 1
-    assert made["counts"]["texts"] == 42 and max(map(len, server.paid)) == 55
+    assert made["counts"]["texts"] == 42 and max(map(len, server.paid)) == 80
+    assert made["counts"]["shortened"] == 0
     assert made["notes"] == {"source": server.base_url, "requests_asked_again": 0}
     assert made["libraries"]["numpy"] == np.__version__ and "created" in made
 
@@ -98,8 +99,8 @@ def test_of_changed_texts_only_the_new_ones_are_paid(embed, server, folder):
 def test_another_limit_is_paid_for_where_it_changes_texts(embed, server, folder):
     embed()
     server.paid.clear()
-    embed(max_tokens=56)  # those of users are longer
-    assert set(server.paid.values()) == {1} and {len(text) for text in server.paid} == {56}
+    embed(max_tokens=10)  # those of users are longer
+    assert set(server.paid.values()) == {1} and {len(text) for text in server.paid} == {80}
     assert 0 < len(server.paid) <= 12
 
 

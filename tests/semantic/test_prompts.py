@@ -83,3 +83,23 @@ def test_real_titles_give_the_documented_string(shared):
     with (shared / "data/beauty5/items.jsonl").open() as lines:
         record = json.loads(next(lines))
     assert item_prompt(record) == f"The item has the following attributes: name is {record['title']}."
+
+
+@pytest.mark.parametrize("kind", sorted(set(TEMPLATES) - {"yelp"}))
+def test_details_are_a_sentence_of_their_own(kind):
+    record = {"title": "Hat", "details": {"Material": "Oak", "ASIN": "B004", "Box": {"Width": 3}}, "description": "D"}
+    assert item_prompt(record, kind) == (
+        f"The {TEMPLATES[kind].noun} has the following attributes: name is Hat. The item has the following details: "
+        "Material: Oak; Box: Width: 3. The item has the following descriptions: D."
+    )
+    assert "Oak" not in item_prompt(record, kind, crop=True)
+
+
+def test_objects_identifiers_and_addresses_among_further_fields():
+    record = {
+        "item_id": 3, "title": "<b>Hat</b>", "raw_id": "I003", "movie_id": 4, "sku": "S-3", "isbn13": "978",
+        "specs": {"Size": 3, "New": True}, "more": "https://a.b/c", "tags": ["a", "www.a.b/c"], "stock": "Q-9",
+    }  # fmt: skip
+    assert item_prompt(record, unsaid=frozenset({"stock"})) == (
+        "The item has the following attributes: name is Hat; specs is Size: 3, New: yes; tags is a."
+    )

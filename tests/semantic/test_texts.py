@@ -1,3 +1,5 @@
+import collections
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,16 @@ def test_places(known, wanted):
     for text, place in zip(wanted, texts.places(different, _keys(wanted)), strict=True):
         assert (place < 0) == (text not in known)
         assert place < 0 or different[place].tobytes() == key_of(text)
+
+
+@given(st.lists(_TITLES, min_size=3, max_size=12))
+def test_texts_that_items_share_are_counted(titles):
+    sendable = [title.replace("\ud83d", "?") for title in titles]
+    times = collections.Counter(title for title in sendable if title)
+    shared = [count for count in times.values() if count > 1]
+    wanted = texts.TextCounts(sendable.count(""), len(shared), sum(shared))
+    corpus = _corpus(titles)
+    assert texts.text_counts(corpus) == texts.text_counts(corpus, Wording("{title}")) == wanted
+    told = [item_prompt({"title": title}) for title in sendable]
+    for key, text in zip(texts.item_keys(corpus), told, strict=True):
+        assert key.tobytes() == (key_of(text) if text else bytes(16))

@@ -92,7 +92,8 @@ class TextEncoder(NamedTuple):
         ends the run.
       width: F where it is known before the first vector, else None.
       clip: a text -> what is sent of it.
-      most_tokens: what `clip` cuts at, if it does.
+      most_tokens: what `clip` cuts at, if it does; with the way of counting, where that is not by a vocabulary.
+      shortened: the store's folder -> texts whose end the server had no room for, counted while the vectors are there.
       cost: (texts, likely tokens, most tokens) -> what is said before anything is sent; None: it costs nothing.
       notes: for the manifest, after the run; nothing that decides about the vectors.
     """
@@ -103,6 +104,7 @@ class TextEncoder(NamedTuple):
     source: str = ""
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped
-    most_tokens: int | None = None
+    most_tokens: int | str | None = None
+    shortened: Callable[[Path], int] = lambda folder: 0
     cost: Callable[[int, float, int], Cost | None] = lambda texts, likely, most: None
     notes: Callable[[], dict[str, str | int | float]] = dict

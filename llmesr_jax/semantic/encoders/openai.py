@@ -3,13 +3,15 @@
     OPENAI_API_KEY=... python -m launch.embed --dataset=fashion --encoder=openai --model=text-embedding-3-small
     python -m launch.embed --dataset=fashion --encoder=openai --model=nomic-embed-text --base_url=http://localhost:11434/v1
 
-A request holds at most 2,048 texts and 300,000 tokens, a text 8,192 tokens (OpenAI's API reference). The key is read
-from the environment and goes into the client, nowhere else.
+A request holds at most 2,048 texts and 300,000 tokens, a text 8,192 tokens (OpenAI's API reference). Where a server
+takes less, its refusals tell how much (`openai_api.limits`). The key is read from the environment and goes into the
+client, nowhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import ipaddress
 import itertools
@@ -24,7 +26,7 @@ import numpy as np
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.encoders import NOTHING, Cost, Stop, Text, TextEncoder
-from llmesr_jax.semantic.openai_api import batch_api, prices, responses, tokens
+from llmesr_jax.semantic.openai_api import batch_api, limits, prices, responses, tokens
 from llmesr_jax.semantic.openai_api.session import LOOK, Patience, Session, leave
 
 TAKES = "texts"
@@ -39,7 +41,7 @@ class Config:
     dimensions: int = knob(0, "width of the embeddings, for models that can shorten them; 0: the model's own", least=0)
     batch_size: int = knob(512, "texts in one request, or through the model at once", least=1, most=2048)
     request_tokens: int = knob(300_000, "tokens in one request at most", least=1)
-    max_tokens: int = knob(8191, "tokens of one text at most; what is longer is cut, and counted", least=1)
+    max_tokens: int = knob(8191, "tokens of one text at most, as the server counts them; longer ones are cut", least=1)
     concurrency: int = knob(8, "requests (with --batch_api: batches) under way at once", least=1, most=256)
     timeout: float = knob(120.0, "seconds that a request may take", least=0.01)
     attempts: int = knob(10, "how often a request is tried", least=1)
@@ -101,8 +103,20 @@ def load(config: Config) -> TextEncoder:
         return {"requests_asked_again": sum(sum(session.retries.values()) for session in sessions)}
 
     identity = {"model": config.model, "dimensions": config.dimensions or None}
-    clip = tokens.clipper(config.max_tokens, exact=known is not None)
-    return TextEncoder(identity, encode, ready, address, width, clip, config.max_tokens, cost, notes)
+    exact = known is not None and tokens.vocabulary_is_here()
+    by_server = not exact and not config.batch_api
+    return TextEncoder(
+        identity,
+        encode,
+        ready=ready,
+        source=address,
+        width=width,
+        clip=tokens.clipper(config.max_tokens, exact, refusable=by_server),
+        most_tokens=f"{config.max_tokens}, counted by the server" if by_server else config.max_tokens,
+        shortened=limits.shortened,
+        cost=cost,
+        notes=notes,
+    )
 
 
 def _send(
@@ -110,25 +124,25 @@ def _send(
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """The answers as they come; where F is not known, two texts go alone before, whose answers must agree on it: a
     single wrong one must not decide about all others."""
-    del folder
     texts = iter(texts)
+    room = limits.Room(folder, config.batch_size, config.max_tokens)
     if width is None and (alone := [[text] for text in itertools.islice(texts, 2)]):
-        found = yield from _of_one_width(runner, session, alone, config)
+        found = yield from _of_one_width(runner, session, room, alone, config)
         yield from found
         if session.stopping:
             return
         width = found[0][1].shape[1]
     requests = pack(texts, config.batch_size, config.request_tokens)
-    yield from _answers(runner, session, requests, width, config)
+    yield from _answers(runner, session, room, requests, width, config)
 
 
 def _of_one_width(
-    runner: asyncio.Runner, session: Session, requests: list[list[Text]], config: Config
+    runner: asyncio.Runner, session: Session, room: limits.Room, requests: list[list[Text]], config: Config
 ) -> Generator[tuple[list[bytes], np.ndarray], None, list[tuple[list[bytes], np.ndarray]]]:
     """All answers, once they agree; none where they do not before it is to stop."""
     for _ in range(config.attempts + 1):
         found: list[tuple[list[bytes], np.ndarray]] = []
-        yield from _answers(runner, session, iter(requests), None, config, held=found)
+        yield from _answers(runner, session, room, iter(requests), None, config, held=found)
         widths = sorted({vectors.shape[1] for _, vectors in found})
         if len(widths) == 1 and len(found) == len(requests):
             return found
@@ -140,6 +154,7 @@ def _of_one_width(
 def _answers(
     runner: asyncio.Runner,
     session: Session,
+    room: limits.Room,
     requests: Iterator[list[Text]],
     width: int | None,
     config: Config,
@@ -147,26 +162,39 @@ def _answers(
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """Bounded many requests under way; their answers as they come, or put into `held`.
 
+    What the server refuses for its size is sent again in parts, or shortened, before anything new.
+
     After `Stop`, nothing more is sent, and what is under way is waited for.
     """
     waiting, failure = set(), None
+    again: collections.deque[list[Text]] = collections.deque()
 
     async def embed(request: list[Text]) -> tuple[list[bytes], np.ndarray]:
-        vectors = await session.ask(lambda client: _request(client, request, width, config))
+        try:
+            vectors = await session.ask(lambda client: _request(client, request, width, config))
+        except limits.TooMuch as refusal:
+            again.extendleft(reversed(room.less(request, refusal)))
+            return NOTHING
+        room.taken(request)
         return [text.key for text in request], vectors
 
     try:
         while True:
             while failure is None and not session.stopping and len(waiting) < config.concurrency:
-                if (request := next(requests, None)) is None:
+                if not again:
+                    again.extend(room.split(next(requests, [])))
+                if not again:
                     break
+                request, *more = room.split(again.popleft())
+                again.extendleft(reversed(more))
                 waiting.add(runner.get_loop().create_task(embed(request)))
             if not waiting:
                 break
             done, waiting = runner.run(asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED))
             ended = [task for task in done if not task.cancelled()]
             failure = failure or next((error for task in ended if (error := task.exception())), None)
-            answers = [task.result() for task in ended if not task.exception()]  # also beside a failure: paid for
+            # Also beside a failure: paid for.
+            answers = [task.result() for task in ended if not task.exception() and task.result()[0]]
             if held is not None:
                 held += answers
                 answers = []

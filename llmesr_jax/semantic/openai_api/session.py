@@ -16,6 +16,7 @@ from absl import logging
 
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.encoders import NOTHING, MayPass
+from llmesr_jax.semantic.openai_api import limits
 from llmesr_jax.semantic.openai_api.responses import Refused
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class Session:
 
         Raises:
           InputError: the server refuses for good.
+          TooMuch: it refuses a request of this size.
           MayPass: it was asked as often as allowed, or wants a valid key or credit.
           CancelledError: after `stop`, where it would have to be asked again.
         """
@@ -137,6 +139,9 @@ class Session:
             return "no answer in time", None
         if isinstance(error, openai.APIStatusError):
             self._answered = True
+            if limits.is_too_much(error.status_code, sentence := _sentence(error)):
+                reason = f"status {error.status_code} ({self._shown(sentence)})"
+                raise limits.TooMuch(f"{self._server}: {reason}", sentence) from None
             if error.status_code in _RETRIED or error.status_code >= 500:
                 if "insufficient_quota" not in (error.code, error.type):
                     said = self._said(error)
@@ -174,6 +179,14 @@ class Session:
                 "too long, lower --max_tokens, --batch_size or --request_tokens"
             )
         return f"status {error.status_code} ({said})"
+
+
+def _sentence(error: Any) -> str:
+    """What a server says of its refusal, in whichever field of its answer."""
+    body = error.body
+    if isinstance(body, dict):
+        body = next((body[name] for name in ("message", "error", "detail") if body.get(name)), "")
+    return " ".join(str(body or error.message).split())
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -15,11 +15,18 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 @given(_TEXT, st.integers(1, 20))
 def test_bytes_bound_tokens_and_cuts_keep_whole_characters(text, most):
-    got = tokens.clipper(most, exact=False)(text)
+    got = tokens.clipper(most, exact=False, refusable=False)(text)
     size = len(text.encode())
     assert text.startswith(got.text) and got.cut == (size > most)
     assert got.tokens == min(size, most) >= len(got.text.encode()) > min(size, most) - 4
     assert got.likely == got.tokens / 4
+
+
+@given(_TEXT, st.integers(1, 4))
+def test_where_the_server_counts_no_more_is_sent_than_any_language_needs(text, most):
+    got = tokens.clipper(most, exact=False)(text)
+    size = len(got.text.encode())
+    assert got == (text[: 8 * most], size, min(size / 4, most), len(text) > 8 * most)
 
 
 class _Pairs:

@@ -1,0 +1,143 @@
+"""What the fields of an item's record say to a reader: their values as text, and which of them are identifiers.
+
+    text({"Material": "Oak", "Size": {"Width": 3, "Height": 4.5}})  ->  "Material: Oak; Size: Width: 3, Height: 4.5"
+    is_identifier("parent_asin"), is_identifier("productId")         ->  True, True
+
+Identifiers and addresses tell items apart without describing them, so no prompt may hold them: with them, two items of
+the same text would get different vectors.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from llmesr_jax.data import markup
+
+_FIRST = 1000  # records among which one has further fields, if any has
+_LITERAL_CHARS = 100_000  # a text longer than this is not tried as an object
+# Names that the importers give the raw id.
+_RAW_IDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")
+_IDENTIFIERS = frozenset(
+    "artistid bookid ean8 ean13 gtin13 gtin14 hash href image images imageurlhighres isbn10 isbn13 issn itemid link "
+    "links movieid permalink productid related skus slug songid thumbnail thumbnails trackid".split()
+)
+_LAST_WORDS = frozenset("asin barcode ean gtin guid id ids isbn sku upc uri url urls uuid".split())
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+", re.IGNORECASE)
+_CODE = re.compile(r"(?=\S*[^\W\d_])(?=\S*\d)(?!\d{4}-\d\d-\d\d)\S+")  # letters and digits, no blank; no date
+
+
+def text(value: Any, apart: str = "; ") -> str:
+    """A value in words; "" where it says nothing.
+
+    Lists are joined by commas. An object is "key: value", its pairs joined by `apart`; so are objects in a list; deeper
+    ones are joined by commas. A text that holds an object or a list of texts, as tables do, is read as that.
+    Identifiers, links and web addresses within lists and objects are left out.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        value = _opened(value)
+        if isinstance(value, str):
+            return markup.plain(value)
+    if isinstance(value, (list, tuple)):
+        of_objects = any(isinstance(part, Mapping) for part in value)
+        told = [_part(part, ", ") for part in value if not is_address(part)]
+        return (apart if of_objects else ", ").join(filter(None, told))
+    if isinstance(value, Mapping):
+        return _pairs(value, apart)
+    known = isinstance(value, (int, float)) and value == value  # NaN: a table's empty cell
+    return str(value) if known else ""
+
+
+@functools.lru_cache(4096)
+def is_identifier(field: str) -> bool:
+    """Whether a field of this name holds identifiers or links: "parent_asin", "productId", "image_url", "ISBN-13"."""
+    words = [word.lower() for word in _WORD.findall(field)]
+    return "".join(words) in _IDENTIFIERS or (bool(words) and words[-1] in _LAST_WORDS)
+
+
+def is_address(value: Any) -> bool:
+    """Whether a value is a web address and nothing else."""
+    return isinstance(value, str) and bool(_ADDRESS.fullmatch(value.strip()))
+
+
+def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Fields that number the items though their names do not say so.
+
+    Either the field repeats the raw id, in every record that has both; or every item has a code there, of letters and
+    digits without a blank, and no two items the same. Only fields of the first record that has any besides its ids and
+    title come into question, and records are read until none of them does.
+    """
+    seen: dict[str, set[int]] = {}
+    repeats: dict[str, int] = {}
+    count = 0
+    for number, record in enumerate(records):
+        raw = next((str(record[name]) for name in _RAW_IDS if record.get(name) is not None), None)
+        told = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
+        if not count:
+            if not told and number < _FIRST:
+                continue
+            seen, repeats = {field: set() for field in told}, dict.fromkeys(told, 0)
+        count += 1
+        for field in [field for field in seen if not _is_new_code(told.get(field), seen[field])]:
+            del seen[field]
+        for field in [field for field in repeats if told.get(field) not in (None, "")]:
+            if raw is not None and str(told[field]).strip() == raw:
+                repeats[field] += 1
+            else:
+                del repeats[field]
+        if not seen and not repeats:
+            break
+    return frozenset([*(seen if count > 1 else ()), *(field for field, times in repeats.items() if times > 1)])
+
+
+def _is_new_code(value: Any, seen: set[int]) -> bool:
+    if not isinstance(value, str) or not _CODE.fullmatch(value) or hash(value) in seen:
+        return False
+    seen.add(hash(value))
+    return True
+
+
+def _part(value: Any, apart: str) -> str:
+    """As `text`, of a value within a list or an object, where Python's spelling of numbers and truth would look odd."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value == value and abs(value) != float("inf"):
+        return format(Decimal(repr(value)), "f").removesuffix(".0")
+    return text(value, apart)
+
+
+def _pairs(value: Mapping[str, Any], apart: str) -> str:
+    told = []
+    for key, part in value.items():
+        label = " ".join(markup.plain(str(key)).replace("_", " ").split()).rstrip(": ")
+        if not is_identifier(label) and not is_address(part) and (words := _part(part, ", ")):
+            told.append(f"{label}: {words}" if label else words)
+    return apart.join(told)
+
+
+def _opened(value: str) -> Any:
+    """The object, or list of texts or objects, that a text spells as JSON or as a Python literal; else the text."""
+    bare = value.strip()
+    if bare[:2] in ("u'", 'u"') and bare[-1:] == bare[1] and bare.count(bare[1]) == 2:
+        return bare[2:-1]  # Yelp's "u'free'"
+    if bare[:1] + bare[-1:] not in ("{}", "[]") or len(bare) > _LITERAL_CHARS:
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd escapes
+                found = parse(bare)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        words = isinstance(found, list) and found and all(isinstance(part, (str, Mapping)) for part in found)
+        return found if words or isinstance(found, Mapping) else value
+    return value
