@@ -42,6 +42,18 @@ _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": 
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
 
 
+def define_tail_flags() -> None:
+    """How commands that read finished runs define head and tail."""
+    flags.DEFINE_enum(
+        "tail",
+        "training",
+        ["training", "total", "release"],
+        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
+    )
+    flags.DEFINE_integer("tail_user", 0, "--tail=release: users whose input is shorter are tail", lower_bound=0)
+    flags.DEFINE_integer("tail_item", 0, "--tail=release: items with fewer interactions are tail", lower_bound=0)
+
+
 def define_flags() -> None:
     """Defines the short flags; what they set and their help are those of the settings. Idempotent."""
     if "dataset" in FLAGS:

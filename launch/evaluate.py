@@ -18,14 +18,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
     flags.DEFINE_enum("protocol", "both", ["both", "full", "sampled"], "candidates that the target is ranked against")
     flags.DEFINE_enum("split", "both", ["both", "test", "valid"], "which items are the targets")
-    flags.DEFINE_enum(
-        "tail",
-        "training",
-        ["training", "total", "release"],
-        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
-    )
-    flags.DEFINE_integer("tail_user", 0, "--tail=release: users whose input is shorter are tail", lower_bound=0)
-    flags.DEFINE_integer("tail_item", 0, "--tail=release: items with fewer interactions are tail", lower_bound=0)
+    cli.define_tail_flags()
 
 
 def main(_):

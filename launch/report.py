@@ -26,6 +26,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("resamples", 2000, "of the bootstrap", lower_bound=100)
     flags.DEFINE_integer("users", 6, "tail users whose lists are shown; 0: none", lower_bound=0)
     flags.DEFINE_integer("items", 800, "items in the pictures of item vectors (t-SNE); 0: none", lower_bound=0)
+    cli.define_tail_flags()
 
 
 def main(argv):
@@ -34,9 +35,8 @@ def main(argv):
         raise InputError("no folder is named; wanted one of a run, or of several: python -m launch.report runs/demo")
     from llmesr_jax.report import make
 
-    options = make.Options(
-        FLAGS.baseline, tuple(FLAGS.data_dir), FLAGS.metric, FLAGS.resamples, FLAGS.users, FLAGS.items
-    )
+    names = ("metric", "resamples", "users", "items", "tail", "tail_user", "tail_item")
+    options = make.Options(FLAGS.baseline, tuple(FLAGS.data_dir), *(FLAGS[name].value for name in names))
     print(make.make(folders, FLAGS.out, options))
 
 

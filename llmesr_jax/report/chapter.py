@@ -9,10 +9,11 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.data import audit as audit_lib
+from llmesr_jax.data import groups
 from llmesr_jax.data.audit import Audit
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.errors import InputError
-from llmesr_jax.report import compare, data_audit, drawing, figures, item_map, rows, samples, trained
+from llmesr_jax.report import compare, data_audit, drawing, figures, item_map, rows, samples, tails, trained
 from llmesr_jax.report.compare import Comparison, Intervals
 from llmesr_jax.report.figures import Figure
 from llmesr_jax.report.palette import Palette
@@ -59,7 +60,14 @@ class Chapter(NamedTuple):
 
 
 def steps(
-    section: Section, baseline: str, data_dirs: Sequence[str], metric: str, resamples: int, users: int, items: int
+    section: Section,
+    baseline: str,
+    data_dirs: Sequence[str],
+    metric: str,
+    resamples: int,
+    users: int,
+    items: int,
+    tail: tuple[str, int, int],
 ):
     """A generator of (what comes next, None), and last ("", the chapter): so that a bar can show where it stands.
 
@@ -70,7 +78,14 @@ def steps(
     corpus, data_dir = found or (None, "")
     if corpus and section.stops_E is None:  # runs of older versions, which are leave-one-out
         section = section._replace(stops_E=corpus.lengths_U[section.users_E - 1] - 1)
-    members = compare.masks(corpus, section.users_E, section.stops_E) if corpus else None
+    asked = groups.tail_of(tail[0], section.rows[0].runs[0].config.dataset, *tail[1:])
+    if asked != section.tail:
+        if corpus is None:
+            raise InputError(
+                f"--tail={asked.by}: the data of {section.name} were not found; name their folder with --data_dir"
+            )
+        section = tails.by(section, corpus, asked)
+    members = compare.masks(corpus, section.users_E, section.stops_E, section.tail) if corpus else None
     against = compare.baselines(section, baseline)
     made = compare.compare(section, against, members, metric, resamples) if against else {}
     intervals = compare.intervals(section, members, metric, resamples)

@@ -36,6 +36,7 @@ class Run(NamedTuple):
       users_E: int64 ids of the test users, one for each target.
       stops_E: int64 how many of the user's interactions come before the target; None in runs of older versions, where
         it is the last one.
+      best_V: {seed: uint8 (V,)}, see `evaluate.best_places`, of the test; empty in runs of older versions.
       split: how the interactions were split, in words.
       ranks: {protocol: {seed: int (2, E)}}, candidates scored above, and the same as, the target.
       curves: the lines of metrics.jsonl.
@@ -53,6 +54,7 @@ class Run(NamedTuple):
     parameters: int
     users_E: np.ndarray
     stops_E: np.ndarray | None
+    best_V: Mapping[int, np.ndarray]
     split: str
     ranks: Mapping[str, Mapping[int, np.ndarray]]
     curves: tuple[Mapping[str, Any], ...]
@@ -120,7 +122,7 @@ def read(folder: Path) -> Run:
         raise InputError(
             f"{path}: not a run's results ({type(error).__name__}: {error}); delete it, and launch.train makes it again"
         ) from error
-    users_E, stops_E, ranks = _ranks(folder / "ranks.npz", seeds)
+    users_E, stops_E, best_V, ranks = _ranks(folder / "ranks.npz", seeds)
     for protocol, of_seed in ranks.items():
         for i, seed in enumerate(seeds):
             mean = float(metrics.from_ranks(*of_seed[seed])["N@10"].mean())
@@ -144,6 +146,7 @@ def read(folder: Path) -> Run:
         parameters,
         users_E,
         stops_E,
+        best_V,
         split,
         ranks,
         curves,
@@ -160,13 +163,17 @@ def _check_means(test: Mapping[str, Any], count: int) -> None:
                     raise ValueError(f"{group} {metric} has {len(of_groups[group][metric])} numbers for {count} seeds")
 
 
-def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None, dict[str, dict[int, np.ndarray]]]:
+def _ranks(
+    path: Path, seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None, dict[int, np.ndarray], dict[str, dict[int, np.ndarray]]]:
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             users = np.asarray(file["test/users"], np.int64)
             stops = np.asarray(file["test/stops"], np.int64) if "test/stops" in file else None
             if stops is not None and stops.shape != users.shape:
                 raise ValueError(f"{len(stops)} places for {len(users)} users")
+            places = {s: f"test/best_places/{s}" for s in seeds}
+            best = {s: np.asarray(file[name]) for s, name in places.items()} if places[seeds[0]] in file else {}
             ranks = {p: {s: np.asarray(file[f"test/{p}/{s}"]) for s in seeds} for p in evaluate.PROTOCOLS}
         if wrong := [a.shape for of in ranks.values() for a in of.values() if a.shape != (2, len(users))]:
             raise ValueError(f"ranks of shape {wrong[0]} for {len(users)} users")
@@ -180,7 +187,7 @@ def _ranks(path: Path, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | N
             f"{path}: not a run's ranks ({type(error).__name__}: {error}); delete results.json, and launch.train makes "
             "both again"
         ) from error
-    return users, stops, ranks
+    return users, stops, best, ranks
 
 
 def _curves(path: Path) -> tuple[dict[str, Any], ...]:

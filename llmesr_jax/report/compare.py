@@ -110,7 +110,9 @@ def no_baseline(sections: Sequence[Section], name: str) -> InputError:
     return InputError(f"--baseline={name}: no run is called so; wanted one of: {', '.join(known[:8])}{more}")
 
 
-def masks(corpus: Corpus, users_E: np.ndarray, stops_E: np.ndarray) -> dict[str, Any]:
+def masks(
+    corpus: Corpus, users_E: np.ndarray, stops_E: np.ndarray, tail: groups.Tail = groups.TRAINING
+) -> dict[str, Any]:
     """bool (E,) by group, for the test targets of a run, see `data.groups.members`.
 
     Args:
@@ -124,7 +126,7 @@ def masks(corpus: Corpus, users_E: np.ndarray, stops_E: np.ndarray) -> dict[str,
     def cut(node):
         return {name: cut(child) for name, child in node.items()} if isinstance(node, Mapping) else node[places]
 
-    return cut(groups.members(corpus, "test"))
+    return cut(groups.members(corpus, "test", tail))
 
 
 def compare(

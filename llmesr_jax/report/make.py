@@ -13,6 +13,7 @@ from absl import logging
 from tqdm import tqdm
 
 from llmesr_jax import evaluate
+from llmesr_jax.data import groups
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import write_text
 from llmesr_jax.report import chapter as chapter_lib
@@ -34,6 +35,7 @@ class Options:
     resamples: of the bootstrap.
     users: tail users to show; 0 for none.
     items: items in the pictures of item vectors; 0 for none.
+    tail, tail_user, tail_item: definition of head and tail, see `data.groups.tail_of`.
     """
 
     baseline: str = ""
@@ -42,6 +44,9 @@ class Options:
     resamples: int = 2000
     users: int = 6
     items: int = 800
+    tail: str = "training"
+    tail_user: int = 0
+    tail_item: int = 0
 
 
 def make(folders: Sequence[str], out: str, options: Options) -> str:
@@ -73,7 +78,8 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     )
     _write(target, files)
     printed = [
-        f"{one.section.name}\n" * (len(chapters) > 1) + tables.text(one.section, protocol)
+        f"{one.section.name}\n" * (len(chapters) > 1 or one.section.tail != groups.TRAINING)
+        + tables.text(one.section, protocol)
         for one in chapters
         for protocol in evaluate.PROTOCOLS
     ]
@@ -85,7 +91,7 @@ def _flags(options: Options) -> list[str]:
     """The flags that make these options, but for where the report goes."""
     usual = Options()
     told = [f"--data_dir={folder}" for folder in options.data_dirs]
-    for name in ("baseline", "metric", "resamples", "users", "items"):
+    for name in ("baseline", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
         if (value := getattr(options, name)) != getattr(usual, name):
             told.append(f"--{name}={value}")
     return told
@@ -111,8 +117,9 @@ def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) ->
     o = options
     with tqdm(unit="step", leave=False, disable=None if sys.stderr.isatty() else True) as bar:
         for section in found:
+            tail = (o.tail, o.tail_user, o.tail_item)
             for step, made in chapter_lib.steps(
-                section, baseline, o.data_dirs, o.metric, o.resamples, o.users, o.items
+                section, baseline, o.data_dirs, o.metric, o.resamples, o.users, o.items, tail
             ):
                 bar.set_description(f"{section.name}: {step}")
                 bar.update()

@@ -45,11 +45,23 @@ def page(chapters: Sequence[Chapter], command: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="color-scheme" content="light dark">\n<link rel="icon" href="{_ICON}">\n'
         f"<title>{e(names)}: recommendation report</title>\n<style>{theme}\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f"<footer><p>Made by <code>{e(command)}</code>. Head and tail: the 20 % of items (users) with most training "
-        "interactions, and the rest. <b>full</b> ranks a test item among all items that the user has not met, "
+        f"<footer><p>Made by <code>{e(command)}</code>. {_tails(chapters)} <b>full</b> ranks a test item among all items that the user has not met, "
         "<b>sampled</b> among 100 of them drawn at random. H@10: is it among the first ten? N@10: the same, weighted "
         "by place.</p></footer>\n</body>\n</html>\n"
     )
+
+
+def _tails(chapters: Sequence[Chapter]) -> str:
+    """What head and tail are, in a sentence."""
+    tail = chapters[0].section.tail
+    if tail.by == "release":
+        thresholds = dict.fromkeys(f"{one.section.tail.item} and {one.section.tail.user}" for one in chapters)
+        return (
+            "Tail, as in LLM-ESR's code: items with fewer interactions, and users with a shorter input, than "
+            f"{', '.join(thresholds)}."
+        )
+    counts = "training interactions" if tail.by == "training" else "interactions in all, as in the papers"
+    return f"Head and tail: the 20 % of items (users) with most {counts}, and the rest."
 
 
 def _chapter(chapter: Chapter, several: bool) -> str:

@@ -17,7 +17,7 @@ from absl import logging
 
 from llmesr_jax import config as config_lib
 from llmesr_jax import contracts, evaluate, knobs, metrics
-from llmesr_jax.data import splits
+from llmesr_jax.data import groups, splits
 from llmesr_jax.report.collect import Run
 
 # What LLM-ESR's tables 2, 4, 5 and 6 call these settings; the full model has none of them.
@@ -96,6 +96,7 @@ class Section(NamedTuple):
       stops_E: how many of the user's interactions come before each target; None where it is the last one.
       split: how the interactions were split, in words.
       seen: whether seen items are hidden, see `train.seen_items`.
+      tail: which users and items are tail.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Section(NamedTuple):
     stops_E: np.ndarray | None = None
     split: str = splits.LEAVE_ONE_OUT
     seen: str = "hidden"
+    tail: groups.Tail = groups.TRAINING
 
     @property
     def backbones(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def samples(
     section: Section, places: np.ndarray, lists: Sequence[tuple[Row, np.ndarray]], corpus: Corpus
 ) -> tuple[Sample, ...]:
     """The users at `places` with what each row recommends them, as `best` found it."""
-    tail_V, titles = ~groups.head_items(corpus), corpus.item_titles
+    tail_V, titles = ~groups.head_items(corpus, section.tail), corpus.item_titles
 
     def item(number: int) -> Item:
         title = titles[number - 1].strip() if titles else ""

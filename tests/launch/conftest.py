@@ -43,3 +43,9 @@ def trained(train, tmp_path_factory):
     result = train("--method=none,llmesr", "--seeds=1,2", "--epochs=2", "--workdir=w", cwd=cwd)
     assert result.status == 0, result.err
     return cwd, result
+
+
+@pytest.fixture(scope="session")
+def report(environment):
+    """report(*args, cwd=...) -> Result of launch.report."""
+    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.report", *args, cwd=cwd, env=environment))

@@ -132,3 +132,23 @@ def test_a_run_without_a_checkpoint(trained, evaluate, tmp_path):
         "error: run: holds no checkpoint yet; train on with the command that made it\n",
     )
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
+
+
+@pytest.mark.parametrize("tail", [("--tail=total",), ("--tail=release", "--tail_user=6", "--tail_item=3")])
+def test_another_head_and_tail_is_that_of_the_report(trained, evaluate, report, tail, tmp_path):
+    """Ranked anew or from the stored ranks: the same tables, and other ones than by training counts."""
+    evaluated = evaluate(f"--workdir={trained[0] / 'w'}", "--split=test", *tail, cwd=tmp_path)
+    assert evaluated.status == 0, evaluated.err
+    args = (str(trained[0] / "w"), "--out=r", "--resamples=100", "--users=0", "--items=0")
+    reported = report(*args, *tail, cwd=tmp_path)
+    assert reported.status == 0, reported.err
+    told = "total" if "total" in tail[0] else "release, users below 6, items below 3"
+    assert f"head and tail: {told}" in evaluated.out and f"head and tail: {told}" in reported.out
+    table = section(evaluated.out, "test", "full H@10")
+    assert sorted(table) == sorted(section("\ntest\n" + reported.out[reported.out.index("full H@10") :], "test", "full H@10"))
+    assert sorted(table) != sorted(section(trained[1].out.replace("\nfull H@10", "\ntest\nfull H@10"), "test", "full H@10"))
+
+
+def test_thresholds_that_nobody_knows(trained, evaluate, tmp_path):
+    result = evaluate(f"--workdir={trained[0] / 'w'}", "--tail=release", cwd=tmp_path)
+    assert result.status == 2 and "give --tail_user and --tail_item" in result.err and result.err.count("\n") == 1
