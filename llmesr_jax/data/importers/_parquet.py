@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from llmesr_jax.data import apart, times
-from llmesr_jax.data.importers._ids import MISSING, NO_ID
+from llmesr_jax.data.importers._records import MISSING, NO_ID
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
 from llmesr_jax.errors import InputError
@@ -55,7 +55,7 @@ def interactions(
 ) -> pl.LazyFrame:
     """The columns named by {flag: column}, one row an interaction.
 
-    Rows without an id (null, NaN, or a text out of `missing`, in small letters) are counted in `reader.dropped`, and so
+    Rows without an id (null, NaN, or one of the words `missing`) are counted in `reader.dropped`, and so
     are empty lists. Rows that lack another value, or whose time is out of 1970 to 2100, are malformed.
 
     Raises:
@@ -68,7 +68,7 @@ def interactions(
     keys = frame.collect_schema().names()
     unknown = [pl.col(key).is_null() for key in keys if key == "time" or (key == "rating" and reader.reads_rating)]
     lacking = pl.any_horizontal(*unknown, pl.lit(False))
-    looked_for = rf"{_ODD}|^(?i:{'|'.join(map(re.escape, sorted(missing)))})$"
+    looked_for = rf"{_ODD}|^(?:{'|'.join(map(re.escape, sorted(missing)))})$"
     odd = [pl.col(key).is_null() for key in ("user", "item")]
     for flag in ("user_column", "item_column"):
         if not all(run.schema[named[flag]].is_integer() for run in runs):
@@ -95,9 +95,7 @@ def _cleaned(
 ) -> pl.LazyFrame:
     """The rows with an id and all that is wanted, ids without blanks around; the others are counted."""
     frame = frame.with_columns(pl.col("user", "item").str.strip_chars(_BLANKS))
-    nobody = pl.any_horizontal(
-        pl.col(key).is_null() | pl.col(key).str.to_lowercase().is_in(sorted(missing)) for key in ("user", "item")
-    )
+    nobody = pl.any_horizontal(pl.col(key).is_null() | pl.col(key).is_in(sorted(missing)) for key in ("user", "item"))
     unfit = {key: pl.col(key).str.contains(_NO_LINE) for key in ("user", "item")}
     lacking = ~nobody & (lacking | pl.any_horizontal(unfit.values()))
     good = ~nobody & ~lacking
