@@ -278,15 +278,22 @@ def _nested(stream: BinaryIO) -> dict[str, int]:
     start = io.BufferedReader(stream, _START)
     if _archive_kind(io.BytesIO(start.peek(_START))) != "tar":
         return {}
-    with tarfile.open(fileobj=start, mode="r|*") as opened:
-        found = {}
+    found, plain = {}, _plain(start)
+    with tarfile.open(fileobj=plain, mode="r|") as opened:
         for entry in opened:
             found[entry.name] = entry.size if entry.isfile() else -1
             if entry.issym() or entry.islnk():
                 found[entry.linkname] = -1
-    while start.read(2**20):  # up to the checksum at the entry's end
+    while plain.read(2**20):  # up to the checksums
         pass
+    if plain.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
+        raise EOFError
     return found
+
+
+def _plain(stream: Any) -> Any:
+    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its sum."""
+    return gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(_GZIP) else stream
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
@@ -340,14 +347,12 @@ def _opened(raw: RawFile, disk: BinaryIO) -> Any:
         else:
             stream = tarfile.open(fileobj=disk).extractfile(raw.member)
     if raw.inner:
-        archive = tarfile.open(fileobj=stream, mode="r|*")
+        archive = tarfile.open(fileobj=_plain(stream), mode="r|")
         stream = next((archive.extractfile(entry) for entry in archive if entry.name == raw.inner), None)
         if stream is None:
             raise EOFError
     name = raw.inner or raw.member or raw.path.name
-    if name.endswith(".gz") or stream.peek(2).startswith(_GZIP):
-        return gzip.GzipFile(fileobj=stream)
-    return stream
+    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else _plain(stream)
 
 
 def _damaged(raw: RawFile | Path, error: Exception, number: int = 0) -> InputError:

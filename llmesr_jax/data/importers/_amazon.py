@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import times
 from llmesr_jax.data.importers import _records
 from llmesr_jax.data.raw_files import Files, RawFile, check_folder, find, json_objects, lines, parsed
 from llmesr_jax.data.staging import Reader
@@ -24,7 +23,7 @@ _LINKS = frozenset(
     "related also_buy also_view bought_together similar_item imUrl image imageURL imageURLHighRes images videos "
     "salesRank rank".split()
 )
-_OPENED = 788_918_400 * 1_000_000  # 1995, when the shop opened: an earlier time has taken seconds for milliseconds
+_OPENED = 1995  # the shop, so an earlier time is one in seconds that was taken for milliseconds
 _ASIN = re.compile("[0-9A-Z]{10}")
 COLUMNS = ("user", "item", "rating", "time")
 # Names of the columns of ratings, in small letters, in the releases and in copies of them that got a header.
@@ -119,18 +118,16 @@ def _reviews(raw: RawFile, reader: Reader, fields: Mapping[str, str], unit: str)
             if user is None or item is None:
                 reader.dropped[_records.NO_ID] += 1
                 continue
-            yield user, item, _records.rating(review.get(rating), reader), _time(review.get(time), unit)
+            yield (
+                user,
+                item,
+                _records.rating(review.get(rating), reader),
+                _records.moment(review.get(time), unit, _OPENED),
+            )
         except Malformed as error:
             reader.bad.add(raw, line, f"{absent(review, *fields.values())}wanted {error}")
     if variants:
         reader.note(f"{_name(raw)}: {variants:,} reviews have no {item_field}; their asin was read as the item's id")
-
-
-def _time(value: Any, unit: str) -> int:
-    found = times.from_number(value, unit)
-    if found < _OPENED:
-        raise Malformed(f"a time from 1995 to 2100 in {unit}, not {ascii(value)[:40]}")
-    return found
 
 
 def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> pl.LazyFrame:
@@ -153,7 +150,12 @@ def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> p
                 if user is None or item is None:
                     reader.dropped[_records.NO_ID] += 1
                     continue
-                row = user, item, _records.rating(fields[rating_at], reader), _time(fields[time_at], unit)
+                row = (
+                    user,
+                    item,
+                    _records.rating(fields[rating_at], reader),
+                    _records.moment(fields[time_at], unit, _OPENED),
+                )
             except Malformed as error:
                 reader.bad.add(raw, line, f"wanted {error}")
                 continue

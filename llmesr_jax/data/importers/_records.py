@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llmesr_jax.data import times
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
-from llmesr_jax.data.values import identifier, number
+from llmesr_jax.data.values import Malformed, identifier, number
 
 MISSING = frozenset(("", *r"nan NaN NAN NA N/A n/a #N/A None null NULL <NA> \N".split()))
 NO_ID = "rows without an id"  # in `Reader.dropped`, as nothing is wrong with the file
@@ -42,6 +44,21 @@ def rating(value: Any, reader: Reader) -> float | None:
       Malformed: it is read, and no number.
     """
     return number(value) if reader.reads_rating else None
+
+
+def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
+    """A time as `times.from_number` has it, not before the `year`, where a smaller unit was taken for a larger one.
+
+    Raises:
+      Malformed: it is no number, or out of that year to 2100.
+    """
+    try:
+        found = times.from_number(value, unit)
+    except Malformed:
+        found = -1
+    if found < datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp() * 1_000_000:
+        raise Malformed(f"a time from {year} to 2100 in {unit} since 1970, not {ascii(value)[:40]}")
+    return found
 
 
 def titled(

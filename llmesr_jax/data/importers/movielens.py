@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads, _records
 from llmesr_jax.data.raw_files import Files, Place, RawFile, check_folder, lines, parsed, places
 from llmesr_jax.data.staging import Reader
@@ -165,7 +164,7 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
                 if user is None or item is None:
                     reader.dropped[_records.NO_ID] += 1
                     continue
-                yield user, item, _records.rating(fields[2], reader), times.from_number(fields[3])
+                yield user, item, _records.rating(fields[2], reader), _records.moment(fields[3])
             except Malformed as error:
                 reader.bad.add(raw, line, f"wanted {error}")
 
