@@ -115,15 +115,11 @@ def _reviews(raw: RawFile, reader: Reader, fields: Mapping[str, str], unit: str)
             variants += 1
         try:
             user, item = _records.field(review, user_field), _records.field(review, item_field)
-            if user is None or item is None:
-                reader.dropped[_records.NO_ID] += 1
+            if why := _records.lacking(user, item, review.get(rating), reader):
+                reader.dropped[why] += 1
                 continue
-            yield (
-                user,
-                item,
-                _records.rating(review.get(rating), reader),
-                _records.moment(review.get(time), unit, _OPENED),
-            )
+            stars = _records.stars(review.get(rating), reader)
+            yield user, item, stars, _records.moment(review.get(time), unit, _OPENED)
         except Malformed as error:
             reader.bad.add(raw, line, f"{absent(review, *fields.values())}wanted {error}")
     if variants:
@@ -147,15 +143,11 @@ def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> p
                 continue
             try:
                 user, item = _records.read(fields[user_at]), _records.read(fields[item_at])
-                if user is None or item is None:
-                    reader.dropped[_records.NO_ID] += 1
+                if why := _records.lacking(user, item, fields[rating_at], reader):
+                    reader.dropped[why] += 1
                     continue
-                row = (
-                    user,
-                    item,
-                    _records.rating(fields[rating_at], reader),
-                    _records.moment(fields[time_at], unit, _OPENED),
-                )
+                stars = _records.stars(fields[rating_at], reader)
+                row = user, item, stars, _records.moment(fields[time_at], unit, _OPENED)
             except Malformed as error:
                 reader.bad.add(raw, line, f"wanted {error}")
                 continue

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from llmesr_jax.data import apart, times
-from llmesr_jax.data.importers._records import MISSING, NO_ID
+from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
 from llmesr_jax.errors import InputError
@@ -27,8 +27,9 @@ _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating"
 _UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters
 _ODD = r"[\s\x00-\x1f\x7f]|\.0+$"  # an id that wants a look: blanks, letters that stand on no line, 12.0
 _NO_LINE = r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]"  # as `values.identifier` has it
+_NO_NUMBER = float("inf")
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip takes away
-_NUMBER, _WHOLE = r"^[+-]?[0-9]+(?:\.0+)?$", r"^[+-]?[0-9]+\.0+$"
+_WHOLE, _END = r"^-?[0-9]+\.0+$", r"\.0+$"  # 12.0, which is 12
 _EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # beyond it two ids may be one float
 # A text in UTF-8, as its bytes in hexadecimal digits.
 _UTF8 = (
@@ -66,8 +67,11 @@ def interactions(
     runs = _runs(paths, named, reader.reads_rating)
     frame = pl.concat([_rows(run, named, unit, reader) for run in runs])
     keys = frame.collect_schema().names()
-    unknown = [pl.col(key).is_null() for key in keys if key == "time" or (key == "rating" and reader.reads_rating)]
-    lacking = pl.any_horizontal(*unknown, pl.lit(False))
+    rated = "rating" in keys and reader.reads_rating
+    unrated = pl.col("rating").is_null() if rated else pl.lit(False)
+    wrong = [pl.col("rating").is_infinite()] if rated else []
+    wrong += [pl.col("time").is_null()] if "time" in keys else []
+    lacking = pl.any_horizontal(*wrong, pl.lit(False)).fill_null(False)
     looked_for = rf"{_ODD}|^(?:{'|'.join(map(re.escape, sorted(missing)))})$"
     odd = [pl.col(key).is_null() for key in ("user", "item")]
     for flag in ("user_column", "item_column"):
@@ -75,18 +79,19 @@ def interactions(
             odd.append(pl.col(_KEYS[flag]).str.contains(looked_for))
     odd = pl.any_horizontal(*odd)
     # This reads every value that is read later, so a file that polars cannot stand is known by now.
-    facts = _facts(frame.select((lacking | odd).sum().alias("count"), pl.len().alias("of")), reader, paths)
+    facts = _facts(frame.select((lacking | unrated | odd).sum().alias("count"), pl.len().alias("of")), reader, paths)
     if not facts["count"]:
         reader.bad.add_rows(where, 0, facts["of"], "")
         return frame
     told = ", ".join(named[flag] for flag, key in _KEYS.items() if flag in named and key in keys)
     told += f" ({times.WANTED})" if "time" in keys else ""
-    return _cleaned(frame, lacking, missing, reader, paths, named, f"without a usable value of each of {told}")
+    return _cleaned(frame, lacking, unrated, missing, reader, paths, named, f"without a usable value of each of {told}")
 
 
 def _cleaned(
     frame: pl.LazyFrame,
     lacking: pl.Expr,
+    unrated: pl.Expr,
     missing: Collection[str],
     reader: Reader,
     paths: Sequence[Path],
@@ -96,25 +101,37 @@ def _cleaned(
     """The rows with an id and all that is wanted, ids without blanks around; the others are counted."""
     frame = frame.with_columns(pl.col("user", "item").str.strip_chars(_BLANKS))
     nobody = pl.any_horizontal(pl.col(key).is_null() | pl.col(key).is_in(sorted(missing)) for key in ("user", "item"))
+    unrated = ~nobody & unrated
     unfit = {key: pl.col(key).str.contains(_NO_LINE) for key in ("user", "item")}
-    lacking = ~nobody & (lacking | pl.any_horizontal(unfit.values()))
-    good = ~nobody & ~lacking
-    asked = {"of": pl.len(), "nobody": nobody.sum(), "lacking": lacking.sum()}
+    lacking = ~nobody & ~unrated & (lacking | pl.any_horizontal(unfit.values()))
+    good = ~nobody & ~unrated & ~lacking
+    asked = {"of": pl.len(), NO_ID: nobody.sum(), NO_RATING: unrated.sum(), "lacking": lacking.sum()}
     for key in ("user", "item"):
-        asked[f"{key} whole"] = (good & pl.col(key).str.contains(_WHOLE)).sum()
-        asked[f"{key} other"] = (good & ~pl.col(key).str.contains(_NUMBER)).sum()
+        asked[f"{key} whole"] = pl.col(key).filter(good & pl.col(key).str.contains(_WHOLE)).first()
         asked[f"{key} unfit"] = pl.col(key).filter(~nobody & unfit[key]).first()
     facts = _facts(frame.select(**asked), reader, paths)
-    if facts["nobody"]:
-        reader.dropped[NO_ID] += facts["nobody"]
+    for why in (NO_ID, NO_RATING):
+        if facts[why]:
+            reader.dropped[why] += facts[why]
     for flag in ("user_column", "item_column"):
         if (example := facts[f"{_KEYS[flag]} unfit"]) is not None:
             what += f"; {named[flag]} has {ascii(example.removeprefix(_UNFIT))[:40]}, wanted text or a whole number"
     where = Path(os.path.commonpath(paths))
-    reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts["nobody"], what)
+    reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts[NO_ID] - facts[NO_RATING], what)
     frame = frame.filter(good)
-    numbers = [key for key in ("user", "item") if facts[f"{key} whole"] and not facts[f"{key} other"]]
-    return frame.with_columns(pl.col(*numbers).str.replace(r"\.0+$", "")) if numbers else frame
+    whole = {key: found for key in ("user", "item") if (found := facts[f"{key} whole"])}
+    if not whole:
+        return frame
+    found = next(iter(whole.values()))
+    reader.note(
+        f"ids that are written as whole floats were read as whole numbers: {found} as {re.sub(_END, '', found)}"
+    )
+    return frame.with_columns(_unfloated(key) for key in whole)
+
+
+def _unfloated(name: str) -> pl.Expr:
+    """12.0 as 12."""
+    return pl.when(pl.col(name).str.contains(_WHOLE)).then(pl.col(name).str.replace(_END, "")).otherwise(pl.col(name))
 
 
 def _runs(paths: Sequence[Path], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
@@ -196,8 +213,7 @@ def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.
         schema |= {key: schema[key].inner for key in lists}
     found = {key: _text(frame, key, schema[key], reader, run.paths) for key in ("user", "item")}
     if "rating" in schema:
-        rating = pl.col("rating").cast(pl.Float64, strict=False)
-        found["rating"] = pl.when(rating.is_finite()).then(rating)
+        found["rating"] = _rating(schema["rating"])
     elif "rating_column" in named:
         found["rating"] = pl.lit(None, pl.Float64)
     if "time" in schema:
@@ -275,6 +291,21 @@ def _of_bytes(frame: pl.LazyFrame, name: str, reader: Reader, paths: Sequence[Pa
     return pl.when(is_text).then(text).when(found.is_not_null()).then(pl.lit(_UNFIT) + digits)
 
 
+def _rating(dtype: pl.DataType) -> pl.Expr:
+    """Ratings as numbers; null where there is none, infinite where it is no number."""
+    found = pl.col("rating")
+    if dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
+        found, dtype = found.cast(pl.String), pl.String()
+    nothing = found.is_null()
+    if dtype == pl.String:
+        found = found.str.strip_chars(_BLANKS)
+        nothing |= found.is_in(sorted(MISSING))
+    number = found.cast(pl.Float64, strict=False)
+    if dtype == pl.String:
+        number = pl.when(number.is_finite()).then(number).otherwise(_NO_NUMBER)
+    return pl.when(~nothing & ~number.is_nan()).then(number)
+
+
 def _timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.DataType]:
     """The times in a type that has room for microseconds: 32 bits have none."""
     if dtype == pl.Binary:
@@ -302,12 +333,9 @@ def records(
             text = _text(frame, item, dtype, reader, run.paths).str.strip_chars(_BLANKS)
             frames.append(frame.with_columns(text.alias(item)))
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-    ids = pl.Series(list(wanted), dtype=pl.String)
-    if ids.str.contains(r"^[+-]?[0-9]+$").all():  # 12.0 of the one file is 12 of the other
-        whole = pl.col(item).str.contains(_WHOLE)
-        frame = frame.with_columns(pl.when(whole).then(pl.col(item).str.replace(r"\.0+$", "")).otherwise(item))
+    frame = frame.with_columns(_unfloated(item))
     found = reader.folder / "items.parquet"
-    ids = pl.LazyFrame({item: ids})
+    ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
     _apart(frame.join(ids, on=item, how="semi", maintain_order="left"), found, paths)
     number = 0
     for batch in pl.scan_parquet(found, glob=False).collect_batches(chunk_size=10_000):

@@ -12,7 +12,9 @@ from llmesr_jax.data.staging import Reader, check_columns
 from llmesr_jax.data.values import Malformed, identifier, number
 
 MISSING = frozenset(("", *r"nan NaN NAN NA N/A n/a #N/A None null NULL <NA> \N".split()))
-NO_ID = "rows without an id"  # in `Reader.dropped`, as nothing is wrong with the file
+# What is counted in `Reader.dropped`, as nothing is wrong with the file.
+NO_ID = "rows without an id"
+NO_RATING = "rows without a rating"
 NO_ITEM = "item records without an id"
 
 
@@ -37,7 +39,15 @@ def field(record: Mapping[str, Any], name: str) -> str | None:
     return read(record[name]) if name in record else identifier(None)
 
 
-def rating(value: Any, reader: Reader) -> float | None:
+def lacking(user: str | None, item: str | None, rating: Any, reader: Reader) -> str:
+    """Why a row is left out although nothing is wrong with it, for `Reader.dropped`; "" where it is not."""
+    if user is None or item is None:
+        return NO_ID
+    nothing = rating is None or (isinstance(rating, str) and rating.strip() in MISSING)
+    return NO_RATING if nothing and reader.reads_rating else ""
+
+
+def stars(value: Any, reader: Reader) -> float | None:
     """A rating; None where no rule reads it.
 
     Raises:

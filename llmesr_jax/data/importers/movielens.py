@@ -161,10 +161,10 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
                 continue
             try:
                 user, item = _records.read(fields[0]), _records.read(fields[1])
-                if user is None or item is None:
-                    reader.dropped[_records.NO_ID] += 1
+                if why := _records.lacking(user, item, fields[2], reader):
+                    reader.dropped[why] += 1
                     continue
-                yield user, item, _records.rating(fields[2], reader), _records.moment(fields[3])
+                yield user, item, _records.stars(fields[2], reader), _records.moment(fields[3])
             except Malformed as error:
                 reader.bad.add(raw, line, f"wanted {error}")
 

@@ -65,10 +65,10 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
             for line, review in json_objects(raw, reader.bad):
                 try:
                     user, item = _records.field(review, "user_id"), _records.field(review, "business_id")
-                    if user is None or item is None:
-                        reader.dropped[_records.NO_ID] += 1
+                    if why := _records.lacking(user, item, review.get("stars"), reader):
+                        reader.dropped[why] += 1
                         continue
-                    stars = _records.rating(review.get("stars"), reader)
+                    stars = _records.stars(review.get("stars"), reader)
                     yield user, item, stars, times.from_text(review.get("date"))
                 except Malformed as error:
                     lacks = absent(review, "user_id", "business_id", "stars", "date")

@@ -129,8 +129,9 @@ def test_rows_without_an_id_and_without_a_rating(tmp_path):
     assert (
         outcome.manifest["dropped"] == {"rows without an id": 2} and outcome.manifest["malformed_lines"]["count"] == 0
     )
-    with pytest.raises(InputError, match="wanted a number, not None"):
-        run(tmp_path, "2023", "Toys_and_Games.jsonl", reviews(rating=None), "--min_rating=1", "--overwrite")
+    flags = ["--importer=amazon2023", "--category=Toys_and_Games", "--min_rating=1"]
+    with pytest.raises(InputError, match="leaves no interaction|every row was left out"):
+        prepared.run(tmp_path / "raw", tmp_path / "rated", flags)
     lines = [line.replace(",5.0,", ",,") for line in USER_FIRST] + [",B000000000,5.0,1262563200"]
     outcome, _ = run(tmp_path, "2014", "ratings_Toys_and_Games.csv", lines, "--overwrite")
     assert (

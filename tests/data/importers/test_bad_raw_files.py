@@ -322,12 +322,12 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
          "when": [whole["when"][0]] * 5}
     )  # fmt: skip
     pl.concat([whole, lacking]).write_parquet(path)
-    assert "/raw/log: 2 rows without a usable value of each of uid, sku, stars, when" in refused(
-        *flags, "--max_bad_lines=1", "--min_rating=0"
+    assert "/raw/log: 1 row without a usable value of each of uid, sku, stars, when" in refused(
+        *flags, "--max_bad_lines=0", "--min_rating=0"
     )
-    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=2", "--min_rating=0"])
-    assert outcome.manifest["malformed_lines"]["count"] == 2
-    assert outcome.manifest["dropped"] == {"rows without an id": 3}
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=1", "--min_rating=0"])
+    assert outcome.manifest["malformed_lines"]["count"] == 1
+    assert outcome.manifest["dropped"] == {"rows without an id": 3, "rows without a rating": 1}
     assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
 
 

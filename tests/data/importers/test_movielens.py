@@ -141,7 +141,10 @@ def test_rows_without_an_id_and_without_a_rating(tmp_path):
     path.write_text(path.read_text().replace("a\tx\t5", "a\tx\t"))
     outcome = run(tmp_path)
     assert outcome.manifest["dropped"] == {"rows without an id": 2}
-    with pytest.raises(InputError, match="wanted a number, not ''"):
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "rated", ["--importer=movielens", "--min_rating=0"])
+    assert outcome.manifest["dropped"] == {"rows without an id": 2, "rows without a rating": 1}
+    path.write_text(path.read_text().replace("a\tx\t", "a\tx\tgood"))
+    with pytest.raises(InputError, match="wanted a number, not 'good'"):
         run(tmp_path, "--min_rating=0", "--max_bad_lines=0", "--overwrite")
 
 

@@ -1,4 +1,4 @@
-"""Parquet as pandas, Spark, Snowflake and others write it: every type of id, lists, parts whose types differ in width."""
+"""Parquet as pandas, Spark, Snowflake and others write it: ids of every type, lists, parts of different widths."""
 
 import datetime
 import uuid
@@ -117,8 +117,10 @@ def test_blanks_around_an_id_and_whole_floats(run):
     ids = [" 1", "1.0", "1", "2 ", "2.00", "2"]
     outcome, found, users = run([frame(ids, [f"{n}.0" for n in ITEMS])])
     assert (found, users) == (IN_TIME, ["1", "2"]) and outcome.manifest["dropped"] == {}
-    _, _, users = run([frame(["v1.0", "1.0", "v1", "2.0", "1.0", "1.0"], list("xxxyyz"))])
-    assert users == ["v1.0", "1.0", "v1", "2.0"]  # a version is no float
+    note = "ids that are written as whole floats were read as whole numbers: 1.0 as 1"
+    assert outcome.manifest["notes"] == [note]
+    _, _, users = run([frame(["v1.0", "1.0.0", "1.", "1e3", "v1.0", "v1.0"], list("xyxyyz"))])
+    assert users == ["v1.0", "1.0.0", "1.", "1e3"]  # none of these is a whole float
 
 
 def test_items_meet_ids_of_another_type(run):
@@ -248,7 +250,14 @@ def test_a_rating_matters_where_a_rule_reads_it(run):
     outcome, found, _ = run([rated], "--rating_column=stars")
     assert found == IN_TIME and outcome.manifest["malformed_lines"]["count"] == 0
     outcome, found, _ = run([rated], "--rating_column=stars", "--min_rating=4")
-    assert found == [["9", "8", "7"]] and outcome.manifest["malformed_lines"]["count"] == 2
+    assert found == [["9", "8", "7"]] and outcome.manifest["malformed_lines"]["count"] == 0
+    assert outcome.manifest["dropped"] == {"rows without a rating": 2}
+    texts = frame().with_columns(stars=pl.Series(["5", " 4.5 ", "", "NA", "good", "4"]))
+    outcome, _, _ = run([pl.concat([texts, texts])], "--rating_column=stars", "--min_rating=4")
+    assert outcome.manifest["dropped"] == {"rows without a rating": 4}
+    assert outcome.manifest["malformed_lines"]["count"] == 2
+    with pytest.raises(InputError, match="2 rows without a usable value of each of user_id, item_id, stars, at"):
+        run([pl.concat([texts, texts])], "--rating_column=stars", "--min_rating=4", "--max_bad_lines=1")
 
 
 def test_what_spark_leaves_beside_its_parts(run, tmp_path):
