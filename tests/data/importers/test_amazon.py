@@ -59,6 +59,7 @@ def test_reviews_come_first_unless_ratings_are_asked_for(tmp_path):
     raw_samples.write("amazon2014", tmp_path / "raw")
     outcome, ids = run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, category="Beauty")
     assert ids == raw_samples.ITEMS and outcome.manifest["notes"] == []
+    (tmp_path / "raw" / "meta_Beauty.json.gz").unlink()  # of other items
     flags = ["--subset=ratings", "--overwrite"]
     outcome, ids = run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, *flags, category="Beauty")
     assert ids == list(ASINS.values()) and outcome.manifest["notes"] == []
