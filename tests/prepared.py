@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,9 @@ def sequences(folder: Path) -> dict[int, list[int]]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below, by its path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """{title: record} of items.jsonl."""
+    lines = map(json.loads, (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
+    return {record["title"]: record for record in lines}

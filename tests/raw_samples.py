@@ -101,7 +101,55 @@ def amazon2023(folder: Path) -> list[str]:
     return ["--importer=amazon2023", "--category=All_Beauty"]
 
 
+def amazon2014_ratings(folder: Path) -> list[str]:
+    lines = [f"{u},{i},{r},{t}" for u, i, r, t in ROWS]
+    (folder / "ratings_Beauty.csv").write_text("".join(f"{line}\n" for line in lines))
+    gzipped(folder / "meta_Beauty.json.gz", [repr({"asin": i, "title": t}) for i, t in TITLES.items() if t])
+    return ["--importer=amazon2014", "--category=Beauty"]
+
+
+def amazon2018_ratings(folder: Path) -> list[str]:
+    lines = [f"{i},{u},{r},{t}" for u, i, r, t in ROWS]  # the item stands first
+    (folder / "Toys_and_Games.csv").write_text("".join(f"{line}\n" for line in lines))
+    gzipped(folder / "meta_Toys_and_Games.json.gz", [dumps({"asin": i, "title": t}) for i, t in TITLES.items() if t])
+    return ["--importer=amazon2018", "--category=Toys_and_Games"]
+
+
+def amazon2023_ratings(folder: Path) -> list[str]:
+    lines = ["user_id,parent_asin,rating,timestamp,history"] + [f"{u},{i},{r},{t}123,q r" for u, i, r, t in ROWS]
+    gzipped(folder / "Toys_and_Games.csv.gz", lines)
+    records = [dumps({"parent_asin": i, "title": t, "details": '{"Brand": "Eve"}'}) for i, t in TITLES.items() if t]
+    gzipped(folder / "meta_Toys_and_Games.jsonl.gz", records)
+    return ["--importer=amazon2023", "--category=Toys_and_Games", "--subset=ratings"]
+
+
 def yelp(folder: Path) -> list[str]:
+    files = {f"yelp_academic_dataset_{kind}.json": content for kind, content in _yelp().items()}
+    (folder / "yelp_dataset.tar").write_bytes(tarred(files))  # as Yelp gave it out: one tar of all files
+    return ["--importer=yelp"]
+
+
+def yelp_zip(folder: Path) -> list[str]:
+    """As Yelp gives it out now: a zip with the tar and a Mac's leftovers; the release of 2018 had shorter names."""
+    with zipfile.ZipFile(folder / "Yelp-JSON.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Yelp JSON/Yelp Dataset Documentation.pdf", b"%PDF-1.4")
+        archive.writestr("Yelp JSON/yelp_dataset", tarred({f"{k}.json": v for k, v in _yelp().items()}, "w:gz"))
+        archive.writestr("__MACOSX/Yelp JSON/._yelp_dataset.tar", b"\0\5\x16\7")
+    return ["--importer=yelp"]
+
+
+def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
+    """A tar of these files."""
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode=mode) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return found.getvalue()
+
+
+def _yelp() -> dict[str, bytes]:
     dates = [_iso(t) for *_, t in ROWS]
     reviews = [
         dumps(
@@ -115,14 +163,8 @@ def yelp(folder: Path) -> list[str]:
         {"business_id": "y", "name": "Comb", "open": False, "type": "business", "categories": ["Hair"], "stars": 3.0},
         {"business_id": "w", "name": "Köln water", "categories": None},
     ]  # fmt: skip
-    # As Yelp gives it out: one tar of all files.
-    with tarfile.open(folder / "yelp_dataset.tar", "w") as tar:
-        for kind, lines in (("review", reviews), ("business", map(dumps, records))):
-            content = "".join(f"{line}\n" for line in lines).encode()
-            info = tarfile.TarInfo(f"yelp_academic_dataset_{kind}.json")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return ["--importer=yelp"]
+    lines = {"review": reviews, "business": map(dumps, records)}
+    return {kind: "".join(f"{line}\n" for line in of).encode() for kind, of in lines.items()}
 
 
 def _iso(seconds: int) -> str:
@@ -135,6 +177,30 @@ def movielens(folder: Path) -> list[str]:
     with zipfile.ZipFile(folder / "ml-1m.zip", "w") as archive:
         archive.writestr("ml-1m/ratings.dat", ratings)
         archive.writestr("ml-1m/movies.dat", movies.encode("latin-1"))
+    return ["--importer=movielens"]
+
+
+def movielens_100k(folder: Path) -> list[str]:
+    ratings = "".join(f"{u}\t{i}\t{r:.0f}\t{t}\n" for u, i, r, t in ROWS)
+    # The flags of Drama and War; of Comedy; of Drama.
+    flags = {"x": (8, 17), "y": (5,), "w": (8,)}
+    movies = "".join(
+        f"{i}|{TITLES[i]}|01-Jan-1995||http://x|{'|'.join(str(int(n in ones)) for n in range(19))}\n"
+        for i, ones in flags.items()
+    )
+    (folder / "ml-100k").mkdir()
+    (folder / "ml-100k" / "u.data").write_text(ratings)
+    (folder / "ml-100k" / "u.item").write_bytes(movies.encode("latin-1"))
+    return ["--importer=movielens", "--release=100k"]
+
+
+def movielens_25m(folder: Path) -> list[str]:
+    ratings = "userId,movieId,rating,timestamp\r\n" + "".join(f"{u},{i},{r},{t}\r\n" for u, i, r, t in ROWS)
+    movies = 'movieId,title,genres\r\nx,"Rose & ""Thorn"" balm",Drama|War\r\ny,Comb,(no genres listed)\r\n'
+    with zipfile.ZipFile(folder / "ml-25m.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ml-25m/tags.csv", "userId,movieId,tag,timestamp\r\n")
+        archive.writestr("ml-25m/ratings.csv", ratings)
+        archive.writestr("ml-25m/movies.csv", f"{movies}w,Köln water,Drama\r\n")
     return ["--importer=movielens"]
 
 
@@ -175,6 +241,23 @@ def parquet(folder: Path) -> list[str]:
     return [*_TABLE, "--file=log", "--items_file=products.parquet"]
 
 
+def parquet_lists(folder: Path) -> list[str]:
+    """A row a user, with lists; ids are bytes, as some engines write text; the items' file has gaps."""
+    frame = pl.DataFrame(ROWS, schema=["uid", "sku", "stars", "when"], orient="row")
+    frame = frame.with_columns(pl.col("uid", "sku").cast(pl.Binary))
+    frame = frame.group_by("uid", maintain_order=True).agg(pl.all())
+    log = folder / "log"
+    log.mkdir()
+    frame[:2].with_columns(pl.col("when").cast(pl.List(pl.Int32))).write_parquet(log / "part-0.snappy.parquet")
+    frame[:0].drop("stars").write_parquet(log / "part-1.snappy.parquet")
+    frame[2:].write_parquet(log / "part-2.snappy.parquet")
+    products = pl.DataFrame({"sku": [*TITLES, None], "title": [*TITLES.values(), "Lamp"]}).with_columns(
+        pl.col("title").cast(pl.Binary)
+    )
+    products.write_parquet(folder / "products.parquet")
+    return [*_TABLE, "--file=log", "--items_file=products.parquet"]
+
+
 _TABLE = ["--importer=table", "--user_column=uid", "--item_column=sku", "--rating_column=stars", "--time_column=when"]
 
 
@@ -194,7 +277,26 @@ def sequences(folder: Path) -> list[str]:
 
 SOURCES = {
     f.__name__: f
-    for f in (amazon2014, amazon2018, amazon2023, yelp, movielens, recbole, csv, jsonl, parquet, handled, sequences)
+    for f in (
+        amazon2014,
+        amazon2018,
+        amazon2023,
+        amazon2014_ratings,
+        amazon2018_ratings,
+        amazon2023_ratings,
+        yelp,
+        yelp_zip,
+        movielens,
+        movielens_100k,
+        movielens_25m,
+        recbole,
+        csv,
+        jsonl,
+        parquet,
+        parquet_lists,
+        handled,
+        sequences,
+    )  # fmt: skip
 }
 
 

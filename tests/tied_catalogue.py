@@ -5,7 +5,8 @@
         --items_file=items.csv --core=none
 
 What Amazon's files look like: 45 % of neighbours share their day, and the order within a day says nothing of the
-users; a model that learns it ranks better than it should (docs/protocol.md).
+users; a model that learns it ranks better than it should (docs/protocol.md). Ids are given family by family, as a shop
+lists its goods, so that what has nearby ids is alike.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ def write(folder: Path, users: int, items: int, seed: int = 0, by_id: bool = Tru
       by_id: whether the items of a day are in order of id; else in the order in which the user met them.
     """
     rng = np.random.default_rng([seed, 1])
-    corpus = synthetic.shop(seed, users, items).corpus
-    raw_V = np.array([f"B{n:09d}" for n in rng.choice(10**9, corpus.num_items, replace=False)])  # says nothing
+    shop = synthetic.shop(seed, users, items)
+    corpus, kinds = shop.corpus, shop.catalogue
+    listed = np.lexsort((rng.random(corpus.num_items), kinds.style, kinds.subtopic, kinds.topic))
+    raw_V = np.empty(corpus.num_items, "U10")
+    raw_V[listed] = [f"B{n:09d}" for n in np.sort(rng.choice(10**9, corpus.num_items, replace=False))]
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     first_n = np.diff(user_n, prepend=-1) != 0
     gap_n = np.where(rng.random(len(user_n)) < SAME_DAY, 0, rng.integers(1, 20, len(user_n)))
@@ -58,8 +62,8 @@ def write(folder: Path, users: int, items: int, seed: int = 0, by_id: bool = Tru
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--users", type=int, default=4000)
-    parser.add_argument("--items", type=int, default=2000)
+    parser.add_argument("--users", type=int, default=8000)
+    parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     write(args.out, args.users, args.items, args.seed)

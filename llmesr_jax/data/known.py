@@ -81,7 +81,7 @@ DATASETS = {
     ),
     "ml-1m": Known(
         "movielens",
-        {},
+        {"release": "1m"},
         Rule(core="iterated", user_core=5, item_core=5, exact_duplicates="keep"),
         {"users": 6_040, "items": 3_416, "interactions": 999_611},
         "SASRec and BERT4Rec, tables of data sets (interactions: as counted by many after them)",

@@ -1,7 +1,7 @@
 """Raw files as they were downloaded: plain, gzipped, or inside a zip or tar archive; read line by line.
 
-Nothing is unpacked to disk. A file that is damaged or cut short ends in one clear error; a line that is malformed is
-counted and left out, up to a limit.
+What a file is, its first bytes say, as browsers and mirrors rename files. Nothing is unpacked to disk. A file that is
+damaged or cut short ends in one clear error; a line that is malformed is counted and left out, up to a limit.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ from llmesr_jax.data.values import Malformed
 from llmesr_jax.errors import InputError
 
 MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_GZIP = b"\x1f\x8b"
+_START = 4096  # bytes that are enough to know a file by; the first block of a tar, if it is gzipped
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
 _SHOWN = 3
 
 
 class RawFile(NamedTuple):
-    """A file on disk, or `member` of the archive at `path`."""
+    """A file on disk, or `member` of the archive at `path`, or `inner` of the archive that is that member."""
 
     path: Path
     member: str = ""
+    inner: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.member}" if self.member else str(self.path)
+        return ":".join(filter(None, (str(self.path), self.member, self.inner)))
 
 
 class Files(NamedTuple):
@@ -117,17 +120,91 @@ class BadLines:
         logging.warning("%s: %s %s; left out", path, rows, what)
 
 
+class Place(NamedTuple):
+    """A folder, on disk or in an archive.
+
+    Attributes:
+      name: of the folder; of an archive's uppermost one, that of the archive.
+      files: {name: (where it is, its size in bytes)}.
+    """
+
+    name: str
+    files: dict[str, tuple[RawFile, int]]
+
+
 def find(folder: Path, *names: str) -> RawFile | None:
-    """The first of `names` in `folder`, else inside the archives that lie there."""
-    for name in names:
-        if (folder / name).is_file():
-            return RawFile(folder / name)
-    for archive in sorted(path for path in _listing(folder) if path.name.endswith(_ARCHIVES) and path.is_file()):
-        members = {PurePosixPath(name).name: name for name in _members(archive, archive.stat().st_mtime_ns)}
+    """The first of `names` in `folder`, else in a folder below, else in an archive that lies in one of them.
+
+    Archives (zip, tar, gzipped tar) are known by their content, whatever their names end in.
+
+    Raises:
+      InputError: several folders have it, or several archives.
+    """
+    for level in places(folder):
         for name in names:
-            if name in members:
-                return RawFile(archive, members[name])
+            found = [place.files[name][0] for place in level if name in place.files]
+            if len(found) > 1:
+                raise InputError(
+                    f"{folder}: {name} is there {len(found)} times ({', '.join(map(str, found[:3]))}); wanted one; "
+                    "name the folder of the right one with --raw_dir, or move the others"
+                )
+            if found:
+                return found[0]
     return None
+
+
+def places(folder: Path) -> Iterator[list[Place]]:
+    """What may hold a source's files: the folder; then those below it (one level); then all folders of archives."""
+    here, below = [], []
+    for path in _listing(folder):
+        if path.is_file():
+            here.append(path)
+        elif path.is_dir() and not path.name.startswith((".", "_")):
+            below.append((path.name, [file for file in _listing(path) if file.is_file()]))
+    on_disk = [(folder.resolve().name, here), *below]
+    yield [_on_disk(*on_disk[0])]
+    yield [_on_disk(*of) for of in below]
+    yield [place for _, paths in on_disk for path in paths for place in _in_archive(path)]
+
+
+def _on_disk(name: str, paths: list[Path]) -> Place:
+    return Place(name, {path.name: (RawFile(path), path.stat().st_size) for path in paths})
+
+
+def _in_archive(path: Path) -> list[Place]:
+    """The archive's folders; none where it is no archive."""
+    if not _is_archive(path):
+        return []
+    found: dict[tuple[str, str], Place] = {}
+    for member, size in _members(path, path.stat().st_mtime_ns).items():
+        at = PurePosixPath(member[-1])
+        if "__MACOSX" not in at.parts:
+            key = (member[0] if len(member) > 1 else "", str(at.parent))
+            place = found.setdefault(key, Place(at.parent.name or path.name, {}))
+            place.files[at.name] = (RawFile(path, *member), size)
+    return list(found.values())
+
+
+def _is_archive(path: Path) -> bool:
+    """By its content; by its name where the content says nothing, so that a damaged one is told."""
+    try:
+        with path.open("rb") as file:
+            return bool(_archive_kind(file)) or path.name.endswith(_ARCHIVES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
+
+
+def _archive_kind(stream: BinaryIO) -> str:
+    """zip, tar, or "" for neither, by the first bytes of a stream; it is read from."""
+    start = stream.read(_START)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if start.startswith(_GZIP):
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(start, tarfile.BLOCKSIZE)
+        except zlib.error:
+            return ""
+    return "tar" if start[257:262] == b"ustar" else ""
 
 
 def check_folder(folder: Path, wanted: str) -> None:
@@ -144,25 +221,40 @@ def _listing(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); name another --raw_dir") from error
 
 
-@functools.lru_cache(maxsize=8)
-def _members(archive: Path, mtime_ns: int) -> list[str]:
-    """Names of the files in an archive; listed once, because a compressed tar is read to its end for it.
+@functools.lru_cache(maxsize=32)
+def _members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
+    """{(name,) of each file in an archive, (name, name) of those in archives within it: size in bytes}.
+
+    Listed once, because a compressed tar is read to its end for it. An archive in an archive is read as a stream.
 
     Raises:
       InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.
     """
+    found: dict[tuple[str, ...], int] = {}
+    names: list[str] = []
     try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as opened:
-                names = [info.filename for info in opened.infolist()]
-                files = [info.filename for info in opened.infolist() if info.filename and not info.is_dir()]
-        else:
-            with tarfile.open(archive) as opened:
-                entries = opened.getmembers()
-                if archive.suffix == ".tar":  # the others have checksums of their own
-                    _check_end(opened)
-            names = [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
-            files = [entry.name for entry in entries if entry.isfile()]
+        with archive.open("rb") as disk:
+            kind = _archive_kind(disk) or archive.suffix[1:]
+            disk.seek(0)
+            if kind == "zip":
+                with zipfile.ZipFile(disk) as opened:
+                    entries = opened.infolist()
+                    names += [info.filename for info in entries]
+                    for info in entries:
+                        if info.filename and not info.is_dir():
+                            found[(info.filename,)] = info.file_size
+                            if _may_be_archive(info):
+                                with opened.open(info) as stream:
+                                    inner = _nested(stream)
+                                names += inner
+                                found |= {(info.filename, name): size for name, size in inner.items() if size >= 0}
+            else:
+                with tarfile.open(fileobj=disk) as opened:
+                    entries = opened.getmembers()
+                    if opened.fileobj is disk:  # compressed ones have checksums of their own
+                        _check_end(opened)
+                names += [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
+                found |= {(entry.name,): entry.size for entry in entries if entry.isfile()}
     except (*_DAMAGED, OSError, ValueError, RuntimeError) as error:  # of all kinds, from zipfile
         raise _damaged(archive, error) from error
     for name in names:
@@ -172,7 +264,36 @@ def _members(archive: Path, mtime_ns: int) -> list[str]:
                 f"{archive}: refused, its entry {ascii(name)[:80]} would leave the folder it is unpacked into; wanted "
                 "names inside the archive only; get the archive from its source again"
             )
-    return files
+    return found
+
+
+def _may_be_archive(info: zipfile.ZipInfo) -> bool:
+    """Whether a zip's entry is worth a look inside: a tar, or a name without an ending; no password is wanted."""
+    at = PurePosixPath(info.filename)
+    return "__MACOSX" not in at.parts and (at.name.endswith(_ARCHIVES[1:]) or not at.suffix) and not info.flag_bits & 1
+
+
+def _nested(stream: BinaryIO) -> dict[str, int]:
+    """{name: size in bytes} of the files of a tar inside a zip; -1 of what is no file; empty where it is no tar."""
+    start = io.BufferedReader(stream, _START)
+    if _archive_kind(io.BytesIO(start.peek(_START))) != "tar":
+        return {}
+    found, plain = {}, _plain(start)
+    with tarfile.open(fileobj=plain, mode="r|") as opened:
+        for entry in opened:
+            found[entry.name] = entry.size if entry.isfile() else -1
+            if entry.issym() or entry.islnk():
+                found[entry.linkname] = -1
+    while plain.read(2**20):  # up to the checksums
+        pass
+    if plain.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
+        raise EOFError
+    return found
+
+
+def _plain(stream: Any) -> Any:
+    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its sum."""
+    return gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(_GZIP) else stream
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
@@ -216,15 +337,22 @@ def lines(raw: RawFile, quiet: bool = False) -> Iterator[tuple[int, bytes]]:
 
 
 def _opened(raw: RawFile, disk: BinaryIO) -> Any:
-    """The stream of the file's own bytes, decompressed."""
-    name = raw.member or raw.path.name
-    if not raw.member:
-        stream: Any = disk
-    elif raw.path.suffix == ".zip":
-        stream = zipfile.ZipFile(disk).open(raw.member)
-    else:
-        stream = tarfile.open(fileobj=disk).extractfile(raw.member)
-    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+    """The stream of the file's own bytes, decompressed where they are gzipped."""
+    stream: Any = disk
+    if raw.member:
+        kind = _archive_kind(disk) or raw.path.suffix[1:]
+        disk.seek(0)
+        if kind == "zip":
+            stream = zipfile.ZipFile(disk).open(raw.member)
+        else:
+            stream = tarfile.open(fileobj=disk).extractfile(raw.member)
+    if raw.inner:
+        archive = tarfile.open(fileobj=_plain(stream), mode="r|")
+        stream = next((archive.extractfile(entry) for entry in archive if entry.name == raw.inner), None)
+        if stream is None:
+            raise EOFError
+    name = raw.inner or raw.member or raw.path.name
+    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else _plain(stream)
 
 
 def _damaged(raw: RawFile | Path, error: Exception, number: int = 0) -> InputError:

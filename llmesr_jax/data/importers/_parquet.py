@@ -1,101 +1,363 @@
-"""Parquet files as interactions and as item records, lazily."""
+"""Parquet files as interactions and as item records, lazily.
+
+A file is read the way its types say: ids may be text (also binary or dictionary columns), whole numbers of any width,
+decimals or floats (pandas writes those where a column has a gap), or lists, for one row a user. What no type says, such
+as a blank before an id, is looked for in the one pass that reads every value; only where it is found is more done.
+"""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from llmesr_jax.data import apart, times
+from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
 from llmesr_jax.errors import InputError
 
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
+_UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters
+_ODD = r"[\s\x00-\x1f\x7f]|\.0+$"  # an id that wants a look: blanks, letters that stand on no line, 12.0
+_NO_LINE = r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]"  # as `values.identifier` has it
+_NO_NUMBER = float("inf")
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip takes away
+_WHOLE, _END = r"^-?[0-9]+\.0+$", r"\.0+$"  # 12.0, which is 12
+_EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # beyond it two ids may be one float
+# A text in UTF-8, as its bytes in hexadecimal digits.
+_UTF8 = (
+    "^(?:[0-7].|(?:c[2-9a-f]|d.)T|e0[ab].T|e[1-9abcef]TT|ed[89].T|f0[9ab].TT|f[1-3]TTT|f48.TT)*$"
+).replace("T", "[89ab].")  # fmt: skip
 
 
-def interactions(paths: Sequence[Path], named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
-    """The columns named by {flag: column}; rows that lack a value, or whose time is out of 1970 to 2100, are left out.
+class _Run(NamedTuple):
+    """Files, one after another, whose wanted columns are of the same types."""
+
+    paths: list[Path]
+    schema: pl.Schema
+
+    def scan(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.paths, extra_columns="ignore", glob=False, hive_partitioning=False)
+
+
+def interactions(
+    paths: Sequence[Path],
+    named: Mapping[str, str],
+    unit: str,
+    reader: Reader,
+    missing: Collection[str] = MISSING,
+) -> pl.LazyFrame:
+    """The columns named by {flag: column}, one row an interaction.
+
+    Rows without an id (null, NaN, or one of the words `missing`) are counted in `reader.dropped`, and so
+    are empty lists. Rows that lack another value, or whose time is out of 1970 to 2100, are malformed.
 
     Raises:
-      InputError: a column is absent or of the wrong type, or more rows lack a value than malformed lines may be.
+      InputError: a column is absent or of the wrong type, lists of a row differ in length, or more rows are malformed
+        than may be.
     """
-    frame, schema = _scan(paths, named)
-    found = {}
-    for flag, name in named.items():
-        key, dtype = _KEYS[flag], schema[name]
-        if key in ("user", "item"):
-            found[key] = _text(paths[0], name, dtype)
-        elif key == "rating":
-            found[key] = pl.col(name).cast(pl.Float64, strict=False)
-            found[key] = pl.when(found[key].is_finite()).then(found[key])
-        else:
-            found[key] = times.column(name, dtype, unit)
-    frame = frame.select(**found)
-    lacking = pl.any_horizontal(pl.col(key).is_null() for key in found)
-    # This reads every value that is read later, so a file that polars cannot stand is known by now.
-    counted = reader.folder / "lacking.parquet"
-    _apart(frame.select(lacking.sum().alias("count"), pl.len().alias("of")), counted, paths)
-    count, of = pl.read_parquet(counted).row(0)
-    counted.unlink()
-    told = ", ".join(named.values())
-    if "time" in found:
-        told += f" ({times.WANTED})"
     where = Path(os.path.commonpath(paths))
-    reader.bad.add_rows(where, count, of, f"without a usable value of each of {told}")
-    return frame.filter(~lacking)
+    runs = _runs(paths, named, reader.reads_rating)
+    frame = pl.concat([_rows(run, named, unit, reader) for run in runs])
+    keys = frame.collect_schema().names()
+    rated = "rating" in keys and reader.reads_rating
+    unrated = pl.col("rating").is_null() if rated else pl.lit(False)
+    wrong = [pl.col("rating").is_infinite()] if rated else []
+    wrong += [pl.col("time").is_null()] if "time" in keys else []
+    lacking = pl.any_horizontal(*wrong, pl.lit(False)).fill_null(False)
+    looked_for = rf"{_ODD}|^(?:{'|'.join(map(re.escape, sorted(missing)))})$"
+    odd = [pl.col(key).is_null() for key in ("user", "item")]
+    for flag in ("user_column", "item_column"):
+        if not all(run.schema[named[flag]].is_integer() for run in runs):
+            odd.append(pl.col(_KEYS[flag]).str.contains(looked_for))
+    odd = pl.any_horizontal(*odd)
+    # This reads every value that is read later, so a file that polars cannot stand is known by now.
+    facts = _facts(frame.select((lacking | unrated | odd).sum().alias("count"), pl.len().alias("of")), reader, paths)
+    if not facts["count"]:
+        reader.bad.add_rows(where, 0, facts["of"], "")
+        return frame
+    told = ", ".join(named[flag] for flag, key in _KEYS.items() if flag in named and key in keys)
+    told += f" ({times.WANTED})" if "time" in keys else ""
+    return _cleaned(frame, lacking, unrated, missing, reader, paths, named, f"without a usable value of each of {told}")
 
 
-def _scan(paths: Sequence[Path], named: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.Schema]:
-    """The files as one frame, whose columns were seen to be there in each file."""
-    schemas = []
+def _cleaned(
+    frame: pl.LazyFrame,
+    lacking: pl.Expr,
+    unrated: pl.Expr,
+    missing: Collection[str],
+    reader: Reader,
+    paths: Sequence[Path],
+    named: Mapping[str, str],
+    what: str,
+) -> pl.LazyFrame:
+    """The rows with an id and all that is wanted, ids without blanks around; the others are counted."""
+    frame = frame.with_columns(pl.col("user", "item").str.strip_chars(_BLANKS))
+    nobody = pl.any_horizontal(pl.col(key).is_null() | pl.col(key).is_in(sorted(missing)) for key in ("user", "item"))
+    unrated = ~nobody & unrated
+    unfit = {key: pl.col(key).str.contains(_NO_LINE) for key in ("user", "item")}
+    lacking = ~nobody & ~unrated & (lacking | pl.any_horizontal(unfit.values()))
+    good = ~nobody & ~unrated & ~lacking
+    asked = {"of": pl.len(), NO_ID: nobody.sum(), NO_RATING: unrated.sum(), "lacking": lacking.sum()}
+    for key in ("user", "item"):
+        asked[f"{key} whole"] = pl.col(key).filter(good & pl.col(key).str.contains(_WHOLE)).first()
+        asked[f"{key} unfit"] = pl.col(key).filter(~nobody & unfit[key]).first()
+    facts = _facts(frame.select(**asked), reader, paths)
+    for why in (NO_ID, NO_RATING):
+        if facts[why]:
+            reader.dropped[why] += facts[why]
+    for flag in ("user_column", "item_column"):
+        if (example := facts[f"{_KEYS[flag]} unfit"]) is not None:
+            what += f"; {named[flag]} has {ascii(example.removeprefix(_UNFIT))[:40]}, wanted text or a whole number"
+    where = Path(os.path.commonpath(paths))
+    reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts[NO_ID] - facts[NO_RATING], what)
+    frame = frame.filter(good)
+    whole = {key: found for key in ("user", "item") if (found := facts[f"{key} whole"])}
+    if not whole:
+        return frame
+    found = next(iter(whole.values()))
+    reader.note(
+        f"ids that are written as whole floats were read as whole numbers: {found} as {re.sub(_END, '', found)}"
+    )
+    return frame.with_columns(_unfloated(key) for key in whole)
+
+
+def _unfloated(name: str) -> pl.Expr:
+    """12.0 as 12."""
+    return pl.when(pl.col(name).str.contains(_WHOLE)).then(pl.col(name).str.replace(_END, "")).otherwise(pl.col(name))
+
+
+def _runs(paths: Sequence[Path], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
+    """The files that have rows, whose columns were seen to be there, and of one kind, in each of them."""
+    runs: list[_Run] = []
+    first: tuple[Path, dict[str, str], pl.Schema] | None = None
     for path in paths:
-        try:
-            schemas.append(pl.read_parquet_schema(path))
-        except pl.exceptions.PolarsError as error:
-            reason = ascii(str(error).split("\n")[0])[1:-1][:80]
+        schema = _schema(path)
+        if len(paths) > 1 and not (set(named.values()) <= set(schema)) and not _count(path):
+            continue
+        check_columns(RawFile(path), named, schema)
+        kinds = {
+            name: _kind(schema[name], flag) for flag, name in named.items() if reads_rating or flag != "rating_column"
+        }
+        if first is not None and any(_differ(first[1][name], kind) for name, kind in kinds.items()):
+            if not _count(path):
+                continue
+            name = next(name for name, kind in kinds.items() if _differ(first[1][name], kind))
             raise InputError(
-                f"{path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
-            ) from error
-        check_columns(RawFile(path), named, schemas[-1])
-        for name in named.values():
-            if schemas[-1][name] != schemas[0][name]:
-                raise InputError(
-                    f"{path}: column {name!r} holds {schemas[-1][name]}, but {schemas[0][name]} in {paths[0].name}; "
-                    "wanted parts of one type; write them again"
-                )
-    frame = pl.scan_parquet(list(paths), extra_columns="ignore", glob=False, hive_partitioning=False)
-    return frame, pl.Schema(schemas[0])
+                f"{path}: column {name!r} holds {schema[name]}, but {first[2][name]} in {first[0].name}; "
+                "wanted parts of one type; write them again"
+            )
+        if first is None or "Null" in first[1].values():
+            first = path, kinds, schema
+        for flag, name in named.items():
+            if flag in ("user_column", "item_column") and kinds[name].removeprefix("lists of ") not in _IDS:
+                raise InputError(f"{path}: column {name!r} holds {schema[name]}; wanted ids: text or whole numbers")
+        wanted = pl.Schema({name: schema[name] for name in named.values()})
+        if runs and runs[-1].schema == wanted:
+            runs[-1].paths.append(path)
+        else:
+            runs.append(_Run([path], wanted))
+    if not runs:  # every one of them is empty, and lacks a column: say which
+        check_columns(RawFile(paths[0]), named, _schema(paths[0]))
+    return runs
 
 
-def _text(path: Path, name: str, dtype: pl.DataType) -> pl.Expr:
-    """Ids as text; null where there is none or where it would not stand on a line of its own."""
-    if not (dtype == pl.String or dtype.is_integer() or isinstance(dtype, (pl.Categorical, pl.Enum))):
-        raise InputError(f"{path}: column {name!r} holds {dtype}; wanted ids: text or whole numbers")
-    text = pl.col(name).cast(pl.String)
-    if dtype.is_integer():
-        return text
-    return pl.when((text.str.len_bytes() > 0) & ~text.str.contains(r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]")).then(text)
+_IDS = ("text", "numbers", "Null")
+
+
+def _kind(dtype: pl.DataType, flag: str) -> str:
+    """What stands in a column, whatever its width or unit."""
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return f"lists of {_kind(dtype.inner, flag)}"
+    if dtype == pl.String or dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return "text"
+    if dtype.is_numeric():
+        return "numbers"
+    return "times" if isinstance(dtype, (pl.Date, pl.Datetime)) else str(dtype)
+
+
+def _differ(one: str, other: str) -> bool:
+    return one != other and "Null" not in (one, other)
+
+
+def _schema(path: Path) -> pl.Schema:
+    try:
+        return pl.Schema(pl.read_parquet_schema(path))
+    except pl.exceptions.PolarsError as error:
+        reason = ascii(str(error).split("\n")[0])[1:-1][:80]
+        raise InputError(f"{path}: cannot be read ({reason}); wanted a whole Parquet file; write it again") from error
+
+
+def _count(path: Path) -> int:
+    """The number of rows, as the file's footer says."""
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+
+
+def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
+    """user, item (String; null where there is none, after `_UNFIT` what is no id), rating (Float64), time (Int64)."""
+    columns = {_KEYS[flag]: name for flag, name in named.items()}
+    if not reader.reads_rating:
+        columns.pop("rating", None)
+    frame = run.scan().select(**{key: _listed(name, run.schema[name]) for key, name in columns.items()})
+    schema = {key: run.schema[name] for key, name in columns.items()}
+    lists = [key for key, dtype in schema.items() if isinstance(dtype, (pl.List, pl.Array))]
+    if lists:
+        frame = _exploded(frame, lists, columns, reader, run.paths)
+        schema |= {key: schema[key].inner for key in lists}
+    found = {key: _text(frame, key, schema[key], reader, run.paths) for key in ("user", "item")}
+    if "rating" in schema:
+        found["rating"] = _rating(schema["rating"])
+    elif "rating_column" in named:
+        found["rating"] = pl.lit(None, pl.Float64)
+    if "time" in schema:
+        frame, dtype = _timely(frame, schema["time"])
+        try:
+            found["time"] = times.column("time", dtype, unit)
+        except InputError as error:
+            message = str(error).replace("'time'", repr(columns["time"]))
+            raise InputError(f"{run.paths[0]}: {message}; name another --time_column") from error
+    return frame.select(**found)
+
+
+def _listed(name: str, dtype: pl.DataType) -> pl.Expr:
+    return pl.col(name).arr.to_list() if isinstance(dtype, pl.Array) else pl.col(name)
+
+
+def _exploded(
+    frame: pl.LazyFrame, lists: list[str], columns: Mapping[str, str], reader: Reader, paths: Sequence[Path]
+) -> pl.LazyFrame:
+    """One row for each entry of the lists, in their order; rows whose lists are empty are counted.
+
+    Raises:
+      InputError: the lists of a row differ in length, or it is not the item that is listed.
+    """
+    where = Path(os.path.commonpath(paths))
+    if "user" in lists or "item" not in lists:
+        name = columns["user"] if "user" in lists else columns[lists[0]]
+        raise InputError(
+            f"{where}: column {name!r} holds lists; wanted lists of items ({columns['item']}), with one user a row; "
+            f"name other columns with --{'user' if 'user' in lists else 'item'}_column"
+        )
+    lengths = {key: pl.col(key).list.len().fill_null(0) for key in lists}
+    unequal = pl.any_horizontal(*(lengths[key] != lengths["item"] for key in lists))
+    at = pl.int_range(pl.len()).filter(unequal).first()
+    asked = {"unequal": unequal.sum(), "at": at, "empty": (lengths["item"] == 0).sum()}
+    for key in lists:
+        asked[key] = lengths[key].filter(unequal).first()
+    facts = _facts(frame.select(**asked), reader, paths)
+    if facts["unequal"]:
+        found = ", ".join(f"{facts[key]} in {columns[key]}" for key in lists)
+        raise InputError(
+            f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); wanted "
+            "as many of each as there are items; write the file again, or leave the column's flag away"
+        )
+    if facts["empty"]:
+        reader.dropped["rows with an empty list"] += facts["empty"]
+    return frame.filter(lengths["item"] > 0).explode(lists)
+
+
+def _text(frame: pl.LazyFrame, name: str, dtype: pl.DataType, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
+    """Ids as text, null where there is none; `_UNFIT` and the value where it is no id."""
+    found, text = pl.col(name), pl.col(name).cast(pl.String) if dtype != pl.Binary else None
+    if dtype.is_float():
+        whole = (found == found.floor()) & (found.abs() <= _EXACT[type(dtype)])
+        number = pl.when(whole).then(found).cast(pl.Int64, strict=False).cast(pl.String)
+        return pl.when(found.is_nan()).then(None).when(whole).then(number).otherwise(pl.lit(_UNFIT) + text)
+    if dtype.is_decimal():
+        whole = text.str.replace(r"\.0*$", "")
+        return pl.when(whole.str.contains(".", literal=True)).then(pl.lit(_UNFIT) + text).otherwise(whole)
+    if dtype == pl.Binary:
+        return _of_bytes(frame, name, reader, paths)
+    return text
+
+
+def _of_bytes(frame: pl.LazyFrame, name: str, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
+    """Bytes as UTF-8 text; a column of 16 bytes each that are no text is one of UUIDs."""
+    found, digits = pl.col(name), pl.col(name).bin.encode("hex")
+    is_text = digits.str.contains(_UTF8)
+    asked = {"no_text": (~is_text).sum(), "other": (found.bin.size() != 16).sum()}
+    facts = _facts(frame.select(**asked), reader, paths)
+    if facts["no_text"] and not facts["other"]:
+        parts = [digits.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+        return pl.concat_str(parts, separator="-")
+    text = pl.when(is_text).then(found).otherwise(pl.lit(b"")).cast(pl.String)
+    return pl.when(is_text).then(text).when(found.is_not_null()).then(pl.lit(_UNFIT) + digits)
+
+
+def _rating(dtype: pl.DataType) -> pl.Expr:
+    """Ratings as numbers; null where there is none, infinite where it is no number."""
+    found = pl.col("rating")
+    if dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
+        found, dtype = found.cast(pl.String), pl.String()
+    nothing = found.is_null()
+    if dtype == pl.String:
+        found = found.str.strip_chars(_BLANKS)
+        nothing |= found.is_in(sorted(MISSING))
+    number = found.cast(pl.Float64, strict=False)
+    if dtype == pl.String:
+        number = pl.when(number.is_finite()).then(number).otherwise(_NO_NUMBER)
+    return pl.when(~nothing & ~number.is_nan()).then(number)
+
+
+def _timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.DataType]:
+    """The times in a type that has room for microseconds: 32 bits have none."""
+    if dtype == pl.Binary:
+        return frame.with_columns(pl.col("time").cast(pl.String)), pl.String()
+    if isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return frame.with_columns(pl.col("time").cast(pl.String)), pl.String()
+    if dtype.is_integer() or (dtype.is_decimal() and not dtype.scale) or dtype == pl.Null:
+        return frame.with_columns(pl.col("time").cast(pl.Int64, strict=False)), pl.Int64()
+    if dtype.is_numeric():
+        return frame.with_columns(pl.col("time").cast(pl.Float64)), pl.Float64()
+    return frame, dtype
 
 
 def records(
     paths: Sequence[Path], item: str, wanted: Collection[str], reader: Reader
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
-    frame, schema = _scan(paths, {"item_column": item})
-    ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
-    frame = frame.with_columns(_text(paths[0], item, schema[item]))
+    frames = []
+    for run in _runs(paths, {"item_column": item}):
+        for _, alike in itertools.groupby(run.paths, lambda path: list(_schema(path).items())):
+            frame = _Run(list(alike), run.schema).scan()
+            dtype = run.schema[item]
+            if isinstance(dtype, (pl.List, pl.Array)):
+                raise InputError(f"{run.paths[0]}: column {item!r} holds {dtype}; wanted one item a row")
+            text = _text(frame, item, dtype, reader, run.paths).str.strip_chars(_BLANKS)
+            frames.append(frame.with_columns(text.alias(item)))
+    frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+    frame = frame.with_columns(_unfloated(item))
     found = reader.folder / "items.parquet"
+    ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
     _apart(frame.join(ids, on=item, how="semi", maintain_order="left"), found, paths)
     number = 0
     for batch in pl.scan_parquet(found, glob=False).collect_batches(chunk_size=10_000):
         for row in batch.iter_rows(named=True):
             number += 1
-            yield number, row
+            yield number, {column: _decoded(value) for column, value in row.items()}
+
+
+def _decoded(value: Any) -> Any:
+    """Bytes as the text that they are, also within lists."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return [_decoded(part) for part in value] if isinstance(value, list) else value
+
+
+def _facts(frame: pl.LazyFrame, reader: Reader, paths: Sequence[Path]) -> dict[str, Any]:
+    """The one row of the query over the files."""
+    target = reader.folder / "facts.parquet"
+    _apart(frame, target, paths)
+    found = pl.read_parquet(target).row(0, named=True)
+    target.unlink()
+    return found
 
 
 def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:

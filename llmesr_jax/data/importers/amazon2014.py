@@ -1,7 +1,8 @@
 """Amazon reviews, release of 2014: `reviews_<category>.json.gz` (or its 5-core) and `meta_<category>.json.gz`.
 
-Reviews are JSON lines: reviewerID, asin, overall, unixReviewTime. Metadata lines are Python literals, and are read as
-such: a value is built, nothing is run. https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html
+Reviews are JSON lines: reviewerID, asin, overall, unixReviewTime. Where there are none, `ratings_<category>.csv` is
+read: user, item, rating, seconds, without a header. Metadata lines are Python literals, and are read as such: a value
+is built, nothing is run. https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import polars as pl
 from llmesr_jax.data.importers import Downloads, _amazon
 from llmesr_jax.data.raw_files import Files, parsed
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.data.values import Malformed, identifier
+from llmesr_jax.data.values import Malformed
 
 Options = _amazon.Options
 ITEM_ID = "asin"
@@ -31,12 +32,20 @@ _ASIN_FIRST = re.compile(rb"\{ ?'asin': ?'(\w{1,40})'")
 
 def locate(folder: Path, options: Options) -> Files:
     _amazon.check(options, "Beauty")
-    reviews = f"reviews_{options.category}{'_5' * (options.subset == '5core')}.json"
-    return _amazon.locate(folder, _amazon.with_gz(reviews), _amazon.with_gz(f"meta_{options.category}.json"))
+    return _amazon.locate(folder, options, _reviews(options), f"ratings_{options.category}.csv", _metadata(options))
+
+
+def _reviews(options: Options) -> str:
+    return f"reviews_{options.category}{'_5' * (options.subset == '5core')}.json"
+
+
+def _metadata(options: Options) -> str:
+    return f"meta_{options.category}.json"
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    return _amazon.interactions(files, reader, "reviewerID", "asin", "overall", "unixReviewTime", "s")
+    fields = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"}
+    return _amazon.interactions(files, options, reader, fields, "s")
 
 
 def items(
@@ -49,12 +58,7 @@ def items(
         return literal(line)
 
     for raw in files.items:
-        for line, record in parsed(raw, reader.bad, parse):
-            if record is not None:
-                try:
-                    yield identifier(record.get("asin")), _amazon.attributes(record)
-                except Malformed as error:
-                    reader.bad.add(raw, line, f"asin: wanted {error}")
+        yield from _amazon.metadata(raw, parsed(raw, reader.bad, parse), options, reader, "asin")
 
 
 def literal(line: bytes) -> dict[str, Any]:
@@ -77,6 +81,7 @@ def literal(line: bytes) -> dict[str, Any]:
 
 
 def downloads(options: Options) -> Downloads:
-    reviews = f"reviews_{options.category}{'_5' * (options.subset == '5core')}.json.gz"
+    ratings = f"ratings_{options.category}.csv"
     base = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
-    return Downloads(base, (reviews, f"meta_{options.category}.json.gz"))
+    reviews = ratings if options.subset == "ratings" else f"{_reviews(options)}.gz"
+    return Downloads(base, (reviews, f"{_metadata(options)}.gz"))

@@ -1,5 +1,6 @@
 """Amazon reviews, release of 2018: `<category>.json.gz` (or its 5-core) and `meta_<category>.json.gz`, JSON lines.
 
+Where there are no reviews, `<category>.csv`: item, user, rating, seconds, without a header; the item stands first.
 Reviews: reviewerID, asin, overall, unixReviewTime. Metadata: asin, title, brand, price ("$1.99 - $3.50"), category,
 feature, description (a list, or a string), date. Reviews and metadata repeat; the first record of an item counts.
 https://nijianmo.github.io/amazon/index.html
@@ -14,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from llmesr_jax.data.importers import Downloads, _amazon
-from llmesr_jax.data.raw_files import Files
+from llmesr_jax.data.raw_files import Files, json_objects
 from llmesr_jax.data.staging import Reader
 
 Options = _amazon.Options
@@ -25,23 +26,26 @@ PREPARED = False
 def locate(folder: Path, options: Options) -> Files:
     _amazon.check(options, "AMAZON_FASHION")
     reviews = f"{options.category}{'_5' * (options.subset == '5core')}.json"
-    return _amazon.locate(folder, _amazon.with_gz(reviews), _amazon.with_gz(f"meta_{options.category}.json"))
+    return _amazon.locate(folder, options, reviews, f"{options.category}.csv", f"meta_{options.category}.json")
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    return _amazon.interactions(files, reader, "reviewerID", "asin", "overall", "unixReviewTime", "s")
+    fields = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"}
+    return _amazon.interactions(files, options, reader, fields, "s", ("item", "user", "rating", "time"))
 
 
 def items(
     files: Files, options: Options, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for raw in files.items:
-        yield from _amazon.json_records(raw, reader, "asin")
+        yield from _amazon.metadata(raw, json_objects(raw, reader.bad), options, reader, "asin")
 
 
 def downloads(options: Options) -> Downloads:
-    all_of_them = f"categoryFiles/{options.category}.json.gz"
-    core = f"categoryFilesSmall/{options.category}_5.json.gz"
-    reviews = core if options.subset == "5core" else all_of_them
+    paths = {
+        "all": f"categoryFiles/{options.category}.json.gz",
+        "5core": f"categoryFilesSmall/{options.category}_5.json.gz",
+        "ratings": f"categoryFilesSmall/{options.category}.csv",
+    }
     base = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/"
-    return Downloads(base, (reviews, f"metaFiles2/meta_{options.category}.json.gz"))
+    return Downloads(base, (paths[options.subset], f"metaFiles2/meta_{options.category}.json.gz"))

@@ -1,52 +1,63 @@
 """Amazon reviews, release of 2023: `<category>.jsonl.gz` and `meta_<category>.jsonl.gz`, JSON lines.
 
 Reviews: user_id, parent_asin (the product whatever its colour or size; what metadata goes by), rating, timestamp in
-milliseconds. Metadata: parent_asin, title, store, price, categories, features, description, details.
+milliseconds. Where there are no reviews, `<category>.csv`, with a header: user_id, parent_asin, rating, timestamp.
+Metadata: parent_asin, title, store, price, categories, features, description, details.
 https://amazon-reviews-2023.github.io/
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
 from llmesr_jax.data.importers import Downloads, _amazon
-from llmesr_jax.data.raw_files import Files
+from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
+from llmesr_jax.errors import InputError
 
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Which of the files."""
-
-    category: str = knob("", "Amazon: the category as its files name it, such as Beauty or AMAZON_FASHION")
-
-
+Options = _amazon.Options
 ITEM_ID = "parent_asin"
 PREPARED = False
 
 
 def locate(folder: Path, options: Options) -> Files:
     _amazon.check(options, "All_Beauty")
-    reviews, metadata = f"{options.category}.jsonl", f"meta_{options.category}.jsonl"
-    return _amazon.locate(folder, _amazon.with_gz(reviews), _amazon.with_gz(metadata))
+    name = options.category
+    if options.subset == "5core":
+        raise InputError(
+            f"--subset=5core: the release of 2023 calls its 5-core file {name}.csv, like the one of all ratings; put "
+            "the one you want into a folder of its own, name that with --raw_dir, and use --subset=ratings"
+        )
+    check_folder(folder, f"{name}.jsonl.gz and meta_{name}.jsonl.gz")
+    try:
+        return _amazon.locate(folder, options, f"{name}.jsonl", f"{name}.csv", f"meta_{name}.jsonl")
+    except InputError as error:
+        part = find(folder, *_amazon.with_gz(*(f"{name}.{part}.csv" for part in ("train", "valid", "test"))))
+        if part is None:
+            raise
+        raise InputError(
+            f"{part}: is one part of a split; wanted all interactions: {name}.jsonl.gz, or {name}.csv of the release's "
+            "rating_only folder; fetch the reviews with --download, or name their folder with --raw_dir"
+        ) from error
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    return _amazon.interactions(files, reader, "user_id", "parent_asin", "rating", "timestamp", "ms")
+    fields = {"user": "user_id", "item": "parent_asin", "rating": "rating", "time": "timestamp"}
+    return _amazon.interactions(files, options, reader, fields, "ms")
 
 
 def items(
     files: Files, options: Options, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for raw in files.items:
-        for item, record in _amazon.json_records(raw, reader, "parent_asin"):
-            details = record.get("details") if isinstance(record.get("details"), dict) else {}
+        records = json_objects(raw, reader.bad)
+        for item, record in _amazon.metadata(raw, records, options, reader, "parent_asin", "asin"):
+            record["details"] = details = _details(record.get("details"))
             # The prompts ask for a brand and a date, which this release tells in other places.
             for field, told in (
                 ("brand", details.get("Brand") or record.get("store")),
@@ -57,7 +68,22 @@ def items(
             yield item, record
 
 
+def _details(value: Any) -> dict[str, Any]:
+    """The object, which some copies of the release hold as a text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
 def downloads(options: Options) -> Downloads:
-    base = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/"
-    paths = (f"review_categories/{options.category}.jsonl.gz", f"meta_categories/meta_{options.category}.jsonl.gz")
-    return Downloads(base, paths)
+    base, metadata = (
+        "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/",
+        f"meta_{options.category}.jsonl.gz",
+    )
+    if options.subset == "ratings":
+        ratings = f"benchmark/0core/rating_only/{options.category}.csv.gz"
+        return Downloads(base, (ratings, f"raw/meta_categories/{metadata}"))
+    return Downloads(f"{base}raw/", (f"review_categories/{options.category}.jsonl.gz", f"meta_categories/{metadata}"))

@@ -1,8 +1,9 @@
-"""Yelp academic data set: `yelp_academic_dataset_review.json` and `..._business.json`, plain, gzipped or in their tar.
+"""Yelp academic data set: its file of reviews and its file of businesses, plain, gzipped or in their archive.
 
-Reviews: user_id, business_id, stars, date ("2019-12-31 23:59:59", of early releases "2012-03-01"). Businesses:
-business_id, name, city, stars, review_count, categories (a text, of early releases a list), is_open (of early releases
-open, and type). https://www.yelp.com/dataset
+The archive is a tar, or a zip that holds the tar; it is known by its content, whatever its name. Reviews: user_id,
+business_id, stars, date ("2019-12-31 23:59:59", of early releases "2012-03-01"). Businesses: business_id, name, city,
+stars, review_count, categories (a text, of early releases a list), is_open (of early releases open, and type).
+https://www.yelp.com/dataset
 """
 
 from __future__ import annotations
@@ -14,34 +15,48 @@ from typing import Any
 
 import polars as pl
 
+from llmesr_jax.contracts import knob
 from llmesr_jax.data import times
-from llmesr_jax.data.importers import Downloads
+from llmesr_jax.data.importers import Downloads, _records
 from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.data.values import Malformed, absent, identifier, number
+from llmesr_jax.data.values import Malformed, absent
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "business_id"
 PREPARED = False
+_TITLE = "name"
 _NAMES = {kind: f"yelp_academic_dataset_{kind}.json" for kind in ("review", "business")}
+# In order of age: 2014 and later, 2018 (rounds 11 and 12), 2013 (the contest's).
+_RELEASES = ("yelp_academic_dataset_{}.json", "{}.json", "yelp_training_set_{}.json")
 _NOT_TOLD = frozenset("attributes hours photo_url url full_address address latitude longitude postal_code".split())
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """There are none."""
+    """Which field."""
+
+    title_column: str = knob(_TITLE, "column, or field, of the items' file with the title, where there is one")
 
 
 def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, " and ".join(_NAMES.values()))
-    reviews, businesses = (find(folder, name, f"{name}.gz") for name in _NAMES.values())
-    if reviews is None:
+    for name in _RELEASES:  # of one release, because ids of two do not fit
+        reviews, businesses = (find(folder, *_both(name.format(kind))) for kind in _NAMES)
+        if reviews is not None:
+            break
+    else:
         raise InputError(
-            f"{folder}: holds no {_NAMES['review']}; wanted it (and {_NAMES['business']} for the item texts), plain, "
-            "gzipped or in the tar that Yelp gives out; get it at https://www.yelp.com/dataset, or name its folder "
-            "with --raw_dir; for an inter.txt that is prepared already: --importer=handled"
+            f"{folder}: holds no {_NAMES['review']} (or review.json, as of 2018); wanted it (and {_NAMES['business']} "
+            "for the item texts), plain, gzipped or in the archive that Yelp gives out; get it at "
+            "https://www.yelp.com/dataset, or name its folder with --raw_dir; for an inter.txt that is prepared "
+            "already: --importer=handled"
         )
-    return Files((reviews,), (businesses,)) if businesses else Files((reviews,), absent=_NAMES["business"])
+    return Files((reviews,), (businesses,)) if businesses else Files((reviews,), absent=name.format("business"))
+
+
+def _both(name: str) -> tuple[str, str]:
+    return name, f"{name}.gz"
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
@@ -49,8 +64,12 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
         for raw in files.interactions:
             for line, review in json_objects(raw, reader.bad):
                 try:
-                    user, item = identifier(review.get("user_id")), identifier(review.get("business_id"))
-                    yield user, item, number(review.get("stars")), times.from_text(review.get("date"))
+                    user, item = _records.field(review, "user_id"), _records.field(review, "business_id")
+                    if why := _records.lacking(user, item, review.get("stars"), reader):
+                        reader.dropped[why] += 1
+                        continue
+                    stars = _records.stars(review.get("stars"), reader)
+                    yield user, item, stars, times.from_text(review.get("date"))
                 except Malformed as error:
                     lacks = absent(review, "user_id", "business_id", "stars", "date")
                     reader.bad.add(raw, line, f"{lacks}wanted {error}")
@@ -62,14 +81,16 @@ def items(
     files: Files, options: Options, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for raw in files.items:
-        for line, record in json_objects(raw, reader.bad):
+        for line, record in _records.titled(json_objects(raw, reader.bad), raw, options.title_column, _TITLE):
             try:
-                item = identifier(record.get(ITEM_ID))
+                item = _records.field(record, ITEM_ID)
             except Malformed as error:
                 reader.bad.add(raw, line, f"{ITEM_ID}: wanted {error}")
                 continue
-            told = {field: value for field, value in record.items() if field not in _NOT_TOLD}
-            yield item, {"title": told.pop("name", ""), **told}
+            if item is None:
+                reader.dropped[_records.NO_ITEM] += 1
+                continue
+            yield item, {field: value for field, value in record.items() if field not in _NOT_TOLD}
 
 
 def downloads(options: Options) -> Downloads:
