@@ -211,7 +211,7 @@ def prepare(p: Plan) -> Outcome:
             raise
         raise InputError(f"{error}, or have the public files fetched with --download") from error
     with folders.workplace(p.out) as work:
-        old = manifest.read(p.out)
+        old = _completed(manifest.read(p.out), p)
         recipe = p.recipe(files)
         if old is not None and not manifest.changes(old, recipe):
             try:
@@ -230,6 +230,14 @@ def prepare(p: Plan) -> Outcome:
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
         interrupts.check()
         return Outcome(p, written, True, kept, old["counts"] if p.settings.append and old else None)
+
+
+def _completed(old: dict[str, Any] | None, p: Plan) -> dict[str, Any] | None:
+    """A manifest of an older version with the options that it did not know of, at their defaults."""
+    if old is not None and old["source"].get("importer") == p.name and isinstance(old["source"].get("options"), dict):
+        known_by_now = dataclasses.asdict(p.importer.Options())
+        old["source"]["options"] = {**known_by_now, **old["source"]["options"]}
+    return old
 
 
 def _build(

@@ -385,3 +385,16 @@ def test_help_names_every_flag(prepare, tmp_path):
     ):
         assert flag in result.out
     assert "--config" not in result.out
+
+
+def test_a_folder_of_an_older_version_is_up_to_date(tmp_path):
+    """A manifest that lacks options and rules which came later stands for their former behaviour."""
+    args = [*raw_samples.write("csv", tmp_path / "raw"), "--exact_duplicates=keep"]
+    assert prepared.run(tmp_path / "raw", tmp_path / "out", args).fresh
+    path = tmp_path / "out" / "manifest.json"
+    made = json.loads(path.read_text())
+    del made["source"]["options"]["time_unit"], made["rule"]["exact_duplicates"]
+    path.write_text(json.dumps(made))
+    assert not prepared.run(tmp_path / "raw", tmp_path / "out", args).fresh
+    with pytest.raises(InputError, match="exact_duplicates: 'keep' -> 'drop'"):
+        prepared.run(tmp_path / "raw", tmp_path / "out", args[:-1])
