@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import re
@@ -62,10 +63,10 @@ class Table:
         text = Text(self.raw, self.form.encoding)
         split = _quoted if self.form.quoted else _plain
         has_header, width = self.form.header == "yes", len(self.names)
-        first = {self.names[0], "\ufeff" + self.names[0]} if has_header else ()
+        first = self.names[0] if has_header else None
         past, before = not has_header, reader.bad.found
         for line, cells in split(text, self.form.separator, reader, width):
-            if cells[0].strip() in first and _stripped(cells) == self.names:
+            if cells[0].strip() == first and _stripped(cells) == self.names:
                 if past:
                     reader.dropped[f"repeated header lines of {self.raw.path.name}"] += 1
                 past = True
@@ -104,7 +105,7 @@ def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[
         except csv.Error as error:
             cells = _lenient(last, separator, width) if pulled == 1 else None
             if cells is None:
-                what = f"{error}; wanted {width} fields separated by {separator!r}{_UNCLOSED}"
+                what = f"found quotes that do not fit ({error}); wanted {width} fields separated by {separator!r}{_UNCLOSED}"
                 reader.bad.add(text.raw, start if pulled > 1 else at, what, at)
                 continue
         if cells is None:
@@ -136,7 +137,7 @@ def _lenient(line: str, separator: str, width: int) -> list[str] | None:
 
 
 def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
-    return tuple(cell.strip().removeprefix("\ufeff") for cell in cells)
+    return tuple(cell.strip() for cell in cells)
 
 
 def bare(name: str) -> str:
@@ -210,11 +211,7 @@ def _look(seen: Sequence[str], separator: str, quoted: bool) -> list[list[str]]:
     """The rows of some lines, as far as they can be read."""
     if not quoted:
         return [line.split(separator) for line in seen]
-    rows = []
-    reader = csv.reader((line + "\n" for line in seen), delimiter=separator, skipinitialspace=True)
-    try:
-        for row in reader:
-            rows.append(row)
-    except csv.Error:
-        pass
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows.extend(csv.reader((line + "\n" for line in seen), delimiter=separator, skipinitialspace=True))
     return rows

@@ -213,8 +213,7 @@ def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tup
                     raise _too_long(raw, number)
                 if number % 4096 == 0:
                     progress()
-                if number == 1:
-                    one = one.removeprefix(codecs.BOM_UTF8)
+                one = one.removeprefix(codecs.BOM_UTF8)  # of any line, as files are put one behind the other
                 if one.strip():
                     at[0] = number
                     yield number, one.rstrip(b"\r\n")
@@ -242,7 +241,7 @@ def head(raw: RawFile, size: int = 4096) -> bytes:
 def check_encoding(name: str) -> None:
     """Raises InputError if there is no such encoding of text."""
     try:
-        b"a".decode(name or "utf-8")
+        "a".encode(name or "utf-8")
     except (LookupError, ValueError) as error:
         raise InputError(
             f"--encoding={ascii(name)[1:-1][:40]}: is no encoding that Python knows; wanted one such as utf-8, cp1252, "

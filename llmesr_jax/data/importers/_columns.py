@@ -62,9 +62,9 @@ def place(raw: RawFile, names: Sequence[str], flag: str, wanted: str, hint: str 
         raise InputError(
             f"{raw}: has no column {wanted!r}; wanted one of: {there[:300]}{one}{hint}; name it with --{flag}"
         )
-    if sum(name == names[found] for name in names) > 1:
+    if wanted in names and list(names).count(wanted) > 1:
         raise InputError(
-            f"{raw}: has {names.count(names[found])} columns {names[found]!r}; wanted one; give them different names, "
+            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; wanted one; give them different names, "
             f"or name one by its number with --{flag}, counted from 1"
         )
     return found

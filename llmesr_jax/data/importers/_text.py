@@ -53,22 +53,22 @@ def delimited(tables: Sequence[Table]) -> Source:
     return Source(tables[0].raw, tables[0].names, tables[0].sample, rows)
 
 
-def json(texts: Sequence[Text]) -> Source:
-    """Files of JSON objects, one after the other; their fields are the columns.
+def json(texts: Sequence[Text], wanted: Sequence[str]) -> Source:
+    """Files of JSON objects, one after the other; their fields are the columns, those wanted if there is no object.
 
     Raises:
       InputError: the start of the first one cannot be read.
     """
     first = [value for _, value in itertools.islice(objects(texts[0], None), _SEEN)]
-    names = tuple(dict.fromkeys(name for value in first for name in value))
+    names = tuple(dict.fromkeys(name for value in first for name in value) if first else wanted)
 
     def rows(reader: Reader, at: Sequence[int]) -> Iterator[tuple[RawFile, int, Sequence[Any]]]:
-        wanted = [names[n] for n in at]
+        fields = [names[n] for n in at]
         for text in texts:
             raw = text.raw
             for line, value in objects(text, reader.bad):
                 get = value.get
-                yield raw, line, [get(name) for name in wanted]
+                yield raw, line, [get(name) for name in fields]
             if note := text.note():
                 reader.note(note)
 

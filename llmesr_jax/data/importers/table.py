@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from llmesr_jax.errors import InputError
 ITEM_ID = "raw_id"
 PREPARED = False
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_PART = re.compile(r"part[-_.]?\d")
 _SEEN = 200  # rows of a first look
 _IDS = frozenset(
     "user userid uid item itemid iid movieid asin parentasin isbn productid session sessionid customerid reviewerid "
@@ -89,14 +91,12 @@ def _listed(folder: Path) -> list[Path]:
 def _candidates(folder: Path, items_file: str) -> list[Path]:
     """What may hold the interactions: files named like a table, else folders of parts, else any file."""
     there = [path for path in _listed(folder) if path.name != items_file.rstrip("/")]
-    known = [path for path in there if path.is_file() and _ending(path)]
-    if len(known) > 1 and all(_ending(path) == ".parquet" or path.name.startswith("part-") for path in known):
+    files = [path for path in there if path.is_file()]
+    known = [path for path in files if _ending(path)]
+    parquet = len(known) > 1 and all(_ending(path) == ".parquet" for path in known)
+    if parquet or (len(files) > 1 and all(_PART.match(path.name) for path in files)):
         return [folder]
-    folders = [path for path in there if path.is_dir()]
-    others = [path for path in there if path.is_file()]
-    if len(others) > 1 and all(path.name.startswith("part-") for path in others):
-        return [folder]
-    return known or folders or others
+    return known or [path for path in there if path.is_dir()] or files
 
 
 def _ending(path: Path) -> str:
@@ -145,12 +145,10 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
     raws = files.interactions
     if _kind(raws[0]) == "parquet":
         return _from_parquet([raw.path for raw in raws], named, options, reader)
+    wanted = [column for column in named.values() if column not in ("", _columns.NONE)]
     if _kind(raws[0]) == "json":
-        source, hint = _text.json([Text(raw, options.encoding) for raw in raws]), ""
-        if not source.names:
-            source = source._replace(names=tuple(name for name in named.values() if name not in ("", _columns.NONE)))
+        source, hint = _text.json([Text(raw, options.encoding) for raw in raws], wanted), ""
     else:
-        wanted = [column for flag, column in named.items() if column and column != _columns.NONE]
         tables = _tables(raws, options, wanted, named)
         _note_header(tables[0], options, wanted, reader)
         source, hint = _text.delimited(tables), _hint(tables[0])
@@ -171,24 +169,28 @@ def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, re
     return _parquet.interactions(paths, {flag: name for flag, name in named.items() if name}, unit, reader)
 
 
-def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[tuple]]:
+def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[list]]:
     """The names and the first rows; nothing where the file cannot be read, which those who read it all will say."""
-    start = reader.folder / "start.parquet"
-    reader.folder.mkdir(parents=True, exist_ok=True)
     try:
         names = list(pl.read_parquet_schema(path))
         like = [name for name in names if _columns.like_a_time(name)]
-        if not like:
-            return names, []
-        apart.sink(pl.scan_parquet(path, glob=False).select(like).head(_SEEN), start)
-        rows = pl.read_parquet(start).rows(named=True)
+        rows = _parquet_rows(path, like, _SEEN, reader) if like else []
     except (pl.exceptions.PolarsError, OSError, apart.Failed):
         return [], []
-    start.unlink()
     dates = (datetime.date, datetime.datetime)
     return names, [
         [str(row[name]) if isinstance(row.get(name), dates) else row.get(name) for name in names] for row in rows
     ]
+
+
+def _parquet_rows(path: Path, columns: list[str], count: int, reader: Reader) -> list[dict[str, Any]]:
+    """The first rows."""
+    start = reader.folder / "start.parquet"
+    reader.folder.mkdir(parents=True, exist_ok=True)
+    apart.sink(pl.scan_parquet(path, glob=False).select(columns).head(count), start)
+    rows = pl.read_parquet(start).rows(named=True)
+    start.unlink()
+    return rows
 
 
 def _note_header(table: Table, options: Options, wanted: Sequence[str], reader: Reader) -> None:
@@ -311,8 +313,11 @@ def _records(
     """(file, line, {column: value}); the item's id stands under `column`."""
     kind = _kind(raws[0])
     if kind == "parquet":
+        line = 0
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
+        if not line:  # an example, for the message that no record is of a wanted item
+            yield from ((raws[0], 1, row) for row in _parquet_rows(raws[0].path, [column], 1, reader))
     elif kind == "json":
         for text in (Text(raw, options.encoding) for raw in raws):
             for line, row in objects(text, reader.bad):
