@@ -105,8 +105,8 @@ def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[
         except csv.Error as error:
             cells = _lenient(last, separator, width) if pulled == 1 else None
             if cells is None:
-                what = f"found quotes that do not fit ({error}); wanted {width} fields separated by {separator!r}{_UNCLOSED}"
-                reader.bad.add(text.raw, start if pulled > 1 else at, what, at)
+                what = f"found quotes that do not fit ({error}); wanted {width} fields separated by {separator!r}"
+                reader.bad.add(text.raw, start if pulled > 1 else at, what + _UNCLOSED, at)
                 continue
         if cells is None:
             return

@@ -111,7 +111,8 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
         buffer, at, base, counted = buffer[at:], 0, line, 0
         if len(buffer) > MAX_LINE:
             raise InputError(
-                f"{text.raw}, line {line}: an object is longer than {MAX_LINE >> 20} MiB, or malformed; wanted {_WANTED}"
+                f"{text.raw}, line {line}: is malformed, or an object longer than {MAX_LINE >> 20} MiB; wanted "
+                f"{_WANTED}"
             )
         # Twice as much each time, because what did not end is parsed again from its start.
         more = list(itertools.islice(blocks, max(1, len(buffer) // 2**18)))

@@ -177,10 +177,14 @@ def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[list]]:
         rows = _parquet_rows(path, like, _SEEN, reader) if like else []
     except (pl.exceptions.PolarsError, OSError, apart.Failed):
         return [], []
-    dates = (datetime.date, datetime.datetime)
-    return names, [
-        [str(row[name]) if isinstance(row.get(name), dates) else row.get(name) for name in names] for row in rows
-    ]
+    return names, [[_cell(row.get(name)) for name in names] for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    """A value of Parquet as a cell of text would hold it; of a list, the first one."""
+    if isinstance(value, list):
+        value = next(iter(value), None)
+    return str(value) if isinstance(value, (datetime.date, datetime.datetime)) else value
 
 
 def _parquet_rows(path: Path, columns: list[str], count: int, reader: Reader) -> list[dict[str, Any]]:
@@ -201,9 +205,8 @@ def _note_header(table: Table, options: Options, wanted: Sequence[str], reader: 
     if table.form.header == "no":
         reader.note(f"{file}: the first line counts as a row; --header=yes if it has the columns' names")
     elif not any(name in table.names for name in wanted):
-        reader.note(
-            f"{file}: the first line counts as the columns' names ({_told(table.names)}); --header=no if it is a row"
-        )
+        names = _told(table.names)
+        reader.note(f"{file}: the first line counts as names of columns ({names}); --header=no if it is a row")
 
 
 def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], named: dict[str, str]) -> list[Table]:
@@ -317,7 +320,8 @@ def _records(
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
         if not line:  # an example, for the message that no record is of a wanted item
-            yield from ((raws[0], 1, row) for row in _parquet_rows(raws[0].path, [column], 1, reader))
+            for row in _parquet_rows(raws[0].path, [column], 1, reader):
+                yield raws[0], 1, {column: None if row[column] is None else str(row[column])}
     elif kind == "json":
         for text in (Text(raw, options.encoding) for raw in raws):
             for line, row in objects(text, reader.bad):

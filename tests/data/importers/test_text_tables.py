@@ -95,9 +95,10 @@ def test_timestamp_goes_before_other_times(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["timestamp", "time", "date", "datetime", "event_time", "unixReviewTime", "Review-Time"]
-)
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+    ("kind", "name"),
+    [("csv", "timestamp"), ("csv", "date"), ("csv", "unixReviewTime"), ("jsonl", "datetime"), ("jsonl", "Review-Time"),
+     ("parquet", "event_time"), ("parquet", "date")],
+)  # fmt: skip
 def test_a_table_finds_its_time(name, kind, tmp_path):
     frame = pl.DataFrame(SHUFFLED, schema=[*CSV[:3], name], orient="row")
     if "date" in name:
@@ -180,8 +181,8 @@ def test_a_typed_header_answers_to_names_without_types_in_a_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("csv", "y.inter"), ("csv", "log"), ("gz", "log.dat"), ("jsonl", "log.txt"), ("parquet", "2019.export"), ("csv", "log.json.bak")],
-)  # fmt: skip
+    [("csv", "y.inter"), ("csv", "log"), ("gz", "log.dat"), ("jsonl", "log.txt"), ("parquet", "2019.export")],
+)
 def test_a_table_may_have_any_name(name, kind, tmp_path):
     frame = pl.DataFrame(SHUFFLED, schema=list(CSV), orient="row")
     path = tmp_path / "raw" / name
@@ -203,13 +204,13 @@ def test_another_kind_of_file_is_refused_by_its_name(tmp_path):
 @pytest.mark.parametrize(
     "columns",
     [("movie_name",), ("item_name",), ("book_title",), ("app_name",), ("product_name",), ("brand_name", "track_name"),
-     ("artist_name", "song_name"), ("name", "category_name"), ("Book-Title",), ("productName",), ("author_name", "title")],
+     ("artist_name", "song_name"), ("name", "category_name"), ("Book-Title",), ("productName",),
+     ("author_name", "title")],
 )  # fmt: skip
 @pytest.mark.parametrize("importer", [TABLE, RECBOLE])
 def test_titles_under_other_names(columns, importer, tmp_path):
-    title = columns.index("brand_name") ^ 1 if "brand_name" in columns else next(
-        n for n, c in enumerate(columns) if not c.startswith(("artist", "author", "category"))
-    )  # fmt: skip
+    others = ("brand", "artist", "author", "category")
+    title = next(n for n, column in enumerate(columns) if not column.startswith(others))
     rows = [(i, *(t if n == title else "no title" for n in range(len(columns)))) for i, t in TITLES.items()]
     header = ("item_id:token", *(f"{column}:token_seq" for column in columns))
     write(tmp_path, a__inter=lines("\t", INTER, ROWS), a__item=lines("\t", header, rows))
@@ -311,7 +312,7 @@ def test_numbers_where_there_is_a_header(header, separator, tmp_path):
     write(tmp_path, r__csv=lines(separator, header, SHUFFLED))
     outcome, found = read(tmp_path, TABLE, *NUMBERS)
     assert found == SEQUENCES and not outcome.manifest["malformed_lines"]["count"]
-    assert f"the first line counts as the columns' names ({', '.join(header)})" in outcome.manifest["notes"][0]
+    assert f"the first line counts as names of columns ({', '.join(header)})" in outcome.manifest["notes"][0]
 
 
 def test_a_header_of_ids_alone(tmp_path):
@@ -478,7 +479,7 @@ def test_json_of_all_forms(form, tmp_path):
 def test_json_that_is_cut_short_or_malformed(tmp_path):
     text = json.dumps([dict(zip(CSV, row)) for row in ROWS], indent=1)
     write(tmp_path, r__json=text[: len(text) // 2])
-    assert "is malformed or cut short (" in refused(tmp_path, TABLE)
+    assert "cut short" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.rstrip("]"))
     assert "r.json: is cut short, its array has no end; wanted a whole file" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.replace('"U002"', "U002", 1))
