@@ -38,7 +38,7 @@ def from_number(value: Any, unit: str = "s") -> int:
     except (TypeError, ValueError, OverflowError):
         raise Malformed(f"a time, not {ascii(value)[:40]}") from None
     if not 0 <= found < LAST:
-        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}")
+        raise Malformed(f"a time from 1970 to 2100 in {unit}, not {ascii(value)[:40]}")
     return found
 
 
@@ -77,14 +77,14 @@ def from_any(value: Any, unit: str) -> int:
         return from_text(value, WANTED)
     try:
         return from_number(value, unit)
-    except Malformed as error:
+    except Malformed:
         try:
             float(value)
         except (TypeError, ValueError):
             raise Malformed(f"{WANTED}, not {ascii(value)[:40]}") from None
         except OverflowError:
             pass  # a number all the same
-        raise error
+        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}") from None
 
 
 def date(micro: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -20,8 +21,9 @@ _TIMES = frozenset("time timestamp stamp date datetime ts at unixtime unixtimest
 _EVENTS = frozenset(
     "event review reviewed rating rated purchase purchased order ordered transaction click clicked interaction created "
     "create creation view viewed visit visited unix posted post submitted submit action utc gmt local checkin check in "
-    "request session log logged server sec s ms seconds added bought buy sale sold invoice interacted of".split()
+    "request session log logged server sec s ms us ns seconds added bought buy sale sold invoice interacted of".split()
 )
+_SCALES = frozenset("s sec seconds ms us ns utc gmt local unix".split())
 # A time that is not that of the interaction, or a span of time.
 _OTHER_TIMES = frozenset(
     "release released publish published publication birth birthday watch play listen listening elapsed duration dwell "
@@ -105,6 +107,8 @@ def find_time(
     like = [n for n, name in enumerate(names) if like_a_time(name)]
     units = {n: _unit(names[n], [row[n] for row in sample], unit) for n in like}
     fit = [n for n in like if units[n] and (broad or _is_a_time(names[n]))]
+    if not fit and (known := [n for n in like if names[n] in standard]):
+        return Time(known[0], unit)  # whoever reads its values says what is wrong with them
     exact = [n for n in fit if bare(names[n]).lower() == "timestamp"]
     if len(exact) == 1:
         fit = exact
@@ -134,6 +138,8 @@ def find_time(
 def like_a_time(name: str) -> bool:
     """Whether a column's name may mean the time of an interaction."""
     found = words(name)
+    while len(found) > 1 and found[-1] in _SCALES:
+        found.pop()
     last = bool(found) and (found[-1] in _TIMES or any(found[-1] == event + "time" for event in _EVENTS))
     return last and not any(word in _OTHER_TIMES for word in found)
 
@@ -144,7 +150,7 @@ def _is_a_time(name: str) -> bool:
 
 
 def _unit(name: str, values: Sequence[Any], unit: str) -> str:
-    """The unit under which all values are times; "" for none. Times before 1980 only where the name is plain."""
+    """The unit under which the values are times; "" for none. Times before 1980 only where the name is plain."""
     values = [value for value in values if value is not None and str(value).strip()]
     parsed = {one: _parsed(values, one) for one in dict.fromkeys([unit, *times.UNITS])}
     for one, found in parsed.items():
@@ -154,10 +160,12 @@ def _unit(name: str, values: Sequence[Any], unit: str) -> str:
 
 
 def _parsed(values: Sequence[Any], unit: str) -> list[int]:
-    try:
-        return [times.from_any(value, unit) for value in values]
-    except Malformed:
-        return []
+    """The values as times; none where most are not, as a few may be malformed."""
+    found = []
+    for value in values:
+        with contextlib.suppress(Malformed):
+            found.append(times.from_any(value, unit))
+    return found if 2 * len(found) > len(values) else []
 
 
 class Titles:

@@ -206,7 +206,7 @@ def _note_header(table: Table, options: Options, wanted: Sequence[str], reader: 
         reader.note(f"{file}: the first line counts as a row; --header=yes if it has the columns' names")
     elif not any(name in table.names for name in wanted):
         names = _told(table.names)
-        reader.note(f"{file}: the first line counts as names of columns ({names}); --header=no if it is a row")
+        reader.note(f"{file}: the first line counts as column names ({names}); --header=no if it is a row")
 
 
 def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], named: dict[str, str]) -> list[Table]:

@@ -80,7 +80,7 @@ def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
         (
             b'"timestamp": 12626',
             b'"timestamp": 1262600000000000',
-            "wanted a time from 1970 to 2100 in ms (--time_unit), not 1262",
+            "wanted a time from 1970 to 2100 in ms, not 1262",
         ),
         (b'"timestamp": 12626', b'"timestamp": -12626', "wanted a time from 1970 to 2100"),
         (b'"rating": 5.0', b'"rating": NaN', "wanted a number, not nan"),

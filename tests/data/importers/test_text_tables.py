@@ -78,6 +78,20 @@ def test_a_time_in_milliseconds_is_known_by_its_size(tmp_path):
 
 
 @pytest.mark.parametrize("importer", [TABLE, RECBOLE])
+def test_a_few_malformed_times_do_not_hide_the_column(importer, tmp_path):
+    rows = [(*row[:3], "?" if n in (0, 3, 7) else row[3]) for n, row in enumerate(SHUFFLED)]
+    write(tmp_path, t__inter=lines("\t", (*INTER[:3], "time_ms:float"), rows))
+    outcome, found = read(tmp_path, importer)
+    assert outcome.manifest["malformed_lines"]["count"] == 3 and outcome.manifest["counts"]["interactions"] == 477
+    assert all(items == [i for i in SEQUENCES[user] if i in items] for user, items in found.items())
+
+
+def test_a_standard_time_that_is_none_is_an_error(tmp_path):
+    write(tmp_path, t__inter=lines("\t", INTER, [(*row[:3], "31/12/2019") for row in SHUFFLED]))
+    assert "t.inter, line 2: wanted a time in ISO 8601" in refused(tmp_path, RECBOLE)
+
+
+@pytest.mark.parametrize("importer", [TABLE, RECBOLE])
 def test_several_times_are_an_error_that_names_them(importer, tmp_path):
     header = (*INTER[:3], "visit_time:float", "purchase_date:float")
     write(tmp_path, t__inter=lines("\t", header, [(*row, row[3]) for row in SHUFFLED]))
@@ -312,7 +326,7 @@ def test_numbers_where_there_is_a_header(header, separator, tmp_path):
     write(tmp_path, r__csv=lines(separator, header, SHUFFLED))
     outcome, found = read(tmp_path, TABLE, *NUMBERS)
     assert found == SEQUENCES and not outcome.manifest["malformed_lines"]["count"]
-    assert f"the first line counts as names of columns ({', '.join(header)})" in outcome.manifest["notes"][0]
+    assert f"the first line counts as column names ({', '.join(header)})" in outcome.manifest["notes"][0]
 
 
 def test_a_header_of_ids_alone(tmp_path):
