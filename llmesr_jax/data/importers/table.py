@@ -232,7 +232,7 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
         if table.names != first.names:
             raise InputError(
                 f"{raw}: its columns are {_told(table.names)}, but those of {first.raw.path.name} are "
-                f"{_told(first.names)}; wanted parts with the same first line; write them again, or name one with --file"
+                f"{_told(first.names)}; wanted the same header in all parts; write them again, or name one with --file"
             )
         tables.append(table)
     return tables
