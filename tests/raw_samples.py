@@ -261,6 +261,71 @@ def parquet_lists(folder: Path) -> list[str]:
 _TABLE = ["--importer=table", "--user_column=uid", "--item_column=sku", "--rating_column=stars", "--time_column=when"]
 
 
+def json_array(folder: Path) -> list[str]:
+    """As json.dump and browsers write it: one array in each file, over many lines or on one."""
+    log = [{"when": t, "sku": i, "uid": u, "stars": r, "more": [{"a": 1}]} for u, i, r, t in ROWS]
+    (folder / "log.json").write_text(json.dumps(log, indent=1))
+    (folder / "products.json").write_text(json.dumps([{"sku": i, "title": t} for i, t in TITLES.items() if t]))
+    return [*_TABLE, "--file=log.json", "--items_file=products.json"]
+
+
+def csv_parts(folder: Path) -> list[str]:
+    """As Spark writes it: parts with a header each, and what it leaves beside them."""
+    (folder / "log.csv").mkdir()
+    header, rows = "uid,sku,stars,when", [f"{u},{i},{r},{t}" for u, i, r, t in ROWS]
+    (folder / "log.csv" / "part-00000-a.csv").write_text("".join(f"{line}\n" for line in [header, *rows[:5]]))
+    gzipped(folder / "log.csv" / "part-00001-a.csv.gz", [header, *rows[5:]])
+    for name in ("_SUCCESS", ".part-00000-a.csv.crc"):
+        (folder / "log.csv" / name).write_text("crc")
+    (folder / "products.csv").write_text("".join(f"{line}\n" for line in _PRODUCTS), encoding="utf-8")
+    return [*_TABLE, "--items_file=products.csv"]
+
+
+_PRODUCTS = ["sku,name,note", 'x,"Rose & ""Thorn"" balm","two\nlines"', "y,Comb,", "w,Köln water,"]
+
+
+def no_header(folder: Path) -> list[str]:
+    """As Amazon's ratings are: no line with names."""
+    (folder / "ratings").write_text("".join(f"{u},{i},{r},{t}\n" for u, i, r, t in ROWS))
+    (folder / "products.dat").write_text("".join(f"{line}\n" for line in _PRODUCTS[1:]), encoding="utf-8")
+    columns = ["--user_column=1", "--item_column=2", "--rating_column=3", "--time_column=4"]
+    return ["--importer=table", *columns, "--items_file=products.dat", "--items_id_column=1", "--title_column=2"]
+
+
+def latin1(folder: Path) -> list[str]:
+    """As spreadsheets of western Europe write it."""
+    lines = ['"When";"ISBN";"User-ID";"Stars"', *(f'"{_iso(t)}";"{i}";"{u}";"{r}"' for u, i, r, t in ROWS)]
+    (folder / "log.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode("latin-1"))
+    products = ['"ISBN";"Book-Title"', 'x;"Rose & ""Thorn"" balm"', "y;Comb", "w;Köln water"]
+    (folder / "books.csv").write_bytes("".join(f"{line}\r\n" for line in products).encode("latin-1"))
+    columns = ["--user_column=User-ID", "--item_column=ISBN", "--rating_column=Stars", "--time_column=When"]
+    return ["--importer=table", *columns, "--file=log.csv", "--items_file=books.csv"]
+
+
+def recbole_lists(folder: Path) -> list[str]:
+    """As RecBole augments its files: a row holds all that came before, so the first item of a user has no row."""
+    lines = ["user_id:token\titem_id:token\ttimestamp:float\titem_id_list:token_seq"]
+    for user, numbers in zip(USERS, SEQUENCES.values()):
+        items = [ITEMS[n - 1] for n in numbers]
+        for n in range(min(1, len(items) - 1), len(items)):
+            lines.append(f"{user}\t{items[n]}\t{START + n}\t{' '.join(items[:n])}")
+    (folder / "shop.inter").write_text("".join(f"{line}\n" for line in lines))
+    items = "item_id:token\ttitle:token_seq\n" + "".join(f"{i}\t{t}\n" for i, t in TITLES.items())
+    (folder / "shop.item").write_text(items, encoding="utf-8")
+    return ["--importer=recbole"]
+
+
+def recbole_names(folder: Path) -> list[str]:
+    """As RecBole's files of sessions and of music are, with the time under another name."""
+    lines = ["session_id:token\ttrack_id:token\tstars:float\ttime:float"]
+    lines += [f"{u}\t{i}\t{r}\t{t}" for u, i, r, t in ROWS]
+    gzipped(folder / "shop.inter.gz", lines)
+    items = ["track_id:token\tartist_name:token_seq\ttrack_name:token_seq"]
+    items += [f"{i}\tAda\t{t}" for i, t in TITLES.items()]
+    gzipped(folder / "shop.item.gz", items)
+    return ["--importer=recbole", "--item_column=track_id", "--rating_column=stars:float"]
+
+
 def handled(folder: Path) -> list[str]:
     pairs = "".join(f"{user} {item}\n" for user, items in SEQUENCES.items() for item in items)
     (folder / "inter.txt").write_text(pairs)
@@ -296,6 +361,12 @@ SOURCES = {
         parquet_lists,
         handled,
         sequences,
+        recbole_lists,
+        recbole_names,
+        csv_parts,
+        no_header,
+        latin1,
+        json_array,
     )  # fmt: skip
 }
 

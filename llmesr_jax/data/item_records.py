@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from llmesr_jax.data import markup
+from llmesr_jax.errors import InputError
 
 _DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
 
@@ -46,20 +47,27 @@ def write(
       records: (raw id, {field: value}).
       numbers: raw id -> id from 1.
       id_field: what the source calls the raw id.
+
+    Raises:
+      InputError: there are records, but none of an item that is wanted.
     """
     places_V = np.full(len(numbers) + 1, -1, np.int64)  # row 0 is nobody's
     repeated = of_no_item = untitled = 0
+    stranger = ""
     spool = path.with_name(path.name + ".spool")
     with spool.open("w+b") as file:
         for raw, record in records:
             item = numbers.get(raw)
             if item is None:
                 of_no_item += 1
+                stranger = stranger or raw
             elif places_V[item] >= 0:
                 repeated += 1
             else:
                 places_V[item] = file.tell()
                 untitled += not _write(file, item, raw, record, id_field)
+        if of_no_item and not (places_V >= 0).any():
+            raise InputError(_none_known(of_no_item, stranger, next(iter(numbers))))
         with path.open("wb") as out:
             for raw, item in sorted(numbers.items(), key=lambda pair: pair[1]):
                 if places_V[item] < 0:
@@ -70,6 +78,15 @@ def write(
     spool.unlink()
     found = int((places_V >= 0).sum())
     return Found(found, len(numbers) - found, untitled + len(numbers) - found, repeated, of_no_item)
+
+
+def _none_known(records: int, theirs: str, ours: str) -> str:
+    return (
+        f"none of the {records:,} item records is of an item of the interactions: the records' ids are like "
+        f"{ascii(theirs)[:60]}, those of the interactions like {ascii(ours)[:60]}; wanted the same ids in both; check "
+        "that the files in --raw_dir belong together, and, where the importer has these flags, --items_file, "
+        "--item_column and --items_id_column"
+    )
 
 
 def _write(file: BinaryIO, item: int, raw: str, record: Mapping[str, Any], id_field: str) -> str:

@@ -6,6 +6,8 @@ damaged or cut short ends in one clear error; a line that is malformed is counte
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -88,8 +90,8 @@ class BadLines:
                 logging.warning("%s; left out", line)
         if self.found > max(self.limit, _SHOWN) and not self.read:
             raise InputError(
-                f"{self.first[0]}; nor is any line up to line {last} as wanted; see to the file and to the flags "
-                "that tell how to read it"
+                f"{self.first[0]}; no line up to line {last} can be read; check the file and the flags that say how to "
+                "read it"
             )
         if self.found > self.limit:
             raise InputError(
@@ -303,37 +305,133 @@ def _check_end(archive: tarfile.TarFile) -> None:
         raise EOFError
 
 
-def lines(raw: RawFile, quiet: bool = False) -> Iterator[tuple[int, bytes]]:
+def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of every line that is not blank; a progress bar on a terminal.
+
+    LF, CR LF and CR alone end a line. A file in another `encoding`, or in UTF-16 by its first bytes, comes as UTF-8.
 
     Raises:
       InputError: the file cannot be read, is damaged, cut short, or holds a line longer than `MAX_LINE`.
     """
-    number = 0
+    at = [0]
+    with _reading(raw, quiet, encoding, at) as (buffered, progress):
+        number, rest = 0, b""
+        while (line := buffered.readline(MAX_LINE)) or rest:
+            if rest:
+                line, rest = rest + line, b""
+            if b"\r" in line and line.find(b"\r") < len(line) - 2:  # CR alone, as old Macs end lines
+                *whole, last = line.split(b"\r")
+                if last.endswith(b"\n") or len(line) < MAX_LINE:
+                    whole.append(last)
+                else:
+                    rest = last
+            else:
+                whole = (line,)
+            for one in whole:
+                number += 1
+                if len(one) >= MAX_LINE and not one.endswith(b"\n"):
+                    raise _too_long(raw, number)
+                if number % 4096 == 0:
+                    progress()
+                one = one.removeprefix(codecs.BOM_UTF8)  # of any line, as files are put one behind the other
+                if one.strip():
+                    at[0] = number
+                    yield number, one.rstrip(b"\r\n")
+            if len(rest) >= MAX_LINE:
+                raise _too_long(raw, number + 1)
+
+
+def blocks(raw: RawFile, encoding: str = "") -> Iterator[bytes]:
+    """The file's bytes, some hundred thousand at a time, without a byte order mark; else as `lines`."""
+    at, first = [0], True
+    with _reading(raw, False, encoding, at) as (buffered, progress):
+        while block := buffered.read(2**18):
+            at[0] += block.count(b"\n")
+            progress()
+            yield block.removeprefix(codecs.BOM_UTF8) if first else block
+            first = False
+
+
+def head(raw: RawFile, size: int = 4096) -> bytes:
+    """The first bytes of the file, as UTF-8 where it is UTF-16, without a byte order mark or leading blanks."""
+    with _reading(raw, True, "", [0]) as (buffered, _):
+        return buffered.read(size).removeprefix(codecs.BOM_UTF8).lstrip()
+
+
+def check_encoding(name: str) -> None:
+    """Raises InputError if there is no such encoding of text."""
+    try:
+        "a".encode(name or "utf-8")
+    except (LookupError, ValueError) as error:
+        raise InputError(
+            f"--encoding={ascii(name)[1:-1][:40]}: is no encoding that Python knows; wanted one such as utf-8, cp1252, "
+            "latin-1, utf-16, gbk or shift_jis"
+        ) from error
+
+
+@contextlib.contextmanager
+def _reading(
+    raw: RawFile, quiet: bool, encoding: str, at: list[int]
+) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
+    """The decompressed file and a function that moves the progress bar; `at` holds the line, for messages."""
     try:
         with raw.path.open("rb") as disk, _opened(raw, disk) as stream:
-            buffered, size = io.BufferedReader(stream, 2**20), raw.path.stat().st_size
+            size = raw.path.stat().st_size
             with tqdm(total=size, desc=raw.path.name, unit="B", unit_scale=True, disable=quiet or None) as bar:
-                while line := buffered.readline(MAX_LINE):
-                    number += 1
-                    if len(line) == MAX_LINE and not line.endswith(b"\n"):
-                        raise InputError(
-                            f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; wanted a text file of one "
-                            "record a line; name another file"
-                        )
-                    if number % 4096 == 0 and not raw.member:
+
+                def progress() -> None:
+                    if not raw.member:
                         bar.update(disk.tell() - bar.n)
-                    if number == 1:
-                        line = line.removeprefix(b"\xef\xbb\xbf")
-                    if line.strip():
-                        yield number, line.rstrip(b"\r\n")
+
+                yield _utf8(io.BufferedReader(stream, 2**20), encoding), progress
     except _DAMAGED as error:
-        raise _damaged(raw, error, number) from error
+        raise _damaged(raw, error, at[0]) from error
+    except UnicodeError as error:
+        where = f" after line {at[0]}" if at[0] else ""
+        raise InputError(
+            f"{raw}: is not {encoding or 'UTF-16'} text{where} ({ascii(str(error))[1:-1][:80]}); name its encoding "
+            "with --encoding"
+        ) from error
     except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
         if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
-            raise _damaged(raw, error, number) from error
+            raise _damaged(raw, error, at[0]) from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{raw}: cannot be read ({reason}); wanted a readable file") from error
+
+
+def _too_long(raw: RawFile, number: int) -> InputError:
+    return InputError(
+        f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; wanted a text file of one record a line; name "
+        "another file"
+    )
+
+
+def _utf8(stream: io.BufferedReader, encoding: str) -> io.BufferedReader:
+    """The stream as UTF-8."""
+    start = stream.peek(4)[:4]
+    if not encoding and start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-32" if start == codecs.BOM_UTF32_LE else "utf-16"
+    if not encoding or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii"):
+        return stream
+    return io.BufferedReader(_Recoded(stream, encoding), 2**20)
+
+
+class _Recoded(io.RawIOBase):
+    """A text file in some encoding as UTF-8; bytes that it does not have stay as they are, so their line is none."""
+
+    def __init__(self, stream: io.BufferedReader, encoding: str):
+        self._text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        if not self._rest:
+            self._rest = self._text.read(2**16).encode("utf-8", "surrogateescape")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def _opened(raw: RawFile, disk: BinaryIO) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,9 @@ UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 LAST = 4_102_444_800 * 1_000_000  # 2100: whoever is beyond it has taken milliseconds for seconds
 WANTED = "a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit"
 _UTC = datetime.UTC
+# BigQuery and other databases write "2017-07-15 02:56:40 UTC", or a blank before the offset.
+_ZULU = re.compile(r"(?<=\d)\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+_SPACED = re.compile(r"\s+([+-]\d\d(?::?\d\d)?)$")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
 
 
@@ -34,7 +38,7 @@ def from_number(value: Any, unit: str = "s") -> int:
     except (TypeError, ValueError, OverflowError):
         raise Malformed(f"a time, not {ascii(value)[:40]}") from None
     if not 0 <= found < LAST:
-        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}")
+        raise Malformed(f"a time from 1970 to 2100 in {unit}, not {ascii(value)[:40]}")
     return found
 
 
@@ -45,7 +49,7 @@ def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 2
       Malformed: it is neither, or out of 1970 to 2100.
     """
     try:
-        moment = datetime.datetime.fromisoformat(value)
+        moment = _moment(value)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=_UTC)
         found = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
     except (TypeError, ValueError, OverflowError):
@@ -53,6 +57,14 @@ def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 2
     if not 0 <= found < LAST:
         raise Malformed(f"a date from 1970 to 2100, not {ascii(value)[:40]}")
     return found
+
+
+def _moment(value: Any) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(value)
+    except ValueError:
+        value = _SPACED.sub(r"\1", _ZULU.sub("+00:00", value.strip()))
+        return datetime.datetime.fromisoformat(value)
 
 
 def from_any(value: Any, unit: str) -> int:
@@ -64,12 +76,15 @@ def from_any(value: Any, unit: str) -> int:
     if isinstance(value, str) and ("-" in value[1:] or "T" in value) and "e-" not in value.lower():
         return from_text(value, WANTED)
     try:
-        float(value)
-    except (TypeError, ValueError):
-        raise Malformed(f"{WANTED}, not {ascii(value)[:40]}") from None
-    except OverflowError:
-        pass  # a number all the same
-    return from_number(value, unit)
+        return from_number(value, unit)
+    except Malformed:
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise Malformed(f"{WANTED}, not {ascii(value)[:40]}") from None
+        except OverflowError:
+            pass  # a number all the same
+        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}") from None
 
 
 def date(micro: int) -> str:
@@ -84,7 +99,8 @@ def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
         micro = found.cast(pl.Datetime("us")).to_physical()
     elif dtype == pl.String:
         number = found.cast(pl.Float64, strict=False)
-        moment = found.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
+        named = found.str.replace(r"(?i)(\d)\s*(?:UTC|GMT|Z)$", "${1}")
+        moment = named.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
         # polars would take 05/12/2019 as well, for a day in December, which may be one in May.
         moment = pl.when(found.str.contains(r"^\d{4}-")).then(moment)
         micro = pl.coalesce(_scaled(number, unit), moment)

@@ -9,10 +9,60 @@ from typing import Any
 
 # What an id may not hold: it stands alone on a line of a UTF-8 file.
 _UNFIT = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
+_EXACT = 2**53  # the first whole number whose neighbour a float does not know
+
+# What databases, pandas, R and spreadsheets write where there is no value.
+MISSING = r"nan,NaN,NAN,NA,N/A,n/a,#N/A,None,null,NULL,<NA>,\N"
 
 
 class Malformed(ValueError):
     """A line that is not as its format says; the message is what was found, or what was wanted."""
+
+
+class Ids:
+    """Reads ids of text and JSON files: blanks around them do not count, and 12.0 is 12.
+
+    Attributes:
+      missing: words that mean "no id", beside the empty one.
+      float: the first id that was written as a whole float; "" where there was none.
+    """
+
+    def __init__(self, missing: str = MISSING):
+        self.missing = frozenset(["", *(word.strip() for word in missing.split(","))])
+        self.float = ""
+
+    def read(self, value: Any) -> str | None:
+        """An id as text; None where there is none.
+
+        Raises:
+          Malformed: it is neither text nor a number, or does not stand on one line.
+        """
+        if type(value) is not str:
+            return self._number(value)
+        value = value.strip()
+        if value in self.missing:
+            return None
+        if value[-1] == "0" and "." in value and (whole := _WHOLE_FLOAT.fullmatch(value)):
+            self.float = self.float or value
+            return whole[1]
+        if not value.isprintable() and _UNFIT.search(value):
+            raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
+        return value
+
+    def _number(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        if type(value) is int:
+            return str(value)
+        if type(value) is not float or abs(value) >= _EXACT:
+            raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
+        if math.isnan(value):
+            return None
+        if not value.is_integer():
+            return str(value)
+        self.float = self.float or str(value)
+        return str(int(value))
 
 
 def identifier(value: Any) -> str:

@@ -145,8 +145,12 @@ def test_another_head_and_tail_is_that_of_the_report(trained, evaluate, report, 
     told = "total" if "total" in tail[0] else "release, users below 6, items below 3"
     assert f"head and tail: {told}" in evaluated.out and f"head and tail: {told}" in reported.out
     table = section(evaluated.out, "test", "full H@10")
-    assert sorted(table) == sorted(section("\ntest\n" + reported.out[reported.out.index("full H@10") :], "test", "full H@10"))
-    assert sorted(table) != sorted(section(trained[1].out.replace("\nfull H@10", "\ntest\nfull H@10"), "test", "full H@10"))
+    assert sorted(table) == sorted(
+        section("\ntest\n" + reported.out[reported.out.index("full H@10") :], "test", "full H@10")
+    )
+    assert sorted(table) != sorted(
+        section(trained[1].out.replace("\nfull H@10", "\ntest\nfull H@10"), "test", "full H@10")
+    )
 
 
 def test_thresholds_that_nobody_knows(trained, evaluate, tmp_path):

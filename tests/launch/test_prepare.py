@@ -207,7 +207,7 @@ def test_raw_data_that_lost_a_user_are_not_appended(tmp_path):
 
 def test_titles_that_are_not_found_and_one_malformed_line(tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
-    (tmp_path / "raw" / "products.csv").write_text("sku,name\nx,Rose\ny,Comb,\nw,Water\n")
+    (tmp_path / "raw" / "products.csv").write_text("sku,label\nx,Rose\ny,Comb,\nw,Water\n")
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [flag for flag in flags if "title" not in flag])
     told = describe(outcome).splitlines()
     items = len((tmp_path / "out" / "item_ids.txt").read_text().splitlines())

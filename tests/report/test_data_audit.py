@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import report_runs
 
-
 from llmesr_jax.data import audit
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data.audit_warnings import Warned

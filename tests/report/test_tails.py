@@ -47,7 +47,9 @@ def test_coverage_follows_from_the_stored_lists(made):
     section, corpus = made
     best = np.zeros(corpus.num_items, np.uint8)
     best[:4] = [1, 7, 20, 3]
-    runs = {id(run): run._replace(best_V={seed: best for seed in run.seeds}) for row in section.rows for run in row.runs}
+    runs = {
+        id(run): run._replace(best_V={seed: best for seed in run.seeds}) for row in section.rows for run in row.runs
+    }
     changed = [
         row._replace(
             runs=tuple(runs[id(run)] for run in row.runs),

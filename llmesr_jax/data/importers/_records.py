@@ -9,9 +9,9 @@ from typing import Any
 from llmesr_jax.data import times
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
-from llmesr_jax.data.values import Malformed, identifier, number
+from llmesr_jax.data.values import Ids, Malformed, identifier, number
 
-MISSING = frozenset(("", *r"nan NaN NAN NA N/A n/a #N/A None null NULL <NA> \N".split()))
+MISSING = Ids().missing
 # What is counted in `Reader.dropped`, as nothing is wrong with the file.
 NO_ID = "rows without an id"
 NO_RATING = "rows without a rating"

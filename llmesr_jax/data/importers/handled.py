@@ -19,8 +19,8 @@ import polars as pl
 
 from llmesr_jax.data import corpus as corpus_lib
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.data.raw_files import Files, RawFile, check_folder, json_objects, parsed
+from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, identifier
 from llmesr_jax.errors import InputError

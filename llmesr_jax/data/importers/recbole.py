@@ -1,7 +1,8 @@
-"""RecBole's atomic files: `<name>.inter` and, where there is one, `<name>.item`.
+"""RecBole's atomic files: `<name>.inter` and, where there is one, `<name>.item`; either may be gzipped.
 
 Tab-separated, the first line has columns and types: "user_id:token	item_id:token	rating:float	timestamp:float".
-Times are seconds. https://recbole.io/docs/user_guide/data/atomic_files.html
+Times are seconds. A column `item_id_list:token_seq` beside `item_id:token` holds a user's earlier items; those of the
+first row are interactions too. https://recbole.io/docs/user_guide/data/atomic_files.html
 """
 
 from __future__ import annotations
@@ -13,78 +14,113 @@ from typing import Any
 
 import polars as pl
 
+from llmesr_jax.contracts import knob
 from llmesr_jax.data import times
-from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, RawFile, check_folder
-from llmesr_jax.data.staging import Reader, check_columns, delimited, header
-from llmesr_jax.data.values import Malformed, identifier, number
+from llmesr_jax.data.delimited import Form, Table, bare, find, open_table
+from llmesr_jax.data.importers import Downloads, _columns, _text
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import MISSING, Ids, Malformed
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = False
-_USER, _ITEM, _RATING, _TIME = "user_id:token", "item_id:token", "rating:float", "timestamp:float"
+_TIME = "timestamp:float"
 # RecBole names fields after their sources; these are what prompts look for.
-_FIELDS = {
-    "movie_title": "title",
-    "name": "title",
-    "class": "categories",
-    "genre": "categories",
-    "sales_type": "category",
-}
+_FIELDS = {"class": "categories", "genre": "categories", "sales_type": "category"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """There are none."""
+    """Which files, which columns; with or without the type that stands behind a column's name."""
+
+    file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
+    items_file: str = knob("", "recbole: name of the file of items; empty: the .item beside the .inter, if any")
+    user_column: str = knob("", "recbole: column of the user; empty: user_id, else session_id")
+    item_column: str = knob("item_id", "column of the item, in the items' file too")
+    rating_column: str = knob("", "recbole: column of the rating; empty: rating, if there is one")
+    time_column: str = knob("", "column of the time; empty: one that is named and looks like it; none: file order")
+    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name and the like")
+    time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
+    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
+    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, "an .inter file")
-    found = sorted(folder.glob("*.inter"))
+    check_encoding(options.encoding)
+    if not options.item_column:
+        raise InputError("--item_column=: is empty; wanted the name of a column")
+    for flag in ("file", "items_file"):
+        if (name := getattr(options, flag)) and not (folder / name).is_file():
+            there = ", ".join(path.name for path in sorted(folder.iterdir()))
+            raise InputError(f"--{flag}={name}: {folder} has no such file; it has: {there[:300] or 'none'}")
+    found = [folder / options.file] if options.file else sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
     if len(found) != 1:
         what = f"holds {', '.join(path.name for path in found[:4])}" if found else "holds no .inter file"
-        raise InputError(f"{folder}: {what}; wanted one; name a folder with --raw_dir that holds it")
-    items = found[0].with_suffix(".item")
-    return Files((RawFile(found[0]),), *([(RawFile(items),)] if items.is_file() else [(), items.name]))
+        raise InputError(f"{folder}: {what}; wanted one; name it with --file, or its folder with --raw_dir")
+    stem = found[0].name.removesuffix(".gz").removesuffix(".inter")
+    names = [options.items_file] if options.items_file else [f"{stem}.item", f"{stem}.item.gz"]
+    items = next((folder / name for name in names if (folder / name).is_file()), None)
+    return Files((RawFile(found[0]),), *([(RawFile(items),)] if items else [(), names[0]]))
+
+
+def _open(raw: RawFile, options: Options) -> Table:
+    return open_table(raw, Form("\t", options.encoding, "yes", quoted=False), (), lambda *_: True)
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    (raw,) = files.interactions
-    names = header(raw, "\t", quoted=False)
-    check_columns(raw, {"importer=table": _USER}, names)
-    check_columns(raw, {"importer=table": _ITEM}, names)
-    columns = ("user", "item", *(("rating",) * (_RATING in names)), *(("time",) * (_TIME in names)))
+    table = _open(files.interactions[0], options)
+    named = {
+        "user_column": options.user_column or _user(table, reader),
+        "item_column": options.item_column,
+        "rating_column": options.rating_column or ("rating" if find(table.names, "rating") is not None else ""),
+        "time_column": options.time_column,
+    }
+    source = _text.delimited([table])
+    at = _text.places(source, reader, named, options.time_unit, hint=_hint(table), standard=(_TIME,), broad=True)
+    return _text.interactions(source, at, reader, options.missing)
 
-    def rows() -> Iterator[tuple]:
-        for line, row in delimited(raw, reader.bad, "\t", quoted=False):
-            try:
-                found = [identifier(row[_USER]), identifier(row[_ITEM])]
-                if "rating" in columns:
-                    found.append(number(row[_RATING]))
-                if "time" in columns:
-                    found.append(times.from_number(row[_TIME]))
-                yield tuple(found)
-            except Malformed as error:
-                reader.bad.add(raw, line, f"wanted {error}")
 
-    return reader.stage(rows(), columns)
+def _user(table: Table, reader: Reader) -> str:
+    if find(table.names, "user_id") is None and find(table.names, "session_id") is not None:
+        reader.note(
+            f"{table.raw.path.name}: has no column user_id, so each session_id counts as a user; --user_column names "
+            "another column"
+        )
+        return "session_id"
+    return "user_id"
+
+
+def _hint(table: Table) -> str:
+    return "; or, where its fields are not separated by tabs, use --importer=table" if len(table.names) == 1 else ""
 
 
 def items(
     files: Files, options: Options, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ids = Ids(options.missing)
     for raw in files.items:
-        check_columns(raw, {"importer=table": _ITEM}, header(raw, "\t", quoted=False))
-        for line, row in delimited(raw, reader.bad, "\t", quoted=False):
+        table = _open(raw, options)
+        at = _columns.place(raw, table.names, "item_column", options.item_column, _hint(table))
+        titles = _columns.Titles(raw.path.name, options.title_column, reader)
+        if titles.is_named:
+            _columns.place(raw, table.names, "title_column", options.title_column)
+        names = [bare(name) for name in table.names]
+        title = titles.column(tuple(names))
+        for line, cells in table.rows(reader):
             try:
-                item = identifier(row[_ITEM])
+                item = ids.read(cells[at])
             except Malformed as error:
                 reader.bad.add(raw, line, f"wanted {error}")
                 continue
+            if item is None:
+                reader.dropped["item records without an id"] += 1
+                continue
             record: dict[str, Any] = {}
-            for column, value in row.items():
-                name = column.partition(":")[0]
-                record.setdefault(_FIELDS.get(name, name), value)
+            for n, (name, value) in enumerate(zip(names, cells)):
+                if n != at and (name != "title" or title == "title"):
+                    record.setdefault("title" if name == title else _FIELDS.get(name, name), value)
             yield item, record
 
 

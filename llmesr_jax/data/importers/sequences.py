@@ -13,14 +13,17 @@ from typing import Any
 import polars as pl
 
 from llmesr_jax.contracts import knob
+from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, RawFile, check_folder, parsed
+from llmesr_jax.data.importers._text import NO_ID, float_note
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.data.values import Malformed, identifier
+from llmesr_jax.data.values import MISSING, Ids, Malformed
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = True
+_COLUMNS = ("user", "item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +31,13 @@ class Options:
     """Which of the files."""
 
     file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
+    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
+    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, 'a text file with "user item item ..." a line')
+    check_encoding(options.encoding)
     found = [folder / options.file] if options.file else sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.gz"))
     if len(found) != 1 or not found[0].is_file():
         what = f"holds no {options.file or '.txt file'}" if len(found) < 2 else f"holds {len(found)} .txt files"
@@ -40,19 +46,27 @@ def locate(folder: Path, options: Options) -> Files:
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    (raw,) = files.interactions
-    rows = ((user, item) for _, (user, *items) in parsed(raw, reader.bad, _words) for item in items)
-    return reader.stage(rows, ("user", "item"))
+    return reader.stage(_pairs(Text(files.interactions[0], options.encoding), Ids(options.missing), reader), _COLUMNS)
 
 
-def _words(line: bytes) -> list[str]:
-    try:
-        words = line.decode("utf-8").split()
-    except UnicodeDecodeError as error:
-        raise Malformed("UTF-8 text") from error
-    if len(words) < 2:
-        raise Malformed('"user item item ..."')
-    return [identifier(word) for word in words]
+def _pairs(text: Text, ids: Ids, reader: Reader) -> Iterator[tuple[str, str]]:
+    for line, words in text.lines(reader.bad):
+        try:
+            user, *items = map(ids.read, words.split())
+            if not items:
+                raise Malformed(f'"user item item ...", not {ascii(words[:40])}')
+        except (Malformed, ValueError) as error:
+            reader.bad.add(text.raw, line, f"wanted {error}")
+            continue
+        for item in items:
+            if user is None or item is None:
+                reader.dropped[NO_ID] += 1
+            else:
+                yield user, item
+    if note := text.note():
+        reader.note(note)
+    if ids.float:
+        reader.note(float_note(ids))
 
 
 def items(

@@ -1,33 +1,43 @@
-"""Any table: CSV, JSON lines (either may be gzipped) or Parquet, or a folder of Parquet parts, with columns by name.
+"""Any table: CSV, JSON or Parquet, one file or a folder of parts, with columns by name or by number.
 
     python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku \
         --time_column=at --items_file=products.csv
 
-Parquet parts are read in order of their names, lazily, whichever engine wrote them. Times are numbers (`--time_unit`)
-or dates.
+What a file is, is seen from its content, so it may have any name. Text may be gzipped. Parts are read in order of their
+names; Parquet lazily, whichever engine wrote it. Times are numbers (`--time_unit`) or dates.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterator
+import datetime
+import re
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from llmesr_jax.contracts import knob
-from llmesr_jax.data import times
-from llmesr_jax.data.importers import Downloads, _parquet
-from llmesr_jax.data.raw_files import Files, RawFile, check_folder, json_objects
-from llmesr_jax.data.staging import Reader, check_columns, delimited, header
-from llmesr_jax.data.values import Malformed, identifier, number
+from llmesr_jax.data import apart, times
+from llmesr_jax.data.decoding import Text
+from llmesr_jax.data.delimited import Form, Table, bare, is_number, open_table
+from llmesr_jax.data.importers import Downloads, _columns, _parquet, _text
+from llmesr_jax.data.json_files import objects
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder, head
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import MISSING, Ids, Malformed, number
 from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = False
-_TITLE = "title"
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_PART = re.compile(r"part[-_.]?\d")
+_SEEN = 200  # rows of a first look
+_IDS = frozenset(
+    "user userid uid item itemid iid movieid asin parentasin isbn productid session sessionid customerid reviewerid "
+    "businessid bookid trackid songid sku product movie customer visitorid memberid articleid newsid".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,38 +45,37 @@ class Options:
     """Which file, which columns."""
 
     file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
-    items_file: str = knob("", "table: name of a file (or folder of parts) with a row an item; empty: no item texts")
-    user_column: str = knob("user_id", "table: column of the user")
-    item_column: str = knob("item_id", "table: column of the item, in the items' file too")
-    rating_column: str = knob("", "table: column of the rating; empty: none")
-    time_column: str = knob("", "table: column of the time; empty: none, rows are in time order")
-    title_column: str = knob(_TITLE, "table: column of the items' file with the title, where there is one")
-    time_unit: str = knob("s", "table: unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
-    separator: str = knob("", "table: between the fields of a CSV file; empty: a comma, of .tsv a tab")
+    items_file: str = knob("", "name of a file (table: or folder of parts) with a row an item; empty: no item texts")
+    user_column: str = knob("user_id", "column of the user, by name or by number from 1")
+    item_column: str = knob("item_id", "column of the item, in the items' file too")
+    rating_column: str = knob("", "column of the rating; empty: none")
+    time_column: str = knob("", "column of the time; empty: one that is named and looks like it; none: file order")
+    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name and the like")
+    items_id_column: str = knob("", "column of the item in the items' file; empty: that of --item_column")
+    time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
+    separator: str = knob("", "between the fields of a line; empty: the one of , ; | and tab that fits")
+    header: str = knob("auto", "whether the first line has the columns' names", choices=("auto", "yes", "no"))
+    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
+    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
-    check_folder(folder, "a CSV, JSON lines or Parquet file")
+    check_folder(folder, "a CSV, JSON or Parquet file")
     for flag in ("user_column", "item_column"):
         if not getattr(options, flag):
             raise InputError(f"--{flag}=: is empty; wanted the name of a column")
-    if options.title_column not in ("", _TITLE) and not options.items_file:
+    check_encoding(options.encoding)
+    if options.title_column not in ("", "title") and not options.items_file:
         raise InputError(f"--title_column={options.title_column}: wants --items_file, which has that column")
     for flag in ("file", "items_file"):
         if (name := getattr(options, flag)) and not (folder / name).exists():
-            there = ", ".join(path.name for path in sorted(folder.iterdir()) if _kind(path) or path.is_dir())
+            there = ", ".join(path.name for path in _listed(folder))
             raise InputError(f"--{flag}={name}: {folder} has no such file; it has: {there[:300] or 'no table'}")
-    if options.file:
-        found = [folder / options.file]
-    else:
-        known = sorted(path for path in folder.iterdir() if _kind(path) and path.is_file())
-        found = [path for path in known if path.name != options.items_file]
-        if len(found) > 1 and all(_kind(path) == ".parquet" for path in found):
-            found = [folder]
+    found = [folder / options.file] if options.file else _candidates(folder, options.items_file)
     if len(found) != 1:
         names = ", ".join(path.name for path in found[:4]) or "none"
         raise InputError(
-            f"{folder}: found {names}; wanted one CSV, JSON lines or Parquet file; name that of the interactions with "
+            f"{folder}: found {names}; wanted one CSV, JSON or Parquet file; name that of the interactions with "
             "--file, that of the items with --items_file"
         )
     files = [found[0], *([folder / options.items_file] if options.items_file else [])]
@@ -74,66 +83,203 @@ def locate(folder: Path, options: Options) -> Files:
     return Files(*parts)
 
 
-def _kind(path: Path) -> str:
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, without hidden files and what engines write beside their parts, such as `_SUCCESS`."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "_")) and not p.name.endswith(".crc"))
+
+
+def _candidates(folder: Path, items_file: str) -> list[Path]:
+    """What may hold the interactions: files named like a table, else folders of parts, else any file."""
+    there = [path for path in _listed(folder) if path.name != items_file.rstrip("/")]
+    files = [path for path in there if path.is_file()]
+    known = [path for path in files if _ending(path)]
+    parquet = len(known) > 1 and all(_ending(path) == ".parquet" for path in known)
+    if parquet or (len(files) > 1 and all(_PART.match(path.name) for path in files)):
+        return [folder]
+    return known or [path for path in there if path.is_dir()] or files
+
+
+def _ending(path: Path) -> str:
     """The kind of table, by the name's ending; "" for anything else."""
     name = path.name.removesuffix(".gz")
     return next((kind for kind in _KINDS if name.endswith(kind)), "")
 
 
 def _parts(path: Path, other: str) -> list[Path]:
-    """The file, or the Parquet files below a folder, in order of name."""
-    if path.is_dir():
-        found = sorted(part for part in path.rglob("*.parquet") if part.is_file() and part.name != other)
-        if not found:
-            raise InputError(f"{path}: holds no .parquet file; wanted a folder of Parquet parts, or a file")
-        return found
-    if not _kind(path):
-        raise InputError(f"{path}: wanted a name that ends in {', '.join(_KINDS)}, maybe with .gz")
-    return [path]
+    """The file, or the files below a folder, in order of name."""
+    if not path.is_dir():
+        return [path]
+    hidden = (".", "_")
+    found = sorted(
+        part
+        for part in path.rglob("*")
+        if part.is_file()
+        and not any(name.startswith(hidden) for name in part.relative_to(path).parts)
+        and not part.name.endswith(".crc")
+        and part.name != other
+    )
+    if any(_ending(part) == ".parquet" for part in found):
+        found = [part for part in found if _ending(part) == ".parquet"]
+    elif len(found) > 1:
+        found = [part for part in found if part.stat().st_size] or found[:1]  # an engine's empty parts
+    if not found:
+        raise InputError(f"{path}: holds no files; wanted a folder of CSV, JSON or Parquet parts, or a file")
+    return found
+
+
+def _kind(raw: RawFile) -> str:
+    """ "parquet", "json" or "delimited", by content; a name's ending decides where that says nothing."""
+    ending = _ending(raw.path)
+    start = head(raw, 64)
+    if start.startswith(b"PAR1") or ending == ".parquet":
+        return "parquet"
+    if ending in (".jsonl", ".ndjson", ".json") or start.startswith((b"{", b"[")):
+        return "json"
+    if start.startswith((b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+        raise InputError(f"{raw}: is compressed; wanted text (plain or gzipped) or Parquet; unpack it first")
+    return "delimited"
 
 
 def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame:
-    named = {
-        "user": ("user_column", options.user_column),
-        "item": ("item_column", options.item_column),
-        "rating": ("rating_column", options.rating_column),
-        "time": ("time_column", options.time_column),
-    }
-    named = {key: flag_column for key, flag_column in named.items() if flag_column[1]}
-    columns = {key: column for key, (_, column) in named.items()}
-    raw = files.interactions[0]
-    if _kind(raw.path) == ".parquet":
-        return _parquet.interactions(
-            [r.path for r in files.interactions], dict(named.values()), options.time_unit, reader
+    named = {flag: getattr(options, flag) for flag in ("user_column", "item_column", "rating_column", "time_column")}
+    raws = files.interactions
+    if _kind(raws[0]) == "parquet":
+        return _from_parquet([raw.path for raw in raws], named, options, reader)
+    wanted = [column for column in named.values() if column not in ("", _columns.NONE)]
+    if _kind(raws[0]) == "json":
+        source, hint = _text.json([Text(raw, options.encoding) for raw in raws], wanted), ""
+    else:
+        tables = _tables(raws, options, wanted, named)
+        _note_header(tables[0], options, wanted, reader)
+        source, hint = _text.delimited(tables), _hint(tables[0])
+    at = _text.places(source, reader, named, options.time_unit, hint=hint)
+    return _text.interactions(source, at, reader, options.missing)
+
+
+def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
+    unit = options.time_unit
+    if named["time_column"] in ("", _columns.NONE):
+        names, sample = _parquet_start(paths[0], reader)
+        if named["time_column"] == _columns.NONE and _columns.NONE not in names:
+            named = {**named, "time_column": ""}
+        elif names and not named["time_column"]:
+            time = _columns.find_time(RawFile(paths[0]), names, sample, unit, reader)
+            if time.column is not None:
+                named, unit = {**named, "time_column": names[time.column]}, time.unit
+    named = {flag: name for flag, name in named.items() if name}
+    return _parquet.interactions(paths, named, unit, reader, Ids(options.missing).missing)
+
+
+def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[list]]:
+    """The names and the first rows; nothing where the file cannot be read, which those who read it all will say."""
+    try:
+        names = list(pl.read_parquet_schema(path))
+        like = [name for name in names if _columns.like_a_time(name)]
+        rows = _parquet_rows(path, like, _SEEN, reader) if like else []
+    except (pl.exceptions.PolarsError, OSError, apart.Failed):
+        return [], []
+    return names, [[_cell(row.get(name)) for name in names] for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    """A value of Parquet as a cell of text would hold it; of a list, the first one."""
+    if isinstance(value, list):
+        value = next(iter(value), None)
+    return str(value) if isinstance(value, (datetime.date, datetime.datetime)) else value
+
+
+def _parquet_rows(path: Path, columns: list[str], count: int, reader: Reader) -> list[dict[str, Any]]:
+    """The first rows."""
+    start = reader.folder / "start.parquet"
+    reader.folder.mkdir(parents=True, exist_ok=True)
+    apart.sink(pl.scan_parquet(path, glob=False).select(columns).head(count), start)
+    rows = pl.read_parquet(start).rows(named=True)
+    start.unlink()
+    return rows
+
+
+def _note_header(table: Table, options: Options, wanted: Sequence[str], reader: Reader) -> None:
+    """Says what was made of the first line, where columns go by number and the user said nothing of it."""
+    if options.header != "auto" or not all(is_number(name) for name in wanted):
+        return
+    file = table.raw.path.name
+    if table.form.header == "no":
+        reader.note(f"{file}: the first line counts as a row; --header=yes if it has the columns' names")
+    elif not any(name in table.names for name in wanted):
+        names = _told(table.names)
+        reader.note(f"{file}: the first line counts as column names ({names}); --header=no if it is a row")
+
+
+def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], named: dict[str, str]) -> list[Table]:
+    """Parts that have the same columns.
+
+    Raises:
+      InputError: they have not.
+    """
+    form = Form(_separator(options), options.encoding, options.header)
+    if options.header == "no" and (words := [name for name in wanted if not is_number(name)]):
+        raise InputError(
+            f"--header=no: the columns have no names, so {words[0]!r} means nothing; wanted numbers from 1, such as "
+            "--user_column=1 --item_column=2"
         )
 
-    def rows() -> Iterator[tuple]:
-        for line, row in _rows(raw, dict(named.values()), options, reader):
-            try:
-                found = [identifier(row.get(columns["user"])), identifier(row.get(columns["item"]))]
-                if "rating" in columns:
-                    found.append(number(row.get(columns["rating"])))
-                if "time" in columns:
-                    found.append(times.from_any(row.get(columns["time"]), options.time_unit))
-                yield tuple(found)
-            except Malformed as error:
-                reader.bad.add(raw, line, f"wanted {error}")
+    def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+        return _is_header(first, second, named, options.time_unit)
 
-    return reader.stage(rows(), tuple(columns))
+    first = open_table(raws[0], form, wanted, is_header)
+    tables = [first]
+    for raw in raws[1:]:
+        table = open_table(raw, first.form, wanted, is_header)
+        if table.names != first.names:
+            raise InputError(
+                f"{raw}: its columns are {_told(table.names)}, but those of {first.raw.path.name} are "
+                f"{_told(first.names)}; wanted the same header in all parts; write them again, or name one with --file"
+            )
+        tables.append(table)
+    return tables
 
 
-def _rows(
-    raw: RawFile, wanted: dict[str, str], options: Options, reader: Reader
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, {column: value}) of a text file that has the wanted {flag: column}."""
-    if _kind(raw.path) not in (".csv", ".tsv"):
-        yield from json_objects(raw, reader.bad)
-        return
-    separator = options.separator.replace("\\t", "\t") or ("\t" if _kind(raw.path) == ".tsv" else ",")
-    if len(separator) != 1:
+def _told(names: Sequence[str]) -> str:
+    return ascii(", ".join(names))[1:-1][:120]
+
+
+def _separator(options: Options) -> str:
+    separator = options.separator.replace("\\t", "\t")
+    if len(separator) > 1 or separator in ("\n", "\r", '"'):
         raise InputError(f"--separator={options.separator}: wanted one character, or \\t")
-    check_columns(raw, wanted, header(raw, separator))
-    yield from delimited(raw, reader.bad, separator)
+    return separator
+
+
+def _is_header(first: Sequence[str], second: Sequence[str], named: dict[str, str], unit: str) -> bool:
+    """Whether the first of two rows has names, where columns go by number."""
+    ids = [int(named[flag]) - 1 for flag in ("user_column", "item_column") if is_number(named[flag])]
+    if any("".join(_columns.words(first[n])) in _IDS for n in ids if n < len(first)):
+        return True
+    # Ids may be words in one row and numbers in the next; what is a number or a time in one row is so in all.
+    others = [n for n in range(min(len(first), len(second))) if n not in ids]
+    return any(_is_value(second[n], unit) and not _is_value(first[n], unit) for n in others if _says(first[n]))
+
+
+def _says(cell: str) -> bool:
+    return cell.strip() not in Ids().missing
+
+
+def _is_value(cell: str, unit: str) -> bool:
+    """Whether a cell is a number or a time."""
+    for read in (number, lambda text: times.from_any(text, unit)):
+        try:
+            read(cell.strip())
+            return True
+        except Malformed:
+            pass
+    return False
+
+
+def _hint(table: Table) -> str:
+    """What to do about a first line that is no header."""
+    if not any(name.replace(".", "", 1).isdigit() for name in table.names):
+        return ""
+    return " (if that is a row and no header, give numbers: --user_column=1 --item_column=2)"
 
 
 def items(
@@ -141,22 +287,57 @@ def items(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if not files.items:
         return
-    raw, there = files.items[0], set()
-    if _kind(raw.path) == ".parquet":
-        records = _parquet.records([r.path for r in files.items], options.item_column, wanted, reader)
-    else:
-        records = _rows(raw, {"item_column": options.item_column}, options, reader)
-    for line, row in records:
-        try:
-            item = identifier(row.pop(options.item_column, None))
-        except Malformed as error:
-            reader.bad.add(raw, line, f"{options.item_column}: wanted {error}")
-            continue
+    raw, column = files.items[0], options.items_id_column or options.item_column
+    titles = _columns.Titles(raw.path.name, options.title_column, reader)
+    flag = "items_id_column" if options.items_id_column else "item_column"
+    ids, there, count = Ids(options.missing), set(), 0
+    for where, line, row in _records(files.items, options, column, flag, reader, wanted):
         there.update(row)
-        title = row.pop(options.title_column, None)
-        yield item, {"title": title, **row}
-    if there and options.title_column not in ("", _TITLE):
-        check_columns(raw, {"title_column": options.title_column}, sorted(there))
+        title = titles.column(tuple(row))
+        try:
+            item = ids.read(row.pop(column, None))
+        except Malformed as error:
+            reader.bad.add(where, line, f"{column}: wanted {error}")
+            continue
+        if item is None:
+            reader.dropped["item records without an id"] += 1
+            continue
+        count += 1
+        yield item, {"title": row.pop(title, None) if title else None} | {k: v for k, v in row.items() if k != "title"}
+    if there and not count:
+        _columns.place(raw, sorted(there), flag, column)
+        raise InputError(f"{raw}: no record has an id in column {column!r}; wanted some; name the column with --{flag}")
+    if there and titles.is_named:
+        _columns.place(raw, sorted(there), "title_column", options.title_column)
+
+
+def _records(
+    raws: Sequence[RawFile], options: Options, column: str, flag: str, reader: Reader, wanted: Container[str]
+) -> Iterator[tuple[RawFile, int, dict[str, Any]]]:
+    """(file, line, {column: value}); the item's id stands under `column`."""
+    kind = _kind(raws[0])
+    if kind == "parquet":
+        line = 0
+        for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
+            yield raws[0], line, row
+        if not line:  # an example, for the message that no record is of a wanted item
+            for row in _parquet_rows(raws[0].path, [column], 1, reader):
+                yield raws[0], 1, {column: None if row[column] is None else str(row[column])}
+    elif kind == "json":
+        for text in (Text(raw, options.encoding) for raw in raws):
+            for line, row in objects(text, reader.bad):
+                yield text.raw, line, row
+            if note := text.note():
+                reader.note(note)
+    else:
+        named = [column, *([options.title_column] if options.title_column not in ("", "title") else [])]
+        none = {"user_column": "", "item_column": column, "rating_column": "", "time_column": ""}
+        for table in _tables(raws, options, named, none):
+            at = _columns.place(table.raw, table.names, flag, column, _hint(table))
+            names = [bare(name) for name in table.names]
+            names[at] = column
+            for line, cells in table.rows(reader):
+                yield table.raw, line, dict(zip(names, cells))
 
 
 def downloads(options: Options) -> Downloads:

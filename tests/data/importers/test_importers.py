@@ -32,7 +32,7 @@ def test_a_source_is_read_as_it_is(source, tmp_path):
     assert outcome.manifest["counts"] == {"users": 4, "items": 5, "interactions": 12, "mean_length": 3.0}
 
 
-@pytest.mark.parametrize("source", sorted(set(raw_samples.SOURCES) - {"handled", "sequences"}))
+@pytest.mark.parametrize("source", sorted(set(raw_samples.SOURCES) - {"handled", "sequences", "recbole_lists"}))
 def test_ratings_and_times_are_read(source, tmp_path):
     """4 stars and more, up to the fourth day, leave nobody 3; 3 and more, up to the eighth, nine of twelve."""
     flags = ["--min_rating=4", "--date_to=2010-01-04"]

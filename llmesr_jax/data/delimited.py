@@ -1,0 +1,217 @@
+"""Tables of text: CSV, TSV and their kin, with a line of the columns' names or without one."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llmesr_jax.data.decoding import Text
+from llmesr_jax.data.raw_files import MAX_LINE, RawFile
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.errors import InputError
+
+SEPARATORS = (",", ";", "\t", "|")
+_UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'
+_TYPED = re.compile(r"(.+):(?:token|float)(?:_seq)?")
+_SEEN = 200  # lines of a first look
+_IS_EMPTY = "is empty; wanted a line with the columns' names, then one line a row"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a table is written.
+
+    Attributes:
+      separator: one character; "" to find it.
+      encoding: "" for UTF-8.
+      header: "yes", "no", or "auto".
+      quoted: whether a quote (") holds cells together.
+    """
+
+    separator: str = ""
+    encoding: str = ""
+    header: str = "auto"
+    quoted: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file whose form is known.
+
+    Attributes:
+      raw: the file.
+      form: with the separator found, and header "yes" or "no".
+      names: of the columns, without blanks around them; "1", "2", ... where there is no header.
+      sample: the first rows.
+    """
+
+    raw: RawFile
+    form: Form
+    names: tuple[str, ...]
+    sample: tuple[Sequence[str], ...]
+
+    def rows(self, reader: Reader) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells) of all rows that have as many cells as there are names.
+
+        Others are counted in `reader.bad`, with all the lines that they go over, as those behind a quote left open are
+        lost. Lines that repeat the header are counted in `reader.dropped`.
+        """
+        text = Text(self.raw, self.form.encoding)
+        split = _quoted if self.form.quoted else _plain
+        has_header, width = self.form.header == "yes", len(self.names)
+        first = self.names[0] if has_header else None
+        past, before = not has_header, reader.bad.found
+        for line, cells in split(text, self.form.separator, reader, width):
+            if cells[0].strip() == first and _stripped(cells) == self.names:
+                if past:
+                    reader.dropped[f"repeated header lines of {self.raw.path.name}"] += 1
+                past = True
+            elif past or reader.bad.found > before:
+                yield line, cells
+            else:
+                past = True  # the header, whose quotes are read in another way than at the first look
+        if note := text.note():
+            reader.note(note)
+
+
+def _plain(text: Text, separator: str, reader: Reader, width: int) -> Iterator[tuple[int, list[str]]]:
+    for number, line in text.lines(reader.bad):
+        cells = line.split(separator)
+        if len(cells) == width:
+            yield number, cells
+        else:
+            reader.bad.add(text.raw, number, _wrong_count(len(cells), width))
+
+
+def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[tuple[int, list[str]]]:
+    at, last, pulled = 0, "", 0
+
+    def source() -> Iterator[str]:
+        nonlocal at, last, pulled
+        for at, last in text.lines(reader.bad):
+            pulled += 1
+            yield last + "\n"
+
+    csv.field_size_limit(MAX_LINE)
+    rows = csv.reader(source(), delimiter=separator, strict=True, skipinitialspace=True)
+    while True:
+        start, pulled = at + 1, 0
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            cells = _lenient(last, separator, width) if pulled == 1 else None
+            if cells is None:
+                what = f"found quotes that do not fit ({error}); wanted {width} fields separated by {separator!r}"
+                reader.bad.add(text.raw, start if pulled > 1 else at, what + _UNCLOSED, at)
+                continue
+        if cells is None:
+            return
+        if len(cells) == width:
+            yield at, cells
+        else:
+            many = pulled > 1
+            upto = f" up to line {at}" if many else ""
+            what = _wrong_count(len(cells), width, upto) + (_UNCLOSED if many else "")
+            reader.bad.add(text.raw, start if many else at, what, at)
+
+
+def _wrong_count(found: int, wanted: int, upto: str = "") -> str:
+    return f"found {found} field{'s' * (found != 1)}{upto}; wanted {wanted}, as in the first line"
+
+
+def _lenient(line: str, separator: str, width: int) -> list[str] | None:
+    """The cells of a line whose quotes are not doubled: escaped by a backslash, or not escaped at all."""
+    for escape in ("\\", None) if '\\"' in line else (None,):
+        try:
+            options = {"escapechar": escape, "doublequote": False, "strict": True} if escape else {}
+            (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True, **options)
+        except (csv.Error, ValueError):
+            continue
+        if len(cells) == width:
+            return cells
+    return None
+
+
+def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in cells)
+
+
+def bare(name: str) -> str:
+    """A column's name without the type that RecBole writes behind it."""
+    typed = _TYPED.fullmatch(name)
+    return typed[1] if typed else name
+
+
+def find(names: Sequence[str], wanted: str) -> int | None:
+    """The place of a column: by its whole name, by its name without RecBole's type, or by its number from 1."""
+    wanted = wanted.strip()
+    for known in (names, [bare(name) for name in names]):
+        if wanted in known:
+            return list(known).index(wanted)
+    if bare(wanted) != wanted and bare(wanted) in names:
+        return list(names).index(bare(wanted))
+    return int(wanted) - 1 if is_number(wanted) and int(wanted) <= len(names) else None
+
+
+def is_number(name: str) -> bool:
+    """Whether it may be a column's number."""
+    return name.isascii() and name.isdigit() and 0 < int(name[:9])
+
+
+def open_table(
+    raw: RawFile, form: Form, wanted: Sequence[str], is_header: Callable[[Sequence[str], Sequence[str]], bool]
+) -> Table:
+    """Looks at the first lines: which separator, and is there a header?
+
+    Args:
+      raw: the file.
+      form: what the user says of it.
+      wanted: columns that have to be there, by name or number.
+      is_header: whether the first of two rows is a header; asked where columns are wanted by number only.
+
+    Raises:
+      InputError: there is no line, or the first one cannot be read.
+    """
+    seen = [line for _, line in itertools.islice(Text(raw, form.encoding).lines(None), _SEEN)]
+    if not seen:
+        raise InputError(f"{raw}: {_IS_EMPTY}")
+    separator = form.separator or _separator(raw, seen, wanted, form.quoted)
+    quoted = form.quoted and not all(_TYPED.fullmatch(name.strip()) for name in seen[0].split(separator))
+    rows = _look(seen, separator, quoted)
+    if not rows:
+        raise InputError(f"{raw}, line 1: found {ascii(seen[0][:60])}; {_IS_EMPTY.partition('; ')[2]}")
+    has_header = form.header == "yes"
+    if form.header == "auto":
+        by_number = all(is_number(name) for name in wanted) and find(_stripped(rows[0]), wanted[0]) is not None
+        by_number = by_number and not any(name in _stripped(rows[0]) for name in wanted)
+        has_header = not by_number or is_header(rows[0], rows[1] if len(rows) > 1 else ())
+    names = _stripped(rows[0]) if has_header else tuple(str(n + 1) for n in range(len(rows[0])))
+    sample = tuple(row for row in rows[has_header:] if len(row) == len(names) and _stripped(row) != names)
+    return Table(raw, Form(separator, form.encoding, "yes" if has_header else "no", quoted), names, sample)
+
+
+def _separator(raw: RawFile, seen: Sequence[str], wanted: Sequence[str], quoted: bool) -> str:
+    """The one under which the wanted columns are there, else the one that gives most columns."""
+    first = "\t" if ".tsv" in raw.path.name else ","
+    by_columns = {}
+    for separator in sorted(SEPARATORS, key=lambda one: one != first):
+        rows = _look(seen[:20], separator, quoted)
+        names = _stripped(rows[0]) if rows else ()
+        there = all(find(names, name) is not None for name in wanted)
+        steady = sum(len(row) == len(names) for row in rows)
+        by_columns[separator] = (there and len(names) > 1, steady * (len(names) > 1), len(names))
+    return max(by_columns, key=by_columns.get)
+
+
+def _look(seen: Sequence[str], separator: str, quoted: bool) -> list[list[str]]:
+    """The rows of some lines, as far as they can be read."""
+    if not quoted:
+        return [line.split(separator) for line in seen]
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows.extend(csv.reader((line + "\n" for line in seen), delimiter=separator, skipinitialspace=True))
+    return rows

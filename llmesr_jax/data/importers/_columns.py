@@ -1,0 +1,217 @@
+"""Which column is which, by name: the flags that name them, and what can be known without a flag."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from llmesr_jax.data import times
+from llmesr_jax.data.delimited import bare, find
+from llmesr_jax.data.raw_files import RawFile
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Malformed
+from llmesr_jax.errors import InputError
+
+NONE = "none"
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+
+_TIMES = frozenset("time timestamp stamp date datetime ts at unixtime unixtimestamp epoch when dt".split())
+_EVENTS = frozenset(
+    "event review reviewed rating rated purchase purchased order ordered transaction click clicked interaction created "
+    "create creation view viewed visit visited unix posted post submitted submit action utc gmt local checkin check in "
+    "request session log logged server sec s ms us ns seconds added bought buy sale sold invoice interacted of".split()
+)
+_SCALES = frozenset("s sec seconds ms us ns utc gmt local unix".split())
+# A time that is not that of the interaction, or a span of time.
+_OTHER_TIMES = frozenset(
+    "release released publish published publication birth birthday watch play listen listening elapsed duration dwell "
+    "update updated modify modified expire expiry expiration expires join joined signup register registered "
+    "registration spent total due runtime cook cooking prep preparation delivery shipping shipped response reading "
+    "read stay travel wait load launch production open opening closing".split()
+)
+_EARLIEST = 315_532_800 * 1_000_000  # 1980
+
+_ITEMS = frozenset(
+    "item movie film book product prod track song music app game article news video show anime business restaurant "
+    "recipe course place poi venue hotel beer wine listing goods podcast event job story post question".split()
+)
+_NO_TITLES = frozenset(
+    "user username customer reviewer person brand category cat sub subcategory subcat author artist writer seller "
+    "store shop vendor merchant company publisher manufacturer maker city state country region county area street "
+    "director actor cast genre class department group type tag topic language studio network channel creator owner "
+    "first last middle full nick sur given family file host domain column field table series collection developer "
+    "producer supplier provider school university platform device attribute feature color colour size unit".split()
+)
+
+
+def words(name: str) -> list[str]:
+    """The words of a column's name, in lower case: ["unix", "review", "time"] of "unixReviewTime"."""
+    return [word.lower() for word in _WORD.findall(bare(name))]
+
+
+def place(raw: RawFile, names: Sequence[str], flag: str, wanted: str, hint: str = "") -> int:
+    """The place of the column that a flag names.
+
+    Raises:
+      InputError: there is none, or there are two.
+    """
+    found = find(names, wanted)
+    if found is None:
+        there = ", ".join(ascii(name)[1:-1] for name in names[:20])
+        one = " (one column: does --separator fit?)" if len(names) == 1 else ""
+        raise InputError(
+            f"{raw}: has no column {wanted!r}; wanted one of: {there[:300]}{one}{hint}; name it with --{flag}"
+        )
+    if wanted in names and list(names).count(wanted) > 1:
+        raise InputError(
+            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; wanted one; give them different names, "
+            f"or name one by its number with --{flag}, counted from 1"
+        )
+    return found
+
+
+class Time(NamedTuple):
+    """Where the times are: the place of their column, None for nowhere, and their unit."""
+
+    column: int | None
+    unit: str
+
+
+def find_time(
+    raw: RawFile,
+    names: Sequence[str],
+    sample: Sequence[Sequence[Any]],
+    unit: str,
+    reader: Reader,
+    *,
+    standard: Collection[str] = (),
+    broad: bool = False,
+) -> Time:
+    """The column of times where no flag names it: one that is named like a time and holds times.
+
+    Args:
+      raw: the file.
+      names: of its columns.
+      sample: its first rows.
+      unit: tried first for times that are numbers.
+      reader: gets a note that says what was found.
+      standard: names that need no note.
+      broad: whether any name that may mean a time will do, or only one that cannot mean anything else.
+
+    Raises:
+      InputError: there are several such columns.
+    """
+    file, change = raw.path.name, "--time_column names another, --time_column=none takes the rows in file order"
+    like = [n for n, name in enumerate(names) if like_a_time(name)]
+    units = {n: _unit(names[n], [row[n] for row in sample], unit) for n in like}
+    fit = [n for n in like if units[n] and (broad or _is_a_time(names[n]))]
+    if not fit and (known := [n for n in like if names[n] in standard]):
+        return Time(known[0], unit)  # whoever reads its values says what is wrong with them
+    exact = [n for n in fit if bare(names[n]).lower() == "timestamp"]
+    if len(exact) == 1:
+        fit = exact
+    if len(fit) > 1:
+        several = ", ".join(names[n] for n in fit)
+        raise InputError(
+            f"{raw}: columns {several} may each be the time of an interaction; wanted one; name it with "
+            f"--time_column={names[fit[0]]}, or use --time_column=none to take the rows in file order"
+        )
+    if fit:
+        found = Time(fit[0], units[fit[0]])
+        scale = f" (numbers of --time_unit={found.unit})" if found.unit != unit else ""
+        if names[found.column] not in standard or scale:
+            reader.note(f"{file}: times are those of column {names[found.column]!r}{scale}; {change}")
+        return found
+    unused = ""
+    for n in like:
+        example = next((row[n] for row in sample if row[n] not in (None, "")), "")
+        why = f"is not used; if it is the time, use --time_column={names[n]}"
+        if not units[n]:
+            why = f"is not used, as it holds {ascii(example)[:40]}; wanted {times.WANTED}"
+        unused += f"; column {names[n]!r} {why}"
+    reader.note(f"{file}: without times, the rows of each user count as in time order{unused}")
+    return Time(None, unit)
+
+
+def like_a_time(name: str) -> bool:
+    """Whether a column's name may mean the time of an interaction."""
+    found = words(name)
+    while len(found) > 1 and found[-1] in _SCALES:
+        found.pop()
+    last = bool(found) and (found[-1] in _TIMES or any(found[-1] == event + "time" for event in _EVENTS))
+    return last and not any(word in _OTHER_TIMES for word in found)
+
+
+def _is_a_time(name: str) -> bool:
+    found = words(name)
+    return all(word in _TIMES or word in _EVENTS or word.removesuffix("time") in _EVENTS for word in found)
+
+
+def _unit(name: str, values: Sequence[Any], unit: str) -> str:
+    """The unit under which the values are times; "" for none. Times before 1980 only where the name is plain."""
+    values = [value for value in values if value is not None and str(value).strip()]
+    parsed = {one: _parsed(values, one) for one in dict.fromkeys([unit, *times.UNITS])}
+    for one, found in parsed.items():
+        if found and min(found) >= _EARLIEST:
+            return one
+    return unit if parsed[unit] and _is_a_time(name) else ""
+
+
+def _parsed(values: Sequence[Any], unit: str) -> list[int]:
+    """The values as times; none where most are not, as a few may be malformed."""
+    found = []
+    for value in values:
+        with contextlib.suppress(Malformed):
+            found.append(times.from_any(value, unit))
+    return found if 2 * len(found) > len(values) else []
+
+
+class Titles:
+    """Finds the title among the fields of item records.
+
+    Args:
+      file: for the note that says which column was found.
+      named: the column that the user names; "" or "title" to find one.
+    """
+
+    def __init__(self, file: str, named: str, reader: Reader):
+        self._file, self._named, self._reader = file, named, reader
+        self._known: dict[tuple[str, ...], str | None] = {}
+
+    @property
+    def is_named(self) -> bool:
+        return self._named not in ("", "title")
+
+    def column(self, fields: tuple[str, ...]) -> str | None:
+        """The one of the fields that holds the title; None for none."""
+        if fields not in self._known:
+            self._known[fields] = self._find(fields)
+        return self._known[fields]
+
+    def _find(self, fields: tuple[str, ...]) -> str | None:
+        if self.is_named:
+            place = find(fields, self._named)
+            return None if place is None else fields[place]
+        ranked = [(rank, n) for n, field in enumerate(fields) if (rank := _title_rank(field)) is not None]
+        if not ranked:
+            return None
+        rank, n = min(ranked)
+        if rank:
+            self._reader.note(f"{self._file}: titles are those of column {fields[n]!r}; --title_column names another")
+        return fields[n]
+
+
+def _title_rank(name: str) -> int | None:
+    """0 for a column that surely holds titles, more for others, None for one that does not."""
+    found = words(name)
+    for end in ("title", "name"):
+        if found and found[-1].endswith(end) and found[-1] != end:  # "productname"
+            found[-1:] = [found[-1].removesuffix(end), end]
+    if not found or found[-1] not in ("title", "name") or any(word in _NO_TITLES for word in found[:-1]):
+        return None
+    of_item = any(word in _ITEMS for word in found[:-1])
+    if found[-1] == "title":
+        return 0 if len(found) == 1 else 1 if of_item else 2
+    return 3 if len(found) == 1 else 4 if of_item else 5

@@ -1,0 +1,215 @@
+"""Interactions out of text files, delimited or JSON, once it is known which columns they are in."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from llmesr_jax.data import times
+from llmesr_jax.data.decoding import Text
+from llmesr_jax.data.delimited import Table
+from llmesr_jax.data.importers import _columns
+from llmesr_jax.data.json_files import objects
+from llmesr_jax.data.raw_files import RawFile
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.values import Ids, Malformed, number
+from llmesr_jax.errors import InputError
+
+_SEEN = 200  # objects of a first look
+NO_ID = "rows without an id"
+_LIST = "_list:token_seq"
+
+
+class Source(NamedTuple):
+    """A text file, or parts of one.
+
+    Attributes:
+      raw: the (first) file.
+      names: of the columns.
+      sample: the first rows.
+      rows: rows(reader, places) -> (file, line, the cells at these places) of each row.
+    """
+
+    raw: RawFile
+    names: tuple[str, ...]
+    sample: Sequence[Sequence[Any]]
+    rows: Callable[[Reader, Sequence[int]], Iterator[tuple[RawFile, int, Sequence[Any]]]]
+
+
+def delimited(tables: Sequence[Table]) -> Source:
+    """Tables of the same columns, one after the other."""
+
+    def rows(reader: Reader, at: Sequence[int]) -> Iterator[tuple[RawFile, int, Sequence[str]]]:
+        pick = operator.itemgetter(*at)
+        for table in tables:
+            raw = table.raw
+            for line, cells in table.rows(reader):
+                yield raw, line, pick(cells)
+
+    return Source(tables[0].raw, tables[0].names, tables[0].sample, rows)
+
+
+def json(texts: Sequence[Text], wanted: Sequence[str]) -> Source:
+    """Files of JSON objects, one after the other; their fields are the columns, those wanted if there is no object.
+
+    Raises:
+      InputError: the start of the first one cannot be read.
+    """
+    first = [value for _, value in itertools.islice(objects(texts[0], None), _SEEN)]
+    names = tuple(dict.fromkeys(name for value in first for name in value) if first else wanted)
+
+    def rows(reader: Reader, at: Sequence[int]) -> Iterator[tuple[RawFile, int, Sequence[Any]]]:
+        fields = [names[n] for n in at]
+        for text in texts:
+            raw = text.raw
+            for line, value in objects(text, reader.bad):
+                get = value.get
+                yield raw, line, [get(name) for name in fields]
+            if note := text.note():
+                reader.note(note)
+
+    return Source(texts[0].raw, names, [[value.get(name) for name in names] for value in first], rows)
+
+
+class Places(NamedTuple):
+    """Which cells hold what; None for nothing.
+
+    Attributes:
+      history: the items that came before, with blanks between them.
+    """
+
+    user: int
+    item: int
+    rating: int | None
+    time: int | None
+    unit: str
+    history: int | None = None
+
+
+def places(
+    source: Source,
+    reader: Reader,
+    named: dict[str, str],
+    unit: str,
+    *,
+    hint: str = "",
+    standard: Sequence[str] = (),
+    broad: bool = False,
+) -> Places:
+    """Where the columns named by {flag: column} are; the time is looked for where no flag names it.
+
+    Args:
+      source: the files.
+      reader: gets notes.
+      named: user_column and item_column; rating_column and time_column may be "", the latter "none".
+      unit: of times that are numbers.
+      hint: for messages about columns that are absent.
+      standard: names of the column of times that need no note.
+      broad: see `_columns.find_time`.
+
+    Raises:
+      InputError: a column is absent, or there are several that may hold times.
+    """
+    raw, names = source.raw, source.names
+    found = {
+        flag: _columns.place(raw, names, flag, column, hint)
+        for flag, column in named.items()
+        if column and (flag != "time_column" or column != _columns.NONE or column in names)
+    }
+    time = _columns.Time(found.get("time_column"), unit)
+    if not named["time_column"]:
+        time = _columns.find_time(raw, names, source.sample, unit, reader, standard=standard, broad=broad)
+    item = names[found["item_column"]]
+    history = item.partition(":")[0] + _LIST
+    where = names.index(history) if history in names else None
+    return Places(found["user_column"], found["item_column"], found.get("rating_column"), time.column, time.unit, where)
+
+
+def interactions(source: Source, at: Places, reader: Reader, missing: str) -> pl.LazyFrame:
+    """The rows as a frame: user, item, and rating and time where there is a column of them."""
+    columns = ("user", "item", *["rating"] * (at.rating is not None), *["time"] * (at.time is not None))
+    return reader.stage(_rows(source, at, reader, missing), ("user", "item", "rating", "time")).select(columns)
+
+
+def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[tuple]:
+    ids = Ids(missing)
+    read, unit = ids.read, at.unit
+    # A column that does not matter stands in for one that is not there.
+    rated, timed = at.rating is not None and reader.reads_rating, at.time is not None
+    wanted = [at.user, at.item, at.rating if rated else at.user, at.time if timed else at.user]
+    wanted.append(at.user if at.history is None else at.history)
+    histories = _Histories(source.names[at.history], read) if at.history is not None else None
+    for raw, line, (user, item, rating, time, listed) in source.rows(reader, wanted):
+        try:
+            user, item = read(user), read(item)
+            if user is None or item is None:
+                reader.dropped[NO_ID] += 1
+                continue
+            if histories:
+                where = f"{raw}, line {line}"
+                yield from ((user, earlier, None, None) for earlier in histories.new(where, user, item, listed))
+            if rated:
+                if rating is None or (type(rating) is str and rating.strip() in ids.missing):
+                    reader.dropped["rows without a rating"] += 1
+                    continue
+                rating = number(rating)
+            else:
+                rating = None
+            time = times.from_any(time, unit) if timed else None
+        except Malformed as error:
+            reader.bad.add(raw, line, f"wanted {error}")
+            continue
+        yield user, item, rating, time
+    if ids.float:
+        reader.note(float_note(ids))
+    if histories and histories.found:
+        reader.note(
+            f"{histories.found:,} interactions stand only in the column {source.names[at.history]!r} of a user's first "
+            "row; they come before that row, without a time or rating of their own"
+        )
+
+
+def float_note(ids: Ids) -> str:
+    return f"ids that are written as whole floats were read as whole numbers: {ids.float} as {ids.read(ids.float)}"
+
+
+class _Histories:
+    """The lists of earlier items that stand in each row, against the rows before; of a first row, they are new.
+
+    Attributes:
+      found: interactions that stand in such a list only.
+    """
+
+    def __init__(self, column: str, read: Callable[[Any], str | None]):
+        self._column, self._read, self.found = column, read, 0
+        self._before: dict[str, str] = {}  # of each user, all that is known, as a text with blanks around items
+
+    def new(self, where: str, user: str, item: str, listed: str) -> list[str]:
+        """Earlier items that no row has named.
+
+        Raises:
+          InputError: the list does not end with the earlier items.
+        """
+        items = [found for word in listed.split() if (found := self._read(word)) is not None]
+        text = f" {' '.join(items)} " if items else " "
+        before = self._before.get(user)
+        if before is not None and not (items and before.endswith(text)):
+            raise InputError(
+                f"{where}: the {self._column!r} of user {ascii(user)[1:-1][:40]} ends with {_end(text)}, but the rows "
+                f"before with {_end(before)}; wanted the rows of each user in time order, each with all its earlier "
+                "items or the newest of them; sort the file, or delete that column if it means something else"
+            )
+        # The list's own start is enough of the past: the next one is this one and the item, maybe cut.
+        self._before[user] = f"{text}{item} "
+        if before is not None:
+            return []
+        self.found += len(items)
+        return items
+
+
+def _end(text: str) -> str:
+    return ascii(" ".join(text.split()[-3:]))[:60]
