@@ -398,3 +398,20 @@ def test_a_folder_of_an_older_version_is_up_to_date(tmp_path):
     assert not prepared.run(tmp_path / "raw", tmp_path / "out", args).fresh
     with pytest.raises(InputError, match="exact_duplicates: 'keep' -> 'drop'"):
         prepared.run(tmp_path / "raw", tmp_path / "out", args[:-1])
+
+
+def test_three_files_of_recbole_and_their_items(tmp_path):
+    """RecBole's benchmark files: shop.train.inter and so on, with shop.item beside them."""
+    (tmp_path / "raw").mkdir()
+    rows = {"train": ["a\tx\t1", "a\ty\t2", "b\tx\t1"], "valid": ["a\tz\t3", "b\ty\t2"], "test": ["a\tw\t4"]}
+    for part, lines in rows.items():
+        text = "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines]) + "\n"
+        (tmp_path / "raw" / f"shop.{part}.inter").write_text(text)
+    (tmp_path / "raw" / "shop.item").write_text("item_id:token\tmovie_title:token_seq\nx\tComb\n")
+    flags = [f"--{part}=shop.{part}.inter" for part in rows]
+    with pytest.raises(InputError, match=f"or give your own split as {' '.join(flags)}, or its folder"):
+        prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole"])
+    prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole", *flags])
+    read = corpus.load("shop", tmp_path / "out")
+    assert (read.item_titles[0], read.train_lengths_U.tolist()) == ("Comb", [2, 1])
+    assert [read.target_items(part).tolist() for part in ("valid", "test")] == [[3, 2], [4]]

@@ -19,6 +19,7 @@ from llmesr_jax.data import times
 from llmesr_jax.data.delimited import Form, Table, bare, find, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _text
 from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
+from llmesr_jax.data.splits import PARTS
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed
 from llmesr_jax.errors import InputError
@@ -58,9 +59,13 @@ def locate(folder: Path, options: Options) -> Files:
     found = [folder / options.file] if options.file else sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
     if len(found) != 1:
         what = f"holds {', '.join(path.name for path in found[:4])}" if found else "holds no .inter file"
-        raise InputError(f"{folder}: {what}; wanted one; name it with --file, or its folder with --raw_dir")
+        by_part = {part: next((p.name for p in found if f".{part}." in p.name), "") for part in PARTS}
+        split = "".join(f" --{part}={name}" for part, name in by_part.items()) if all(by_part.values()) else ""
+        own = f", or give your own split as{split}" if split else ""
+        raise InputError(f"{folder}: {what}; wanted one; name it with --file{own}, or its folder with --raw_dir")
     stem = found[0].name.removesuffix(".gz").removesuffix(".inter")
-    names = [options.items_file] if options.items_file else [f"{stem}.item", f"{stem}.item.gz"]
+    stems = [stem, *(stem.removesuffix(f".{part}") for part in PARTS if stem.endswith(f".{part}"))]
+    names = [options.items_file] if options.items_file else [s + end for s in stems for end in (".item", ".item.gz")]
     items = next((folder / name for name in names if (folder / name).is_file()), None)
     return Files((RawFile(found[0]),), *([(RawFile(items),)] if items else [(), names[0]]))
 
