@@ -117,7 +117,8 @@ def test_a_truncated_checkpoint_is_left_out(undisturbed, half_again, train):
     assert (result.status, result.err) == (0, "")
     (line,) = [line for line in result.out.splitlines() if "damaged" in line]
     assert f"{newest.parent}: the checkpoint of step {newest.name} is damaged" in line
-    assert line.endswith(f"; going back to that of step {before.name}")
+    wanted = f"; it is renamed to damaged-{newest.name}, and training continues from that of step {before.name}"
+    assert line.endswith(wanted)
     assert "w: continuing after epoch 3, step 0\n" in result.out
     assert commands.numbers(half_again / "w") == undisturbed
 
@@ -129,6 +130,6 @@ def test_without_a_sound_checkpoint_nothing_is_deleted(half_again, train):
     result = train(*ARGS, cwd=half_again)
     assert result.status == 2
     folder = half_again / "w" / "checkpoints"
-    wanted = f"error: {folder}: no checkpoint can be read; delete the run's folder to start again\n"
-    assert result.err == wanted
+    assert result.err.startswith(f"error: {folder}: all checkpoints are damaged (step ")
+    assert result.err.endswith("; delete the run's folder to start again\n") and result.err.count("\n") == 1
     assert contents(folder) == before
