@@ -97,7 +97,9 @@ def _of_the_system(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in missing):
         return True
     codes = [int(code) for code in re.findall(r"os_error_code='(\d+)'", str(error))]
-    return any(code not in missing for code in codes) or re.match("RESOURCE_EXHAUSTED|PERMISSION", str(error)) is not None
+    return (
+        any(code not in missing for code in codes) or re.match("RESOURCE_EXHAUSTED|PERMISSION", str(error)) is not None
+    )
 
 
 class Checkpoints:
@@ -163,6 +165,7 @@ class Checkpoints:
           InputError: there are checkpoints and all are damaged; one cannot be read and is not proved damaged; or a
             sound one is not like `like`. Then all are left as they are.
         """
+        self.wait()
         steps = sorted(self._manager.all_steps(), reverse=True)
         if not steps:
             return None
