@@ -38,7 +38,7 @@ class Progress:
 
 
 class Program(NamedTuple):
-    """What all runs of a group have in common: the model, and what is on the device."""
+    """What all runs of a group have in common: the model, what is on the device, and how a window of steps is called."""
 
     model: recommender.Recommender
     adam: Any
@@ -46,6 +46,8 @@ class Program(NamedTuple):
     data: batches.Interactions
     tables: dict[str, jax.Array]
     example: Any
+    touched_only: bool
+    width: int  # steps of a window, `train.window`
 
     def fresh(self, seeds: tuple[int, ...]) -> dict[str, Any]:
         """The arrays of a run that begins: as a checkpoint holds them."""
@@ -54,6 +56,28 @@ class Program(NamedTuple):
         sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
         return {"state": states, "best": best, "sums": sums}
 
+    def started(self, precision: str) -> Program:
+        """The program once its states are made: without the PCA, which only starts a table, and in `precision`."""
+        tables = {name: table for name, table in self.tables.items() if name != "item_pca"}
+        return self._replace(tables=recommender.in_precision(tables, precision))
+
+    def window(
+        self, states: state.State, sums: Any, order: np.ndarray, epoch: int, numbers: dict[str, np.ndarray]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of `steps.run_window` for the next steps of some lanes.
+
+        Args:
+          states, sums: stacked over the lanes.
+          order: int32 (lanes, steps, B), at most `width` steps.
+          epoch: from 1.
+          numbers: float32 (lanes,) each.
+        """
+        count = order.shape[1]
+        order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
+        args = (self.model, self.adam, self.plan, states, sums, self.tables, self.data, order)
+        options = {"touched_only": self.touched_only, "numbers_S": numbers}
+        return (*args, np.int32(count), np.float32(epoch)), options
+
 
 def program(experiment: Experiment) -> Program:
     """Brings data and tables to the device."""
@@ -61,9 +85,11 @@ def program(experiment: Experiment) -> Program:
     data = batches.interactions(experiment.corpus, plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
-    adam, keep = optimizer.adam(), experiment.config.train.average
-    adam = optimizer.averaging(adam, keep) if keep else adam
-    return Program(experiment.recommender, adam, plan, data, tables, example)
+    settings = config_lib.section(experiment.config, "train")
+    adam = optimizer.adam()
+    adam = optimizer.averaging(adam, settings.average) if settings.average else adam
+    touched_only = settings.table_updates == "touched"
+    return Program(experiment.recommender, adam, plan, data, tables, example, touched_only, settings.window)
 
 
 class Cell(contextlib.AbstractContextManager):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from llmesr_jax import cells as cells_lib
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, logs, metrics, recommender, state, steps
+from llmesr_jax import evaluate, logs, metrics, state, steps
 from llmesr_jax.cells import Cell, Program, Progress
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
@@ -114,9 +114,7 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
                     cells[place] = stack.enter_context(Cell(experiment, shared))
                 except InputError as error:
                     outcomes[place] = error
-        # The PCA only starts a table; nothing reads it again.
-        tables = {name: table for name, table in shared.tables.items() if name != "item_pca"}
-        shared = shared._replace(tables=recommender.in_precision(tables, experiments[0].config.precision))
+        shared = shared.started(experiments[0].config.precision)
         splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
         compiled = False
         while True:
@@ -180,27 +178,15 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
     done = cells[0].progress.steps
     with _bar(settings, epoch, total, done) as bar:
         while done < total:
-            window = order[:, done : done + settings.window]
-            count = window.shape[1]
-            window = np.pad(window, ((0, 0), (0, settings.window - count), (0, 0)), constant_values=-1)
+            window = order[:, done : done + shared.width]
             for i, group in enumerate(groups):
                 called = time.perf_counter()
-                states[i], sums[i] = steps.run_window(
-                    shared.model,
-                    shared.adam,
-                    shared.plan,
-                    states[i],
-                    sums[i],
-                    shared.tables,
-                    shared.data,
-                    window[group],
-                    np.int32(count),
-                    np.float32(epoch),
-                    touched_only=settings.table_updates == "touched",
-                    numbers_S={key: value[group] for key, value in numbers.items()},
-                )
+                part = {key: value[group] for key, value in numbers.items()}
+                args, options = shared.window(states[i], sums[i], window[group], epoch, part)
+                states[i], sums[i] = steps.run_window(*args, **options)
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
+            count = window.shape[1]
             values = jax.device_get(state.join(sums))
             for cell, part in zip(cells, slices):
                 cell.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
