@@ -77,9 +77,12 @@ def train(experiment: Experiment) -> dict[str, Any]:
     Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
     ranks.npz. A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
 
+    A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
+    "failed"; "seeds" are those that the numbers are of (`cells.left_out`).
+
     Returns: what results.json holds.
     Raises:
-      InputError: the workdir belongs to another run; a loss is not finite (its term and steps are named).
+      InputError: the workdir belongs to another run; the losses of all seeds are not finite (terms and steps are named).
       KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
     (outcome,) = train_together([experiment])
@@ -132,10 +135,16 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
                 compiled, started = True, started + compile_seconds
                 print(f"compiled in {compile_seconds:.1f} s", flush=True)
             together = [cell for cell in together if cell.error is None]
+            for cell in together:
+                cell.drop_failed()
             if interrupts.heard and any(cell.progress.steps < total_steps for cell in together):
                 for cell in together:
                     cell.save()
                 _stop(cells.values())
+            for cell in together:
+                if not cell.progress.active:  # the last that learned has failed
+                    cell.save()
+            together = [cell for cell in together if cell.progress.active]
             values = [_validate(cell, splits("valid"), settings) for cell in together]
             seconds = time.perf_counter() - started
             for cell, of_seeds in zip(together, values):
@@ -192,7 +201,7 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
                 cell.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
             done += count
             bar.update(count)
-            if interrupts.heard or all(cell.error for cell in cells):
+            if interrupts.heard or all(cell.is_dead for cell in cells):
                 break
     all_states, all_sums = state.join(states), state.join(sums)
     for cell, states, sums in zip(cells, state.split(all_states, slices), state.split(all_sums, slices)):
@@ -209,11 +218,14 @@ def _validate(cell: Cell, validation: Validation, settings: TrainConfig) -> list
 
 def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
     """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
-    cell.close()
     if cell.error is not None:
+        cell.close()
         return cell.error
+    cell.checkpoints.wait()
     progress, folder = cell.progress, cell.folder
-    results = test(cell.experiment, cell.best, splits("test"), splits("valid"))
+    sound = progress.sound(cell.seeds)
+    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(cell.seeds[i] for i in sound)
+    results = test(cell.experiment._replace(seeds=seeds), state.take(cell.best, sound), splits("test"), splits("valid"))
     watch_after = config_lib.section(cell.experiment.config, "train").watch_after
     if progress.epoch <= watch_after:
         print(
@@ -221,10 +233,14 @@ def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
             "parameters are tested; a larger --epochs and the same command go on",
             flush=True,
         )
-    elif progress.active and max(progress.best_epoch) == progress.epoch:
+    elif progress.active and max(best_epoch) == progress.epoch:
         print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
-    results |= {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    if progress.failed:
+        results["failed"] = progress.failed
+    cell.log.test(progress.epoch, seeds, results["test"])
     write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    cell.close()
     cell.states = cell.best = cell.sums = None  # the device's memory, for the others
     return results
 

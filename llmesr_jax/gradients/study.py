@@ -54,11 +54,13 @@ def study(
     """
     folder = Path(out or Path(workdir, "gradients"))
     run = runs.load(workdir, data_dir)
-    seeds = run.experiment.seeds
-    seed = seeds[0] if seed is None else seed
-    if seed not in seeds:
-        raise InputError(f"{workdir}: has no seed {seed}; wanted one of: {', '.join(map(str, seeds))}")
-    best, best_epoch = state.take(run.params_S, seeds.index(seed)), run.progress.best_epoch[seeds.index(seed)]
+    seed = run.seeds[0] if seed is None else seed
+    if seed not in run.seeds:
+        what = run.progress.failed.get(str(seed))
+        found = f"seed {seed} failed ({what})" if what else f"has no seed {seed}"
+        raise InputError(f"{workdir}: {found}; wanted one of: {', '.join(map(str, run.seeds))}")
+    best = state.take(run.params_S, run.seeds.index(seed))
+    best_epoch = run.progress.best_epoch[run.experiment.seeds.index(seed)]
     if not epochs and best_epoch < 1:
         raise InputError(f"{workdir}: seed {seed} has no best epoch yet; train on with the command that made it")
     wanted = sorted(set(epochs)) or [best_epoch]
