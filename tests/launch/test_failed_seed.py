@@ -97,28 +97,33 @@ def test_a_continued_run_keeps_it_failed(failed, without, train, tmp_path):
     assert ours["failed"] == {"2": WHAT} and ours["epochs"] == 5 and ours["test"] == wanted["test"]
 
 
-def test_several_seeds_may_fail_even_the_one_that_still_learned(train, tmp_path):
-    """Seed 1 stops early, then the last that learns fails: the run ends with seed 1."""
+def test_the_last_that_learns_fails_after_another_stopped_early(train, tmp_path):
     args = ("--method=none", "--epochs=9", "--batch_size=4", "--config.train.window=5", "--config.train.patience=1")
-    first = train(*args, "--seeds=1", "--workdir=w", cwd=tmp_path)
-    assert first.status == 0
-    alone = results(tmp_path)
-    late = alone["epochs"] * 15 + 5  # after seed 1 has stopped
+    assert train(*args, "--seeds=1,2,3,4", "--workdir=w", cwd=tmp_path).status == 0
+    lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    last = {line["seed"]: line["epoch"] for line in lines}  # lines ascend
+    early, late = min(last, key=last.get), max(last, key=last.get)
+    assert last[early] < last[late]
+    whole = results(tmp_path)
     (tmp_path / "two").mkdir()
-    result = train(
-        *args,
-        "--config.train.patience=9",
-        "--seeds=1,2",
-        "--workdir=w",
-        cwd=tmp_path / "two",
-        program=poisoned({1: late, 2: 3}),
+    seeds = f"--seeds={early},{late}"
+    program = poisoned({late: 15 * last[early] + 5})
+    result = train(*args, seeds, "--workdir=w", cwd=tmp_path / "two", program=program)
+    found = results(tmp_path / "two")
+    assert result.status == 2 and found["seeds"] == [early] and found["early_stopped"]
+    assert found["test"]["full"]["overall"]["N@10"] == [whole["test"]["full"]["overall"]["N@10"][early - 1]]
+    again = train(*args, seeds, "--workdir=w", cwd=tmp_path / "two")
+    assert again.status == 2 and results(tmp_path / "two") == found
+
+
+def test_where_all_seeds_fail_there_are_no_results(train, tmp_path):
+    result = train(*ARGS, "--seeds=1,2", "--workdir=w", cwd=tmp_path, program=poisoned({1: 3, 2: 20}))
+    first = WHAT.replace("6 to 10 of epoch 2", "1 to 5 of epoch 1")
+    error = result.err.splitlines()[-1]
+    assert result.status == 2 and error.startswith(
+        f"error: all seeds failed: seed 1: {first}; seed 2: {WHAT}; the last"
     )
-    assert result.status == 2 and result.err.splitlines()[-1].startswith("error: all seeds failed: seed 2: the loss's")
-    assert not (tmp_path / "two" / "w" / "results.json").exists()
-    (tmp_path / "stopped").mkdir()
-    result = train(*args, "--seeds=1,2", "--workdir=w", cwd=tmp_path / "stopped", program=poisoned({2: late}))
-    if result.status:  # seed 2 learned longer than seed 1
-        assert results(tmp_path / "stopped")["test"] == alone["test"]
+    assert not (tmp_path / "w" / "results.json").exists()
 
 
 def test_a_run_of_one_seed_stops_with_the_line(train, tmp_path):

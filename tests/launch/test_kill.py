@@ -16,23 +16,6 @@ EPOCHS = 12
 # 15 steps an epoch, looked at one by one.
 SEVERAL_WINDOWS = ("--batch_size=4", "--config.train.window=1")
 ARGS = ("--method=none", "--seeds=1,2", f"--epochs={EPOCHS}", *SEVERAL_WINDOWS, "--workdir=w")
-# launch.train that gets a signal at the start of a window of steps.
-SIGNALLED = """
-import itertools, os, signal
-from launch import cli, train
-from llmesr_jax import steps
-
-run_window, windows = steps.run_window, itertools.count(1)
-
-def signalled(*args, **options):
-    if next(windows) == 2 * {window} - 1:  # a call for each of two seeds
-        os.kill(os.getpid(), {signal:d})
-    return run_window(*args, **options)
-
-steps.run_window = signalled
-cli.define_flags()
-cli.run(train.main)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +33,7 @@ def undisturbed(train, tmp_path_factory):
 def half(train, tmp_path_factory):
     """A run interrupted by SIGINT in the middle of its fourth epoch, so with two checkpoints."""
     cwd = tmp_path_factory.mktemp("half")
-    program = ("-c", SIGNALLED.format(window=3 * 15 + 7, signal=signal.SIGINT))
+    program = commands.signalled(3 * 15 + 7, signal.SIGINT)
     return cwd, train(*ARGS, cwd=cwd, program=program)
 
 
@@ -101,7 +84,7 @@ def test_an_interrupt_saves_in_the_middle_of_an_epoch(half):
 
 
 def test_continued_after_interrupts(undisturbed, half_again, train):
-    program = ("-c", SIGNALLED.format(window=4, signal=signal.SIGTERM))
+    program = commands.signalled(4, signal.SIGTERM)
     result = train(*ARGS, cwd=half_again, program=program)
     assert (result.status, result.err) == (130, "interrupted\n")
     assert "w: continuing after epoch 3, step 7\n" in result.out
