@@ -8,7 +8,7 @@
         cli.define_flags()
         cli.run(main)
 
-Exit status: 0 done, 2 a mistake in the input (`error: ...` on stderr), 130 interrupted.
+Exit status: 0 done, 2 a mistake in the input or a seed that failed (`error: ...` on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
