@@ -146,7 +146,7 @@ def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repe
 
 
 def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callable[[], float]]:
-    """Seconds of compiling a window of steps of `size` seeds, and what takes `count` steps and returns a step's seconds.
+    """Seconds of compiling steps of `size` seeds, and what takes `count` of them and returns the seconds of one.
 
     The program, its arguments and the lanes of a call are those of `train`.
     """

@@ -47,7 +47,7 @@ class Progress:
 
 
 class Program(NamedTuple):
-    """What all runs of a group have in common: the model, what is on the device, and how a window of steps is called."""
+    """What all runs of a group have in common: the model, what is on the device, how a window of steps is called."""
 
     model: recommender.Recommender
     adam: Any
@@ -188,17 +188,18 @@ class Cell(contextlib.AbstractContextManager):
 
         They go on through the steps until `drop_failed`. Where no seed is left, `error` says so.
         """
-        failed = self.progress.failed
+        failed, new = self.progress.failed, {}
+        where = f"in steps {first} to {last} of epoch {self.progress.epoch + 1}"
         for name, values in sums.items():
             for i, value in zip(self.progress.active, values):
                 if name != "total" and str(self.seeds[i]) not in failed and not np.isfinite(value):
-                    what = f"the loss's term {name!r} is not finite in steps {first} to {last}"
-                    failed[str(self.seeds[i])] = what = f"{what} of epoch {self.progress.epoch + 1}"
-                    if len(self.seeds) > 1:
-                        line = f"{self.folder}: seed {self.seeds[i]}: {what}; it is left out"
-                        others = ", the other seeds continue" if self.progress.sound(self.seeds) else ""
-                        print(f"{line}{others}", file=sys.stderr, flush=True)
-        if not self.progress.sound(self.seeds):
+                    new.setdefault(str(self.seeds[i]), f"the loss's term {name!r} is not finite {where}")
+        failed |= new
+        left = self.progress.sound(self.seeds)
+        for seed, what in new.items() if len(self.seeds) > 1 else ():
+            others = ", the other seeds continue" if left else ""
+            print(f"{self.folder}: seed {seed}: {what}; it is left out{others}", file=sys.stderr, flush=True)
+        if not left:
             each = "; ".join(f"seed {seed}: {what}" for seed, what in failed.items())
             self.error = InputError(
                 f"{'all seeds failed: ' * (len(self.seeds) > 1)}{each}; the last checkpoint is kept; lower "

@@ -82,7 +82,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
 
     Returns: what results.json holds.
     Raises:
-      InputError: the workdir belongs to another run; the losses of all seeds are not finite (terms and steps are named).
+      InputError: the workdir belongs to another run; no seed has a finite loss (terms and steps are named).
       KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
     (outcome,) = train_together([experiment])
@@ -225,7 +225,8 @@ def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
     progress, folder = cell.progress, cell.folder
     sound = progress.sound(cell.seeds)
     best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(cell.seeds[i] for i in sound)
-    results = test(cell.experiment._replace(seeds=seeds), state.take(cell.best, sound), splits("test"), splits("valid"))
+    best = state.take(cell.best, sound) if progress.failed else cell.best
+    results = test(cell.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
     watch_after = config_lib.section(cell.experiment.config, "train").watch_after
     if progress.epoch <= watch_after:
         print(

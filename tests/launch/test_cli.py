@@ -131,7 +131,8 @@ def test_own_config_file(run, tmp_path):
 def test_an_own_file_may_set_what_is_the_default(run, tmp_path):
     """A patience of 20 where FAERec's setting has 10, and the method llmesr where the preset would choose faerec."""
     path = tmp_path / "mine.py"
-    text = "from configs import default\n\ndef get_config():\n    config = default.get_config()\n    {}\n    return config\n"
+    start = "from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+    text = start + "    {}\n    return config\n"
     path.write_text(text.format("config.train.patience = 20"))
     (one,) = configs(run(f"--config={path}", "--dataset=grocery", "--method=faerec"))
     assert (one["train.patience"], one["train.epochs"]) == (20, 500)

@@ -117,7 +117,7 @@ def test_the_last_that_learns_fails_after_another_stopped_early(train, tmp_path)
 
 
 def test_where_all_seeds_fail_there_are_no_results(train, tmp_path):
-    result = train(*ARGS, "--seeds=1,2", "--workdir=w", cwd=tmp_path, program=poisoned({1: 3, 2: 20}))
+    result = train(*ARGS, "--seeds=1,2", "--workdir=w", cwd=tmp_path, program=poisoned({1: 0, 2: 20}))
     first = WHAT.replace("6 to 10 of epoch 2", "1 to 5 of epoch 1")
     error = result.err.splitlines()[-1]
     assert result.status == 2 and error.startswith(
