@@ -7,7 +7,7 @@ cannot go out of step. To read them all, with defaults and help:
 
 To change one: `--config.train.learning_rate=0.0005`. Later beats earlier: these defaults, the data set's file
 (`configs/<dataset>.py`), the preset's (`configs/paper.py`, `configs/release.py`), what an own file given with
-`--config=` changes (see `configs/forkme.py`), `--config.a.b=value`, and the short flags (`--epochs=3`).
+`--config=` sets (see `configs/forkme.py`), `--config.a.b=value`, and the short flags (`--epochs=3`).
 """
 
 from ml_collections import ConfigDict

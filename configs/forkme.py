@@ -2,8 +2,8 @@
 
     python -m launch.train --config=configs/forkme.py
 
-What this file changes beats the data set's file and the preset; flags on the command line beat this file.
-A setting that is left at its default counts as not changed.
+What this file sets beats the data set's file and the preset, a value that equals the default included; flags on the
+command line beat this file. A setting that this file does not name comes from the data set's file or the preset.
 """
 
 from ml_collections import ConfigDict

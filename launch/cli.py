@@ -8,7 +8,7 @@
         cli.define_flags()
         cli.run(main)
 
-Exit status: 0 done, 2 a mistake in the input (`error: ...` on stderr), 130 interrupted.
+Exit status: 0 done, 2 a mistake in the input or a seed that failed (`error: ...` on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def configs_from_flags() -> list[ConfigDict]:
     names = [name.strip() for name in given.get("method", base.method).split(",")]
     if len(set(names)) < len(names):
         raise InputError(f"--method={','.join(names)}: a method stands twice; give each once")
-    named = "method" in given or base.method != config.default().method  # else the preset may choose one
+    named = "method" in given or "method" in config.changes(base)  # else the preset may choose one
     found = [config.build(overrides, {**given, "method": name} if named else given, base) for name in names]
     for one in found:
         if not one.workdir:

@@ -1,6 +1,8 @@
 """Trains one or several methods on a data set, and prints how they compare.
 
 python -m launch.train --dataset=demo --method=none,llmesr
+
+A seed whose loss is not finite is left out; the others end with their results, and the status is then 2.
 """
 
 from launch import cli
@@ -8,17 +10,23 @@ from launch import cli
 
 def main(_):
     configs = cli.configs_from_flags()
-    from llmesr_jax import evaluate, experiment, train
+    from llmesr_jax import cells, evaluate, experiment, train
+    from llmesr_jax.errors import InputError
 
     experiments = [experiment.prepare(config) for config in configs]
     for one in experiments:  # all of them before the first trains for hours
         experiment.check_workdir(one)
-    results = {}
+    results, notes = {}, []
     for one in experiments:
         print(f"{one.describe()}\n{one.config.workdir}: compiling, then training", flush=True)
-        results[one.config.method] = train.train(one)["test"]
+        found = train.train(one)
+        results[one.config.method] = found["test"]
+        notes += [f"{one.config.workdir}: {note}"] if (note := cells.left_out(found)) else []
     for protocol in evaluate.PROTOCOLS:
         print("\n" + evaluate.results_table(results, protocol))
+    if notes:
+        print("\n" + "\n".join(notes), flush=True)
+        raise InputError(f"{'; '.join(notes)}; to train all, lower --config.train.learning_rate in a new --workdir")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from llmesr_jax import cells, evaluate, inference, recommender, state, steps, traced
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, inference, optimizer, recommender, state, steps
 from llmesr_jax.data import batches, corpus, groups
 from llmesr_jax.experiment import Experiment, assemble
 from llmesr_jax.methods.layers import BLOCK, candidates
@@ -54,7 +54,7 @@ def run(
 
 
 def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experiment:
-    """An experiment on noise of any size: Zipf popularity, 3 to 40 interactions a user, any users similar.
+    """An experiment on noise of any size: Zipf popularity, up to 40 different items a user, any users similar.
 
     Args:
       config: as for `experiment.prepare`; its data set is not read.
@@ -68,7 +68,10 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     places = rng.permutation(len(ids_n))[:items]  # ids without gaps, as every corpus has them
     ids_n[places] = np.arange(1, len(places) + 1)
     _, ids_n = np.unique(ids_n, return_inverse=True)
-    users_items = corpus.from_pairs("zipf", np.repeat(np.arange(1, users + 1), lengths_U), ids_n + 1)
+    user_n = np.repeat(np.arange(users), lengths_U)
+    _, first = np.unique(user_n * len(ids_n) + ids_n, return_index=True)  # nobody returns to an item
+    first.sort()
+    users_items = corpus.from_pairs("zipf", user_n[first] + 1, ids_n[first] + 1)
     items = users_items.num_items
     needs = method_needs(config.method, config_lib.section(config, config.method))
     noise = lambda width: rng.standard_normal((items + 2, width), dtype=np.float32) / np.float32(width**0.5)  # noqa: E731
@@ -146,31 +149,40 @@ def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repe
 
 
 def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callable[[], float]]:
-    """Seconds of compiling a window of steps of `size` seeds, and what runs one and returns the seconds of a step."""
-    model, plan = experiment.recommender, experiment.epochs.plan
-    seeds = tuple(range(42, 42 + size))
-    settings = config_lib.section(experiment.config, "train")
-    adam, touched_only = optimizer.adam(settings.learning_rate), settings.table_updates == "touched"
-    data, tables, example = _on_device(experiment)
-    states = state.create(model, adam, tables, example, seeds)
-    sums = steps.zero_sums(model, state.take(states.params, 0), tables, example, size)
-    tables.pop("item_pca", None)
-    tables = recommender.in_precision(tables, experiment.config.precision)
-    order = np.stack([experiment.epochs.order(seed, 1) for seed in seeds])
-    order = np.resize(np.swapaxes(order, 0, 1), (count, size, plan.config.batch_size)).swapaxes(0, 1)
-    groups = steps.groups(size)
-    states, sums = state.split(states, groups), state.split(sums, groups)
-    rest = (np.int32(count), np.float32(1))
+    """Seconds of compiling steps of `size` seeds, and what takes `count` of them and returns the seconds of one.
+
+    The program, its arguments and the lanes of a call are those of `train`.
+    """
+    seeds, epochs = tuple(range(42, 42 + size)), experiment.epochs
+    shared = cells.program(experiment)
+    fresh = shared.fresh(seeds)
+    shared = shared.started(experiment.config.precision)
+    numbers = {key: np.full(size, value, np.float32) for key, value in traced.numbers(experiment.config).items()}
+    order = np.stack([epochs.order(seed, 1) for seed in seeds])
+    order = order[:, np.arange(count) % epochs.steps]
+    groups = steps.groups(size, config_lib.section(experiment.config, "train").lanes)
+    states, sums = state.split(fresh["state"], groups), state.split(fresh["sums"], groups)
+
+    def call(i: int, first: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        part = {key: value[groups[i]] for key, value in numbers.items()}
+        return shared.window(states[i], sums[i], order[groups[i], first : first + shared.width], 1, part)
+
     started = time.perf_counter()
-    first = (states[0], sums[0], tables, data, order[groups[0]], *rest)
-    compiled = steps.run_window.lower(model, adam, plan, *first, touched_only=touched_only).compile()
+    sizes = [len(order[group]) for group in groups]
+    programs = {}
+    for i, lanes in enumerate(sizes):
+        if lanes not in programs:  # two programs at most: the last group may be smaller
+            args, options = call(i, 0)
+            programs[lanes] = steps.run_window.lower(*args, **options).compile()
     compile_seconds = time.perf_counter() - started
 
     def run() -> float:
         started = time.perf_counter()
-        for i, group in enumerate(groups):
-            states[i], sums[i] = compiled(states[i], sums[i], tables, data, order[group], *rest)
-        jax.block_until_ready(sums)
+        for first in range(0, count, shared.width):
+            for i in range(len(groups)):
+                args, options = call(i, first)
+                states[i], sums[i] = programs[sizes[i]](*args[3:], numbers_S=options["numbers_S"])
+            jax.device_get(sums)  # training looks at the losses after each window
         return (time.perf_counter() - started) / count
 
     return compile_seconds, run
@@ -232,6 +244,9 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
     model = experiment.recommender
     _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
+    tables = recommender.in_precision(
+        {name: table for name, table in tables.items() if name != "item_pca"}, experiment.config.precision
+    )
     inputs = evaluate.inputs(
         experiment.corpus, "test", users, config_lib.section(experiment.config, "train").seen_items
     )

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,17 +29,25 @@ _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn."""
+    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn.
+
+    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}.
+    """
 
     epoch: int  # finished epochs
     steps: int  # finished steps of the epoch under way
     active: list[int]
     best: list[float]  # per seed, the best validation value so far
     best_epoch: list[int]
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def sound(self, seeds: Sequence[int]) -> list[int]:
+        """The places of the seeds that did not fail."""
+        return [i for i, seed in enumerate(seeds) if str(seed) not in self.failed]
 
 
 class Program(NamedTuple):
-    """What all runs of a group have in common: the model, and what is on the device."""
+    """What all runs of a group have in common: the model, what is on the device, how a window of steps is called."""
 
     model: recommender.Recommender
     adam: Any
@@ -46,6 +55,8 @@ class Program(NamedTuple):
     data: batches.Interactions
     tables: dict[str, jax.Array]
     example: Any
+    touched_only: bool
+    width: int  # steps of a window, `train.window`
 
     def fresh(self, seeds: tuple[int, ...]) -> dict[str, Any]:
         """The arrays of a run that begins: as a checkpoint holds them."""
@@ -54,6 +65,28 @@ class Program(NamedTuple):
         sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
         return {"state": states, "best": best, "sums": sums}
 
+    def started(self, precision: str) -> Program:
+        """The program once its states are made: without the PCA, which only starts a table, and in `precision`."""
+        tables = {name: table for name, table in self.tables.items() if name != "item_pca"}
+        return self._replace(tables=recommender.in_precision(tables, precision))
+
+    def window(
+        self, states: state.State, sums: Any, order: np.ndarray, epoch: int, numbers: dict[str, np.ndarray]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of `steps.run_window` for the next steps of some lanes.
+
+        Args:
+          states, sums: stacked over the lanes.
+          order: int32 (lanes, steps, B), at most `width` steps.
+          epoch: from 1.
+          numbers: float32 (lanes,) each.
+        """
+        count = order.shape[1]
+        order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
+        args = (self.model, self.adam, self.plan, states, sums, self.tables, self.data, order)
+        options = {"touched_only": self.touched_only, "numbers_S": numbers}
+        return (*args, np.int32(count), np.float32(epoch)), options
+
 
 def program(experiment: Experiment) -> Program:
     """Brings data and tables to the device."""
@@ -61,9 +94,11 @@ def program(experiment: Experiment) -> Program:
     data = batches.interactions(experiment.corpus, plan.config.avoid)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
-    adam, keep = optimizer.adam(), experiment.config.train.average
-    adam = optimizer.averaging(adam, keep) if keep else adam
-    return Program(experiment.recommender, adam, plan, data, tables, example)
+    settings = config_lib.section(experiment.config, "train")
+    adam = optimizer.adam()
+    adam = optimizer.averaging(adam, settings.average) if settings.average else adam
+    touched_only = settings.table_updates == "touched"
+    return Program(experiment.recommender, adam, plan, data, tables, example, touched_only, settings.window)
 
 
 class Cell(contextlib.AbstractContextManager):
@@ -75,7 +110,7 @@ class Cell(contextlib.AbstractContextManager):
       progress: where it stands.
       states, sums: stacked over the seeds that still learn.
       best: stacked over all seeds.
-      error: what stopped it, None while all is well.
+      error: what stopped it, None while a seed is left.
 
     Raises:
       InputError: the folder is another run's, or all its checkpoints are damaged.
@@ -143,16 +178,41 @@ class Cell(contextlib.AbstractContextManager):
         self.checkpoints.wait()
         return f"{self.folder}: saved {self._place()}; the same command continues"
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether every seed that learned has failed."""
+        return not any(i in self.progress.active for i in self.progress.sound(self.seeds))
+
     def check_finite(self, sums: dict[str, np.ndarray], first: int, last: int) -> None:
-        """Notes in `error` the first term of the loss, by seed, that is not finite after these steps."""
+        """Notes the seeds that have a term of the loss that is not finite after these steps; prints a line for each.
+
+        They go on through the steps until `drop_failed`. Where no seed is left, `error` says so.
+        """
+        failed, new = self.progress.failed, {}
+        where = f"in steps {first} to {last} of epoch {self.progress.epoch + 1}"
         for name, values in sums.items():
             for i, value in zip(self.progress.active, values):
-                if self.error is None and not np.isfinite(value) and name != "total":
-                    self.error = InputError(
-                        f"seed {self.seeds[i]}: the loss's term {name!r} is not finite in steps {first} to {last} of "
-                        f"epoch {self.progress.epoch + 1}; the last checkpoint is kept; lower "
-                        "--config.train.learning_rate in a new --workdir"
-                    )
+                if name != "total" and str(self.seeds[i]) not in failed and not np.isfinite(value):
+                    new.setdefault(str(self.seeds[i]), f"the loss's term {name!r} is not finite {where}")
+        failed |= new
+        left = self.progress.sound(self.seeds)
+        for seed, what in new.items() if len(self.seeds) > 1 else ():
+            others = ", the other seeds continue" if left else ""
+            print(f"{self.folder}: seed {seed}: {what}; it is left out{others}", file=sys.stderr, flush=True)
+        if not left:
+            each = "; ".join(f"seed {seed}: {what}" for seed, what in failed.items())
+            self.error = InputError(
+                f"{'all seeds failed: ' * (len(self.seeds) > 1)}{each}; the last checkpoint is kept; lower "
+                "--config.train.learning_rate in a new --workdir"
+            )
+
+    def drop_failed(self) -> None:
+        """Takes the seeds that have failed out of those that learn."""
+        sound = self.progress.sound(self.seeds)
+        kept = [j for j, i in enumerate(self.progress.active) if i in sound]
+        if len(kept) < len(self.progress.active):
+            self.states, self.sums = state.take((self.states, self.sums), kept)
+            self.progress.active = [self.progress.active[j] for j in kept]
 
     def end_epoch(self, total_steps: int, values: Sequence[dict] | None, seconds: float, name: str) -> None:
         """Keeps parameters that are better, drops seeds that have not been for long, writes lines and a checkpoint.
@@ -179,6 +239,7 @@ class Cell(contextlib.AbstractContextManager):
             line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
             if values:
                 line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
+                line[f"valid/overall/{settings.watch}"] = watched[j]
             self.log.write(epoch, self.seeds[i], line, seconds)
         self._say(name, epoch, losses, watched, seconds)
 
@@ -213,6 +274,16 @@ class Cell(contextlib.AbstractContextManager):
             for i, value in zip(self.progress.active, watched)
         )
         print(f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.watch} {values}  {seconds:.1f} s", flush=True)
+
+
+def left_out(results: Mapping[str, Any]) -> str:
+    """What to say of the seeds of a run that failed, by what its results.json holds; empty where none did."""
+    failed = results.get("failed", {})
+    if not failed:
+        return ""
+    told = "; ".join(f"seed {seed} failed ({what})" for seed, what in failed.items())
+    seeds = results["seeds"]
+    return f"{told}, so the numbers are those of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} alone"
 
 
 def finished(config: ConfigDict) -> dict[str, Any] | None:

@@ -1,14 +1,19 @@
 """Orbax checkpoints that survive being killed: asynchronous, checked when read, the newest two kept.
 
 A checkpoint holds the training state and the best parameters of every seed (Orbax arrays) and the progress of the run
-(JSON): never the frozen tables, of which `config.json` holds a digest. Each has a checksum; one that is damaged is
-reported and left out, and the one before it is used.
+(JSON): never the frozen tables, of which `config.json` holds a digest. Each has a checksum. One that is proved damaged
+is reported and renamed, and the one before it is used; an error that proves nothing, such as no memory, stops the run.
+No checkpoint is deleted because it could not be read.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
+import itertools
+import json
 import logging as standard_logging
+import re
 import sys
 import zlib
 from collections.abc import Callable
@@ -57,6 +62,44 @@ def conform(tree: Any, like: Any, where: str) -> Any:
                 "another version of this program: go back to that one, or name another --workdir"
             )
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)
+
+
+class Damaged(Exception):
+    """A checkpoint was read and is not what was saved."""
+
+
+# TensorStore's words for a file that is missing, too short or does not decode.
+_STATES_OF_DAMAGE = re.compile("DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION")
+
+
+def proves_damage(error: BaseException) -> bool:
+    """Whether an error while reading a checkpoint shows that its files are missing, truncated or altered.
+
+    An error of memory, disk or permissions does not, wherever in the chain of causes it stands: the files may be sound.
+    """
+    if isinstance(error, Damaged):
+        return True
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(_of_the_system(one) for one in chain):
+        return False
+    if isinstance(error, (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError)):
+        return True
+    return isinstance(error, ValueError) and _STATES_OF_DAMAGE.match(str(error)) is not None
+
+
+def _of_the_system(error: BaseException) -> bool:
+    """Whether memory, disk or permissions raised this error; that a file is missing is said of the checkpoint."""
+    missing = (None, errno.ENOENT, errno.ENOTDIR)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in missing):
+        return True
+    codes = [int(code) for code in re.findall(r"os_error_code='(\d+)'", str(error))]
+    return (
+        any(code not in missing for code in codes) or re.match("RESOURCE_EXHAUSTED|PERMISSION", str(error)) is not None
+    )
 
 
 class Checkpoints:
@@ -113,41 +156,71 @@ class Checkpoints:
     def restore(self, like: Callable[[dict[str, Any]], Any] | None = None) -> tuple[Any, dict[str, Any]] | None:
         """The newest sound checkpoint, as host arrays, and its progress; None if there is none.
 
-        Damaged ones that are newer are reported and, once a sound one is found, deleted: their steps come again.
+        Damaged ones that are newer are reported and, once a sound one is found, renamed: their steps come again.
 
         Args:
           like: a function from progress to a tree of shapes and dtypes, which gives the result its structure: how many
             seeds still train is known only then. None for nested dicts.
         Raises:
-          InputError: there are checkpoints and all are damaged (nothing is deleted), or a sound one is not like `like`.
+          InputError: there are checkpoints and all are damaged; one cannot be read and is not proved damaged; or a
+            sound one is not like `like`. Then all are left as they are.
         """
+        self.wait()
         steps = sorted(self._manager.all_steps(), reverse=True)
         if not steps:
             return None
         _hush()
-        for i, step in enumerate(steps):
+        damaged: dict[int, str] = {}
+        for step in steps:
             try:
                 tree, progress = self._read(step)
             except Exception as error:  # Orbax and TensorStore raise all kinds for a damaged file
                 reason = (str(error) or repr(error)).splitlines()[0][:120]
-                rest = f"going back to that of step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
-                print(f"{self._folder}: the checkpoint of step {step} is damaged ({reason}); {rest}", flush=True)
+                if not proves_damage(error):
+                    raise InputError(
+                        f"{self._folder / str(step)}: this checkpoint cannot be read ({type(error).__name__}: "
+                        f"{reason}); that is no sign of damage, so nothing was changed; once memory, disk and "
+                        "permissions are in order, run the same command again"
+                    ) from error
+                damaged[step] = reason
                 continue
-            if i == 0:  # else there are reports to come
+            if not damaged:  # else there are reports to come
                 _unhush()
             if like is not None:
                 tree = conform(tree, like(progress), f"{self._folder / str(step)}")
-            for damaged in () if self._read_only else steps[:i]:
-                self._manager.delete(damaged)
+            for newer, reason in damaged.items():
+                self._set_aside(newer, reason, step)
+            if damaged and not self._read_only:
+                self._manager.reload()
             return tree, progress
-        raise InputError(f"{self._folder}: no checkpoint can be read; delete the run's folder to start again")
+        reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+        raise InputError(
+            f"{self._folder}: all checkpoints are damaged ({reasons}); delete the run's folder to start again"
+        )
+
+    def _set_aside(self, step: int, reason: str, sound: int) -> None:
+        """Renames a damaged checkpoint, unless the folder is only read, and prints a line about it."""
+        says = f"{self._folder}: the checkpoint of step {step} is damaged ({reason})"
+        if self._read_only:
+            print(f"{says}; that of step {sound} is read instead", flush=True)
+            return
+        names = itertools.chain([f"damaged-{step}"], (f"damaged-{step}-{i}" for i in itertools.count(2)))
+        name = next(name for name in names if not (self._folder / name).exists())
+        (self._folder / str(step)).rename(self._folder / name)
+        print(f"{says}; it is renamed to {name}, and training continues from that of step {sound}", flush=True)
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        for item in ("tree", "progress"):
+            if not (self._folder / str(step) / item).is_dir():
+                raise Damaged(f"its folder {item!r} is missing")
         args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
         found = self._manager.restore(step, args=args)
-        tree, progress = jax.tree.map(np.asarray, found["tree"]), dict(found["progress"])
+        progress = found["progress"]
+        if not isinstance(progress, dict) or "checksum" not in progress:
+            raise Damaged("its progress has no checksum")
+        tree, progress = jax.tree.map(np.asarray, found["tree"]), dict(progress)
         if checksum(tree) != progress.pop("checksum"):
-            raise ValueError("its checksum differs")
+            raise Damaged("its checksum differs")
         return tree, progress
 
 

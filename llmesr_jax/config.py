@@ -37,9 +37,55 @@ def describe() -> str:
     return "\n".join(f"--config.{key} ({k.default!r}): {k.doc}" for key, k in knobs.settings().items())
 
 
+class Recorded(ConfigDict):
+    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        object.__setattr__(self, "_given", set())
+        super().__init__(*args, **kwargs)
+        self._given.clear()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._given.add(key)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        object.__setattr__(self, "_given", set(state["_given"]))
+
+    def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
+        """As that of ConfigDict; the copy knows of the same values that they were set."""
+        copied = super().copy_and_resolve_references(visit_map)
+        object.__setattr__(copied, "_given", set(self._given))
+        return copied
+
+    def given(self) -> frozenset[str]:
+        """The names that were set."""
+        return frozenset(self._given)
+
+
 def default() -> ConfigDict:
-    """Every setting at its default."""
-    return _nested({key: k.default for key, k in knobs.settings().items()})
+    """Every setting at its default; what is then set is recorded, see `changes`."""
+    return _nested({key: k.default for key, k in knobs.settings().items()}, Recorded)
+
+
+def changes(base: ConfigDict) -> dict[str, Any]:
+    """{key: value} of what an own file sets in the config that it returns.
+
+    In one made from `default()`: all that was set there, to its default or not. In a ConfigDict of the file's own: all
+    that it holds, but where it holds every setting, what differs from the defaults.
+    """
+    start, flat = flatten(default()), flatten(base)
+    if not any(isinstance(part, Recorded) for part in (base, *base.values())) and not start.keys() <= flat.keys():
+        return flat
+    found = {}
+    for key, value in flat.items():
+        name, _, field = key.rpartition(".")
+        part, whole = (base[name] if name else base), isinstance(base, Recorded) and name in base.given()
+        given = field in part.given() if isinstance(part, Recorded) else key not in start or value != start[key]
+        if given or whole:
+            found[key] = value
+    return found
 
 
 def datasets() -> list[str]:
@@ -55,7 +101,7 @@ def build(
 ) -> ConfigDict:
     """The configuration of one run, complete and checked; later beats earlier:
 
-    defaults, the data set's file, the preset's file, what `base` changes of the defaults, `overrides`, `flags`.
+    defaults, the data set's file, the preset's file, what `base` sets (`changes`), `overrides`, `flags`.
 
     A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any.
     It beats the `OVERRIDES` of its file, later entries beat earlier ones. A preset may choose method and backbone.
@@ -70,9 +116,7 @@ def build(
         method, seeds that are no list of integers.
     """
     start = flatten(default())
-    changed = {}
-    if base is not None:
-        changed = {key: value for key, value in flatten(base).items() if key not in start or value != start[key]}
+    changed = {} if base is None else changes(base)
     given = knobs.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
     preset = {**start, **given}["preset"]
     start |= {key: value for key, value in _preset(preset).OVERRIDES.items() if key in ("method", "backbone")}
@@ -159,7 +203,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _nested(flat: Mapping[str, Any]) -> ConfigDict:
+def _nested(flat: Mapping[str, Any], kind: type[ConfigDict] = ConfigDict) -> ConfigDict:
     tree = {name: {} for name in knobs.schema() if name}
     known = knobs.settings()
     for key, value in flat.items():
@@ -167,7 +211,7 @@ def _nested(flat: Mapping[str, Any]) -> ConfigDict:
         if value is None:  # keeps the type, so that a flag can set it
             value = placeholder(next(t for t in typing.get_args(known[key].kind) if t is not types.NoneType))
         (tree[name] if name else tree)[field] = value
-    return ConfigDict(tree).lock()
+    return kind({name: kind(part) if isinstance(part, dict) else part for name, part in tree.items()}).lock()
 
 
 def decisive(config: ConfigDict) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from llmesr_jax import metrics, ranking
@@ -102,13 +101,18 @@ def inputs(
         chosen = np.arange(len(rows_E))
     if 0 < limit < len(chosen):
         chosen = chosen[np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(chosen), limit, replace=False))]
-    members = jax.tree.map(lambda mask_E: mask_E[chosen], members)
+    members = _cut(members, chosen)
     rows_E, stops_E, targets_E = rows_E[chosen], stops_E[chosen], corpus.target_items(split)[chosen]
     hidden = ranking.prefix_sets(corpus, rows_E, np.zeros_like(stops_E) if seen == "shown" else stops_E)
     tail_V = ~groups.head_items(corpus, tail)
     return EvalInputs(
         corpus, split, rows_E, stops_E, targets_E, hidden, seen == "zero", members, tail_V, repeated=repeated
     )
+
+
+def _cut(node: Any, chosen: np.ndarray) -> Any:
+    """The masks of the chosen targets, in the order of their groups (a tree map would sort them)."""
+    return {name: _cut(child, chosen) for name, child in node.items()} if isinstance(node, Mapping) else node[chosen]
 
 
 def check_repeats(corpus: Corpus, split: str, seen: str, repeated_E: np.ndarray | None = None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import contracts
+from llmesr_jax import contracts, evaluate, metrics
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import write_text
 
@@ -57,21 +58,49 @@ class Log(contextlib.AbstractContextManager):
             if len(kept) < len(lines):
                 write_text(self._path, "".join(line + "\n" for line in kept))
         settings = config_lib.used(config)
-        self._loggers = [
-            contracts.load("logger", name).Logger(Path(folder), last_epoch, settings)
-            for name in loggers(config.loggers)
-        ]
+        self._loggers = []
+        with contextlib.ExitStack() as files:
+            for name in loggers(config.loggers):
+                logger = contracts.load("logger", name).Logger(Path(folder), last_epoch, settings)
+                files.callback(logger.close)
+                self._loggers.append(logger)
+            self._files = files.pop_all()
 
     def write(self, epoch: int, seed: int, values: dict[str, Any], seconds: float) -> None:
         """One epoch of one seed: {name: number}, and how long the epoch took for the whole group."""
         with self._path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, "seed": seed, **values, "seconds": round(seconds, 3)}) + "\n")
+        self._hand_on(epoch, seed, values)
+
+    def test(self, epoch: int, seeds: Sequence[int], results: Mapping[str, Any]) -> None:
+        """The test's metrics of each seed, for the loggers alone: results.json has them, too.
+
+        Names are `test/full/overall/N@10`, by protocol, group and metric.
+
+        Args:
+          epoch: the last that was trained.
+          seeds: in the order of the results' lists.
+          results: {protocol: stacked summary of the test}, see `evaluate.stack`.
+        """
+        for place, seed in enumerate(seeds):
+            values = {
+                f"test/{protocol}/{group}/{metric}": numbers[place]
+                for protocol, summary in results.items()
+                for group in (*evaluate.GROUPS, "coverage")
+                for metric, numbers in summary.get(group, {}).items()
+                if metric in metrics.METRICS or group == "coverage"
+            }
+            self._hand_on(epoch, seed, values)
+
+    def _hand_on(self, epoch: int, seed: int, values: Mapping[str, Any]) -> None:
+        """To the loggers, without the values of groups that have no users."""
+        named = {f"{name}/seed_{seed}": value for name, value in values.items() if value is not None}
         for logger in self._loggers:
-            logger.write(epoch, {f"{name}/seed_{seed}": value for name, value in values.items()})
+            logger.write(epoch, named)
 
     def close(self) -> None:
-        for logger in self._loggers:
-            logger.close()
+        """Closes all loggers, even if one of them fails at it."""
+        self._files.close()
 
     def __exit__(self, *_) -> None:
         self.close()

@@ -22,13 +22,18 @@ class Run(NamedTuple):
 
     Attributes:
       experiment: with the workdir and the data's folder as they are now.
-      params_S: each seed's best parameters so far, stacked.
-      progress: where training stands.
+      params_S: the best parameters so far of each of `seeds`, stacked.
+      progress: where training stands, for all seeds of the experiment.
     """
 
     experiment: experiment.Experiment
     params_S: Any
     progress: train.Progress
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that did not fail."""
+        return tuple(self.experiment.seeds[i] for i in self.progress.sound(self.experiment.seeds))
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -38,8 +43,10 @@ class Run(NamedTuple):
     def describe(self) -> str:
         """One line: what it is, and how far it got."""
         config, progress = self.experiment.config, self.progress
-        best = ", ".join(f"{epoch} (seed {seed})" for epoch, seed in zip(progress.best_epoch, self.experiment.seeds))
-        return f"{config.method} on {config.backbone}, {config.dataset}; {progress.epoch} epochs, best {best}"
+        best_epoch = dict(zip(self.experiment.seeds, progress.best_epoch))
+        best = ", ".join(f"{best_epoch[seed]} (seed {seed})" for seed in self.seeds)
+        failed = "".join(f"; seed {seed} failed ({what})" for seed, what in progress.failed.items())
+        return f"{config.method} on {config.backbone}, {config.dataset}; {progress.epoch} epochs, best {best}{failed}"
 
 
 def find(folder: str | Path) -> dict[str, Path]:
@@ -85,7 +92,8 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     if restored is None:
         raise InputError(f"{folder}: holds no checkpoint yet; train on with the command that made it")
     tree, progress = restored
-    return Run(prepared, tree["best"], train.Progress(**progress))
+    found = train.Progress(**progress)
+    return Run(prepared, state.take(tree["best"], found.sound(prepared.seeds)), found)
 
 
 def evaluate_run(
@@ -99,7 +107,7 @@ def evaluate_run(
     Args:
       tail: which users and items are tail; those of results.json are by training counts.
     """
-    results, seeds, tables = {}, run.experiment.seeds, run.tables
+    results, seeds, tables = {}, run.seeds, run.tables
     for split in splits:
         validation = train.Validation(run.experiment, split, tables, tail)
         summaries = [validation.ranks(state.take(run.params_S, i), s, protocols, True)[0] for i, s in enumerate(seeds)]

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from llmesr_jax import cells, evaluate, experiment, knobs, traced, train
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, experiment, knobs, traced, train
 from llmesr_jax.errors import InputError
 
 _STUDY = "search"
@@ -106,7 +106,12 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int) -> str:
             print(f"error: {config.workdir}: {error}", file=sys.stderr, flush=True)
             study.tell(number, state=failed)
         else:
-            study.tell(number, _value(config, results))
+            note = cells.left_out(results)
+            if note:  # a mean over the seeds that went well would make a setting look good that does not hold
+                print(f"error: {config.workdir}: {note}; the trial counts as failed", file=sys.stderr, flush=True)
+                study.tell(number, state=failed)
+            else:
+                study.tell(number, _value(config, results))
     return _summary(study, folder, build({key: _any(axis) for key, axis in axes.items()}))
 
 

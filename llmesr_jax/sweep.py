@@ -41,6 +41,8 @@ def run(cells: Mapping[str, ConfigDict]) -> dict[str, Outcome]:
             for name in chunk:
                 if isinstance(found[name], InputError):
                     print(f"error: {name}: {found[name]}", file=sys.stderr, flush=True)
+                elif note := cells_lib.left_out(found[name]):
+                    print(f"error: {name}: {note}", file=sys.stderr, flush=True)
         jax.clear_caches()  # no other program needs this one's code
     return {name: found[name] for name in cells}
 
@@ -104,8 +106,9 @@ def _state(config: ConfigDict) -> str:
         changes = config_lib.difference(experiment.read_config(folder)[0], config)
         if changes:
             return f"in the way: another run ({'; '.join(changes[:2])})"
-        if cells_lib.finished(config) is not None:
-            return "finished"
+        if (results := cells_lib.finished(config)) is not None:
+            failed = ", ".join(results.get("failed", {}))
+            return f"finished, without seed {failed}, which failed" if failed else "finished"
     except InputError as error:
         return f"in the way: {error}"
     return f"begun, {_epochs(folder / 'metrics.jsonl')} epochs done"
@@ -137,11 +140,16 @@ def table(cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]) -> s
         if results:
             tables += [f"{dataset}:"] * (len(set(config.dataset for config in cells.values())) > 1)
             tables += [evaluate.results_table(results, protocol) for protocol in evaluate.PROTOCOLS]
+            notes = [f"{name}: {note}" for name in results if (note := cells_lib.left_out(outcomes[name]))]
+            tables += ["\n".join(notes)] if notes else []
     return "\n\n".join(tables)
 
 
 def check(outcomes: Mapping[str, Outcome]) -> None:
-    """Raises InputError that names the cells that failed, if any did."""
+    """Raises InputError that names the cells that failed, or in which seeds failed, if any did."""
     failed = [name for name, outcome in outcomes.items() if isinstance(outcome, InputError)]
-    if failed:
-        raise InputError(f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}; their reasons are above")
+    partly = [name for name, outcome in outcomes.items() if name not in failed and cells_lib.left_out(outcome)]
+    told = [f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}"] * bool(failed)
+    told += [f"in {len(partly)} of {len(outcomes)} cells seeds failed: {'; '.join(partly)}"] * bool(partly)
+    if told:
+        raise InputError(f"{'; '.join(told)}; their reasons are above")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from llmesr_jax import cells as cells_lib
 from llmesr_jax import config as config_lib
-from llmesr_jax import evaluate, logs, metrics, recommender, state, steps
+from llmesr_jax import evaluate, logs, metrics, state, steps
 from llmesr_jax.cells import Cell, Program, Progress
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
@@ -77,9 +77,12 @@ def train(experiment: Experiment) -> dict[str, Any]:
     Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
     ranks.npz. A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
 
+    A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
+    "failed"; "seeds" are those that the numbers are of (`cells.left_out`).
+
     Returns: what results.json holds.
     Raises:
-      InputError: the workdir belongs to another run; a loss is not finite (its term and steps are named).
+      InputError: the workdir belongs to another run; no seed has a finite loss (terms and steps are named).
       KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
     """
     (outcome,) = train_together([experiment])
@@ -114,9 +117,7 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
                     cells[place] = stack.enter_context(Cell(experiment, shared))
                 except InputError as error:
                     outcomes[place] = error
-        # The PCA only starts a table; nothing reads it again.
-        tables = {name: table for name, table in shared.tables.items() if name != "item_pca"}
-        shared = shared._replace(tables=recommender.in_precision(tables, experiments[0].config.precision))
+        shared = shared.started(experiments[0].config.precision)
         splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
         compiled = False
         while True:
@@ -134,10 +135,16 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
                 compiled, started = True, started + compile_seconds
                 print(f"compiled in {compile_seconds:.1f} s", flush=True)
             together = [cell for cell in together if cell.error is None]
+            for cell in together:
+                cell.drop_failed()
             if interrupts.heard and any(cell.progress.steps < total_steps for cell in together):
                 for cell in together:
                     cell.save()
                 _stop(cells.values())
+            for cell in together:
+                if not cell.progress.active:  # the last that learned has failed
+                    cell.save()
+            together = [cell for cell in together if cell.progress.active]
             values = [_validate(cell, splits("valid"), settings) for cell in together]
             seconds = time.perf_counter() - started
             for cell, of_seeds in zip(together, values):
@@ -180,33 +187,21 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
     done = cells[0].progress.steps
     with _bar(settings, epoch, total, done) as bar:
         while done < total:
-            window = order[:, done : done + settings.window]
-            count = window.shape[1]
-            window = np.pad(window, ((0, 0), (0, settings.window - count), (0, 0)), constant_values=-1)
+            window = order[:, done : done + shared.width]
             for i, group in enumerate(groups):
                 called = time.perf_counter()
-                states[i], sums[i] = steps.run_window(
-                    shared.model,
-                    shared.adam,
-                    shared.plan,
-                    states[i],
-                    sums[i],
-                    shared.tables,
-                    shared.data,
-                    window[group],
-                    np.int32(count),
-                    np.float32(epoch),
-                    touched_only=settings.table_updates == "touched",
-                    numbers_S={key: value[group] for key, value in numbers.items()},
-                )
+                part = {key: value[group] for key, value in numbers.items()}
+                args, options = shared.window(states[i], sums[i], window[group], epoch, part)
+                states[i], sums[i] = steps.run_window(*args, **options)
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
+            count = window.shape[1]
             values = jax.device_get(state.join(sums))
             for cell, part in zip(cells, slices):
                 cell.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
             done += count
             bar.update(count)
-            if interrupts.heard or all(cell.error for cell in cells):
+            if interrupts.heard or all(cell.is_dead for cell in cells):
                 break
     all_states, all_sums = state.join(states), state.join(sums)
     for cell, states, sums in zip(cells, state.split(all_states, slices), state.split(all_sums, slices)):
@@ -223,11 +218,15 @@ def _validate(cell: Cell, validation: Validation, settings: TrainConfig) -> list
 
 def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
     """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
-    cell.close()
     if cell.error is not None:
+        cell.close()
         return cell.error
+    cell.checkpoints.wait()
     progress, folder = cell.progress, cell.folder
-    results = test(cell.experiment, cell.best, splits("test"), splits("valid"))
+    sound = progress.sound(cell.seeds)
+    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(cell.seeds[i] for i in sound)
+    best = state.take(cell.best, sound) if progress.failed else cell.best
+    results = test(cell.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
     watch_after = config_lib.section(cell.experiment.config, "train").watch_after
     if progress.epoch <= watch_after:
         print(
@@ -235,10 +234,14 @@ def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
             "parameters are tested; a larger --epochs and the same command go on",
             flush=True,
         )
-    elif progress.active and max(progress.best_epoch) == progress.epoch:
+    elif progress.active and max(best_epoch) == progress.epoch:
         print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
-    results |= {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    if progress.failed:
+        results["failed"] = progress.failed
+    cell.log.test(progress.epoch, seeds, results["test"])
     write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    cell.close()
     cell.states = cell.best = cell.sums = None  # the device's memory, for the others
     return results
 

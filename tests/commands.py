@@ -27,6 +27,24 @@ SMALL = (
     "--config.bert4rec.blocks=1",
 )
 
+# launch.train that gets a signal at the start of a window of steps.
+_SIGNALLED = """
+import itertools, os, signal
+from launch import cli, train
+from llmesr_jax import steps
+
+run_window, windows = steps.run_window, itertools.count(1)
+
+def signalled(*args, **options):
+    if next(windows) == 2 * {window} - 1:  # a call for each of two seeds
+        os.kill(os.getpid(), {signal:d})
+    return run_window(*args, **options)
+
+steps.run_window = signalled
+cli.define_flags()
+cli.run(train.main)
+"""
+
 
 class Result(NamedTuple):
     status: int
@@ -74,6 +92,11 @@ def start(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen:
 def finish(process: subprocess.Popen) -> Result:
     out, err = process.communicate(timeout=120)
     return Result(process.returncode, out, err)
+
+
+def signalled(window: int, signal: int) -> tuple[str, str]:
+    """Arguments of Python for launch.train with two seeds that gets a signal at the start of a window of steps."""
+    return "-c", _SIGNALLED.format(window=window, signal=signal)
 
 
 def numbers(folder: Path) -> dict[str, Any]:

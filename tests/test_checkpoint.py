@@ -1,12 +1,15 @@
 """Checkpoints: what is saved comes back, what is damaged does not."""
 
+import errno
 import logging
+import shutil
 import sys
 from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from llmesr_jax import checkpoint
@@ -68,11 +71,19 @@ def lose_arrays(checkpoint):
         path.unlink()
 
 
+def lose_all_arrays(checkpoint):
+    shutil.rmtree(checkpoint / "tree")
+
+
+def lose_all_progress(checkpoint):
+    shutil.rmtree(checkpoint / "progress")
+
+
 def wrong_progress(checkpoint):
     (checkpoint / "progress" / "metadata").write_text("[]")
 
 
-DAMAGES = [flip, truncate, lose_progress, lose_arrays, wrong_progress]
+DAMAGES = [flip, truncate, lose_progress, lose_arrays, lose_all_arrays, lose_all_progress, wrong_progress]
 
 
 def test_the_newest_comes_back_in_its_structure(folder):
@@ -96,14 +107,70 @@ def test_nothing_to_restore(tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_left_out_and_deleted(folder, capsys, damage):
+def test_a_damaged_one_is_renamed_and_the_one_before_it_used(folder, capsys, damage):
     damage(folder / "3")
+    before = list(contents(folder / "3").values())
     found, progress = restore(folder)
     assert progress == {"epoch": 2} and checksum(found) == checksum(tree(2))
-    assert names(folder) == ["2"]
+    assert names(folder) == ["2", "damaged-3"]
+    assert list(contents(folder / "damaged-3").values()) == before
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{folder}: the checkpoint of step 3 is damaged (")
-    assert line.endswith("; going back to that of step 2")
+    assert line.endswith("; it is renamed to damaged-3, and training continues from that of step 2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("cannot allocate 4 GiB"),
+        OSError(errno.EIO, "Input/output error"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ValueError("DATA_LOSS: Error reading \"a/0\": Input/output error [os_error_code='5']"),
+        ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes"),
+        TypeError("restore() got an unexpected keyword argument"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_proves_no_damage_stops_and_changes_nothing(folder, monkeypatch, capsys, error):
+    def fails(self, step, args):
+        raise error
+
+    before = contents(folder)
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fails)
+    with pytest.raises(InputError) as caught:
+        restore(folder)
+    assert str(caught.value).startswith(f"{folder / '3'}: this checkpoint cannot be read ({type(error).__name__}: ")
+    assert "no sign of damage, so nothing was changed; " in str(caught.value) and "\n" not in str(caught.value)
+    assert contents(folder) == before and capsys.readouterr().out == ""
+
+
+def test_what_the_disk_refuses_is_no_damage(folder):
+    """TensorStore hands on what the system says of a file, here that its links never end."""
+    path = max((folder / "3" / "tree").rglob("d/*"), key=lambda path: path.stat().st_size)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(InputError, match="3: this checkpoint cannot be read"):
+        restore(folder)
+    assert names(folder) == ["2", "3"]
+
+
+def test_a_name_that_is_taken_is_not_overwritten(folder):
+    flip(folder / "3")
+    restore(folder)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(3, tree(3), {"epoch": 3})
+    flip(folder / "3")
+    restore(folder)
+    assert names(folder) == ["2", "damaged-3", "damaged-3-2"]
+
+
+def test_one_set_aside_is_not_deleted_by_later_saves(folder):
+    flip(folder / "3")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.restore(lambda progress: tree())
+        for step in (3, 4, 5):
+            checkpoints.save(step, tree(step), {"epoch": step})
+    assert names(folder) == ["4", "5", "damaged-3"]
 
 
 def test_what_other_writes_say_beside_one_that_failed_is_dropped(tmp_path, monkeypatch):
@@ -170,7 +237,8 @@ def test_all_damaged_is_an_error_and_deletes_nothing(folder):
     for step in ("2", "3"):
         flip(folder / step)
     before = contents(folder)
-    with pytest.raises(InputError, match="no checkpoint can be read; delete the run's folder to start again"):
+    wanted = r"all checkpoints are damaged \(step 3: .*; step 2: .*\); delete the run's folder to start again$"
+    with pytest.raises(InputError, match=wanted):
         restore(folder)
     assert contents(folder) == before
 

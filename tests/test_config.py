@@ -1,5 +1,6 @@
 """Layers, checks, comparison and storage of the configuration, on a small made-up schema and on the real one."""
 
+import copy
 import dataclasses
 import sys
 import types
@@ -8,6 +9,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from llmesr_jax import config, contracts, knobs
 from llmesr_jax.contracts import knob
@@ -71,6 +73,36 @@ def test_layers_later_beats_earlier(small):
     assert config.build({"train.epochs": 33}, base=base).train.epochs == 33
     both = config.build({"train.epochs": 33, "sasrec.width": 9}, {"train.epochs": 34}, base)
     assert (both.train.epochs, both.sasrec.width, both.data.max_len) == (34, 9, 50)
+
+
+SETS_THE_DEFAULT = {
+    "an attribute": lambda c: setattr(c.train, "epochs", 200),
+    "an item": lambda c: c["train"].__setitem__("epochs", 200),
+    "update": lambda c: c.update({"train": {"epochs": 200}}),
+    "update of the section": lambda c: c.train.update(epochs=200),
+    "a flattened dict": lambda c: c.update_from_flattened_dict({"train.epochs": 200}),
+    "a whole section": lambda c: setattr(c, "train", {**c.train.to_dict()}),
+    "unlocked": lambda c: c.unlocked().__enter__().train.__setattr__("epochs", 200),
+}
+
+
+@pytest.mark.parametrize("how", SETS_THE_DEFAULT)
+@pytest.mark.parametrize("copied", [lambda c: c, copy.deepcopy, lambda c: c.copy_and_resolve_references()])
+def test_what_an_own_file_sets_counts_even_where_it_is_the_default(small, how, copied):
+    base = config.default()
+    SETS_THE_DEFAULT[how](base)
+    one = config.build(base=copied(base))
+    assert one.train.epochs == 200 and one.data.max_len == 50  # the preset says 31; the data set's file 50
+    assert config.build(base=config.default()).train.epochs == 31
+    assert type(one.train) is ConfigDict
+
+
+def test_a_config_dict_of_the_files_own_counts_where_it_holds_the_changes_alone(small):
+    assert config.build(base=ConfigDict({"train": {"epochs": 200}})).train.epochs == 200
+    whole = config.from_json(config.to_json(config.default()))  # every setting: what differs counts
+    whole.train.patience = 21
+    one = config.build(base=whole)
+    assert (one.train.epochs, one.train.patience) == (31, 21)
 
 
 def test_data_set_and_preset_are_taken_from_the_layer_that_wins(small):
@@ -282,6 +314,14 @@ def test_best_is_one_configuration_for_every_data_set():
         flat = config.flatten(config.build(flags={"dataset": name, "preset": "best"}))
         found.append({key: value for key, value in flat.items() if key.partition(".")[0] in sections})
     assert all(one == found[0] for one in found)
+
+
+def test_an_own_file_sets_the_patience_of_faerec_on_grocery_to_its_default():
+    base = config.default()
+    flags = {"dataset": "grocery", "method": "faerec"}
+    assert config.build(flags=flags, base=base).train.patience == 10  # as FAERec's setting has it
+    base.train.patience = 20
+    assert config.build(flags=flags, base=base).train.patience == 20
 
 
 def test_faerecs_setting_is_one_file_for_every_method():

@@ -5,10 +5,11 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import contracts, logs
+from llmesr_jax import contracts, experiment, logs, train
 from llmesr_jax.errors import InputError
 from llmesr_jax.logs import Log
 
@@ -115,6 +116,99 @@ def test_mlflow_gets_the_numbers_and_a_continued_run_its_old_id(tmp_path, stand_
         "update_run",
         "set_terminated",
     ]
+
+
+SUMMARY = {
+    "full": {
+        "overall": {"count": [5, 5], "N@10": [0.25, 0.5]},
+        "tail_item": {"count": [0, 0], "N@10": [None, None]},
+        "coverage": {"Coverage@10": [0.5, 0.75]},
+        "by_length": {"1": {"count": [1, 1]}},
+    },
+    "sampled": {"overall": {"count": [5, 5], "N@10": [0.75, 1.0]}},
+}
+TESTED = {
+    1: {"full/overall/N@10": 0.25, "full/coverage/Coverage@10": 0.5, "sampled/overall/N@10": 0.75},
+    2: {"full/overall/N@10": 0.5, "full/coverage/Coverage@10": 0.75, "sampled/overall/N@10": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "tensorboard"])
+def test_the_tests_metrics_of_each_seed_reach_the_logger(tmp_path, stand_in, monkeypatch, name):
+    if name != "tensorboard":
+        stand_in(name)
+    calls = []
+    logger = contracts.load("logger", name).Logger
+    monkeypatch.setattr(logger, "write", lambda self, epoch, values: calls.append((epoch, dict(values))))
+    with Log(tmp_path, 0, configure(name)) as log:
+        log.test(7, (1, 2), SUMMARY)
+    assert calls == [(7, {f"test/{key}/seed_{seed}": v for key, v in TESTED[seed].items()}) for seed in (1, 2)]
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_tensorboard_holds_the_tests_metrics(tmp_path):
+    pytest.importorskip("tensorboardX")
+    with Log(tmp_path, 0, configure("tensorboard")) as log:
+        log.test(7, (1, 2), SUMMARY)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    assert b"test/full/overall/N_10/seed_2" in path.read_bytes()  # its names have no @
+
+
+RUN = {
+    "dataset": "demo",
+    "method": "none",
+    "backbone": "gru4rec",
+    "none.width": 4,
+    "data.max_len": 8,
+    "data.batch_size": 1024,
+    "train.epochs": 1,
+    "train.eval_users": 50,
+    "train.watch": "N@20",
+    "seeds": "1,2",
+    "loggers": "wandb",
+}
+
+
+def trained(folder):
+    with jax.numpy_dtype_promotion("standard"):
+        return train.train(experiment.prepare(config_lib.build({**RUN, "workdir": str(folder)})))
+
+
+def test_a_run_logs_what_is_monitored_and_the_test_before_it_closes(tmp_path, stand_in):
+    calls = stand_in("wandb").calls
+    results = trained(tmp_path / "w")
+    assert [kind for kind, *_ in calls] == ["init", "define_metric", "log", "log", "log", "log", "finish"]
+    logged = [values for kind, _, *rest in calls if kind == "log" for values in rest]
+    for place, seed in enumerate((1, 2)):
+        assert 0 < logged[place][f"valid/overall/N@20/seed_{seed}"] < 1
+        tested = logged[2 + place]
+        assert tested["epoch"] == 1
+        for protocol in ("full", "sampled"):
+            for group in ("overall", "tail_item", "head_user"):
+                wanted = results["test"][protocol][group]["N@10"][place]
+                assert tested[f"test/{protocol}/{group}/N@10/seed_{seed}"] == wanted
+    assert lines(tmp_path / "w")[0]["valid/overall/N@20"] == logged[0]["valid/overall/N@20/seed_1"]
+
+
+def test_a_run_that_crashes_in_its_test_closes_its_loggers(tmp_path, stand_in, monkeypatch):
+    calls = stand_in("wandb").calls
+
+    def crash(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(train, "test", crash)
+    with pytest.raises(RuntimeError, match="no memory"):
+        trained(tmp_path / "w")
+    assert calls[-1][0] == "finish" and [call[0] for call in calls].count("finish") == 1
+
+
+def test_a_logger_that_cannot_be_opened_closes_those_that_are_open(tmp_path, stand_in):
+    stand_in("mlflow")
+    calls = stand_in("wandb").calls
+    (tmp_path / "mlflow.id").write_text("gone")
+    with pytest.raises(InputError, match="^loggers: mlflow"):
+        Log(tmp_path, 0, configure("wandb,mlflow"))
+    assert calls[-1][0] == "finish"
 
 
 def test_what_a_logger_refuses_is_told_in_one_line(tmp_path, stand_in):

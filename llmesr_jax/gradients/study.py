@@ -45,7 +45,8 @@ def study(
       workdir: the run.
       out: folder for the results; empty for `gradients` below the run.
       epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
-        in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters.
+        in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters. Where a run
+        keeps a running average (`train.average`), both are the average, which validation and test see.
       data_dir: where the data are now; empty for where they were.
       seed: one of the run's; None for its first.
     Returns: the folder.
@@ -54,11 +55,13 @@ def study(
     """
     folder = Path(out or Path(workdir, "gradients"))
     run = runs.load(workdir, data_dir)
-    seeds = run.experiment.seeds
-    seed = seeds[0] if seed is None else seed
-    if seed not in seeds:
-        raise InputError(f"{workdir}: has no seed {seed}; wanted one of: {', '.join(map(str, seeds))}")
-    best, best_epoch = state.take(run.params_S, seeds.index(seed)), run.progress.best_epoch[seeds.index(seed)]
+    seed = run.seeds[0] if seed is None else seed
+    if seed not in run.seeds:
+        what = run.progress.failed.get(str(seed))
+        found = f"seed {seed} failed ({what})" if what else f"has no seed {seed}"
+        raise InputError(f"{workdir}: {found}; wanted one of: {', '.join(map(str, run.seeds))}")
+    best = state.take(run.params_S, run.seeds.index(seed))
+    best_epoch = run.progress.best_epoch[run.experiment.seeds.index(seed)]
     if not epochs and best_epoch < 1:
         raise InputError(f"{workdir}: seed {seed} has no best epoch yet; train on with the command that made it")
     wanted = sorted(set(epochs)) or [best_epoch]
@@ -67,9 +70,13 @@ def study(
     about = {name: config[name] for name in ("method", "backbone", "dataset", "preset")}
     about |= {"seed": seed, "config": config_lib.digest(config), "data": run.experiment.corpus.digest}
     settings = {"run": about, "trained_again": bool(epochs), "options": dataclasses.asdict(options)}
+    if average := config.train.average:
+        settings["run"] |= {"parameters": "running average"}
     _open(folder, settings)
     experiment = _of_one_seed(run.experiment, seed, folder / "run")
     print(f"{workdir}: {run.describe()}", flush=True)
+    if average:
+        print(f"train.average={average}: measured at the running average, which validation and test see", flush=True)
     if epochs and best_epoch not in wanted:
         told = f"the training here is not held against the run's best parameters: they are of epoch {best_epoch}"
         print(f"{told}, which --epochs does not name", flush=True)
@@ -147,7 +154,10 @@ def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment
 
 
 def _trained(experiment: Experiment, epoch: int) -> Any:
-    """The parameters after so many epochs of `launch.train`; continues what stands in the experiment's workdir."""
+    """The parameters that are validated after so many epochs of `launch.train`: the running average, if there is one.
+
+    Continues what stands in the experiment's workdir.
+    """
     if epoch == 0:
         tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
         plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus)
@@ -165,7 +175,8 @@ def _trained(experiment: Experiment, epoch: int) -> Any:
             f"{folder}: has gone on to epoch {progress['epoch']}, so epoch {epoch} cannot be measured; name another "
             "--out, or delete that folder"
         )
-    return state.take(tree["state"]["params"], 0)
+    watched = tree["state"]["opt_state"]["average"] if config.train.average else tree["state"]["params"]
+    return state.take(watched, 0)
 
 
 def _against(params: Any, best: Any, workdir: str) -> str:

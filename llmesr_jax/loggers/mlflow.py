@@ -53,7 +53,7 @@ class Logger:
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        named = {name.replace("@", "_at_"): value for name, value in values.items() if value is not None}
+        named = {name.replace("@", "_at_"): value for name, value in values.items()}
         self._client.log_batch(self._run, [self._metric(name, value, now, epoch) for name, value in named.items()])
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ class Run(NamedTuple):
       folder: as it was found.
       config: every setting.
       identity: digests of its data, see `experiment.Experiment.identity`.
-      seeds: trained together.
+      seeds: trained together, without those that failed.
       results: {protocol: stacked summary of the test split}, see `evaluate.stack`.
       best_epoch: of each seed.
       epochs: trained.
@@ -42,6 +43,7 @@ class Run(NamedTuple):
       curves: the lines of metrics.jsonl.
       about: what else the folder says of itself, {name: text}: versions, device, command, git.
       date: UTC day of the newest start; of results.json where no start is written down.
+      failed: {seed: why its numbers are left out}.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Run(NamedTuple):
     curves: tuple[Mapping[str, Any], ...]
     about: Mapping[str, str]
     date: str
+    failed: Mapping[str, str] = types.MappingProxyType({})
 
 
 def find(folders: Sequence[str | Path]) -> list[Path]:
@@ -116,6 +119,7 @@ def read(folder: Path) -> Run:
         best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
         parameters = int(stored["parameters"])
         split = str(stored.get("split", splits.LEAVE_ONE_OUT))
+        failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -152,6 +156,7 @@ def read(folder: Path) -> Run:
         curves,
         about,
         day,
+        failed,
     )
 
 

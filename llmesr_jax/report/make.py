@@ -83,7 +83,8 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
         for one in chapters
         for protocol in evaluate.PROTOCOLS
     ]
-    told = [_tested(one) for one in chapters if one.comparisons]
+    told = ["\n".join(lines) for one in chapters if (lines := rows.failures(one.section))]
+    told += [_tested(one) for one in chapters if one.comparisons]
     return "\n\n".join([*printed, *told, f"{target / PAGE}: the page; tables and figures are beside it"])
 
 

@@ -130,7 +130,8 @@ def _warned(chapter: Chapter, prefix: str) -> str:
 def _results(chapter: Chapter) -> str:
     tables_ = "".join(blocks.paper_table(chapter, protocol) for protocol in ("sampled", "full"))
     said = "Mean over seeds, deviation below; the best of each backbone is bold. " + blocks.marks_explained(chapter)
-    return f'<p class="caption">{said}</p>{tables_}'
+    failed = "".join(f'<p class="caption">{e(line)}</p>' for line in rows.failures(chapter.section))
+    return f'<p class="caption">{said}</p>{failed}{tables_}'
 
 
 def _users(chapter: Chapter) -> str:

@@ -122,6 +122,16 @@ class Section(NamedTuple):
         return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
 
 
+def failures(section: Section) -> list[str]:
+    """A line for each seed that failed and is in no mean."""
+    runs = {run.folder: run for row in section.rows for run in row.runs}
+    return [
+        f"{run.folder}: seed {seed} failed ({what}) and is left out"
+        for run in runs.values()
+        for seed, what in run.failed.items()
+    ]
+
+
 def sections(runs: Sequence[Run]) -> list[Section]:
     """All runs, in sections and rows; a seed that stands twice counts once, and a line says so."""
     apart: dict[tuple, list[Run]] = defaultdict(list)

@@ -59,6 +59,7 @@ def markdown(section: Section, protocol: str) -> str:
         cells = [rows_lib.cell(row.values(protocol, metric, group)) for group, metric in COLUMNS]
         cells = [f"**{text}**" if (i, *column) in top else text for text, column in zip(cells, COLUMNS)]
         lines.append("| " + " | ".join([row.backbone, _pipe(row.system), str(len(row.seeds)), *cells]) + " |")
+    lines += [f"\n{line}" for line in rows_lib.failures(section)]
     return "\n".join(lines) + "\n"
 
 

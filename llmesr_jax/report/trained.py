@@ -64,7 +64,7 @@ def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str
 
 def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
     """The best parameters of a row's first seed, and its item vectors; None, with a line, where they cannot be had."""
-    seed, (run, place) = next(iter(row.places.items()))
+    seed, (run, _) = next(iter(row.places.items()))
     try:
         if data_dir or not run.config.data_dir or Path(run.config.data_dir).is_dir():
             loaded = runs.load(run.folder, data_dir)
@@ -82,6 +82,6 @@ def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
             run.epochs,
         )
         return None
-    params = state.take(loaded.params_S, place)
+    params = state.take(loaded.params_S, loaded.seeds.index(seed))
     items = np.asarray(inference.item_vectors(loaded.experiment.recommender, params, loaded.tables), np.float32)
     return Trained(row, seed, loaded, params, items)

@@ -128,6 +128,19 @@ def test_own_config_file(run, tmp_path):
     assert (one["backbone"], one["gru4rec.layers"], one["data.max_len"]) == ("gru4rec", 2, 11)
 
 
+def test_an_own_file_may_set_what_is_the_default(run, tmp_path):
+    """A patience of 20 where FAERec's setting has 10, and the method llmesr where the preset would choose faerec."""
+    path = tmp_path / "mine.py"
+    start = "from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+    text = start + "    {}\n    return config\n"
+    path.write_text(text.format("config.train.patience = 20"))
+    (one,) = configs(run(f"--config={path}", "--dataset=grocery", "--method=faerec"))
+    assert (one["train.patience"], one["train.epochs"]) == (20, 500)
+    path.write_text(text.format('config.method = "llmesr"'))
+    (one,) = configs(run(f"--config={path}", "--preset=best"))
+    assert one["method"] == "llmesr"
+
+
 def test_flagfile(run, tmp_path):
     path = tmp_path / "flags"
     path.write_text("--epochs=5\n--config.data.batch_size=6\n")

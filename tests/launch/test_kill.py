@@ -16,23 +16,6 @@ EPOCHS = 12
 # 15 steps an epoch, looked at one by one.
 SEVERAL_WINDOWS = ("--batch_size=4", "--config.train.window=1")
 ARGS = ("--method=none", "--seeds=1,2", f"--epochs={EPOCHS}", *SEVERAL_WINDOWS, "--workdir=w")
-# launch.train that gets a signal at the start of a window of steps.
-SIGNALLED = """
-import itertools, os, signal
-from launch import cli, train
-from llmesr_jax import steps
-
-run_window, windows = steps.run_window, itertools.count(1)
-
-def signalled(*args, **options):
-    if next(windows) == 2 * {window} - 1:  # a call for each of two seeds
-        os.kill(os.getpid(), {signal:d})
-    return run_window(*args, **options)
-
-steps.run_window = signalled
-cli.define_flags()
-cli.run(train.main)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +33,7 @@ def undisturbed(train, tmp_path_factory):
 def half(train, tmp_path_factory):
     """A run interrupted by SIGINT in the middle of its fourth epoch, so with two checkpoints."""
     cwd = tmp_path_factory.mktemp("half")
-    program = ("-c", SIGNALLED.format(window=3 * 15 + 7, signal=signal.SIGINT))
+    program = commands.signalled(3 * 15 + 7, signal.SIGINT)
     return cwd, train(*ARGS, cwd=cwd, program=program)
 
 
@@ -101,7 +84,7 @@ def test_an_interrupt_saves_in_the_middle_of_an_epoch(half):
 
 
 def test_continued_after_interrupts(undisturbed, half_again, train):
-    program = ("-c", SIGNALLED.format(window=4, signal=signal.SIGTERM))
+    program = commands.signalled(4, signal.SIGTERM)
     result = train(*ARGS, cwd=half_again, program=program)
     assert (result.status, result.err) == (130, "interrupted\n")
     assert "w: continuing after epoch 3, step 7\n" in result.out
@@ -117,7 +100,8 @@ def test_a_truncated_checkpoint_is_left_out(undisturbed, half_again, train):
     assert (result.status, result.err) == (0, "")
     (line,) = [line for line in result.out.splitlines() if "damaged" in line]
     assert f"{newest.parent}: the checkpoint of step {newest.name} is damaged" in line
-    assert line.endswith(f"; going back to that of step {before.name}")
+    wanted = f"; it is renamed to damaged-{newest.name}, and training continues from that of step {before.name}"
+    assert line.endswith(wanted)
     assert "w: continuing after epoch 3, step 0\n" in result.out
     assert commands.numbers(half_again / "w") == undisturbed
 
@@ -129,6 +113,6 @@ def test_without_a_sound_checkpoint_nothing_is_deleted(half_again, train):
     result = train(*ARGS, cwd=half_again)
     assert result.status == 2
     folder = half_again / "w" / "checkpoints"
-    wanted = f"error: {folder}: no checkpoint can be read; delete the run's folder to start again\n"
-    assert result.err == wanted
+    assert result.err.startswith(f"error: {folder}: all checkpoints are damaged (step ")
+    assert result.err.endswith("; delete the run's folder to start again\n") and result.err.count("\n") == 1
     assert contents(folder) == before

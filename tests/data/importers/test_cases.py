@@ -75,7 +75,13 @@ def test_it_is_read_whole(name, shared, tmp_path):
 def test_times_order_the_sequences(shared, tmp_path):
     """The same 480 interactions in time order, whatever the form."""
     sequences = []
-    for name in ("recbole_session_id", "recbole_time_named_otherwise", "spark_csv_parts", "bigquery_utc", "csv_cr_only"):
+    for name in (
+        "recbole_session_id",
+        "recbole_time_named_otherwise",
+        "spark_csv_parts",
+        "bigquery_utc",
+        "csv_cr_only",
+    ):
         prepared.run(shared / "cases" / name / "raw", tmp_path / name, FILES[name][0])
         read = corpus.load("shop", tmp_path / name)
         ids = [(tmp_path / name / f"{kind}_ids.txt").read_text().split() for kind in ("user", "item")]

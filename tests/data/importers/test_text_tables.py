@@ -501,7 +501,9 @@ def test_json_that_is_cut_short_or_malformed(tmp_path):
     assert f"r.json, line {line}: is malformed or cut short (Expecting value)" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=json.dumps([[1, "x", None, dict(zip(CSV, ROWS[0]))]] * 3))
     assert "wanted one JSON object a line, or an array of objects" in refused(tmp_path, TABLE, "--max_bad_lines=8")
-    assert prepared.run(tmp_path / "raw", tmp_path / "out", [TABLE, "--max_bad_lines=9", "--exact_duplicates=keep"]).fresh
+    assert prepared.run(
+        tmp_path / "raw", tmp_path / "out", [TABLE, "--max_bad_lines=9", "--exact_duplicates=keep"]
+    ).fresh
 
 
 # Ids.
