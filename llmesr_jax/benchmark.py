@@ -76,7 +76,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
         "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
-        "user_llm": lambda: stand_ins.random(users, width, [0, 1]),
+        "user_llm": lambda: stand_ins.random(users, width, 0, "users"),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})
