@@ -58,7 +58,7 @@ class Program(NamedTuple):
 def program(experiment: Experiment) -> Program:
     """Brings data and tables to the device."""
     plan = experiment.epochs.plan
-    data = batches.interactions(experiment.corpus, plan.config.avoid)
+    data = batches.interactions(experiment.corpus, plan)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
     adam, keep = optimizer.adam(), experiment.config.train.average

@@ -12,7 +12,7 @@ import numpy as np
 from llmesr_jax.contracts import Array, Tables, row_of_slot
 from llmesr_jax.data import layout
 from llmesr_jax.data.batches import DataConfig, lay_out
-from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.recommender import Recommender
 
 _ROWS = 2048  # sequences encoded at a time
@@ -45,7 +45,11 @@ def histories(
     """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
 
     A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
+
+    Raises:
+      InputError: there are more interactions than 32-bit places.
     """
+    check_size(corpus.name, len(corpus.items), corpus.num_users)
     room = config.max_len - (supervision == "masked")
     length_E = np.minimum(stops_E, room) + (supervision == "masked")
     hands, groups = layout.deal(length_E, min(_ROWS, len(rows_E)))

@@ -119,7 +119,7 @@ class _Batches:
         self.clock = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
-        self._data = batches.interactions(self.corpus, self.plan.config.avoid)
+        self._data = batches.interactions(self.corpus, self.plan)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
         # Longest sequence first, as a batch has them: so its rows are these users.
         length_U = np.minimum(

@@ -150,7 +150,7 @@ def _trained(experiment: Experiment, epoch: int) -> Any:
     """The parameters after so many epochs of `launch.train`; continues what stands in the experiment's workdir."""
     if epoch == 0:
         tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
-        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus)
+        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus, experiment.epochs.plan)
         adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
         example = steps.example_batch(plan, data, tables)
         return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)
