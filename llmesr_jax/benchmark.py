@@ -115,8 +115,9 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
     real = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)[users].sum()
     if plan.teachers is not None:
+        similar_UxN = experiment.tables["similar_users"]
         teacher_U = np.minimum(train_U - (plan.config.teacher_input == "input"), plan.config.max_len)
-        real += teacher_U[experiment.tables["similar_users"]].sum(axis=1)[users].sum()
+        real += (teacher_U[similar_UxN] * (similar_UxN >= 0)).sum(axis=1)[users].sum()
     return float(real) / epochs.steps, slots
 
 

@@ -21,7 +21,15 @@ from llmesr_jax.semantic.encoders import tfidf
 
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
-VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1, "popularity": 1, "random": 2}
+VERSIONS = {
+    "tfidf": 2,
+    "mean_of_items": 1,
+    "pca_start": 2,
+    "similar_users": 1,
+    "embedded": 1,
+    "popularity": 1,
+    "random": 2,
+}
 
 
 @dataclasses.dataclass(frozen=True)

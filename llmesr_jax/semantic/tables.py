@@ -10,7 +10,7 @@ Where a table comes from, first match:
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     item_popularity   interactions of each item in the training part
     user_llm          the user embeddings
-    similar_users     the authors' pickle, cosine top-k of the user embeddings
+    similar_users     the authors' pickle, cosine top-k of the user embeddings (always, where one of these is zero)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files
 from llmesr_jax.semantic.cache import Recipe
 from llmesr_jax.semantic.pca import pca_start
-from llmesr_jax.semantic.similar_users import similar_users
+from llmesr_jax.semantic.similar_users import embedded, similar_users
 from llmesr_jax.semantic.sources import (
     VERSIONS,
     SemanticConfig,
@@ -73,7 +73,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
       "user_llm": (U, F) float32.
       "similar_users": (U, min(num_similar, T - 1)) int32 rows of users, from 0, nearest first; T: users with training
-        items.
+        items and an embedding that is not zero. -1 in the whole row of a user without an embedding.
 
     Raises:
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
@@ -169,22 +169,35 @@ def _item_popularity(corpus: Corpus) -> Source:
 
 
 def _similar_users(semantics: Semantics) -> Source:
-    """Loads as (U, N) int32; a user without training items teaches nobody."""
+    """Loads as (U, N) int32; a user without training items, or without an embedding, teaches nobody."""
     num_users = semantics.corpus.num_users
-    trained_U = semantics.corpus.train_lengths_U > 0
-    k = min(semantics.config.num_similar, int(trained_U.sum()) - 1)
+    trained_U, embedded_U = semantics.corpus.train_lengths_U > 0, _embedded(semantics)
+    k = max(min(semantics.config.num_similar, int((trained_U & embedded_U).sum()) - 1), 0)
     if "similar_users" in semantics.files:
         path = semantics.files["similar_users"]
         given = embedding_files.read_similar_users(path, num_users)
-        if given.shape[1] >= k and trained_U.all():
+        if given.shape[1] >= k and trained_U.all() and embedded_U.all():
             return Source({path.name: semantics.file_digests[path], "k": str(k)}, lambda: given[:, :k])
     user = semantics.user
     inputs = dict(user.inputs)
-    if not trained_U.all():
-        inputs["users without training items"] = hashlib.sha256(np.packbits(trained_U).tobytes()).hexdigest()
+    for what, found_U in (("training items", trained_U), ("an embedding", embedded_U)):
+        if not found_U.all():
+            inputs[f"users without {what}"] = hashlib.sha256(np.packbits(found_U).tobytes()).hexdigest()
     recipe = recipe_of("similar_users", {"k": k}, inputs)
     make = lambda: (similar_users(user.load(), k, among_U=trained_U),)  # noqa: E731
     return _computed(semantics, f"similar_users_{k}.npy", recipe, make)
+
+
+def _embedded(semantics: Semantics) -> np.ndarray:
+    """bool (U,): whose embedding is not zero. Kept, so that a large file is not read for this at each start.
+
+    All, where the authors' similar users are not accompanied by the embeddings that they were made from.
+    """
+    if "similar_users" in semantics.files and "user_llm" not in semantics.files:
+        return np.ones(semantics.corpus.num_users, bool)
+    user = semantics.user
+    recipe = recipe_of("embedded", {}, user.inputs)
+    return semantics.cache.arrays(("users_embedded.npy",), recipe, lambda: (embedded(user.load()),))[0]
 
 
 def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]) -> Source:

@@ -345,3 +345,27 @@ def test_draws_by_popularity_among_many_interactions():
     draw = jax.jit(jax.vmap(lambda key: batches.shared_negatives(epochs.plan.config, data, None, key)[0]))
     first = (np.asarray(draw(jax.random.split(jax.random.key(0), 8))) == 1).mean()
     assert abs(first - 0.5) < 5 * 0.5 / np.sqrt(40_000)
+
+
+@pytest.mark.parametrize("layout", ["bucketed", "padded"])
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_a_student_without_similar_users_learns_and_is_not_distilled(supervision, layout):
+    """Every third user has none (a row of -1), user 1 one too few: their teachers' rows are empty, all else as ever."""
+    corpus, similar, epochs, make = world(supervision, layout=layout)
+    fewer = similar.copy()
+    fewer[::3], fewer[1, 1] = -1, -1
+    plan, data, tables = make.args
+    epochs = batches.plan_epochs(corpus, plan.config, supervision, 0.6, NEEDS, fewer)
+    for samples in epochs.order(4, 1):
+        batch = tiny.make_batch(epochs.plan, data, {"similar_users": jnp.asarray(fewer)}, samples, jax.random.key(0))
+        users = [s % corpus.num_users for s in rows_of(samples, corpus, supervision)]
+        taught = [u % 3 > 0 and u != 1 for u in users]
+        assert np.asarray(batch.distils_B).tolist() == taught + [False] * (BATCH - len(users))
+        teachers = tiny.items_by_row(batch.teachers)
+        for user, is_taught, rows in zip(users, taught, np.asarray(batch.teacher_rows_BxN)):
+            wanted = [tiny.training(corpus, u)[-MAX_LEN:] for u in fewer[user]] if is_taught else [[]] * SIMILAR
+            assert [teachers[r] for r in rows] == wanted
+        alike = make(samples, jax.random.key(0))  # of users who all have similar ones
+        if layout == "padded":
+            tiny.assert_equal(batch.students, alike.students)
+            tiny.assert_equal((batch.targets_T, batch.negatives_TxK), (alike.targets_T, alike.negatives_TxK))
