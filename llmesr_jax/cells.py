@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import optimizer, origin, recommender, state, steps, traced
+from llmesr_jax import optimizer, origin, recommender, state, steps, touched_rows, traced
 from llmesr_jax.checkpoint import Checkpoints
 from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
@@ -56,11 +56,19 @@ class Program(NamedTuple):
 
 
 def program(experiment: Experiment) -> Program:
-    """Brings data and tables to the device."""
+    """Brings data and tables to the device.
+
+    Raises:
+      InputError: the data are too large, or the method has tables that `train.table_updates=touched` does not know.
+    """
     plan = experiment.epochs.plan
     data = batches.interactions(experiment.corpus, plan)
     tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
     example = steps.example_batch(plan, data, tables)
+    if experiment.config.train.table_updates == "touched":
+        params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
+        in_steps = {name: table for name, table in tables.items() if name != "item_pca"}
+        touched_rows.check(params, in_steps, experiment.corpus.num_items)
     adam, keep = optimizer.adam(), experiment.config.train.average
     adam = optimizer.averaging(adam, keep) if keep else adam
     return Program(experiment.recommender, adam, plan, data, tables, example)
