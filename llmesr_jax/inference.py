@@ -1,4 +1,8 @@
-"""User and item vectors of a trained model: all that ranking, recommending and export need."""
+"""User and item vectors of a trained model: all that ranking, recommending and export need.
+
+Both are computed in full precision, as scores are (`ranking`): matrix products of float32 keep all bits. A GPU's default
+is TF32, which rounds factors to 10 bits. Training steps run at the device's default.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +90,8 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
             sequences = sequences.replace(items_T=jnp.where(last_T & sequences.real_T, token, sequences.items_T))
         return recommender.user_vectors(params, tables, sequences)
 
-    vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
+    with jax.default_matmul_precision("highest"):
+        vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
     flat = vectors_NxRxE.reshape(-1, vectors_NxRxE.shape[-1])
     return jnp.zeros((count, flat.shape[1]), flat.dtype).at[place_NxR.reshape(-1)].set(flat, mode="drop")
 
@@ -102,4 +107,5 @@ def user_vectors(recommender: Recommender, params: Any, tables: Tables, historie
 @functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))
 def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mask: bool = False) -> Array:
     """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
-    return recommender.item_vectors(params, tables, with_mask)
+    with jax.default_matmul_precision("highest"):
+        return recommender.item_vectors(params, tables, with_mask)
