@@ -180,7 +180,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 def _on_device(experiment: Experiment):
     """The data set, the frozen tables, and a batch of zeros."""
     data = batches.interactions(experiment.corpus, experiment.epochs.plan)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    tables = tables_lib.on_device(experiment.tables)
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 
 

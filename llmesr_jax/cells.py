@@ -22,6 +22,7 @@ from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import Experiment, open_workdir
 from llmesr_jax.logs import Log
+from llmesr_jax.semantic import tables as tables_lib
 
 _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", "N@10")
 
@@ -63,7 +64,7 @@ def program(experiment: Experiment) -> Program:
     """
     plan = experiment.epochs.plan
     data = batches.interactions(experiment.corpus, plan)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    tables = tables_lib.on_device(experiment.tables)
     example = steps.example_batch(plan, data, tables)
     if experiment.config.train.table_updates == "touched":
         params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)

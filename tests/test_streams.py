@@ -11,7 +11,6 @@ from llmesr_jax.ranking import sample_candidates
 from llmesr_jax.semantic import stand_ins
 from llmesr_jax.streams import stream
 
-
 CORPUS = tiny.ragged(3)
 default_rng = np.random.default_rng
 

@@ -26,6 +26,7 @@ from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import Experiment, write_text
 from llmesr_jax.gradients import probe, summary
+from llmesr_jax.semantic import tables as tables_lib
 
 SETTINGS, RESULTS, USERS = "study.json", "gradients.json", "users.csv"
 _FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
@@ -149,7 +150,7 @@ def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment
 def _trained(experiment: Experiment, epoch: int) -> Any:
     """The parameters after so many epochs of `launch.train`; continues what stands in the experiment's workdir."""
     if epoch == 0:
-        tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+        tables = tables_lib.on_device(experiment.tables)
         plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus, experiment.epochs.plan)
         adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
         example = steps.example_batch(plan, data, tables)

@@ -162,7 +162,7 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
             read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
         else:
             command = embed_command.after_growth(corpus.name, corpus.folder)
-            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind, command)
+            read = functools.partial(embedding_files.map_embedding, path, rows[kind], kind, command)
         checks[path] = (rows[kind], read)
     return checks
 

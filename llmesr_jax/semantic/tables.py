@@ -18,9 +18,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.data import groups
@@ -39,6 +42,8 @@ from llmesr_jax.semantic.sources import (
     semantics_of,
     settings_of,
 )
+
+_ALIGNMENT = 64  # bytes; what a CPU device takes without a copy
 
 TABLES = ("item_llm", "item_pca", "item_popularity", "user_llm", "similar_users")
 
@@ -96,7 +101,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
-        arrays["user_llm"] = np.array(arrays["user_llm"], np.float32)
+        arrays["user_llm"] = _copied(arrays["user_llm"], 0)
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -207,7 +212,24 @@ def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[
 
 def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
     """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1); floats as float32."""
-    dtype = np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype
-    padded = np.zeros((len(table) + 2, *table.shape[1:]), dtype)
-    padded[1:-1] = table
-    return padded
+    return _copied(table, 1)
+
+
+def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The tables on the device. On a CPU that is no second copy of those that `prepare` has made."""
+    # What may be written to must be copied, as the device counts on constants.
+    put = lambda array: jnp.asarray(array) if array.flags.writeable else jax.device_put(array)  # noqa: E731
+    return {name: put(array) for name, array in arrays.items()}
+
+
+def _copied(table: np.ndarray, more: int) -> np.ndarray:
+    """A read-only copy with `more` rows of zeros at either end; floats as float32. Aligned as JAX's own arrays are."""
+    dtype = np.dtype(np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype)
+    shape = (len(table) + 2 * more, *table.shape[1:])
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + size].view(dtype).reshape(shape)
+    copy[more : len(table) + more] = table
+    copy.flags.writeable = False
+    return copy

@@ -378,3 +378,14 @@ def test_real_embeddings_load(shared, tmp_path):
     corpus = load("beauty5", shared / "data/beauty5")
     got = _prepare(corpus, needs=frozenset({"item_llm", "item_pca"}), pca_width=64, cache_dir=str(tmp_path))
     assert got["item_llm"].shape == (12103, 384) and got["item_pca"].shape == (12103, 64)
+
+
+def test_tables_on_the_device_are_constants():
+    """A read-only table is not copied on a CPU; one that can be written to is, as writing must not reach the device."""
+    made, own = tables.with_padding_and_mask(np.ones((40, 3), np.float16)), np.ones((64, 16), np.float32)
+    found = tables.on_device({"made": made, "own": own})
+    own[:] = 2
+    assert np.asarray(found["own"]).max() == 1
+    assert not made.flags.writeable and made.ctypes.data % 64 == 0
+    assert found["made"].unsafe_buffer_pointer() == made.ctypes.data
+    np.testing.assert_array_equal(found["made"], np.pad(np.ones((40, 3), np.float32), ((1, 1), (0, 0))), strict=True)
