@@ -111,10 +111,11 @@ def prepare(config: ConfigDict) -> Experiment:
     tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
+            lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
             raise InputError(
-                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} can be had, as the "
-                "embeddings of the other users are zero (their items have no text, or it holds no known word); lower "
-                f"--config.{config.method}.similar, or bring user_emb.npy"
+                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are there: the "
+                "embeddings of the other users are zero (their items have no text, or it holds no known word); "
+                f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     return assemble(config, users_items, tables, recipe)

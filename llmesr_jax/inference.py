@@ -1,7 +1,7 @@
 """User and item vectors of a trained model: all that ranking, recommending and export need.
 
-Both are computed in full precision, as scores are (`ranking`): matrix products of float32 keep all bits. A GPU's default
-is TF32, which rounds factors to 10 bits. Training steps run at the device's default.
+Both are computed in full precision, as scores are (`ranking`): matrix products of float32 keep all bits. A GPU's
+default is TF32, which rounds factors to 10 bits. Training steps run at the device's default.
 """
 
 from __future__ import annotations

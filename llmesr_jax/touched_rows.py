@@ -98,9 +98,9 @@ def check(params: Any, tables: dict[str, Array], num_items: int) -> None:
         looks = bool(x.shape) and x.shape[0] - num_items in (0, 1, 2)
         if looks and not of_users and not (is_named and x.shape[0] == num_items + 2):
             raise InputError(
-                f"config: train.table_updates=touched, and {name} of shape {tuple(x.shape)} may hold a row for each of the "
-                f"{num_items} items, but is not known as an item table: {rule} and has {num_items + 2} rows (padding, "
-                "items, mask token); rename or pad it, or set train.table_updates=dense"
+                f"config: train.table_updates=touched, and {name} of shape {tuple(x.shape)} may hold a row for each "
+                f"of the {num_items} items, but is not known as an item table: {rule} and has {num_items + 2} rows "
+                "(padding, items, mask token); rename or pad it, or set train.table_updates=dense"
             )
 
 

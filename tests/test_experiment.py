@@ -81,11 +81,9 @@ def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_
     config = configure(data, tmp_path / "w", **changes, **{"llmesr.width": 4})
     told = experiment.prepare(config).describe()
     assert "; 3 users have an embedding of zeros, so they have no similar users and are not distilled" in told
-    users[4:] = 0  # one is left
+    users[4:] = 0  # one is left, whom nobody can teach
     np.save(data / "user_emb.npy", users)
-    with pytest.raises(
-        InputError, match="tiny: 4 similar users a user are wanted and only 0 can be had, as the embedd"
-    ):
+    with pytest.raises(InputError, match="tiny: 4 similar users a user are wanted and only 0 are there: the embedd"):
         experiment.prepare(config)
 
 

@@ -298,12 +298,13 @@ def below(words: Array, count: Array) -> Array:
 def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
     """int32 (K,) ids that all positions of a step share, 0 for none, and (K,) log-probabilities of drawing each."""
     if config.negatives == "uniform":
-        ids_K = below(jax.random.bits(key, (config.num_negatives,)), jnp.full(1, data.num_items, jnp.int32)) + 1
+        words_K = jax.random.bits(key, (config.num_negatives,), jnp.uint32)
+        ids_K = below(words_K, jnp.full(1, data.num_items, jnp.int32)) + 1
         return ids_K, jnp.full(config.num_negatives, -np.log(data.num_items), jnp.float32)
     if config.negatives == "in_batch":
         return targets_T, jnp.take(data.target_log_shares_V, jnp.maximum(targets_T - 1, 0), mode="clip")
     total = data.count_ends_V[-1]
-    draws_K = below(jax.random.bits(key, (config.num_negatives,)), total[None])
+    draws_K = below(jax.random.bits(key, (config.num_negatives,), jnp.uint32), total[None])
     ids_K = jnp.searchsorted(data.count_ends_V, draws_K, side="right").astype(jnp.int32) + 1
     place_K = ids_K - 1
     before_K = jnp.where(place_K > 0, jnp.take(data.count_ends_V, place_K - 1, mode="clip"), 0)
@@ -343,7 +344,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
         targets_T = jnp.where(hidden_T, sequences.items_T, 0)
         kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
-        words_T = at_slot(jax.random.bits(random_key, (batch_size, max_len)))
+        words_T = at_slot(jax.random.bits(random_key, (batch_size, max_len), jnp.uint32))
         other_T = below(words_T, jnp.full(1, data.num_items, jnp.int32)) + 1
         shown_T = jnp.where(kind_T < 0.8, data.num_items + 1, jnp.where(kind_T < 0.9, other_T, sequences.items_T))
         shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
@@ -356,7 +357,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
     if config.negatives == "own":
         unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
-        words = jax.random.bits(negative_key, (batch_size, max_len, config.num_negatives))
+        words = jax.random.bits(negative_key, (batch_size, max_len, config.num_negatives), jnp.uint32)
         draws_TxK = below(at_slot(words), unseen_T[:, None])
         users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
         negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)

@@ -145,7 +145,8 @@ def from_pairs(
       source: what error messages name; the data set if not given.
 
     Raises:
-      InputError: no interactions or more than 2^31 - 1, an id below 1, a gap in the ids, times out of order, or a split that cannot be made.
+      InputError: no interactions or more than 2^31 - 1, an id below 1, a gap in the ids, times out of order, or a split
+        that cannot be made.
     """
     source = source or f"data set {name!r}"
     users, items = np.asarray(users), np.asarray(items)
@@ -186,8 +187,8 @@ def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
     for kind, count, most in (("interactions", interactions, MOST_INTERACTIONS), ("users", users, MOST_USERS)):
         if count > most:
             raise InputError(
-                f"{source}: {count} {kind}; wanted at most {most}, as places on the device are 32-bit numbers; leave out "
-                "old interactions, or train on a part of the users"
+                f"{source}: {count} {kind}; wanted at most {most}, as places on the device are 32-bit numbers; leave "
+                "out old interactions, or train on a part of the users"
             )
 
 

@@ -339,7 +339,7 @@ def test_negatives_of_a_large_catalogue_are_all_drawn():
 
 
 def test_draws_by_popularity_among_many_interactions():
-    """Two items with 750 million interactions each are drawn alike: the remainder of 32 bits gives 52 % to the first."""
+    """Two items with 750 million interactions each are drawn alike: the remainder of a word gives 52 % to the first."""
     _, _, epochs, make = world("every", num_negatives=5000, negatives="popularity")
     data = make.args[1].replace(count_ends_V=jnp.asarray([750_000_000, 1_500_000_000], jnp.int32))
     draw = jax.jit(jax.vmap(lambda key: batches.shared_negatives(epochs.plan.config, data, None, key)[0]))
