@@ -13,6 +13,7 @@ Exit status: 0 done, 2 a mistake in the input or a seed that failed (`error: ...
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -20,6 +21,7 @@ import logging as std_logging
 import os
 import platform
 import re
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ from llmesr_jax.interrupts import Interrupts
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
 
+_MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
 _DEFAULT_FILE = Path(configs.__file__).with_name("default.py")
 _STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir", "loggers")}
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
@@ -119,7 +122,8 @@ def keep_compiled_code() -> None:
     """Keeps what XLA compiles in the user's cache folder, so that the same command starts faster the next time.
 
     JAX_COMPILATION_CACHE_DIR names another place. Code compiled for one kind of CPU may not run on another, so each
-    kind has a folder of its own. Where the folder cannot be written, nothing is kept.
+    kind has a folder of its own. Where the folder cannot be written, nothing is kept. Each command first deletes what
+    was used longest ago, until 2 GiB are left for all kinds together.
     """
     import jax
 
@@ -136,9 +140,27 @@ def keep_compiled_code() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
+    _delete_unused(folder.parent, _MOST_COMPILED)
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _delete_unused(folder: Path, most: int) -> None:
+    """Deletes the files below a folder that were used longest ago, until the others have at most `most` bytes."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another command deletes, too
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((max(status.st_atime, status.st_mtime), path, status.st_size))
+    total = sum(size for *_, size in found)
+    for _, path, size in sorted(found):
+        if total <= most:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def configs_from_flags() -> list[ConfigDict]:

@@ -79,7 +79,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
         "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
-        "user_llm": lambda: stand_ins.random(users, width, [0, 1]),
+        "user_llm": lambda: stand_ins.random(users, width, 0, "users"),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})
@@ -118,8 +118,9 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
     real = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)[users].sum()
     if plan.teachers is not None:
+        similar_UxN = experiment.tables["similar_users"]
         teacher_U = np.minimum(train_U - (plan.config.teacher_input == "input"), plan.config.max_len)
-        real += teacher_U[experiment.tables["similar_users"]].sum(axis=1)[users].sum()
+        real += (teacher_U[similar_UxN] * (similar_UxN >= 0)).sum(axis=1)[users].sum()
     return float(real) / epochs.steps, slots
 
 
@@ -190,8 +191,8 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 
 def _on_device(experiment: Experiment):
     """The data set, the frozen tables, and a batch of zeros."""
-    data = batches.interactions(experiment.corpus, experiment.epochs.plan.config.avoid)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    data = batches.interactions(experiment.corpus, experiment.epochs.plan)
+    tables = tables_lib.on_device(experiment.tables)
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 
 

@@ -17,12 +17,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llmesr_jax import config as config_lib
-from llmesr_jax import optimizer, origin, recommender, state, steps, traced
+from llmesr_jax import optimizer, origin, recommender, state, steps, touched_rows, traced
 from llmesr_jax.checkpoint import Checkpoints
 from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import Experiment, open_workdir
 from llmesr_jax.logs import Log
+from llmesr_jax.semantic import tables as tables_lib
 
 _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", "N@10")
 
@@ -89,15 +90,23 @@ class Program(NamedTuple):
 
 
 def program(experiment: Experiment) -> Program:
-    """Brings data and tables to the device."""
+    """Brings data and tables to the device.
+
+    Raises:
+      InputError: the data are too large, or the method has tables that `train.table_updates=touched` does not know.
+    """
     plan = experiment.epochs.plan
-    data = batches.interactions(experiment.corpus, plan.config.avoid)
-    tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
+    data = batches.interactions(experiment.corpus, plan)
+    tables = tables_lib.on_device(experiment.tables)
     example = steps.example_batch(plan, data, tables)
     settings = config_lib.section(experiment.config, "train")
+    touched_only = settings.table_updates == "touched"
+    if touched_only:
+        params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
+        in_steps = {name: table for name, table in tables.items() if name != "item_pca"}
+        touched_rows.check(params, in_steps, experiment.corpus.num_items)
     adam = optimizer.adam()
     adam = optimizer.averaging(adam, settings.average) if settings.average else adam
-    touched_only = settings.table_updates == "touched"
     return Program(experiment.recommender, adam, plan, data, tables, example, touched_only, settings.window)
 
 

@@ -110,7 +110,7 @@ class Batch:
       students: the B users' input sequences.
       targets_T: int32 item to predict at each of the students' slots, 0 where no loss is taken.
       negatives_TxK: int32 negatives of each slot's own, 0 where no loss is taken; K = 0 where all slots share them.
-      distils_B: bool, students that take part in the distillation.
+      distils_B: bool, students that take part in the distillation: those who have similar users, if there are teachers.
       teachers: the similar users' sequences, B * N rows; None where the method needs none.
       teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
       shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.

@@ -55,6 +55,8 @@ class Experiment(NamedTuple):
         line += _describe_split(c, config_lib.section(self.config, "train").seen_items)
         if self.tables:
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
+        if alone := _without_teachers(self.tables):
+            line += f"; {alone} users have an embedding of zeros, so they have no similar users and are not distilled"
         if c.num_items <= SAMPLED + 1:
             line += "; so few items that sampled ranks among all that a user has not seen, as full does"
         return line
@@ -65,6 +67,11 @@ class Experiment(NamedTuple):
         "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
         """
         return {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
+
+
+def _without_teachers(tables: Mapping[str, np.ndarray]) -> int:
+    """How many users have no similar users."""
+    return int((tables["similar_users"] < 0).any(axis=1).sum()) if "similar_users" in tables else 0
 
 
 def _describe_split(users_items: corpus.Corpus, seen: str) -> str:
@@ -103,6 +110,13 @@ def prepare(config: ConfigDict) -> Experiment:
         )
     tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
+        if (kept := tables["similar_users"].shape[1]) < needs.similar:
+            lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
+            raise InputError(
+                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are there: the "
+                "embeddings of the other users are zero (their items have no text, or it holds no known word); "
+                f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
+            )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     return assemble(config, users_items, tables, recipe)
 

@@ -1,4 +1,8 @@
-"""User and item vectors of a trained model: all that ranking, recommending and export need."""
+"""User and item vectors of a trained model: all that ranking, recommending and export need.
+
+Both are computed in full precision, as scores are (`ranking`): matrix products of float32 keep all bits. A GPU's
+default is TF32, which rounds factors to 10 bits. Training steps run at the device's default.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 from llmesr_jax.contracts import Array, Tables, row_of_slot
 from llmesr_jax.data import layout
 from llmesr_jax.data.batches import DataConfig, lay_out
-from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.recommender import Recommender
 
 _ROWS = 2048  # sequences encoded at a time
@@ -45,7 +49,11 @@ def histories(
     """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
 
     A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
+
+    Raises:
+      InputError: there are more interactions than 32-bit places.
     """
+    check_size(corpus.name, len(corpus.items), corpus.num_users)
     room = config.max_len - (supervision == "masked")
     length_E = np.minimum(stops_E, room) + (supervision == "masked")
     hands, groups = layout.deal(length_E, min(_ROWS, len(rows_E)))
@@ -82,7 +90,8 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
             sequences = sequences.replace(items_T=jnp.where(last_T & sequences.real_T, token, sequences.items_T))
         return recommender.user_vectors(params, tables, sequences)
 
-    vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
+    with jax.default_matmul_precision("highest"):
+        vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
     flat = vectors_NxRxE.reshape(-1, vectors_NxRxE.shape[-1])
     return jnp.zeros((count, flat.shape[1]), flat.dtype).at[place_NxR.reshape(-1)].set(flat, mode="drop")
 
@@ -98,4 +107,5 @@ def user_vectors(recommender: Recommender, params: Any, tables: Tables, historie
 @functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))
 def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mask: bool = False) -> Array:
     """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
-    return recommender.item_vectors(params, tables, with_mask)
+    with jax.default_matmul_precision("highest"):
+        return recommender.item_vectors(params, tables, with_mask)

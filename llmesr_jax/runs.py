@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
+from typing import Any
 
 from llmesr_jax import evaluate, experiment, state, train
 from llmesr_jax.checkpoint import Checkpoints
 from llmesr_jax.data import groups
 from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import tables as tables_lib
 
 SPLITS = ("test", "valid")
 
 
-class Run(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
     """A trained, or half trained, run.
 
     Attributes:
@@ -35,10 +37,10 @@ class Run(NamedTuple):
         """The seeds that did not fail."""
         return tuple(self.experiment.seeds[i] for i in self.progress.sound(self.experiment.seeds))
 
-    @property
+    @functools.cached_property
     def tables(self) -> dict[str, Any]:
-        """The frozen tables that the trained model reads, on the device."""
-        return {k: jnp.asarray(v) for k, v in self.experiment.tables.items() if k != "item_pca"}
+        """The frozen tables that the trained model reads, on the device: brought there once."""
+        return tables_lib.on_device({k: v for k, v in self.experiment.tables.items() if k != "item_pca"})
 
     def describe(self) -> str:
         """One line: what it is, and how far it got."""

@@ -44,11 +44,15 @@ def train_step(
       touched_only: the rows of item tables change that the batch trains, and no others: see `touched_rows`.
       numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
         and `optimizer` were made with.
+    Raises:
+      InputError: with `touched_only`, as it is traced, for what `touched_rows.check` does not know.
     """
     if touched_only:
-        rows, batch = touched_rows.touched(batch, recommender.sizes.num_items + 2)
+        num_items = recommender.sizes.num_items
+        touched_rows.check(state.params, tables, num_items)
+        rows, batch = touched_rows.touched(batch, num_items + 2)
         large, state = state, touched_rows.cut(state, rows)
-        tables = touched_rows.cut_tables(tables, rows)
+        tables = touched_rows.cut_tables(tables, rows, num_items + 2)
         small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, numbers=numbers)
         return touched_rows.put_back(large, small, rows), values
     value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)

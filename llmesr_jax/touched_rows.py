@@ -7,6 +7,9 @@ on small tables, and the rows that a gradient belongs to are written back.
 What differs from dense updates: an item that is neither input, target nor negative of a step keeps its row and its
 moments as they are. Dense Adam lets moments decay at every step and moves rows by them after their last gradient.
 Both count steps alike for the bias correction. PyTorch calls this SparseAdam, TensorFlow Addons LazyAdam.
+
+Item tables are known by their names: a parameter `items` (`methods.layers.ItemTable`), a frozen table `item_...`. Any
+other array with as many rows as there are items would be read with renumbered ids, so `check` refuses it.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ import jax.numpy as jnp
 
 from llmesr_jax.backbones.layers import take_rows
 from llmesr_jax.contracts import Array, Batch
+from llmesr_jax.errors import InputError
 
 ITEM_TABLE = "items"  # the name of every parameter with a row for each item, see `methods.layers.ItemTable`
-FROZEN = ("item_llm", "item_popularity")  # tables of the same kind that are not trained
+FROZEN = "item_"  # the names of such tables that are not trained begin so
+_OF_USERS = ("user", "similar_users")  # names of what has a row for each user begin so
 
 
 class Touched(NamedTuple):
@@ -69,9 +74,38 @@ def cut(tree: Any, rows: Touched) -> Any:
     return jax.tree_util.tree_map_with_path(lambda p, x: take_rows(x, rows.ids_n) if _is_item_table(p) else x, tree)
 
 
-def cut_tables(tables: dict[str, Array], rows: Touched) -> dict[str, Array]:
-    """The frozen tables with the touched rows of item tables in their place."""
-    return {name: take_rows(table, rows.ids_n) if name in FROZEN else table for name, table in tables.items()}
+def cut_tables(tables: dict[str, Array], rows: Touched, num_rows: int) -> dict[str, Array]:
+    """The frozen tables with the touched rows of item tables, those of `num_rows` rows, in their place."""
+    is_of_items = lambda name, table: name.startswith(FROZEN) and len(table) == num_rows  # noqa: E731
+    return {name: take_rows(table, rows.ids_n) if is_of_items(name, table) else table for name, table in tables.items()}
+
+
+def check(params: Any, tables: dict[str, Array], num_items: int) -> None:
+    """Raises InputError for an array with a row for each item that is not known as an item table.
+
+    Args:
+      params, tables: of one lane; arrays or shapes. Those over users are left alone: a name that begins with `user`.
+      num_items: V; V, V + 1 or V + 2 rows are a row for each item.
+    """
+    found = [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in _with_paths(params)]
+    trained = [(name, x, name.split("/")[-1] == ITEM_TABLE, "a parameter is named `items`") for name, x in found]
+    frozen = [
+        (name, x, name.startswith(FROZEN), f"a frozen table's name begins with `{FROZEN}`")
+        for name, x in tables.items()
+    ]
+    for name, x, is_named, rule in trained + frozen:
+        of_users = any(part.startswith(_OF_USERS) for part in name.split("/"))
+        looks = bool(x.shape) and x.shape[0] - num_items in (0, 1, 2)
+        if looks and not of_users and not (is_named and x.shape[0] == num_items + 2):
+            raise InputError(
+                f"config: train.table_updates=touched, and {name} of shape {tuple(x.shape)} may hold a row for each "
+                f"of the {num_items} items, but is not known as an item table: {rule} and has {num_items + 2} rows "
+                "(padding, items, mask token); rename or pad it, or set train.table_updates=dense"
+            )
+
+
+def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
 
 
 def put_back(tree: Any, small: Any, rows: Touched) -> Any:

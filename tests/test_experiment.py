@@ -71,6 +71,22 @@ def test_too_few_similar_users_are_told_before_any_table_is_made(data, tmp_path,
             experiment.prepare(configure(data, tmp_path / "w", method="llmesr", **changes))
 
 
+def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_path):
+    data, changes = commands.write_data(tmp_path / "tiny"), {"method": "llmesr", "llmesr.similar": 4}
+    rng = np.random.default_rng(0)
+    items, users = rng.normal(size=(150, 6)).astype(np.float32), rng.normal(size=(60, 6)).astype(np.float32)
+    users[:3] = 0
+    np.save(data / "item_emb.npy", items)
+    np.save(data / "user_emb.npy", users)
+    config = configure(data, tmp_path / "w", **changes, **{"llmesr.width": 4})
+    told = experiment.prepare(config).describe()
+    assert "; 3 users have an embedding of zeros, so they have no similar users and are not distilled" in told
+    users[4:] = 0  # one is left, whom nobody can teach
+    np.save(data / "user_emb.npy", users)
+    with pytest.raises(InputError, match="tiny: 4 similar users a user are wanted and only 0 are there: the embedd"):
+        experiment.prepare(config)
+
+
 def test_identity_tells_data_and_tables_apart(prepared):
     same = prepared._replace(config=None)
     assert experiment.identity_changes(prepared.identity(), same) == []

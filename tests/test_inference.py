@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax import evaluate, inference
+from llmesr_jax import contracts, evaluate, inference, ranking, recommender
 from llmesr_jax.metrics import from_ranks
 
 MAX_LEN = 9
@@ -75,3 +75,35 @@ def test_a_constant_model_gets_what_chance_gets(backbone, method):
     assert from_ranks(np.zeros(1, int), np.array([100]))["H@10"] == pytest.approx(
         10 / 101
     )  # the protocol's 100 candidates
+
+
+SYSTEMS = [*((name, "none") for name in contracts.names("backbone")), ("sasrec", "llmesr"), ("sasrec", "faerec")]
+
+
+def precisions(lowered):
+    """The precision that each matrix product, or convolution, of a program asks for."""
+    lines = [
+        line for line in lowered.as_text().splitlines() if "dot_general" in line or "stablehlo.convolution" in line
+    ]
+    return ["HIGHEST" if line.count("HIGHEST") == 2 else "DEFAULT" for line in lines]
+
+
+@pytest.mark.parametrize("backbone, method", SYSTEMS)
+def test_vectors_to_rank_are_computed_in_full_float32(backbone, method):
+    """As scores are: a GPU's default, TF32, keeps 10 bits of a factor, and which users tie or win would follow it."""
+    case = tiny.case(backbone, method)
+    params = jax.eval_shape(lambda: case.params())
+    histories = inference.histories(case.corpus, *everyone(case, "valid"), case.config, case.model.supervision)
+    arrays = histories.items_n, histories.end_NxR, histories.length_NxR, histories.place_NxR
+    rest = histories.groups, histories.count, histories.left_padded
+    users = precisions(inference._encode.lower(case.model, params, case.tables, *arrays, *rest))
+    assert users and set(users) == {"HIGHEST"}
+    assert set(precisions(inference.item_vectors.lower(case.model, params, case.tables))) <= {"HIGHEST"}
+    assert set(precisions(jax.jit(ranking._scores).lower(jnp.ones((2, 4)), jnp.ones((3, 4))))) == {"HIGHEST"}
+
+
+def test_a_training_step_runs_at_the_devices_default():
+    case = tiny.case("sasrec", "llmesr")
+    params, batch = jax.eval_shape(lambda: case.params()), jax.eval_shape(lambda: case.batch())
+    gradient = jax.jit(jax.grad(lambda p, t, b: recommender.loss_fn(case.model, p, t, b, None)[0]))
+    assert set(precisions(gradient.lower(params, case.tables, batch))) == {"DEFAULT"}

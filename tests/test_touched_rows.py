@@ -1,7 +1,10 @@
 """Updates of touched rows: equal to dense ones where Adam has no memory yet, and silent everywhere else."""
 
+import dataclasses
 import functools
+from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +13,13 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmesr_jax import state, steps, touched_rows
-from llmesr_jax.contracts import Batch
+from llmesr_jax import config as config_lib
+from llmesr_jax import experiment, recommender, state, steps, touched_rows, train
+from llmesr_jax.backbones.layers import take_rows
+from llmesr_jax.contracts import Batch, Needs, Sizes
+from llmesr_jax.errors import InputError
+from llmesr_jax.losses import LossConfig
+from llmesr_jax.methods.layers import SingleView
 from llmesr_jax.optimizer import adam
 
 SYSTEMS = [("sasrec", "none"), ("gru4rec", "llmesr"), ("bert4rec", "llmesr"), ("sasrec", "faerec")]
@@ -113,3 +121,113 @@ def test_renumbered_ids_name_the_same_items(students, targets, negatives, teache
     wanted = {0, *np.concatenate(parts).tolist()}
     assert ids_n[: len(wanted)].tolist() == sorted(wanted) and (ids_n[len(wanted) :] == ROWS).all()
     assert set(ids_n[np.asarray(rows.trained_n)]) == set(np.concatenate(parts[:3]).tolist())
+
+
+NUM_ITEMS = tiny.ragged(3).num_items
+
+
+class Fork(SingleView):
+    """A plain backbone with a second item table: frozen, or trained under another name than `items`."""
+
+    def setup(self):
+        super().setup()
+        name, shape = self.config.extra, (NUM_ITEMS + self.config.more, self.config.width)
+        frozen = self.has_variable("tables", name)
+        self.second = (
+            self.get_variable("tables", name) if frozen else self.param(name, nn.initializers.normal(1.0), shape)
+        )
+
+    def items(self, ids):
+        return super().items(ids) + take_rows(self.second, ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class ForkConfig:
+    width: int
+    extra: str
+    more: int = 2
+
+
+@pytest.fixture
+def fork(monkeypatch):
+    """case(name of the second table, its rows beyond the items', its frozen values)."""
+    of_project = recommender.load
+
+    def load(kind, name):
+        return SimpleNamespace(needs=lambda config: Needs(), Method=Fork) if name == "fork" else of_project(kind, name)
+
+    monkeypatch.setattr(recommender, "load", load)
+
+    def case(extra, more=2, frozen=None):
+        plain = tiny.case("sasrec", "none")
+        config, backbone = ForkConfig(4, extra, more), tiny.plugin_config("backbone", "sasrec", blocks=1)
+        sizes = Sizes(NUM_ITEMS, plain.config.max_len)
+        model = recommender.build("fork", config, "sasrec", backbone, LossConfig(), sizes)
+        tables = {} if frozen is None else {extra: jnp.asarray(frozen, jnp.float32)}
+        return plain._replace(model=model, tables=tables)
+
+    return case
+
+
+def first_step(case, touched_only):
+    one = state.take(state.create(case.model, OPTIMIZER, case.tables, case.batch(), (1,)), 0)
+    step = jax.jit(steps.train_step, static_argnames=("recommender", "optimizer", "touched_only"))
+    arguments = (one, case.tables, case.batch(), jax.random.key(1), jnp.float32(1))
+    return step(case.model, OPTIMIZER, *arguments, touched_only=touched_only)
+
+
+def test_a_frozen_item_table_of_a_fork_is_cut_by_its_name(fork):
+    """`item_mood`: the first step is the dense one. Its rows were read with renumbered ids."""
+    case = fork("item_mood", frozen=np.random.default_rng(0).normal(size=(NUM_ITEMS + 2, 4)))
+    dense, touched = first_step(case, False), first_step(case, True)
+    assert float(touched[1]["total"]) == pytest.approx(float(dense[1]["total"]), rel=1e-6)
+    tiny.assert_close(touched[0].params, dense[0].params, 1e-5)
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_an_item_table_under_an_unknown_name_is_refused(fork, frozen, more):
+    case = fork("mood", more, np.zeros((NUM_ITEMS + more, 4)) if frozen else None)
+    rule = "a frozen table's name begins with `item_`" if frozen else "a parameter is named `items`"
+    message = (
+        rf"^config: train.table_updates=touched, and mood of shape \({NUM_ITEMS + more}, 4\) may hold a row for each "
+        f"of the {NUM_ITEMS} items, but is not known as an item table: {rule} and has {NUM_ITEMS + 2} rows"
+    )
+    assert np.isfinite(first_step(case, False)[1]["total"])
+    with pytest.raises(InputError, match=message):
+        first_step(case, True)
+
+
+@pytest.mark.parametrize("name, rows", [("item_mood", NUM_ITEMS), ("items", NUM_ITEMS + 1)])
+def test_a_known_name_with_other_rows_is_refused(name, rows):
+    table = {name: jax.ShapeDtypeStruct((rows, 4), jnp.float32)}
+    with pytest.raises(InputError, match=rf"{name} of shape \({rows}, 4\)"):
+        touched_rows.check(table if name == "items" else {}, table if name != "items" else {}, NUM_ITEMS)
+
+
+def test_tables_of_as_many_users_as_items_and_what_has_other_rows_pass():
+    shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)  # noqa: E731
+    params = {
+        "table": {"items": shape(102, 4)},
+        "users": shape(100, 4),
+        "user_bias": {"b": shape(101)},
+        "k": shape(99, 4),
+    }
+    tables = {
+        "user_llm": shape(102, 8),
+        "similar_users": shape(100, 3),
+        "item_llm": shape(102, 8),
+        "item_kinds": shape(7, 2),
+    }
+    touched_rows.check(params | {"scale": shape()}, tables, 100)
+
+
+def test_an_unknown_table_is_refused_before_anything_is_written(fork, tmp_path):
+    case = fork("mood")
+    config = config_lib.build(
+        flags={"dataset": "demo", "workdir": str(tmp_path / "w"), "method": "none", "train.table_updates": "touched"}
+    )
+    run = experiment.Experiment(config, (1,), case.corpus, case.tables, "", case.model, case.epochs)
+    with pytest.raises(InputError, match="train.table_updates=touched, and mood of shape"):
+        train.train(run)
+    assert not (tmp_path / "w").exists()

@@ -107,7 +107,7 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
         users_items, data_config, model.supervision, mask_share, needs, host.get("similar_users")
     )
     on_device = {name: jnp.asarray(table) for name, table in host.items()}
-    return Case(users_items, on_device, model, epochs, batches.interactions(users_items), data_config)
+    return Case(users_items, on_device, model, epochs, batches.interactions(users_items, epochs.plan), data_config)
 
 
 def _loss(ranking, changes):

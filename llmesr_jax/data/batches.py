@@ -17,7 +17,7 @@ import numpy as np
 
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Tables, knob, row_of_slot
 from llmesr_jax.data import layout
-from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.errors import InputError
 
@@ -71,6 +71,7 @@ class Interactions:
       num_items: V.
       most_seen: the most distinct seen items of a user.
       last_negative: the highest id that a negative may have.
+      target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless these are the negatives.
     """
 
     items_n: Array
@@ -83,6 +84,7 @@ class Interactions:
     num_items: int = flax.struct.field(pytree_node=False)
     most_seen: int = flax.struct.field(pytree_node=False)
     last_negative: int = flax.struct.field(pytree_node=False)
+    target_log_shares_V: Array | None = None
 
 
 class BatchPlan(NamedTuple):
@@ -121,8 +123,41 @@ class Epochs(NamedTuple):
         return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
 
 
-def interactions(corpus: Corpus, avoid: str = "training") -> Interactions:
-    """Puts the corpus on the device; `avoid` as in `DataConfig`."""
+def _students(corpus: Corpus, config: DataConfig) -> np.ndarray:
+    """bool (U,): who is a student."""
+    return corpus.train_lengths_U >= (1 if config.single_item_students else 2)
+
+
+def target_counts(corpus: Corpus, plan: BatchPlan) -> np.ndarray:
+    """float64 (V,): how often each item is a target in an epoch; under the cloze task on average over its draws.
+
+    Targets are those training items of a student that have their place in its input (`every`), the newest one (`last`),
+    or `mask_share` of its input and, in the second look, the newest one (`masked`).
+    """
+    train_U = corpus.train_lengths_U
+    slots_U = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)
+    user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
+    from_end_n = (corpus.offsets[:-1] + train_U)[user_n] - np.arange(len(corpus.items))  # 1: the newest to train on
+    newest_n, within_n = from_end_n == 1, (from_end_n >= 1) & (from_end_n <= slots_U[user_n])
+    share_n = {"every": within_n, "last": newest_n, "masked": plan.mask_share * within_n + newest_n}[plan.supervision]
+    weight_n = share_n * _students(corpus, plan.config)[user_n]
+    return np.bincount(corpus.items - 1, weight_n, minlength=corpus.num_items)
+
+
+def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
+    """Puts the corpus on the device.
+
+    Args:
+      plan: of the batches: which items are no negatives, and what is a target.
+    Raises:
+      InputError: there are more interactions than 32-bit places.
+    """
+    check_size(corpus.name, len(corpus.items), corpus.num_users)
+    avoid, shares_V = plan.config.avoid, None
+    if plan.config.negatives == "in_batch":
+        counts_V = target_counts(corpus, plan)
+        with np.errstate(divide="ignore"):  # an item that is never a target is never drawn
+            shares_V = jnp.asarray(np.log(counts_V / max(counts_V.sum(), 1e-30)), jnp.float32)
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
     counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
@@ -143,6 +178,7 @@ def interactions(corpus: Corpus, avoid: str = "training") -> Interactions:
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
         last_negative=corpus.num_items + (avoid == "history"),
+        target_log_shares_V=shares_V,
     )
 
 
@@ -157,19 +193,24 @@ def plan_epochs(
     """Chooses the students and plans the rows.
 
     Args:
-      similar_UxN: int32 (U, N) rows of similar users, None where the method has no teachers.
+      similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
+        a -1 is a student like the others and takes no part in the distillation.
     Raises:
       InputError: nobody has enough training items.
     """
     train_U = corpus.train_lengths_U
-    users = np.flatnonzero(train_U >= (1 if config.single_item_students else 2)).astype(np.int32)
+    users = np.flatnonzero(_students(corpus, config)).astype(np.int32)
     if not len(users):
         raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
     samples = np.concatenate([users, users + corpus.num_users]) if supervision == "masked" else users
     student_U = np.minimum(train_U - (supervision != "masked"), config.max_len)
     student_Nx1 = student_U[samples % corpus.num_users][:, None]
     teacher_U = np.clip(train_U - (config.teacher_input == "input"), 0, config.max_len)
-    teacher_NxM = None if similar_UxN is None else teacher_U[similar_UxN[samples % corpus.num_users]]
+    teacher_NxM = None
+    if similar_UxN is not None:
+        similar_NxM = similar_UxN[samples % corpus.num_users]
+        taught_Nx1 = (similar_NxM >= 0).all(axis=1, keepdims=True)
+        teacher_NxM = np.where(taught_Nx1, teacher_U[similar_NxM], 0)
     bags = [student_Nx1] if teacher_NxM is None else [student_Nx1, teacher_NxM]
     if config.layout == "padded":
         stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
@@ -236,18 +277,36 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
     return jnp.minimum(draws + 1 + low, data.last_negative)
 
 
+def below(words: Array, count: Array) -> Array:
+    """int32 draws in [0, count), from uniform 32-bit words: the upper half of the 64-bit product words * count.
+
+    Every number is drawn; its probability is off by at most count / 2^32 of itself. A remainder would be as good for
+    one number, but favours low ones; floats have too few values. 64-bit integers are off, so the product is made of
+    16-bit halves, as by hand.
+
+    Args:
+      words: uint32.
+      count: int32, at least 1; of the same rank.
+    """
+    count, half = count.astype(jnp.uint32), jnp.uint32(0xFFFF)
+    high, low, count_high, count_low = words >> 16, words & half, count >> 16, count & half
+    middle = high * count_low + (low * count_low >> 16)
+    upper = high * count_high + (middle >> 16) + ((low * count_high + (middle & half)) >> 16)
+    return upper.astype(jnp.int32)
+
+
 def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
     """int32 (K,) ids that all positions of a step share, 0 for none, and (K,) log-probabilities of drawing each."""
     if config.negatives == "uniform":
-        ids_K = jax.random.randint(key, (config.num_negatives,), 1, data.num_items + 1, jnp.int32)
+        words_K = jax.random.bits(key, (config.num_negatives,), jnp.uint32)
+        ids_K = below(words_K, jnp.full(1, data.num_items, jnp.int32)) + 1
         return ids_K, jnp.full(config.num_negatives, -np.log(data.num_items), jnp.float32)
+    if config.negatives == "in_batch":
+        return targets_T, jnp.take(data.target_log_shares_V, jnp.maximum(targets_T - 1, 0), mode="clip")
     total = data.count_ends_V[-1]
-    if config.negatives == "popularity":
-        draws_K = jax.random.randint(key, (config.num_negatives,), 0, total, jnp.int32)
-        ids_K = jnp.searchsorted(data.count_ends_V, draws_K, side="right").astype(jnp.int32) + 1
-    else:
-        ids_K = targets_T  # drawn, in effect, by popularity
-    place_K = jnp.maximum(ids_K - 1, 0)
+    draws_K = below(jax.random.bits(key, (config.num_negatives,), jnp.uint32), total[None])
+    ids_K = jnp.searchsorted(data.count_ends_V, draws_K, side="right").astype(jnp.int32) + 1
+    place_K = ids_K - 1
     before_K = jnp.where(place_K > 0, jnp.take(data.count_ends_V, place_K - 1, mode="clip"), 0)
     count_K = jnp.maximum(data.count_ends_V[place_K] - before_K, 1).astype(jnp.float32)
     return ids_K, jnp.log(count_K / total.astype(jnp.float32))
@@ -285,7 +344,8 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
         targets_T = jnp.where(hidden_T, sequences.items_T, 0)
         kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
-        other_T = at_slot(jax.random.randint(random_key, (batch_size, max_len), 1, data.num_items + 1, jnp.int32))
+        words_T = at_slot(jax.random.bits(random_key, (batch_size, max_len), jnp.uint32))
+        other_T = below(words_T, jnp.full(1, data.num_items, jnp.int32)) + 1
         shown_T = jnp.where(kind_T < 0.8, data.num_items + 1, jnp.where(kind_T < 0.9, other_T, sequences.items_T))
         shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
         sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
@@ -297,9 +357,8 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
     if config.negatives == "own":
         unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
-        draws = jax.random.uniform(negative_key, (batch_size, max_len, config.num_negatives))
-        draws_TxK = (at_slot(draws) * unseen_T[:, None].astype(draws.dtype)).astype(jnp.int32)
-        draws_TxK = jnp.minimum(draws_TxK, unseen_T[:, None] - 1)
+        words = jax.random.bits(negative_key, (batch_size, max_len, config.num_negatives), jnp.uint32)
+        draws_TxK = below(at_slot(words), unseen_T[:, None])
         users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
         negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)
         batch = batch.replace(negatives_TxK=negatives_TxK, log_q=-jnp.log(unseen_T.astype(jnp.float32))[:, None])
@@ -308,12 +367,15 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
     if plan.teachers is None:
         return batch
-    similar_M = tables["similar_users"][users].reshape(-1)
+    similar_BxN = tables["similar_users"][users]
+    taught_B = somebody & jnp.all(similar_BxN >= 0, axis=1)
+    similar_M = jnp.maximum(similar_BxN, 0).reshape(-1)
     less = int(config.teacher_input == "input")
     length_M = jnp.clip(data.train_U[similar_M] - less, 0, max_len)
-    length_M = jnp.where(jnp.repeat(somebody, plan.similar), length_M, 0)
+    length_M = jnp.where(jnp.repeat(taught_B, plan.similar), length_M, 0)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less
     teachers, _ = lay_out(data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded, max_len)
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
-    return batch.replace(teachers=teachers, teacher_rows_BxN=rows_M.reshape(batch_size, plan.similar))
+    rows_BxN = rows_M.reshape(batch_size, plan.similar)
+    return batch.replace(teachers=teachers, teacher_rows_BxN=rows_BxN, distils_B=taught_B)

@@ -24,6 +24,9 @@ from llmesr_jax.errors import InputError
 
 DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
 
+# Places of interactions are int32 on the device; under the cloze task a user stands there twice, as u and u + U.
+MOST_INTERACTIONS, MOST_USERS = 2**31 - 1, 2**30
+
 _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 
 
@@ -142,13 +145,16 @@ def from_pairs(
       source: what error messages name; the data set if not given.
 
     Raises:
-      InputError: no interactions, an id below 1, a gap in the ids, times out of order, or a split that cannot be made.
+      InputError: no interactions or more than 2^31 - 1, an id below 1, a gap in the ids, times out of order, or a split
+        that cannot be made.
     """
     source = source or f"data set {name!r}"
     users, items = np.asarray(users), np.asarray(items)
+    check_size(source, len(users))
     if not len(users):
         raise InputError(f'{source}: is empty; wanted one "user item" a line')
     num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
+    check_size(source, len(users), num_users)
     order = np.argsort(users, kind="stable")
     users, items = users[order], items[order].astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users - 1))]).astype(np.int64)
@@ -174,6 +180,16 @@ def from_pairs(
     return Corpus(
         name, num_users, num_items, items, offsets, item_records, digest, folder, made, times, ties=split.ties
     )
+
+
+def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
+    """Raises InputError for more interactions or users than 32-bit numbers can tell apart."""
+    for kind, count, most in (("interactions", interactions, MOST_INTERACTIONS), ("users", users, MOST_USERS)):
+        if count > most:
+            raise InputError(
+                f"{source}: {count} {kind}; wanted at most {most}, as places on the device are 32-bit numbers; leave "
+                "out old interactions, or train on a part of the users"
+            )
 
 
 def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None) -> None:

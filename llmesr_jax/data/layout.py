@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmesr_jax.errors import InputError
+from llmesr_jax.streams import stream
 
 _PLAN_SEED = 20241209  # fixed: a plan depends on data and sizes only
 _TRIES = 1000
@@ -158,7 +159,7 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
       InputError: no order fits, which needs data unlike those the plan was made from.
     """
     for attempt in range(_TRIES):
-        rng = np.random.default_rng([seed, epoch, attempt])
+        rng = stream("order", seed, epoch, attempt)
         order = shuffled(rng, len(counts_NxG), batch_size)
         if fitted(rng, order, counts_NxG, most_G):
             return order

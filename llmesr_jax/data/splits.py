@@ -17,6 +17,7 @@ import numpy as np
 
 from llmesr_jax.contracts import knob
 from llmesr_jax.errors import InputError
+from llmesr_jax.streams import stream
 
 UNKNOWN = np.iinfo(np.int64).min  # a time that is not known; the same bits as NumPy's NaT
 PARTS = ("train", "valid", "test")  # of a split of the user's own, as they are numbered in split.npy
@@ -190,7 +191,7 @@ def shuffle_ties(offsets: np.ndarray, times_n: np.ndarray, parts_n: np.ndarray |
     if parts_n is not None:
         new_n[1:] |= parts_n[1:] != parts_n[:-1]
     run_n = np.cumsum(new_n)
-    return np.lexsort((np.random.default_rng([seed, 0x7E5]).random(len(times_n)), run_n))
+    return np.lexsort((stream("ties", seed).random(len(times_n)), run_n))
 
 
 def _instant(text: str, name: str, times_n: np.ndarray) -> int:

@@ -18,6 +18,7 @@ from llmesr_jax.experiment import Experiment
 from llmesr_jax.gradients import curvature, items, terms, users
 from llmesr_jax.gradients import groups as parts_of_model
 from llmesr_jax.recommender import Params
+from llmesr_jax.semantic import tables as tables_lib
 
 TARGETS = ("tail items", "head items")
 _NEXT, _NEGATIVES, _DROPOUT, _DIRECTIONS = range(4)  # what a key is for
@@ -114,12 +115,12 @@ class _Batches:
     def __init__(self, experiment: Experiment, params: Params, epoch: int):
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
         self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
-        self.tables = {k: jnp.asarray(v) for k, v in experiment.tables.items() if k != "item_pca"}
+        self.tables = tables_lib.on_device({k: v for k, v in experiment.tables.items() if k != "item_pca"})
         self.groups = parts_of_model.names(params)
         self.clock = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
-        self._data = batches.interactions(self.corpus, self.plan.config.avoid)
+        self._data = batches.interactions(self.corpus, self.plan)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
         # Longest sequence first, as a batch has them: so its rows are these users.
         length_U = np.minimum(

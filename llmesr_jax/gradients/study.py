@@ -26,6 +26,7 @@ from llmesr_jax.data import batches
 from llmesr_jax.errors import InputError
 from llmesr_jax.experiment import Experiment, write_text
 from llmesr_jax.gradients import probe, summary
+from llmesr_jax.semantic import tables as tables_lib
 
 SETTINGS, RESULTS, USERS = "study.json", "gradients.json", "users.csv"
 _FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
@@ -159,8 +160,8 @@ def _trained(experiment: Experiment, epoch: int) -> Any:
     Continues what stands in the experiment's workdir.
     """
     if epoch == 0:
-        tables = {name: jnp.asarray(table) for name, table in experiment.tables.items()}
-        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus)
+        tables = tables_lib.on_device(experiment.tables)
+        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus, experiment.epochs.plan)
         adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
         example = steps.example_batch(plan, data, tables)
         return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 _BLOCK_BYTES = 128 * 2**20  # memory of one (block, U) slab of similarities
+_ROWS = 4096  # users looked at together
 _LONG = 20_000  # users from which a progress bar is shown
 
 
@@ -19,7 +20,8 @@ def similar_users(
     """Each user's k nearest others by cosine, nearest first.
 
     Exact, and never a (users, users) matrix: a block of users at a time is compared with all. Equal
-    similarities go to the lower row; a zero vector has similarity 0 to everybody.
+    similarities go to the lower row. A user whose vector is zero is similar to nobody: -1 stands in all of the user's
+    row, and the user in no other.
 
     Args:
       user_llm_UxF: user embeddings, finite.
@@ -28,19 +30,27 @@ def similar_users(
       among_U: bool, who may be a neighbour, at least k + 1 users; None: everybody.
 
     Returns:
-      (U, min(k, U - 1)) int32 rows, from 0.
+      (U, min(k, U - 1)) int32 rows, from 0; -1 where there are no more.
     """
     num_users = len(user_llm_UxF)
     k = min(k, num_users - 1)
     block = min(block or max(1, _BLOCK_BYTES // (4 * num_users)), num_users)
+    embedded_U = embedded(user_llm_UxF)
     unit_UxF = jnp.asarray(_unit(user_llm_UxF))
-    among_U = jnp.asarray(np.ones(num_users, bool) if among_U is None else among_U)
+    among_U = jnp.asarray(embedded_U if among_U is None else embedded_U & among_U)
     similar_UxK = np.empty((num_users, k), np.int32)
     starts = range(0, num_users, block)
     for start in tqdm(starts, "similar users", unit="block", disable=None if num_users >= _LONG else True):
         first = min(start, num_users - block)  # the last block overlaps, so that one shape serves all
         similar_UxK[first : first + block] = _nearest(unit_UxF, among_U, first, block=block, k=k)
-    return similar_UxK
+    return np.where(embedded_U[:, None], similar_UxK, -1).astype(np.int32)
+
+
+def embedded(user_llm_UxF: np.ndarray) -> np.ndarray:
+    """bool (U,): whose vector is not zero. Read in blocks, as it may be a mapped file."""
+    starts = range(0, len(user_llm_UxF), _ROWS)
+    parts = [(np.asarray(user_llm_UxF[i : i + _ROWS], np.float32) != 0).any(axis=1) for i in starts]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def _unit(x_UxF: np.ndarray) -> np.ndarray:
@@ -53,10 +63,11 @@ def _unit(x_UxF: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("block", "k"))
 def _nearest(unit_UxF: jax.Array, among_U: jax.Array, first: jax.Array, *, block: int, k: int) -> jax.Array:
-    """(block, k) rows nearest to the users `first`, `first + 1`, ...; `top_k` puts the lower of equals first."""
+    """(block, k) rows nearest to the users `first`, ..., -1 where there are no more; `top_k` puts the lower first."""
     block_BxF = jax.lax.dynamic_slice_in_dim(unit_UxF, first, block)
     # GPUs round matrix products to fewer bits by default, which would change who is nearest.
     similarity_BxU = jnp.dot(block_BxF, unit_UxF.T, precision=jax.lax.Precision.HIGHEST)
     row_B = jnp.arange(block)
     similarity_BxU = jnp.where(among_U[None], similarity_BxU, -jnp.inf)
-    return jax.lax.top_k(similarity_BxU.at[row_B, first + row_B].set(-jnp.inf), k)[1]
+    best_BxK, nearest_BxK = jax.lax.top_k(similarity_BxU.at[row_B, first + row_B].set(-jnp.inf), k)
+    return jnp.where(best_BxK > -jnp.inf, nearest_BxK, -1)

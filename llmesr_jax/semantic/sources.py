@@ -21,7 +21,15 @@ from llmesr_jax.semantic.encoders import tfidf
 
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
-VERSIONS = {"tfidf": 2, "mean_of_items": 1, "pca_start": 2, "similar_users": 1, "popularity": 1}
+VERSIONS = {
+    "tfidf": 2,
+    "mean_of_items": 1,
+    "pca_start": 2,
+    "similar_users": 1,
+    "embedded": 1,
+    "popularity": 1,
+    "random": 2,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +96,8 @@ class Semantics:
 
     def _random(self, rows: int, kind: str) -> Source:
         width, seed = self.config.random_width, self.config.seed
-        made = functools.cache(lambda: stand_ins.random(rows, width, [seed, kind == "users"]))
-        return Source({"random": f"{kind} {rows} x {width}, seed {seed}"}, made)
+        made = functools.cache(lambda: stand_ins.random(rows, width, seed, kind))
+        return Source({"random": f"version {VERSIONS['random']}, {kind} {rows} x {width}, seed {seed}"}, made)
 
     def _file(self, name: str, rows: int, kind: str) -> Source:
         path = self.files[name]
@@ -154,7 +162,7 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
             read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
         else:
             command = embed_command.after_growth(corpus.name, corpus.folder)
-            read = functools.partial(embedding_files.read_embedding, path, rows[kind], kind, command)
+            read = functools.partial(embedding_files.map_embedding, path, rows[kind], kind, command)
         checks[path] = (rows[kind], read)
     return checks
 

@@ -7,11 +7,12 @@ import scipy.sparse
 from sklearn.preprocessing import normalize
 
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.streams import stream
 
 
-def random(rows: int, width: int, seed: list[int]) -> np.ndarray:
-    """(rows, width) float32 noise, rows of length about 1: embeddings that say nothing."""
-    return np.random.default_rng(seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
+def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
+    """(rows, width) float32 noise, rows of length about 1: embeddings of "items" or "users" that say nothing."""
+    return stream(f"random {kind}", seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
 
 
 def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:

@@ -10,7 +10,7 @@ Where a table comes from, first match:
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     item_popularity   interactions of each item in the training part
     user_llm          the user embeddings
-    similar_users     the authors' pickle, cosine top-k of the user embeddings
+    similar_users     the authors' pickle, cosine top-k of the user embeddings (always, where one of these is zero)
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.data import groups
@@ -29,7 +32,7 @@ from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files
 from llmesr_jax.semantic.cache import Recipe
 from llmesr_jax.semantic.pca import pca_start
-from llmesr_jax.semantic.similar_users import similar_users
+from llmesr_jax.semantic.similar_users import embedded, similar_users
 from llmesr_jax.semantic.sources import (
     VERSIONS,
     SemanticConfig,
@@ -39,6 +42,8 @@ from llmesr_jax.semantic.sources import (
     semantics_of,
     settings_of,
 )
+
+_ALIGNMENT = 64  # bytes; what a CPU device takes without a copy
 
 TABLES = ("item_llm", "item_pca", "item_popularity", "user_llm", "similar_users")
 
@@ -73,7 +78,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
       "user_llm": (U, F) float32.
       "similar_users": (U, min(num_similar, T - 1)) int32 rows of users, from 0, nearest first; T: users with training
-        items.
+        items and an embedding that is not zero. -1 in the whole row of a user without an embedding.
 
     Raises:
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
@@ -96,7 +101,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
     if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
-        arrays["user_llm"] = np.array(arrays["user_llm"], np.float32)
+        arrays["user_llm"] = _copied(arrays["user_llm"], 0)
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -169,22 +174,35 @@ def _item_popularity(corpus: Corpus) -> Source:
 
 
 def _similar_users(semantics: Semantics) -> Source:
-    """Loads as (U, N) int32; a user without training items teaches nobody."""
+    """Loads as (U, N) int32; a user without training items, or without an embedding, teaches nobody."""
     num_users = semantics.corpus.num_users
-    trained_U = semantics.corpus.train_lengths_U > 0
-    k = min(semantics.config.num_similar, int(trained_U.sum()) - 1)
+    trained_U, embedded_U = semantics.corpus.train_lengths_U > 0, _embedded(semantics)
+    k = max(min(semantics.config.num_similar, int((trained_U & embedded_U).sum()) - 1), 0)
     if "similar_users" in semantics.files:
         path = semantics.files["similar_users"]
         given = embedding_files.read_similar_users(path, num_users)
-        if given.shape[1] >= k and trained_U.all():
+        if given.shape[1] >= k and trained_U.all() and embedded_U.all():
             return Source({path.name: semantics.file_digests[path], "k": str(k)}, lambda: given[:, :k])
     user = semantics.user
     inputs = dict(user.inputs)
-    if not trained_U.all():
-        inputs["users without training items"] = hashlib.sha256(np.packbits(trained_U).tobytes()).hexdigest()
+    for what, found_U in (("training items", trained_U), ("an embedding", embedded_U)):
+        if not found_U.all():
+            inputs[f"users without {what}"] = hashlib.sha256(np.packbits(found_U).tobytes()).hexdigest()
     recipe = recipe_of("similar_users", {"k": k}, inputs)
     make = lambda: (similar_users(user.load(), k, among_U=trained_U),)  # noqa: E731
     return _computed(semantics, f"similar_users_{k}.npy", recipe, make)
+
+
+def _embedded(semantics: Semantics) -> np.ndarray:
+    """bool (U,): whose embedding is not zero. Kept, so that a large file is not read for this at each start.
+
+    All, where the authors' similar users are not accompanied by the embeddings that they were made from.
+    """
+    if "similar_users" in semantics.files and "user_llm" not in semantics.files:
+        return np.ones(semantics.corpus.num_users, bool)
+    user = semantics.user
+    recipe = recipe_of("embedded", {}, user.inputs)
+    return semantics.cache.arrays(("users_embedded.npy",), recipe, lambda: (embedded(user.load()),))[0]
 
 
 def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]) -> Source:
@@ -194,7 +212,24 @@ def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[
 
 def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
     """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1); floats as float32."""
-    dtype = np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype
-    padded = np.zeros((len(table) + 2, *table.shape[1:]), dtype)
-    padded[1:-1] = table
-    return padded
+    return _copied(table, 1)
+
+
+def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The tables on the device. On a CPU that is no second copy of those that `prepare` has made."""
+    # What may be written to must be copied, as the device counts on constants.
+    put = lambda array: jnp.asarray(array) if array.flags.writeable else jax.device_put(array)  # noqa: E731
+    return {name: put(array) for name, array in arrays.items()}
+
+
+def _copied(table: np.ndarray, more: int) -> np.ndarray:
+    """A read-only copy with `more` rows of zeros at either end; floats as float32. Aligned as JAX's own arrays are."""
+    dtype = np.dtype(np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype)
+    shape = (len(table) + 2 * more, *table.shape[1:])
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + size].view(dtype).reshape(shape)
+    copy[more : len(table) + more] = table
+    copy.flags.writeable = False
+    return copy

@@ -1,15 +1,20 @@
 """Reading, checking, grouping and splitting interactions."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmesr_jax import inference
+from llmesr_jax.data import batches
 from llmesr_jax.data.corpus import from_pairs, load, read_folder
+from llmesr_jax.data.layout import Stairs
 from llmesr_jax.errors import InputError
 
 SHARED = Path(os.environ.get("LLMESR_SHARED", Path(__file__).parents[2] / ".." / "shared"))
@@ -271,3 +276,28 @@ def test_the_papers_data_sets_have_the_papers_counts(name, users, items, interac
         assert (corpus.item_counts_V[corpus.test_U[corpus.test_U > 0] - 1] == 0).sum() == 4_828
     else:
         assert (corpus.train_lengths_U == 1).sum() == 3_813
+
+
+@pytest.mark.parametrize("count", [2**31, 3 * 2**31])
+def test_more_interactions_than_32_bit_places_are_refused_before_anything_is_copied(count):
+    """One line at once: the arrays here are views of one number, and a sort of them would take 16 GiB."""
+    one = np.broadcast_to(np.int64(1), count)
+    message = f"^data set 'huge': {count} interactions; wanted at most 2147483647, as places on the device are 32-bit"
+    with pytest.raises(InputError, match=message):
+        from_pairs("huge", one, one)
+
+
+def test_what_lays_interactions_out_refuses_what_would_wrap():
+    """A corpus made by hand: its last users' offsets would be negative as int32."""
+    corpus = tiny.corpus([[1, 2, 3], [1, 2, 3]])
+    huge = dataclasses.replace(corpus, items=np.broadcast_to(np.int32(1), 2**31), offsets=np.array([0, 3, 2**31]))
+    plan = batches.BatchPlan(batches.DataConfig(), "every", 0.0, Stairs((1,), (1,)), None, 0)
+    rows, stops = np.array([0, 1]), np.array([1, 1])
+    for lay_out in (
+        lambda data: batches.interactions(data, plan),
+        lambda data: inference.histories(data, rows, stops, batches.DataConfig(), "every"),
+    ):
+        with pytest.raises(InputError, match=r"^tiny: 2147483648 interactions; wanted at most 2147483647"):
+            lay_out(huge)
+    with pytest.raises(InputError, match=r"^tiny: 1073741825 users; wanted at most 1073741824"):
+        batches.interactions(dataclasses.replace(corpus, num_users=2**30 + 1), plan)

@@ -276,3 +276,18 @@ def test_users_who_are_nobody_distil_nothing():
     teachers = np.asarray(tiny.user_vectors(case.model, params, case.tables, batch.teachers))
     error = (users - teachers[np.asarray(batch.teacher_rows_BxN)].mean(axis=1)) ** 2
     assert float(value) == pytest.approx(error[:4].mean(), rel=1e-4)
+
+
+def test_a_batch_of_students_without_similar_users_has_no_distillation():
+    """Its value and its gradient are 0 and finite, and the ranking is as ever."""
+    case = tiny.case("sasrec", "llmesr")
+    samples, key = case.epochs.order(0, 1)[0], jax.random.key(0)
+    nobody = {**case.tables, "similar_users": jnp.full_like(case.tables["similar_users"], -1)}
+    params = case.params()
+    with_, without = (
+        tiny.outputs(case.model, params, t, tiny.make_batch(case.epochs.plan, case.data, t, samples, key))
+        for t in (case.tables, nobody)
+    )
+    assert with_["values"]["distillation"] > 0 and without["values"]["distillation"] == 0
+    assert without["values"]["ranking"] == with_["values"]["ranking"]
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(without["gradients"]))

@@ -8,13 +8,16 @@ from llmesr_jax.semantic.similar_users import similar_users
 
 
 def _brute_force(x_UxF, k):
-    """Cosines in float64, every pair, full sort: highest first, then lowest row."""
+    """Cosines in float64, every pair, full sort: highest first, then lowest row; -1 for and instead of zero rows."""
     x = x_UxF.astype(np.float64)
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     unit = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
-    return np.argsort(-cosine, axis=1, kind="stable")[:, :k], cosine
+    cosine[:, norms[:, 0] == 0] = -np.inf
+    cosine[norms[:, 0] == 0] = -np.inf
+    rows = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(cosine, rows, axis=1) > -np.inf, rows, -1), cosine
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000, None])
@@ -40,6 +43,7 @@ def test_similarities_are_the_k_largest_in_order_and_never_oneself(x):
     rows, cosine = _brute_force(x, k)
     assert similar.shape == (len(x), k) and similar.dtype == np.int32
     assert (similar != np.arange(len(x))[:, None]).all()
+    np.testing.assert_array_equal(similar < 0, rows < 0)
     taken = np.take_along_axis(cosine, similar, axis=1)
     np.testing.assert_allclose(taken, np.take_along_axis(cosine, rows, axis=1), atol=2e-6)
 
@@ -50,9 +54,20 @@ def test_identical_users_are_ordered_by_row_in_any_place():
     np.testing.assert_array_equal(similar_users(x, 4, 128)[50], [3, 199, 298, 299])
 
 
-def test_length_does_not_matter_and_zero_is_like_nobody():
-    x = np.array([[1, 0], [0, 0], [-1, 0], [5e-20, 1e-20]], np.float32)
-    np.testing.assert_array_equal(similar_users(x, 3), [[3, 1, 2], [0, 2, 3], [1, 3, 0], [0, 1, 2]])
+def test_length_does_not_matter():
+    x = np.array([[1, 0], [-1, 0], [5e-20, 1e-20]], np.float32)
+    np.testing.assert_array_equal(similar_users(x, 2), [[2, 1], [2, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("block", [1, 2, None])
+def test_a_user_without_an_embedding_is_similar_to_nobody(block):
+    """User 1 has a vector of zeros: no teachers (not users 0, 2 and 3), and a teacher of nobody (not before user 2)."""
+    x = np.array([[1, 0], [0, 0], [-1, 0], [1, 1]], np.float32)
+    wanted = [[3, 2, -1], [-1, -1, -1], [3, 0, -1], [0, 2, -1]]
+    np.testing.assert_array_equal(similar_users(x, 3, block), wanted)
+    among = np.array([True, True, False, True])
+    np.testing.assert_array_equal(similar_users(x, 1, block, among), [[3], [-1], [3], [0]])
+    assert (similar_users(np.zeros((3, 2), np.float32), 2, block) == -1).all()
 
 
 def test_k_is_clipped_to_the_others():

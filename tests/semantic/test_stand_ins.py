@@ -31,7 +31,7 @@ def test_mean_of_items_weighs_each_visit_and_ignores_length_of_vectors():
 
 
 def test_random_embeddings_are_fixed_by_their_seed_and_have_unit_length_on_average():
-    a, b = stand_ins.random(200, 64, [1, 0]), stand_ins.random(200, 64, [1, 0])
+    a, b = stand_ins.random(200, 64, 1, "items"), stand_ins.random(200, 64, 1, "items")
     assert np.array_equal(a, b) and a.dtype == np.float32
-    assert not np.array_equal(a, stand_ins.random(200, 64, [1, 1]))
+    assert not np.array_equal(a, stand_ins.random(200, 64, 1, "users"))
     assert abs(np.square(a).sum(axis=1).mean() - 1) < 0.05

@@ -190,6 +190,7 @@ def test_a_damaged_cache_is_mended(corpus):
     kept = sorted((corpus.folder / "cache").glob("*.npy"))
     assert [path.name for path in kept] == [
         "item_pca_4.npy", "similar_users_7.npy", "tfidf_item_128.npy", "tfidf_user_128.npy",
+        "users_embedded.npy",
     ]  # fmt: skip
     for path in kept:
         path.write_bytes(path.read_bytes()[:-3])
@@ -293,6 +294,50 @@ def test_the_authors_folder(corpus, monkeypatch):
     np.testing.assert_array_equal(other["similar_users"], similar_users(arrays["usr_emb_np"], 10))
 
 
+@pytest.mark.parametrize("source", ["files", "pickles", "items-only"])
+def test_users_without_an_embedding_have_no_similar_users_and_are_nobodys(corpus, source):
+    """Users 0 and 7 have vectors of zeros: they got users 0 to 6 as teachers. The authors' pickle is then not used."""
+    item_llm, user_llm = _save(corpus)
+    if source == "items-only":  # a user is the mean of the items, here of items whose text was empty
+        (corpus.folder / "user_emb.npy").unlink()
+        of_7 = corpus.items[corpus.offsets[7] :][: corpus.train_lengths_U[7]]
+        of_0 = corpus.items[corpus.offsets[0] :][: corpus.train_lengths_U[0]]
+        item_llm[np.concatenate([of_0, of_7]) - 1] = 0
+        np.save(corpus.folder / "item_emb.npy", item_llm)
+        user_llm = mean_of_items(item_llm, corpus)
+    before = _tables(corpus, needs=frozenset({"similar_users"})).recipe
+    user_llm[[0, 7]] = 0
+    if source == "files":
+        np.save(corpus.folder / "user_emb.npy", user_llm)
+    if source == "pickles":
+        (corpus.folder / "handled").mkdir()
+        for name in ("user_emb.npy", "item_emb.npy"):
+            (corpus.folder / name).unlink()
+        arrays = {"itm_emb_np": item_llm, "usr_emb_np": user_llm}
+        arrays["sim_user_100"] = np.tile(np.arange(9), (corpus.num_users, 1))
+        for name, array in arrays.items():
+            (corpus.folder / "handled" / f"{name}.pkl").write_bytes(pickle.dumps(array))
+        (corpus.folder / "inter.txt").rename(corpus.folder / "handled" / "inter.txt")
+        corpus = load("toy", corpus.folder)
+    got = _tables(corpus, needs=frozenset({"similar_users"}))
+    similar = got.arrays["similar_users"]
+    without = np.flatnonzero(~user_llm.any(axis=1))
+    assert {0, 7} <= set(without) and len(without) < corpus.num_users / 2
+    assert (similar[without] == -1).all()
+    others = np.delete(similar, without, axis=0)
+    assert (others >= 0).all() and not np.isin(others, without).any()
+    assert (got.recipe == before) is (source == "items-only")  # what was made without knowing of zeros is not used
+
+
+def test_the_authors_similar_users_alone_are_used_as_they_are(corpus):
+    (corpus.folder / "handled").mkdir()
+    given = np.tile(np.arange(9), (corpus.num_users, 1))
+    (corpus.folder / "handled" / "sim_user_100.pkl").write_bytes(pickle.dumps(given))
+    (corpus.folder / "inter.txt").rename(corpus.folder / "handled" / "inter.txt")
+    corpus = load("toy", corpus.folder)
+    np.testing.assert_array_equal(_prepare(corpus, needs=frozenset({"similar_users"}))["similar_users"], given[:, :7])
+
+
 def test_the_recipe_tells_files_texts_and_settings_and_nothing_else(corpus):
     def recipe(**settings):
         return _tables(corpus, **settings).recipe
@@ -333,3 +378,14 @@ def test_real_embeddings_load(shared, tmp_path):
     corpus = load("beauty5", shared / "data/beauty5")
     got = _prepare(corpus, needs=frozenset({"item_llm", "item_pca"}), pca_width=64, cache_dir=str(tmp_path))
     assert got["item_llm"].shape == (12103, 384) and got["item_pca"].shape == (12103, 64)
+
+
+def test_tables_on_the_device_are_constants():
+    """A read-only table is not copied on a CPU; one that can be written to is, as writing must not reach the device."""
+    made, own = tables.with_padding_and_mask(np.ones((40, 3), np.float16)), np.ones((64, 16), np.float32)
+    found = tables.on_device({"made": made, "own": own})
+    own[:] = 2
+    assert np.asarray(found["own"]).max() == 1
+    assert not made.flags.writeable and made.ctypes.data % 64 == 0
+    assert found["made"].unsafe_buffer_pointer() == made.ctypes.data
+    np.testing.assert_array_equal(found["made"], np.pad(np.ones((40, 3), np.float32), ((1, 1), (0, 0))), strict=True)
