@@ -53,11 +53,10 @@ def test_padded_rows_give_the_same_step(variant):
         with tiny.float64():
             given = tiny.as_float64((params, system.tables))
             said.append(training(short.model, *given, batch, jax.random.key(5)))
-            if not said[1:]:
-                dry = training(short.model, *given, batch, None)
+            other = training(short.model, *given, batch, jax.random.key(6))
     assert len(short.epochs.plan.students.groups) > 1 == len(full.epochs.plan.students.groups)
     if variant[:2] not in (("gru4rec", "none"), ("gru4rec", "llmesr")):  # they have no dropout
-        assert abs(float(dry[0][0] - said[0][0][0])) > 1e-6
+        assert abs(float(other[0][0] - said[0][0][0])) > 1e-6
     tiny.assert_close(said[1], said[0], 1e-10)
 
 
