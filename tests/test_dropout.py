@@ -1,5 +1,6 @@
 """Masks of dropout: their share, whom they belong to, and that no two of them are alike."""
 
+import functools
 import itertools
 
 import jax
@@ -13,6 +14,11 @@ from llmesr_jax.contracts import Sequences
 
 KEY = jax.random.key(7)
 ROWS = [[3, 1, 2, 5, 9], [4, 4, 1], [2, 6], [7]]
+
+
+drop_weights, drop_left_out = (
+    jax.jit(function, static_argnames=("rate", "heads")) for function in (dropout.drop_weights, dropout.drop_left_out)
+)
 
 
 def numbers(*values):
@@ -86,8 +92,13 @@ def test_an_entry_depends_on_nothing_else_that_is_drawn(rate):
         np.testing.assert_array_equal(one, dropout.keeps(key, rate, parts)[1])
 
 
-def dropped(x, sequences, rate=0.5, key=KEY):
-    return np.asarray(dropout.Dropout(rate).apply({}, x, sequences, False, rngs={"dropout": key}))
+@functools.partial(jax.jit, static_argnames="rate")
+def _dropped(x, sequences, rate):
+    return dropout.Dropout(rate).apply({}, x, sequences, False, rngs={"dropout": KEY})
+
+
+def dropped(x, sequences, rate=0.5):
+    return np.asarray(_dropped(x, sequences, rate))
 
 
 def by_row(x_T, sequences):
@@ -146,7 +157,7 @@ def weights_of(sequences, lead, heads, last_only):
 
 def weight_masks(sequences, lead, heads, rate, last_only=False):
     """For each row, (..., [heads,] queries, keys) of its items, oldest first."""
-    groups = dropout.drop_weights(weights_of(sequences, lead, heads, last_only), KEY, rate, sequences, heads)
+    groups = drop_weights(weights_of(sequences, lead, heads, last_only), KEY, rate, sequences, heads)
     out, slots = [], tiny.slots(sequences)
     starts = np.cumsum([0, *(length for rows, length in sequences.groups for _ in range(rows))])
     for group in groups:
@@ -157,7 +168,7 @@ def weight_masks(sequences, lead, heads, rate, last_only=False):
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.4])
-@pytest.mark.parametrize("lead, heads", [((), 1), ((2,), 1), ((), 2), ((2,), 3)])
+@pytest.mark.parametrize("lead, heads", [((), 1), ((2,), 3)])
 def test_masks_of_attention_weights_follow_both_positions(lead, heads, rate):
     sequences = layouts()
     masks = [weight_masks(s, lead, heads, rate) for s in sequences]
@@ -185,9 +196,9 @@ def test_padding_that_a_row_leaves_out_is_dropped_as_if_it_stood_there(rate, las
     short, full = layouts()[0], tiny.lay(ROWS, ((4, 70),), left=True).replace(place_R=numbers(2, 0, 3, 1))
     short = short.replace(left_out_R=numbers(*(70 - len(row) for row in ROWS)))
     sums = [w[..., :1] * (70 - len(ROWS[0])) for w in weights_of(short, (2,), 2, last_only)]
-    ours = dropout.drop_left_out(sums, KEY, rate, short, 2)
+    ours = drop_left_out(sums, KEY, rate, short, 2)
     ours = [row for group in ours for row in np.moveaxis(np.asarray(group), 1, 0)]
-    (wanted,) = dropout.drop_weights(weights_of(full, (2,), 2, last_only), KEY, rate, full, 2)
+    (wanted,) = drop_weights(weights_of(full, (2,), 2, last_only), KEY, rate, full, 2)
     for row, (items, theirs) in enumerate(zip(ROWS, np.moveaxis(np.asarray(wanted), 1, 0))):
         padding = 70 - len(items)
         queries = slice(0, 1) if last_only else slice(padding, 70)

@@ -13,11 +13,11 @@ from llmesr_jax import contracts
 from llmesr_jax.recommender import loss_fn
 
 METHODS = ("none", "llmesr", "faerec")
-PAIRS = [(backbone, method) for backbone in contracts.names("backbone") for method in METHODS]
-# Each backbone alone, and each way from stem to encoder; LLMESR_ALL_PAIRS=1 computes all.
-SYSTEMS = [
-    pair for pair in PAIRS if pair[1] == "none" or pair[0] in ("sasrec", "bert4rec") or "LLMESR_ALL_PAIRS" in os.environ
-]
+# GRU4Rec has no dropout of its own, so only FAERec gives it some. LLMESR_ALL_PAIRS=1 computes all pairs.
+SYSTEMS = [(name, "faerec" if name == "gru4rec" else "none") for name in contracts.names("backbone")]
+SYSTEMS += [("sasrec", "llmesr"), ("bert4rec", "faerec")]
+if os.environ.get("LLMESR_ALL_PAIRS"):
+    SYSTEMS = [(name, method) for name in contracts.names("backbone") for method in METHODS]
 FAEREC = {"form": "faerec", "heads": 2, "dropout": 0.4}
 RELEASE = {"mask_padding": False, "heads": 2}
 VARIANTS = [
