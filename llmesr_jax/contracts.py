@@ -55,6 +55,9 @@ class Sequences:
       groups: static layout, see above.
       left_out_R: int32, padded positions that rows of max_len would have and this layout leaves out. Only a backbone
         that attends to padding (`mask_padding=False`) asks for it; None means none.
+      place_R: int32, each row's place in the batch before rows were sorted, which random numbers belong to; None where
+        rows stand in their places.
+      items_first: static; each row's items stand in its first slots. True spares work; False is always right.
     """
 
     items_T: Array
@@ -62,6 +65,38 @@ class Sequences:
     last_R: Array
     groups: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
     left_out_R: Array | None = None
+    place_R: Array | None = None
+    items_first: bool = flax.struct.field(pytree_node=False, default=False)
+
+    @property
+    def places_R(self) -> Array:
+        """int32 (R,): each row's place in the batch."""
+        return jax.numpy.arange(len(self.last_R), dtype=jax.numpy.int32) if self.place_R is None else self.place_R
+
+    @property
+    def places_T(self) -> Array:
+        """int32 (T,): each slot's row's place in the batch."""
+        return jax.numpy.take(self.places_R, row_of_slot(self.groups).astype(np.int32), mode="clip")
+
+    @property
+    def newest_R(self) -> Array:
+        """int32 (R,): the newest item's number in its sequence, from 0; -1 if the row is empty."""
+        return jax.numpy.take(self.positions_T, self.last_R, mode="clip") - 1
+
+    @property
+    def index_T(self) -> Array:
+        """int32 (T,): each slot's number in its sequence, from 0 for the oldest item on, in any layout.
+
+        Empty slots follow the newest item, from the row's end on to those before its oldest item.
+        """
+        row_T = row_of_slot(self.groups)
+        width_R = np.array([length for rows, length in self.groups for _ in range(rows)], np.int32)
+        first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+        column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
+        if self.items_first:
+            return jax.numpy.asarray(column_T)
+        oldest_R = self.last_R - first_R - self.newest_R
+        return (column_T - oldest_R[row_T]) % width_R[row_T]
 
     @property
     def real_T(self) -> Array:
@@ -117,6 +152,8 @@ class Batch:
       log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
       users_B: int32, the row of each student in tables over users; of no use where there is no student. None in a
         batch made by hand for a method without such tables.
+      catalogue_n: int32, the catalogue's id of each item of a batch that `touched_rows` has renumbered: what an item's
+        random numbers belong to. None where ids are the catalogue's.
     """
 
     students: Sequences
@@ -128,6 +165,7 @@ class Batch:
     shared_K: Array | None = None
     log_q: Array | None = None
     users_B: Array | None = None
+    catalogue_n: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

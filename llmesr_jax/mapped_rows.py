@@ -13,12 +13,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.backbones.layers import random_integers, take_rows
+from llmesr_jax.backbones.layers import take_rows
 from llmesr_jax.contracts import Array, wide
+from llmesr_jax.dropout import drop, keeps
 
 _BLOCK = 256  # rows at a time: small, as the last block is filled up
 _LARGE = 4  # of them at a time on the way back, where each turn adds to sums as large as the kernels
-_BITS = 16  # random bits that decide about an entry
 
 
 def gelu(x: Array) -> Array:
@@ -49,6 +49,7 @@ def map_two_layers(
     ids_n: Array,
     count: Array,
     key: Array,
+    owners_n: Array | None = None,
 ) -> Array:
     """`layers` over table[ids] for the first `count` ids: (n, D).
 
@@ -61,20 +62,21 @@ def map_two_layers(
       ids_n: int32.
       count: int32 ().
       key: uint32 key data; of no use where the rate is 0.
+      owners_n: int32, whom each row's dropout belongs to; None: its id. A step that renumbers ids gives the real ones.
     """
-    return _forward(activation, rate, False, table_VxF, layers, ids_n, count, key)[0]
+    return _forward(activation, rate, False, table_VxF, layers, ids_n, count, key, owners_n)[0]
 
 
-def _forward(activation, rate, keeps, table_VxF, layers, ids_n, count, key):
+def _forward(activation, rate, for_back, table_VxF, layers, ids_n, count, key, owners_n):
     # One seed after the other under vmap: each stops at its own count.
-    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, activation, rate, keeps))
-    return run(table_VxF, layers, ids_n, count, key)
+    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, activation, rate, for_back))
+    return run(table_VxF, layers, ids_n, count, key, ids_n if owners_n is None else owners_n)
 
 
-def _forward_blocks(activation, rate, keeps, table_VxF, layers, ids_n, count, key):
-    """The mapped rows; and for the way back, if it `keeps` them, what enters f and which entries dropout kept."""
+def _forward_blocks(activation, rate, for_back, table_VxF, layers, ids_n, count, key, owners_n):
+    """The mapped rows; and, where these are wanted `for_back`, what enters f and which entries dropout kept."""
     n, size = len(ids_n), min(_BLOCK, len(ids_n))
-    ids_n = jnp.pad(ids_n, (0, -n % size))
+    ids_n, owners_n = (jnp.pad(x, (0, -n % size)) for x in (ids_n, owners_n))
     hidden, width = layers.outer.shape
     dtype = layers.inner.dtype
 
@@ -84,25 +86,17 @@ def _forward_blocks(activation, rate, keeps, table_VxF, layers, ids_n, count, ke
         after = activation(before)
         parts = [before]
         if rate:
-            draws = random_integers(jax.random.fold_in(jax.random.wrap_key_data(key), i), _BITS, size * hidden)
-            kept = (draws < _kept(rate)).reshape(size, hidden)
-            after = jnp.where(kept, after * _scale(rate), 0)
+            owners = jax.lax.dynamic_slice_in_dim(owners_n, i * size, size)
+            (kept,) = keeps(key, rate, [(owners, jnp.zeros_like(owners), hidden)])
+            after = drop(after, kept, rate)
             parts.append(kept)
-        parts = [after @ layers.outer + layers.outer_bias[None], *(parts if keeps else [])]
+        parts = [after @ layers.outer + layers.outer_bias[None], *(parts if for_back else [])]
         return [jax.lax.dynamic_update_slice_in_dim(a, p, i * size, 0) for a, p in zip(arrays, parts)]
 
-    kinds = [(width, dtype), *([(hidden, dtype), *([(hidden, bool)] if rate else [])] if keeps else [])]
+    kinds = [(width, dtype), *([(hidden, dtype), *([(hidden, bool)] if rate else [])] if for_back else [])]
     start = [jnp.zeros((len(ids_n), columns), kind) for columns, kind in kinds]
     out, *kept = jax.lax.fori_loop(0, (count + size - 1) // size, one, start)
     return out[:n], kept
-
-
-def _kept(rate: float) -> int:
-    return round((1 - rate) * 2**_BITS)
-
-
-def _scale(rate: float) -> float:
-    return 2**_BITS / _kept(rate)
 
 
 def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, out_gradient):
@@ -120,13 +114,13 @@ def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, be
         rows = take_rows(table_VxF, cut(ids_n)).astype(before.dtype)
         g = jnp.where(cut(real_n)[:, None], cut(out_gradient), 0)
         after, pull = jax.vjp(activation, cut(before))
-        drop = lambda x: jnp.where(cut(kept[0]), x * _scale(rate), 0) if rate else x  # noqa: E731
-        (inner_gradient,) = pull(drop(g @ layers.outer.T).astype(before.dtype))
+        dropped = lambda x: drop(x, cut(kept[0]), rate) if rate else x  # noqa: E731
+        (inner_gradient,) = pull(dropped(g @ layers.outer.T).astype(before.dtype))
         # This way round the factor that is transposed is the narrower one.
         more = (
             jnp.matmul(inner_gradient.T, rows, preferred_element_type=dtype),
             jnp.sum(inner_gradient, axis=0, dtype=dtype),
-            jnp.matmul(g.T, drop(after), preferred_element_type=dtype),
+            jnp.matmul(g.T, dropped(after), preferred_element_type=dtype),
             jnp.sum(g, axis=0, dtype=dtype),
         )
         if wants_rows:
@@ -147,9 +141,10 @@ def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, be
     return TwoLayers(inner.T, inner_bias, outer.T, outer_bias), rows_gradient
 
 
-def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key):
+def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key, owners_n):
     value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
-    out, (before, *kept) = _forward(activation, rate, True, table.value, value, ids_n.value, count.value, key.value)
+    rest = (x if x is None else x.value for x in (ids_n, count, key, owners_n))
+    out, (before, *kept) = _forward(activation, rate, True, table.value, value, *rest)
     # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
     return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
 
@@ -160,7 +155,7 @@ def _map_two_layers_backward(activation, rate, kept_for_back, out_gradient):
     run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, activation, rate, wants_rows))
     by_layers, by_rows = run(table_VxF, layers, ids_n, count, before, kept, out_gradient)
     by_table = jnp.zeros_like(table_VxF).at[ids_n].add(by_rows[: len(ids_n)]) if wants_rows else None
-    return by_table, by_layers, None, None, None
+    return by_table, by_layers, None, None, None, None
 
 
 map_two_layers.defvjp(_map_two_layers_forward, _map_two_layers_backward, symbolic_zeros=True)

@@ -65,6 +65,7 @@ def touched(batch: Batch, num_rows: int) -> tuple[Touched, Batch]:
         negatives_TxK=places(batch.negatives_TxK),
         shared_K=places(batch.shared_K) if shared else None,
         teachers=teachers,
+        catalogue_n=ids_n,
     )
     return Touched(ids_n, trained_n), renumbered
 

@@ -78,6 +78,23 @@ def test_dropout_keeps_its_share_and_its_scale_and_repeats_by_key():
     assert (np.asarray(run(KEY)) != np.asarray(run(KEY + 1))).any()
 
 
+def test_an_items_dropout_is_its_own_whatever_else_is_mapped(monkeypatch):
+    """Another order, other company, other blocks, ids that a step has renumbered."""
+    table, layers, ids, _ = arrays(widths=(6, 70, 4))
+    run = lambda ids, table=table, **owners: np.asarray(  # noqa: E731
+        map_two_layers(gelu, 0.3, table, layers, ids, jnp.int32(len(ids)), KEY, **owners)
+    )
+    wanted = run(ids)
+    np.testing.assert_allclose(run(ids[::-1]), wanted[::-1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(ids[5:8]), wanted[5:8], rtol=1e-5, atol=1e-5)
+    renumbered = run(jnp.arange(IDS, dtype=jnp.int32), table[ids], owners_n=ids)
+    np.testing.assert_allclose(renumbered, wanted, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(mapped_rows, "_BLOCK", 4)
+    np.testing.assert_allclose(run(ids), wanted, rtol=1e-5, atol=1e-5)
+    same = run(jnp.full(IDS, ids[0]), owners_n=ids)  # one row of the table under the masks of all these items
+    assert len({row.tobytes() for row in same}) == IDS
+
+
 def test_the_way_back_drops_what_the_way_forth_dropped():
     """Gradients against central differences, under one key."""
     with tiny.float64():

@@ -194,7 +194,11 @@ def padded(sequences: Sequences, length: int, left: bool, *more_T):
 
     last = [row * length + (length - 1 if left else max(len(at) - 1, 0)) for row, at in enumerate(old)]
     moved = Sequences(
-        move(sequences.items_T), move(sequences.positions_T), jnp.asarray(last, jnp.int32), ((len(old), length),)
+        move(sequences.items_T),
+        move(sequences.positions_T),
+        jnp.asarray(last, jnp.int32),
+        ((len(old), length),),
+        place_R=sequences.place_R,
     )
     return moved, *map(move, more_T)
 

@@ -11,10 +11,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from llmesr_jax.backbones.layers import Dropout, aligned, uniform_bias
+from llmesr_jax.backbones.layers import aligned, uniform_bias
 from llmesr_jax.contracts import Array, Sequences, join, wide
+from llmesr_jax.dropout import drop_left_out, drop_weights
 from llmesr_jax.errors import InputError
 
 _HIDDEN = -1e9  # the score of a masked key; finite, so a row with all keys masked stays finite (uniform)
@@ -32,8 +32,7 @@ def attend(
     mask_padding: bool,
     additive: bool = False,
     padding: tuple[Array, Array] | None = None,
-    drop: Callable[[list[Array]], list[Array]] | None = None,
-    drop_padding: Callable[[list[Array], list[Array]], list[Array]] | None = None,
+    dropout: tuple[Array, float] | None = None,
 ) -> tuple[Array, Array | None]:
     """Softmax attention inside each row: softmax(q k^T / sqrt(D / heads)) v (LLM-ESR eq. 4).
 
@@ -48,11 +47,10 @@ def attend(
       padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
         attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
         stand there: the same softmax.
-      drop: dropout of attention weights, one array a row group.
-      drop_padding: dropout of the weights of so many padded keys together; arrays a row group, too.
+      dropout: random key and rate of the dropout of attention weights.
 
     Returns: an array like `query`; and the sum of each query's weights, (..., T or R, heads), which dropout moves away
-      from 1, or None without `drop`.
+      from 1, or None without `dropout`.
     """
     if query.shape[-1] % heads:
         raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
@@ -73,7 +71,7 @@ def attend(
     in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
     # Weights are divided by their sum after the mixing, where that is fewer numbers.
-    weights, extras, counts, sums = [], [], [], []
+    weights, extras, sums = [], [], []
     for q, k, real_RxL, left_out_R in zip(queries, keys, real, left_out):
         length = k.shape[-2]
         scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
@@ -95,27 +93,26 @@ def attend(
             score = score + jnp.log(count)
             highest = jnp.maximum(highest, jax.lax.stop_gradient(score))
             extras.append(jnp.exp(score - highest))
-            counts.append(count)
         weights.append(jnp.exp(scores - highest))
         sums.append(weights[-1].sum(axis=-1, keepdims=True) + (extras[-1] if in_closed_form else 0))
-    if drop:
-        weights = drop(weights)
-        extras = drop_padding(extras, counts) if in_closed_form else extras
+    if dropout:
+        weights = drop_weights(weights, *dropout, sequences, heads)
+        extras = drop_left_out(extras, *dropout, sequences, heads) if in_closed_form else extras
     outputs, totals = [], []
     for i, (w, v) in enumerate(zip(weights, values)):
         out = jnp.einsum("...qk,...kd->...qd", w.astype(v.dtype), split_heads(v), preferred_element_type=wide(v))
-        total = w.sum(axis=-1, keepdims=True) if drop else None
+        total = w.sum(axis=-1, keepdims=True) if dropout else None
         if in_closed_form:
             padded_value = split_heads(padding[1].astype(out.dtype)[None])
             out = out + extras[i] * aligned(padded_value, out)
-            total = total + extras[i] if drop else None
+            total = total + extras[i] if dropout else None
         outputs.append(merge_heads(out / sums[i]).astype(v.dtype))
-        totals.append(merge_heads(total / sums[i]).astype(v.dtype) if drop else None)
+        totals.append(merge_heads(total / sums[i]).astype(v.dtype) if dropout else None)
     if last_only:
         merge = lambda parts: jnp.concatenate([p[..., 0, :] for p in parts], axis=-2)  # noqa: E731
     else:
         merge = join
-    return merge(outputs), merge(totals) if drop else None
+    return merge(outputs), merge(totals) if dropout else None
 
 
 class SelfAttention(nn.Module):
@@ -150,7 +147,6 @@ class SelfAttention(nn.Module):
             k, v = (x_TxD @ w + aligned(b, x_TxD) for w, b in ((w_k, b_k), (w_v, b_v)))
             padding = (b_k, b_v)
         drops = not deterministic and self.dropout > 0
-        drop = Dropout(self.dropout)
         mixed, sums = attend(
             q,
             k,
@@ -161,8 +157,7 @@ class SelfAttention(nn.Module):
             mask_padding=self.mask_padding,
             additive=self.additive,
             padding=padding,
-            drop=(lambda weights: drop(weights, False)) if drops else None,
-            drop_padding=self._drop_padding,
+            dropout=(self.make_rng("dropout"), self.dropout) if drops else None,
         )
         if self.heads > 1:
             return mixed @ out_kernel + aligned(out_bias, mixed)
@@ -171,14 +166,6 @@ class SelfAttention(nn.Module):
         if sums is None:
             return mixed + aligned(value_bias + out_bias, mixed)
         return mixed + sums @ value_bias[None, :] + aligned(out_bias, mixed)
-
-    def _drop_padding(self, weights: list[Array], counts: list[Array]) -> list[Array]:
-        """Dropout of `count` equal weights, added up: how many of them stay is binomial."""
-        flat = jnp.concatenate([c.ravel() for c in counts])
-        kept = jax.random.binomial(self.make_rng("dropout"), flat, 1 - self.dropout, dtype=flat.dtype)
-        kept = kept / jnp.where(flat > 0, flat * (1 - self.dropout), 1)
-        ends = np.cumsum([c.size for c in counts])[:-1]
-        return [w * k.reshape(w.shape) for w, k in zip(weights, jnp.split(kept, ends))]
 
 
 class CrossAttention(nn.Module):

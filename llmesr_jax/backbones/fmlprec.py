@@ -22,9 +22,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, at_newest, newest, take_rows
+from llmesr_jax.backbones.layers import LayerNorm, aligned, at_newest, newest, take_rows
 from llmesr_jax.backbones.postnorm import EPSILON, NORMAL, FeedForward, Residual
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, row_of_slot, wide
+from llmesr_jax.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Stem(nn.Module):
         else:
             x_TxD = x_TxD + aligned(rows_TxD, x_TxD)
         x_TxD = LayerNorm(EPSILON, name="norm")(x_TxD) if self.norm else x_TxD
-        return Dropout(self.dropout)(x_TxD, deterministic)
+        return Dropout(self.dropout)(x_TxD, sequences, deterministic)
 
 
 def columns(sequences: Sequences, length: int) -> Array:
@@ -117,8 +118,8 @@ class Block(nn.Module):
         change = join([circular(rows, response, self.length) for rows in sequences.split(heard_TxD)])
         if last_only:
             x_TxD, change = newest(x_TxD, sequences), newest(change, sequences)
-        x_TxD = Residual(self.dropout, name="filter_residual")(x_TxD, change, deterministic)
-        return FeedForward(self.dropout, name="feedforward")(x_TxD, deterministic)
+        x_TxD = Residual(self.dropout, name="filter_residual")(x_TxD, change, sequences, deterministic)
+        return FeedForward(self.dropout, name="feedforward")(x_TxD, sequences, deterministic)
 
 
 def circular(x_RxLxD: Array, response_FxD: Array, period: int) -> Array:

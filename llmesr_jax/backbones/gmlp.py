@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, at_newest, newest
+from llmesr_jax.backbones.layers import LayerNorm, aligned, at_newest, newest
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, row_of_slot, wide
+from llmesr_jax.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Backbone(nn.Module):
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         """LayerNorm (unless the method has one), dropout: (..., T, D) -> (..., T, D)."""
         x_TxD = self.norm(x_TxD) if self.norm else x_TxD
-        return self.drop(x_TxD, deterministic)
+        return self.drop(x_TxD, sequences, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
@@ -95,7 +96,7 @@ class Block(nn.Module):
         matrix_LxL = jnp.tril(matrix_LxL) if self.config.causal else matrix_LxL
         gate = spatial(gate_TxE, matrix_LxL.astype(gate_TxE.dtype), bias_L.astype(gate_TxE.dtype), sequences, last_only)
         out = nn.Dense(width, kernel_init=init, name="out")(value * gate)
-        return x + Dropout(self.config.dropout)(out, deterministic)
+        return x + Dropout(self.config.dropout)(out, sequences, deterministic)
 
 
 def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences, last_only: bool) -> Array:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.extend.random import threefry_2x32
 
 from llmesr_jax.contracts import Array, Sequences, wide
 
@@ -78,40 +75,6 @@ def softmax(score: Array, axis: int, where: Array | None = None) -> Array:
     """A wide softmax over the entries where `where` is true; uniform over all if there is none."""
     score = score.astype(wide(score))
     return jax.nn.softmax(score if where is None else jnp.where(where, score, -1e9), axis=axis)
-
-
-class Dropout(nn.Module):
-    """Inverted dropout, of one array or of several with one draw: drawing costs far more than dropping.
-
-    An entry takes as many random bits as its rate needs (one at 0.5), at most 16: a rate is met to 2^-17.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: Any, deterministic: bool) -> Any:
-        if deterministic or self.rate == 0:
-            return x
-        arrays, tree = jax.tree.flatten(x)
-        bits = next((b for b in (1, 2, 4, 8) if (self.rate * 2**b).is_integer()), 16)
-        kept = round((1 - self.rate) * 2**bits)
-        ends = np.cumsum([a.size for a in arrays])
-        draws = random_integers(self.make_rng("dropout"), bits, int(ends[-1]))
-        keeps = (k.reshape(a.shape) for k, a in zip(jnp.split(draws < kept, ends[:-1]), arrays))
-        return tree.unflatten(jnp.where(k, a * (2**bits / kept), jnp.zeros_like(a)) for k, a in zip(keeps, arrays))
-
-
-def random_integers(key: Array, bits: int, count: int) -> Array:
-    """uint32 (count,), uniform below 2 ** bits; `bits` divides 32, and each random word serves 32 / bits of them.
-
-    Threefry gives two words a call. `jax.random.bits` makes one of them, so that a draw does not depend on how it is
-    split over devices; here both are used, in half the time.
-    """
-    shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
-    num_words = -(-count // len(shifts))
-    counters = jnp.arange(num_words + num_words % 2, dtype=jnp.uint32)
-    words = threefry_2x32(jax.random.key_data(key)[:2], counters)
-    return ((words[:, None] >> shifts[None]) & jnp.uint32(2**bits - 1)).reshape(-1)[:count]
 
 
 def aligned(x: Array, like: Array) -> Array:

@@ -17,13 +17,15 @@ another sqrt(2 d); here each query's weights sum to one, over real items. Keys h
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, at_newest, newest, softmax, take_rows
+from llmesr_jax.backbones.layers import LayerNorm, aligned, at_newest, newest, softmax, take_rows
 from llmesr_jax.backbones.postnorm import EPSILON, NORMAL, FeedForward, Residual, dense
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob
+from llmesr_jax.dropout import Dropout
 from llmesr_jax.errors import InputError
 
 
@@ -60,7 +62,7 @@ class Backbone(nn.Module):
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         """LayerNorm (unless the method has one), dropout: (..., T, D) -> (..., T, D). Positions stay apart."""
         x_TxD = self.norm(x_TxD) if self.norm else x_TxD
-        return self.drop(x_TxD, deterministic)
+        return self.drop(x_TxD, sequences, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), zeros but in newest positions, or these alone, (..., R, D), with `last_only`."""
@@ -122,14 +124,16 @@ class Block(nn.Module):
                     pool(value_TxD, pools["value"], sequences),
                     sequences,
                     self.heads,
-                    lambda weights: Dropout(self.dropout)(weights, deterministic),
+                    lambda weights: Dropout(self.dropout)(weights, sequences, deterministic),
                 ),
                 attend_positions(place_query, place_key_TxD, value_TxD, sequences, self.heads),
             )
         ]
-        mixed = jnp.concatenate([m[..., 0, :] for m in mixed], axis=-2) if last_only else join(mixed)
-        x = Residual(self.dropout, name="attention_residual")(asking, dense(width, "out")(mixed), deterministic)
-        return FeedForward(self.dropout, name="feedforward")(x, deterministic)
+        mixed = _flat(mixed, last_only)
+        x = Residual(self.dropout, name="attention_residual")(
+            asking, dense(width, "out")(mixed), sequences, deterministic
+        )
+        return FeedForward(self.dropout, name="feedforward")(x, sequences, deterministic)
 
 
 def pool(x_TxD: Array, pool_Dxk: Array, sequences: Sequences) -> list[Array]:
@@ -143,20 +147,28 @@ def pool(x_TxD: Array, pool_Dxk: Array, sequences: Sequences) -> list[Array]:
     return out
 
 
-def attend_interests(query: Array, keys: list, values: list, sequences: Sequences, heads: int, drop) -> list[Array]:
+def attend_interests(
+    query: Array,
+    keys: list[Array],
+    values: list[Array],
+    sequences: Sequences,
+    heads: int,
+    drop: Callable[[Array], Array],
+) -> list[Array]:
     """softmax(Q K'^T / sqrt(d)) V' of each row group: (..., R, Q, D), Q = 1 where `query` is (..., R, D).
 
     Args:
       keys, values: (..., R, k, D) a row group.
-      drop: dropout of the weights, all groups with one draw.
+      drop: dropout of the weights, (..., T or R, heads * k).
     """
     weights = []
     for q, k in zip(_rows(query, sequences), keys):
         q, k = _by_head(q, heads), _by_head(k, heads)
-        weights.append(softmax(jnp.einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k), -1))
+        weights.append(_together(softmax(jnp.einsum("...qhd,...khd->...qhk", q * q.shape[-1] ** -0.5, k), -1)))
+    dropped = drop(_flat(weights, query.shape[-2] != len(sequences.items_T)))
     return [
-        _together(jnp.einsum("...hqk,...khd->...qhd", w.astype(v.dtype), _by_head(v, heads)))
-        for w, v in zip(drop(weights), values)
+        _together(jnp.einsum("...qhk,...khd->...qhd", _by_head(w, heads).astype(v.dtype), _by_head(v, heads)))
+        for w, v in zip(_rows(dropped, sequences), values)
     ]
 
 
@@ -187,6 +199,11 @@ def _rows(query: Array, sequences: Sequences) -> list[Array]:
     if query.shape[-2] == len(sequences.last_R) != len(sequences.items_T):
         return [q[..., None, :] for q in sequences.split_rows(query)]
     return sequences.split(query)
+
+
+def _flat(parts: list[Array], last_only: bool) -> Array:
+    """Inverse of `_rows`."""
+    return jnp.concatenate([part[..., 0, :] for part in parts], axis=-2) if last_only else join(parts)
 
 
 def _by_head(x: Array, heads: int) -> Array:

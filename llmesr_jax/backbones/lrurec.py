@@ -28,9 +28,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, newest
+from llmesr_jax.backbones.layers import LayerNorm, aligned, newest
 from llmesr_jax.backbones.postnorm import EPSILON, FeedForward, Residual
 from llmesr_jax.contracts import Array, Sequences, Sizes, knob, wide
+from llmesr_jax.dropout import Dropout
 
 _INIT = nn.initializers.truncated_normal(0.02, lower=-2.0, upper=2.0)
 
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         """Dropout, LayerNorm (unless the method has one): (..., T, D) -> (..., T, D)."""
-        x_TxD = self.drop(x_TxD, deterministic)
+        x_TxD = self.drop(x_TxD, sequences, deterministic)
         return self.norm(x_TxD) if self.norm else x_TxD
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
@@ -84,8 +85,8 @@ class Block(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         change = Recurrence(self.config, name="recurrence")(x_TxD, sequences, last_only)
         x = newest(x_TxD, sequences) if last_only else x_TxD
-        x = Residual(self.config.dropout, name="recurrence_residual")(x, change, deterministic)
-        return FeedForward(self.config.dropout, _INIT, name="feedforward")(x, deterministic)
+        x = Residual(self.config.dropout, name="recurrence_residual")(x, change, sequences, deterministic)
+        return FeedForward(self.config.dropout, _INIT, name="feedforward")(x, sequences, deterministic)
 
 
 class Recurrence(nn.Module):

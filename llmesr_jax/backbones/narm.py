@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.backbones.gru4rec import recur
-from llmesr_jax.backbones.layers import Dropout, aligned, at_newest, newest, softmax
+from llmesr_jax.backbones.layers import aligned, at_newest, newest, softmax
 from llmesr_jax.contracts import Array, Sequences, Sizes, join, knob, wide
+from llmesr_jax.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Backbone(nn.Module):
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         """Dropout: (..., T, D) -> (..., T, D)."""
-        return self.drop(x_TxD, deterministic)
+        return self.drop(x_TxD, sequences, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
@@ -79,7 +80,8 @@ class Reader(nn.Module):
         query = last @ matrix("query_kernel", width, width)
         key_TxD = h_TxD @ matrix("key_kernel", width, width)
         local = purpose(query, key_TxD, h_TxD, matrix("score_kernel", width, 1), sequences, self.config.normalize)
-        both = Dropout(self.config.dropout)(jnp.concatenate([local, last], axis=-1), deterministic)
+        both = jnp.concatenate([local, last], axis=-1)
+        both = Dropout(self.config.dropout)(both, sequences, deterministic)
         return both @ matrix("out_kernel", 2 * width, width)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from llmesr_jax.backbones.layers import Dropout, LayerNorm
-from llmesr_jax.contracts import Array
+from llmesr_jax.backbones.layers import LayerNorm
+from llmesr_jax.contracts import Array, Sequences
+from llmesr_jax.dropout import Dropout
 
 EPSILON = 1e-12
 NORMAL = nn.initializers.normal(0.02)
@@ -28,8 +29,8 @@ class Residual(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Array, change: Array, deterministic: bool) -> Array:
-        return LayerNorm(EPSILON, name="norm")(x + Dropout(self.dropout)(change, deterministic))
+    def __call__(self, x: Array, change: Array, sequences: Sequences, deterministic: bool) -> Array:
+        return LayerNorm(EPSILON, name="norm")(x + Dropout(self.dropout)(change, sequences, deterministic))
 
 
 class FeedForward(nn.Module):
@@ -39,7 +40,8 @@ class FeedForward(nn.Module):
     init: Callable[..., Array] = NORMAL
 
     @nn.compact
-    def __call__(self, x: Array, deterministic: bool) -> Array:
+    def __call__(self, x: Array, sequences: Sequences, deterministic: bool) -> Array:
         width = x.shape[-1]
         hidden = jax.nn.gelu(dense(4 * width, "in", self.init)(x), approximate=False)
-        return Residual(self.dropout, name="out_residual")(x, dense(width, "out", self.init)(hidden), deterministic)
+        change = dense(width, "out", self.init)(hidden)
+        return Residual(self.dropout, name="out_residual")(x, change, sequences, deterministic)

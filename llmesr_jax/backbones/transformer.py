@@ -9,8 +9,9 @@ import numpy as np
 
 from llmesr_jax.backbones import postnorm
 from llmesr_jax.backbones.attention import SelfAttention
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, aligned, dense, newest, take_rows
+from llmesr_jax.backbones.layers import LayerNorm, aligned, dense, newest, take_rows
 from llmesr_jax.contracts import Array, Sequences, row_of_slot
+from llmesr_jax.dropout import Dropout
 
 
 class Positions(nn.Module):
@@ -32,7 +33,7 @@ class Positions(nn.Module):
             x_TxD = jnp.stack([view_TxD * width**0.5 + positions_TxD for view_TxD in x_TxD])
         else:
             x_TxD = x_TxD * width**0.5 + aligned(positions_TxD, x_TxD)
-        return Dropout(self.dropout)(x_TxD, deterministic)
+        return Dropout(self.dropout)(x_TxD, sequences, deterministic)
 
 
 class FeedForward(nn.Module):
@@ -41,11 +42,11 @@ class FeedForward(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Array, deterministic: bool) -> Array:
+    def __call__(self, x: Array, sequences: Sequences, deterministic: bool) -> Array:
         width = x.shape[-1]
         drop = Dropout(self.dropout)
-        hidden = jax.nn.relu(drop(dense(width, width, name="in")(x), deterministic))
-        return x + drop(dense(width, width, name="out")(hidden), deterministic)
+        hidden = jax.nn.relu(drop(dense(width, width, name="in")(x), sequences, deterministic))
+        return x + drop(dense(width, width, name="out")(hidden), sequences, deterministic)
 
 
 class Block(nn.Module):
@@ -66,7 +67,7 @@ class Block(nn.Module):
         query = LayerNorm(name="attention_norm")(x)
         attention = SelfAttention(self.heads, self.causal, self.mask_padding, self.dropout, name="attention")
         x = LayerNorm(name="feedforward_norm")(query + attention(query, x_TxD, sequences, deterministic))
-        x = FeedForward(self.dropout, name="feedforward")(x, deterministic)
+        x = FeedForward(self.dropout, name="feedforward")(x, sequences, deterministic)
         return x if self.mask_padding else _only(real, x)
 
 
@@ -116,7 +117,7 @@ class ColumnPositions(nn.Module):
             x_TxD = jnp.stack([view_TxD + positions_TxD for view_TxD in x_TxD])
         else:
             x_TxD = x_TxD + aligned(positions_TxD, x_TxD)
-        return Dropout(self.dropout)(x_TxD, deterministic)
+        return Dropout(self.dropout)(x_TxD, sequences, deterministic)
 
 
 class PostNormTransformer(nn.Module):
@@ -136,6 +137,6 @@ class PostNormTransformer(nn.Module):
             query = newest(x, sequences) if last_only and i == self.blocks - 1 else x
             attention = SelfAttention(*kinds, additive=True, kernel_init=postnorm.NORMAL, name=f"attention_{i}")
             mixed = attention(query, x, sequences, deterministic)
-            x = postnorm.Residual(self.dropout, name=f"attention_residual_{i}")(query, mixed, deterministic)
-            x = postnorm.FeedForward(self.dropout, name=f"feedforward_{i}")(x, deterministic)
+            x = postnorm.Residual(self.dropout, name=f"attention_residual_{i}")(query, mixed, sequences, deterministic)
+            x = postnorm.FeedForward(self.dropout, name=f"feedforward_{i}")(x, sequences, deterministic)
         return x

@@ -230,6 +230,7 @@ def lay_out(
     groups: tuple[tuple[int, int], ...],
     left_padded: bool,
     max_len: int,
+    place_R: Array | None = None,
 ) -> tuple[Sequences, Array]:
     """Lays items_n[end - length : end] of each row into its slots.
 
@@ -237,6 +238,7 @@ def lay_out(
       end_R, length_R: int32 (R,), rows in the order of `groups`; a length is at most its row's.
       left_padded: padding before the items instead of after.
       max_len: the length that a padded row would have.
+      place_R: int32 places in the batch, see `Sequences`.
     Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
     """
     row_T = np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
@@ -250,7 +252,9 @@ def lay_out(
     items_T = jnp.where(real_T, jnp.take(items_n, index_T, mode="clip"), 0)
     last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
     left_out_R = None if left_padded else max_len - length_R
-    return Sequences(items_T, jnp.where(real_T, place_T + 1, 0), jnp.asarray(last_R), groups, left_out_R), index_T
+    positions_T = jnp.where(real_T, place_T + 1, 0)
+    last_R = jnp.asarray(last_R)
+    return Sequences(items_T, positions_T, last_R, groups, left_out_R, place_R, not left_padded), index_T
 
 
 def unseen(data: Interactions, draws: Array, users: Array) -> Array:
@@ -326,11 +330,11 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     somebody = samples_B >= 0
     users = jnp.where(somebody, samples_B, 0) % num_users
     length = jnp.where(somebody, jnp.minimum(data.train_U[users] - behind, max_len), 0)
-    by_length = jnp.argsort(-length, stable=True)
+    by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
     somebody, users, length = somebody[by_length], users[by_length], length[by_length]
     end = data.start_U[users] + data.train_U[users] - behind
     groups = plan.students.groups
-    sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded, max_len)
+    sequences, index_T = lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length)
     row_T = row_of_slot(groups)
     # Random numbers belong to (place in the batch, position), whatever the layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
@@ -373,9 +377,19 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     less = int(config.teacher_input == "input")
     length_M = jnp.clip(data.train_U[similar_M] - less, 0, max_len)
     length_M = jnp.where(jnp.repeat(taught_B, plan.similar), length_M, 0)
+    student_M = jnp.repeat(by_length, plan.similar)
+    place_M = student_M * plan.similar + jnp.tile(jnp.arange(plan.similar, dtype=jnp.int32), batch_size)
     order_M = jnp.argsort(-length_M, stable=True)
     end_M = (data.start_U + data.train_U)[similar_M] - less
-    teachers, _ = lay_out(data.items_n, end_M[order_M], length_M[order_M], plan.teachers.groups, left_padded, max_len)
+    teachers, _ = lay_out(
+        data.items_n,
+        end_M[order_M],
+        length_M[order_M],
+        plan.teachers.groups,
+        left_padded,
+        max_len,
+        place_M[order_M],
+    )
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     rows_BxN = rows_M.reshape(batch_size, plan.similar)
     return batch.replace(teachers=teachers, teacher_rows_BxN=rows_BxN, distils_B=taught_B)

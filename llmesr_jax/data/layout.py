@@ -5,8 +5,8 @@ same for all batches: wide enough for most of them as they are drawn, and a batc
 few students with other batches of its epoch. So shapes are static, one compile serves a whole run, and nearly all
 arithmetic is on real items (at the papers' length 200, over 95 % of a padded batch is padding).
 
-The staircase does not depend on the seed, or a seed in a group would see other random numbers than alone: it is
-measured on a fixed set of simulated epochs.
+The staircase does not depend on the seed, as the seeds of a group share one program: it is measured on a fixed set of
+simulated epochs.
 """
 
 from __future__ import annotations

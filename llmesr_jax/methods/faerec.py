@@ -35,8 +35,9 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax import alignment, losses
-from llmesr_jax.backbones.layers import Dropout, LayerNorm, take_rows, uniform_bias
+from llmesr_jax.backbones.layers import LayerNorm, take_rows, uniform_bias
 from llmesr_jax.contracts import Array, Batch, Needs, Sequences, Sizes, Term, knob
+from llmesr_jax.dropout import Dropout
 from llmesr_jax.mapped_rows import TwoLayers, gelu, map_two_layers
 from llmesr_jax.methods.layers import Distinct, ItemTable, candidates, distinct, ranking_term
 
@@ -110,11 +111,17 @@ class Mapper(nn.Module):
         hidden = self.llm_width // 2
         self.inner, self.outer = _Dense(self.llm_width, hidden), _Dense(hidden, self.width)
 
-    def __call__(self, llm_VxF: Array, ids_n: Array, count: Array, deterministic: bool) -> Array:
-        """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use."""
+    def __call__(
+        self, llm_VxF: Array, ids_n: Array, count: Array, owners_n: Array | None, deterministic: bool
+    ) -> Array:
+        """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use.
+
+        `owners_n` as in `map_two_layers`.
+        """
         rate = 0.0 if deterministic else self.dropout
         key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
-        return map_two_layers(gelu, rate, llm_VxF, TwoLayers(*self.inner(), *self.outer()), ids_n, count, key)
+        layers = TwoLayers(*self.inner(), *self.outer())
+        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n)
 
 
 class Gate(nn.Module):
@@ -128,11 +135,11 @@ class Gate(nn.Module):
         self.outer = _Dense(2 * self.width, self.width, zero_bias=True)
         self.drop = Dropout(self.dropout)
 
-    def __call__(self, x_2xTxD: Array, deterministic: bool) -> Array:
+    def __call__(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         by_id, by_llm = x_2xTxD
         (kernel_1, bias_1), (kernel_2, bias_2) = self.inner(), self.outer()
         hidden = jnp.concatenate([by_id, by_llm], axis=-1) @ kernel_1 + bias_1[None]
-        hidden = self.drop(jax.nn.gelu(hidden, approximate=False), deterministic)
+        hidden = self.drop(jax.nn.gelu(hidden, approximate=False), sequences, deterministic)
         gate = jax.nn.sigmoid(hidden @ kernel_2 + bias_2[None])
         return by_llm + gate * (by_id - by_llm)
 
@@ -153,11 +160,18 @@ class Method(nn.Module):
         self.backbone = self.make_backbone()
 
     def views(
-        self, first_n: Array, other_n: Array, map_other: bool, deterministic: bool, most: int | None = None
+        self,
+        first_n: Array,
+        other_n: Array,
+        map_other: bool,
+        deterministic: bool,
+        most: int | None = None,
+        catalogue_n: Array | None = None,
     ) -> tuple[Distinct, Array]:
         """The different items among some, and their two views: (2, n, D), ID first.
 
         Those of `first_n` stand first; the others have no LLM view unless `map_other`. At most `most` are different.
+        `catalogue_n` as in `Batch`.
         """
         llm = self.get_variable("tables", "item_llm")
         found = distinct(llm.shape[0], first_n, other_n, most)
@@ -165,7 +179,8 @@ class Method(nn.Module):
         # Padding's row stays as it is, also where a backbone reads it.
         by_id = jnp.where(found.ids_n[:, None] > 0, by_id, jax.lax.stop_gradient(by_id))
         count = found.count if map_other else found.trained
-        return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, deterministic)])
+        owners_n = None if catalogue_n is None else take_rows(catalogue_n, found.ids_n)
+        return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, owners_n, deterministic)])
 
     def fused(self, views_2xnxD: Array) -> Array:
         """(n, D): what items are scored by."""
@@ -184,7 +199,7 @@ class Method(nn.Module):
     def encode(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         """Both views of the slots' items to user vectors: (T, D), or (R, D) with `last_only`."""
         if self.config.gate:
-            x_TxD = self.gate(self.backbone.stem(x_2xTxD, sequences, deterministic), deterministic)
+            x_TxD = self.gate(self.backbone.stem(x_2xTxD, sequences, deterministic), sequences, deterministic)
         else:
             x_TxD = self.backbone.stem(x_2xTxD[0], sequences, deterministic)
         return self.backbone(self.norm(x_TxD), sequences, deterministic, last_only)
@@ -201,7 +216,7 @@ class Method(nn.Module):
         first_n = jnp.concatenate([students.items_T, *negatives])
         scored_n = candidates(self.loss, self.sizes, batch)  # targets are all that is new among them, or every item is
         most = None if self.loss.ranking == "softmax" else len(first_n) + slots
-        found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most)
+        found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
         places_n, scored_places_n = found.places
         x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")
         h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=False)

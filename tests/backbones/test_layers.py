@@ -141,30 +141,6 @@ def test_folding_under_dropout_keeps_every_values_bias():
     assert kept.min() >= 0 and kept.max() <= 3 and len(set(kept.round())) > 1
 
 
-@pytest.mark.parametrize("rate, bits", [(0.5, 1), (0.25, 2), (0.2, 16), (0.6, 16), (0.01, 16)])
-def test_dropout_keeps_its_share_and_scales_it(rate, bits):
-    x = jnp.ones((300, 301))
-    ours = layers.Dropout(rate)
-    run = lambda x, key: ours.apply({}, x, False, rngs={"dropout": key})  # noqa: E731
-    out = np.asarray(run(x, jax.random.key(0)))
-    kept = round((1 - rate) * 2**bits) / 2**bits
-    np.testing.assert_allclose(np.unique(out), [0, 1 / kept], rtol=1e-6)
-    assert abs((out > 0).mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / out.size)
-    both = run([x[:7], x[:, :5]], jax.random.key(0))  # several arrays, one draw: none repeats another's mask
-    assert [b.shape for b in both] == [(7, 301), (300, 5)]
-    assert (np.asarray(both[0]).ravel()[:1500] != np.asarray(both[1]).ravel()).any()
-    np.testing.assert_array_equal(ours.apply({}, x, True), x)
-
-
-def test_random_integers_are_uniform_and_use_each_word_whole():
-    for bits in (1, 2, 8, 16):
-        draws = np.asarray(layers.random_integers(jax.random.key(bits), bits, 40_001))
-        assert draws.shape == (40_001,) and draws.max() < 2**bits
-        assert abs(draws.mean() - (2**bits - 1) / 2) < 4 * 2**bits / np.sqrt(12 * len(draws))
-        serial = np.corrcoef(draws[:-1], draws[1:])[0, 1]
-        assert abs(serial) < 0.03
-
-
 def test_dropout_of_left_out_padding_keeps_its_expectation():
     """With zero weights the output is the padding's value times its share, on average over dropout, for each count."""
     counts = np.array([1, 2, 5], np.int32)
@@ -199,7 +175,9 @@ def test_feed_forward_and_norm_by_hand():
         "in": {"kernel": jnp.array([[1.0, -1], [0, 1]]), "bias": jnp.array([0.0, 1])},
         "out": {"kernel": 2 * jnp.eye(2), "bias": jnp.array([0.0, 3])},
     }
-    out = transformer.FeedForward(0.5).apply({"params": params}, jnp.array([[-1.0, 2.0]]), True)
+    out = transformer.FeedForward(0.5).apply(
+        {"params": params}, jnp.array([[-1.0, 2.0]]), tiny.lay([[1]], ((1, 1),)), True
+    )
     np.testing.assert_allclose(out, [[-1 + 0, 2 + 2 * 4 + 3]])  # relu(-1, 1 + 2 + 1) = (0, 4)
     norm = layers.LayerNorm().apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, jnp.array([[1.0, 3.0]]))
     np.testing.assert_allclose(norm, [[-1.0, 1.0]], rtol=1e-6)

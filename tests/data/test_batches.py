@@ -262,6 +262,24 @@ def test_users_with_one_training_item_are_students_only_if_asked(supervision):
     assert np.asarray(batch.distils_B).all()
 
 
+@pytest.mark.parametrize("layout", ["bucketed", "padded"])
+def test_rows_know_their_places_in_the_batch(layout):
+    """A student's is its place among the samples, a teacher's the student's * N + which of the N it is."""
+    corpus, similar, epochs, make = world(layout=layout)
+    samples = epochs.order(5, 1)[0]
+    batch = make(samples, jax.random.key(0))
+    place_B, rows = np.asarray(batch.students.place_R), tiny.items_by_row(batch.students)
+    assert sorted(place_B) == list(range(BATCH))
+    for row, place in enumerate(place_B):
+        assert rows[row] == student_input(corpus, samples[place], "every")
+    of_teachers = np.asarray(batch.teachers.place_R)[batch.teacher_rows_BxN]
+    np.testing.assert_array_equal(of_teachers, place_B[:, None] * SIMILAR + np.arange(SIMILAR))
+    rows = tiny.items_by_row(batch.teachers)
+    for place, row in zip(of_teachers.ravel(), np.asarray(batch.teacher_rows_BxN).ravel()):
+        teacher = similar[samples[place // SIMILAR]][place % SIMILAR]
+        assert rows[row] == tiny.training(corpus, teacher)[-MAX_LEN:]
+
+
 def test_a_batch_of_nobody_is_empty():
     batch = world("every")[3](np.full(BATCH, -1, np.int32), jax.random.key(0))
     assert not any(np.asarray(x).any() for x in (batch.students.items_T, batch.targets_T, batch.negatives_TxK))
