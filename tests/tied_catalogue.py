@@ -6,7 +6,7 @@
 
 What Amazon's files look like: 45 % of neighbours share their day, and the order within a day says nothing of the
 users; a model that learns it ranks better than it should (docs/protocol.md). Ids are given family by family, as a shop
-lists its goods, so that what has nearby ids is alike.
+lists its goods, so that what has nearby ids is alike; the order of the families is drawn.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def write(folder: Path, users: int, items: int, seed: int = 0, by_id: bool = Tru
     rng = np.random.default_rng([seed, 1])
     shop = synthetic.shop(seed, users, items)
     corpus, kinds = shop.corpus, shop.catalogue
-    listed = np.lexsort((rng.random(corpus.num_items), kinds.style, kinds.subtopic, kinds.topic))
+    families = kinds.topic * (kinds.subtopic.max() + 1) + kinds.subtopic
+    listed = np.lexsort((rng.random(corpus.num_items), kinds.style, rng.permutation(families.max() + 1)[families]))
     raw_V = np.empty(corpus.num_items, "U10")
     raw_V[listed] = [f"B{n:09d}" for n in np.sort(rng.choice(10**9, corpus.num_items, replace=False))]
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)

@@ -88,7 +88,7 @@ def test_embed_then_train(forker, train, folder, tmp_path):
         f"next: python -m launch.train --dataset=tiny --data_dir={folder}",
     ]
     made = {path: path.stat().st_mtime_ns for path in (folder / "cache").glob("*.npy")}
-    assert {path.name for path in made} == {"item_pca_4.npy", "similar_users_59.npy"}
+    assert {path.name for path in made} == {"item_pca_4.npy", "similar_users_59.npy", "users_embedded.npy"}
     flags = (f"--data_dir={folder}", "--method=llmesr", "--epochs=1", "--workdir=w", "--config.semantic.encoder=files")
     result = train(*flags, cwd=tmp_path)
     assert result.status == 0, result.err
