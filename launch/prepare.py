@@ -16,6 +16,7 @@ from launch import cli
 from llmesr_jax import contracts, knobs
 from llmesr_jax.data import audit, prepare, summary
 from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.data.splits import MOST_REPEATED
 from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embed_command
 
@@ -55,15 +56,22 @@ def main(_):
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
     outcome = prepare.prepare(plan)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
-    print(summary.describe(outcome, embed, _audit(plan) if settings.audit and outcome.fresh else ""))
+    text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
+    print(summary.describe(outcome, embed, text, train))
 
 
-def _audit(plan: prepare.Plan) -> str:
-    """The audit as text. What is in its way is no fault of the data, which are whole: a line says it."""
+def _audit(plan: prepare.Plan) -> tuple[str, str]:
+    """The audit as text, and the flags that training needs because of it.
+
+    What is in its way is no fault of the data, which are whole: a line says it.
+    """
     try:
-        return audit.describe(audit.of_folder(plan.settings.dataset, plan.out))
+        found = audit.of_folder(plan.settings.dataset, plan.out)
     except InputError as error:
-        return f"no audit: {error}"
+        return f"no audit: {error}", ""
+    repeats = found.facts["repeats"]
+    many = max(repeats["test_share"], repeats["valid_share"]) > MOST_REPEATED
+    return audit.describe(found), " --config.train.seen_items=shown" * many
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def table(
 def _groups(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) -> str:
     of_methods = {method: summary[protocol] for method, summary in results.items()}
     first = next(iter(of_methods.values()))
-    rows = [[protocol, "", "users", *(f"{method} {name}" for method in results for name in names)]]
+    rows = [[protocol, "", "targets", *(f"{method} {name}" for method in results for name in names)]]
     for group in _NESTED:
         labels = [label for label, summary in first[group].items() if summary["count"][0]]
         for i, label in enumerate(labels):

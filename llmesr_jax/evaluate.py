@@ -17,10 +17,10 @@ from llmesr_jax import metrics, ranking
 from llmesr_jax.contracts import Array
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.splits import MOST_REPEATED
 from llmesr_jax.errors import InputError
 
 PROTOCOLS = ("full", "sampled")
-MOST_REPEATED = 0.05  # share of targets in their own input up to which seen items may be hidden
 _LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
 GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 

@@ -58,7 +58,7 @@ class Experiment(NamedTuple):
         if alone := _without_teachers(self.tables):
             line += f"; {alone} users have an embedding of zeros, so they have no similar users and are not distilled"
         if c.num_items <= SAMPLED + 1:
-            line += "; so few items that sampled ranks among all that a user has not seen, as full does"
+            line += "; there are so few items that sampled ranks among all items outside a user's whole history"
         return line
 
     def identity(self) -> dict[str, str]:

@@ -145,6 +145,7 @@ def compare(run: Run, results: Mapping[str, Mapping]) -> str:
 def _pairs(new: Any, old: Any) -> Iterator[tuple[float | None, float | None]]:
     if isinstance(new, Mapping):
         for name in new:
-            yield from _pairs(new[name], old[name])
+            if name in old:  # a group may be newer than the run
+                yield from _pairs(new[name], old[name])
     else:
         yield from zip(new, old, strict=True)

@@ -93,7 +93,11 @@ def _times(f) -> str:
 
 def _ascending(o) -> str:
     text = _share(o["neighbours"])
-    lags = [f"{lag} apart {percent(share)}" for lag, share in o["lags"].items() if lag != "1" and share is not None]
+    lags = [
+        f"{lag} positions apart {percent(share)}"
+        for lag, share in o["lags"].items()
+        if lag != "1" and share is not None
+    ]
     text += f"; {', '.join(lags)}" if lags else ""
     return text + ("; without first appearances, in whose order ids were given" if o["by_appearance"] else "")
 

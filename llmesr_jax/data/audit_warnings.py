@@ -20,7 +20,9 @@ _SOFTMAX = (
     "Models with a softmax loss learn that order, those with binary cross-entropy hardly do, so numbers are too good "
     "and cannot be compared"
 )
-_BOTH = "report results with --config.data.ties=file and with --config.data.ties=shuffled"
+_BOTH = (
+    "report results with --config.data.ties=file and with --config.data.ties=shuffled, each with a --workdir of its own"
+)
 
 
 class Warned(NamedTuple):
@@ -86,8 +88,8 @@ def _out_of_order(f) -> str:
     return (
         f"Sequences are not in the order of their times: {count:,} interactions are earlier than the one before. So a "
         "model is trained on what came later and tested on what came earlier. Sort inter.txt and times.npy by time "
-        "within each user; of a split of your own, choose test interactions that come after training, or use "
-        "--config.data.split=time."
+        "within each user. If the split is your own (--train, --valid, --test), do not sort the files: choose test "
+        "interactions that come after training, or train with --config.data.split=time."
     )
 
 
@@ -117,7 +119,7 @@ def _coarse(f) -> str:
     why = ", because times are whole days" if f["times"]["whole_days"] else ""
     return (
         f"For {percent(targets)} of the users the validation and the test item have the same time{why}: which of them "
-        f"is the test item, the order of the file decides. A result is one of many that the data allow; {_BOTH}."
+        f"is the test item is decided by the order of the file. A result is one of many that the data allow; {_BOTH}."
     )
 
 
@@ -127,9 +129,9 @@ def _repeated(f) -> str:
         return ""
     return (
         f"Many targets are repeats: {percent(found['test_share'])} of the test items and "
-        f"{percent(found['valid_share'])} of the validation items stand in their own input already. If all "
-        "other seen items were hidden, a repeat would be the one seen item left to rank, and be given away; so it is "
-        "not tested. To test repeats as well, rank seen items with the rest: --config.train.seen_items=shown."
+        f"{percent(found['valid_share'])} of the validation items stand in their own input already. "
+        "Seen items are hidden from the ranking by default, so launch.train leaves such targets out; above 5 % of them "
+        "it stops. To rank seen items as all others, give it --config.train.seen_items=shown."
     )
 
 
@@ -153,7 +155,7 @@ def _odd_times(f) -> str:
         return ""
     return (
         f"The last interaction is of {f['times']['last']}, so the times are probably not seconds since 1970. Give "
-        "launch.prepare the --time_unit of the source."
+        "launch.prepare another --time_column, or the --time_unit of the source; dates want dashes: 2019-12-31."
     )
 
 

@@ -14,7 +14,7 @@ TAILS = ("training", "total", "release")
 # Of the scripts of LLM-ESR's release: a user's and an item's least count to be head.
 _THRESHOLDS = {"yelp": (12, 13), "beauty": (9, 4), "fashion": (3, 4)}
 
-_USER_LENGTH = {"1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
+_USER_LENGTH = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
 # The bounds of LLM-ESR and then those of FAERec. 0 is shown alone too, as such items were never trained on, and so is
 # FAERec's first group without them.
 _ITEM_POPULARITY = {

@@ -83,7 +83,13 @@ class Plan(NamedTuple):
         Raises:
           InputError: one is not there.
         """
-        return {part: self.importer.locate(self.raw, options) for part, options in self.parts.items()}
+        found = {}
+        for part, options in self.parts.items():
+            try:
+                found[part] = self.importer.locate(self.raw, options)
+            except InputError as error:
+                raise InputError(str(error).replace("--file=", f"--{part}=")) from error
+        return found
 
     def recipe(self, files: Mapping[str, Files]) -> dict[str, Any]:
         """What the result depends on; it names files, never folders."""
@@ -328,12 +334,17 @@ def _check_parts(p: Plan, result: preprocess.Prepared, reader: Reader) -> None:
         raise InputError(f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; loosen it")
     told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, counts))
     reader.note(f"your own split: {told} interactions; launch.train uses it (data.split=files)")
+    if result.across:
+        reader.note(
+            f"warning: {result.across:,} interactions of --valid or --test stand in an earlier file, too (same user, "
+            "item and time); the earlier file keeps them"
+        )
     if result.times is not None:
         later = result.user_n[1:][(np.diff(result.user_n) == 0) & (result.times[1:] < result.times[:-1])]
         if len(later):
             reader.note(
-                f"warning: {len(np.unique(later)):,} users have training interactions later than their validation or "
-                "test, so the past is predicted from the future"
+                f"warning: {len(np.unique(later)):,} users have interactions in an earlier part (--train, --valid) that "
+                "are later than some in a later part (--valid, --test), so the past is predicted from the future"
             )
 
 

@@ -76,6 +76,7 @@ class Prepared(NamedTuple):
       times: int64 (n,) seconds since 1970, `splits.UNKNOWN` where the source does not say; None where it never does.
       parts: uint8 (n,) index into `splits.PARTS`; None without a split of the user's own.
       duplicates: exact duplicates that were dropped, or, where they are kept, are left.
+      across: those of them that were dropped because an earlier part holds them.
     """
 
     users: pl.Series
@@ -86,6 +87,7 @@ class Prepared(NamedTuple):
     times: np.ndarray | None = None
     parts: np.ndarray | None = None
     duplicates: int = 0
+    across: int = 0
 
 
 def apply(
@@ -112,7 +114,9 @@ def apply(
     """
     filters = _filters(rule, rows.collect_schema().names())
     first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
-    again = _repeated_rows(rows, filters) if rule.exact_duplicates == "drop" else pl.Series(dtype=pl.UInt32)
+    again, across = pl.Series(dtype=pl.UInt32), 0
+    if rule.exact_duplicates == "drop":
+        again, across = _repeated_rows(rows, filters)
     least = (rule.user_core, rule.item_core) if first_pass else (0, 0)
     coded, users, items, steps = _code(rows, again, filters, least)
     if rule.duplicates != "all":
@@ -125,8 +129,12 @@ def apply(
     if rule.min_length > 1:
         coded = coded.filter(pl.len().over("user") >= rule.min_length)
         steps.append(_counts(f"users of length >= {rule.min_length}", coded))
+    if not steps[0].interactions:
+        raise InputError("the raw files hold no interaction (only a line of names?); wanted one a row; check the file")
     if not len(coded):
-        raise InputError(f"the rule leaves no interaction ({_told(steps)}); wanted some; loosen it, see --help")
+        raise InputError(
+            f"the rule leaves no interaction ({_told(steps)}); wanted some; loosen it, --core=none keeps all"
+        )
     user_order = _order(coded, "user", "row", users, known_users, numbered)
     coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
     duplicates = len(again)
@@ -142,28 +150,34 @@ def apply(
         seconds = (coded["time"] // 1_000_000).fill_null(splits.UNKNOWN).to_numpy()
     if "part" in coded.columns:
         parts = coded["part"].to_numpy()
-    return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), seconds, parts, duplicates)
+    return Prepared(*raw, coded["user"].to_numpy(), item_n, tuple(steps), seconds, parts, duplicates, across)
 
 
-def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> pl.Series:
+def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.Series, int]:
     """UInt32: places in the file of rows with the same user, item and (known) time as an earlier row that passes, too.
+
+    And how many of them stand in a later part than that one.
 
     One pass makes a hash of each row, which is 8 bytes a row in memory; only rows whose hashes are equal are compared.
     """
     columns = rows.collect_schema().names()
     nothing = pl.Series("row", dtype=pl.UInt32)
     if "time" not in columns:
-        return nothing
+        return nothing, 0
     mixed = pl.col("user").hash(1) ^ pl.col("item").hash(2) ^ pl.col("time").hash(3)
     known = rows.with_row_index("row").filter(pl.col("time").is_not_null(), *filters.values())
     hashes = np.sort(known.select(mixed.alias("hash")).collect(engine="streaming")["hash"].to_numpy())
     twice = hashes[1:][hashes[1:] == hashes[:-1]]
     if not len(twice):
-        return nothing
+        return nothing, 0
     twice = pl.LazyFrame({"hash": np.unique(twice)})
     alike = known.with_columns(hash=mixed).join(twice, on="hash", how="semi").drop("hash").collect(engine="streaming")
-    alike = alike.sort([*(["part"] if "part" in columns else []), "row"])
-    return alike.filter(~pl.struct("user", "item", "time").is_first_distinct())["row"]
+    key = ["user", "item", "time"]
+    if "part" not in columns:
+        return alike.sort("row").filter(~pl.struct(key).is_first_distinct())["row"], 0
+    alike = alike.sort("part", "row").with_columns(first=pl.col("part").min().over(key))
+    again = alike.filter(~pl.struct(key).is_first_distinct())
+    return again["row"], again.filter(pl.col("part") > pl.col("first")).height
 
 
 def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:

@@ -84,6 +84,7 @@ class Split(NamedTuple):
 
 
 LEAVE_ONE_OUT = "leave_one_out"
+MOST_REPEATED = 0.05  # share of targets in their own input up to which seen items may be hidden
 
 
 def leave_one_out(offsets: np.ndarray) -> Split:

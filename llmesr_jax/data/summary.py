@@ -8,12 +8,13 @@ from pathlib import Path
 from llmesr_jax.data.prepare import Outcome
 
 
-def describe(outcome: Outcome, embed: str = "", audit: str = "") -> str:
+def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = "") -> str:
     """What was found, as a table, how it compares with the papers, the audit, and the next command.
 
     Args:
       embed: that command where there is something to embed; empty: the plain one.
       audit: of the data, as text; empty: none.
+      train: flags that launch.train needs for these data.
     """
     p, m = outcome.plan, outcome.manifest
     rows = [("", "users", "items", "interactions")]
@@ -73,6 +74,6 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "") -> str:
     where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
-    step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}"
+    step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}{'' if found else train}"
     lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
     return "\n".join([*table, *lines])

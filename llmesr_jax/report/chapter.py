@@ -98,7 +98,7 @@ def steps(
         yield f"checkpoint of {section.label(row)}", None
         if (one := trained.load(row, corpus, data_dir)) is None:
             continue
-        if users:
+        if len(places):
             lists.append(
                 (row, samples.best(one, corpus, section.users_E[places], section.stops_E[places], section.seen))
             )

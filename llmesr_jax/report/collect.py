@@ -115,6 +115,9 @@ def read(folder: Path) -> Run:
         stored = json.loads(path.read_text())
         seeds = tuple(int(seed) for seed in stored["seeds"])
         test = {protocol: stored["test"][protocol] for protocol in evaluate.PROTOCOLS}
+        for of_groups in test.values():  # older versions had no such group, as nobody was in it
+            nobody = {"count": [0] * len(seeds), **{metric: [None] * len(seeds) for metric in metrics.METRICS}}
+            of_groups["user_length"] = {"0": nobody, **of_groups["user_length"]}
         _check_means(test, len(seeds))
         best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
         parameters = int(stored["parameters"])

@@ -143,6 +143,9 @@ def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | N
     if any("coverage" not in run.results["full"] for row in section.rows for run in row.runs):
         return None
     names = {f"Coverage@{cutoff}": "all items", f"TailCoverage@{cutoff}": "tail items"}
+    for name in list(names):  # by thresholds, no item may be tail
+        if any(None in row.values("full", name, "coverage") for row in section.rows):
+            del names[name]
 
     def draw(name):
         def on(axes, tips):

@@ -144,7 +144,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         name = group[0].config.dataset
         if datasets.count(name) > 1:
             told = [f"data {digest[:8]}"]
-            told += [group[0].split] if group[0].split != splits.LEAVE_ONE_OUT else []
+            told += [group[0].split.replace("_", " ")]
             told += [f"seen items: {seen}"] if seen != "hidden" else []
             told += [f"{limit} test users"] if limit else []
             name += f" ({', '.join(told)})"

@@ -71,11 +71,14 @@ def coverage(chapter: Chapter) -> str:
         for share in ("Coverage@10", "TailCoverage@10")
     }
     row, value = max(both["Coverage@10"], key=lambda pair: pair[1])
-    other, tail = max(both["TailCoverage@10"], key=lambda pair: pair[1])
+    in_tail = [pair for pair in both["TailCoverage@10"] if pair[1] is not None]
+    of_tail = ""
+    if in_tail:
+        other, tail = max(in_tail, key=lambda pair: pair[1])
+        of_tail = f'<p class="soft">tail items: {100 * tail:.0f} %, {e(other.system)}</p>'
     return (
         '<div class="tile"><h3>Catalogue seen <small>Coverage@10, full</small></h3>'
         f'<div class="big">{100 * value:.0f} %</div><p>{blocks.dot(chapter, row)}'
         f'<span class="who">{e(row.system)}</span></p>{_bars(chapter, both["Coverage@10"])}'
-        f'<p>of all items are in somebody\'s best ten</p><p class="soft">tail items: {100 * tail:.0f} %, '
-        f"{e(other.system)}</p></div>"
+        f"<p>of all items are in somebody's best ten</p>{of_tail}</div>"
     )

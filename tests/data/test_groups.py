@@ -47,6 +47,7 @@ def test_bounds_of_the_groups_are_inclusive_and_in_order():
     corpus = corpus_of([[1] * n + [1, 1] for n in lengths])
     members = groups.members(corpus, "test")["user_length"]
     assert {label: [n for n, m in zip(lengths, mask) if m] for label, mask in members.items()} == {
+        "0": [],
         "1-4": [1, 4],
         "5-9": [5, 9],
         "10-14": [10, 14],

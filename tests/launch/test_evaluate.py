@@ -31,8 +31,8 @@ def test_every_number_is_that_of_results_json(trained, both):
         best = read(trained, method)["best_epoch"]
         about = f"{method} on gru4rec, tiny; 2 epochs, best {best[0]} (seed 1), {best[1]} (seed 2)"
         assert f"{folder / method}: {about}\n" in both.out
-        # 22 groups of 8 numbers, two seeds, two splits, two protocols, and 6 of coverage under one of them
-        count = 22 * 8 * 2 * 2 * 2 + 6 * 2 * 2
+        # 23 groups of 8 numbers, two seeds, two splits, two protocols, and 6 of coverage under one of them
+        count = 23 * 8 * 2 * 2 * 2 + 6 * 2 * 2
         assert f"equal to {folder / method / 'results.json'} in all {count} numbers\n" in both.out
 
 
@@ -64,7 +64,7 @@ def test_one_run_one_split_one_protocol(trained, evaluate, tmp_path):
     folder = trained[0] / "w" / "none"
     result = evaluate(f"--workdir={folder}", "--split=valid", "--protocol=sampled", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    assert f"equal to {folder / 'results.json'} in all {22 * 8 * 2} numbers\n" in result.out
+    assert f"equal to {folder / 'results.json'} in all {23 * 8 * 2} numbers\n" in result.out
     assert "\nvalid\nsampled" in result.out and "\ntest\n" not in result.out and "\nfull" not in result.out
 
 
@@ -151,6 +151,23 @@ def test_another_head_and_tail_is_that_of_the_report(trained, evaluate, report, 
     assert sorted(table) != sorted(
         section(trained[1].out.replace("\nfull H@10", "\ntest\nfull H@10"), "test", "full H@10")
     )
+
+
+@pytest.mark.parametrize("thresholds", [("--tail_user=9", "--tail_item=1"), ("--tail_user=1", "--tail_item=3")])
+def test_thresholds_by_which_nothing_is_tail(trained, report, thresholds, tmp_path):
+    """No item, or no user: the report has no such column, and says nothing of it."""
+    args = (
+        str(trained[0] / "w"),
+        "--out=r",
+        "--resamples=100",
+        "--users=2",
+        "--items=0",
+        "--tail=release",
+        *thresholds,
+    )
+    result = report(*args, cwd=tmp_path)
+    assert result.status == 0, result.err
+    assert "-" in section("\ntest\n" + result.out[result.out.index("full H@10") :], "test", "full H@10")[1].split()
 
 
 def test_thresholds_that_nobody_knows(trained, evaluate, tmp_path):

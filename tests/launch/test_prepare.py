@@ -46,8 +46,10 @@ def test_from_raw_files_to_the_corpus(source, prepare, tmp_path, monkeypatch):
     result = prepare("--dataset=shop", "--raw_dir=raw", "--core=none", *args, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     assert prepared.sequences(tmp_path / "data" / "shop") == raw_samples.SEQUENCES
-    step = "train --method=none" if source == "sequences" else "embed"
-    assert result.out.endswith(f"data/shop: written; next: python -m launch.{step} --dataset=shop\n")
+    step = "embed --dataset=shop"
+    if source == "sequences":  # without texts, and c returns to x
+        step = "train --method=none --dataset=shop --config.train.seen_items=shown"
+    assert result.out.endswith(f"data/shop: written; next: python -m launch.{step}\n")
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["shop"]  # nothing temporary
     # Nothing in it tells where it was made.
     assert str(tmp_path).encode() not in b"".join(prepared.contents(tmp_path / "data").values())
@@ -106,7 +108,7 @@ def test_beauty5_out_of_raw_reviews(shared, tmp_path):
     (tmp_path / "raw").mkdir()
     pairs = [line.split() for line in (folder / "inter.txt").read_text().splitlines()]
     reviews = (
-        f'{{"reviewerID": "A{user}", "asin": "B{item}", "overall": 5.0, "unixReviewTime": {at // 3}}}'
+        f'{{"reviewerID": "A{user}", "asin": "B{item}", "overall": 5.0, "unixReviewTime": {1_262_304_000 + at // 3}}}'
         for at, (user, item) in enumerate(pairs)  # three reviews at a time: ties, in file order
     )
     raw_samples.gzipped(tmp_path / "raw" / "reviews_Beauty_5.json.gz", reviews)
@@ -221,7 +223,7 @@ def test_a_list_of_importers(forker, asked, tmp_path):
     result = forker.run("launch.prepare", f"--importer={asked}", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
     assert [line.split()[0] for line in result.out.splitlines()] == contracts.names("importer")
-    assert "movielens   MovieLens 1M: `ratings.dat` and `movies.dat`, in their folder or in" in result.out
+    assert "movielens   MovieLens in all its releases: 100K, 1M, 10M, 20M, 25M, 32M and latest" in result.out
     listed = forker.run("launch.embed", f"--encoder={asked}", cwd=tmp_path)
     assert [line.split()[0] for line in listed.out.splitlines()] == contracts.names("encoder")
 
@@ -415,3 +417,25 @@ def test_three_files_of_recbole_and_their_items(tmp_path):
     read = corpus.load("shop", tmp_path / "out")
     assert (read.item_titles[0], read.train_lengths_U.tolist()) == ("Comb", [2, 1])
     assert [read.target_items(part).tolist() for part in ("valid", "test")] == [[3, 2], [4]]
+
+
+def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
+    (tmp_path / "raw").mkdir()
+    parts = {"train": "a,x,1\na,y,2\nb,x,1\n", "valid": "a,z,3\nb,y,2\n", "test": "a,w,4\na,x,1\nb,z,3\n"}
+    for part, rows in parts.items():
+        (tmp_path / "raw" / f"{part}.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    flags = ["--importer=table", *(f"--{part}={part}.csv" for part in parts)]
+    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    assert "warning: 1 interactions of --valid or --test stand in an earlier file, too" in describe(outcome)
+    assert corpus.load("shop", tmp_path / "out").train_lengths_U.tolist() == [2, 1]
+    with pytest.raises(InputError, match="--valid=no.csv: .* has no such file; it has: "):
+        prepared.run(
+            tmp_path / "raw", tmp_path / "out", [*flags[:2], "--valid=no.csv", "--test=test.csv", "--overwrite"]
+        )
+
+
+def test_a_table_without_rows(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "log.csv").write_text("user_id,item_id,timestamp\n")
+    with pytest.raises(InputError, match="hold no interaction .only a line of names"):
+        prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=table"])

@@ -10,7 +10,7 @@ import pytest
 from llmesr_jax import metrics
 
 GROUPS = ["overall", "tail_item", "head_item", "tail_user", "head_user"]
-USER_LENGTH = ["1-4", "5-9", "10-14", "15-19", "20+"]
+USER_LENGTH = ["0", "1-4", "5-9", "10-14", "15-19", "20+"]
 ITEM_POPULARITY = ["0", "1-4", "0-9", "10-29", "30-59", "60-99", "100+", "0-4", "5-9", "10-19", "20-49", "50+"]
 
 

@@ -83,7 +83,7 @@ def test_groups_and_tests_as_csv(section, tmp_path_factory):
     members = compare.masks(corpus, section.users_E, section.stops_E)
     intervals = compare.intervals(section, members, "N@10", 200)
     lines = list(csv.DictReader(io.StringIO(tables.groups_csv(section, intervals, "N@10"))))
-    assert len(lines) == 2 * 4 * (5 + 5 + 12) * 7 + 4 * 6  # protocols, rows, groups, metrics; coverage
+    assert len(lines) == 2 * 4 * (5 + 6 + 12) * 7 + 4 * 6  # protocols, rows, groups, metrics; coverage
     with_interval = [line for line in lines if line["low"]]
     assert {line["metric"] for line in with_interval} == {"N@10"}
     assert all(float(line["low"]) <= float(line["mean"]) <= float(line["high"]) for line in with_interval)

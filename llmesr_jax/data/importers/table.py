@@ -289,7 +289,7 @@ def items(
         return
     raw, column = files.items[0], options.items_id_column or options.item_column
     titles = _columns.Titles(raw.path.name, options.title_column, reader)
-    flag = "items_id_column" if options.items_id_column else "item_column"
+    flag = "items_id_column"
     ids, there, count = Ids(options.missing), set(), 0
     for where, line, row in _records(files.items, options, column, flag, reader, wanted):
         there.update(row)
