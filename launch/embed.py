@@ -49,6 +49,7 @@ def main(_):
     config = config_lib.build(config_flags.get_override_values(FLAGS["config"]), given, FLAGS.config)
     encoder_config = encoder_flags.config(FLAGS.encoder)
     from llmesr_jax.data import corpus as corpus_lib
+    from llmesr_jax.data.splits import MOST_REPEATED
     from llmesr_jax.semantic import embed, tables, texts
 
     corpus = corpus_lib.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
@@ -58,8 +59,10 @@ def main(_):
     if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged)):
         if FLAGS.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)
-        place = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
-        print("next: python -m launch.train", shlex.join([f"--dataset={FLAGS.dataset}", *place]))
+        args = [f"--dataset={FLAGS.dataset}", *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])]
+        if max(corpus.repeated(part).mean() for part in corpus.targets) > MOST_REPEATED:
+            args.append("--config.train.seen_items=shown")
+        print("next: python -m launch.train", shlex.join(args))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from forked import Forker
 WITH_TEXTS = [source for source in raw_samples.SOURCES if source not in ("handled", "sequences")]
 
 
+SHOWN = "--config.train.seen_items=shown"  # one of the samples' users returns to an item
+
+
 @pytest.fixture(scope="module")
 def forker(environment, tmp_path_factory):
     with Forker(environment, tmp_path_factory.mktemp("forker")) as forker:
@@ -26,7 +29,7 @@ def test_raw_files_to_a_trained_model(source, forker, tmp_path):
     steps = [
         ("launch.prepare", "--dataset=shop", "--raw_dir=raw", "--core=none", *args),
         ("launch.embed", "--dataset=shop", "--width=3", "--config.llmesr.width=4"),
-        ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w"),
+        ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w", SHOWN),
     ]
     for module, *flags in steps:
         result = forker.run(module, *flags, cwd=tmp_path)
@@ -58,7 +61,7 @@ def test_data_that_grew(forker, tmp_path):
         wanted = {"--dataset=shop", f"--item_template={wording}", "--append", *flags}
         assert module == "launch.embed" and set(args) == wanted
         small = [flag.replace("tiny", "shop").replace("similar=3", "similar=2") for flag in commands.SMALL]
-        train = ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w")
+        train = ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w", SHOWN)
         result = forker.run(*train, f"--config.semantic.item_template={wording}", cwd=tmp_path)
         assert result.status == 2 and result.err.endswith(f"; make the others with {command}\n")
         server.paid.clear()
