@@ -75,7 +75,8 @@ def by_role(
     )
     thrice = lambda x: jnp.tile(x, (3,) + (1,) * (x.ndim - 1))  # noqa: E731
     large = jax.tree_util.tree_map_with_path(lambda path, x: thrice(x) if _is_table(path) else x, params)
-    frozen = {name: thrice(table) if name in FROZEN else table for name, table in tables.items()}
+    of_items = lambda name, table: name.startswith(FROZEN) and len(table) == rows  # noqa: E731
+    frozen = {name: thrice(table) if of_items(name, table) else table for name, table in tables.items()}
 
     def loss(p):
         return terms_lib.weighted(recommender, p, frozen, tripled, key, clock)[term]

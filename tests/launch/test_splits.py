@@ -12,6 +12,7 @@ from llmesr_jax.data.splits import SplitConfig
 
 DAY = 86_400
 FIRST = 1_262_304_000  # 2010-01-01
+WORDS = "lamp soap rope milk salt brush kettle red green blue gold grey".split()
 
 
 def interactions(users=60, items=40):
@@ -40,7 +41,7 @@ def prepared(environment, tmp_path_factory):
     for name, lines in parts.items():
         text = "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in lines)
         (folder / ("whole" if name == "inter" else "train") / f"{name}.csv").write_text(text)
-    titles = "item_id,title\n" + "".join(f"i{n},lamp {n % 7} soap {n % 5}\n" for n in range(40))
+    titles = "item_id,title\n" + "".join(f"i{n},{WORDS[n % 7]} {WORDS[7 + n % 5]}\n" for n in range(40))
     for name in ("whole", "train"):
         (folder / name / "items.csv").write_text(titles)
     common = ["--importer=table", "--time_column=timestamp", "--core=none", "--items_file=items.csv"]
