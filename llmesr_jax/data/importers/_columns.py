@@ -108,7 +108,7 @@ def find_time(
     units = {n: _unit(names[n], [row[n] for row in sample], unit) for n in like}
     fit = [n for n in like if units[n] and (broad or _is_a_time(names[n]))]
     if not fit and (known := [n for n in like if names[n] in standard]):
-        return Time(known[0], unit)  # whoever reads its values says what is wrong with them
+        return Time(known[0], unit)  # the reader of the values reports what is wrong with them
     exact = [n for n in fit if bare(names[n]).lower() == "timestamp"]
     if len(exact) == 1:
         fit = exact

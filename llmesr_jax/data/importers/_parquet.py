@@ -256,7 +256,7 @@ def _exploded(
         found = ", ".join(f"{facts[key]} in {columns[key]}" for key in lists)
         raise InputError(
             f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); wanted "
-            "as many of each as there are items; write the file again, or leave the column's flag away"
+            "as many of each as there are items; write the file again, or run without the column's flag"
         )
     if facts["empty"]:
         reader.dropped["rows with an empty list"] += facts["empty"]
