@@ -12,6 +12,7 @@ import raw_samples
 from llmesr_jax.errors import InputError
 
 FILES = raw_samples._yelp()
+COUNTS = {"users": 4, "items": 5, "interactions": 12, "mean_length": 3.0}
 NAMED = {f"yelp_academic_dataset_{kind}.json": content for kind, content in FILES.items()}
 
 
@@ -20,9 +21,14 @@ def run(tmp_path, files, *flags):
         (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "raw" / name).write_bytes(content)
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=yelp", *flags])
+    check(tmp_path)
+    return outcome
+
+
+def check(tmp_path):
+    """The interactions of the sample and its item records were read."""
     assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
     assert prepared.records(tmp_path / "out")["Comb"]["stars"] == 3.0
-    return outcome
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):
@@ -37,12 +43,14 @@ def zipped(files, method=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize("name", ["yelp_dataset", "yelp_dataset.tar", "yelp_dataset.tgz", "yelp_dataset.zip",
                                   "yelp_dataset (1).json", "a/yelp"])  # fmt: skip
 def test_a_tar_whatever_its_name(name, mode, tmp_path):
-    run(tmp_path, {name: raw_samples.tarred(NAMED, mode)})
+    outcome = run(tmp_path, {name: raw_samples.tarred(NAMED, mode)})
+    assert outcome.manifest["counts"] == COUNTS
 
 
 @pytest.mark.parametrize("name", ["yelp_dataset", "yelp.tar", "yelp.gz"])
 def test_a_zip_whatever_its_name(name, tmp_path):
-    run(tmp_path, {name: zipped({f"yelp/{k}": v for k, v in NAMED.items()})})
+    outcome = run(tmp_path, {name: zipped({f"yelp/{k}": v for k, v in NAMED.items()})})
+    assert outcome.manifest["counts"] == COUNTS
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -65,11 +73,13 @@ def test_a_tar_in_a_zip(name, mode, method, tmp_path):
 )  # fmt: skip
 def test_names_of_each_year(pattern, tmp_path):
     zip_or_not = gzip.compress if pattern.endswith(".gz") else bytes
-    run(tmp_path, {pattern.format(kind): zip_or_not(content) for kind, content in FILES.items()})
+    outcome = run(tmp_path, {pattern.format(kind): zip_or_not(content) for kind, content in FILES.items()})
+    assert outcome.manifest["counts"] == COUNTS
 
 
 def test_gzipped_files_without_the_ending(tmp_path):
-    run(tmp_path, {name: gzip.compress(content) for name, content in NAMED.items()})
+    outcome = run(tmp_path, {name: gzip.compress(content) for name, content in NAMED.items()})
+    assert outcome.manifest["counts"] == COUNTS
 
 
 def test_files_of_one_release_belong_together(tmp_path):
