@@ -98,12 +98,17 @@ class Corpus:
 
     def repeated(self, split: str) -> np.ndarray:
         """bool (E,): whether the target of "valid" or "test" is among the items of its own input."""
-        rows_E, stops_E = self.targets[split]
-        user_n = np.repeat(np.arange(self.num_users), self.lengths_U)
-        key_n = user_n * (self.num_items + 1) + self.items
+        return self._repeated[split]
+
+    @cached_property
+    def _repeated(self) -> dict[str, np.ndarray]:
+        key_n = np.repeat(np.arange(self.num_users), self.lengths_U) * (self.num_items + 1) + self.items
         keys, first = np.unique(key_n, return_index=True)  # where each user met each item first
-        target_E = self.offsets[rows_E] + stops_E
-        return first[np.searchsorted(keys, key_n[target_E])] < target_E
+        found = {}
+        for split, (rows_E, stops_E) in self.targets.items():
+            target_E = self.offsets[rows_E] + stops_E
+            found[split] = _frozen(first[np.searchsorted(keys, key_n[target_E])] < target_E)
+        return found
 
     def _first_target(self, split: str) -> np.ndarray:
         target_U = np.zeros(self.num_users, np.int32)
