@@ -88,7 +88,7 @@ class Plan(NamedTuple):
             try:
                 found[part] = self.importer.locate(self.raw, options)
             except InputError as error:
-                raise InputError(str(error).replace("--file=", f"--{part}=")) from error
+                raise InputError(str(error).replace("--file=", f"--{part or 'file'}=")) from error
         return found
 
     def recipe(self, files: Mapping[str, Files]) -> dict[str, Any]:
