@@ -6,7 +6,7 @@ cosines, and a running average of the parameters. Chosen on validation data; `do
 With `--method=` another method has the same loss, average and stopping.
 """
 
-from configs import paper
+from . import paper
 
 OVERRIDES = {
     **paper.OVERRIDES,

@@ -12,7 +12,7 @@ To change one: `--config.train.learning_rate=0.0005`. Later beats earlier: these
 
 from ml_collections import ConfigDict
 
-from llmesr_jax import config
+from llmesr_jax.training import config
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ gives it to the others too, and on any data set.
 
 from ml_collections import ConfigDict
 
-from configs import default
+import llmesr_jax
 
 SASREC = {"sasrec.form": "faerec", "sasrec.heads": 2, "sasrec.dropout": 0.4}
 TRAINING = {
@@ -24,6 +24,6 @@ TRAINING = {
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
+    config = llmesr_jax.default_settings()
     config.update_from_flattened_dict({**TRAINING, **SASREC, "loss.ranking": "bce"})
     return config

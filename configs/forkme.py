@@ -8,11 +8,11 @@ command line beat this file. A setting that this file does not name comes from t
 
 from ml_collections import ConfigDict
 
-from configs import default
+import llmesr_jax
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
+    config = llmesr_jax.default_settings()
     config.backbone = "gru4rec"
     config.data.max_len = 100
     config.train.learning_rate = 5e-4

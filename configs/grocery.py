@@ -6,7 +6,7 @@ python -m launch.train --dataset=grocery
 OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """
 
-from configs.faerec import TRAINING
+from .faerec import TRAINING
 
 OVERRIDES = {"data.max_len": 200}
 FOR = {

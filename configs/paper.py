@@ -4,7 +4,7 @@ nothing. `docs/methods.md` has the table "paper against release".
     python -m launch.train --dataset=demo --preset=paper
 """
 
-from configs.faerec import SASREC
+from .faerec import SASREC
 
 OVERRIDES = {
     "gru4rec.through_padding": False,

@@ -4,7 +4,7 @@ part in it, so GRU4Rec and FMLP-Rec run padded, and slower. Head, tail and group
     python -m launch.train --dataset=demo --preset=release
 """
 
-from configs.faerec import SASREC
+from .faerec import SASREC
 
 OVERRIDES = {
     "gru4rec.through_padding": True,

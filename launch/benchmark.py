@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import cli
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -28,8 +28,9 @@ def define_flags() -> None:
 
 
 def main(_):
-    from llmesr_jax import benchmark, benchmark_plot, experiment
-    from llmesr_jax.errors import InputError
+    from llmesr_jax.core.errors import InputError
+    from llmesr_jax.experiments import benchmark, benchmark_plot
+    from llmesr_jax.training import experiment
 
     if FLAGS.plot:
         return benchmark_plot.plot(FLAGS.files, FLAGS.plot)
@@ -50,6 +51,11 @@ def main(_):
         experiment.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -30,18 +30,23 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-import configs
-from llmesr_jax import config, knobs
-from llmesr_jax.errors import InputError
-from llmesr_jax.interrupts import Interrupts
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.models import backbones, methods
+from llmesr_jax.training import config, schema
+
+from . import command_help
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
 
 _MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
-_DEFAULT_FILE = Path(configs.__file__).with_name("default.py")
+_DEFAULT_FILE = Path(config.configs().__path__[0], "default.py")
 _STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir", "loggers")}
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
+_FLOATS = {"learning_rate": "train.learning_rate"}
+_SHORT = _STRINGS | _INTEGERS | _FLOATS
+ALIASES = {"seed": "seeds", "lr": "learning_rate"}
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
 
 
@@ -61,15 +66,23 @@ def define_flags() -> None:
     """Defines the short flags; what they set and their help are those of the settings. Idempotent."""
     if "dataset" in FLAGS:
         return
-    known = knobs.settings()
+    known = schema.of_a_run()
 
     def text(key: str) -> str:
-        return f"{known[key].doc} (default: {known[key].default!r}; short for --config.{key})"
+        default = known[key].default
+        of_section = f"; short for --config.{key}" if "." in key else ""
+        choices = {"method": methods.PLUGINS.names, "backbone": backbones.PLUGINS.names}
+        listed = f"; one of: {', '.join(choices[key]())}" if key in choices else ""
+        return known[key].doc + listed + (f" (default: {default}{of_section})" if default != "" else "")
 
     for name, key in _STRINGS.items():
         flags.DEFINE_string(name, None, text(key))
     for name, key in _INTEGERS.items():
         flags.DEFINE_integer(name, None, text(key), lower_bound=1)
+    for name, key in _FLOATS.items():
+        flags.DEFINE_float(name, None, text(key), lower_bound=known[key].least)
+    for alias, name in ALIASES.items():
+        flags.DEFINE_alias(alias, name)
 
 
 def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: bool = False) -> NoReturn:
@@ -81,6 +94,9 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
     """
     try:
         argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+        if text := command_help.wanted(argv, main, with_config and "dataset" in FLAGS, ALIASES):
+            print(text)
+            sys.exit(0)
         main = _interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
@@ -209,14 +225,14 @@ def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
     if not isinstance(base, ConfigDict):
         path = config_flags.get_config_filename(FLAGS["config"])
         raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
-    given = {key: FLAGS[name].value for name, key in (_STRINGS | _INTEGERS).items() if FLAGS[name].value is not None}
+    given = {key: FLAGS[name].value for name, key in _SHORT.items() if FLAGS[name].value is not None}
     return base, overrides, given
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:
     """`argv` with `--config=<default file>` first where none is named, once files and keys were seen to exist."""
     keys = [match[1] for arg in argv[1:] if (match := re.match(r"--?(?:no)?config\.([^=]*)", arg))]
-    knobs.check_keys(keys, "command line", prefix="--config.")
+    schema.check_keys(keys, "command line", prefix="--config.")
     files = [i for i, arg in enumerate(argv) if re.match(r"--?config(=|$)", arg)]
     for i in files:
         path = argv[i].partition("=")[2] or next(iter(argv[i + 1 :]), "")

@@ -11,11 +11,13 @@ import shlex
 from absl import flags
 from ml_collections import config_flags
 
-from launch import cli
-from llmesr_jax import config as config_lib
-from llmesr_jax import contracts
-from llmesr_jax.errors import InputError
-from llmesr_jax.semantic import encoder_flags
+from llmesr_jax.core import commands
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
+from llmesr_jax.semantic import encoders
+from llmesr_jax.training import config as config_lib
+
+from . import cli, encoder_flags
 
 FLAGS = flags.FLAGS
 _SEMANTIC = ("item_template", "crop")
@@ -41,18 +43,17 @@ def define_flags() -> None:
 
 def main(_):
     if FLAGS.encoder in ("?", "help"):
-        return print(contracts.listing("encoder"))
+        return print(encoders.PLUGINS.listing())
     if not FLAGS.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
     given = {"dataset": FLAGS.dataset, "data_dir": FLAGS.data_dir}
     given |= {f"semantic.{name}": FLAGS[name].value for name in _SEMANTIC if FLAGS[name].value is not None}
     config = config_lib.build(config_flags.get_override_values(FLAGS["config"]), given, FLAGS.config)
     encoder_config = encoder_flags.config(FLAGS.encoder)
-    from llmesr_jax.data import corpus as corpus_lib
     from llmesr_jax.data.splits import MOST_REPEATED
     from llmesr_jax.semantic import embed, tables, texts
 
-    corpus = corpus_lib.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
+    corpus = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     semantic = config_lib.section(config, "semantic")
     wording = texts.Wording(semantic.item_template, semantic.crop, FLAGS.user_template)
     flagged = {name: FLAGS[name].value for name in embed.Options._fields}
@@ -62,9 +63,14 @@ def main(_):
         args = [f"--dataset={FLAGS.dataset}", *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])]
         if max(corpus.repeated(part).mean() for part in corpus.targets) > MOST_REPEATED:
             args.append("--config.train.seen_items=shown")
-        print("next: python -m launch.train", shlex.join(args))
+        print(f"next: {commands.line('train')}", shlex.join(args))
+
+
+def run() -> None:
+    """The command: reads the command line, and exits."""
+    define_flags()
+    cli.run(main)
 
 
 if __name__ == "__main__":
-    define_flags()
-    cli.run(main)
+    run()

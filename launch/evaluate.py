@@ -7,8 +7,10 @@ Nothing is written. The numbers are those of results.json; a line says whether t
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.ranking import metrics
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -24,10 +26,11 @@ def define_flags() -> None:
 def main(_):
     if not FLAGS.workdir:
         raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
-    from llmesr_jax import breakdown, evaluate, runs
     from llmesr_jax.data import groups
+    from llmesr_jax.ranking import breakdown, evaluate
+    from llmesr_jax.training import runs
 
-    protocols = evaluate.PROTOCOLS if FLAGS.protocol == "both" else (FLAGS.protocol,)
+    protocols = metrics.PROTOCOLS if FLAGS.protocol == "both" else (FLAGS.protocol,)
     splits = runs.SPLITS if FLAGS.split == "both" else (FLAGS.split,)
     results = {}
     for name, folder in runs.find(FLAGS.workdir).items():
@@ -43,6 +46,11 @@ def main(_):
             print(f"\n{split}\n{evaluate.results_table(of_split, protocol)}\n\n{breakdown.table(of_split, protocol)}")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -9,8 +9,9 @@ The first measures the run's best parameters, the second follows a training of t
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +37,7 @@ def main(_):
         raise InputError("--workdir is missing; wanted the folder of a run, as launch.train makes it")
     if not all(epoch.strip().isdigit() for epoch in FLAGS.epochs):
         raise InputError(f"--epochs={','.join(FLAGS.epochs)}: wanted numbers of epochs, as in --epochs=0,1,2,5,10")
-    from llmesr_jax.gradients import plots, probe, study
+    from llmesr_jax.experiments.gradients import plots, probe, study
 
     names = ("steps", "users", "eigenvalues", "hessian_batches", "surface", "grid")
     options = probe.Options(**{name: FLAGS[name].value for name in names})
@@ -46,6 +47,11 @@ def main(_):
     print(f"\n{folder}: {', '.join(made)}")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

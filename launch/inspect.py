@@ -10,8 +10,9 @@ import json
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -25,12 +26,17 @@ def define_flags() -> None:
 def main(_):
     if not FLAGS.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
-    from llmesr_jax.data import audit
+    from llmesr_jax.audit import audit
 
     found = audit.of_folder(FLAGS.dataset, FLAGS.data_dir or None)
     print(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if FLAGS.json else audit.describe(found))
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main, with_config=False)
+
+
+if __name__ == "__main__":
+    run()

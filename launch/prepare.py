@@ -12,20 +12,22 @@ import typing
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax import contracts, knobs
-from llmesr_jax.data import audit, prepare, summary
-from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.audit import audit
+from llmesr_jax.core import knobs
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import importers, prepare, summary
+from llmesr_jax.data.rules import Rule
 from llmesr_jax.data.splits import MOST_REPEATED
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embed_command
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
 
 def _settings() -> dict[str, knobs.Setting]:
     """Every flag: the command's own, the rule's, and the options of all importers."""
-    options = [contracts.load("importer", name).Options for name in contracts.names("importer")]
+    options = [importers.PLUGINS.load(name).Options for name in importers.PLUGINS.names()]
     return {name: setting for cls in (prepare.Settings, Rule, *options) for name, setting in knobs.fields(cls).items()}
 
 
@@ -49,7 +51,7 @@ def define_flags() -> None:
 
 def main(_):
     if FLAGS.importer in ("?", "help"):
-        return print(contracts.listing("importer"))
+        return print(importers.PLUGINS.listing())
     given = {name: FLAGS[name].value for name in _settings() if FLAGS[name].value is not None}
     own = {field.name for field in dataclasses.fields(prepare.Settings)}
     settings = prepare.Settings(**{name: value for name, value in given.items() if name in own})
@@ -74,6 +76,11 @@ def _audit(plan: prepare.Plan) -> tuple[str, str]:
     return audit.describe(found), " --config.train.seen_items=shown" * many
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main, with_config=False)
+
+
+if __name__ == "__main__":
+    run()

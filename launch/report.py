@@ -7,8 +7,10 @@ Run folders are found below the folders that are named; nothing in them is chang
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax.errors import InputError
+from llmesr_jax.core import commands
+from llmesr_jax.core.errors import InputError
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -32,14 +34,19 @@ def define_flags() -> None:
 def main(argv):
     folders = [*argv[1:], *FLAGS.workdir]
     if not folders:
-        raise InputError("no folder is named; wanted one of a run, or of several: python -m launch.report runs/demo")
-    from llmesr_jax.report import make
+        raise InputError(f"no folder is named; wanted one of a run, or of several: {commands.line('report')} runs/demo")
+    from llmesr_jax.experiments.report import make
 
     names = ("metric", "resamples", "users", "items", "tail", "tail_user", "tail_item")
     options = make.Options(FLAGS.baseline, tuple(FLAGS.data_dir), *(FLAGS[name].value for name in names))
     print(make.make(folders, FLAGS.out, options))
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main, words=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -9,8 +9,9 @@ Each cell is a run's folder of its own. The same command skips what is finished 
 
 from absl import flags
 
-from launch import cli
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -27,7 +28,7 @@ def define_flags() -> None:
 
 
 def main(_):
-    from llmesr_jax import grid, search, sweep
+    from llmesr_jax.experiments import grid, search, sweep
 
     if sum(map(bool, (FLAGS.sweep, FLAGS.grid, FLAGS.search))) != 1:
         raise InputError(f"wanted one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
@@ -46,6 +47,11 @@ def main(_):
     sweep.check(outcomes)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

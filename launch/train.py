@@ -5,13 +5,14 @@ python -m launch.train --dataset=demo --method=none,llmesr
 A seed whose loss is not finite is left out; the others end with their results, and the status is then 2.
 """
 
-from launch import cli
+from . import cli
 
 
 def main(_):
     configs = cli.configs_from_flags()
-    from llmesr_jax import cells, evaluate, experiment, train
-    from llmesr_jax.errors import InputError
+    from llmesr_jax.core.errors import InputError
+    from llmesr_jax.ranking import evaluate, metrics
+    from llmesr_jax.training import active_run, experiment, loop
 
     experiments = [experiment.prepare(config) for config in configs]
     for one in experiments:  # all of them before the first trains for hours
@@ -19,16 +20,21 @@ def main(_):
     results, notes = {}, []
     for one in experiments:
         print(f"{one.describe()}\n{one.config.workdir}: compiling, then training", flush=True)
-        found = train.train(one)
+        found = loop.train(one)
         results[one.config.method] = found["test"]
-        notes += [f"{one.config.workdir}: {note}"] if (note := cells.left_out(found)) else []
-    for protocol in evaluate.PROTOCOLS:
+        notes += [f"{one.config.workdir}: {note}"] if (note := active_run.left_out(found)) else []
+    for protocol in metrics.PROTOCOLS:
         print("\n" + evaluate.results_table(results, protocol))
     if notes:
         print("\n" + "\n".join(notes), flush=True)
         raise InputError(f"{'; '.join(notes)}; to train all, lower --config.train.learning_rate in a new --workdir")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: reads the command line, and exits."""
     cli.define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

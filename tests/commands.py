@@ -31,7 +31,7 @@ SMALL = (
 _SIGNALLED = """
 import itertools, os, signal
 from launch import cli, train
-from llmesr_jax import steps
+from llmesr_jax.training import steps
 
 run_window, windows = steps.run_window, itertools.count(1)
 
@@ -101,7 +101,7 @@ def signalled(window: int, signal: int) -> tuple[str, str]:
 
 def numbers(folder: Path) -> dict[str, Any]:
     """All that a run's folder says about its numbers: results, metrics without their times, ranks, checkpoint."""
-    from llmesr_jax.checkpoint import Checkpoints, checksum
+    from llmesr_jax.training.checkpoint import Checkpoints, checksum
 
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     with np.load(folder / "ranks.npz") as file:

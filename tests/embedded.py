@@ -5,7 +5,7 @@ from __future__ import annotations
 import embedding_server
 import numpy as np
 
-from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.data import reading
 from llmesr_jax.semantic import texts
 from llmesr_jax.semantic.texts import Wording
 
@@ -23,7 +23,7 @@ def contents(folder):
 
 def texts_of(folder, wording=Wording()):
     """The texts of all items, then of all users."""
-    return list(texts.stream(corpus_lib.load("toy", folder), wording))
+    return list(texts.stream(reading.load("toy", folder), wording))
 
 
 def wanted(folder, wording=Wording()):

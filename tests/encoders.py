@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_golden
+from golden_files import FOLDER, assert_met
 
-from llmesr_jax.contracts import Sizes
+from llmesr_jax.models.types import Sizes
 
 WIDTH = 4
 
@@ -57,13 +57,13 @@ def changed_padding(x, sequences):
 
 
 def golden_files(name):
-    return sorted(Path(test_golden.FOLDER).glob(f"faerec_{name}_*.npz")) or [None]
+    return sorted(Path(FOLDER).glob(f"faerec_{name}_*.npz")) or [None]
 
 
 def assert_golden(path, name, encoder_of):
     """The release's encodings, padded positions included, from the same input and parameters."""
     if path is None:
-        pytest.skip(f"no faerec_{name}_*.npz in {test_golden.FOLDER}; set LLMESR_GOLDEN to the folder of golden files")
+        pytest.skip(f"no faerec_{name}_*.npz in {FOLDER}; set LLMESR_GOLDEN to the folder of golden files")
     meta, arrays = golden_release.read(path)
     seq = arrays["in/seq"]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -72,4 +72,4 @@ def assert_golden(path, name, encoder_of):
         sequences = golden_release.sequences(seq, np.where(seq > 0, np.cumsum(seq > 0, axis=1), 0))
         x = jnp.asarray(golden_backbones.encoder_input(arrays))
         encoded = encode(encoder, jax.tree.map(jnp.asarray, tree), x, sequences, with_stem=False)
-        test_golden.assert_met(encoded.reshape(arrays["out/encoded"].shape), arrays["out/encoded"], "encoded")
+        assert_met(encoded.reshape(arrays["out/encoded"].shape), arrays["out/encoded"], "encoded")

@@ -47,9 +47,9 @@ class Forker:
 
 def _serve() -> None:
     from launch import cli
-    from llmesr_jax import knobs, runs  # noqa: F401  (the imports that take long)
+    from llmesr_jax.training import schema
 
-    knobs.schema()
+    schema.sections()
     for line in sys.stdin:
         case = json.loads(line)
         pid = os.fork()

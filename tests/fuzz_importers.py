@@ -24,8 +24,8 @@ from pathlib import Path
 import prepared
 import raw_samples
 
-from llmesr_jax.data import corpus
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
 
 _HANG = 20  # seconds
 # fmt: off
@@ -106,7 +106,7 @@ def case(source: str, seed: int) -> str:
             assert [path.name for path in folder.iterdir()] == ["raw"], "something is left"
             return "refused"
         assert sorted(path.name for path in folder.iterdir()) == ["out", "raw"]
-        tuple(corpus.load("shop", folder / "out").item_records or ())
+        tuple(reading.load("shop", folder / "out").item_records or ())
         return "whole"
 
 

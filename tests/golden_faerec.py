@@ -10,10 +10,10 @@ import numpy as np
 from golden_backbones import dense, feedforward, norm
 from golden_release import sequences
 
-from llmesr_jax import contracts, recommender
-from llmesr_jax.contracts import Batch, Sizes
-from llmesr_jax.losses import LossConfig
-from llmesr_jax.methods import faerec
+from llmesr_jax.models import backbones, recommender
+from llmesr_jax.models.losses import LossConfig
+from llmesr_jax.models.methods import faerec
+from llmesr_jax.models.types import Batch, Sizes
 
 SETTINGS = {  # of a backbone, beside sizes and dropout
     "sasrec": {"form": "faerec"},
@@ -34,7 +34,7 @@ def parts(meta):
         redundancy=meta["redundancy_weight"],
         training_scores="id",
     )
-    cls = contracts.load("backbone", meta["backbone"]).Config
+    cls = backbones.PLUGINS.load(meta["backbone"]).Config
     sizes = {"blocks": meta["num_layers"], "layers": meta["num_layers"], "heads": meta["num_heads"], "dropout": 0.0}
     known = {name: value for name, value in sizes.items() if name in cls.__dataclass_fields__}
     backbone = cls(**known, **SETTINGS.get(meta["backbone"], {}))
@@ -50,7 +50,7 @@ def build(meta):
 def method(meta):
     """The same model as a module."""
     config, backbone, sizes = parts(meta)
-    make = functools.partial(contracts.load("backbone", meta["backbone"]).Backbone, backbone, sizes)
+    make = functools.partial(backbones.PLUGINS.load(meta["backbone"]).Backbone, backbone, sizes)
     return faerec.Method(config, LossConfig("bce"), sizes, make)
 
 

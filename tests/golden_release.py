@@ -7,11 +7,11 @@ import json
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax import recommender
-from llmesr_jax.backbones import bert4rec, gru4rec, sasrec
-from llmesr_jax.contracts import Batch, Sequences, Sizes
-from llmesr_jax.losses import LossConfig
-from llmesr_jax.methods import llmesr
+from llmesr_jax.models import recommender
+from llmesr_jax.models.backbones import bert4rec, gru4rec, sasrec
+from llmesr_jax.models.losses import LossConfig
+from llmesr_jax.models.methods import llmesr
+from llmesr_jax.models.types import Batch, Sequences, Sizes
 
 
 def read(path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import raw_samples
 
-from llmesr_jax.data import corpus, prepare
+from llmesr_jax.data import prepare, reading
 
 SWITCHES = {"append", "overwrite", "download"}
 NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length"}
@@ -36,7 +36,7 @@ def sample(source: str, folder: Path, *args: str) -> tuple[prepare.Outcome, Path
 
 def sequences(folder: Path) -> dict[int, list[int]]:
     """{user id: item ids in time order}, as training reads the folder."""
-    read = corpus.load("shop", folder)
+    read = reading.load("shop", folder)
     ends = zip(read.offsets[:-1], read.offsets[1:])
     return {user: read.items[a:b].tolist() for user, (a, b) in enumerate(ends, 1)}
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import commands
 import numpy as np
 
-from llmesr_jax import config, evaluate, metrics
-from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.data import reading
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import config
 
 
 def data(folder: Path) -> Path:
@@ -30,7 +31,7 @@ def write(
     flags = {"dataset": dataset, "data_dir": str(data_dir), "method": method, "workdir": str(folder)}
     flags |= {"seeds": ",".join(map(str, seeds))} | {key.replace("__", "."): v for key, v in settings.items()}
     made = config.build({}, {"backbone": "gru4rec", **flags})
-    corpus = corpus_lib.load(dataset, data_dir)
+    corpus = reading.load(dataset, data_dir)
     inputs = evaluate.inputs(corpus, "test", made.train.eval_users)
     ranks, summaries = {}, []
     for seed in seeds:

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax import contracts, recommender
-from llmesr_jax.contracts import Batch, Sequences, Sizes
-from llmesr_jax.data import batches
 from llmesr_jax.data.corpus import Corpus, from_pairs
-from llmesr_jax.losses import LossConfig
+from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models import backbones, methods, recommender, types
+from llmesr_jax.models.losses import LossConfig
+from llmesr_jax.models.types import Batch, Sequences, Sizes
+from llmesr_jax.training import batches
 
 LLM_WIDTH = 6
 _SMALL = {"width": 4, "similar": 2, "expansion": 2}
@@ -42,7 +43,7 @@ def training(data: Corpus, user: int) -> list[int]:
     return history(data, user)[: data.train_lengths_U[user]]
 
 
-def tables(data: Corpus, needs: contracts.Needs, seed: int = 0) -> dict[str, np.ndarray]:
+def tables(data: Corpus, needs: types.Needs, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tables of the kinds that a method needs."""
     rng = np.random.default_rng([seed, data.num_items])
     made = {}
@@ -61,14 +62,14 @@ def tables(data: Corpus, needs: contracts.Needs, seed: int = 0) -> dict[str, np.
 
 
 class Case(NamedTuple):
-    """A system over a corpus, as `llmesr_jax.experiment.prepare` makes it from a configuration."""
+    """A system over a corpus, as `llmesr_jax.training.experiment.prepare` makes it from a configuration."""
 
     corpus: Corpus
     tables: dict[str, Any]
     model: recommender.Recommender
     epochs: batches.Epochs
     data: batches.Interactions
-    config: batches.DataConfig
+    config: DataConfig
 
     def batch(self, seed: int = 0, step: int = 0) -> Batch:
         """A batch of epoch 1, float tables or not."""
@@ -82,7 +83,7 @@ class Case(NamedTuple):
 
 def plugin_config(kind: str, name: str, **changes):
     """The `Config` of a backbone or method in the preset `paper` (its defaults), small."""
-    cls = contracts.load(kind, name).Config
+    cls = {"backbone": backbones, "method": methods}[kind].PLUGINS.load(name).Config
     fields = {field.name for field in dataclasses.fields(cls)}
     return cls(**{key: value for key, value in {**_SMALL, **changes}.items() if key in fields})
 
@@ -92,10 +93,10 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
     """One system; `changes` are settings of data, method or backbone."""
     changes = {"blocks": 2 if method == "none" else 1, **changes}
     users_items = ragged(3)
-    knobs = {f.name for f in dataclasses.fields(batches.DataConfig)}
+    knobs = {f.name for f in dataclasses.fields(DataConfig)}
     data = {"batch_size": 8, "max_len": 9, "buckets": 2, "num_negatives": 2, "layout": layout}
     data |= {key: value for key, value in changes.items() if key in knobs}
-    data_config = batches.DataConfig(**data)
+    data_config = DataConfig(**data)
     method_config = plugin_config("method", method, **changes)
     backbone_config = plugin_config("backbone", backbone, **changes)
     needs = recommender.needs(method, method_config)

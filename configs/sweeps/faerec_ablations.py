@@ -3,7 +3,7 @@
 python -m launch.sweep --sweep=faerec_ablations --dataset=beauty
 """
 
-from configs.faerec import SASREC, TRAINING
+from ..faerec import SASREC, TRAINING
 
 BASE = {**TRAINING, **SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
 GRIDS = [

@@ -3,7 +3,7 @@
 python -m launch.sweep --sweep=faerec_backbones --dataset=beauty
 """
 
-from configs.faerec import TRAINING
+from ..faerec import TRAINING
 
 BASE = {**TRAINING, "loss.ranking": "bce", "seeds": "42,43,44"}
 GRIDS = [{"backbone": ["narm", "lightsans", "gmlp"], "method": ["none", "faerec"]}]

@@ -5,7 +5,7 @@
 All cells share a program.
 """
 
-from configs.faerec import SASREC, TRAINING
+from ..faerec import SASREC, TRAINING
 
 BASE = {**TRAINING, **SASREC, "method": "faerec", "loss.ranking": "bce", "seeds": "42,43,44"}
 GRIDS = [

@@ -8,26 +8,20 @@ a line of `inter.txt`, NaT where unknown) and `split.npy` (uint8, one a line: 0 
 from __future__ import annotations
 
 import hashlib
-import re
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmesr_jax.data import manifest, records, splits
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import splits
 from llmesr_jax.data.splits import SplitConfig, Targets
-from llmesr_jax.errors import InputError
-
-DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
 
 # Places of interactions are int32 on the device; under the cloze task a user stands there twice, as u and u + U.
 MOST_INTERACTIONS, MOST_USERS = 2**31 - 1, 2**30
-
-_PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,138 +208,6 @@ def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None
             f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; each user's lines must be in "
             "time order; sort both files"
         )
-
-
-def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig()) -> Corpus:
-    """Reads `inter.txt` and, where present, `items.jsonl`, `times.npy` and `split.npy`.
-
-    Raises:
-      InputError: a file is missing, unreadable or malformed (with the line's number), ids are not 1..n, the
-        files do not fit each other, or the split cannot be made.
-    """
-    folder = Path(folder)
-    path, texts = folder / "inter.txt", folder / "items.jsonl"
-    if not folder.is_dir():
-        what = "not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; {_step(name, folder)}{_wanted(folder)}")
-    if not path.exists():
-        raise InputError(f"{path}: no such file; {_step(name, folder)}{_wanted(folder)}")
-    pairs = _read_pairs(path)
-    beside = {
-        "times": _beside(folder / "times.npy", np.int64, len(pairs)),
-        "parts": _beside(folder / "split.npy", np.uint8, len(pairs)),
-    }
-    corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], **beside, split=split, folder=folder, source=path)
-    if not texts.exists():
-        return corpus
-    return replace(corpus, item_records=records.read(texts, corpus.num_items))
-
-
-def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
-    """(count,) an array that goes with the lines of inter.txt; None where there is none.
-
-    Raises:
-      InputError: it is not such an array, or inter.txt was changed since launch.prepare wrote both.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); wanted a NumPy array; write it again, or delete it"
-        ) from error
-    if dtype is np.int64 and array.dtype.kind == "M":
-        array = array.astype("datetime64[s]").view(np.int64)
-    if array.dtype != dtype or array.shape != (count,):
-        raise InputError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; wanted {np.dtype(dtype)} of shape ({count},), one "
-            "value for each line of inter.txt; write it again, or delete it"
-        )
-    made = manifest.read(path.parent)
-    if made is not None and path.name in made["files"]:
-        manifest.check_files(path.parent, made | {"files": {n: made["files"][n] for n in ("inter.txt", path.name)}})
-    return array
-
-
-def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = SplitConfig()) -> Corpus:
-    """The corpus of `--dataset` and `--data_dir`, split as `split` says.
-
-    `demo` without a folder is made in memory. Otherwise the folder is `data_dir`, or `data/<dataset>` for a known
-    name, and holds our files or the authors' `handled/` ones.
-
-    Raises:
-      InputError: an unknown name without a folder, or a folder that cannot be read.
-    """
-    from llmesr_jax.data import synthetic
-    from llmesr_jax.data.importers import handled
-
-    if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
-        raise InputError(
-            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with "
-            "--data_dir, a folder that python -m launch.prepare made or that is laid out alike"
-        )
-    if data_dir is None and dataset == "demo":
-        return synthetic.demo(split=split)
-    folder = Path(data_dir) if data_dir is not None else Path("data") / dataset
-    try:
-        return handled.corpus(dataset, folder, split) if handled.find(folder) else read_folder(dataset, folder, split)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); {_wanted(folder)}") from error
-
-
-def _step(name: str, folder: Path) -> str:
-    """The step that is missing, as a command."""
-    from llmesr_jax.data import known
-
-    if folder.name == "handled":
-        return ""
-    out = "" if folder == Path("data", name) else f" --out={folder}"
-    source = " --raw_dir=<folder of raw files>" if name in known.DATASETS else " --importer=<source> --raw_dir=<folder>"
-    return f"make it from raw files with python -m launch.prepare --dataset={name}{source}{out}; or "
-
-
-def _wanted(folder: Path) -> str:
-    return (
-        f'put inter.txt ("user item" a line, ids from 1, in time order) into {folder} and, if you have them, '
-        "items.jsonl, item_emb.npy and user_emb.npy; or the authors' files into "
-        f"{folder if folder.name == 'handled' else folder / 'handled'}; or say with --data_dir where they are"
-    )
-
-
-def _read_pairs(path: Path) -> np.ndarray:
-    """int64 (n, 2): bulk parse; only when that fails are lines looked at one by one, to name the wrong one."""
-    try:
-        with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty file, which `from_pairs` reports
-            pairs = np.loadtxt(file, dtype=np.int64, ndmin=2, comments=None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    except ValueError as error:
-        raise _malformed(path, lambda line: not _PAIR.fullmatch(line)) from error
-    if not pairs.size:
-        return np.empty((0, 2), np.int64)
-    if pairs.shape[1] != 2:
-        raise _malformed(path, lambda line: not _PAIR.fullmatch(line))
-    if pairs.min() < 1:
-        raise _malformed(path, lambda line: min(map(int, line.split())) < 1)
-    return pairs
-
-
-def _malformed(path: Path, is_wrong) -> InputError:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            number, line = next((n, s) for n, s in enumerate(file, 1) if s.strip() and is_wrong(s))
-    except UnicodeDecodeError as error:
-        return _unreadable(path, error)
-    return InputError(
-        f'{path}, line {number}: found {ascii(line.strip()[:60])}; wanted two whole numbers, "user item", both from 1'
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
-    return InputError(f"{path}: cannot be read ({reason}); wanted a readable text file")
 
 
 def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.raw_files import MAX_LINE, RawFile
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
 _UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'

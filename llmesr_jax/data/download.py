@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 from absl import logging
 from tqdm import tqdm
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 _BLOCK = 2**18
 _TIMEOUT = 60  # seconds without a byte

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 try:
     import fcntl

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import splits
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 
 TAILS = ("training", "total", "release")
 # Of the scripts of LLM-ESR's release: a user's and an item's least count to be head.

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import markup
-from llmesr_jax.errors import InputError
 
 _DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.raw_files import MAX_LINE, BadLines
-from llmesr_jax.errors import InputError
 
 _SKIPPED = re.compile(r"[\s,]*")
 _DECODER = json.JSONDecoder()

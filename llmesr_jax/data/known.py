@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.data.rules import Rule
 
 
 class Known(NamedTuple):

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 FILE = "manifest.json"
 _DECISIVE = ("dataset", "source", "rule")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 _WANTED = "NumPy arrays of numbers only"
 _NUMBER = re.compile(r"[<>=|]?([fiu][248]|[iub]1)")

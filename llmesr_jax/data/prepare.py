@@ -19,14 +19,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from llmesr_jax import contracts
-from llmesr_jax.contracts import knob
-from llmesr_jax.data import download, folders, item_records, known, manifest, panics, preprocess, splits
-from llmesr_jax.data.preprocess import Rule
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.data import (
+    download,
+    folders,
+    importers,
+    item_records,
+    known,
+    manifest,
+    panics,
+    preprocess,
+    splits,
+)
 from llmesr_jax.data.raw_files import BadLines, Files, sha256
+from llmesr_jax.data.rules import Rule
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.errors import InputError
-from llmesr_jax.interrupts import Interrupts
 
 _OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", "times.npy", "split.npy", manifest.FILE)
 
@@ -136,7 +145,7 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
       InputError: an unknown name, or settings that do not go together.
     """
     dataset, name = settings.dataset, settings.importer
-    names = ", ".join(contracts.names("importer"))
+    names = ", ".join(importers.PLUGINS.names())
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
     if settings.append and settings.overwrite:
@@ -150,7 +159,7 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
             "--importer=help says more)"
         )
     name = name or known.DATASETS[dataset].importer
-    importer = contracts.load("importer", name)
+    importer = importers.PLUGINS.load(name)
     rule_fields = {field.name for field in dataclasses.fields(Rule)}
     option_fields = {field.name for field in dataclasses.fields(importer.Options)}
     for key in changes:

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO, NamedTuple
 from absl import logging
 from tqdm import tqdm
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.values import Malformed
-from llmesr_jax.errors import InputError
 
 MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

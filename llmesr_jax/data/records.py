@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 
 class Records(Sequence):

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmesr_jax.contracts import knob
-from llmesr_jax.errors import InputError
-from llmesr_jax.streams import stream
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.core.streams import stream
 
 UNKNOWN = np.iinfo(np.int64).min  # a time that is not known; the same bits as NumPy's NaT
 PARTS = ("train", "valid", "test")  # of a split of the user's own, as they are numbered in split.npy

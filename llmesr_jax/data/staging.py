@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.raw_files import BadLines, RawFile
-from llmesr_jax.errors import InputError
 
 _BATCH = 200_000  # rows; about 30 MB of Python objects
 _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}

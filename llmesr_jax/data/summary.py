@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from llmesr_jax.core import commands
 from llmesr_jax.data.prepare import Outcome
 
 
@@ -74,6 +75,6 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
-    step = f"python -m launch.{step} --dataset={p.settings.dataset}{where}{'' if found else train}"
+    step = f"{commands.line(step)} --dataset={p.settings.dataset}{where}{'' if found else train}"
     lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
     return "\n".join([*table, *lines])

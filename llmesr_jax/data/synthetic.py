@@ -103,7 +103,7 @@ def shop(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: Spl
 
 
 def write(corpus: Corpus, folder: str | Path) -> None:
-    """Writes `inter.txt` and, if there are texts, `items.jsonl`, as `corpus.read_folder` reads them."""
+    """Writes `inter.txt` and, if there are texts, `items.jsonl`, as `reading.read_folder` reads them."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     users = np.repeat(np.arange(1, corpus.num_users + 1), corpus.lengths_U)

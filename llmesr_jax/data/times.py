@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.values import Malformed
-from llmesr_jax.errors import InputError
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 LAST = 4_102_444_800 * 1_000_000  # 2100: whoever is beyond it has taken milliseconds for seconds

@@ -20,15 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from llmesr_jax import contracts
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Interrupts
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
-from llmesr_jax.errors import InputError
-from llmesr_jax.interrupts import Interrupts
-from llmesr_jax.semantic import manifest, prompts, rows, stand_ins, texts
+from llmesr_jax.semantic import encoders, manifest, prompts, rows, stand_ins, texts
 from llmesr_jax.semantic import store as store_lib
 from llmesr_jax.semantic.encoders import Cost, MayPass, Stop, Text, TextEncoder
-from llmesr_jax.semantic.store import KEY, Store
+from llmesr_jax.semantic.store import KEY, Store, key_of
 from llmesr_jax.semantic.texts import Plan, Wording
 
 
@@ -77,7 +76,7 @@ def embed(corpus: Corpus, encoder: str, config: Any, wording: Wording, options: 
 
 
 def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wording, options: Options) -> bool:
-    module = contracts.load("encoder", encoder)
+    module = encoders.PLUGINS.load(encoder)
     by_text = module.load(config) if module.TAKES == "texts" else None
     dtype = np.dtype(np.float16 if options.float16 else np.float32)
     identity = by_text.identity if by_text else module.identity(config)
@@ -187,7 +186,7 @@ def _fill(
             if which >= 0 and not asked_W[which]:
                 asked_W[which] = True
                 clipped = encoder.clip(text)
-                yield Text(texts.key_of(clipped.text), clipped.text, clipped.tokens)
+                yield Text(key_of(clipped.text), clipped.text, clipped.tokens)
 
     def done() -> str:
         return f"{total - int(missing_W.sum()):,} of {total:,} texts are done"

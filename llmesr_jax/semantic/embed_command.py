@@ -6,8 +6,8 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from llmesr_jax import contracts
-from llmesr_jax.semantic import manifest
+from llmesr_jax.core import commands
+from llmesr_jax.semantic import encoders, manifest
 
 
 def after_growth(dataset: str, folder: Path) -> str:
@@ -20,15 +20,15 @@ def after_growth(dataset: str, folder: Path) -> str:
     if folder != Path("data", dataset):
         flags.append(f"--data_dir={folder}")
     made = manifest.read(folder)
-    if made and made["made_by"].get("encoder") in contracts.names("encoder"):
+    if made and made["made_by"].get("encoder") in encoders.PLUGINS.names():
         flags += _flags(made)
-    return " ".join(["python -m launch.embed", *map(shlex.quote, flags)])
+    return " ".join([commands.line("embed"), *map(shlex.quote, flags)])
 
 
 def _flags(made: dict) -> list[str]:
     """The settings that are not the defaults."""
     made_by = made["made_by"]
-    encoder = contracts.load("encoder", made_by["encoder"])
+    encoder = encoders.PLUGINS.load(made_by["encoder"])
     flags = [] if made_by["encoder"] == "tfidf" else [f"--encoder={made_by['encoder']}"]
     if made_by["encoder"] == "npy":
         return [*flags, *(f"--{name}=<all rows>" for name in ("item_file", "user_file") if name in made_by)]

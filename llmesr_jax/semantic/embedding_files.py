@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmesr_jax.data.importers import handled
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import handled
 from llmesr_jax.data.pickles import load_arrays
-from llmesr_jax.errors import InputError
 
 _FILES = {"item_llm": "item_emb.npy", "user_llm": "user_emb.npy"}
 _DERIVED_FROM = {"item_pca": "item_llm", "similar_users": "user_llm"}

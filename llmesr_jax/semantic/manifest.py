@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.core import commands
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
-from llmesr_jax.errors import InputError
 
 FILE = "embeddings.json"
 ARRAYS = ("item_emb.npy", "user_emb.npy")
@@ -61,7 +62,7 @@ def check_usable(folder: Path, crop: bool, item_template: str) -> None:
         raise InputError(f"{given} cannot be cropped; use semantic.crop with semantic.encoder=tfidf")
     if item_template and item_template != found["made_by"].get("item_template"):
         raise InputError(
-            f"{given} are not of semantic.item_template; run `python -m launch.embed` with it, or use "
+            f"{given} are not of semantic.item_template; run `{commands.line('embed')}` with it, or use "
             "semantic.encoder=tfidf"
         )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 
 _NOISE = 0x9CA  # keeps the noise columns' stream apart from the other uses of one seed
 _LARGE = 2**28  # numbers (1 GiB) from which the embeddings are read block by block, never whole
@@ -26,6 +24,11 @@ def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     Returns:
       (V, width) float32. A component's sign is such that its largest loading is positive.
     """
+    from sklearn.decomposition import (
+        PCA,  # slow to import, and not needed where the table is there
+    )
+    from threadpoolctl import threadpool_limits
+
     num_items, llm_width = item_llm_VxF.shape
     kept = min(width, llm_width, max(num_items - 1, 1))
     if item_llm_VxF.size >= _LARGE:
@@ -56,6 +59,8 @@ def _in_blocks(item_llm_VxF: np.ndarray, kept: int) -> np.ndarray:
     block = lambda start: np.asarray(item_llm_VxF[start : start + _BLOCK], np.float32)  # noqa: E731
     mean_F = sum(block(start).sum(axis=0, dtype=np.float64) for start in starts) / num_items
     mean_F = mean_F.astype(np.float32)
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1):
         covariance_FxF = np.zeros((llm_width, llm_width))
         for start in starts:

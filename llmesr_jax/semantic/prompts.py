@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import fields as fields_lib
 from llmesr_jax.semantic import templates
 

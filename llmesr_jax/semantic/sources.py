@@ -12,10 +12,17 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core import commands
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
-from llmesr_jax.semantic import embed_command, embedding_files, manifest, prompts, stand_ins
+from llmesr_jax.semantic import (
+    embed_command,
+    embedding_files,
+    manifest,
+    prompts,
+    stand_ins,
+)
 from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
 from llmesr_jax.semantic.encoders import tfidf
 
@@ -140,7 +147,7 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
             f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
-            f"rows of embeddings, row 0 = id 1; run `python -m launch.embed --dataset={corpus.name}`, put it there, or "
+            f"rows of embeddings, row 0 = id 1; run `{commands.line('embed')} --dataset={corpus.name}`, put it there, or "
             "use semantic.encoder=tfidf"
         )
     if "item_llm" in files:

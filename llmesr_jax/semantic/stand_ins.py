@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-from sklearn.preprocessing import normalize
 
+from llmesr_jax.core.streams import stream
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.streams import stream
 
 
 def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
@@ -17,6 +16,10 @@ def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
 
 def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:
     """(U, F) float32: mean over a user's training items of their embeddings at length 1."""
+    from sklearn.preprocessing import (
+        normalize,  # slow to import, and not needed where embeddings are there
+    )
+
     counts_UxV = normalize(training_counts(corpus), norm="l1")
     return (counts_UxV @ normalize(np.asarray(item_llm_VxF, np.float32))).astype(np.float32)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -23,12 +24,17 @@ from typing import IO
 import numpy as np
 from absl import logging
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 KEY = np.dtype("V16")
 _VERSION = 1
 _OWN = {"lock", "store.json", "vectors.bin"}
 _BLOCK_BYTES = 16 * 2**20
+
+
+def key_of(text: str) -> bytes:
+    """16 bytes that tell texts apart."""
+    return hashlib.blake2b(text.encode(), digest_size=KEY.itemsize).digest()
 
 
 class Store:

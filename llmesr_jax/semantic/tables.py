@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files
 from llmesr_jax.semantic.cache import Recipe
 from llmesr_jax.semantic.pca import pca_start

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import prompts
 from llmesr_jax.semantic.encoders import Clipped
-from llmesr_jax.semantic.store import KEY
+from llmesr_jax.semantic.store import KEY, key_of
 
 _LONG = 100_000  # texts from which counting them shows a progress bar
 
@@ -67,11 +66,6 @@ class TextCounts(NamedTuple):
     without_text: int
     shared_texts: int
     items_sharing: int
-
-
-def key_of(text: str) -> bytes:
-    """16 bytes that tell texts apart."""
-    return hashlib.blake2b(text.encode(), digest_size=KEY.itemsize).digest()
 
 
 def stream(corpus: Corpus, wording: Wording, first_item: int = 0, first_user: int = 0) -> Iterator[str]:

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import download
-from llmesr_jax.errors import InputError
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 QUICK = (0, 0, 0)

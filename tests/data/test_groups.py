@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.data import groups
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import groups, reading
 from llmesr_jax.data.corpus import from_pairs
-from llmesr_jax.errors import InputError
 
 
 def corpus_of(histories):
@@ -152,7 +151,7 @@ def test_thresholds_of_the_release_are_those_of_its_scripts_or_given():
     ],
 )
 def test_targets_that_change_sides(shared, name, counts):
-    corpus = corpus_lib.read_folder(name, shared / "data" / name)
+    corpus = reading.read_folder(name, shared / "data" / name)
     training, total = (
         groups.members(corpus, "test", tail)["tail_item"] for tail in (groups.TRAINING, groups.Tail("total"))
     )

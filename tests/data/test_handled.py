@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from llmesr_jax.data.corpus import load
-from llmesr_jax.data.importers import handled
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import handled
+from llmesr_jax.data.reading import load
 from llmesr_jax.semantic import embedding_files
 
 PAIRS = "1 1\n1 2\n1 3\n2 3\n2 1\n"

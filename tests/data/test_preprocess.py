@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import splits
-from llmesr_jax.data.preprocess import Rule, apply
-from llmesr_jax.errors import InputError
+from llmesr_jax.data.preprocess import apply
+from llmesr_jax.data.rules import Rule
 
 NONE = Rule(core="none")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import records
-from llmesr_jax.errors import InputError
 
 FIELDS = st.dictionaries(st.text(max_size=4), st.none() | st.integers() | st.text() | st.lists(st.text()), max_size=3)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.data import groups, splits
+from llmesr_jax.data import groups, reading, splits
 from llmesr_jax.data.splits import UNKNOWN, SplitConfig
-from llmesr_jax.errors import InputError
 
 # Ten users: (item, time) in time order. Validation begins at 100, the test at 200.
 USERS = [
@@ -228,10 +228,10 @@ def written(folder, **files):
 
 def test_a_plain_folder_may_have_times(tmp_path):
     config = SplitConfig(**BOUNDS)
-    whole = corpus_lib.load("ten", written(tmp_path / "a"), config)
+    whole = reading.load("ten", written(tmp_path / "a"), config)
     assert (whole.digest, whole.times.tolist()) == (made(**BOUNDS).digest, arrays()[2].tolist())
     moments = arrays()[2].view("datetime64[s]")
-    assert corpus_lib.load("ten", written(tmp_path / "b", times=moments), config).digest == whole.digest
+    assert reading.load("ten", written(tmp_path / "b", times=moments), config).digest == whole.digest
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_plain_folder_may_have_times(tmp_path):
 )
 def test_arrays_that_do_not_fit_the_lines(tmp_path, files, told):
     with pytest.raises(InputError, match=told):
-        corpus_lib.load("ten", written(tmp_path / "x", **files))
+        reading.load("ten", written(tmp_path / "x", **files))
 
 
 def test_lines_that_were_changed_after_prepare(tmp_path):
@@ -256,8 +256,8 @@ def test_lines_that_were_changed_after_prepare(tmp_path):
     files = {name: manifest.entry(folder / name) for name in ("inter.txt", "times.npy")}
     made_by = {"source": {}, "rule": {}, "counts": {}, "steps": [], "malformed_lines": {}, "files": files}
     (folder / manifest.FILE).write_text(json.dumps(made_by))
-    assert corpus_lib.load("ten", folder).times is not None
+    assert reading.load("ten", folder).times is not None
     lines = (folder / "inter.txt").read_text().splitlines()
     (folder / "inter.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
     with pytest.raises(InputError, match="inter.txt: is not as it was written"):
-        corpus_lib.load("ten", folder)
+        reading.load("ten", folder)

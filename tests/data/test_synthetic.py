@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from llmesr_jax.data import groups, synthetic
-from llmesr_jax.data.corpus import read_folder
+from llmesr_jax.data.reading import read_folder
 from llmesr_jax.semantic.prompts import item_prompt
 
 # Change these two on purpose only: every number in the README and docs about the demo changes with them.

@@ -8,7 +8,7 @@ import commands
 import numpy as np
 import pytest
 
-from llmesr_jax.checkpoint import Checkpoints
+from llmesr_jax.training.checkpoint import Checkpoints
 
 ARGS = ("--method=none", "--epochs=3", "--batch_size=4", "--config.train.window=1", "--workdir=w")
 AVERAGE = "--config.train.average=0.9"

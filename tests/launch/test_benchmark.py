@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llmesr_jax import benchmark, benchmark_plot
-from llmesr_jax.data import corpus
+from llmesr_jax.data import reading
+from llmesr_jax.experiments import benchmark, benchmark_plot
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def measured(train, tmp_path_factory):
 
 def test_real_items_of_a_step_are_counted_right(measured, data):
     setting = measured[2]["setting"]
-    train_U = corpus.read_folder("tiny", data).train_lengths_U
+    train_U = reading.read_folder("tiny", data).train_lengths_U
     inputs = sum(min(int(n) - 1, 8) for n in train_U if n >= 2)
     steps = -(-int((train_U >= 2).sum()) // 16)
     assert setting["steps_an_epoch"] == steps

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llmesr_jax import knobs
+from llmesr_jax.training import schema
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -18,8 +18,8 @@ SERVER = '''
 import errno, json, os, sys
 
 from launch import cli
-from llmesr_jax import config, knobs
-from llmesr_jax.errors import InputError
+from llmesr_jax.training import config, schema
+from llmesr_jax.core.errors import InputError
 
 FAILURES = {
     "refused": InputError("inter.txt, line 3: found 'x', wanted two numbers"),
@@ -36,7 +36,7 @@ def main(_):
         raise FAILURES[found[0].workdir]
     print(json.dumps([config.flatten(one) for one in found]))
 
-knobs.schema()
+schema.sections()
 for line in sys.stdin:
     case = json.loads(line)
     pid = os.fork()
@@ -206,7 +206,7 @@ def test_helpfull_explains_every_setting(run):
     result = run("--helpfull")
     assert result.status == 0
     text = "".join(result.out.split())  # absl wraps the lines
-    for key, setting in knobs.settings().items():
+    for key, setting in schema.settings().items():
         assert "".join(f"--config.{key} ({setting.default!r}): {setting.doc}".split()) in text
 
 

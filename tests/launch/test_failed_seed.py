@@ -10,7 +10,7 @@ import pytest
 POISONED = """
 import jax, jax.numpy as jnp, numpy as np
 from launch import cli, {command}
-from llmesr_jax import steps
+from llmesr_jax.training import steps
 
 run_window, at = steps.run_window, {at}
 keys = {{seed: np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 1))) for seed in at}}

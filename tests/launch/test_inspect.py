@@ -8,7 +8,7 @@ import numpy as np
 import order_data
 import pytest
 
-from llmesr_jax.data.importers import handled
+from llmesr_jax.data import handled
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import pytest
 import raw_samples
 from forked import Forker
 
-from llmesr_jax import contracts
-from llmesr_jax.data import corpus, known
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import importers, known, reading
 from llmesr_jax.data.summary import describe
-from llmesr_jax.errors import InputError
+from llmesr_jax.semantic import encoders
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def check_papers(name, raw, out):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["counts"] == manifest["papers"]["papers"] == PAPERS[name]
     assert manifest["papers"]["match"] is True and set(manifest["papers"]["difference"].values()) == {0}
-    assert corpus.load(name, out).digest == corpus.read_folder(name, raw).digest
+    assert reading.load(name, out).digest == reading.read_folder(name, raw).digest
 
 
 def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp_path):
@@ -118,7 +118,7 @@ def test_beauty5_out_of_raw_reviews(shared, tmp_path):
     flags = ["--core=iterated"]  # what the data set has, too
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="beauty5")
     assert outcome.manifest["papers"]["match"] is True
-    ours, theirs = corpus.load("beauty5", tmp_path / "out"), corpus.read_folder("beauty5", folder)
+    ours, theirs = reading.load("beauty5", tmp_path / "out"), reading.read_folder("beauty5", folder)
     assert (ours.digest, ours.item_titles) == (theirs.digest, theirs.item_titles)
 
 
@@ -222,10 +222,10 @@ def test_titles_that_are_not_found_and_one_malformed_line(tmp_path):
 def test_a_list_of_importers(forker, asked, tmp_path):
     result = forker.run("launch.prepare", f"--importer={asked}", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    assert [line.split()[0] for line in result.out.splitlines()] == contracts.names("importer")
+    assert [line.split()[0] for line in result.out.splitlines()] == importers.PLUGINS.names()
     assert "movielens   MovieLens in all its releases: 100K, 1M, 10M, 20M, 25M, 32M and latest" in result.out
     listed = forker.run("launch.embed", f"--encoder={asked}", cwd=tmp_path)
-    assert [line.split()[0] for line in listed.out.splitlines()] == contracts.names("encoder")
+    assert [line.split()[0] for line in listed.out.splitlines()] == encoders.PLUGINS.names()
 
 
 @pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
@@ -416,7 +416,7 @@ def test_three_files_of_recbole_and_their_items(tmp_path):
     with pytest.raises(InputError, match=f"or give your own split as {' '.join(flags)}, or its folder"):
         prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole"])
     prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole", *flags])
-    read = corpus.load("shop", tmp_path / "out")
+    read = reading.load("shop", tmp_path / "out")
     assert (read.item_titles[0], read.train_lengths_U.tolist()) == ("Comb", [2, 1])
     assert [read.target_items(part).tolist() for part in ("valid", "test")] == [[3, 2], [4]]
 
@@ -429,7 +429,7 @@ def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
     flags = ["--importer=table", *(f"--{part}={part}.csv" for part in parts)]
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
     assert "warning: 1 interactions of --valid or --test stand in an earlier file, too" in describe(outcome)
-    assert corpus.load("shop", tmp_path / "out").train_lengths_U.tolist() == [2, 1]
+    assert reading.load("shop", tmp_path / "out").train_lengths_U.tolist() == [2, 1]
     with pytest.raises(InputError, match="--valid=no.csv: .* has no such file; it has: "):
         prepared.run(
             tmp_path / "raw", tmp_path / "out", [*flags[:2], "--valid=no.csv", "--test=test.csv", "--overwrite"]

@@ -10,9 +10,10 @@ import commands
 import numpy as np
 import pytest
 
-from llmesr_jax import evaluate, inference, ranking, runs, state
-from llmesr_jax.errors import InputError
-from llmesr_jax.report import drawing, make
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.experiments.report import drawing, make
+from llmesr_jax.ranking import engine, evaluate, inference
+from llmesr_jax.training import runs, state
 
 TITLE = "<script>document.title = 'owned'</script> {} & co"
 # What is wider than the window and not inside a part that scrolls by itself.
@@ -102,7 +103,7 @@ def test_what_is_shown_is_what_the_model_recommends(trained, made, nasty):
     vectors = inference.user_vectors(e.recommender, params, run.tables, past)
     items = inference.item_vectors(e.recommender, params, run.tables)
     place = int(np.flatnonzero(test.rows_E == user - 1)[0])
-    best = np.asarray(ranking.top_k(vectors, items, 5, test.hidden)[place])
+    best = np.asarray(engine.top_k(vectors, items, 5, test.hidden)[place])
     shown = card[card.index("</span>llminit") :]
     listed = [int(n) for n in re.findall(r"(\d+) &amp; co", shown)]
     assert listed == best.tolist()

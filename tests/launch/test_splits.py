@@ -6,9 +6,9 @@ import commands
 import numpy as np
 import pytest
 
-from llmesr_jax import evaluate as evaluate_lib
-from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.data import reading
 from llmesr_jax.data.splits import SplitConfig
+from llmesr_jax.ranking import evaluate as evaluate_lib
 
 DAY = 86_400
 FIRST = 1_262_304_000  # 2010-01-01
@@ -81,7 +81,7 @@ def trained(run):
 
 def test_prepare_keeps_times_and_the_split_of_the_user(prepared):
     folder, of_parts = prepared
-    shop = corpus_lib.load("shop", folder / "data" / "shop")
+    shop = reading.load("shop", folder / "data" / "shop")
     assert len(shop.times) == 360 and shop.split.name == "leave_one_out"
     rows = interactions()
     ids = [line.split() for line in (folder / "data" / "shop" / "inter.txt").read_text().splitlines()]
@@ -90,9 +90,9 @@ def test_prepare_keeps_times_and_the_split_of_the_user(prepared):
     assert sorted(kept) == sorted(rows)
     manifest = json.loads((folder / "data/shop/manifest.json").read_text())
     assert {"inter.txt", "times.npy"} <= manifest["files"].keys() and "split.npy" not in manifest["files"]
-    parts = corpus_lib.load("parts", folder / "data" / "parts")
+    parts = reading.load("parts", folder / "data" / "parts")
     by_time = SplitConfig(split="time", valid_from="2010-03-02", test_from="2010-03-17", targets="all")
-    shop = corpus_lib.load("shop", folder / "data" / "shop", by_time)
+    shop = reading.load("shop", folder / "data" / "shop", by_time)
     assert parts.split.name == "files, all targets"
     assert [len(parts.targets[p].rows_E) for p in ("valid", "test")] == [
         len(shop.targets[p].rows_E) for p in ("valid", "test")
@@ -106,7 +106,7 @@ def test_prepare_keeps_times_and_the_split_of_the_user(prepared):
 def test_train_says_how_it_splits_and_tests_each_target(prepared, trained):
     folder = prepared[0] / "runs" / "time" / "none"
     config = SplitConfig(split="time", valid_from="2010-03-02", test_from="2010-03-17", targets="all")
-    shop = corpus_lib.load("shop", prepared[0] / "data" / "shop", config)
+    shop = reading.load("shop", prepared[0] / "data" / "shop", config)
     inputs = evaluate_lib.inputs(shop, "test")
     told = "split: time, validation from 2010-03-02 00:00:00, test from 2010-03-17 00:00:00, all targets: "
     assert told + f"{shop.train_lengths_U.sum()} to train, {len(inputs.rows_E)} tested" in trained.out

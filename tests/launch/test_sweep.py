@@ -10,9 +10,9 @@ import commands
 import jax
 import pytest
 
-from llmesr_jax import config as config_lib
-from llmesr_jax import experiment
-from llmesr_jax import sweep as sweep_lib
+from llmesr_jax.experiments import sweep as sweep_lib
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import experiment
 
 # 15 steps an epoch, looked at one by one.
 RUN = ("--seeds=1,2", "--epochs=4", "--batch_size=4", "--config.train.window=1")
@@ -201,7 +201,7 @@ def test_too_many_lanes_for_the_device_are_told(monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     made = lambda config: SimpleNamespace(config=config, seeds=(1, 2), describe=str)  # noqa: E731
-    monkeypatch.setattr(sweep_lib.train, "train_together", full)
+    monkeypatch.setattr(sweep_lib.loop, "train_together", full)
     monkeypatch.setattr(sweep_lib.experiment, "prepare", made)
     monkeypatch.setattr(sweep_lib.experiment, "vary", lambda _, config: made(config))
     cells = {str(a): config_lib.build(flags={"llmesr.alpha": a, "train.lanes": 8, "workdir": "no"}) for a in (0.1, 0.2)}

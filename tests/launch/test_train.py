@@ -7,7 +7,7 @@ import commands
 import numpy as np
 import pytest
 
-from llmesr_jax import metrics
+from llmesr_jax.ranking import metrics
 
 GROUPS = ["overall", "tail_item", "head_item", "tail_user", "head_user"]
 USER_LENGTH = ["0", "1-4", "5-9", "10-14", "15-19", "20+"]

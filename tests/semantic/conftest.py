@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from embedding_server import EmbeddingServer
 
-from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.data import reading
 from llmesr_jax.semantic import embed as embed_lib
 from llmesr_jax.semantic.encoders import openai
 from llmesr_jax.semantic.texts import Wording
@@ -50,6 +50,6 @@ def embed(server, folder):
         quick = {"batch_size": 4, "concurrency": 3, "first_wait": 0.001, "longest_wait": 0.01, "timeout": 5.0}
         quick |= {"model": "toy", "base_url": server.base_url, "dimensions": WIDTH, "attempts": 50, "poll": 0.0}
         config = openai.Config(**{**quick, **settings})
-        return embed_lib.embed(corpus_lib.load("toy", folder), "openai", config, wording, options)
+        return embed_lib.embed(reading.load("toy", folder), "openai", config, wording, options)
 
     return run

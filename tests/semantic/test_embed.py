@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from embedded import WIDTH, arrays, contents, listing, texts_of, wanted
 
-from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.openai_api import batch_api
 from llmesr_jax.semantic.store import Store
@@ -48,7 +48,7 @@ def test_the_manifest_says_what_the_files_are(embed, folder, server):
     assert made["arrays"]["item_emb.npy"]["shape"] == [30, WIDTH]
     items = hashlib.sha256((folder / "items.jsonl").read_bytes()).hexdigest()
     assert made["inputs"] == {
-        "interactions": corpus_lib.load("toy", folder).digest,
+        "interactions": reading.load("toy", folder).digest,
         "items.jsonl": items,
         "most_tokens": "10, counted by the server",
     }

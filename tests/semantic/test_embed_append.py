@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from embedded import WIDTH, arrays, listing, texts_of, wanted
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.texts import Wording
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from embedded import arrays, listing, texts_of, wanted
 
-from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
 from llmesr_jax.semantic import embed as embed_lib
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.encoders import openai
@@ -84,7 +84,7 @@ def test_a_dry_run_writes_and_sends_nothing(embed, server, folder, capsys):
 def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    corpus = corpus_lib.load("toy", folder)
+    corpus = reading.load("toy", folder)
     before = listing(folder)
 
     def run(**settings):
@@ -154,5 +154,5 @@ def test_no_texts_and_no_folder(embed, folder):
     with pytest.raises(InputError, match="wanted items.jsonl, .*; prepare with the source's metadata"):
         embed()
     with pytest.raises(InputError, match="demo: made in memory"):
-        demo = corpus_lib.load("demo")
+        demo = reading.load("demo")
         embed_lib.embed(demo, "openai", openai.Config("m", "http://localhost/v1"), Wording(), Options())

@@ -7,8 +7,8 @@ import numpy as np
 import prepared
 import pytest
 
-from llmesr_jax.data import corpus as corpus_lib
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
 from llmesr_jax.semantic import embed as embed_lib
 from llmesr_jax.semantic import texts
 from llmesr_jax.semantic.encoders import openai, tfidf
@@ -31,7 +31,7 @@ def prepare(tmp_path, files, *flags):
         content = text.encode()
         (raw / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     prepared.run(raw, tmp_path / "out", flags)
-    return corpus_lib.load("shop", tmp_path / "out")
+    return reading.load("shop", tmp_path / "out")
 
 
 def lines(records):
@@ -116,7 +116,7 @@ def test_no_tag_of_the_pages_reaches_a_text(tmp_path):
     # A folder that is laid out by hand, or was prepared when tags were kept.
     records = [{"item_id": n, "title": titles[ids.index(i)], "asin": i, **common} for n, i in enumerate(order, 1)]
     (tmp_path / "out" / "items.jsonl").write_text(lines(records))
-    again = corpus_lib.load("shop", tmp_path / "out")
+    again = reading.load("shop", tmp_path / "out")
     assert list(texts.stream(again, Wording()))[:3] == wanted
     assert all("<b>" not in text and "&" not in text for text in list(texts.stream(again, Wording()))[3:])
 
@@ -130,7 +130,7 @@ def test_details_of_amazon_2023(tmp_path, dataset, spelled):
     meta = [{"parent_asin": i, "title": f"Soap {i}", "store": "S", "details": spelled(details)} for i in ids]
     files = {"All_Beauty.jsonl.gz": lines(told), "meta_All_Beauty.jsonl.gz": lines(meta)}
     prepare(tmp_path, files, "--importer=amazon2023", "--category=All_Beauty")
-    corpus = corpus_lib.load(dataset, tmp_path / "out")
+    corpus = reading.load(dataset, tmp_path / "out")
     in_words = "Brand: Zed; Material: Oak; Is Discontinued: no; Box: Width: 3"
     for text in list(texts.stream(corpus, Wording()))[:3]:
         assert text.endswith(f". The item has the following details: {in_words}.")

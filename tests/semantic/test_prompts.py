@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmesr_jax.semantic.prompts import FEATURE_CHARS, HISTORY_CHARS, PROMPT_CHARS, TEMPLATES, item_prompt, user_prompt
+from llmesr_jax.semantic.prompts import (
+    FEATURE_CHARS,
+    HISTORY_CHARS,
+    PROMPT_CHARS,
+    TEMPLATES,
+    item_prompt,
+    user_prompt,
+)
 
 
 def test_title_only_record_is_the_one_sentence_that_the_shared_embeddings_were_made_of():

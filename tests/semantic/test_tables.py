@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import synthetic
-from llmesr_jax.data.corpus import load, read_folder
-from llmesr_jax.errors import InputError
+from llmesr_jax.data.reading import load, read_folder
 from llmesr_jax.semantic import pca, tables
 from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.prompts import item_prompt

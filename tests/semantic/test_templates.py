@@ -2,10 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import from_pairs
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import templates
-from llmesr_jax.semantic.prompts import HISTORY_CHARS, item_prompt, item_prompts, user_prompt, user_prompts
+from llmesr_jax.semantic.prompts import (
+    HISTORY_CHARS,
+    item_prompt,
+    item_prompts,
+    user_prompt,
+    user_prompts,
+)
 
 _HAT = {"item_id": 1, "title": "Fez", "brand": "Ada", "price": 5, "categories": [["Hats", "Red"]]}
 _COMB = {"item_id": 2, "title": "Comb", "brand": "", "price": None}

@@ -1,4 +1,4 @@
-"""Stands in for Weights & Biases: the calls that `llmesr_jax.loggers.wandb` makes, kept in `calls`."""
+"""Stands in for Weights & Biases: the calls that `llmesr_jax.training.loggers.wandb` makes, kept in `calls`."""
 
 from types import SimpleNamespace
 

@@ -22,6 +22,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from llmesr_jax.core.plugins import Plugins
+
+PLUGINS = Plugins("importer", __name__)
+
 
 class Downloads(NamedTuple):
     """Public files of a source.

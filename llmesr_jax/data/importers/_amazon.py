@@ -11,12 +11,20 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.importers import _records
-from llmesr_jax.data.raw_files import Files, RawFile, check_folder, find, json_objects, lines, parsed
+from llmesr_jax.data.raw_files import (
+    Files,
+    RawFile,
+    check_folder,
+    find,
+    json_objects,
+    lines,
+    parsed,
+)
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, absent, number
-from llmesr_jax.errors import InputError
 
 # Links and pictures: nothing to read, and most of a record's length.
 _LINKS = frozenset(

@@ -7,12 +7,12 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import times
 from llmesr_jax.data.delimited import bare, find
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed
-from llmesr_jax.errors import InputError
 
 NONE = "none"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import apart, times
 from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
-from llmesr_jax.errors import InputError
 
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
 _UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import times
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Table
@@ -17,7 +18,6 @@ from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Ids, Malformed, number
-from llmesr_jax.errors import InputError
 
 _SEEN = 200  # objects of a first look
 NO_ID = "rows without an id"

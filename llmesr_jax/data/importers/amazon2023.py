@@ -15,10 +15,10 @@ from typing import Any
 
 import polars as pl
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.importers import Downloads, _amazon
 from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.errors import InputError
 
 Options = _amazon.Options
 ITEM_ID = "parent_asin"

@@ -17,50 +17,15 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.data import corpus as corpus_lib
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.handled import find
 from llmesr_jax.data.importers import Downloads
 from llmesr_jax.data.raw_files import Files, RawFile, check_folder, json_objects, parsed
-from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, identifier
-from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = True
-
-FILES = {
-    "item_llm": "itm_emb_np.pkl",
-    "user_llm": "usr_emb_np.pkl",
-    "item_pca": "pca64_itm_emb_np.pkl",
-    "similar_users": "sim_user_100.pkl",
-}
-
-
-def find(folder: str | Path) -> Path | None:
-    """The folder with the authors' files: `folder/handled`, or `folder` itself; None if there is neither.
-
-    Raises:
-      InputError: an `inter.txt` and a `handled/` lie side by side, so that either could be meant.
-    """
-    folder = Path(folder)
-    if (folder / FILES["item_llm"]).is_file():
-        return folder
-    inside = folder / "handled"
-    if inside.is_dir() and (folder / "inter.txt").exists():
-        raise InputError(
-            f"{folder}: holds inter.txt and handled/; wanted one of the two; name {inside} with --data_dir to use "
-            "the authors' files, or move that folder away"
-        )
-    return inside if inside.is_dir() else None
-
-
-def corpus(name: str, folder: str | Path, split: SplitConfig = SplitConfig()) -> corpus_lib.Corpus:
-    """The corpus in `folder` or its `handled/`; the corpus' `folder` is where the files lie.
-
-    Raises:
-      InputError: `inter.txt` is missing or malformed.
-    """
-    return corpus_lib.read_folder(name, find(folder) or folder, split)
 
 
 @dataclasses.dataclass(frozen=True)

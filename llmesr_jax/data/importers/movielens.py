@@ -15,12 +15,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.importers import Downloads, _records
-from llmesr_jax.data.raw_files import Files, Place, RawFile, check_folder, lines, parsed, places
+from llmesr_jax.data.raw_files import (
+    Files,
+    Place,
+    RawFile,
+    check_folder,
+    lines,
+    parsed,
+    places,
+)
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed
-from llmesr_jax.errors import InputError
 
 ITEM_ID = "movie_id"
 PREPARED = False

@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import times
 from llmesr_jax.data.delimited import Form, Table, bare, find, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _text
@@ -22,7 +23,6 @@ from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_fold
 from llmesr_jax.data.splits import PARTS
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed
-from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = False

@@ -18,7 +18,8 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import apart, times
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Form, Table, bare, is_number, open_table
@@ -27,7 +28,6 @@ from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder, head
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed, number
-from llmesr_jax.errors import InputError
 
 ITEM_ID = "raw_id"
 PREPARED = False

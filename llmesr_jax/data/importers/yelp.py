@@ -15,13 +15,13 @@ from typing import Any
 
 import polars as pl
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads, _records
 from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, absent
-from llmesr_jax.errors import InputError
 
 ITEM_ID = "business_id"
 PREPARED = False

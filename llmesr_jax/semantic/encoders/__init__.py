@@ -24,7 +24,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.plugins import Plugins
+
+PLUGINS = Plugins("encoder", __name__)
 
 
 class Stop(Exception):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic import embedding_files
 
 TAKES = "corpus"

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llmesr_jax.contracts import knob
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.semantic.encoders import NOTHING, Cost, Stop, Text, TextEncoder
 from llmesr_jax.semantic.openai_api import batch_api, limits, prices, responses, tokens
 from llmesr_jax.semantic.openai_api.session import LOOK, Patience, Session, leave
@@ -132,7 +132,7 @@ def _send(
         if session.stopping:
             return
         width = found[0][1].shape[1]
-    requests = pack(texts, config.batch_size, config.request_tokens)
+    requests = tokens.pack(texts, config.batch_size, config.request_tokens)
     yield from _answers(runner, session, room, requests, width, config)
 
 
@@ -213,19 +213,6 @@ async def _request(client, request: list[Text], width: int | None, config: Confi
     """(len(request), F): the answer as it came, which `responses` reads more strictly than the client would."""
     answer = await client.embeddings.with_raw_response.create(**batch_api.body(request, config))
     return responses.parse(answer.content, len(request), width)
-
-
-def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[list[Text]]:
-    """Requests: as many texts, in order, as both limits allow; a text over the limit of tokens goes alone."""
-    request, tokens_in = [], 0
-    for text in texts:
-        if request and (len(request) == most_texts or tokens_in + text.tokens > most_tokens):
-            yield request
-            request, tokens_in = [], 0
-        request.append(text)
-        tokens_in += text.tokens
-    if request:
-        yield request
 
 
 def _dollars(price: float) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llmesr_jax.contracts import knob
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.semantic.encoders import Text, TextEncoder
 
 TAKES = "texts"

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from llmesr_jax.contracts import knob
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.stand_ins import training_counts
 
 TAKES = "corpus"

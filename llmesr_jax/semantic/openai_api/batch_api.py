@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Text
-from llmesr_jax.semantic.openai_api import responses
+from llmesr_jax.semantic.openai_api import responses, tokens
 from llmesr_jax.semantic.openai_api.session import Session, finished
+from llmesr_jax.semantic.store import key_of
 
 _MOST_TEXTS = 50_000
 _MOST_BYTES = 150_000_000
@@ -122,9 +123,7 @@ async def _download(client: Any, file_id: str, path: Path) -> None:
 
 def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator[Path]:
     """Files of requests, written one by one as they are asked for."""
-    from llmesr_jax.semantic.encoders.openai import pack
-
-    requests = pack(texts, config.batch_size, config.request_tokens)
+    requests = tokens.pack(texts, config.batch_size, config.request_tokens)
     left = next(requests, None)
     while left is not None:
         number = 1 + max((int(path.stem.partition("-")[2]) for path in folder.glob("batch-*.jsonl")), default=0)
@@ -143,8 +142,6 @@ def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator
 
 def _requests(path: Path) -> Iterator[tuple[str, list[bytes]]]:
     """(custom id, keys of its texts) of each request in a file."""
-    from llmesr_jax.semantic.texts import key_of
-
     with path.open("rb") as lines:
         for line in lines:
             request = json.loads(line)

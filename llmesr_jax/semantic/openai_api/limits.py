@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Text
 
 _STATUSES = frozenset({400, 413, 422, 500})  # llama.cpp says 500

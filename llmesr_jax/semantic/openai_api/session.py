@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from absl import logging
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import NOTHING, MayPass
 from llmesr_jax.semantic.openai_api import limits
 from llmesr_jax.semantic.openai_api.responses import Refused

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from llmesr_jax.semantic.encoders import Clipped
+from llmesr_jax.semantic.encoders import Clipped, Text
 
 _BYTES_A_TOKEN = 4
 _CHARACTERS_A_TOKEN = 8
@@ -78,3 +78,16 @@ def _exact(encoding, max_tokens: int) -> Callable[[str], Clipped]:
         return Clipped(text, len(cut), len(cut), cut=True)
 
     return clip
+
+
+def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[list[Text]]:
+    """Requests: as many texts, in order, as both limits allow; a text over the limit of tokens goes alone."""
+    request, tokens_in = [], 0
+    for text in texts:
+        if request and (len(request) == most_texts or tokens_in + text.tokens > most_tokens):
+            yield request
+            request, tokens_in = [], 0
+        request.append(text)
+        tokens_in += text.tokens
+    if request:
+        yield request

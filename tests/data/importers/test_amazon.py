@@ -8,9 +8,9 @@ import prepared
 import pytest
 import raw_samples
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.importers import amazon2014, amazon2018, amazon2023
 from llmesr_jax.data.summary import describe
-from llmesr_jax.errors import InputError
 
 ASINS = {item: f"B00000{n:04d}" for n, item in enumerate(raw_samples.ITEMS)}
 USERS = {user: f"A{n}SGXH7AUHU8GW" for n, user in enumerate(raw_samples.USERS)}

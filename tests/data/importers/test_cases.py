@@ -6,7 +6,7 @@ The kinds are tested one by one, on files made in the tests, in the other module
 import prepared
 import pytest
 
-from llmesr_jax.data import corpus
+from llmesr_jax.data import reading
 
 ALL = (60, 40, 480)  # users, items, interactions
 TABLE = ("--importer=table", "--time_column=timestamp")
@@ -69,7 +69,7 @@ def test_it_is_read_whole(name, shared, tmp_path):
     dropped = {"nan_ids": {"rows without an id": 54}, "repeated_header": {"repeated header lines of inter.csv": 1}}
     assert outcome.manifest["dropped"] == dropped.get(name, {})
     assert outcome.manifest["exact_duplicates"] == (30 if name == "amazon2023_exact_duplicates" else 0)
-    corpus.load("shop", tmp_path / "out")
+    reading.load("shop", tmp_path / "out")
 
 
 def test_times_order_the_sequences(shared, tmp_path):
@@ -83,7 +83,7 @@ def test_times_order_the_sequences(shared, tmp_path):
         "csv_cr_only",
     ):
         prepared.run(shared / "cases" / name / "raw", tmp_path / name, FILES[name][0])
-        read = corpus.load("shop", tmp_path / name)
+        read = reading.load("shop", tmp_path / name)
         ids = [(tmp_path / name / f"{kind}_ids.txt").read_text().split() for kind in ("user", "item")]
         ends = zip(read.offsets, read.offsets[1:])
         sequences.append(
@@ -95,7 +95,7 @@ def test_times_order_the_sequences(shared, tmp_path):
 def test_a_split_of_the_users_own(shared, tmp_path):
     raw = shared / "cases" / "recbole_presplit" / "raw"
     prepared.run(raw, tmp_path / "out", FILES["recbole_presplit"][0])
-    read = corpus.load("shop", tmp_path / "out")
+    read = reading.load("shop", tmp_path / "out")
     assert read.split.name == "files, all targets" and read.train_lengths_U.sum() == 300
     assert len(read.targets["valid"].rows_E) + read.split.without_input["valid"] == 100
     assert len(read.targets["test"].rows_E) + read.split.without_input["test"] == 80

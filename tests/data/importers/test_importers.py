@@ -9,11 +9,10 @@ import raw_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmesr_jax import contracts
-from llmesr_jax.data import corpus
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import importers, reading
 from llmesr_jax.data.importers import Downloads, amazon2014
 from llmesr_jax.data.values import Malformed
-from llmesr_jax.errors import InputError
 
 NO_TITLES = {"sequences"}
 
@@ -26,7 +25,7 @@ def test_a_source_is_read_as_it_is(source, tmp_path):
     for kind, ids in zip(("item", "user"), wanted):
         assert (out / f"{kind}_ids.txt").read_text().splitlines() == ids
     if source not in NO_TITLES:
-        titles = corpus.load("shop", out).item_titles
+        titles = reading.load("shop", out).item_titles
         assert list(titles) == [raw_samples.TITLES[item] for item in raw_samples.ITEMS]
     assert outcome.manifest["malformed_lines"]["count"] == 0
     assert outcome.manifest["counts"] == {"users": 4, "items": 5, "interactions": 12, "mean_length": 3.0}
@@ -148,9 +147,9 @@ def test_any_ids_read_the_same_from_every_kind_of_table(rows, tmp_path_factory):
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("name", contracts.names("importer"))
+@pytest.mark.parametrize("name", importers.PLUGINS.names())
 def test_every_importer_keeps_the_contract(name, tmp_path):
-    module = contracts.load("importer", name)
+    module = importers.PLUGINS.load(name)
     assert isinstance(module.downloads(module.Options()), Downloads)
     downloads = module.downloads(module.Options())
     assert bool(downloads.base_url) != bool(downloads.terms)

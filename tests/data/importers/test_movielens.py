@@ -8,9 +8,9 @@ import prepared
 import pytest
 import raw_samples
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.importers import movielens
 from llmesr_jax.data.summary import describe
-from llmesr_jax.errors import InputError
 
 
 def unpacked(archive):

@@ -8,7 +8,7 @@ import polars as pl
 import prepared
 import pytest
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 DAY = 86_400
 START = 1_500_000_000

@@ -8,8 +8,8 @@ import polars as pl
 import prepared
 import pytest
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.summary import describe
-from llmesr_jax.errors import InputError
 
 # 60 users with 8 of 40 items each, a day apart; no item twice, none in order of its name.
 _random = random.Random(0)

@@ -9,7 +9,7 @@ import prepared
 import pytest
 import raw_samples
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 
 FILES = raw_samples._yelp()
 COUNTS = {"users": 4, "items": 5, "interactions": 12, "mean_length": 3.0}

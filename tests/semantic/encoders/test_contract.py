@@ -4,14 +4,15 @@ import dataclasses
 
 import pytest
 
-from llmesr_jax import contracts, knobs
+from llmesr_jax.core import knobs
+from llmesr_jax.semantic import encoders
 
-NAMES = contracts.names("encoder")
+NAMES = encoders.PLUGINS.names()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_encoder_has_the_parts_of_its_kind(name):
-    module = contracts.load("encoder", name)
+    module = encoders.PLUGINS.load(name)
     assert module.TAKES in ("texts", "corpus") and module.__doc__
     assert dataclasses.is_dataclass(module.Config) and module.Config.__dataclass_params__.frozen
     assert callable(module.load) if module.TAKES == "texts" else callable(module.embed) and callable(module.identity)
@@ -19,7 +20,7 @@ def test_an_encoder_has_the_parts_of_its_kind(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_are_allowed_and_explained(name):
-    for field, setting in knobs.fields(contracts.load("encoder", name).Config).items():
+    for field, setting in knobs.fields(encoders.PLUGINS.load(name).Config).items():
         assert setting.doc, field
         knobs.check_value(name, field, setting.default, setting)
 
@@ -27,5 +28,5 @@ def test_defaults_are_allowed_and_explained(name):
 def test_encoders_that_share_a_flag_mean_the_same_by_it():
     found = {}
     for name in NAMES:
-        for field, setting in knobs.fields(contracts.load("encoder", name).Config).items():
+        for field, setting in knobs.fields(encoders.PLUGINS.load(name).Config).items():
             assert found.setdefault(field, setting.kind) is setting.kind, field

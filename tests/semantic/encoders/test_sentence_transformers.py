@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Text
 from llmesr_jax.semantic.encoders import sentence_transformers as encoder
 

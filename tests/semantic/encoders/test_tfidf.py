@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import from_pairs
-from llmesr_jax.errors import InputError
 from llmesr_jax.semantic.encoders import tfidf as encoder
 from llmesr_jax.semantic.encoders.tfidf import latent as tfidf
 from llmesr_jax.semantic.prompts import item_prompt

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.openai_api import batch_api
 
 

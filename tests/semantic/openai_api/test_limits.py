@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from embedded import WIDTH, arrays, texts_of
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Text
 from llmesr_jax.semantic.openai_api import tokens
-from llmesr_jax.semantic.openai_api.limits import Room, TooMuch, counts, is_too_much, kept_share
+from llmesr_jax.semantic.openai_api.limits import (
+    Room,
+    TooMuch,
+    counts,
+    is_too_much,
+    kept_share,
+)
 
 LIMIT = 64
 CHINESE = "这是一件结实耐用的家居用品，适合日常使用。"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmesr_jax.errors import InputError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.openai_api import session as session_lib
 from llmesr_jax.semantic.openai_api.responses import Refused
 from llmesr_jax.semantic.openai_api.session import Patience, Session, _retry_after

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmesr_jax.semantic.encoders import Clipped, Text
-from llmesr_jax.semantic.encoders.openai import pack
 from llmesr_jax.semantic.openai_api import tokens
+from llmesr_jax.semantic.openai_api.tokens import pack
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

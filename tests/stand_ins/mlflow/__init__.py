@@ -1,4 +1,4 @@
-"""Stands in for MLflow: the calls that `llmesr_jax.loggers.mlflow` makes, kept in `calls`."""
+"""Stands in for MLflow: the calls that `llmesr_jax.training.loggers.mlflow` makes, kept in `calls`."""
 
 from types import SimpleNamespace
 

@@ -1,0 +1,45 @@
+"""All commands behind one name: `llmesr train --dataset=demo` from an installed wheel, or `python -m launch train ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train one or several methods",
+    "prepare": "make a data set from raw files",
+    "inspect": "say what is in a data set, and what would mislead",
+    "embed": "embed the texts of items and users",
+    "evaluate": "measure finished runs again",
+    "sweep": "train a grid of runs, or search",
+    "report": "tables, tests and figures of finished runs",
+    "gradients": "take the loss of a run apart",
+    "benchmark": "time every part of a run",
+}
+
+
+def main() -> None:
+    """Runs the command that is named first; the others are its own."""
+    name = next(iter(sys.argv[1:]), "--help")
+    if name in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print("llmesr <command> [--flags]\n\n" + "\n".join(f"  {c:<{width}}  {what}" for c, what in COMMANDS.items()))
+        print("\nllmesr <command> --help lists the flags of a command.")
+        sys.exit(0)
+    if name == "--version":
+        from llmesr_jax import __version__
+
+        print(__version__)
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(f"error: {name}: no command; wanted one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    from llmesr_jax.core import commands
+
+    commands.of_script()
+    sys.argv = [f"llmesr {name}", *sys.argv[2:]]
+    importlib.import_module(f"{__package__}.{name}").run()
+
+
+if __name__ == "__main__":
+    main()

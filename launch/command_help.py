@@ -1,0 +1,110 @@
+"""What `--help` prints: a page for a person, without importing what only the command itself needs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from llmesr_jax.core import knobs
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.training import schema
+
+FLAGS = flags.FLAGS
+_ASKED = re.compile(r"--?(h|help|helpshort|helpfull)(?:=(.*))?")
+_COLUMN = 24  # where the text of a flag starts
+
+
+def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, aliases: Mapping[str, str]) -> str:
+    """The page that the command line asks for; empty where it asks for none.
+
+    Args:
+      argv: the command line.
+      main: of the command; its module's docstring opens the page.
+      aliases: {second name: flag}.
+      with_config: whether the command takes `--config` and `--config.section.name`.
+    Raises:
+      InputError: `--help=name` names no section of the settings.
+    """
+    asked = next((match for arg in argv[1:] if (match := _ASKED.fullmatch(arg))), None)
+    if asked is None:
+        return ""
+    section = asked[2] if asked[2] not in (None, "true", "True") else ""
+    if section:
+        return _section(section)
+    doc = (sys.modules[main.__module__].__doc__ or "").strip()
+    paragraphs = [p if "\n    " in f"\n{p}" or "--" in p else textwrap.fill(p, _width()) for p in doc.split("\n\n")]
+    parts = ["\n\n".join(paragraphs), "\n".join(_flags(aliases))]
+    if with_config and asked[1] != "helpfull":
+        parts.append(
+            textwrap.fill(
+                "All other settings are given as --config.SECTION.NAME=VALUE. --helpfull lists them; --help=SECTION "
+                "lists one section: data, semantic, loss, train, or a method's or backbone's name, as in --help=sasrec.",
+                _width(),
+            )
+        )
+    elif with_config:
+        parts += [_section(name) for name in schema.sections()]
+    return "\n\n".join(parts)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((80, 24)).columns, 120)
+
+
+def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
+    """The command's own flags, a name after the other, in the order in which they were defined."""
+    for module, found in FLAGS.flags_by_module_dict().items():
+        if not module.startswith(("absl", "ml_collections")):
+            for flag in found:
+                if not isinstance(flag, flags._flagvalues._flag.Flag) or flag.name in aliases:
+                    continue
+                choices = getattr(flag.parser, "enum_values", None)
+                yield _entry(_usage(flag, aliases), _text(flag, choices))
+
+
+def _usage(flag: Any, aliases: Mapping[str, str]) -> str:
+    if flag.boolean:
+        return f"--[no]{flag.name}"
+    names = [f"--{flag.name}", *(f"--{alias}" for alias, name in aliases.items() if name == flag.name)]
+    return ", ".join(names)
+
+
+def _text(flag: Any, choices: Sequence[str] | None) -> str:
+    text = flag.help or ""
+    if choices:  # absl puts them first, as <a|b>
+        text = f"{text.partition('>: ')[2]}; one of: {', '.join(map(str, choices))}"
+    return text + _default(flag)
+
+
+def _default(flag: Any) -> str:
+    if flag.default in (None, "", [], False) or "default" in (flag.help or ""):
+        return ""
+    shown = ",".join(map(str, flag.default)) if isinstance(flag.default, list) else flag.default
+    return f" (default: {shown})"
+
+
+def _entry(name: str, text: str) -> str:
+    indent = " " * _COLUMN
+    lines = textwrap.wrap(text, _width() - _COLUMN) or [""]
+    head = f"  {name}"
+    start = [f"{head:<{_COLUMN}}{lines[0]}"] if len(head) < _COLUMN - 1 else [head, indent + lines[0]]
+    return "\n".join(start + [indent + line for line in lines[1:]])
+
+
+def _section(name: str) -> str:
+    """The settings of a section, one below the other."""
+    sections = schema.sections()
+    if name not in sections:
+        raise InputError(f"--help={name}: no such section; wanted one of: {', '.join(s for s in sections if s)}")
+    lines = [f"settings of {name}:" if name else "settings of a run:"]
+    for field, setting in knobs.fields(sections[name]).items():
+        choices = f"; one of: {', '.join(map(str, setting.choices))}" if setting.choices else ""
+        key = f"{name}.{field}" if name else field
+        lines.append(_entry(f"--config.{key}", f"{setting.doc}{choices} (default: {setting.default!r})"))
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""What the items of a data set say: texts, raw ids, vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.semantic import embedding_files, prompts
+
+RAW_ID_FIELDS = ("asin", "parent_asin", "business_id", "movie_id", "raw_id")  # ITEM_ID of the importers
+_BLOCK = 4096  # rows of a file of vectors looked at together
+
+
+class Texts(NamedTuple):
+    """Of each item: the digest of the text that an encoder is given, b"" without one; its raw id, if all have one."""
+
+    keys_V: list[bytes]
+    titled: int
+    field: str | None
+    raw_ids: list[str] | None
+
+    def facts(self) -> dict[str, Any]:
+        _, count = np.unique([key for key in self.keys_V if key], return_counts=True)
+        return {
+            "items_without_title": len(self.keys_V) - self.titled,
+            "items_without_text": sum(not key for key in self.keys_V),
+            "different": len(count),
+            "items_sharing": int(count[count > 1].sum()),
+            "largest_group": int(count.max(initial=0)),
+        }
+
+
+def texts_of(corpus: Corpus) -> Texts | None:
+    """One pass over the records, none of which is kept."""
+    if corpus.item_records is None:
+        return None
+    kind = corpus.name if corpus.name in prompts.TEMPLATES else "generic"
+    keys, titled, raw = [], 0, {field: [] for field in RAW_ID_FIELDS}
+    for record in corpus.item_records:
+        text = prompts.item_prompt(record, kind)
+        keys.append(hashlib.blake2b(text.encode(errors="replace"), digest_size=12).digest() if text else b"")
+        titled += bool(record.get("title"))
+        for field in list(raw):
+            value = record.get(field)
+            if isinstance(value, (str, int)) and not isinstance(value, bool):
+                raw[field].append(str(value))
+            else:
+                del raw[field]
+    field = next(iter(raw), None)
+    return Texts(keys, titled, field, raw[field] if field else None)
+
+
+def raw_ids(corpus: Corpus, texts: Texts | None) -> tuple[list[str] | None, str]:
+    """The source's ids and where they are from: `item_ids.txt`, a field of items.jsonl, or None and "ids"."""
+    path = corpus.folder / "item_ids.txt" if corpus.folder else None
+    if path is not None and path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+        if len(lines) == corpus.num_items:
+            return lines, path.name
+    if texts is not None and texts.raw_ids is not None:
+        return texts.raw_ids, texts.field
+    return None, "ids"
+
+
+def vectors(corpus: Corpus, texts: Texts | None) -> dict[str, Any]:
+    """{"items": ..., "users": ...}: `vectors_of` each file that lies in the corpus' folder; None without one.
+
+    Raises:
+      InputError: a file cannot be read, or has not a row for each item or user.
+    """
+    files = embedding_files.find(corpus.folder) if corpus.folder else {}
+    found: dict[str, Any] = {"items": None, "users": None}
+    for name, kind, rows in (("item_llm", "items", corpus.num_items), ("user_llm", "users", corpus.num_users)):
+        if name in files:
+            array = embedding_files.map_embedding(files[name], rows, kind)
+            keys = texts.keys_V if texts is not None and kind == "items" else None
+            found[kind] = {"file": files[name].name} | vectors_of(array, keys)
+    return found
+
+
+def vectors_of(array_NxF: np.ndarray, keys_N: Sequence[bytes] | None = None) -> dict[str, Any]:
+    """Rows of zeros and rows that others equal; read block by block.
+
+    Args:
+      array_NxF: may be mapped.
+      keys_N: a digest of each row's text, b"" without one; None where texts are not known.
+    """
+    digests, zero_N = [], np.zeros(len(array_NxF), bool)
+    for start in range(0, len(array_NxF), _BLOCK):
+        block = np.ascontiguousarray(array_NxF[start : start + _BLOCK])
+        zero_N[start : start + len(block)] = ~block.any(axis=1)
+        digests += [hashlib.blake2b(row, digest_size=12).digest() for row in block]
+    _, which_N, count_W = np.unique(np.array(digests), return_inverse=True, return_counts=True)
+    shared_N = (count_W[which_N.reshape(-1)] > 1) & ~zero_N
+    facts = {
+        "rows": len(zero_N),
+        "zero": int(zero_N.sum()),
+        "zero_with_text": None,
+        "identical": int(shared_N.sum()),
+        "identical_with_other_text": None,
+        "largest_group": int(count_W[which_N.reshape(-1)[~zero_N]].max(initial=0)),
+    }
+    if keys_N is not None:
+        told_N = np.array([bool(key) for key in keys_N])
+        texts: dict[int, set[bytes]] = {}
+        for place in np.flatnonzero(shared_N):
+            texts.setdefault(int(which_N.reshape(-1)[place]), set()).add(keys_N[place])
+        mixed = {which for which, keys in texts.items() if len(keys) > 1}
+        facts["zero_with_text"] = int((zero_N & told_N).sum())
+        facts["identical_with_other_text"] = int(np.isin(which_N.reshape(-1)[shared_N], list(mixed)).sum())
+    return facts

@@ -1,0 +1,20 @@
+"""How a user starts a command of this project: from the repository, or from an installed wheel."""
+
+from __future__ import annotations
+
+_by_script = False
+
+
+def of_script() -> None:
+    """From here on, commands are those of the console script: `llmesr train`."""
+    global _by_script
+    _by_script = True
+
+
+def line(command: str) -> str:
+    """The start of a command line: `python -m launch.train`, or `llmesr train` where that is how this one was started.
+
+    >>> line("train")
+    'python -m launch.train'
+    """
+    return f"llmesr {command}" if _by_script else f"python -m launch.{command}"

@@ -1,0 +1,32 @@
+"""The folder `handled/` that LLM-ESR's authors publish: which files it has, and where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmesr_jax.core.errors import InputError
+
+FILES = {
+    "item_llm": "itm_emb_np.pkl",
+    "user_llm": "usr_emb_np.pkl",
+    "item_pca": "pca64_itm_emb_np.pkl",
+    "similar_users": "sim_user_100.pkl",
+}
+
+
+def find(folder: str | Path) -> Path | None:
+    """The folder with the authors' files: `folder/handled`, or `folder` itself; None if there is neither.
+
+    Raises:
+      InputError: an `inter.txt` and a `handled/` lie side by side, so that either could be meant.
+    """
+    folder = Path(folder)
+    if (folder / FILES["item_llm"]).is_file():
+        return folder
+    inside = folder / "handled"
+    if inside.is_dir() and (folder / "inter.txt").exists():
+        raise InputError(
+            f"{folder}: holds inter.txt and handled/; wanted one of the two; name {inside} with --data_dir to use "
+            "the authors' files, or move that folder away"
+        )
+    return inside if inside.is_dir() else None

@@ -1,0 +1,92 @@
+"""Rows of an item table: how much of its gradient tail items get, as what, and where terms conflict item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.experiments.gradients import terms as terms_lib
+from llmesr_jax.models.kernels.touched_rows import FROZEN, ITEM_TABLE
+from llmesr_jax.models.recommender import Params, Recommender
+from llmesr_jax.models.types import Array, Batch, Tables, wide
+
+ROLES = ("input", "target", "negative")
+
+
+def tables_of(params: Params) -> dict[str, Array]:
+    """{path: (V + 2, D)}: the item tables among the parameters, or among gradients of that structure."""
+    found = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in found if _is_table(path)}
+
+
+def row_squares(table: Array) -> Array:
+    """(V + 2, D) -> (V,) squared norms of the items' rows."""
+    return jnp.sum(jnp.square(table[1:-1].astype(wide(table))), axis=1)
+
+
+def share(squares_V: Array, chosen_V: Array) -> Array:
+    """(): the chosen rows' part of the sum of all."""
+    kept = jnp.sum(jnp.where(chosen_V, squares_V, jnp.zeros((), squares_V.dtype)))
+    return kept / jnp.maximum(jnp.sum(squares_V), jnp.finfo(squares_V.dtype).tiny)
+
+
+def row_gram(gradients: Mapping[str, Params]) -> dict[str, Array]:
+    """{table: (V, K, K)}: inner products of the terms' gradients, item by item."""
+    trees = [tables_of(gradient) for gradient in gradients.values()]
+    return {
+        name: jnp.stack([jnp.stack([_row_inner(a[name], b[name]) for b in trees], -1) for a in trees], -2)
+        for name in trees[0]
+    }
+
+
+def has_roles(recommender: Recommender, batch: Batch) -> bool:
+    """Whether `by_role` can tell roles apart: each position has negatives of its own."""
+    return batch.shared_K is None and batch.negatives_TxK.shape[1] > 0
+
+
+def by_role(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    key: Array | None,
+    clock: Array | float = 0.0,
+    term: str = "ranking",
+) -> dict[str, Array]:
+    """{table: (3, V + 2, D)}: the term's gradient by what an item is there, see `ROLES`; the three sum to the whole.
+
+    The batch is renumbered over a catalogue that holds every item three times, in rows of the same values, once for
+    each role: no model knows of it. Exact for a loss that reads items through their vectors alone, as the ranking
+    losses with negatives of each position's own do.
+
+    Raises:
+      ValueError: the batch has shared negatives, which may be a position's target (`has_roles`).
+    """
+    if not has_roles(recommender, batch):
+        raise ValueError("by_role: wanted negatives of each position's own (data.negatives=own)")
+    rows = recommender.sizes.num_items + 2
+    as_role = lambda ids, role: jnp.where(ids > 0, ids + role * rows, 0)  # noqa: E731
+    tripled = batch.replace(
+        targets_T=as_role(batch.targets_T, 1),
+        negatives_TxK=as_role(batch.negatives_TxK, 2),
+    )
+    thrice = lambda x: jnp.tile(x, (3,) + (1,) * (x.ndim - 1))  # noqa: E731
+    large = jax.tree_util.tree_map_with_path(lambda path, x: thrice(x) if _is_table(path) else x, params)
+    of_items = lambda name, table: name.startswith(FROZEN) and len(table) == rows  # noqa: E731
+    frozen = {name: thrice(table) if of_items(name, table) else table for name, table in tables.items()}
+
+    def loss(p):
+        return terms_lib.weighted(recommender, p, frozen, tripled, key, clock)[term]
+
+    return {name: x.reshape(3, rows, -1) for name, x in tables_of(jax.grad(loss)(large)).items()}
+
+
+def _row_inner(a: Array, b: Array) -> Array:
+    return jnp.sum(a[1:-1].astype(wide(a)) * b[1:-1].astype(wide(b)), axis=1)
+
+
+def _is_table(path: tuple[Any, ...]) -> bool:
+    return bool(path) and getattr(path[-1], "key", None) == ITEM_TABLE

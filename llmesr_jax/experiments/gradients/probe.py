@@ -1,0 +1,293 @@
+"""Everything the other files say of a loss, measured at one state of one model on batches of its own data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from llmesr_jax.data import groups
+from llmesr_jax.experiments.gradients import curvature, items, terms, users
+from llmesr_jax.experiments.gradients import groups as parts_of_model
+from llmesr_jax.models.recommender import Params
+from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.training import batches
+from llmesr_jax.training.experiment import Experiment
+
+TARGETS = ("tail items", "head items")
+_NEXT, _NEGATIVES, _DROPOUT, _DIRECTIONS = range(4)  # what a key is for
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How much is measured.
+
+    Attributes:
+      steps: training batches on which the terms are compared, under dropout, as training takes them.
+      users: users who are looked at one by one, without dropout; rounded up to whole batches.
+      eigenvalues: leading ones of the Hessian of the loss and of each term; 0 for none.
+      hessian_batches: batches whose mean loss the curvature is of.
+      surface: directions of the plane: random, eigenvectors (of the loss) or none.
+      grid: points of the surface along either direction.
+    """
+
+    steps: int = 32
+    users: int = 1024
+    eigenvalues: int = 1
+    hessian_batches: int = 2
+    surface: str = "none"
+    grid: int = 15
+
+
+class Measured(NamedTuple):
+    """Inner products and squares, on the host; `summary` makes norms, cosines and shares of them. K terms.
+
+    Attributes:
+      terms: names of the K terms.
+      gram: {group of parameters: (steps, K, K)} of the terms' gradients.
+      mean_gram: {group: (K, K)} of their means over the steps.
+      targets: names of the rows of target_gram: `TARGETS`, then the terms other than ranking.
+      target_gram: {group: (steps, M, M)}.
+      tail_positions: share of the steps' positions whose target is a tail item.
+      squares: {item table: (K, V)} squared row norms, summed over the steps.
+      roles: {item table: (3, V)} the same of the ranking, by `items.ROLES`; empty where it has none.
+      row_gram: {item table: (V, K, K)} of the mean gradients.
+      user_terms: the terms that users have a part of, K' of them.
+      rows_n: user rows (from 0), and positions_n with a target.
+      user_gram: {group: (n, K', K')} of each user's part, times the users of a batch.
+      user_with_mean: {group: (n, K', K')} of it and the mean over the n users.
+      user_mean: {group: (K', K')} of the mean.
+      eigenvalues: {"loss" and terms: largest first}.
+      surface: {"steps", "losses"} on the plane, or empty.
+    """
+
+    terms: list[str]
+    gram: dict[str, np.ndarray]
+    mean_gram: dict[str, np.ndarray]
+    targets: list[str]
+    target_gram: dict[str, np.ndarray]
+    tail_positions: float
+    squares: dict[str, np.ndarray]
+    roles: dict[str, np.ndarray]
+    row_gram: dict[str, np.ndarray]
+    user_terms: list[str]
+    rows_n: np.ndarray
+    positions_n: np.ndarray
+    user_gram: dict[str, np.ndarray]
+    user_with_mean: dict[str, np.ndarray]
+    user_mean: dict[str, np.ndarray]
+    eigenvalues: dict[str, list[float]]
+    surface: dict[str, Any]
+
+
+def measure(experiment: Experiment, params: Params, epoch: int, options: Options) -> Measured:
+    """Measures one seed's parameters on batches of the epoch after `epoch`, those that training would take next.
+
+    Args:
+      experiment: of one seed.
+      params: of that seed, after so many epochs.
+    """
+    bag = _Batches(experiment, params, epoch)
+    steps = max(1, min(options.steps, experiment.epochs.steps))
+    by_term = _measure_terms(bag, steps)
+    by_user = _measure_users(bag, options.users)
+    return Measured(**by_term, **by_user, **_measure_curvature(bag, options, by_term["terms"]))
+
+
+def ranking_first(names: Iterable[str]) -> list[str]:
+    """The order in which terms are reported: ranking, then the others by name, which is how jit returns them."""
+    return sorted(names, key=lambda name: (name != "ranking", name))
+
+
+def _ordered(gradients: dict[str, Any]) -> dict[str, Any]:
+    return {name: gradients[name] for name in ranking_first(gradients)}
+
+
+class _Batches:
+    """Batches of one epoch, and what every measurement needs beside them."""
+
+    def __init__(self, experiment: Experiment, params: Params, epoch: int):
+        self.experiment, self.model, self.params = experiment, experiment.recommender, params
+        self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
+        self.tables = tables_lib.on_device({k: v for k, v in experiment.tables.items() if k != "item_pca"})
+        self.groups = parts_of_model.names(params)
+        self.clock = np.float32(epoch + 1)
+        self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
+        self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
+        self._data = batches.interactions(self.corpus, self.plan)
+        order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
+        # Longest sequence first, as a batch has them: so its rows are these users.
+        length_U = np.minimum(
+            self.corpus.train_lengths_U - (self.plan.supervision != "masked"), self.plan.config.max_len
+        )
+        lengths = np.where(order >= 0, length_U[order % len(length_U)], 0)
+        self.order = np.take_along_axis(order, np.argsort(-lengths, axis=1, kind="stable"), axis=1)
+
+    def __getitem__(self, step: int) -> Batch:
+        return _make_batch(self.plan, self._data, self.tables, self.order[step], self.draw(_NEGATIVES, step))
+
+    def draw(self, use: int, step: int = 0) -> Array:
+        """A key for one use at one step."""
+        return jax.random.fold_in(jax.random.fold_in(self.key, use), step)
+
+
+_make_batch = jax.jit(batches.make_batch, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _terms(model, params, tables, batch, key, clock):
+    gradients = terms.gradients(model, params, tables, batch, key, clock)
+    ordered = _ordered(gradients)
+    squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(ordered).items()}
+    return gradients, terms.gram(ordered), squares
+
+
+_some_targets = jax.jit(terms.some_targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _roles(model, params, tables, batch, key, clock):
+    found = items.by_role(model, params, tables, batch, key, clock)
+    return {name: jax.vmap(items.row_squares)(x) for name, x in found.items()}
+
+
+_row_gram = jax.jit(lambda gradients: items.row_gram(_ordered(gradients)))
+_gram = jax.jit(lambda gradients: terms.gram(_ordered(gradients)))
+_listed_gram = jax.jit(lambda trees: terms.gram(dict(enumerate(trees))))
+_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
+_scale = jax.jit(lambda tree, factor: jax.tree.map(lambda x: x * factor.astype(x.dtype), tree))
+
+
+def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
+    total = squares = roles = None
+    grams, target_grams, in_tail = [], [], []
+    for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
+        batch, key = bag[step], bag.draw(_DROPOUT, step)
+        gradients, gram, square = _terms(bag.model, bag.params, bag.tables, batch, key, bag.clock)
+        parts = {}
+        for name, where_V in zip(TARGETS, (bag.tail_V, ~bag.tail_V)):
+            some, share = _some_targets(batch, where_V)
+            found = _terms(bag.model, bag.params, bag.tables, some, key, bag.clock)[0]["ranking"]
+            parts[name] = _scale(found, share)
+            in_tail += [float(share)] if name == TARGETS[0] else []
+        parts |= {name: gradient for name, gradient in _ordered(gradients).items() if name != "ranking"}
+        target_grams.append(jax.device_get(_listed_gram(list(parts.values()))))
+        grams.append(jax.device_get(gram))
+        total = gradients if total is None else _add(total, gradients)
+        squares = square if squares is None else _add(squares, square)
+        if items.has_roles(bag.model, batch) and bag.experiment.config.loss.ranking != "softmax":
+            role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.clock)
+            roles = role if roles is None else _add(roles, role)
+    mean = _scale(total, np.float32(1 / steps))
+    names = ranking_first(mean)
+    stack = lambda found: {group: np.stack([one[group] for one in found]) for group in bag.groups}  # noqa: E731
+    return {
+        "terms": names,
+        "gram": stack(grams),
+        "mean_gram": jax.device_get(_gram(mean)),
+        "targets": [*TARGETS, *(name for name in names if name != "ranking")],
+        "target_gram": stack(target_grams),
+        "tail_positions": float(np.mean(in_tail)),
+        "squares": jax.device_get(squares),
+        "roles": jax.device_get(roles or {}),
+        "row_gram": jax.device_get(_row_gram(mean)),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def _users(model, params, tables, batch, mean, means, block, clock):
+    """Of each user: inner products of the parts of the terms, among themselves and with the means over users."""
+
+    def summarise(parts):
+        return terms.gram(_ordered(parts)), terms.gram(_ordered(parts), _ordered(mean))
+
+    return users.map_gradients(model, params, tables, batch, summarise, dict(means), clock=clock, block=block)
+
+
+def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
+    size = bag.plan.config.batch_size
+    count = max(1, min(-(-wanted // size), len(bag.order)))
+    exact = bag.experiment.config.precision == "float32"
+    means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.clock, 1e-4 if exact else 1e-2)
+    kept = ranking_first(name for name, mean in means.items() if mean)
+    numbers = (bag.order[:count] >= 0).sum(axis=1)
+    total = None
+    for step, number in enumerate(numbers):
+        gradients = _terms(bag.model, bag.params, bag.tables, bag[step], None, bag.clock)[0]
+        gradients = _scale({name: gradients[name] for name in kept}, np.float32(number / numbers.sum()))
+        total = gradients if total is None else _add(total, gradients)
+    block = users.block_size(bag.params, len(kept))
+    static = tuple(means.items())
+    grams, with_mean, positions = [], [], []
+    for step in tqdm(range(count), desc="users", unit="batch", leave=False, disable=None):
+        batch = bag[step]
+        gram, cross = jax.device_get(_users(bag.model, bag.params, bag.tables, batch, total, static, block, bag.clock))
+        there, number = (
+            bag.order[step] >= 0,
+            numbers[step],
+        )  # a user's part is that of the batch's mean, so times the users it is a mean of
+        grams.append({group: x[there] * number**2 for group, x in gram.items()})
+        with_mean.append({group: x[there] * number for group, x in cross.items()})
+        share = np.asarray(users.shares(batch)["positions"]) * int(np.sum(np.asarray(batch.targets_T) > 0))
+        positions.append(np.rint(share[there]).astype(np.int32))
+    join = lambda found: {group: np.concatenate([one[group] for one in found]) for group in bag.groups}  # noqa: E731
+    order = bag.order[:count]
+    return {
+        "user_terms": kept,
+        "rows_n": order[order >= 0] % bag.corpus.num_users,
+        "positions_n": np.concatenate(positions),
+        "user_gram": join(grams),
+        "user_with_mean": join(with_mean),
+        "user_mean": jax.device_get(_gram(total)),
+    }
+
+
+def _measure_curvature(bag: _Batches, options: Options, names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"eigenvalues": {}, "surface": {}}
+    if not options.eigenvalues and options.surface == "none":
+        return found
+    count = max(1, min(options.hessian_batches, len(bag.order)))
+    stack = jax.tree.map(lambda *x: jnp.stack(x), *[bag[step] for step in range(count)])
+    arguments = bag.tables, stack, bag.clock
+    plane = options.surface == "eigenvectors"
+    wanted = {"loss": max(options.eigenvalues, 2 * plane)}
+    if len(names) > 1:
+        wanted |= {name: options.eigenvalues for name in names}
+    loss = functools.partial(_loss, bag.model)
+    directions = None
+    for name, number in tqdm(wanted.items(), desc="curvature", unit="term", leave=False, disable=None):
+        if number:
+            factors = {other: jnp.float32(name in ("loss", other)) for other in names}
+            pairs = curvature.eigenpairs(loss, bag.params, *arguments, factors, count=number)
+            found["eigenvalues"][name] = [float(value) for value in pairs.values]
+            directions = pairs if plane and name == "loss" else directions
+    if options.surface != "none":
+        factors = {name: jnp.float32(1) for name in names}
+        found["surface"] = _surface(bag, options, directions, (*arguments, factors))
+    return found
+
+
+def _loss(model, params, tables: Tables, stack: Batch, clock: Array, factors: dict[str, Array]) -> Array:
+    return curvature.mean_loss(model, params, tables, stack, clock, factors)
+
+
+def _surface(bag: _Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:
+    """Random directions go as far as the parameters are long; eigenvectors to where their parabola adds one loss."""
+    loss = functools.partial(_loss, bag.model)
+    reach = np.ones(2)
+    if pairs is None:
+        keys = jax.random.split(bag.draw(_DIRECTIONS))
+        first, second = (curvature.random_direction(bag.params, key) for key in keys)
+    else:
+        first, second = pairs.vectors[:2]
+        reach = np.sqrt(2 * float(jax.jit(loss)(bag.params, *arguments)) / np.maximum(pairs.values[:2], 1e-12))
+    steps = [np.linspace(-r, r, options.grid).astype(np.float32) for r in reach]
+    losses = jax.jit(functools.partial(curvature.surface, loss))(bag.params, first, second, *steps, *arguments)
+    return {"first": steps[0].tolist(), "second": steps[1].tolist(), "losses": np.asarray(losses).tolist()}

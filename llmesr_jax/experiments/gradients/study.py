@@ -1,0 +1,189 @@
+"""The study of a run: measured at its best parameters, or over a training of its own, and written into a folder.
+
+`gradients.json` has all numbers but those of single users, `users.csv` a line for each user and epoch. One file an
+epoch is kept in `epochs/`, so a study that is killed goes on where it was, with the same command.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.experiments.gradients import probe, summary
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.training import batches, loop, optimizer, runs, state, steps
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training.checkpoint import Checkpoints
+from llmesr_jax.training.experiment import Experiment, write_text
+
+SETTINGS, RESULTS, USERS = "study.json", "gradients.json", "users.csv"
+_FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
+
+
+def study(
+    workdir: str,
+    out: str,
+    options: probe.Options,
+    epochs: Sequence[int] = (),
+    data_dir: str = "",
+    seed: int | None = None,
+) -> Path:
+    """Measures a run, prints tables for each state, and writes the numbers.
+
+    Args:
+      workdir: the run.
+      out: folder for the results; empty for `gradients` below the run.
+      epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
+        in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters. Where a run
+        keeps a running average (`loop.average`), both are the average, which validation and test see.
+      data_dir: where the data are now; empty for where they were.
+      seed: one of the run's; None for its first.
+    Returns: the folder.
+    Raises:
+      InputError: no run, not one of its seeds, a folder that holds something else, or a later epoch already.
+    """
+    folder = Path(out or Path(workdir, "gradients"))
+    run = runs.load(workdir, data_dir)
+    seed = run.seeds[0] if seed is None else seed
+    if seed not in run.seeds:
+        what = run.progress.failed.get(str(seed))
+        found = f"seed {seed} failed ({what})" if what else f"has no seed {seed}"
+        raise InputError(f"{workdir}: {found}; wanted one of: {', '.join(map(str, run.seeds))}")
+    best = state.take(run.params_S, run.seeds.index(seed))
+    best_epoch = run.progress.best_epoch[run.experiment.seeds.index(seed)]
+    if not epochs and best_epoch < 1:
+        raise InputError(f"{workdir}: seed {seed} has no best epoch yet; train on with the command that made it")
+    wanted = sorted(set(epochs)) or [best_epoch]
+
+    config = run.experiment.config
+    about = {name: config[name] for name in ("method", "backbone", "dataset", "preset")}
+    about |= {"seed": seed, "config": config_lib.digest(config), "data": run.experiment.corpus.digest}
+    settings = {"run": about, "trained_again": bool(epochs), "options": dataclasses.asdict(options)}
+    if average := config.train.average:
+        settings["run"] |= {"parameters": "running average"}
+    _open(folder, settings)
+    experiment = _of_one_seed(run.experiment, seed, folder / "run")
+    print(f"{workdir}: {run.describe()}", flush=True)
+    if average:
+        print(f"train.average={average}: measured at the running average, which validation and test see", flush=True)
+    if epochs and best_epoch not in wanted:
+        told = f"the training here is not held against the run's best parameters: they are of epoch {best_epoch}"
+        print(f"{told}, which --epochs does not name", flush=True)
+    for epoch in wanted:
+        path = folder / "epochs" / f"{epoch}.json"
+        if not path.exists():
+            params = _trained(experiment, epoch) if epochs else best
+            if epochs and epoch == best_epoch:
+                print(_against(params, best, workdir), flush=True)
+            found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options)
+            header, rows = summary.user_rows(found, experiment.corpus)
+            one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
+            write_text(path, json.dumps({"summary": one, "header": header, "rows": rows}) + "\n")
+        one = _read(path)["summary"]
+        print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
+    _gather(folder, settings, wanted)
+    shutil.rmtree(folder / "run", ignore_errors=True)  # else whoever looks for runs below `workdir` finds it, too
+    return folder
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """What a study's gradients.json holds: settings, and a summary for each of its `epochs`."""
+    return _read(Path(folder) / RESULTS)
+
+
+def read_users(folder: str | Path) -> list[dict[str, float]]:
+    """The lines of a study's users.csv; NaN where a user has no gradient."""
+    with (Path(folder) / USERS).open(newline="") as file:
+        return [{name: float(x) if x else float("nan") for name, x in line.items()} for line in csv.DictReader(file)]
+
+
+def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> None:
+    """The epochs' files as one JSON file, and the users of all of them as one CSV file."""
+    found = [_read(folder / "epochs" / f"{epoch}.json") for epoch in epochs]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *found[0]["header"]])
+    for one in found:
+        writer.writerows([one["summary"]["epoch"], *row] for row in one["rows"])
+    write_text(folder / USERS, text.getvalue())
+    results = {**settings, "jax": jax.__version__, "epochs": [one["summary"] for one in found]}
+    write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+
+
+def _open(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the study's folder, or goes on with the one that is there."""
+    path = folder / SETTINGS
+    if path.exists():
+        there = _read(path)
+        flat = lambda s: {k: v for part in s.values() for k, v in (part if isinstance(part, dict) else {}).items()}  # noqa: E731
+        old, new = flat(there), flat(settings)
+        changes = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if old.get(k) != new[k]]
+        if there != settings:
+            what = "; ".join(changes) or "measured at other states"
+            raise InputError(f"{folder}: holds another study ({what}); name another --out or delete the folder")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is no folder of a study (no {SETTINGS}); name another --out")
+    (folder / "epochs").mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
+
+
+def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment:
+    """The run's experiment for one of its seeds, to be trained in a folder of its own."""
+    config = config_lib.from_json(config_lib.to_json(experiment.config))
+    config.seeds, config.workdir, config.train.patience = str(seed), str(workdir), _FOREVER
+    return experiment._replace(config=config, seeds=(seed,))
+
+
+def _trained(experiment: Experiment, epoch: int) -> Any:
+    """The parameters that are validated after so many epochs of `launch.train`: the running average, if there is one.
+
+    Continues what stands in the experiment's workdir.
+    """
+    if epoch == 0:
+        tables = tables_lib.on_device(experiment.tables)
+        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus, experiment.epochs.plan)
+        adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
+        example = steps.example_batch(plan, data, tables)
+        return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)
+    config = config_lib.from_json(config_lib.to_json(experiment.config))
+    config.train.epochs = epoch
+    loop.train(experiment._replace(config=config))
+    folder = Path(config.workdir)
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        tree, progress = checkpoints.restore()
+    if progress["epoch"] != epoch:
+        raise InputError(
+            f"{folder}: has gone on to epoch {progress['epoch']}, so epoch {epoch} cannot be measured; name another "
+            "--out, or delete that folder"
+        )
+    watched = tree["state"]["opt_state"]["average"] if config.train.average else tree["state"]["params"]
+    return state.take(watched, 0)
+
+
+def _against(params: Any, best: Any, workdir: str) -> str:
+    """One line on whether the training here has come by the run's best parameters."""
+    far = max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in zip(*map(jax.tree.leaves, (params, best))))
+    return (
+        f"the parameters are those of {workdir}, bit for bit"
+        if far == 0
+        else f"the parameters differ from those of {workdir} by at most {far:.2g}: another device or version of jax"
+    )

@@ -1,0 +1,97 @@
+"""The gradient of each term of the loss, and how the terms' gradients stand to each other.
+
+The gradients carry their terms' weights, so they sum to the total's, which is what the optimiser gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.experiments.gradients import groups
+from llmesr_jax.models.recommender import Params, Recommender
+from llmesr_jax.models.types import Array, Batch, Tables
+
+
+def weighted(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    key: Array | None,
+    clock: Array | float = 0.0,
+) -> dict[str, Array]:
+    """{term: weight * value}, each (); their sum is the total of `recommender.loss_fn`. Arguments as there."""
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32))
+    return {name: jnp.asarray(term.weight * term.value) for name, term in terms.items()}
+
+
+def gradients(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    key: Array | None,
+    clock: Array | float = 0.0,
+) -> dict[str, Params]:
+    """{term: gradient of weight * value in the parameters}: one pass forward, one back for each term.
+
+    Args:
+      key: for dropout, the same for all terms; None switches it off.
+      clock: the epoch, for methods whose weights move.
+    """
+    values, back = jax.vjp(lambda p: weighted(recommender, p, tables, batch, key, clock), params)
+    zeros = {name: jnp.zeros_like(value) for name, value in values.items()}
+    return {name: back({**zeros, name: jnp.ones_like(value)})[0] for name, value in values.items()}
+
+
+def total(gradients: Mapping[str, Any]) -> Any:
+    """The sum of several trees: of the terms' gradients, that of the loss."""
+    return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *gradients.values())
+
+
+def some_targets(batch: Batch, chosen_V: Array) -> tuple[Batch, Array]:
+    """The batch with only the targets that are chosen, and their share of its positions, ().
+
+    The gradient of a mean over positions is the sum, over choices that part the targets, of share times the gradient
+    on that batch: so much of it comes from these targets.
+
+    Args:
+      chosen_V: bool (V,), row 0 = id 1.
+    """
+    real_T = batch.targets_T > 0
+    chosen_T = real_T & chosen_V[jnp.maximum(batch.targets_T - 1, 0)]
+    share = jnp.sum(chosen_T) / jnp.maximum(jnp.sum(real_T), 1)
+    return batch.replace(targets_T=jnp.where(chosen_T, batch.targets_T, 0)), share
+
+
+def gram(gradients: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Array]:
+    """Inner products of gradients by group of parameters: {group: (K, K)}, K terms in the order of `gradients`.
+
+    Args:
+      others: trees that make the columns, if they are not the same.
+    """
+    same = others is None
+    rows, columns = list(gradients.values()), list((gradients if same else others).values())
+    found = {}
+    for i, a in enumerate(rows):
+        for j, b in enumerate(columns):
+            found[i, j] = found[j, i] if same and j < i else groups.inner(a, b)
+    return {
+        group: jnp.stack([jnp.stack([found[i, j][group] for j in range(len(columns))]) for i in range(len(rows))])
+        for group in found[0, 0]
+    }
+
+
+def norms(gram_KxK: Array) -> Array:
+    """(..., K, K) inner products -> (..., K) norms."""
+    return jnp.sqrt(jnp.maximum(jnp.diagonal(gram_KxK, axis1=-2, axis2=-1), 0))
+
+
+def cosines(gram_KxK: Array) -> Array:
+    """(..., K, K) inner products -> (..., K, K) cosines; NaN where a gradient is zero. Below 0 two terms conflict."""
+    norms_K = norms(gram_KxK)
+    return gram_KxK / (norms_K[..., :, None] * norms_K[..., None, :])

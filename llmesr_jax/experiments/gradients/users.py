@@ -1,0 +1,197 @@
+"""The part that each user of a batch has in its gradient: `vmap(grad)` in blocks of bounded memory.
+
+A mean over positions, or over users, splits into one part for each user: the gradient of the term on a batch that
+holds this user alone, times the user's share of the positions (of the users). The parts sum to the batch's gradient.
+Which of the two means a term is, or neither, is found by adding up its values (`splits`). A term that couples the
+users of a batch (InfoNCE, Barlow Twins: a user alone has another loss than among others) has no part of a user, and
+none is made up; dropout is off, as its masks belong to a place in a batch.
+
+A "user" is a row of the batch: under the cloze task a user has two, see `data.batches.Epochs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.experiments.gradients import terms as terms_lib
+from llmesr_jax.models.recommender import Params, Recommender
+from llmesr_jax.models.types import Array, Batch, Sequences, Tables
+
+MEANS = ("positions", "users")
+
+
+def shares(batch: Batch) -> dict[str, Array]:
+    """{mean: float (B,)}: each user's share of the positions with a target, and of the users."""
+    row_T = np.repeat(*_rows(batch.students.groups))
+    positions_B = jnp.zeros(len(batch.distils_B), jnp.int32).at[row_T].add((batch.targets_T > 0).astype(jnp.int32))
+    users_B = batch.distils_B.astype(jnp.int32)
+    return {name: x_B / jnp.maximum(jnp.sum(x_B), 1) for name, x_B in zip(MEANS, (positions_B, users_B))}
+
+
+def alone(batch: Batch) -> Batch:
+    """B batches of one user each, stacked: every array has a leading axis B. Teachers and negatives go along.
+
+    Each is laid out in one row of the batch's longest length, so that one program serves all.
+    """
+    students, slots_BxL, real_BxL = _one_row_each(batch.students)
+    own = lambda x: jnp.where(_like(real_BxL, x[slots_BxL]), x[slots_BxL], jnp.zeros((), x.dtype))  # noqa: E731
+    count = len(batch.distils_B)
+    more = {} if batch.users_B is None else {"users_B": batch.users_B[:, None]}
+    if batch.log_q is not None:
+        shared = len(batch.log_q) == 1
+        more["log_q"] = jnp.broadcast_to(batch.log_q, (count, *batch.log_q.shape)) if shared else own(batch.log_q)
+    if batch.shared_K is not None:
+        more["shared_K"] = jnp.broadcast_to(batch.shared_K, (count, *batch.shared_K.shape))
+    if batch.teachers is not None:
+        rows, _, _ = _one_row_each(batch.teachers)
+        similar = batch.teacher_rows_BxN.shape[1]
+        width = rows.items_T.shape[1]
+        rows = jax.tree.map(lambda x: x[batch.teacher_rows_BxN], rows)
+        first_N = jnp.arange(similar, dtype=jnp.int32) * width
+        more["teachers"] = rows.replace(
+            items_T=rows.items_T.reshape(count, -1),
+            positions_T=rows.positions_T.reshape(count, -1),
+            last_R=rows.last_R[..., 0] + first_N[None],
+            left_out_R=None if rows.left_out_R is None else rows.left_out_R[..., 0],
+            groups=((similar, width),),
+        )
+        rows_1xN = jnp.arange(similar, dtype=jnp.int32)[None]
+        more["teacher_rows_BxN"] = jnp.broadcast_to(rows_1xN, (count, *rows_1xN.shape))
+    return Batch(students, own(batch.targets_T), own(batch.negatives_TxK), batch.distils_B[:, None], **more)
+
+
+def splits(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    clock: Array | float = 0.0,
+    tolerance: float = 1e-4,
+) -> dict[str, str | None]:
+    """{term: the mean that it is, one of `MEANS`, or None if its users are coupled}: found from values, on the host.
+
+    A term is the mean under which the users' values add up to the batch's, within a relative `tolerance`.
+    """
+    values, values_B, shares_B = jax.jit(_values, static_argnums=0)(recommender, params, tables, batch, clock)
+
+    def fits(name, mean):
+        added = float(np.sum(np.asarray(shares_B[mean], np.float64) * np.asarray(values_B[name], np.float64)))
+        return abs(added - float(values[name])) <= tolerance * max(abs(added), abs(float(values[name])))
+
+    return {name: next((mean for mean in MEANS if fits(name, mean)), None) for name in values}
+
+
+def _values(recommender, params, tables, batch, clock):
+    of = lambda one: terms_lib.weighted(recommender, params, tables, one, None, clock)  # noqa: E731
+    return of(batch), jax.lax.map(of, alone(batch)), shares(batch)
+
+
+def map_gradients(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    summarise: Callable[[dict[str, Params]], Any],
+    means: Mapping[str, str | None],
+    *,
+    clock: Array | float = 0.0,
+    block: int = 16,
+) -> Any:
+    """What `summarise` makes of each user's part of the batch's gradient, stacked: a leading axis B.
+
+    Holds the gradients of `block` users at a time. Jit it with recommender, summarise, means and block static; with
+    `summarise=lambda g: g` it returns the gradients themselves.
+
+    Args:
+      summarise: of {term: the user's part of the term's gradient}, weights included, to small arrays.
+      means: as `splits` finds them; coupled terms (None) are left out.
+    """
+    kept = [name for name, mean in means.items() if mean]
+
+    def one(user):
+        single, shares_1 = user
+
+        def values(p):
+            found = terms_lib.weighted(recommender, p, tables, single, None, clock)
+            return {name: shares_1[means[name]].astype(found[name].dtype) * found[name] for name in kept}
+
+        found, back = jax.vjp(values, params)
+        zeros = {name: jnp.zeros_like(value) for name, value in found.items()}
+        return summarise({name: back({**zeros, name: jnp.ones_like(found[name])})[0] for name in kept})
+
+    return jax.lax.map(one, (alone(batch), shares(batch)), batch_size=min(block, len(batch.distils_B)))
+
+
+def block_size(params: Params, terms: int, budget: int = 2**28) -> int:
+    """How many users' gradients of so many terms fit into `budget` bytes: a power of two, from 1 to 64."""
+    size = terms * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+    return 2 ** min(6, max(0, int(budget // size).bit_length() - 1))
+
+
+def noise_scale(square_n: np.ndarray, mean_square: float) -> dict[str, float | None]:
+    """The gradient noise scale tr(Sigma) / |G|^2: the batch, in users, where noise and signal are equally large.
+
+    The simple scale of McCandlish et al. 2018, "An Empirical Model of Large-Batch Training" (eq. 2.9), both parts
+    without bias: tr(Sigma) = (sum |g_i|^2 - n |m|^2) / (n - 1) and |G|^2 = |m|^2 - tr(Sigma) / n.
+
+    Args:
+      square_n: |g_i|^2 of n users' gradients, drawn at random.
+      mean_square: |m|^2 of their mean m.
+    Returns: {"trace", "signal", "scale"}; scale is None where the signal is lost in the noise of n users.
+    """
+    count = len(square_n)
+    trace = float((np.sum(square_n) - count * mean_square) / max(count - 1, 1))
+    signal = mean_square - trace / count
+    return {"trace": trace, "signal": signal, "scale": trace / signal if signal > 0 else None}
+
+
+def alignment(square_n: np.ndarray, with_mean_n: np.ndarray, mean_square: float) -> np.ndarray:
+    """(n,) cosine of each user's gradient with the mean of the others'.
+
+    With the mean of all, a user would be compared with itself, too: at n = 100 that alone is a cosine of 0.1 among
+    users who have nothing in common.
+
+    Args:
+      square_n: |g_i|^2.
+      with_mean_n: g_i . m, m the mean of all n.
+      mean_square: |m|^2.
+    """
+    count = len(square_n)
+    others_n = (count * with_mean_n - square_n) / (count - 1)
+    norm_n = np.sqrt(np.maximum(count**2 * mean_square - 2 * count * with_mean_n + square_n, 0)) / (count - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return others_n / (np.sqrt(square_n) * norm_n)
+
+
+def _rows(groups: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a layout, and the width of each."""
+    width_R = np.array([width for rows, width in groups for _ in range(rows)], np.int32)
+    return np.arange(len(width_R)), width_R
+
+
+def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarray]:
+    """Each row as a bag of its own, stacked: (R, L) slots; where its slots come from; which of them its row has."""
+    _, width_R = _rows(sequences.groups)
+    first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+    longest = int(width_R.max())
+    column_1xL = np.arange(longest, dtype=np.int32)[None]
+    real_RxL = column_1xL < width_R[:, None]
+    slots_RxL = np.where(real_RxL, first_R[:, None] + column_1xL, 0)
+    own = lambda x_T: jnp.where(real_RxL, x_T[slots_RxL], 0)  # noqa: E731
+    bag = Sequences(
+        own(sequences.items_T),
+        own(sequences.positions_T),
+        (sequences.last_R - first_R)[:, None],
+        ((1, longest),),
+        None if sequences.left_out_R is None else sequences.left_out_R[:, None],
+    )
+    return bag, slots_RxL, real_RxL
+
+
+def _like(mask: np.ndarray, x: Array) -> np.ndarray:
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))

@@ -1,0 +1,157 @@
+"""Grids of runs: axes of settings from a file or from flags, their product as one named configuration a cell.
+
+An axis is a setting and its values, {"llmesr.alpha": [0.1, 0.5]}, or named sets of settings,
+{"variant": {"full": {}, "wo-sd": {"llmesr.alpha": 0.0}}}. A grid is the product of its axes, the first one outermost.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import schema
+
+Axes = Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]]]
+_SPEAK_FOR_THEMSELVES = ("method", "backbone", "dataset", "preset")
+_LONGEST_NAME = 120
+
+
+class Plan(NamedTuple):
+    """What a sweep varies.
+
+    Attributes:
+      name: of the file, or of the axes.
+      base: {key: value} of all its runs.
+      grids: the axes of each; cells that several have in common run once.
+    """
+
+    name: str
+    base: Mapping[str, Any]
+    grids: Sequence[Axes]
+
+
+def known() -> list[str]:
+    """Names of the files in configs/sweeps."""
+    return sorted(path.stem for path in _folder().glob("[!_]*.py"))
+
+
+def _folder() -> Path:
+    return Path(config_lib.configs_module("sweeps").__path__[0])
+
+
+def read(name: str) -> Plan:
+    """The plan of a file: `GRIDS`, a list of axes, and perhaps `BASE`.
+
+    Args:
+      name: of a file in configs/sweeps, or the path of one of your own.
+    Raises:
+      InputError: there is no such file, or it does not say what it should.
+    """
+    path = Path(name) if name.endswith(".py") else _folder() / f"{name}.py"
+    if not path.is_file():
+        raise InputError(
+            f"--sweep={name}: there is no {path}; wanted a file of your own, or one of {', '.join(known())}"
+        )
+    try:
+        module = config_lib.module_of(path)
+        base, grids = dict(getattr(module, "BASE", {})), list(module.GRIDS)
+        grids = [
+            {axis: values if isinstance(values, Mapping) else list(values) for axis, values in g.items()} for g in grids
+        ]
+    except Exception as error:  # whatever a file of one's own may raise
+        raise InputError(
+            f"{path}: {type(error).__name__}: {error}; wanted GRIDS, a list of {{setting: values}}, and perhaps BASE, "
+            "{setting: value}; see configs/sweeps/ablations.py"
+        ) from error
+    if not grids or not all(axes and all(len(values) for values in axes.values()) for axes in grids):
+        raise InputError(f"{path}: a grid or an axis is empty; wanted at least one value of at least one setting")
+    schema.checked(base, str(path))
+    for axes in grids:
+        for axis, values in axes.items():
+            sets = list(values.values()) if isinstance(values, Mapping) else [{axis: value} for value in values]
+            if odd := [one for one in sets if not isinstance(one, Mapping)]:
+                raise InputError(
+                    f"{path}: {axis} names {odd[0]!r}; wanted settings, as in {{'wo-SD': {{'llmesr.alpha': 0.0}}}}"
+                )
+            for one in sets:
+                schema.checked(one, str(path))
+    return Plan(path.stem, base, grids)
+
+
+def from_flags(texts: Sequence[str]) -> Plan:
+    """The plan of `--grid=llmesr.alpha=0.1,0.5 --grid=method=none,llmesr`: one grid, an axis for each flag.
+
+    Raises:
+      InputError: one is not key=value,value, names no setting, or one twice.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise InputError(f"--grid={text}: wanted setting=value,value, as in --grid=llmesr.alpha=0.1,0.5")
+        schema.check_keys([key], "command line", prefix="--grid=")
+        if key in axes:
+            raise InputError(f"--grid={text}: {key} has an axis already; give all its values in one flag")
+        axes[key] = [schema.parsed(key, value.strip(), f"--grid={text}") for value in values.split(",")]
+    return Plan(",".join(axes), {}, [axes])
+
+
+def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[str, ConfigDict]:
+    """{name: configuration} in the order of the grids; a cell that computes what an earlier one does is left out.
+
+    Args:
+      build: settings that vary -> the whole configuration, without a workdir.
+    Raises:
+      InputError: what `build` raises; two different cells that would have the same name.
+    """
+    found: dict[str, ConfigDict] = {}
+    seen = set()
+    fields = [axis.rpartition(".")[2] for axis in {axis for axes in plan.grids for axis in axes}]
+    for axes in plan.grids:
+        for point in _product(axes):
+            config = build({key: value for settings in point.values() for key, value in settings[1].items()})
+            used = config_lib.used(config)
+            identity = json.dumps({key: value for key, value in used.items() if key != "workdir"}, sort_keys=True)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            name = _name(point, used, fields)
+            if not name.strip("."):
+                raise InputError(
+                    f"a cell of the grid is named {name!r}, as no folder can be; give the value another name"
+                )
+            if name in found:
+                raise InputError(f"two different cells of the grid are named {name!r}; give the values other names")
+            found[name] = config
+    return found
+
+
+def _product(axes: Axes) -> Iterator[dict[str, tuple[Any, Mapping[str, Any]]]]:
+    """{axis: (label, settings)} of each cell; the label of a setting's value is the value."""
+    choices = [
+        values.items() if isinstance(values, Mapping) else [(value, {axis: value}) for value in values]
+        for axis, values in axes.items()
+    ]
+    for chosen in itertools.product(*choices):
+        yield dict(zip(axes, chosen))
+
+
+def _name(point: Mapping[str, tuple[Any, Mapping[str, Any]]], used: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """`sasrec,llmesr,alpha=0.1`: what varies and matters, fit to be a folder."""
+    parts = []
+    for axis, (label, settings) in point.items():
+        if axis not in settings or axis in _SPEAK_FOR_THEMSELVES:
+            parts.append(str(label))
+        elif axis in used:
+            field = axis.rpartition(".")[2]
+            parts.append(f"{axis if fields.count(field) > 1 else field}={label}")
+    name = re.sub(r"[^\w.,=+-]+", "-", ",".join(parts)) or "run"
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}~{len(name)}"

@@ -1,0 +1,252 @@
+"""Run folders, read back: what was trained, on what, and what came out, seed by seed and user by user."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import splits
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import experiment
+
+_ROUNDING = 1e-9  # between a mean in results.json and the same mean from ranks.npz
+
+
+class Run(NamedTuple):
+    """One finished run folder.
+
+    Attributes:
+      folder: as it was found.
+      config: every setting.
+      identity: digests of its data, see `experiment.Experiment.identity`.
+      seeds: trained together, without those that failed.
+      results: {protocol: stacked summary of the test split}, see `evaluate.stack`.
+      best_epoch: of each seed.
+      epochs: trained.
+      parameters: trained numbers of one seed.
+      users_E: int64 ids of the test users, one for each target.
+      stops_E: int64 how many of the user's interactions come before the target; None in runs of older versions, where
+        it is the last one.
+      best_V: {seed: uint8 (V,)}, see `evaluate.best_places`, of the test; empty in runs of older versions.
+      split: how the interactions were split, in words.
+      ranks: {protocol: {seed: int (2, E)}}, candidates scored above, and the same as, the target.
+      curves: the lines of metrics.jsonl.
+      about: what else the folder says of itself, {name: text}: versions, device, command, git.
+      date: UTC day of the newest start; of results.json where no start is written down.
+      failed: {seed: why its numbers are left out}.
+    """
+
+    folder: Path
+    config: ConfigDict
+    identity: Mapping[str, str]
+    seeds: tuple[int, ...]
+    results: Mapping[str, Mapping[str, Any]]
+    best_epoch: tuple[int, ...]
+    epochs: int
+    parameters: int
+    users_E: np.ndarray
+    stops_E: np.ndarray | None
+    best_V: Mapping[int, np.ndarray]
+    split: str
+    ranks: Mapping[str, Mapping[int, np.ndarray]]
+    curves: tuple[Mapping[str, Any], ...]
+    about: Mapping[str, str]
+    date: str
+    failed: Mapping[str, str] = types.MappingProxyType({})
+
+
+def find(folders: Sequence[str | Path]) -> list[Path]:
+    """The run folders in, and anywhere below, the given ones, each once, in order of path.
+
+    Raises:
+      InputError: one that is not there, or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        below = sorted(path.parent for path in folder.rglob(experiment.CONFIG_FILE))
+        if not below:
+            what = "holds no run" if folder.is_dir() else "no such folder"
+            raise InputError(f"{folder}: {what}; wanted the folder of a run, or of several, as launch.train makes it")
+        for path in below:
+            found.setdefault(path.resolve(), path)
+        for path in sorted(path.parent for path in folder.rglob("results.json")):
+            if not (path / experiment.CONFIG_FILE).exists():
+                logging.warning("left out, no %s beside results.json: %s", experiment.CONFIG_FILE, path)
+    return [found[path] for path in sorted(found)]
+
+
+def read_all(folders: Iterable[Path]) -> list[Run]:
+    """The finished ones of these runs; a line says which are not.
+
+    Raises:
+      InputError: a file that cannot be read, or none is finished.
+    """
+    runs, unfinished = [], []
+    for folder in folders:
+        runs += [read(folder)] if (folder / "results.json").exists() else []
+        unfinished += [] if (folder / "results.json").exists() else [str(folder)]
+    if not runs:
+        raise InputError(f"{unfinished[0]}: no results.json yet; let the training that made it end")
+    if unfinished:
+        more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+        logging.warning("left out, not finished: %s%s", ", ".join(unfinished[:3]), more)
+    return runs
+
+
+def read(folder: Path) -> Run:
+    """One run.
+
+    Raises:
+      InputError: a file that is damaged or missing, or ranks.npz and results.json are not of the same parameters.
+    """
+    config, identity = experiment.read_config(folder)
+    path = folder / "results.json"
+    try:
+        stored = json.loads(path.read_text())
+        seeds = tuple(int(seed) for seed in stored["seeds"])
+        test = {protocol: stored["test"][protocol] for protocol in metrics.PROTOCOLS}
+        for of_groups in test.values():  # older versions had no such group, as nobody was in it
+            nobody = {"count": [0] * len(seeds), **{metric: [None] * len(seeds) for metric in metrics.METRICS}}
+            of_groups["user_length"] = {"0": nobody, **of_groups["user_length"]}
+        _check_means(test, len(seeds))
+        best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
+        parameters = int(stored["parameters"])
+        split = str(stored.get("split", splits.LEAVE_ONE_OUT))
+        failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a run's results ({type(error).__name__}: {error}); delete it, and launch.train makes it again"
+        ) from error
+    users_E, stops_E, best_V, ranks = _ranks(folder / "ranks.npz", seeds)
+    for protocol, of_seed in ranks.items():
+        for i, seed in enumerate(seeds):
+            mean = float(metrics.from_ranks(*of_seed[seed])["N@10"].mean())
+            if abs(mean - test[protocol]["overall"]["N@10"][i]) > _ROUNDING:
+                raise InputError(
+                    f"{folder}: ranks.npz and results.json are not of the same parameters (seed {seed}, {protocol} "
+                    f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); end the training that was "
+                    "interrupted, with the command that made the folder"
+                )
+    about, curves = _about(folder), _curves(folder / "metrics.jsonl")
+    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    day = about.pop("time", changed.isoformat())[:10]
+    return Run(
+        folder,
+        config,
+        identity,
+        seeds,
+        test,
+        best,
+        epochs,
+        parameters,
+        users_E,
+        stops_E,
+        best_V,
+        split,
+        ranks,
+        curves,
+        about,
+        day,
+        failed,
+    )
+
+
+def _check_means(test: Mapping[str, Any], count: int) -> None:
+    for of_groups in test.values():
+        for group in evaluate.GROUPS:
+            for metric in metrics.METRICS:
+                if len(of_groups[group][metric]) != count:
+                    raise ValueError(f"{group} {metric} has {len(of_groups[group][metric])} numbers for {count} seeds")
+
+
+def _ranks(
+    path: Path, seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None, dict[int, np.ndarray], dict[str, dict[int, np.ndarray]]]:
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            users = np.asarray(file["test/users"], np.int64)
+            stops = np.asarray(file["test/stops"], np.int64) if "test/stops" in file else None
+            if stops is not None and stops.shape != users.shape:
+                raise ValueError(f"{len(stops)} places for {len(users)} users")
+            places = {s: f"test/best_places/{s}" for s in seeds}
+            best = {s: np.asarray(file[name]) for s, name in places.items()} if places[seeds[0]] in file else {}
+            ranks = {p: {s: np.asarray(file[f"test/{p}/{s}"]) for s in seeds} for p in metrics.PROTOCOLS}
+        if wrong := [a.shape for of in ranks.values() for a in of.values() if a.shape != (2, len(users))]:
+            raise ValueError(f"ranks of shape {wrong[0]} for {len(users)} users")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{path}: cannot be read ({reason}); delete results.json, and launch.train makes both again"
+        ) from error
+    except Exception as error:  # zipfile, zlib and NumPy raise all kinds for a damaged file
+        raise InputError(
+            f"{path}: not a run's ranks ({type(error).__name__}: {error}); delete results.json, and launch.train makes "
+            "both again"
+        ) from error
+    return users, stops, best, ranks
+
+
+def _curves(path: Path) -> tuple[dict[str, Any], ...]:
+    """The lines that can be read; a run may have lost its last one in a crash, or the whole file."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"epoch", "seed"} <= record.keys():
+            found.append(record)
+    return tuple(found)
+
+
+def _about(folder: Path) -> dict[str, str]:
+    """Versions, device, command and git state, as far as the folder has them: of the newest start that is whole."""
+    about = {"jax": str(json.loads((folder / experiment.CONFIG_FILE).read_text()).get("jax", ""))}
+    path = folder / "starts.jsonl"
+    starts = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            starts += [record] if isinstance(record := json.loads(line), dict) else []
+        except ValueError:  # torn by a crash
+            continue
+    for key, value in starts[-1].items() if starts else ():
+        if key == "versions" and isinstance(value, dict):
+            about |= {name: str(version) for name, version in value.items()}
+        elif key == "device" and isinstance(value, dict):
+            about["device"] = f"{value.get('count', 1)} x {value.get('kind', value.get('platform'))}"
+        elif key == "git" and isinstance(value, dict):
+            about["git"] = str(value.get("commit", ""))[:10] + " (changed)" * bool(value.get("dirty"))
+        elif key in ("python", "command", "time") and value:
+            about[key] = str(value)
+    if len(starts) > 1:
+        about["starts"] = str(len(starts))
+    return {key: value for key, value in about.items() if value and value != "None"}
+
+
+def command(config: ConfigDict) -> str:
+    """A command that trains this configuration: names, then every setting that they do not imply."""
+    flat = config_lib.flatten(config)
+    names = {key: flat[key] for key in ("dataset", "data_dir", "backbone", "method", "preset", "seeds") if flat[key]}
+    try:
+        implied = config_lib.build({}, names)
+    except InputError:  # a data set known by its folder alone, which is not there
+        implied = config_lib.build({}, {**names, "dataset": "demo", "data_dir": ""})
+    decides = config_lib.decisive(config) | {key: flat[key] for key in ("train.epochs", "train.patience")}
+    usual = config_lib.flatten(implied)
+    more = {f"config.{k}": v for k, v in decides.items() if k not in names and usual[k] != v}
+    return shlex.join(
+        ["python", "-m", "launch.train", *(f"--{key}={value}" for key, value in {**names, **more}.items())]
+    )

@@ -1,0 +1,80 @@
+"""Figure 5 of LLM-ESR: item vectors in the plane by t-SNE, coloured by popularity, and how far neighbours share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments.report.compare import SEED
+from llmesr_jax.experiments.report.drawing import Panel, color, panel
+from llmesr_jax.experiments.report.figures import Figure
+from llmesr_jax.experiments.report.rows import Section
+
+BOUNDS = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-29": (10, 29), "30+": (30, None)}  # figure 5's, and 0
+NEIGHBOURS = 10
+
+
+def popularity_groups(counts_n: np.ndarray) -> np.ndarray:
+    """int (n,): the place in `BOUNDS` of each item's training count."""
+    return np.searchsorted([low for low, _ in BOUNDS.values()], counts_n, side="right") - 1
+
+
+def shared_popularity(vectors_nxE: np.ndarray, groups_n: np.ndarray) -> tuple[float, float]:
+    """The share of nearest neighbours (Euclidean) in an item's own popularity group, and that of any two items."""
+    count = min(NEIGHBOURS, len(vectors_nxE) - 1)
+    near = NearestNeighbors(n_neighbors=count + 1).fit(vectors_nxE).kneighbors(return_distance=False)
+    same = groups_n[near[:, :count]] == groups_n[:, None]
+    sizes = np.bincount(groups_n)
+    chance = float((sizes * (sizes - 1)).sum() / (len(groups_n) * (len(groups_n) - 1)))
+    return float(same.mean()), chance
+
+
+def choose(corpus: Corpus, count: int) -> np.ndarray:
+    """int (n,): places of items drawn at random, ascending, the same ones each time."""
+    return np.sort(np.random.default_rng(SEED).permutation(corpus.num_items)[:count])
+
+
+def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarray) -> Figure | None:
+    """A panel for each source.
+
+    Args:
+      sources: {label: float (n, E)}, vectors of the same n items.
+      counts_n: their training interactions.
+    """
+    if len(counts_n) < 4 or not sources:
+        return None
+    groups_n = popularity_groups(counts_n)
+    panels = [
+        _panel(f"{section.slug}-items-{i}", name, vectors.astype(np.float64), groups_n)
+        for i, (name, vectors) in enumerate(sources.items())
+    ]
+    caption = (
+        f"{len(counts_n):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
+        f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(counts_n) - 1)} nearest in the full "
+        "space, the share with its own popularity, and the share that chance gives."
+    )
+    colors = {f"{label} training interactions" if not k else label: f"p{k}" for k, label in enumerate(BOUNDS)}
+    return Figure("items", "Where the items lie", caption, (), tuple(panels), colors)
+
+
+def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray) -> Panel:
+    perplexity = min(30.0, (len(vectors_nxE) - 1) / 3)
+    plane = TSNE(init="pca", perplexity=perplexity, random_state=SEED % 2**32, n_jobs=1).fit_transform(vectors_nxE)
+    plane -= plane.mean(axis=0)
+    plane /= np.abs(plane).max() or 1.0
+    share, chance = shared_popularity(vectors_nxE, groups_n)
+
+    def on(axes, tips):
+        for k in range(len(BOUNDS)):
+            x, y = np.round(plane[groups_n == k].T, 3)
+            axes.plot(x, y, "o", color=color(f"p{k}"), markersize=3.6, markeredgewidth=0, alpha=0.85)
+        axes.set(title=label, xticks=[], yticks=[], aspect="equal", xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
+        axes.set_xlabel(f"neighbours of its own popularity {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+
+    return panel(name, f"t-SNE of {label} item vectors by popularity; shared {share:.2f}, chance {chance:.2f}", on, 380)

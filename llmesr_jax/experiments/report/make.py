@@ -1,0 +1,159 @@
+"""From run folders to tables, tests, figures and one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import logging
+from tqdm import tqdm
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import groups
+from llmesr_jax.experiments.report import chapter as chapter_lib
+from llmesr_jax.experiments.report import collect, compare, drawing, page, rows, tables
+from llmesr_jax.experiments.report.chapter import Chapter
+from llmesr_jax.ranking import metrics
+from llmesr_jax.training.experiment import write_text
+
+PAGE = "report.html"
+LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
+# Whatever stands in the list, no file of another name is deleted.
+_OURS = re.compile(r"[^/\\]+-((full|sampled)\.(md|csv|tex)|(groups|tests)\.csv)|figures/[^/\\]+\.svg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Attributes:
+    baseline: a method, the name of a row or of a run's folder; "" for `none` where there is one.
+    data_dirs: folders of data sets that are not where they were at training, found by their contents.
+    metric: that is tested and drawn.
+    resamples: of the bootstrap.
+    users: tail users to show; 0 for none.
+    items: items in the pictures of item vectors; 0 for none.
+    tail, tail_user, tail_item: definition of head and tail, see `data.groups.tail_of`.
+    """
+
+    baseline: str = ""
+    data_dirs: tuple[str, ...] = ()
+    metric: str = "N@10"
+    resamples: int = 2000
+    users: int = 6
+    items: int = 800
+    tail: str = "training"
+    tail_user: int = 0
+    tail_item: int = 0
+
+
+def make(folders: Sequence[str], out: str, options: Options) -> str:
+    """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
+
+    Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, <name>-tests.csv;
+    figures/*.svg; report-files.txt, their names. Each is written whole or not at all, the page after what it stands
+    beside. The same runs give the same bytes. Of a report that was there before, what this one does not make is
+    deleted.
+
+    Args:
+      out: a folder; "" for report/ in the first of `folders`.
+    Raises:
+      InputError: no runs, unreadable ones, a baseline that none is called, or a folder that cannot be written to.
+    """
+    target = Path(out) if out else Path(folders[0]) / "report"
+    found = rows.sections(collect.read_all(collect.find(folders)))
+    name = options.baseline or "none"
+    if options.baseline and not any(compare.baselines(section, name) is not None for section in found):
+        raise compare.no_baseline(found, name)
+    if existing := next((p for p in (target, *target.parents) if p.exists() and not p.is_dir()), None):
+        raise InputError(f"{existing}: is a file; wanted a folder for the report; name another --out")
+    if not drawing.installed():
+        logging.warning("there will be no figures, matplotlib is not installed: pip install -e '.[report]'")
+    chapters = _chapters(found, name, options)
+    files = {file: text for one in chapters for file, text in _files(one).items()}
+    files[PAGE] = page.page(
+        chapters, shlex.join(["python", "-m", "launch.report", *map(str, folders), *_flags(options)])
+    )
+    _write(target, files)
+    printed = [
+        f"{one.section.name}\n" * (len(chapters) > 1 or one.section.tail != groups.TRAINING)
+        + tables.text(one.section, protocol)
+        for one in chapters
+        for protocol in metrics.PROTOCOLS
+    ]
+    told = ["\n".join(lines) for one in chapters if (lines := rows.failures(one.section))]
+    told += [_tested(one) for one in chapters if one.comparisons]
+    return "\n\n".join([*printed, *told, f"{target / PAGE}: the page; tables and figures are beside it"])
+
+
+def _flags(options: Options) -> list[str]:
+    """The flags that make these options, but for where the report goes."""
+    usual = Options()
+    told = [f"--data_dir={folder}" for folder in options.data_dirs]
+    for name in ("baseline", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
+        if (value := getattr(options, name)) != getattr(usual, name):
+            told.append(f"--{name}={value}")
+    return told
+
+
+def _write(target: Path, files: Mapping[str, str]) -> None:
+    """Writes the files, and deletes those that an earlier report listed and this one does not have."""
+    listed = target / LISTED
+    before = listed.read_text(errors="replace").splitlines() if listed.is_file() else []
+    stale = [name for name in before if name not in files and _OURS.fullmatch(name)]
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(listed, "".join(f"{name}\n" for name in [*files, *stale]))  # if this is interrupted, the next one knows
+    for name in stale:
+        (target / name).unlink(missing_ok=True)
+    for name, text in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(target / name, text)
+    write_text(listed, "".join(f"{name}\n" for name in files))
+
+
+def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:
+    chapters = []
+    o = options
+    with tqdm(unit="step", leave=False, disable=None if sys.stderr.isatty() else True) as bar:
+        for section in found:
+            tail = (o.tail, o.tail_user, o.tail_item)
+            for step, made in chapter_lib.steps(
+                section, baseline, o.data_dirs, o.metric, o.resamples, o.users, o.items, tail
+            ):
+                bar.set_description(f"{section.name}: {step}")
+                bar.update()
+            chapters.append(made)
+            if made.against is None:
+                logging.warning(
+                    "%s: no run is of method %s, so nothing is tested; name another --baseline", section.name, baseline
+                )
+    return chapters
+
+
+def _files(one: Chapter) -> dict[str, str]:
+    slug, files = one.section.slug, {}
+    for protocol in metrics.PROTOCOLS:
+        files[f"{slug}-{protocol}.md"] = tables.markdown(one.section, protocol)
+        files[f"{slug}-{protocol}.csv"] = tables.paper_csv(one.section, protocol)
+        files[f"{slug}-{protocol}.tex"] = tables.latex(one.section, protocol)
+    files[f"{slug}-groups.csv"] = tables.groups_csv(one.section, one.intervals, one.metric)
+    if one.comparisons:
+        files[f"{slug}-tests.csv"] = tables.tests_csv(one.comparisons, one.metric)
+    for figure in one.figures:
+        for panel in figure.panels:
+            files[f"figures/{panel.name}.svg"] = panel.standalone()
+    return files
+
+
+def _tested(one: Chapter) -> str:
+    """How many comparisons the tests decide, for the terminal."""
+    lines = []
+    for protocol, made in one.comparisons.items():
+        counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
+        lines.append(
+            f"{protocol} {one.metric} against {one.baseline}, {len(made)} comparisons: {counts['shown']} told apart "
+            f"over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Which colour and mark a row has, the same in every figure of a section."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llmesr_jax.experiments.report.drawing import SLOTS
+from llmesr_jax.experiments.report.rows import Row, Section
+
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone
+_OWN = {"none": 0, "llmesr": 1, "llminit": 2, "faerec": 3, "rlmrec_con": 4}  # the same in every report
+_SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
+
+
+class Look(NamedTuple):
+    """Attributes:
+    color: name of a variable of `drawing.THEME`.
+    hollow: one of more systems than there are colours: it has its method's colour.
+    mark: Matplotlib's, by backbone.
+    sign: the same as a character.
+    """
+
+    color: str
+    hollow: bool
+    mark: str
+    sign: str
+
+
+class Palette:
+    """Looks of a section's rows. Whole methods get their colours before variants do."""
+
+    def __init__(self, section: Section):
+        plain = [row.system for row in section.rows if not row.variant]
+        systems = list(dict.fromkeys([*plain, *(row.system for row in section.rows)]))
+        self._slots = {name: slot for name, slot in _OWN.items() if name in systems}
+        free = [slot for slot in range(1, SLOTS) if slot not in self._slots.values()]
+        self._slots |= dict(zip([name for name in systems if name not in self._slots], free))
+        self._backbones = section.backbones
+
+    def look(self, row: Row) -> Look:
+        hollow = row.system not in self._slots
+        slot = self._slots.get(row.system, self._slots.get(row.method, SLOTS - 1))
+        shape = self._backbones.index(row.backbone) % len(_MARKS)
+        return Look(f"s{slot}", hollow, _MARKS[shape], _SIGNS[shape])

@@ -1,0 +1,260 @@
+"""Runs put together into the rows of tables: one row a system, its seeds from however many folders.
+
+Runs of other interactions, or ranked in another way, are in tables of their own: no number is compared with one that
+was measured on something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.data import groups, splits
+from llmesr_jax.experiments.report.collect import Run
+from llmesr_jax.models import backbones, methods
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import schema
+
+# What LLM-ESR's tables 2, 4, 5 and 6 call these settings; the full model has none of them.
+_PAPER_NAMES = {
+    ("llmesr.views", "semantic"): "w/o co-view",
+    ("llmesr.views", "collaborative"): "w/o se-view",
+    ("llmesr.alpha", 0.0): "w/o SD",
+    ("llmesr.share", False): "w/o share",
+    ("llmesr.cross_attention", False): "w/o CA",
+    ("llmesr.adapter_layers", 1): "1-layer adapter",
+    ("llmesr.collaborative_start", "random"): "random init",
+    ("llmesr.freeze_semantic", False): "w/o F",
+    ("semantic.crop", True): "crop",
+}
+_SHORT = {"llmesr.similar": "N"}
+_FIRST = ("none", "llminit")
+_RANKING = ("train.seen_items", "train.eval_users")  # how the test itself is made
+_NOT_NAMES = {"seeds", "dataset", "method", "backbone", "preset", *_RANKING}
+
+
+class Row(NamedTuple):
+    """One system: a method on a backbone with its settings.
+
+    Attributes:
+      method, backbone: names.
+      variant: what tells it from others of the same method and backbone, "" if nothing does.
+      settings: every setting that decides its numbers, but the seeds.
+      runs: that it was put together from.
+      places: {seed: (run, place of the seed in it)}, seeds ascending.
+    """
+
+    method: str
+    backbone: str
+    variant: str
+    settings: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    places: Mapping[int, tuple[Run, int]]
+
+    @property
+    def system(self) -> str:
+        """Method and variant: what has one colour in all figures."""
+        return f"{self.method} {self.variant}".strip()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.places)
+
+    def values(self, protocol: str, metric: str, *group: str) -> list[float | None]:
+        """The metric's mean over a group of users, a number a seed; None for a group without users."""
+        found = []
+        for run, place in self.places.values():
+            node = run.results[protocol]
+            for name in group:
+                node = node[name]
+            found.append(node[metric][place])
+        return found
+
+    def per_user(self, protocol: str, metric: str) -> np.ndarray:
+        """float64 (E,): the metric of each test user, averaged over the seeds."""
+        each = [
+            metrics.from_ranks(*run.ranks[protocol][seed])[metric].astype(np.float64)
+            for seed, (run, _) in self.places.items()
+        ]
+        return np.mean(each, axis=0)
+
+
+class Section(NamedTuple):
+    """Rows that may be compared: the same interactions, test users and way of ranking.
+
+    Attributes:
+      name: of the data set, and what else tells the section from others.
+      slug: the same for file names.
+      rows: by backbone, then method, `none` first, then variants.
+      users_E: ids of the test users, one for each target.
+      interactions: digest of the data and their split.
+      stops_E: how many of the user's interactions come before each target; None where it is the last one.
+      split: how the interactions were split, in words.
+      seen: whether seen items are hidden, see `train.seen_items`.
+      tail: which users and items are tail.
+    """
+
+    name: str
+    slug: str
+    rows: tuple[Row, ...]
+    users_E: np.ndarray
+    interactions: str
+    stops_E: np.ndarray | None = None
+    split: str = splits.LEAVE_ONE_OUT
+    seen: str = "hidden"
+    tail: groups.Tail = groups.TRAINING
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.backbone for row in self.rows))
+
+    def label(self, row: Row) -> str:
+        """A name that no other row has."""
+        return f"{row.backbone} · {row.system}" if len(self.backbones) > 1 else row.system
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
+
+
+def failures(section: Section) -> list[str]:
+    """A line for each seed that failed and is in no mean."""
+    runs = {run.folder: run for row in section.rows for run in row.runs}
+    return [
+        f"{run.folder}: seed {seed} failed ({what}) and is left out"
+        for run in runs.values()
+        for seed, what in run.failed.items()
+    ]
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """All runs, in sections and rows; a seed that stands twice counts once, and a line says so."""
+    apart: dict[tuple, list[Run]] = defaultdict(list)
+    for run in runs:
+        flat = config_lib.flatten(run.config)
+        apart[run.identity.get("interactions", ""), *(flat[key] for key in _RANKING)].append(run)
+    datasets = [group[0].config.dataset for group in apart.values()]
+    found: list[Section] = []
+    for (digest, seen, limit), group in apart.items():
+        name = group[0].config.dataset
+        if datasets.count(name) > 1:
+            told = [f"data {digest[:8]}"]
+            told += [group[0].split.replace("_", " ")]
+            told += [f"seen items: {seen}"] if seen != "hidden" else []
+            told += [f"{limit} test users"] if limit else []
+            name += f" ({', '.join(told)})"
+        before = sum(one.rows[0].runs[0].config.dataset == group[0].config.dataset for one in found)
+        slug = group[0].config.dataset + (f"-{before + 1}" if before else "")
+        first = group[0]
+        found.append(Section(name, slug, tuple(_rows(group)), first.users_E, digest, first.stops_E, first.split, seen))
+    return found
+
+
+def _rows(runs: Sequence[Run]) -> list[Row]:
+    together: dict[str, list[Run]] = defaultdict(list)
+    settings: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        flat = config_lib.flatten(run.config)
+        decides = {k: v for k, v in config_lib.decisive(run.config).items() if k not in ("seeds", "dataset")}
+        decides |= {key: flat[key] for key in ("train.epochs", "train.patience")}
+        key = json.dumps([decides, run.identity.get("recipe", "")], sort_keys=True)
+        together[key].append(run)
+        settings[key] = decides
+    variants = _variants(settings, {key: group[0].identity.get("recipe", "") for key, group in together.items()})
+    rows = []
+    for key, group in together.items():
+        places: dict[int, tuple[Run, int]] = {}
+        for run in group:
+            for place, seed in enumerate(run.seeds):
+                if seed in places:
+                    logging.warning(
+                        "%s: seed %d was trained in %s too, with the same settings; the first counts",
+                        run.folder,
+                        seed,
+                        places[seed][0].folder,
+                    )
+                places.setdefault(seed, (run, place))
+        config = group[0].config
+        ordered = {seed: places[seed] for seed in sorted(places)}
+        rows.append(Row(config.method, config.backbone, variants[key], settings[key], tuple(group), ordered))
+    backbones = list(dict.fromkeys(row.backbone for row in rows))
+    return sorted(rows, key=lambda row: (backbones.index(row.backbone), _place(row.method), row.method, _order(row)))
+
+
+def _place(method: str) -> int:
+    """As in the papers' tables: what is compared with comes first."""
+    return _FIRST.index(method) if method in _FIRST else len(_FIRST)
+
+
+def _order(row: Row) -> list[tuple[str, float, str]]:
+    """The whole method, then its variants: one setting after the other, numbers ascending."""
+    parts = [part.partition("=") for part in row.variant.split(", ")]
+    return [(name, float(value) if re.fullmatch(r"[\d.e+-]*\d", value) else 0.0, value) for name, _, value in parts]
+
+
+def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> dict[str, str]:
+    """{row: name}: of the settings that differ between rows of the same method and backbone, its own."""
+    groups = defaultdict(list)
+    for key, flat in settings.items():
+        groups[flat["method"], flat["backbone"]].append(key)
+    names = {}
+    for keys in groups.values():
+        for preset in {settings[key]["preset"] for key in keys}:
+            same = [key for key in keys if settings[key]["preset"] == preset]
+            varied = varying([settings[key] for key in same])
+            for key in same:
+                parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
+                names[key] = ", ".join(parts + _parts(settings[key], varied))
+        for key in keys:
+            if [names[k] for k in keys].count(names[key]) > 1:  # the same settings over other embeddings
+                names[key] = ", ".join(filter(None, [names[key], f"tables {recipes[key][:8]}"]))
+    return names
+
+
+def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that all of these have and that differ, names of the system left out."""
+    shared = set.intersection(*(set(flat) for flat in settings)) - _NOT_NAMES
+    return sorted(key for key in shared if len({json.dumps(flat[key]) for flat in settings}) > 1)
+
+
+def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
+    """What is not named is at its default, so no two rows get the same name."""
+    known = schema.settings()
+    parts = {key: _PAPER_NAMES.get((key, flat[key])) or f"{short(key)}={flat[key]}" for key in varied}
+    return [part for key, part in parts.items() if flat[key] != known[key].default]
+
+
+def short(key: str) -> str:
+    """What a setting is called in the name of a row: its field, which is told from others' by the method."""
+    section, _, field = key.rpartition(".")
+    plugin = section in methods.PLUGINS.names() or not section
+    return _SHORT.get(key, field if plugin else key)
+
+
+def trained_alike(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """{setting: value of each row} of what differs between rows besides their names: a comparison may hinge on it."""
+    shared = varying([row.settings for row in rows])
+    plugins = {*methods.PLUGINS.names(), *backbones.PLUGINS.names()}
+    return {key: [str(r.settings[key]) for r in rows] for key in shared if key.partition(".")[0] not in plugins}
+
+
+def featured(section: Section, most: int = 5) -> list[Row]:
+    """One row of each method for what shows single lists and pictures: the backbone with most methods, no variant."""
+    of_backbone = {b: [row for row in section.rows if row.backbone == b] for b in section.backbones}
+    rows = max(of_backbone.values(), key=lambda rows: len({row.method for row in rows}))
+    chosen: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: (row.variant != "", len(row.variant))):
+        chosen.setdefault(row.method, row)
+    return [row for row in rows if chosen[row.method] is row][:most]
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """As `evaluate.cell`, with a space around the sign."""
+    return evaluate.cell(values).replace("±", " ± ")

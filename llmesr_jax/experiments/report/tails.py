@@ -1,0 +1,54 @@
+"""A section's groups by another definition of head and tail than training counts, computed from the runs' ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from absl import logging
+
+from llmesr_jax.data import groups
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments.report import compare
+from llmesr_jax.experiments.report.collect import Run
+from llmesr_jax.experiments.report.rows import Section
+from llmesr_jax.ranking import evaluate, metrics
+
+
+def by(section: Section, corpus: Corpus, tail: groups.Tail) -> Section:
+    """The section with head and tail by `tail`; its name says so."""
+    masks = compare.masks(corpus, section.users_E, section.stops_E, tail)
+    tail_V = ~groups.head_items(corpus, tail)
+    made: dict[int, Run] = {}
+    for row in section.rows:
+        for run in row.runs:
+            if id(run) not in made:
+                made[id(run)] = run._replace(results=_results(run, masks, tail_V))
+    rows = tuple(
+        row._replace(
+            runs=tuple(made[id(run)] for run in row.runs),
+            places={seed: (made[id(run)], place) for seed, (run, place) in row.places.items()},
+        )
+        for row in section.rows
+    )
+    name, slug = f"{section.name}, head and tail: {tail}", f"{section.slug}-{tail.by}"
+    return section._replace(name=name, slug=slug, rows=rows, tail=tail)
+
+
+def _results(run: Run, masks: Mapping[str, Any], tail_V) -> dict[str, Any]:
+    """As `Run.results`. The coverage of tail items stays by training counts where no lists were stored."""
+    found = {}
+    for protocol, of_seed in run.ranks.items():
+        summaries = [metrics.summarise(metrics.from_ranks(*of_seed[seed]), masks) for seed in run.seeds]
+        found[protocol] = evaluate.stack(summaries)
+    if run.best_V:
+        found["full"]["coverage"] = evaluate.stack(
+            [evaluate.coverage_of(run.best_V[seed], tail_V) for seed in run.seeds]
+        )
+    else:
+        found["full"]["coverage"] = run.results["full"]["coverage"]
+        logging.warning(
+            "%s: was tested by an older version, which stored no lists, so TailCoverage stays by training counts",
+            run.folder,
+        )
+    return found

@@ -1,0 +1,86 @@
+"""Checkpoints of the rows that pictures and lists are made from; one that cannot be read is left out, with a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import reading
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments.report.rows import Row, Section
+from llmesr_jax.ranking import inference
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import runs, state
+
+
+class Trained(NamedTuple):
+    """A row's first seed, ready to recommend.
+
+    Attributes:
+      row: of the section.
+      seed: the one that is shown.
+      run: data, tables and best parameters.
+      params: of this seed.
+      items_VxE: float32 item vectors, row 0 = id 1, on the host.
+    """
+
+    row: Row
+    seed: int
+    run: runs.Run
+    params: Any
+    items_VxE: np.ndarray
+
+
+def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str] | None:
+    """The section's interactions and the folder named for them ("" for where training read them).
+
+    Of `data_dirs` the one that holds these very interactions counts; None, with a line, where none does.
+    """
+    config = section.rows[0].runs[0].config
+    reason = ""
+    for folder in (*data_dirs, ""):
+        try:
+            corpus = reading.load(config.dataset, folder or config.data_dir or None, config_lib.section(config, "data"))
+        except InputError as error:
+            reason = reason or str(error).partition(";")[0]
+            continue
+        if corpus.digest == section.interactions:
+            return corpus, folder
+        reason = reason or f"{corpus.folder or config.dataset}: other interactions than those of training"
+    logging.warning(
+        "%s; without the data of %s there are no tests over users by group, no intervals, no lists; name their folder "
+        "with --data_dir",
+        reason,
+        section.name,
+    )
+    return None
+
+
+def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
+    """The best parameters of a row's first seed, and its item vectors; None, with a line, where they cannot be had."""
+    seed, (run, _) = next(iter(row.places.items()))
+    try:
+        if data_dir or not run.config.data_dir or Path(run.config.data_dir).is_dir():
+            loaded = runs.load(run.folder, data_dir)
+        else:
+            raise InputError(f"{run.config.data_dir}: no such folder")
+    except InputError as error:
+        logging.warning("%s; its item vectors and recommendations are left out", str(error).partition(";")[0])
+        return None
+    if loaded.progress.epoch != run.epochs:
+        logging.warning(
+            "%s: its checkpoint is of %d epochs and results.json of %d; its item vectors and recommendations are left "
+            "out until the training has ended",
+            run.folder,
+            loaded.progress.epoch,
+            run.epochs,
+        )
+        return None
+    params = state.take(loaded.params_S, loaded.seeds.index(seed))
+    items = np.asarray(inference.item_vectors(loaded.experiment.recommender, params, loaded.tables), np.float32)
+    return Trained(row, seed, loaded, params, items)

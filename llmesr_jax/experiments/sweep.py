@@ -1,0 +1,155 @@
+"""Many runs, one after the other or together: finished ones are skipped, interrupted ones go on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import active_run, experiment, logs, loop, steps, traced
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training.experiment import Experiment
+
+Outcome = dict[str, Any] | InputError
+
+
+def run(cells: Mapping[str, ConfigDict]) -> dict[str, Outcome]:
+    """Trains all cells of a sweep, each in its own folder.
+
+    Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap`
+    where the device, or `loop.lanes`, takes several. Programs come in the order of their first cells.
+
+    Args:
+      cells: {name: configuration}, each with a workdir of its own.
+    Returns: for each what its results.json holds, or the InputError that stopped it, in the order of `cells`.
+    Raises:
+      KeyboardInterrupt: after SIGINT or SIGTERM, once everything is saved.
+    """
+    for loggers in {config.loggers for config in cells.values()}:
+        logs.loggers(loggers)
+    found: dict[str, Outcome] = {}
+    for names in programs(cells):
+        for chunk, outcomes in _train(names, cells):
+            found |= dict(zip(chunk, outcomes, strict=True))
+            for name in chunk:
+                if isinstance(found[name], InputError):
+                    print(f"error: {name}: {found[name]}", file=sys.stderr, flush=True)
+                elif note := active_run.left_out(found[name]):
+                    print(f"error: {name}: {note}", file=sys.stderr, flush=True)
+        jax.clear_caches()  # no other program needs this one's code
+    return {name: found[name] for name in cells}
+
+
+def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
+    """The cells' names, those together that share a program."""
+    found: dict[str, list[str]] = {}
+    for name, config in cells.items():
+        found.setdefault(traced.program(config), []).append(name)
+    return list(found.values())
+
+
+def _train(names: Sequence[str], cells: Mapping[str, ConfigDict]) -> Iterator[tuple[list[str], list[Outcome]]]:
+    """(names, outcomes) of cells of one program, as many at a time as there are lanes for."""
+    try:
+        first = experiment.prepare(cells[names[0]])
+    except InputError as error:
+        yield list(names), [error] * len(names)
+        return
+    experiments = {name: experiment.vary(first, cells[name]) for name in names}
+    for chunk in _chunks(experiments):
+        print(f"\n{'; '.join(chunk)}: {first.describe()}", flush=True)
+        try:
+            yield chunk, loop.train_together([experiments[name] for name in chunk])
+        except InputError as error:
+            yield chunk, [error] * len(chunk)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            lanes = sum(len(experiments[name].seeds) for name in chunk)
+            less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"
+            yield chunk, [InputError(f"the device has no memory for {lanes} lanes together; {less}")] * len(chunk)
+
+
+def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:
+    """Names, in order, with as many lanes at a time as go through the steps together; finished runs need none."""
+    chunk, filled = [], 0
+    for name, one in experiments.items():
+        lanes = 0 if _is_finished(one.config) else len(one.seeds)
+        if chunk and filled + lanes > steps.most_lanes(one.config.train.lanes):
+            yield chunk
+            chunk, filled = [], 0
+        chunk.append(name)
+        filled += lanes
+    yield chunk
+
+
+def states(cells: Mapping[str, ConfigDict]) -> str:
+    """A table of the cells and how far they are, by their folders alone; reads no data."""
+    rows = [("cell", "state", "program")]
+    numbers = {name: i for i, names in enumerate(programs(cells), 1) for name in names}
+    rows += [(name, _state(config), str(numbers[name])) for name, config in cells.items()]
+    return evaluate.align(rows)
+
+
+def _state(config: ConfigDict) -> str:
+    folder = Path(config.workdir)
+    if not (folder / experiment.CONFIG_FILE).exists():
+        return "to do"
+    try:
+        changes = config_lib.difference(experiment.read_config(folder)[0], config)
+        if changes:
+            return f"in the way: another run ({'; '.join(changes[:2])})"
+        if (results := active_run.finished(config)) is not None:
+            failed = ", ".join(results.get("failed", {}))
+            return f"finished, without seed {failed}, which failed" if failed else "finished"
+    except InputError as error:
+        return f"in the way: {error}"
+    return f"begun, {_epochs(folder / 'metrics.jsonl')} epochs done"
+
+
+def _epochs(path: Path) -> int:
+    try:
+        return max(json.loads(line)["epoch"] for line in path.read_text().splitlines())
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _is_finished(config: ConfigDict) -> bool:
+    try:
+        return active_run.finished(config) is not None
+    except InputError:
+        return False
+
+
+def table(cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]) -> str:
+    """The test's metrics of the cells that have results: for each data set, under both protocols."""
+    tables = []
+    for dataset in dict.fromkeys(config.dataset for config in cells.values()):
+        results = {
+            name: outcome["test"]
+            for name, outcome in outcomes.items()
+            if cells[name].dataset == dataset and not isinstance(outcome, InputError)
+        }
+        if results:
+            tables += [f"{dataset}:"] * (len(set(config.dataset for config in cells.values())) > 1)
+            tables += [evaluate.results_table(results, protocol) for protocol in metrics.PROTOCOLS]
+            notes = [f"{name}: {note}" for name in results if (note := active_run.left_out(outcomes[name]))]
+            tables += ["\n".join(notes)] if notes else []
+    return "\n\n".join(tables)
+
+
+def check(outcomes: Mapping[str, Outcome]) -> None:
+    """Raises InputError that names the cells that failed, or in which seeds failed, if any did."""
+    failed = [name for name, outcome in outcomes.items() if isinstance(outcome, InputError)]
+    partly = [name for name, outcome in outcomes.items() if name not in failed and active_run.left_out(outcome)]
+    told = [f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}"] * bool(failed)
+    told += [f"in {len(partly)} of {len(outcomes)} cells seeds failed: {'; '.join(partly)}"] * bool(partly)
+    if told:
+        raise InputError(f"{'; '.join(told)}; their reasons are above")

@@ -1,0 +1,1 @@
+"""Backbones, methods, and what they are made of."""

@@ -1,0 +1,69 @@
+"""SASRec: causal self-attention (Kang and McAuley, ICDM 2018), in the forms of LLM-ESR's and of FAERec's release.
+
+`form=llmesr`: x sqrt(D) + position of the item, counted from the oldest; block Q = LN(x); x = LN(Q + MHA(Q, x, x));
+x = x + W2 relu(W1 x), width D. A last LayerNorm; every epsilon 1e-8.
+`form=faerec`: x + position by column, counted from the newest; block x = LN(x + MHA(x)); x = LN(x + W2 gelu(W1 x)),
+width 4 D; every epsilon 1e-12. FAERec runs it with 2 heads and dropout 0.4.
+
+Deviations. LLM-ESR's release runs it with the causal mask left out and without masking padded keys, although it
+trains at every position, so a position sees its own target: `causal=False, mask_padding=False`, preset `release`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.layers.transformer import (
+    ColumnPositions,
+    Positions,
+    PostNormTransformer,
+    Transformer,
+)
+from llmesr_jax.models.types import Array, Sequences, Sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    blocks: int = knob(2, "transformer blocks", least=1)
+    heads: int = knob(1, "attention heads; the width is a multiple of it", least=1)
+    dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
+    causal: bool = knob(True, "a position sees itself and earlier ones only")
+    mask_padding: bool = knob(True, "padded keys take no part in the attention")
+    form: str = knob(
+        "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
+    )
+
+
+def supervision(config: Config) -> str:
+    """The positions that a loss may use."""
+    return "every"
+
+
+def needs_padding(config: Config) -> bool:
+    """Whether results depend on padding that only a padded layout has: no, attention to padding has a closed form."""
+    return False
+
+
+class Backbone(nn.Module):
+    config: Config
+    sizes: Sizes
+
+    def setup(self):
+        c = self.config
+        positions, transformer = {
+            "llmesr": (Positions, Transformer),
+            "faerec": (ColumnPositions, PostNormTransformer),
+        }[c.form]
+        self.positions = positions(self.sizes.max_len, c.dropout)
+        self.transformer = transformer(c.blocks, c.heads, c.causal, c.mask_padding, c.dropout)
+
+    def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
+        """Scale, positions, dropout: (..., T, D) -> (..., T, D)."""
+        return self.positions(x_TxD, sequences, deterministic)
+
+    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
+        """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`."""
+        return self.transformer(x_TxD, sequences, deterministic, last_only)

@@ -1,0 +1,180 @@
+"""Dropout whose masks belong to what they fall on, and not to the slot where it happens to stand.
+
+Whether an entry is kept is a function of (key of the layer, place in the batch, position, channel), and in a map of
+items of (key, item, channel). So another layout, another order of rows or a part of a batch drops the same entries.
+
+The function is Threefry-2x32, a hash of two counters: who (the place, and the view or head), and which position and
+draw. A draw is 64 bits and serves neighbouring channels: 64 of them at rate 0.5. Of attention weights the key's
+position is the channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
+
+from llmesr_jax.models.types import Array, Sequences
+
+_MOST_BITS = 16  # that decide about an entry: a rate is met to 2^-17
+_DRAW = 64  # bits of a draw
+_POSITION_SHIFT = 16  # a counter holds the position above and the number of the draw below
+
+
+class Dropout(nn.Module):
+    """Inverted dropout of what stands in slots: (..., T, D), or (..., R, D) for newest positions."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, sequences: Sequences, deterministic: bool) -> Array:
+        if deterministic or self.rate == 0:
+            return x
+        last_only = x.shape[-2] != len(sequences.items_T)
+        place = sequences.places_R if last_only else sequences.places_T
+        index = sequences.newest_R if last_only else sequences.index_T
+        part = (_owners(place, x.shape[:-2]), index, x.shape[-1])
+        return drop(x, *keeps(self.make_rng("dropout"), self.rate, [part]), self.rate)
+
+
+def drop_weights(weights: list[Array], key: Array, rate: float, sequences: Sequences, heads: int) -> list[Array]:
+    """Inverted dropout of attention weights, one array a row group.
+
+    Args:
+      weights: (..., rows, Q, L) each, with more than one head (..., rows, heads, Q, L). Q is L, or 1 for the newest
+        position of each row.
+      key: the layer's.
+    """
+    parts = [
+        (owner, index, length)
+        for (owner, index), (_, length) in zip(_queries(weights, sequences, heads), sequences.groups)
+    ]
+    masks = keeps(key, rate, parts)
+    if not sequences.items_first:  # from the order of positions to that of slots
+        indices = sequences.split(sequences.index_T, -1)
+        masks = [
+            jnp.take_along_axis(mask, _beside(index[:, None, :], mask, heads), axis=-1)
+            for mask, index in zip(masks, indices)
+        ]
+    return [drop(weight, mask, rate) for weight, mask in zip(weights, masks)]
+
+
+def drop_left_out(weights: list[Array], key: Array, rate: float, sequences: Sequences, heads: int) -> list[Array]:
+    """Inverted dropout of padding that a row leaves out: `left_out_R` equal weights, given as their sum.
+
+    It drops what `drop_weights`, with the same key, drops where that padding stands in slots.
+
+    Args:
+      weights: as for `drop_weights`, with L = 1.
+    """
+    bits, least = _precision(rate)
+    queries = _queries(weights, sequences, heads)
+    newest, left_out = (sequences.split_rows(a, -1) for a in (sequences.newest_R, sequences.left_out_R))
+    out = []
+    for weight, (owner, index), newest_R, left_out_R in zip(weights, queries, newest, left_out):
+        last, count = (_beside(a[:, None, None], weight, heads)[..., 0] for a in (newest_R, left_out_R))
+        kept = _count(key, rate, owner, index, last + 1, last + 1 + count)
+        share = kept.astype(weight.dtype) * (2**bits / least) / jnp.maximum(count, 1).astype(weight.dtype)
+        out.append(weight * share[..., None])
+    return out
+
+
+def drop(x: Array, kept: Array, rate: float) -> Array:
+    """x where it is kept, scaled so that its mean stays, and zeros elsewhere."""
+    bits, least = _precision(rate)
+    return jnp.where(kept, x * (2**bits / least), jnp.zeros_like(x))
+
+
+def keeps(key: Array, rate: float, parts: Sequence[tuple[Array, Array, int]]) -> list[Array]:
+    """Which entries dropout keeps: for each part (owner, index, channels) bool (..., channels).
+
+    An entry depends on the key, its owner, index and channel alone, neither on what else is drawn nor on how many
+    channels there are. All parts are drawn at once, which is faster.
+
+    Args:
+      key: the layer's.
+      owner, index: integers of one number of axes, broadcast against each other; an index is below 2^16.
+    """
+    bits, least = _precision(rate)
+    counters = [_counters(owner, index, -(-channels * bits // _DRAW)) for owner, index, channels in parts]
+    if len(counters) == 1:
+        words = [_words(key, *counters[0])]
+    else:
+        flat = _words(key, *(jnp.concatenate([c.reshape(-1) for c in every]) for every in zip(*counters)))
+        split = jax.lax.split(flat, [first.size for first, _ in counters], axis=0)
+        words = [w.reshape(*first.shape, 2) for w, (first, _) in zip(split, counters)]
+    return [_fields(w, bits)[..., :channels] < least for w, (_, _, channels) in zip(words, parts)]
+
+
+def _precision(rate: float) -> tuple[int, int]:
+    """How many random bits decide about an entry, as many as its rate needs; and below which number it is kept."""
+    bits = next((b for b in (1, 2, 4, 8) if (rate * 2**b).is_integer()), _MOST_BITS)
+    return bits, round((1 - rate) * 2**bits)
+
+
+def _counters(owner: Array, index: Array, draws: int) -> tuple[Array, Array]:
+    """uint32 (..., draws) twice: what Threefry hashes for each owner's index."""
+    draw = jnp.arange(draws, dtype=jnp.uint32).reshape(*[1] * index.ndim, -1)
+    second = (index.astype(jnp.uint32)[..., None] << _POSITION_SHIFT) | draw
+    shape = jnp.broadcast_shapes((*owner.shape, 1), second.shape)
+    return jnp.broadcast_to(owner.astype(jnp.uint32)[..., None], shape), jnp.broadcast_to(second, shape)
+
+
+def _words(key: Array, first: Array, second: Array) -> Array:
+    """uint32 (..., 2): two random words for each pair of counters."""
+    key = jax.random.key_data(key)
+    return jnp.stack(threefry2x32_p.bind(key[0], key[1], first, second), axis=-1)
+
+
+def _fields(words: Array, bits: int) -> Array:
+    """uint32 (..., draws, 2) -> (..., draws * 64 / bits), uniform below 2 ** bits."""
+    shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32).reshape(*[1] * words.ndim, -1)
+    return ((words[..., None] >> shifts) & jnp.uint32(2**bits - 1)).reshape(*words.shape[:-2], -1)
+
+
+def _count(key: Array, rate: float, owner: Array, index: Array, start: Array, end: Array) -> Array:
+    """int32: how many of the channels from `start` to `end` (exclusive) `keeps` keeps. All of one number of axes."""
+    bits, least = _precision(rate)
+    a_draw = _DRAW // bits
+    channel = jnp.arange(a_draw, dtype=jnp.int32).reshape(*[1] * owner.ndim, -1)
+    shape = jnp.broadcast_shapes(owner.shape, index.shape)
+    first, second = _counters(owner, index, 1)
+
+    def one(draw, total):
+        kept = _fields(_words(key, first, second | draw.astype(jnp.uint32)), bits) < least
+        counts = (channel + draw * a_draw >= start[..., None]) & (channel + draw * a_draw < end[..., None])
+        return total + jnp.sum(kept & counts, axis=-1, dtype=jnp.int32)
+
+    return jax.lax.fori_loop(0, (end.max() + a_draw - 1) // a_draw, one, jnp.zeros(shape, jnp.int32))
+
+
+def _owners(place_n: Array, lead: tuple[int, ...], heads: tuple[int, ...] = ()) -> Array:
+    """int32 (*lead, n, *heads): each place's number, another for each view and head."""
+    count = math.prod((*lead, *heads))
+    within = jnp.arange(count, dtype=jnp.int32).reshape(*lead, 1, *heads)
+    return place_n.reshape(*[1] * len(lead), -1, *[1] * len(heads)) * count + within
+
+
+def _queries(weights: list[Array], sequences: Sequences, heads: int) -> list[tuple[Array, Array]]:
+    """Owner and index of the queries of each row group's weights."""
+    by_head = (heads,) if heads > 1 else ()
+    lead = weights[0].shape[: weights[0].ndim - 3 - len(by_head)]
+    places = sequences.split_rows(sequences.places_R, -1)
+    if all(weight.shape[-2] == length for weight, (_, length) in zip(weights, sequences.groups)):
+        indices = sequences.split(sequences.index_T, -1)
+    else:
+        indices = [index_R[:, None] for index_R in sequences.split_rows(sequences.newest_R, -1)]
+    return [
+        (_owners(place_R, lead, by_head)[..., None], _beside(index[:, :, None], weight, heads)[..., 0])
+        for weight, place_R, index in zip(weights, places, indices)
+    ]
+
+
+def _beside(x: Array, weight: Array, heads: int) -> Array:
+    """(rows, Q, L) with as many axes as a row group's weights have."""
+    lead = weight.ndim - 3 - (heads > 1)
+    return x.reshape(*[1] * lead, len(x), *[1] * (heads > 1), *x.shape[1:])

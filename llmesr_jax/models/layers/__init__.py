@@ -1,0 +1,1 @@
+"""Layers that several backbones or methods are made of."""

@@ -1,0 +1,237 @@
+"""What methods share: item tables, the adapter, one view under a backbone, the ranking term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.models import losses
+from llmesr_jax.models.layers.dense import take_rows, uniform_bias
+from llmesr_jax.models.losses import LossConfig
+from llmesr_jax.models.types import Array, Batch, Sequences, Sizes, Term, wide
+
+BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
+
+
+def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
+    """int32 (n,): the items whose vectors `ranking_term` wants.
+
+    Each slot's target and its own negatives, slot after slot, then the negatives that all slots share; under
+    `softmax` all items.
+    """
+    if loss.ranking == "softmax":
+        return jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
+    own = jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
+    return own if batch.shared_K is None else jnp.concatenate([own, batch.shared_K])
+
+
+def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
+    """The ranking loss of the students' slots that have a target.
+
+    A shared negative that is a slot's own target does not count there.
+
+    Args:
+      h_TxE: (T, E) user vectors after each slot.
+      vectors: (n, E) item vectors of `candidates(loss, sizes, batch)`.
+    """
+    targets_T = batch.targets_T
+    dtype = wide(h_TxE)
+    h_TxE, vectors = score_vectors(loss, h_TxE), score_vectors(loss, vectors)
+    if loss.ranking == "softmax":
+        return Term(losses.softmax(h_TxE, vectors, targets_T, jnp.asarray(1 / loss.temperature, dtype)), 1.0)
+    own, shared = jnp.split(vectors, [targets_T.size + batch.negatives_TxK.size])
+    own_TxCxE = own.reshape(len(targets_T), -1, own.shape[-1])
+    own_TxC = jnp.einsum("te,tce->tc", h_TxE, own_TxCxE, preferred_element_type=dtype) / loss.temperature
+    positive_T, negative_TxK, drawn = own_TxC[:, 0], own_TxC[:, 1:], None
+    if batch.shared_K is not None:
+        negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
+        drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
+    more = {}
+    if loss.ranking == "gbce":
+        more = {"num_items": sizes.num_items, "calibration": loss.calibration}
+    if loss.ranking == "sampled_softmax" and loss.log_q:
+        draws = jnp.sum(batch.shared_K > 0) if batch.shared_K is not None else jnp.asarray(batch.negatives_TxK.shape[1])
+        more = {"log_draws": batch.log_q.astype(dtype) + jnp.log(jnp.maximum(draws, 1).astype(dtype))}
+    value = getattr(losses, loss.ranking)(positive_T, negative_TxK, where=targets_T > 0, drawn=drawn, **more)
+    return Term(value, 1.0)
+
+
+def score_vectors(loss: LossConfig, x: Array) -> Array:
+    """Vectors whose dot product is the score: x, at length 1 under `score=cosine`."""
+    if loss.score == "dot":
+        return x
+    square = jnp.sum(jnp.square(x.astype(wide(x))), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(square + 1e-12)).astype(x.dtype)
+
+
+class Distinct(NamedTuple):
+    """The different ids among some, those that a gradient comes back to first.
+
+    Attributes:
+      ids_n: int32; the first `count` are the different ids, zeros follow.
+      count: int32 (), different ids.
+      trained: int32 (), how many of them, the first ones, were asked for with a gradient.
+      places: for each id asked for, where it stands in `ids_n`: int32, a part with a gradient and one without.
+    """
+
+    ids_n: Array
+    count: Array
+    trained: Array
+    places: tuple[Array, Array]
+
+
+def distinct(num_rows: int, trained_n: Array, other_n: Array, most: int | None = None) -> Distinct:
+    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`; no more than `most`, if given."""
+    room = min(num_rows, len(trained_n) + len(other_n) if most is None else most)
+    is_trained = jnp.zeros(num_rows, jnp.int32).at[trained_n].set(1)
+    is_other = jnp.zeros(num_rows, jnp.int32).at[other_n].set(1) * (1 - is_trained)
+    trained = is_trained.sum()
+    place = jnp.where(is_trained > 0, jnp.cumsum(is_trained), trained + jnp.cumsum(is_other)) - 1
+    place_or_out = jnp.where(is_trained + is_other > 0, place, room)
+    ids_n = jnp.zeros(room, jnp.int32).at[place_or_out].set(jnp.arange(num_rows, dtype=jnp.int32), mode="drop")
+    places = (take_rows(place, trained_n), take_rows(place, other_n))
+    return Distinct(ids_n, trained + is_other.sum(), trained, places)
+
+
+@jax.custom_vjp
+def map_rows(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array, trained: Array) -> Array:
+    """table[ids] @ kernel for the first `count` ids, zeros behind them: (n, D).
+
+    Works through the ids in blocks and stops at `count`, which only the device knows. Rows from `trained` on must not
+    be differentiated (stop their gradient): the way back stops there.
+    """
+    return _forward(table_VxF, kernel_FxD, ids_n, count)
+
+
+def _blocks(ids_n: Array) -> tuple[Array, int]:
+    """The ids, filled up to whole blocks, and the size of a block."""
+    size = min(BLOCK, len(ids_n))
+    return jnp.pad(ids_n, (0, -len(ids_n) % size)), size
+
+
+# One seed after the other under vmap: each stops at its own count. Batched, all would run to the highest and
+# every block would copy what is there already.
+@jax.custom_batching.sequential_vmap
+def _forward(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array) -> Array:
+    padded_n, size = _blocks(ids_n)
+
+    def one(i, out):
+        rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
+        return jax.lax.dynamic_update_slice_in_dim(out, rows.astype(kernel_FxD.dtype) @ kernel_FxD, i * size, 0)
+
+    start = jnp.zeros((len(padded_n), kernel_FxD.shape[1]), kernel_FxD.dtype)
+    return jax.lax.fori_loop(0, (count + size - 1) // size, one, start)[: len(ids_n)]
+
+
+@jax.custom_batching.sequential_vmap
+def _kernel_gradient(table_VxF: Array, ids_n: Array, trained: Array, gradient_nxD: Array) -> Array:
+    padded_n, size = _blocks(ids_n)
+    gradient_nxD = jnp.pad(gradient_nxD, ((0, len(padded_n) - len(ids_n)), (0, 0)))
+
+    def one(i, total):
+        rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
+        part = jax.lax.dynamic_slice_in_dim(gradient_nxD, i * size, size)
+        # This way round only the small factor is transposed.
+        return total + jnp.matmul(part.T, rows.astype(part.dtype), preferred_element_type=total.dtype)
+
+    start = jnp.zeros((gradient_nxD.shape[1], table_VxF.shape[1]), wide(gradient_nxD))
+    return jax.lax.fori_loop(0, (trained + size - 1) // size, one, start).T.astype(gradient_nxD.dtype)
+
+
+def _map_rows_forward(table, kernel, ids_n, count, trained):
+    out = _forward(table.value, kernel.value, ids_n.value, count.value)
+    into_table = kernel.value if table.perturbed else None  # a frozen table gets no gradient, and none is computed
+    return out, (table.value, into_table, ids_n.value, trained.value)
+
+
+def _map_rows_backward(kept, gradient_nxD):
+    table_VxF, kernel_FxD, ids_n, trained = kept
+    into_table = None
+    if kernel_FxD is not None:
+        into_table = jnp.zeros_like(table_VxF).at[ids_n].add((gradient_nxD @ kernel_FxD.T).astype(table_VxF.dtype))
+    return into_table, _kernel_gradient(table_VxF, ids_n, trained, gradient_nxD), None, None, None
+
+
+map_rows.defvjp(_map_rows_forward, _map_rows_backward, symbolic_zeros=True)
+
+
+class ItemTable(nn.Module):
+    """A trainable table (V + 2, D): row 0 padding, row V + 1 the mask token.
+
+    It starts at `start`, (V + 2, D), if that is given (the PCA of the LLM embeddings), else Xavier-normal.
+    """
+
+    num_items: int
+    width: int
+
+    @nn.compact
+    def __call__(self, start: Array | None = None) -> Array:
+        def init(key, shape, dtype=jnp.float32):
+            if start is None:
+                return nn.initializers.xavier_normal()(key, shape, dtype)
+            return jnp.array(start, dtype).reshape(shape)
+
+        if self.has_variable("params", "items"):  # only a step's rows of it, perhaps: see `touched_rows`
+            return self.get_variable("params", "items")
+        return self.param("items", init, (self.num_items + 2, self.width))
+
+
+class Adapter(nn.Module):
+    """The map from the LLM's space to a view: W2 (W1 e + b1) + b2 (LLM-ESR eq. 2).
+
+    Nothing non-linear stands between the two, so W2 W1 is formed once and applied as one matrix: the same function
+    and gradients, far fewer operations. `layers=1` is one matrix from the start.
+    """
+
+    llm_width: int
+    width: int
+    layers: int = 2
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        """Returns the kernel (F, D) and the bias (D,)."""
+        widths = [self.llm_width, *([self.llm_width // 2] if self.layers == 2 else []), self.width]
+        kernel, bias = None, None
+        for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:])):
+            k = self.param(f"kernel_{i}", nn.initializers.xavier_normal(), (fan_in, fan_out))
+            b = self.param(f"bias_{i}", uniform_bias(fan_in), (fan_out,))
+            kernel, bias = (k, b) if kernel is None else (kernel @ k, bias @ k + b)
+        return kernel, bias
+
+
+class SingleView(nn.Module):
+    """One item table under one backbone: the plain sequential recommender, and what most methods start from."""
+
+    config: Any
+    loss: LossConfig
+    sizes: Sizes
+    make_backbone: Callable[[], nn.Module]
+    start: str = ""
+
+    def setup(self):
+        self.table = ItemTable(self.sizes.num_items, self.config.width)
+        self.backbone = self.make_backbone()
+
+    def items(self, ids: Array) -> Array:
+        """int32 (n,) -> (n, E): item vectors."""
+        start = self.get_variable("tables", self.start) if self.start else None
+        return take_rows(self.table(start), ids)
+
+    def encode(self, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
+        """(T, E), or (R, E) with `last_only`: user vectors after each slot, or after the newest."""
+        x_TxD = self.backbone.stem(self.items(sequences.items_T), sequences, deterministic)
+        return self.backbone(x_TxD, sequences, deterministic, last_only)
+
+    def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
+        """(R, E): user vectors. The score of an item is its vector's dot product with this."""
+        return self.encode(sequences, deterministic, last_only=True)
+
+    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+        """The loss's terms by name; `clock` is the epoch, as a float, for methods whose weights move."""
+        h_TxE = self.encode(batch.students, deterministic, last_only=False)
+        vectors = self.items(candidates(self.loss, self.sizes, batch))
+        return {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, vectors)}

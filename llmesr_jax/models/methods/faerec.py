@@ -1,0 +1,252 @@
+"""FAERec: adaptive fusion of the ID and the LLM view of an item, and alignment of the two (Wei et al., SIGIR 2026).
+
+An item has an ID embedding e_id, trained from the PCA of the LLM embeddings, and an LLM embedding
+P(e_llm) = W2 gelu(W1 e_llm + b1) + b2 over the frozen table (eq. 2). The backbone's stem is applied to each view of a
+sequence; a gate fuses them by dimension, g = sigmoid(W4 gelu(W3 [e_id : e_llm] + b3) + b4), x = g e_id + (1 - g) e_llm
+(eqs. 3, 4), LayerNorm follows, and one encoder reads the result. An item's vector for scoring is
+LayerNorm(e_id + P(e_llm)), with the same LayerNorm; the user's is the encoder's newest position.
+
+Loss: ranking (eq. 13) + beta (w_item L_item + w_feature L_feature) (eqs. 12, 14). L_item is InfoNCE from the ID to the
+LLM view (eq. 5), L_feature Barlow Twins between the views, popular items and others apart (eqs. 6 to 10), both over
+the inputs and negatives of the batch. In epoch t = 0, 1, ... of a period T (eq. 11):
+w_item = w_min + (w_max - w_min) (1 + cos(2 pi t / T)) / 2, w_feature = 1 - w_item.
+
+Every ablation is one setting: w/o AGF `gate=False`, w/o ILA `item_alignment=False`, w/o FLA `feature_alignment=False`,
+w/o CLS `curriculum=False`, w/o PG `popularity_groups=False`.
+
+Cost: the mapper, F^2 / 2 + F D / 2 multiply-adds, runs once for each different item of a step; the gate takes 6 D^2 a
+slot; L_item 3 D for each pair of different items, in blocks.
+
+Deviations (defaults are the preset `paper`; `release` sets the other side):
+- Training scores items as ranking does, by LayerNorm(e_id + P(e_llm)); the release trains against e_id alone and
+  ranks by the sum (`training_scores=id`). Eq. 13 does not say which item representation it means.
+- An item's occurrences in a step share the dropout of the mapper, in all terms.
+- The cloze task's mask token is no item: it takes no part in the alignment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.models import alignment, losses
+from llmesr_jax.models.kernels.dropout import Dropout
+from llmesr_jax.models.kernels.mapped_rows import TwoLayers, gelu, map_two_layers
+from llmesr_jax.models.layers.dense import LayerNorm, take_rows, uniform_bias
+from llmesr_jax.models.layers.tables import (
+    Distinct,
+    ItemTable,
+    candidates,
+    distinct,
+    ranking_term,
+)
+from llmesr_jax.models.types import Array, Batch, Needs, Sequences, Sizes, Term
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of either view, and of the encoder", least=1)
+    beta: float = knob(0.2, "weight of the two alignment losses together", least=0, traced=True)
+    period: float = knob(30.0, "T, epochs of one turn of the curriculum", least=1, traced=True)
+    w_min: float = knob(0.9, "least weight of the item-level alignment", least=0, most=1, traced=True)
+    w_max: float = knob(1.0, "greatest weight of the item-level alignment", least=0, most=1, traced=True)
+    temperature: float = knob(0.05, "tau of the item-level alignment", least=1e-3, traced=True)
+    redundancy: float = knob(0.005, "lambda, weight of the off-diagonal correlations", least=0, traced=True)
+    alignment_rows: str = knob(
+        "occurrences",
+        "an item of the batch counts in the alignment as often as it occurs, or once",
+        choices=("occurrences", "once"),
+    )
+    training_scores: str = knob(
+        "fused", "training scores items as ranking does: fused; or by their ID vectors: id", choices=("fused", "id")
+    )
+    mapper_dropout: float = knob(0.3, "dropout inside the map from the LLM's space", least=0, most=0.99)
+    gate_dropout: float = knob(0.1, "dropout inside the gate", least=0, most=0.99)
+    gate: bool = knob(True, "fuse the views by the gate; False is w/o AGF: the ID view alone is the input")
+    item_alignment: bool = knob(True, "False is w/o ILA")
+    feature_alignment: bool = knob(True, "False is w/o FLA")
+    popularity_groups: bool = knob(True, "popular items and others apart in the feature alignment; False is w/o PG")
+    curriculum: bool = knob(True, "weights that move with the epoch; False is w/o CLS: the two fixed ones")
+    fixed_item_weight: float = knob(0.5, "weight of the item-level alignment without curriculum", least=0, traced=True)
+    fixed_feature_weight: float = knob(
+        0.5, "weight of the feature-level alignment without curriculum", least=0, traced=True
+    )
+
+
+def needs(config: Config) -> Needs:
+    """LLM embeddings of the items, their PCA, and the items' popularity if anything is aligned."""
+    aligned = {"item_popularity"} if config.item_alignment or config.feature_alignment else set()
+    return Needs(frozenset({"item_llm", "item_pca"} | aligned), pca_width=config.width, normed=True)
+
+
+def alignment_weights(config: Config, epoch: Array) -> tuple[Array, Array]:
+    """(w_item, w_feature) in epoch 0, 1, ... (eq. 11)."""
+    turn = (1 + jnp.cos(2 * math.pi * epoch / config.period)) / 2
+    item = config.w_min + (config.w_max - config.w_min) * turn
+    fixed = jnp.asarray(config.fixed_item_weight), jnp.asarray(config.fixed_feature_weight)
+    return (item, 1 - item) if config.curriculum else fixed
+
+
+class _Dense(nn.Module):
+    """Kernel and bias that start as PyTorch's, uniform in +-1/sqrt(fan_in)."""
+
+    fan_in: int
+    features: int
+    zero_bias: bool = False
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        start = uniform_bias(self.fan_in)
+        kernel = self.param("kernel", start, (self.fan_in, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros if self.zero_bias else start, (self.features,))
+
+
+class Mapper(nn.Module):
+    """P (eq. 2): linear F -> F / 2, GELU, dropout, linear -> D."""
+
+    llm_width: int
+    width: int
+    dropout: float
+
+    def setup(self):
+        hidden = self.llm_width // 2
+        self.inner, self.outer = _Dense(self.llm_width, hidden), _Dense(hidden, self.width)
+
+    def __call__(
+        self, llm_VxF: Array, ids_n: Array, count: Array, owners_n: Array | None, deterministic: bool
+    ) -> Array:
+        """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use.
+
+        `owners_n` as in `map_two_layers`.
+        """
+        rate = 0.0 if deterministic else self.dropout
+        key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
+        layers = TwoLayers(*self.inner(), *self.outer())
+        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n)
+
+
+class Gate(nn.Module):
+    """Fuses two views, dimension by dimension (eqs. 3, 4): (2, ..., D) -> (..., D)."""
+
+    width: int
+    dropout: float
+
+    def setup(self):
+        self.inner = _Dense(2 * self.width, 2 * self.width)
+        self.outer = _Dense(2 * self.width, self.width, zero_bias=True)
+        self.drop = Dropout(self.dropout)
+
+    def __call__(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool) -> Array:
+        by_id, by_llm = x_2xTxD
+        (kernel_1, bias_1), (kernel_2, bias_2) = self.inner(), self.outer()
+        hidden = jnp.concatenate([by_id, by_llm], axis=-1) @ kernel_1 + bias_1[None]
+        hidden = self.drop(jax.nn.gelu(hidden, approximate=False), sequences, deterministic)
+        gate = jax.nn.sigmoid(hidden @ kernel_2 + bias_2[None])
+        return by_llm + gate * (by_id - by_llm)
+
+
+class Method(nn.Module):
+    config: Config
+    loss: losses.LossConfig
+    sizes: Sizes
+    make_backbone: Callable[[], nn.Module]
+
+    def setup(self):
+        c, sizes = self.config, self.sizes
+        self.table = ItemTable(sizes.num_items, c.width)
+        self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout)
+        if c.gate:
+            self.gate = Gate(c.width, c.gate_dropout)
+        self.norm = LayerNorm(1e-12)
+        self.backbone = self.make_backbone()
+
+    def views(
+        self,
+        first_n: Array,
+        other_n: Array,
+        map_other: bool,
+        deterministic: bool,
+        most: int | None = None,
+        catalogue_n: Array | None = None,
+    ) -> tuple[Distinct, Array]:
+        """The different items among some, and their two views: (2, n, D), ID first.
+
+        Those of `first_n` stand first; the others have no LLM view unless `map_other`. At most `most` are different.
+        `catalogue_n` as in `Batch`.
+        """
+        llm = self.get_variable("tables", "item_llm")
+        found = distinct(llm.shape[0], first_n, other_n, most)
+        by_id = take_rows(self.table(self.get_variable("tables", "item_pca")), found.ids_n)
+        # Padding's row stays as it is, also where a backbone reads it.
+        by_id = jnp.where(found.ids_n[:, None] > 0, by_id, jax.lax.stop_gradient(by_id))
+        count = found.count if map_other else found.trained
+        owners_n = None if catalogue_n is None else take_rows(catalogue_n, found.ids_n)
+        return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, owners_n, deterministic)])
+
+    def fused(self, views_2xnxD: Array) -> Array:
+        """(n, D): what items are scored by."""
+        return self.norm(views_2xnxD[0] + views_2xnxD[1])
+
+    def items(self, ids: Array) -> Array:
+        """int32 (n,) -> (n, D): item vectors."""
+        found, views_2xnxD = self.views(ids, ids[:0], False, True)
+        return take_rows(self.fused(views_2xnxD), found.places[0])
+
+    def of_slots(self, sequences: Sequences, deterministic: bool) -> Array:
+        """(2, T, D): both views of each slot's item, ID first."""
+        found, views_2xnxD = self.views(sequences.items_T, sequences.items_T[:0], False, deterministic)
+        return jnp.take(views_2xnxD, found.places[0], axis=1, mode="clip")
+
+    def encode(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
+        """Both views of the slots' items to user vectors: (T, D), or (R, D) with `last_only`."""
+        if self.config.gate:
+            x_TxD = self.gate(self.backbone.stem(x_2xTxD, sequences, deterministic), sequences, deterministic)
+        else:
+            x_TxD = self.backbone.stem(x_2xTxD[0], sequences, deterministic)
+        return self.backbone(self.norm(x_TxD), sequences, deterministic, last_only)
+
+    def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
+        """(R, D): user vectors. The score of an item is its vector's dot product with this."""
+        return self.encode(self.of_slots(sequences, deterministic), sequences, deterministic, last_only=True)
+
+    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+        """ranking, item_alignment and feature_alignment; `clock` is the epoch, from 1."""
+        c, students = self.config, batch.students
+        slots, fused = len(students.items_T), c.training_scores == "fused"
+        negatives = [batch.negatives_TxK.reshape(-1), *([] if batch.shared_K is None else [batch.shared_K])]
+        first_n = jnp.concatenate([students.items_T, *negatives])
+        scored_n = candidates(self.loss, self.sizes, batch)  # targets are all that is new among them, or every item is
+        most = None if self.loss.ranking == "softmax" else len(first_n) + slots
+        found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
+        places_n, scored_places_n = found.places
+        x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")
+        h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=False)
+        vectors_nxD = self.fused(views_2xnxD) if fused else views_2xnxD[0]
+        scored = take_rows(vectors_nxD, scored_places_n)
+        terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, scored)}
+        if not (c.item_alignment or c.feature_alignment):
+            return terms
+
+        room = min(len(found.ids_n), len(first_n))  # the different ones of `first_n` stand there
+        popularity_n = take_rows(self.get_variable("tables", "item_popularity"), found.ids_n[:room])
+        counts_n = jnp.zeros(room, jnp.int32).at[places_n].add(1)
+        counts_n = jnp.where(popularity_n > 0, counts_n, 0)  # neither padding nor mask token
+        if c.alignment_rows == "once":
+            counts_n = jnp.minimum(counts_n, 1)
+        by_id, by_llm = views_2xnxD[:, :room]
+        w_item, w_feature = alignment_weights(c, jnp.maximum(clock - 1, 0))
+        if c.item_alignment:
+            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
+            terms["item_alignment"] = Term(value, c.beta * w_item)
+        if c.feature_alignment:
+            value = alignment.feature_alignment(
+                by_id, by_llm, counts_n, popularity_n, redundancy=c.redundancy, groups=c.popularity_groups
+            )
+            terms["feature_alignment"] = Term(value, c.beta * w_feature)
+        return terms

@@ -1,0 +1,27 @@
+"""No enhancement: the plain backbone over one trainable item table (the rows without a name in the papers' tables).
+
+Width 128, so that its budget equals LLM-ESR's two views of 64. The table starts Xavier-normal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.layers.tables import SingleView
+from llmesr_jax.models.types import Needs
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of the item table and the encoder", least=1)
+
+
+def needs(config: Config) -> Needs:
+    """Nothing from an LLM."""
+    return Needs()
+
+
+def Method(config: Config, loss, sizes, make_backbone) -> SingleView:
+    """See `llmesr_jax.models.layers.tables.SingleView`."""
+    return SingleView(config, loss, sizes, make_backbone)

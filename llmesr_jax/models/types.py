@@ -1,0 +1,199 @@
+"""What a backbone, a method and a batch are.
+
+Shape legend, used as suffixes of names everywhere (`h_TxD` has shape (T, D)):
+
+    B  students (users) in a batch        R  rows: sequences of a bag
+    T  slots of a bag, all rows laid flat L  length of a row
+    D  width of one view                  E  width of a score (users . items)
+    F  width of the LLM embedding         K  sampled negatives a position
+    N  similar users a student            S  seeds
+    U  users (row u is user id u + 1)     V  items (ids 1..V; 0 is padding, V + 1 the mask token)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array
+Tables = dict[str, Array]
+
+
+def wide(x: Array) -> Any:
+    """The dtype for sums, softmax and losses over numbers like x: float32 at least."""
+    return x.dtype if jax.numpy.finfo(x.dtype).bits >= 32 else jax.numpy.float32
+
+
+class Term(NamedTuple):
+    """One named part of the loss. `loss_fn` adds `weight * value` over all terms, in one place."""
+
+    value: Array  # ()
+    weight: Array | float  # ()
+
+
+@flax.struct.dataclass
+class Sequences:
+    """A bag of R sequences, laid out as rows of a few lengths and stored flat.
+
+    `groups` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
+    and R = sum(rows). Everything that works position by position (dense layers, norms, feed-forward) runs on the
+    flat (T, D) array; only what mixes positions looks at rows, through `split`.
+
+    Attributes:
+      items_T: int32 item ids, 0 in empty slots.
+      positions_T: int32 positions 1..n of the real items, 0 in empty slots.
+      last_R: int32 slot of each row's newest item (any slot of the row if the row is empty).
+      groups: static layout, see above.
+      left_out_R: int32, padded positions that rows of max_len would have and this layout leaves out. Only a backbone
+        that attends to padding (`mask_padding=False`) asks for it; None means none.
+      place_R: int32, each row's place in the batch before rows were sorted, which random numbers belong to; None where
+        rows stand in their places.
+      items_first: static; each row's items stand in its first slots. True spares work; False is always right.
+    """
+
+    items_T: Array
+    positions_T: Array
+    last_R: Array
+    groups: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
+    left_out_R: Array | None = None
+    place_R: Array | None = None
+    items_first: bool = flax.struct.field(pytree_node=False, default=False)
+
+    @property
+    def places_R(self) -> Array:
+        """int32 (R,): each row's place in the batch."""
+        return jax.numpy.arange(len(self.last_R), dtype=jax.numpy.int32) if self.place_R is None else self.place_R
+
+    @property
+    def places_T(self) -> Array:
+        """int32 (T,): each slot's row's place in the batch."""
+        return jax.numpy.take(self.places_R, row_of_slot(self.groups).astype(np.int32), mode="clip")
+
+    @property
+    def newest_R(self) -> Array:
+        """int32 (R,): the newest item's number in its sequence, from 0; -1 if the row is empty."""
+        return jax.numpy.take(self.positions_T, self.last_R, mode="clip") - 1
+
+    @property
+    def index_T(self) -> Array:
+        """int32 (T,): each slot's number in its sequence, from 0 for the oldest item on, in any layout.
+
+        Empty slots follow the newest item, from the row's end on to those before its oldest item.
+        """
+        row_T = row_of_slot(self.groups)
+        width_R = np.array([length for rows, length in self.groups for _ in range(rows)], np.int32)
+        first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+        column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
+        if self.items_first:
+            return jax.numpy.asarray(column_T)
+        oldest_R = self.last_R - first_R - self.newest_R
+        return (column_T - oldest_R[row_T]) % width_R[row_T]
+
+    @property
+    def real_T(self) -> Array:
+        """bool (T,): slots that hold an item."""
+        return self.items_T > 0
+
+    @property
+    def real_R(self) -> Array:
+        """bool (R,): rows that hold at least one item."""
+        return self.items_T[self.last_R] > 0
+
+    def split(self, x: Array, axis: int = -2) -> list[Array]:
+        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group."""
+        axis %= x.ndim
+        # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
+        parts = jax.lax.split(x, [rows * length for rows, length in self.groups], axis=axis)
+        return [
+            part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :])
+            for part, (rows, length) in zip(parts, self.groups)
+        ]
+
+    def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
+        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group."""
+        return jax.lax.split(x, [rows for rows, _ in self.groups], axis=axis % x.ndim)
+
+
+def join(parts: Sequence[Array], axis: int = -2) -> Array:
+    """Inverse of `Sequences.split`: (..., rows, length, ...) arrays back to (..., T, ...).
+
+    `axis` is the axis of T in the result, negative.
+    """
+    flat = [p.reshape(*p.shape[: axis - 1], -1, *(p.shape[axis + 1 :] if axis != -1 else ())) for p in parts]
+    return jax.numpy.concatenate(flat, axis=axis)
+
+
+def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """int (T,): the row of each slot."""
+    return np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
+
+
+@flax.struct.dataclass
+class Batch:
+    """One training step's input.
+
+    Attributes:
+      students: the B users' input sequences.
+      targets_T: int32 item to predict at each of the students' slots, 0 where no loss is taken.
+      negatives_TxK: int32 negatives of each slot's own, 0 where no loss is taken; K = 0 where all slots share them.
+      distils_B: bool, students that take part in the distillation: those who have similar users, if there are teachers.
+      teachers: the similar users' sequences, B * N rows; None where the method needs none.
+      teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
+      shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.
+      log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
+      users_B: int32, the row of each student in tables over users; of no use where there is no student. None in a
+        batch made by hand for a method without such tables.
+      catalogue_n: int32, the catalogue's id of each item of a batch that `touched_rows` has renumbered: what an item's
+        random numbers belong to. None where ids are the catalogue's.
+    """
+
+    students: Sequences
+    targets_T: Array
+    negatives_TxK: Array
+    distils_B: Array
+    teachers: Sequences | None = None
+    teacher_rows_BxN: Array | None = None
+    shared_K: Array | None = None
+    log_q: Array | None = None
+    users_B: Array | None = None
+    catalogue_n: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a model is built from besides its own settings.
+
+    Attributes:
+      num_items: V.
+      max_len: longest sequence.
+      llm_width: F, width of the LLM embedding; 0 without one.
+      bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
+      normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
+    """
+
+    num_items: int
+    max_len: int
+    llm_width: int = 0
+    bidirectional: bool = False
+    normed: bool = False
+
+
+class Needs(NamedTuple):
+    """What a method wants prepared on the host before it can run, and what it does for the backbone.
+
+    Attributes:
+      tables: names out of `llmesr_jax.semantic.tables.TABLES`.
+      pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
+      similar: N, similar users a student; 0 for none.
+      normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
+    """
+
+    tables: frozenset[str] = frozenset()
+    pca_width: int = 0
+    similar: int = 0
+    normed: bool = False

@@ -1,0 +1,301 @@
+"""Ranks of targets among candidates, and the best items of each user.
+
+Scores are user vectors . item vectors, computed in blocks of users: a (block, V) array lives at a time, never
+(U, V). A target's score is read from the same array as its competitors' scores, so equal item vectors tie exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.models.types import Array
+
+SAMPLED = 100  # candidates beside the target
+# Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
+_BLOCK_BYTES = {"cpu": 8 << 20}
+_BLOCK_BYTES_DEFAULT = 512 << 20
+
+
+class Ranks(NamedTuple):
+    """Competitors of each user's target: scored above it, and scored the same. The best is (0, 0).
+
+    A target whose score is NaN has all its competitors above it, and a competitor whose score is NaN is above.
+    """
+
+    higher_U: Array  # int32
+    tied_U: Array  # int32
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemSets:
+    """One set of items for each of U users, ascending and flat: user u has items_P[offsets[u] : offsets[u + 1]].
+
+    Attributes:
+      items_P: int32 item ids, P over all users.
+      offsets: int64 (U + 1,).
+    """
+
+    items_P: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def sizes_U(self) -> np.ndarray:
+        """int64 (U,): the number of items of each user."""
+        return np.diff(self.offsets)
+
+
+def prefix_sets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray) -> ItemSets:
+    """What E users met first: the distinct items among the first `stops_E`.
+
+    Args:
+      corpus: the interactions.
+      rows_E: int rows of the users, from 0.
+      stops_E: int, how many of a user's interactions count.
+    """
+    user_P = np.repeat(np.arange(len(rows_E)), stops_E)
+    place_P = np.arange(len(user_P)) - np.repeat(np.cumsum(stops_E) - stops_E, stops_E)
+    item_P = corpus.items[corpus.offsets[rows_E][user_P] + place_P].astype(np.int64)
+    user_P, item_P = np.divmod(np.unique(user_P * (corpus.num_items + 1) + item_P), corpus.num_items + 1)
+    sizes_E = np.bincount(user_P, minlength=len(rows_E))
+    return ItemSets(item_P.astype(np.int32), np.concatenate([[0], np.cumsum(sizes_E)]))
+
+
+class _Blocks(NamedTuple):
+    """N blocks of B users; block n hides columns_NxP[n, p] from its user rows_NxP[n, p] (B where there is no pair)."""
+
+    users_NxBxE: Array
+    rows_NxP: np.ndarray
+    columns_NxP: np.ndarray
+
+
+def _block_rows(count: int, row_bytes: int) -> int:
+    budget = _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES_DEFAULT)
+    return max(1, min(count, max(32, budget // row_bytes)))
+
+
+def _into_blocks(x_Ux: Array, rows: int) -> Array:
+    """(U, ...) as (N, rows, ...), zeros after the last user."""
+    num_blocks = -(-len(x_Ux) // rows)
+    padding = [(0, num_blocks * rows - len(x_Ux))] + [(0, 0)] * (x_Ux.ndim - 1)
+    return jnp.pad(x_Ux, padding).reshape(num_blocks, rows, *x_Ux.shape[1:])
+
+
+def _plan(users_UxE: Array, items_VxE: Array, hidden: ItemSets) -> _Blocks:
+    num_users, num_items = len(users_UxE), len(items_VxE)
+    _check_lengths(num_users, hidden=len(hidden.sizes_U))
+    rows = _block_rows(num_users, num_items * items_VxE.dtype.itemsize)
+    users_NxBxE = _into_blocks(users_UxE, rows)
+    num_blocks = len(users_NxBxE)
+
+    starts_N = hidden.offsets[np.minimum(np.arange(num_blocks + 1) * rows, num_users)]
+    user_P = np.repeat(np.arange(num_users), hidden.sizes_U)
+    block_P = user_P // rows
+    place_P = np.arange(len(user_P)) - starts_N[block_P]
+    shape = (num_blocks, int(np.diff(starts_N).max(initial=0)))
+    rows_NxP, columns_NxP = np.full(shape, rows, np.int32), np.zeros(shape, np.int32)
+    rows_NxP[block_P, place_P] = user_P % rows
+    columns_NxP[block_P, place_P] = hidden.items_P - 1
+    return _Blocks(users_NxBxE, rows_NxP, columns_NxP)
+
+
+def _check_lengths(num_users: int, **lengths: int) -> None:
+    for name, length in lengths.items():
+        if length != num_users:
+            raise ValueError(f"{num_users} user vectors, but {name} has {length} rows; wanted one row a user")
+
+
+def _scores(users_BxE: Array, items_VxE: Array) -> Array:
+    """(B, V), in full precision: the default on a GPU rounds float32 to 10 bits, which changes ranks.
+
+    The barrier keeps the compiler from computing single scores a second time with other roundings.
+    """
+    scores_BxV = jax.lax.dot_general(
+        users_BxE, items_VxE, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
+    )
+    return jax.lax.optimization_barrier(scores_BxV)
+
+
+def _count(x: Array) -> Array:
+    return jnp.sum(x, axis=1, dtype=jnp.int32)
+
+
+def _ranks_from_counts(competitors_B: Array, not_above_B: Array, equal_B: Array) -> Ranks:
+    """Counts of candidates that include the target itself, except where its score is NaN and equals nothing."""
+    return Ranks(jnp.minimum(competitors_B + 1 - not_above_B, competitors_B), jnp.maximum(equal_B - 1, 0))
+
+
+def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array, zero_hidden: bool) -> Ranks:
+    """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV.
+
+    With `zero_hidden` the hidden ones come back, with the score 0.
+    """
+    num_rows, num_items = scores_BxV.shape
+    target_Bx1 = jnp.take_along_axis(scores_BxV, targets_B[:, None] - 1, axis=1, mode="clip")
+    if zero_hidden:
+        is_target_P = columns_P == targets_B.at[rows_P].get(mode="clip") - 1
+        hidden_B = jax.ops.segment_max(is_target_P.astype(jnp.int32), rows_P, num_rows) > 0
+        target_Bx1 = jnp.where(hidden_B[:, None], jnp.zeros_like(target_Bx1), target_Bx1)
+    hidden_P = scores_BxV.at[rows_P, columns_P].get(mode="clip")
+    hidden_target_P = target_Bx1[:, 0].at[rows_P].get(mode="clip")
+
+    def over_hidden(x_P: Array) -> Array:  # drops the pairs whose row is out of range, the padding
+        return jax.ops.segment_sum(x_P.astype(jnp.int32), rows_P, num_rows)
+
+    not_above_B = _count(scores_BxV <= target_Bx1) - over_hidden(hidden_P <= hidden_target_P)
+    equal_B = _count(scores_BxV == target_Bx1) - over_hidden(hidden_P == hidden_target_P)
+    competitors_B = num_items - 1 - over_hidden(jnp.ones_like(rows_P))
+    if zero_hidden:
+        not_above_B = not_above_B + over_hidden(hidden_target_P >= 0)
+        equal_B = equal_B + over_hidden(hidden_target_P == 0)
+        competitors_B = jnp.full_like(competitors_B, num_items - 1)
+    return _ranks_from_counts(competitors_B, not_above_B, equal_B)
+
+
+def _block_top(scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool = False) -> Array:
+    scores_BxV = jnp.where(jnp.isnan(scores_BxV), -jnp.inf, scores_BxV)
+    scores_BxV = scores_BxV.at[rows_P, columns_P].set(0.0 if zero_hidden else -jnp.inf, mode="drop")
+    best_BxK, columns_BxK = jax.lax.top_k(scores_BxV, min(k, scores_BxV.shape[1]))
+    ids_BxK = jnp.where(best_BxK > -jnp.inf, columns_BxK + 1, 0)
+    return jnp.pad(ids_BxK, ((0, 0), (0, k - ids_BxK.shape[1])))
+
+
+def _flat(x_NxBx: Array, count: int) -> Array:
+    return x_NxBx.reshape(x_NxBx.shape[0] * x_NxBx.shape[1], *x_NxBx.shape[2:])[:count]
+
+
+@functools.partial(jax.jit, static_argnames=("top", "zero_hidden"))
+def _full(blocks: _Blocks, items_VxE: Array, targets_NxB: Array, top: int, zero_hidden: bool) -> tuple[Ranks, Array]:
+    def one_block(block):
+        (users_BxE, rows_P, columns_P), targets_B = block
+        scores_BxV = _scores(users_BxE, items_VxE)
+        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden)
+        return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden)
+
+    return jax.lax.map(one_block, (blocks, targets_NxB))
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _top(blocks: _Blocks, items_VxE: Array, k: int) -> Array:
+    def one_block(block):
+        users_BxE, rows_P, columns_P = block
+        return _block_top(_scores(users_BxE, items_VxE), rows_P, columns_P, k)
+
+    return jax.lax.map(one_block, blocks)
+
+
+@jax.jit
+def _sampled(users_NxBxE: Array, items_VxE: Array, ids_NxBxC: Array) -> Ranks:
+    def one_block(block):
+        users_BxE, ids_BxC = block  # column 0 is the target
+        # Multiply and add, not a matrix product: that one rounds differently from candidate to candidate on a CPU.
+        vectors_BxCxE = items_VxE.at[ids_BxC - 1].get(mode="clip")
+        scores_BxC = jax.lax.optimization_barrier(jnp.sum(users_BxE[:, None, :] * vectors_BxCxE, axis=-1))
+        target_Bx1, real_BxC = scores_BxC[:, :1], ids_BxC > 0
+        not_above_B = _count((scores_BxC <= target_Bx1) & real_BxC)
+        equal_B = _count((scores_BxC == target_Bx1) & real_BxC)
+        return _ranks_from_counts(_count(real_BxC) - 1, not_above_B, equal_B)
+
+    return jax.lax.map(one_block, (users_NxBxE, ids_NxBxC))
+
+
+def full_ranks(
+    users_UxE: Array,
+    items_VxE: Array,
+    targets_U: np.ndarray,
+    hidden: ItemSets,
+    *,
+    top: int = 0,
+    zero_hidden: bool = False,
+) -> tuple[Ranks, Array]:
+    """Each target against all items but the hidden ones, and the best items from the same scores.
+
+    Args:
+      users_UxE: float user vectors.
+      items_VxE: float item vectors, row 0 = id 1; no row for the padding or the mask.
+      targets_U: int item ids, 1..V.
+      hidden: the items each user cannot be asked about. They must not hold the user's target, but with `zero_hidden`,
+        where the target then has the score 0 as well.
+      top: how many best items to return.
+      zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
+
+    Returns:
+      `Ranks`, and int32 (U, top) item ids as of `top_k`.
+    """
+    _check_lengths(len(users_UxE), targets=len(targets_U))
+    blocks = _plan(users_UxE, items_VxE, hidden)
+    targets_NxB = _into_blocks(jnp.asarray(targets_U, jnp.int32), blocks.users_NxBxE.shape[1])
+    ranks, top_NxBxK = _full(blocks, items_VxE, targets_NxB, top, zero_hidden)
+    count = len(users_UxE)
+    return Ranks(*(_flat(x, count) for x in ranks)), _flat(top_NxBxK, count)
+
+
+def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array:
+    """int32 (U, k): each user's items of highest score that are not hidden, best first; 0 once they run out.
+
+    Equal scores are in order of id; a NaN score is never among the best.
+    """
+    return _flat(_top(_plan(users_UxE, items_VxE, hidden), items_VxE, k), len(users_UxE))
+
+
+def sampled_ranks(users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, candidates_UxC: np.ndarray) -> Ranks:
+    """Each target against its own candidates.
+
+    Args:
+      users_UxE: float user vectors.
+      items_VxE: float item vectors, row 0 = id 1.
+      targets_U: int item ids, 1..V.
+      candidates_UxC: int item ids without the target; 0 = no candidate.
+    """
+    count = len(users_UxE)
+    _check_lengths(count, targets=len(targets_U), candidates=len(candidates_UxC))
+    ids_UxC = np.concatenate([np.asarray(targets_U)[:, None], candidates_UxC], axis=1).astype(np.int32)
+    rows = _block_rows(count, ids_UxC.shape[1] * items_VxE.shape[1] * items_VxE.dtype.itemsize)
+    ranks = _sampled(_into_blocks(users_UxE, rows), items_VxE, _into_blocks(jnp.asarray(ids_UxC), rows))
+    return Ranks(*(_flat(x, count) for x in ranks))
+
+
+def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) -> np.ndarray:
+    """int (U, count): for each row a uniform subset of `count` of 0 .. pool - 1 (Floyd's algorithm).
+
+    Of a pool smaller than that the subset is all of it, followed by -1.
+    """
+    draws_CxU = np.empty((count, len(pool_U)), np.int64)
+    large_U = np.maximum(pool_U, count)
+    for i in range(count):
+        last_U = large_U - count + i
+        draw_U = rng.integers(0, last_U + 1)
+        draws_CxU[i] = np.where((draws_CxU[:i] == draw_U).any(axis=0), last_U, draw_U)
+    order_C = np.arange(count)
+    small_UxC = np.where(order_C < pool_U[:, None], order_C, -1)
+    return np.where(pool_U[:, None] <= count, small_UxC, draws_CxU.T)
+
+
+def sample_candidates(
+    corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = SAMPLED, rows_E: np.ndarray | None = None
+) -> np.ndarray:
+    """int32 (E, count): for each target distinct items, uniform outside the user's whole history.
+
+    The users are `rows_E`, by default those of all targets. If a user has fewer than `count` items left, all of them,
+    followed by 0. The same seed and users give the same candidates, whatever else was drawn.
+    """
+    rows_E = corpus.targets[split].rows_E if rows_E is None else rows_E
+    seen = prefix_sets(corpus, rows_E, corpus.lengths_U[rows_E])
+    rng = np.random.default_rng([seed, ("valid", "test").index(split)])
+    draws_ExC = _distinct_draws(rng, corpus.num_items - seen.sizes_U, count)
+
+    # A draw r is the r-th unseen item. The k-th seen item s_k (ids from 1, r and k from 0) has s_k - 1 - k unseen ones
+    # before it, so r is pushed up by one for each k with s_k - 1 - k <= r. These numbers are searched as one sorted
+    # list over all users, each user's in a stretch of its own.
+    user_P = np.repeat(np.arange(len(rows_E)), seen.sizes_U)
+    unseen_before_P = seen.items_P - 1 - (np.arange(len(user_P)) - seen.offsets[user_P])
+    stretch = corpus.num_items + 1
+    sought_ExC = np.arange(len(rows_E))[:, None] * stretch + draws_ExC
+    pushes_ExC = np.searchsorted(user_P * stretch + unseen_before_P, sought_ExC, side="right") - seen.offsets[:-1, None]
+    return np.where(draws_ExC >= 0, draws_ExC + 1 + pushes_ExC, 0).astype(np.int32)

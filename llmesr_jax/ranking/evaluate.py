@@ -1,0 +1,256 @@
+"""From user and item vectors to the metrics of a split, by group, under both protocols; and tables over seeds.
+
+Protocols: `full` ranks the target against all items outside its input (or, with seen items shown, against all items),
+`sampled` against 100 items outside the user's whole history.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import groups
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.splits import MOST_REPEATED
+from llmesr_jax.models.types import Array
+from llmesr_jax.ranking import engine, metrics
+
+_LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
+GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvalInputs:
+    """What an evaluation of one split needs of the corpus; E targets are ranked.
+
+    Attributes:
+      corpus: the interactions.
+      split: "valid" or "test".
+      rows_E: int64 rows (from 0) of users.
+      stops_E: int64 how many of the user's interactions are the input.
+      targets_E: int32 item ids.
+      hidden: the items of each input; no items where nothing is hidden.
+      zero: whether hidden items are candidates with the score 0.
+      members: masks over the E targets by group, see `groups.members`.
+      tail_V: bool, tail items.
+      repeated: targets that are left out, because hiding the items of their input would give them away.
+    """
+
+    corpus: Corpus
+    split: Literal["valid", "test"]
+    rows_E: np.ndarray
+    stops_E: np.ndarray
+    targets_E: np.ndarray
+    hidden: engine.ItemSets
+    zero: bool
+    members: Mapping[str, Any]
+    tail_V: np.ndarray
+    repeated: int
+
+
+class Evaluation(NamedTuple):
+    """What came of ranking one model's targets.
+
+    Attributes:
+      summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus "coverage" in
+        "full" if asked for.
+      ranks: {protocol: Ranks of int32 (E,) host arrays}.
+      best_V: see `best_places`; None where coverage was not asked for.
+    """
+
+    summary: dict[str, Any]
+    ranks: dict[str, engine.Ranks]
+    best_V: np.ndarray | None
+
+
+def inputs(
+    corpus: Corpus,
+    split: Literal["valid", "test"],
+    limit: int = 0,
+    seen: Literal["hidden", "zero", "shown"] = "hidden",
+    tail: groups.Tail = groups.TRAINING,
+) -> EvalInputs:
+    """Host arrays of a split, to be built once.
+
+    A target's input is everything before it: for the last item of a user, the training items and the validation item.
+
+    Args:
+      limit: so many targets at most, a draw that depends on nothing else; 0 = all.
+      seen: of the input's items under `full`: hidden; candidates with the score 0 (FAERec's release); or shown, that
+        is, ranked as any other. Where they are hidden, a target that stands in its own input is left out: hiding all
+        others of them would give it away.
+      tail: which users and items are tail.
+
+    Raises:
+      InputError: see `check_repeats`.
+    """
+    (rows_E, stops_E), members = corpus.targets[split], groups.members(corpus, split, tail)
+    repeated = 0
+    if seen == "hidden":
+        repeated_E = corpus.repeated(split)
+        check_repeats(corpus, split, seen, repeated_E)
+        repeated = int(repeated_E.sum())
+        chosen = np.flatnonzero(~repeated_E)
+    else:
+        chosen = np.arange(len(rows_E))
+    if 0 < limit < len(chosen):
+        chosen = chosen[np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(chosen), limit, replace=False))]
+    members = _cut(members, chosen)
+    rows_E, stops_E, targets_E = rows_E[chosen], stops_E[chosen], corpus.target_items(split)[chosen]
+    hidden = engine.prefix_sets(corpus, rows_E, np.zeros_like(stops_E) if seen == "shown" else stops_E)
+    tail_V = ~groups.head_items(corpus, tail)
+    return EvalInputs(
+        corpus, split, rows_E, stops_E, targets_E, hidden, seen == "zero", members, tail_V, repeated=repeated
+    )
+
+
+def _cut(node: Any, chosen: np.ndarray) -> Any:
+    """The masks of the chosen targets, in the order of their groups (a tree map would sort them)."""
+    return {name: _cut(child, chosen) for name, child in node.items()} if isinstance(node, Mapping) else node[chosen]
+
+
+def check_repeats(corpus: Corpus, split: str, seen: str, repeated_E: np.ndarray | None = None) -> None:
+    """Raises InputError where seen items are hidden and too many targets (`MOST_REPEATED`) are seen items."""
+    repeated_E = corpus.repeated(split) if repeated_E is None else repeated_E
+    if seen == "hidden" and repeated_E.mean() > MOST_REPEATED:
+        kind = {"valid": "validation"}.get(split, split)
+        raise InputError(
+            f"{corpus.folder or corpus.name}: {int(repeated_E.sum()):,} of {len(repeated_E):,} {kind} targets "
+            f"({repeated_E.mean():.1%}) are items that the user has had before, and seen items are hidden; at most "
+            f"{MOST_REPEATED:.0%} may be; rank them all with --config.train.seen_items=shown"
+        )
+
+
+def evaluate(
+    users_ExD: Array,
+    items_VxD: Array,
+    inputs: EvalInputs,
+    *,
+    seed: int,
+    protocols: Sequence[Literal["full", "sampled"]] = metrics.PROTOCOLS,
+    coverage: bool = False,
+    candidates: np.ndarray | None = None,
+) -> Evaluation:
+    """Metrics of one model on one split.
+
+    Args:
+      users_ExD: float user vectors, in the order of `inputs.rows_E`.
+      items_VxD: float item vectors, row 0 = id 1; a row more, the mask token's, is a candidate under `full` too.
+      inputs: of the split.
+      seed: of the sampled candidates.
+      protocols: which to run.
+      coverage: whether `full` also reports how many items get recommended.
+      candidates: int (E, C) to use instead of `engine.sample_candidates(corpus, split, seed)`, which is what they
+        should be: a way to draw them once for many evaluations.
+
+    """
+    summary, per_user, best_V = {}, {}, None
+    top = max(metrics.CUTOFFS) if coverage else 0
+    for protocol in protocols:
+        if protocol == "full":
+            ranks, top_ExK = engine.full_ranks(
+                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero
+            )
+        elif protocol == "sampled":
+            if candidates is None:
+                candidates = engine.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
+            ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
+        else:
+            raise ValueError(f"protocol {protocol!r} is not known; wanted one of: {', '.join(metrics.PROTOCOLS)}")
+        per_user[protocol] = engine.Ranks(*map(np.asarray, ranks))
+        summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
+        if protocol == "full" and coverage:
+            best_V = best_places(np.asarray(top_ExK), len(inputs.tail_V))
+            summary[protocol]["coverage"] = coverage_of(best_V, inputs.tail_V)
+    return Evaluation(summary, per_user, best_V)
+
+
+def best_places(top_ExK: np.ndarray, num_items: int) -> np.ndarray:
+    """uint8 (V,): the best place, from 1, of each item in anybody's list; 0 where it is in none.
+
+    Args:
+      top_ExK: int item ids, best first, 0 = none; K below 256.
+      num_items: V; ids above it (a mask token's) are left out.
+    """
+    best_V = np.zeros(num_items + 1, np.uint8)
+    for place in range(top_ExK.shape[1], 0, -1):  # backwards, so that the best place stays
+        ids_E = top_ExK[:, place - 1]
+        best_V[ids_E[ids_E <= num_items]] = place
+    return best_V[1:]
+
+
+def coverage_of(best_V: np.ndarray, tail_V: np.ndarray) -> dict[str, float | None]:
+    """Share of all items, and of tail items, that are among some user's best K (FAERec eq. 15); None without any.
+
+    Args:
+      best_V: see `best_places`, for lists at least as long as the largest cutoff.
+      tail_V: bool, tail items; row 0 is id 1.
+    """
+    shares = {}
+    for k in metrics.CUTOFFS:
+        recommended_V = (best_V > 0) & (best_V <= k)
+        shares[f"Coverage@{k}"] = float(recommended_V.mean())
+        shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean()) if tail_V.any() else None
+    return shares
+
+
+def stack(summaries: Sequence[Mapping]) -> dict:
+    """The same nesting with a list in place of each number: one entry for each summary, that is for each seed."""
+    return {
+        name: stack([summary[name] for summary in summaries])
+        if isinstance(first, Mapping)
+        else [summary[name] for summary in summaries]
+        for name, first in summaries[0].items()
+    }
+
+
+def results_table(
+    results: Mapping[str, Mapping],
+    protocol: Literal["full", "sampled"] = "full",
+    names: Sequence[str] = ("H@10", "N@10"),
+    width: int = 110,
+) -> str:
+    """A text table: a row for each method; columns overall, tail and head items, tail and head users.
+
+    Args:
+      results: {method: stacked summary of a split, see `stack`}.
+      protocol: which to show.
+      names: metrics to show, side by side if that fits into `width`, else one table under the other.
+      width: characters.
+    """
+    table = _table(results, protocol, names)
+    if len(names) > 1 and max(map(len, table.splitlines())) > width:
+        return "\n\n".join(_table(results, protocol, [name]) for name in names)
+    return table
+
+
+def _table(results: Mapping[str, Mapping], protocol: str, names: Sequence[str]) -> str:
+    columns = [(group, name) for group in GROUPS for name in names]
+    corner = protocol if len(names) > 1 else f"{protocol} {names[0]}"
+    rows = [[corner, *(group.replace("_", " ") if name == names[0] else "" for group, name in columns)]]
+    if len(names) > 1:
+        rows.append(["", *(name for _, name in columns)])
+    rows += [
+        [method, *(cell(summary[protocol][group][name]) for group, name in columns)]
+        for method, summary in results.items()
+    ]
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as lines, their columns padded to the same width."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths)).rstrip() for row in rows)
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """Mean, and the deviation of a sample (ddof = 1) if there is more than one seed; "-" for an empty group."""
+    if any(value is None for value in values):
+        return "-"
+    mean = f"{math.fsum(values) / len(values):.4f}"
+    return f"{mean}±{np.std(values, ddof=1):.4f}" if len(values) > 1 else mean

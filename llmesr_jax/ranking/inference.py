@@ -1,0 +1,111 @@
+"""User and item vectors of a trained model: all that ranking, recommending and export need.
+
+Both are computed in full precision, as scores are (`ranking`): matrix products of float32 keep all bits. A GPU's
+default is TF32, which rounds factors to 10 bits. Training steps run at the device's default.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.data.corpus import Corpus, check_size
+from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models.recommender import Recommender
+from llmesr_jax.models.types import Array, Tables, row_of_slot
+from llmesr_jax.ranking import layout
+
+_ROWS = 2048  # sequences encoded at a time
+
+
+class Histories(NamedTuple):
+    """Which part of each user's interactions is the input, in batches of equal static shape.
+
+    Attributes:
+      items_n: int32 all interactions, on the device.
+      end_NxR, length_NxR: int32 one past the newest item of the input, and its length after cutting.
+      place_NxR: int32 where each row belongs in the output; U (out of range) for nobody.
+      groups: the rows of a batch.
+      count: users in all.
+      left_padded: padding before the items.
+    """
+
+    items_n: Array
+    end_NxR: Array
+    length_NxR: Array
+    place_NxR: Array
+    groups: tuple[tuple[int, int], ...]
+    count: int
+    left_padded: bool
+
+
+def histories(
+    corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, config: DataConfig, supervision: str
+) -> Histories:
+    """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
+
+    A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
+
+    Raises:
+      InputError: there are more interactions than 32-bit places.
+    """
+    check_size(corpus.name, len(corpus.items), corpus.num_users)
+    room = config.max_len - (supervision == "masked")
+    length_E = np.minimum(stops_E, room) + (supervision == "masked")
+    hands, groups = layout.deal(length_E, min(_ROWS, len(rows_E)))
+    if config.layout == "padded":
+        groups = ((hands.shape[1], config.max_len),)
+    nobody = hands < 0
+    picked = np.maximum(hands, 0)
+    end = np.where(nobody, 0, (corpus.offsets[rows_E] + stops_E)[picked])
+    length = np.where(nobody, 0, length_E[picked])
+    as_int = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
+    place = np.where(nobody, len(rows_E), picked)
+    return Histories(
+        as_int(corpus.items), as_int(end), as_int(length), as_int(place), groups, len(rows_E), config.layout == "padded"
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "groups", "count", "left_padded"))
+def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, groups, count, left_padded):
+    masked = recommender.supervision == "masked"
+
+    def one(batch):
+        end_R, length_R = batch
+        sequences, _ = layout.lay_out(
+            items_n,
+            jnp.where(length_R > 0, end_R + int(masked), end_R),
+            length_R,
+            groups,
+            left_padded,
+            recommender.sizes.max_len,
+        )
+        if masked:
+            last_T = sequences.last_R[row_of_slot(groups)] == jnp.arange(len(sequences.items_T))
+            token = recommender.sizes.num_items + 1
+            sequences = sequences.replace(items_T=jnp.where(last_T & sequences.real_T, token, sequences.items_T))
+        return recommender.user_vectors(params, tables, sequences)
+
+    with jax.default_matmul_precision("highest"):
+        vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
+    flat = vectors_NxRxE.reshape(-1, vectors_NxRxE.shape[-1])
+    return jnp.zeros((count, flat.shape[1]), flat.dtype).at[place_NxR.reshape(-1)].set(flat, mode="drop")
+
+
+def user_vectors(recommender: Recommender, params: Any, tables: Tables, histories: Histories) -> Array:
+    """(E, width): one vector for each user of `histories`, in their order."""
+    h = histories
+    return _encode(
+        recommender, params, tables, h.items_n, h.end_NxR, h.length_NxR, h.place_NxR, h.groups, h.count, h.left_padded
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))
+def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mask: bool = False) -> Array:
+    """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
+    with jax.default_matmul_precision("highest"):
+        return recommender.item_vectors(params, tables, with_mask)

@@ -1,0 +1,222 @@
+"""How sequences of unequal length are laid out in rows of a few static lengths.
+
+A batch's sequences are sorted, longest first, and put into rows whose lengths fall like a staircase. Its shape is the
+same for all batches: wide enough for most of them as they are drawn, and a batch with too many long sequences swaps a
+few students with other batches of its epoch. So shapes are static, one compile serves a whole run, and nearly all
+arithmetic is on real items (at the papers' length 200, over 95 % of a padded batch is padding).
+
+The staircase does not depend on the seed, as the seeds of a group share one program: it is measured on a fixed set of
+simulated epochs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.streams import stream
+from llmesr_jax.models.types import Array, Sequences
+
+_PLAN_SEED = 20241209  # fixed: a plan depends on data and sizes only
+_TRIES = 1000
+_SWAPS = 1000  # attempts to mend one batch
+_OFFERS = 64  # partners looked at in one attempt
+
+
+class Stairs(NamedTuple):
+    """Lengths t_1 < ... < t_G a row may have, and for each the most rows of a batch longer than the length before."""
+
+    lengths: tuple[int, ...]
+    at_least: tuple[int, ...]  # at_least[k]: rows of length >= lengths[k]; at_least[0] = R
+
+    @property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """((rows, length), ...), longest first, as `Sequences.groups` wants it."""
+        rows = np.diff(np.array([*self.at_least, 0])) * -1
+        return tuple((int(n), length) for n, length in zip(rows[::-1], self.lengths[::-1]) if n > 0)
+
+
+def padded(rows: int, length: int) -> Stairs:
+    """Every row of the same length: the layout of the preset `release`."""
+    return Stairs((length,), (rows,))
+
+
+def best_lengths(lengths: np.ndarray, buckets: int) -> tuple[int, ...]:
+    """At most `buckets` row lengths that minimise the padding of sequences with these lengths.
+
+    Dynamic programming over the histogram: cost(a, b) = b * #{a < length <= b}.
+
+    Args:
+      lengths: int (n,), at least one; zeros count as ones (an empty sequence still has a row).
+    Returns: ascending lengths; the last is the longest.
+    """
+    count = np.bincount(np.maximum(lengths, 1))
+    below = np.cumsum(count)
+    top = len(count) - 1
+    size = np.arange(top + 1)
+    best = np.where(size > 0, size * below, 0).astype(float)  # one bucket for everything up to size
+    choice = [np.zeros(top + 1, int)]
+    for _ in range(buckets - 1):
+        cost = best[:, None] + size[None, :] * (below[None, :] - below[:, None])
+        cost[size[:, None] >= size[None, :]] = np.inf
+        cost[0] = size * below  # starting afresh: fewer buckets than allowed
+        choice.append(np.argmin(cost, axis=0))
+        best = np.min(cost, axis=0)
+    lengths_out, at = [], top
+    for previous in reversed(choice):
+        if at == 0:
+            break
+        lengths_out.append(at)
+        at = int(previous[at])
+    return tuple(int(x) for x in sorted(lengths_out))
+
+
+def exceedances(lengths_NxM: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+    """For each of N samples, how many of its M sequences are longer than each step but the last: int32 (N, G - 1)."""
+    return (
+        np.stack([(lengths_NxM > step).sum(axis=1) for step in steps[:-1]], axis=1, dtype=np.int32)
+        if len(steps) > 1
+        else np.zeros((len(lengths_NxM), 0), np.int32)
+    )
+
+
+def loads(counts_NxG: np.ndarray, order_SxB: np.ndarray) -> np.ndarray:
+    """For each batch of `order` (-1 = nobody) the sum of its samples' counts: int (S, G)."""
+    return (counts_NxG[np.maximum(order_SxB, 0)] * (order_SxB >= 0)[..., None]).sum(axis=1)
+
+
+def shuffled(rng: np.random.Generator, samples: int, batch_size: int) -> np.ndarray:
+    """A random order of all samples as int32 (steps, batch_size), the last batch filled with -1."""
+    steps = -(-samples // batch_size)
+    order = np.full(steps * batch_size, -1, np.int32)
+    order[:samples] = rng.permutation(samples)
+    return order.reshape(steps, batch_size)
+
+
+def fitted(rng: np.random.Generator, order_SxB: np.ndarray, counts_NxG: np.ndarray, most_G: np.ndarray) -> bool:
+    """Makes an order fit, in place: a batch with too many long sequences swaps samples with batches that have room.
+
+    Returns: whether it fits now.
+    """
+    load_SxG = loads(counts_NxG, order_SxB)
+    steps, batch_size = order_SxB.shape
+    for b in np.flatnonzero((load_SxG > most_G).any(axis=1)):
+        for _ in range(_SWAPS):
+            excess_G = np.maximum(load_SxG[b] - most_G, 0)
+            if not excess_G.any():
+                break
+            gives_B = (order_SxB[b] >= 0) & (counts_NxG[order_SxB[b]][:, excess_G > 0].sum(axis=1) > 0)
+            mine = rng.choice(np.flatnonzero(gives_B))
+            others, places = rng.integers(0, steps, _OFFERS), rng.integers(0, batch_size, _OFFERS)
+            theirs = order_SxB[others, places]
+            change_OxG = counts_NxG[order_SxB[b, mine]] - counts_NxG[theirs]
+            less = np.maximum(load_SxG[b] - change_OxG - most_G, 0).sum(axis=1) < excess_G.sum()
+            room = (load_SxG[others] + change_OxG <= most_G).all(axis=1)
+            good = np.flatnonzero(less & room & (others != b) & (theirs >= 0))
+            if len(good):
+                o = good[0]
+                order_SxB[b, mine], order_SxB[others[o], places[o]] = theirs[o], order_SxB[b, mine]
+                load_SxG[b] -= change_OxG[o]
+                load_SxG[others[o]] += change_OxG[o]
+        else:
+            return False
+    return True
+
+
+def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[Stairs]:
+    """Staircases, one a bag, that hold nearly every batch as it is drawn, and every batch after a few swaps.
+
+    Args:
+      bags: int (N, M) each: the lengths of the M sequences that each of N samples brings into its batch.
+      batch_size: samples in a batch.
+      buckets: number of different row lengths.
+    """
+    steps = [best_lengths(bag.ravel(), buckets) for bag in bags]
+    counts = [exceedances(bag, lengths) for bag, lengths in zip(bags, steps)]
+    counts_NxG = np.concatenate(counts, axis=1)
+    samples = len(counts_NxG)
+    rng = np.random.default_rng(_PLAN_SEED)
+    epochs = int(np.clip(5_000_000 // samples, 4, 64))
+    drawn = np.concatenate([loads(counts_NxG, shuffled(rng, samples, batch_size)) for _ in range(epochs)])
+    for share in (0.7, 0.8, 0.9, 0.97, 1.0):
+        most_G = np.quantile(drawn, share, axis=0, method="higher").astype(np.int64)
+        if all(fitted(rng, shuffled(rng, samples, batch_size), counts_NxG, most_G) for _ in range(4)):
+            break
+    ends = np.cumsum([c.shape[1] for c in counts])[:-1]
+    return [
+        Stairs(lengths, (batch_size * bag.shape[1], *(int(x) for x in most)))
+        for bag, lengths, most in zip(bags, steps, np.split(most_G, ends))
+    ]
+
+
+def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, most_G: np.ndarray) -> np.ndarray:
+    """The order of one epoch, int32 (steps, batch_size), -1 = nobody: a function of seed and epoch alone.
+
+    Args:
+      counts_NxG, most_G: all bags' `exceedances` side by side, and the most that a batch may have of each.
+    Raises:
+      InputError: no order fits, which needs data unlike those the plan was made from.
+    """
+    for attempt in range(_TRIES):
+        rng = stream("order", seed, epoch, attempt)
+        order = shuffled(rng, len(counts_NxG), batch_size)
+        if fitted(rng, order, counts_NxG, most_G):
+            return order
+    raise InputError(
+        f"no order of epoch {epoch} fits the planned rows in {_TRIES} tries; use --config.data.layout=padded"
+    )
+
+
+def deal(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+    """Splits all samples into batches of equal static shape, for evaluation.
+
+    Samples are sorted, longest first, and dealt like cards, so every batch has nearly the same lengths.
+
+    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the row groups.
+    """
+    batches = max(1, -(-len(lengths_N) // rows))
+    rows = -(-len(lengths_N) // batches)
+    order = np.full(batches * rows, -1, np.int32)
+    order[: len(lengths_N)] = np.argsort(-lengths_N, kind="stable")
+    hands = np.ascontiguousarray(order.reshape(rows, batches).T)
+    longest = np.maximum(lengths_N[np.maximum(hands[0], 0)], 1)  # the first hand holds the longest of every round
+    steps = best_lengths(longest, 8)
+    at_least = [rows] + [int((longest > step).sum()) for step in steps[:-1]]
+    return hands, Stairs(steps, tuple(at_least)).groups
+
+
+def lay_out(
+    items_n: Array,
+    end_R: Array,
+    length_R: Array,
+    groups: tuple[tuple[int, int], ...],
+    left_padded: bool,
+    max_len: int,
+    place_R: Array | None = None,
+) -> tuple[Sequences, Array]:
+    """Lays items_n[end - length : end] of each row into its slots.
+
+    Args:
+      end_R, length_R: int32 (R,), rows in the order of `groups`; a length is at most its row's.
+      left_padded: padding before the items instead of after.
+      max_len: the length that a padded row would have.
+      place_R: int32 places in the batch, see `Sequences`.
+    Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
+    """
+    row_T = np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
+    width_R = np.array([w for rows, w in groups for _ in range(rows)], np.int32)
+    first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+    column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
+    offset_R = jnp.asarray(width_R) - length_R if left_padded else jnp.zeros_like(length_R)
+    place_T = column_T - offset_R[row_T]
+    real_T = (place_T >= 0) & (place_T < length_R[row_T])
+    index_T = (end_R - length_R)[row_T] + place_T
+    items_T = jnp.where(real_T, jnp.take(items_n, index_T, mode="clip"), 0)
+    last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
+    left_out_R = None if left_padded else max_len - length_R
+    positions_T = jnp.where(real_T, place_T + 1, 0)
+    last_R = jnp.asarray(last_R)
+    return Sequences(items_T, positions_T, last_R, groups, left_out_R, place_R, not left_padded), index_T

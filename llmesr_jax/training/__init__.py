@@ -1,0 +1,1 @@
+"""A run: its settings, batches, steps, loop, state and checkpoints."""

@@ -1,0 +1,325 @@
+"""Batches, built on the device: sequences into rows, targets, negatives, the cloze task's masks.
+
+The host plans (which users, in which order, in rows of which lengths: `layout.py`); everything else, randomness
+included, happens inside the jitted step. Random numbers are drawn per (student, position), so they do not depend
+on how the rows are laid out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.corpus import Corpus, check_size
+from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models.types import Array, Batch, Needs, Tables, row_of_slot
+from llmesr_jax.ranking import layout
+
+
+@flax.struct.dataclass
+class Interactions:
+    """The data set on the device. Row u is user id u + 1.
+
+    Attributes:
+      items_n: int32 item ids, user after user, in time order.
+      start_U, train_U: int32 first index of each user and length of the training part.
+      gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... that are no negatives as s_k - 1 - k:
+        how many unseen items lie below the k-th seen one. Seen are those of the training part.
+      gap_start_U, gap_count_U: int32 where a user's gaps lie.
+      count_ends_V: int32 running total of the items' training interactions: which item a random one of them is.
+      num_items: V.
+      most_seen: the most distinct seen items of a user.
+      last_negative: the highest id that a negative may have.
+      target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless these are the negatives.
+    """
+
+    items_n: Array
+    start_U: Array
+    train_U: Array
+    gaps_m: Array
+    gap_start_U: Array
+    gap_count_U: Array
+    count_ends_V: Array
+    num_items: int = flax.struct.field(pytree_node=False)
+    most_seen: int = flax.struct.field(pytree_node=False)
+    last_negative: int = flax.struct.field(pytree_node=False)
+    target_log_shares_V: Array | None = None
+
+
+class BatchPlan(NamedTuple):
+    """All static facts about a training batch (hashable: a jit argument or closure)."""
+
+    config: DataConfig
+    supervision: str
+    mask_share: float
+    students: layout.Stairs
+    teachers: layout.Stairs | None
+    similar: int
+
+
+class Epochs(NamedTuple):
+    """What the host needs to plan an epoch.
+
+    Attributes:
+      samples_N: int32 users that are students; under masked supervision each stands twice, the second time as
+        user + U: only its last item hidden.
+      counts_NxG, most_G: what an order must fit, see `layout.draw_order`.
+      plan: the static facts.
+    """
+
+    samples_N: np.ndarray
+    counts_NxG: np.ndarray
+    most_G: np.ndarray
+    plan: BatchPlan
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.samples_N) // self.plan.config.batch_size)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """int32 (steps, B) entries of samples_N in the epoch's order, -1 = nobody. A function of (seed, epoch)."""
+        order = layout.draw_order(seed, epoch, self.plan.config.batch_size, self.counts_NxG, self.most_G)
+        return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
+
+
+def _students(corpus: Corpus, config: DataConfig) -> np.ndarray:
+    """bool (U,): who is a student."""
+    return corpus.train_lengths_U >= (1 if config.single_item_students else 2)
+
+
+def target_counts(corpus: Corpus, plan: BatchPlan) -> np.ndarray:
+    """float64 (V,): how often each item is a target in an epoch; under the cloze task on average over its draws.
+
+    Targets are those training items of a student that have their place in its input (`every`), the newest one (`last`),
+    or `mask_share` of its input and, in the second look, the newest one (`masked`).
+    """
+    train_U = corpus.train_lengths_U
+    slots_U = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)
+    user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
+    from_end_n = (corpus.offsets[:-1] + train_U)[user_n] - np.arange(len(corpus.items))  # 1: the newest to train on
+    newest_n, within_n = from_end_n == 1, (from_end_n >= 1) & (from_end_n <= slots_U[user_n])
+    share_n = {"every": within_n, "last": newest_n, "masked": plan.mask_share * within_n + newest_n}[plan.supervision]
+    weight_n = share_n * _students(corpus, plan.config)[user_n]
+    return np.bincount(corpus.items - 1, weight_n, minlength=corpus.num_items)
+
+
+def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
+    """Puts the corpus on the device.
+
+    Args:
+      plan: of the batches: which items are no negatives, and what is a target.
+    Raises:
+      InputError: there are more interactions than 32-bit places.
+    """
+    check_size(corpus.name, len(corpus.items), corpus.num_users)
+    avoid, shares_V = plan.config.avoid, None
+    if plan.config.negatives == "in_batch":
+        counts_V = target_counts(corpus, plan)
+        with np.errstate(divide="ignore"):  # an item that is never a target is never drawn
+            shares_V = jnp.asarray(np.log(counts_V / max(counts_V.sum(), 1e-30)), jnp.float32)
+    user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
+    position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
+    counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
+    seen = np.unique(user_n[counts].astype(np.int64) * (corpus.num_items + 1) + corpus.items[counts])
+    seen_user, seen_item = seen // (corpus.num_items + 1), seen % (corpus.num_items + 1)
+    count_U = np.bincount(seen_user, minlength=corpus.num_users)
+    start_U = np.concatenate([[0], np.cumsum(count_U)[:-1]])
+    gaps = seen_item - 1 - (np.arange(len(seen)) - start_U[seen_user])
+    as_int = lambda x: jnp.asarray(np.asarray(x, np.int32))  # noqa: E731
+    return Interactions(
+        items_n=as_int(corpus.items),
+        start_U=as_int(corpus.offsets[:-1]),
+        train_U=as_int(corpus.train_lengths_U),
+        gaps_m=as_int(gaps),
+        gap_start_U=as_int(start_U),
+        gap_count_U=as_int(count_U),
+        count_ends_V=as_int(np.cumsum(corpus.item_counts_V)),
+        num_items=corpus.num_items,
+        most_seen=int(count_U.max()),
+        last_negative=corpus.num_items + (avoid == "history"),
+        target_log_shares_V=shares_V,
+    )
+
+
+def plan_epochs(
+    corpus: Corpus,
+    config: DataConfig,
+    supervision: str,
+    mask_share: float,
+    needs: Needs,
+    similar_UxN: np.ndarray | None,
+) -> Epochs:
+    """Chooses the students and plans the rows.
+
+    Args:
+      similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
+        a -1 is a student like the others and takes no part in the distillation.
+    Raises:
+      InputError: nobody has enough training items.
+    """
+    train_U = corpus.train_lengths_U
+    users = np.flatnonzero(_students(corpus, config)).astype(np.int32)
+    if not len(users):
+        raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
+    samples = np.concatenate([users, users + corpus.num_users]) if supervision == "masked" else users
+    student_U = np.minimum(train_U - (supervision != "masked"), config.max_len)
+    student_Nx1 = student_U[samples % corpus.num_users][:, None]
+    teacher_U = np.clip(train_U - (config.teacher_input == "input"), 0, config.max_len)
+    teacher_NxM = None
+    if similar_UxN is not None:
+        similar_NxM = similar_UxN[samples % corpus.num_users]
+        taught_Nx1 = (similar_NxM >= 0).all(axis=1, keepdims=True)
+        teacher_NxM = np.where(taught_Nx1, teacher_U[similar_NxM], 0)
+    bags = [student_Nx1] if teacher_NxM is None else [student_Nx1, teacher_NxM]
+    if config.layout == "padded":
+        stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
+    else:
+        stairs = layout.plan(bags, config.batch_size, config.buckets)
+    counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
+    most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
+    teachers = stairs[1] if len(stairs) > 1 else None
+    plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar)
+    return Epochs(samples, counts_NxG, most_G, plan)
+
+
+def unseen(data: Interactions, draws: Array, users: Array) -> Array:
+    """The (draw + 1)-th smallest item that the user has not seen: exact, without rejection.
+
+    id = draw + 1 + #{k : gap_k <= draw}, by binary search in the user's sorted gaps.
+
+    Args:
+      draws: int32, in [0, last_negative - seen items of the user).
+      users: int32 rows of users, same shape.
+    """
+    start = data.gap_start_U[users]
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        gap = jnp.take(data.gaps_m, start + middle, mode="clip")
+        right = (low < high) & (gap <= draws)
+        return jnp.where(right, middle + 1, low), jnp.where((low < high) & ~right, middle, high)
+
+    # A loop of the compiler, not of Python: unrolled, its fusions grow exponentially and so does the compile time.
+    bounds = (jnp.zeros_like(draws), data.gap_count_U[users])
+    low, _ = jax.lax.fori_loop(0, data.most_seen.bit_length(), halve, bounds)
+    return jnp.minimum(draws + 1 + low, data.last_negative)
+
+
+def below(words: Array, count: Array) -> Array:
+    """int32 draws in [0, count), from uniform 32-bit words: the upper half of the 64-bit product words * count.
+
+    Every number is drawn; its probability is off by at most count / 2^32 of itself. A remainder would be as good for
+    one number, but favours low ones; floats have too few values. 64-bit integers are off, so the product is made of
+    16-bit halves, as by hand.
+
+    Args:
+      words: uint32.
+      count: int32, at least 1; of the same rank.
+    """
+    count, half = count.astype(jnp.uint32), jnp.uint32(0xFFFF)
+    high, low, count_high, count_low = words >> 16, words & half, count >> 16, count & half
+    middle = high * count_low + (low * count_low >> 16)
+    upper = high * count_high + (middle >> 16) + ((low * count_high + (middle & half)) >> 16)
+    return upper.astype(jnp.int32)
+
+
+def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
+    """int32 (K,) ids that all positions of a step share, 0 for none, and (K,) log-probabilities of drawing each."""
+    if config.negatives == "uniform":
+        words_K = jax.random.bits(key, (config.num_negatives,), jnp.uint32)
+        ids_K = below(words_K, jnp.full(1, data.num_items, jnp.int32)) + 1
+        return ids_K, jnp.full(config.num_negatives, -np.log(data.num_items), jnp.float32)
+    if config.negatives == "in_batch":
+        return targets_T, jnp.take(data.target_log_shares_V, jnp.maximum(targets_T - 1, 0), mode="clip")
+    total = data.count_ends_V[-1]
+    draws_K = below(jax.random.bits(key, (config.num_negatives,), jnp.uint32), total[None])
+    ids_K = jnp.searchsorted(data.count_ends_V, draws_K, side="right").astype(jnp.int32) + 1
+    place_K = ids_K - 1
+    before_K = jnp.where(place_K > 0, jnp.take(data.count_ends_V, place_K - 1, mode="clip"), 0)
+    count_K = jnp.maximum(data.count_ends_V[place_K] - before_K, 1).astype(jnp.float32)
+    return ids_K, jnp.log(count_K / total.astype(jnp.float32))
+
+
+def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: Array, key: Array) -> Batch:
+    """One training batch.
+
+    Args:
+      plan: static facts.
+      samples_B: int32 (B,) users (plus U for the masked task's second look), -1 = nobody.
+      key: random key of this step.
+    """
+    config, batch_size, max_len = plan.config, samples_B.shape[0], plan.config.max_len
+    left_padded, masked = config.layout == "padded", plan.supervision == "masked"
+    num_users, behind = data.start_U.shape[0], int(not masked)  # the newest item is a target only
+    somebody = samples_B >= 0
+    users = jnp.where(somebody, samples_B, 0) % num_users
+    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - behind, max_len), 0)
+    by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
+    somebody, users, length = somebody[by_length], users[by_length], length[by_length]
+    end = data.start_U[users] + data.train_U[users] - behind
+    groups = plan.students.groups
+    sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length)
+    row_T = row_of_slot(groups)
+    # Random numbers belong to (place in the batch, position), whatever the layout.
+    place_T = jnp.maximum(sequences.positions_T - 1, 0)
+    at_slot = lambda draws: draws[by_length[row_T], place_T]  # noqa: E731
+    negative_key, hide_key, kind_key, random_key = jax.random.split(key, 4)
+
+    last_T = jnp.zeros(len(row_T), bool).at[sequences.last_R].set(somebody)
+    if masked:
+        last_only_T = (samples_B[by_length] >= num_users)[row_T]
+        drawn_T = at_slot(jax.random.uniform(hide_key, (batch_size, max_len))) < plan.mask_share
+        hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
+        targets_T = jnp.where(hidden_T, sequences.items_T, 0)
+        kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
+        words_T = at_slot(jax.random.bits(random_key, (batch_size, max_len), jnp.uint32))
+        other_T = below(words_T, jnp.full(1, data.num_items, jnp.int32)) + 1
+        shown_T = jnp.where(kind_T < 0.8, data.num_items + 1, jnp.where(kind_T < 0.9, other_T, sequences.items_T))
+        shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
+        sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
+    else:
+        next_T = jnp.where(last_T, end[row_T], index_T + 1)  # an empty row's only target follows its empty input
+        at_T = last_T if plan.supervision == "last" else sequences.real_T
+        targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
+
+    batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
+    if config.negatives == "own":
+        unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
+        words = jax.random.bits(negative_key, (batch_size, max_len, config.num_negatives), jnp.uint32)
+        draws_TxK = below(at_slot(words), unseen_T[:, None])
+        users_TxK = jnp.broadcast_to(users[row_T][:, None], draws_TxK.shape)
+        negatives_TxK = jnp.where(targets_T[:, None] > 0, unseen(data, draws_TxK, users_TxK), 0)
+        batch = batch.replace(negatives_TxK=negatives_TxK, log_q=-jnp.log(unseen_T.astype(jnp.float32))[:, None])
+    else:
+        shared_K, log_q_K = shared_negatives(config, data, targets_T, negative_key)
+        batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
+    if plan.teachers is None:
+        return batch
+    similar_BxN = tables["similar_users"][users]
+    taught_B = somebody & jnp.all(similar_BxN >= 0, axis=1)
+    similar_M = jnp.maximum(similar_BxN, 0).reshape(-1)
+    less = int(config.teacher_input == "input")
+    length_M = jnp.clip(data.train_U[similar_M] - less, 0, max_len)
+    length_M = jnp.where(jnp.repeat(taught_B, plan.similar), length_M, 0)
+    student_M = jnp.repeat(by_length, plan.similar)
+    place_M = student_M * plan.similar + jnp.tile(jnp.arange(plan.similar, dtype=jnp.int32), batch_size)
+    order_M = jnp.argsort(-length_M, stable=True)
+    end_M = (data.start_U + data.train_U)[similar_M] - less
+    teachers, _ = layout.lay_out(
+        data.items_n,
+        end_M[order_M],
+        length_M[order_M],
+        plan.teachers.groups,
+        left_padded,
+        max_len,
+        place_M[order_M],
+    )
+    rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
+    rows_BxN = rows_M.reshape(batch_size, plan.similar)
+    return batch.replace(teachers=teachers, teacher_rows_BxN=rows_BxN, distils_B=taught_B)

@@ -1,0 +1,275 @@
+"""One configuration: every setting of `knobs`, layered from files and flags, checked, compared and stored.
+
+A `ConfigDict` carries the values (so that ml_collections flags work); at a module's door `section` turns its part
+into the frozen dataclass that stands beside the code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from llmesr_jax.core import commands
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.models import backbones, methods
+from llmesr_jax.training import schema
+
+PRESETS = ("paper", "release", "best")
+# A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
+RESUMABLE = frozenset(
+    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.valid_unwatched train.progress "
+    "train.lanes".split()
+)
+_NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
+
+
+def describe() -> str:
+    """One line of help for each setting."""
+    return "\n".join(f"--config.{key} ({k.default!r}): {k.doc}" for key, k in schema.settings().items())
+
+
+class Recorded(ConfigDict):
+    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        object.__setattr__(self, "_given", set())
+        super().__init__(*args, **kwargs)
+        self._given.clear()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._given.add(key)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        object.__setattr__(self, "_given", set(state["_given"]))
+
+    def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
+        """As that of ConfigDict; the copy knows of the same values that they were set."""
+        copied = super().copy_and_resolve_references(visit_map)
+        object.__setattr__(copied, "_given", set(self._given))
+        return copied
+
+    def given(self) -> frozenset[str]:
+        """The names that were set."""
+        return frozenset(self._given)
+
+
+def default() -> ConfigDict:
+    """Every setting at its default; what is then set is recorded, see `changes`."""
+    return _nested({key: k.default for key, k in schema.settings().items()}, Recorded)
+
+
+def changes(base: ConfigDict) -> dict[str, Any]:
+    """{key: value} of what an own file sets in the config that it returns.
+
+    In one made from `default()`: all that was set there, to its default or not. In a ConfigDict of the file's own: all
+    that it holds, but where it holds every setting, what differs from the defaults.
+    """
+    start, flat = flatten(default()), flatten(base)
+    if not any(isinstance(part, Recorded) for part in (base, *base.values())) and not start.keys() <= flat.keys():
+        return flat
+    found = {}
+    for key, value in flat.items():
+        name, _, field = key.rpartition(".")
+        part, whole = (base[name] if name else base), isinstance(base, Recorded) and name in base.given()
+        given = field in part.given() if isinstance(part, Recorded) else key not in start or value != start[key]
+        if given or whole:
+            found[key] = value
+    return found
+
+
+def datasets() -> list[str]:
+    """Names of the data sets that have a file in `configs/`."""
+    folder = configs().__path__
+    return sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in _NOT_DATASETS and not m.ispkg)
+
+
+@functools.cache
+def configs() -> types.ModuleType:
+    """The package of presets and data sets' settings: `llmesr_jax.configs` as installed, `configs` in the repository."""
+    installed = importlib.util.find_spec("llmesr_jax.configs") is not None
+    return importlib.import_module("llmesr_jax.configs" if installed else "configs")
+
+
+def configs_module(name: str) -> types.ModuleType:
+    """A module of `configs`, such as "best" or "sweeps.ablations"."""
+    return importlib.import_module(f"{configs().__name__}.{name}")
+
+
+def module_of(path: Path) -> types.ModuleType:
+    """A configuration or sweep file as a module; one of `configs` by its name there, so that it may import others."""
+    folder = Path(configs().__path__[0]).resolve()
+    if path.resolve().is_relative_to(folder):
+        return configs_module(".".join(path.resolve().relative_to(folder).with_suffix("").parts))
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(
+    overrides: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    base: ConfigDict | None = None,
+) -> ConfigDict:
+    """The configuration of one run, complete and checked; later beats earlier:
+
+    defaults, the data set's file, the preset's file, what `base` sets (`changes`), `overrides`, `flags`.
+
+    A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any.
+    It beats the `OVERRIDES` of its file, later entries beat earlier ones. A preset may choose method and backbone.
+
+    Args:
+      overrides: {key: value}, as given by `--config.a.b=value`.
+      flags: {key: value}, as given by the short flags (`--epochs` is `train.epochs`).
+      base: a whole config, as an own file given with `--config=` returns it.
+
+    Raises:
+      InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone or
+        method, seeds that are no list of integers.
+    """
+    start = flatten(default())
+    changed = {} if base is None else changes(base)
+    given = schema.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
+    preset = {**start, **given}["preset"]
+    start |= {key: value for key, value in _preset(preset).OVERRIDES.items() if key in ("method", "backbone")}
+    values = {**start, **given}
+    pair = values["method"], values["backbone"]
+    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"], pair), **given}
+    config = _nested({**values, **_file_overrides(preset, pair), **given})
+    for name in schema.sections():
+        section(config, name)
+    seed_list(config)
+    backbones.PLUGINS.load(config.backbone)
+    methods.PLUGINS.load(config.method)
+    return config
+
+
+def section(config: ConfigDict, name: str) -> Any:
+    """The frozen dataclass of one section ("" for `RunConfig`).
+
+    Raises:
+      InputError: a key that the section does not have, or a value that it refuses.
+    """
+    prefix = f"{name}." if name else ""
+    flat = schema.checked({k: v for k, v in flatten(config).items() if k.rpartition(".")[0] == name}, "config")
+    return schema.sections()[name](**{key.removeprefix(prefix): value for key, value in flat.items()})
+
+
+def seed_list(config: ConfigDict) -> tuple[int, ...]:
+    """The seeds as integers: distinct, 0 <= seed < 2**31."""
+    parts = [part.strip() for part in config.seeds.split(",")]
+    if not all(re.fullmatch("[0-9]{1,10}", part) and int(part) < 2**31 for part in parts):
+        raise InputError(f"seeds {config.seeds!r}: wanted integers from 0 to {2**31 - 1}, as in --seeds=42,43,44")
+    if len({int(part) for part in parts}) < len(parts):
+        raise InputError(f"seeds {config.seeds!r}: a seed stands twice; give each once")
+    return tuple(int(part) for part in parts)
+
+
+def to_json(config: ConfigDict) -> str:
+    """The whole configuration, keys sorted."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str, where: str = "config") -> ConfigDict:
+    """Inverse of `to_json`; settings that the text lacks get their default. `where` names the file in errors."""
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error}); wanted a config as training writes it") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: found a {type(tree).__name__}, wanted an object of settings")
+    return _nested({**flatten(default()), **schema.checked(_flat(tree), where)})
+
+
+def digest(config: ConfigDict) -> str:
+    """16 hex digits that are equal for two runs that compute the same (see `difference`)."""
+    text = json.dumps(decisive(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """`key: old -> new` for the settings that decide the result and differ; empty if `new` may continue `old`.
+
+    Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses.
+    """
+    a, b = decisive(old), decisive(new)
+    return [f"{key}: {a[key]!r} -> {b[key]!r}" for key in sorted(a) if key in b and a[key] != b[key]]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} of a config."""
+    return _flat(config.to_dict())
+
+
+def used(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} without the sections of the backbones and methods that the run does not use."""
+    plugins = {*backbones.PLUGINS.names(), *methods.PLUGINS.names()}
+    unused = plugins - {config.backbone, config.method}
+    return {key: value for key, value in flatten(config).items() if key.partition(".")[0] not in unused}
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    out = {}
+    for name, value in tree.items():
+        out.update({f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value})
+    return out
+
+
+def _nested(flat: Mapping[str, Any], kind: type[ConfigDict] = ConfigDict) -> ConfigDict:
+    tree = {name: {} for name in schema.sections() if name}
+    known = schema.settings()
+    for key, value in flat.items():
+        name, _, field = key.rpartition(".")
+        if value is None:  # keeps the type, so that a flag can set it
+            value = placeholder(next(t for t in typing.get_args(known[key].kind) if t is not types.NoneType))
+        (tree[name] if name else tree)[field] = value
+    return kind({name: kind(part) if isinstance(part, dict) else part for name, part in tree.items()}).lock()
+
+
+def decisive(config: ConfigDict) -> dict[str, Any]:
+    """{key: value} of the settings that decide the result."""
+    return {key: value for key, value in used(config).items() if key not in RESUMABLE}
+
+
+def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
+    module = configs_module(name)
+    overrides = dict(module.OVERRIDES)
+    for wanted, more in getattr(module, "FOR", {}).items():
+        if all(want in ("*", is_) for want, is_ in zip(wanted, pair)):
+            overrides.update(more)
+    return schema.checked(overrides, f"configs/{name}.py")
+
+
+def _preset(name: str) -> types.ModuleType:
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is not known; wanted one of: {', '.join(PRESETS)}")
+    return configs_module(name)
+
+
+def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[str, Any]:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"data set {name!r}: wanted a name of letters, digits, '_', '-' and '.'")
+    if name in datasets():
+        return _file_overrides(name, pair)
+    if data_dir or Path("data", name).is_dir():
+        return {}
+    known = ", ".join(datasets())
+    raise InputError(
+        f"data set {name!r} is not known; wanted one of: {known}; or one that "
+        f"{commands.line('prepare')} made, or any name with --data_dir=<folder>"
+    )

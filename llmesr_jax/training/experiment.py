@@ -1,0 +1,271 @@
+"""From a configuration to everything a run needs, with every check made before the first compile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import corpus, reading, splits
+from llmesr_jax.models import backbones, recommender
+from llmesr_jax.models.types import Sizes
+from llmesr_jax.ranking import evaluate
+from llmesr_jax.ranking.engine import SAMPLED
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.training import batches, traced
+from llmesr_jax.training import config as config_lib
+
+CONFIG_FILE = "config.json"
+_CHANGES_SHOWN = 4
+
+
+class Experiment(NamedTuple):
+    """What one run is made of.
+
+    Attributes:
+      config: the whole configuration.
+      seeds: trained together.
+      corpus: host arrays.
+      tables: the frozen tables on the host, similar users cut to the N that the method uses.
+      recipe: digest of what the tables were made from.
+      recommender: pure functions.
+      epochs: the students and the row plan.
+    """
+
+    config: ConfigDict
+    seeds: tuple[int, ...]
+    corpus: corpus.Corpus
+    tables: dict[str, np.ndarray]
+    recipe: str
+    recommender: recommender.Recommender
+    epochs: batches.Epochs
+
+    def describe(self) -> str:
+        """One line: what is trained on what."""
+        c = self.corpus
+        line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
+        line += f"{len(c.items)} interactions"
+        line += _describe_split(c, config_lib.section(self.config, "train").seen_items)
+        if self.tables:
+            line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
+        if alone := _without_teachers(self.tables):
+            line += f"; {alone} users have an embedding of zeros, so they have no similar users and are not distilled"
+        if c.num_items <= SAMPLED + 1:
+            line += "; there are so few items that sampled ranks among all items outside a user's whole history"
+        return line
+
+    def identity(self) -> dict[str, str]:
+        """Digests of what a run's numbers depend on besides its configuration.
+
+        "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
+        """
+        return {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
+
+
+def _without_teachers(tables: Mapping[str, np.ndarray]) -> int:
+    """How many users have no similar users."""
+    return int((tables["similar_users"] < 0).any(axis=1).sum()) if "similar_users" in tables else 0
+
+
+def _describe_split(users_items: corpus.Corpus, seen: str) -> str:
+    """What of the split is not as usual."""
+    split, told = users_items.split, []
+    if split.name != splits.LEAVE_ONE_OUT:
+        tested = len(split.targets["test"].rows_E)
+        told.append(f"split: {split.name.replace('_', ' ')}: {int(split.train_U.sum())} to train, {tested} tested")
+    for part, count in split.without_input.items():
+        told += [f"{count} {part} targets have nothing before them and are left out"] if count else []
+    for part in split.targets:
+        if seen == "hidden" and (count := int(users_items.repeated(part).sum())):
+            told.append(f"{count} {part} targets are among the seen items, which are hidden, and are left out")
+    return "".join(f"; {text}" for text in told)
+
+
+def prepare(config: ConfigDict) -> Experiment:
+    """Reads the data, makes or loads the tables, builds the model and plans the rows.
+
+    Raises:
+      InputError: anything wrong with the configuration or the files.
+    """
+    section = lambda name: config_lib.section(config, name)  # noqa: E731
+    needs = recommender.needs(config.method, section(config.method))
+    users_items = reading.load(config.dataset, config.data_dir or None, section("data"))
+    for part in ("test", "valid"):
+        evaluate.check_repeats(users_items, part, section("train").seen_items)
+    semantic = section("semantic")
+    trained = int((users_items.train_lengths_U > 0).sum())
+    kept = min(semantic.num_similar, trained - 1)
+    if "similar_users" in needs.tables and kept < needs.similar:
+        raise InputError(
+            f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are kept; "
+            f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
+            f"{trained} users who have training items)"
+        )
+    tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
+    if "similar_users" in tables:
+        if (kept := tables["similar_users"].shape[1]) < needs.similar:
+            lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
+            raise InputError(
+                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are there: the "
+                "embeddings of the other users are zero (their items have no text, or it holds no known word); "
+                f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
+            )
+        tables["similar_users"] = tables["similar_users"][:, : needs.similar]
+    return assemble(config, users_items, tables, recipe)
+
+
+def assemble(
+    config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, np.ndarray], recipe: str = ""
+) -> Experiment:
+    """An experiment on interactions and tables that are there already: builds the model and plans the rows.
+
+    Args:
+      tables: those that the method needs, as `semantic.tables.prepare` makes them; `similar_users` has N columns.
+      recipe: digest of what they were made from.
+    Raises:
+      InputError: settings that do not go together.
+      ValueError: a table that the method needs is missing.
+    """
+    section = lambda name: config_lib.section(config, name)  # noqa: E731
+    needs = recommender.needs(config.method, section(config.method))
+    backbone = backbones.PLUGINS.load(config.backbone)
+    supervision = backbone.supervision(section(config.backbone))
+    data = section("data")
+    if section("loss").ranking == "softmax" and section("train").table_updates == "touched":
+        raise InputError(
+            "config: loss.ranking=softmax touches every item at each step; wanted train.table_updates=dense, or "
+            "loss.ranking=sampled_softmax"
+        )
+    if section("train").average and section("train").table_updates == "touched":
+        raise InputError(
+            "config: train.average moves every row at each step; wanted train.table_updates=dense, or train.average=0"
+        )
+    needs_padding = backbone.needs_padding(section(config.backbone))
+    if needs_padding and data.layout == "bucketed":
+        raise InputError(
+            f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; wanted padded or auto"
+        )
+    if data.layout == "auto":
+        data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
+    if missing := needs.tables - tables.keys():
+        raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
+    llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
+    model = recommender.build(
+        config.method,
+        section(config.method),
+        config.backbone,
+        section(config.backbone),
+        section("loss"),
+        Sizes(users_items.num_items, data.max_len, llm_width),
+        config.precision,
+    )
+    mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
+    return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
+
+
+def vary(experiment: Experiment, config: ConfigDict) -> Experiment:
+    """The experiment with another folder, other seeds or traced numbers: nothing is read or built again.
+
+    Args:
+      config: of the same program, see `traced.program`.
+    """
+    if traced.program(config) != traced.program(experiment.config):
+        raise ValueError(f"{config.workdir} is of another program than {experiment.config.workdir}")
+    return experiment._replace(config=config, seeds=config_lib.seed_list(config))
+
+
+def check_workdir(experiment: Experiment) -> None:
+    """Checks, without writing anything, that the run's folder is free, or belongs to this configuration and these data.
+
+    Raises:
+      InputError: it belongs to another run, is something else, or cannot be written to.
+    """
+    folder = Path(experiment.config.workdir)
+    if (folder / CONFIG_FILE).exists():
+        stored, stored_identity = read_config(folder)
+        of_data = identity_changes(stored_identity, experiment)
+        changes = config_lib.difference(stored, experiment.config) + of_data
+        if changes:
+            more = f"; and {len(changes) - _CHANGES_SHOWN} more" if len(changes) > _CHANGES_SHOWN else ""
+            hint = "the data or their embeddings have changed since; " if of_data == changes else ""
+            raise InputError(
+                f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); {hint}"
+                "name another --workdir or delete the folder"
+            )
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is a file; wanted a folder for the run; name another --workdir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing}: cannot be written to; see to its permissions, or name another --workdir")
+    if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
+        below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
+        hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""
+        raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); {hint}name another --workdir")
+
+
+def open_workdir(experiment: Experiment) -> Path:
+    """Makes the run's folder, or continues with one that passes `check_workdir`."""
+    check_workdir(experiment)
+    folder = Path(experiment.config.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads(config_lib.to_json(experiment.config))
+    text = {"config": config, "data": experiment.identity(), "jax": jax.__version__}
+    write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
+    return folder
+
+
+def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:
+    """`name: old -> new` for what differs from the stored digests; empty if the data are the same.
+
+    Tables of one recipe are the same data, whatever their last digits; where those differ, a warning says so.
+    """
+    now = experiment.identity()
+    changed = [name for name in now if stored.get(name) != now[name]]
+    if changed == ["tables"]:
+        logging.log_first_n(
+            logging.WARNING,
+            "%s: the tables were computed on another processor or by other library versions; they differ from those it "
+            "was trained on at most by rounding, so numbers may differ in their last digits",
+            1,
+            experiment.config.workdir,
+        )
+        return []
+    return [f"{name}: {stored.get(name, '')[:8]} -> {now[name][:8]}" for name in changed]
+
+
+def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
+    """The configuration and the data digests that a run's folder was made with.
+
+    Raises:
+      InputError: there is no readable config.json.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        stored = json.loads(path.read_text())
+        config, identity = json.dumps(stored["config"]), {str(k): str(v) for k, v in stored["data"].items()}
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); wanted the folder of a run, as launch.train makes it"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a run's configuration ({type(error).__name__}: {error}); wanted one as launch.train writes it"
+        ) from error
+    return config_lib.from_json(config, str(path)), identity
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces the file in one step, so that it is never half written."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

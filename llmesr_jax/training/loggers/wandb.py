@@ -1,0 +1,44 @@
+"""Weights & Biases: one run there for each run here, continued under the same id (kept in wandb.id).
+
+Its own environment variables decide the rest: WANDB_MODE=offline for no network, WANDB_PROJECT, WANDB_ENTITY, the key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmesr_jax.core.errors import InputError
+
+PACKAGE, EXTRA = "wandb", "wandb"
+
+
+class Logger:
+    def __init__(self, folder: Path, last_epoch: int, config: Mapping[str, Any]):
+        import wandb
+
+        kept = folder / "wandb.id"
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "llmesr_jax"),
+                name=str(folder),
+                dir=str(folder),
+                config=dict(config),
+                id=kept.read_text().strip() if kept.exists() else None,
+                resume="allow",
+                reinit="create_new",  # beside those of other cells
+            )
+        except wandb.Error as error:
+            raise InputError(
+                f"loggers: wandb: {str(error).splitlines()[0]}; run wandb login, or set WANDB_MODE=offline"
+            ) from error
+        kept.write_text(self._run.id)
+        self._run.define_metric("*", step_metric="epoch")  # its own count of steps cannot go back to an epoch
+
+    def write(self, epoch: int, values: Mapping[str, float]) -> None:
+        self._run.log({"epoch": epoch, **values})
+
+    def close(self) -> None:
+        self._run.finish()

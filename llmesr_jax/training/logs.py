@@ -1,0 +1,119 @@
+"""What a run writes as it goes: a JSON line a seed and epoch, and the same numbers for whoever draws curves."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training.experiment import write_text
+from llmesr_jax.training.loggers import PLUGINS
+
+
+def loggers(wanted: str) -> list[str]:
+    """Names of the files of `llmesr_jax/training/loggers` that the setting `loggers` asks for.
+
+    Args:
+      wanted: names with commas between them; "auto": tensorboard if it is installed; "none".
+    Raises:
+      InputError: one is not known or not installed, or stands twice.
+    """
+    if wanted in ("auto", "none"):
+        return ["tensorboard"] if wanted == "auto" and _installed("tensorboard") else []
+    names = [name.strip() for name in wanted.split(",")]
+    if len(set(names)) < len(names):
+        raise InputError(f"loggers {wanted!r}: a logger stands twice; give each once")
+    for name in names:
+        module = PLUGINS.load(name)
+        if not _installed(name):
+            raise InputError(
+                f"loggers {wanted!r}: {module.PACKAGE} is not installed; pip install 'llmesr-jax[{module.EXTRA}]', or "
+                "leave it out"
+            )
+    return names
+
+
+class Log(contextlib.AbstractContextManager):
+    """Writes `metrics.jsonl` in a run's folder, and to the loggers of its configuration.
+
+    Args:
+      folder: the run's.
+      last_epoch: of the checkpoint the run continues from; lines of later epochs are dropped, they will come again.
+      config: the run's; None for the defaults.
+    """
+
+    def __init__(self, folder: Path, last_epoch: int, config: ConfigDict | None = None):
+        config = config_lib.default() if config is None else config
+        self._path = Path(folder) / "metrics.jsonl"
+        if self._path.exists():
+            lines = self._path.read_text().splitlines()
+            kept = [line for line in lines if _epoch(line) <= last_epoch]
+            if len(kept) < len(lines):
+                write_text(self._path, "".join(line + "\n" for line in kept))
+        settings = config_lib.used(config)
+        self._loggers = []
+        with contextlib.ExitStack() as files:
+            for name in loggers(config.loggers):
+                logger = PLUGINS.load(name).Logger(Path(folder), last_epoch, settings)
+                files.callback(logger.close)
+                self._loggers.append(logger)
+            self._files = files.pop_all()
+
+    def write(self, epoch: int, seed: int, values: dict[str, Any], seconds: float) -> None:
+        """One epoch of one seed: {name: number}, and how long the epoch took for the whole group."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, "seed": seed, **values, "seconds": round(seconds, 3)}) + "\n")
+        self._hand_on(epoch, seed, values)
+
+    def test(self, epoch: int, seeds: Sequence[int], results: Mapping[str, Any]) -> None:
+        """The test's metrics of each seed, for the loggers alone: results.json has them, too.
+
+        Names are `test/full/overall/N@10`, by protocol, group and metric.
+
+        Args:
+          epoch: the last that was trained.
+          seeds: in the order of the results' lists.
+          results: {protocol: stacked summary of the test}, see `evaluate.stack`.
+        """
+        for place, seed in enumerate(seeds):
+            values = {
+                f"test/{protocol}/{group}/{metric}": numbers[place]
+                for protocol, summary in results.items()
+                for group in (*evaluate.GROUPS, "coverage")
+                for metric, numbers in summary.get(group, {}).items()
+                if metric in metrics.METRICS or group == "coverage"
+            }
+            self._hand_on(epoch, seed, values)
+
+    def _hand_on(self, epoch: int, seed: int, values: Mapping[str, Any]) -> None:
+        """To the loggers, without the values of groups that have no users."""
+        named = {f"{name}/seed_{seed}": value for name, value in values.items() if value is not None}
+        for logger in self._loggers:
+            logger.write(epoch, named)
+
+    def close(self) -> None:
+        """Closes all loggers, even if one of them fails at it."""
+        self._files.close()
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(PLUGINS.load(name).PACKAGE) is not None
+
+
+def _epoch(line: str) -> float:
+    """The epoch of a line; infinite for one that was cut off by a crash."""
+    try:
+        return json.loads(line)["epoch"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")

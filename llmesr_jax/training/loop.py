@@ -1,0 +1,212 @@
+"""Training: one loop, read from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.training import active_run, logs, state, steps
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training.active_run import Cell, Program, Progress
+from llmesr_jax.training.experiment import Experiment, check_workdir, write_text
+from llmesr_jax.training.schema import TrainConfig
+from llmesr_jax.training.validation import Validation, test
+
+__all__ = ["Progress", "Validation", "train", "train_together"]
+
+
+def train(experiment: Experiment) -> dict[str, Any]:
+    """Trains all seeds of an experiment together and tests each at its best epoch.
+
+    Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
+    ranks.npz. A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
+
+    A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
+    "failed"; "seeds" are those that the numbers are of (`cells.left_out`).
+
+    Returns: what results.json holds.
+    Raises:
+      InputError: the workdir belongs to another run; no seed has a finite loss (terms and steps are named).
+      KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+    """
+    (outcome,) = train_together([experiment])
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
+
+
+def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | InputError]:
+    """`train` for runs that share a program: all their seeds are lanes of the same steps.
+
+    Each run has its own folder, validation and end, as alone. Where runs stand at different places, as after a kill,
+    those that are behind go first.
+
+    Args:
+      experiments: equal but for workdir, seeds and traced numbers (`traced.program`), with the very same tables,
+        recommender and epochs.
+    Returns: for each, what results.json holds, or the InputError that stopped it; the others go on without it.
+    Raises:
+      KeyboardInterrupt: after SIGINT or SIGTERM, once the states are saved.
+    """
+    settings: TrainConfig = config_lib.section(experiments[0].config, "train")
+    outcomes = [_before(experiment) for experiment in experiments]
+    if all(outcome is not None for outcome in outcomes):
+        return outcomes
+    shared = active_run.program(experiments[0])
+    with Interrupts("stopping at the end of this window of steps") as interrupts, contextlib.ExitStack() as stack:
+        cells: dict[int, Cell] = {}
+        for place, experiment in enumerate(experiments):
+            if outcomes[place] is None:
+                try:
+                    cells[place] = stack.enter_context(Cell(experiment, shared))
+                except InputError as error:
+                    outcomes[place] = error
+        shared = shared.started(experiments[0].config.precision)
+        splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
+        compiled = False
+        while True:
+            for place in [place for place, cell in cells.items() if not cell.learns]:
+                outcomes[place] = _end(cells.pop(place), splits)
+            if interrupts.heard:
+                _stop(cells.values())
+            if not cells:
+                return outcomes
+            position = min(cell.position for cell in cells.values())
+            together = [cell for cell in cells.values() if cell.position == position]
+            started, total_steps = time.perf_counter(), experiments[0].epochs.steps
+            compile_seconds = _steps(together, shared, settings, total_steps, interrupts)
+            if not compiled:
+                compiled, started = True, started + compile_seconds
+                print(f"compiled in {compile_seconds:.1f} s", flush=True)
+            together = [cell for cell in together if cell.error is None]
+            for cell in together:
+                cell.drop_failed()
+            if interrupts.heard and any(cell.progress.steps < total_steps for cell in together):
+                for cell in together:
+                    cell.save()
+                _stop(cells.values())
+            for cell in together:
+                if not cell.progress.active:  # the last that learned has failed
+                    cell.save()
+            together = [cell for cell in together if cell.progress.active]
+            values = [_validate(cell, splits("valid"), settings) for cell in together]
+            seconds = time.perf_counter() - started
+            for cell, of_seeds in zip(together, values):
+                cell.end_epoch(total_steps, of_seeds, seconds, f"{cell.folder.name}: " * (len(cells) > 1))
+
+
+def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
+    """The results of a run that is finished, or what is wrong with its folder; None for one to train."""
+    try:
+        logs.loggers(experiment.config.loggers)
+        check_workdir(experiment)
+        found = active_run.finished(experiment.config)
+    except InputError as error:
+        return error
+    if found is not None:
+        folder = experiment.config.workdir
+        print(
+            f"{folder}: finished before, nothing trained; delete it or name another --workdir to train again",
+            flush=True,
+        )
+    return found
+
+
+def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total: int, interrupts: Interrupts) -> float:
+    """Takes the steps that are left of the cells' epoch, all their lanes together, or those up to an interrupt.
+
+    Returns: seconds that the first call took, which is the compile if there is one.
+    """
+    epoch, first = cells[0].progress.epoch + 1, None
+    order = np.concatenate([cell.order(epoch) for cell in cells])
+    lanes = [len(cell.progress.active) for cell in cells]
+    numbers = {
+        key: np.repeat(np.asarray([cell.numbers[key] for cell in cells], np.float32), lanes) for key in cells[0].numbers
+    }
+    groups = steps.groups(len(order), settings.lanes)
+    states = state.split(state.join([cell.states for cell in cells]), groups)
+    sums = state.split(state.join([cell.sums for cell in cells]), groups)
+    ends = np.cumsum(lanes)
+    slices = [slice(end - count, end) for end, count in zip(ends.tolist(), lanes)]
+    done = cells[0].progress.steps
+    with _bar(settings, epoch, total, done) as bar:
+        while done < total:
+            window = order[:, done : done + shared.width]
+            for i, group in enumerate(groups):
+                called = time.perf_counter()
+                part = {key: value[group] for key, value in numbers.items()}
+                args, options = shared.window(states[i], sums[i], window[group], epoch, part)
+                states[i], sums[i] = steps.run_window(*args, **options)
+                if first is None:  # the call returns once it is compiled, before it has run
+                    first = time.perf_counter() - called
+            count = window.shape[1]
+            values = jax.device_get(state.join(sums))
+            for cell, part in zip(cells, slices):
+                cell.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
+            done += count
+            bar.update(count)
+            if interrupts.heard or all(cell.is_dead for cell in cells):
+                break
+    all_states, all_sums = state.join(states), state.join(sums)
+    for cell, states, sums in zip(cells, state.split(all_states, slices), state.split(all_sums, slices)):
+        cell.states, cell.sums, cell.progress.steps = states, sums, done
+    return first or 0.0
+
+
+def _validate(cell: Cell, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
+    """The summary of each seed that still learns; None in an epoch that goes without."""
+    if not settings.valid_unwatched and cell.progress.epoch < settings.watch_after:
+        return None
+    return [validation(state.take(cell.watched, j), cell.seeds[i]) for j, i in enumerate(cell.progress.active)]
+
+
+def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
+    """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
+    if cell.error is not None:
+        cell.close()
+        return cell.error
+    cell.checkpoints.wait()
+    progress, folder = cell.progress, cell.folder
+    sound = progress.sound(cell.seeds)
+    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(cell.seeds[i] for i in sound)
+    best = state.take(cell.best, sound) if progress.failed else cell.best
+    results = test(cell.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
+    watch_after = config_lib.section(cell.experiment.config, "train").watch_after
+    if progress.epoch <= watch_after:
+        print(
+            f"nothing was watched until epoch {progress.epoch} (train.watch_after={watch_after}), so the newest "
+            "parameters are tested; a larger --epochs and the same command go on",
+            flush=True,
+        )
+    elif progress.active and max(best_epoch) == progress.epoch:
+        print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
+    results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+    if progress.failed:
+        results["failed"] = progress.failed
+    cell.log.test(progress.epoch, seeds, results["test"])
+    write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    cell.close()
+    cell.states = cell.best = cell.sums = None  # the device's memory, for the others
+    return results
+
+
+def _stop(cells) -> None:
+    """Waits for the checkpoints and ends the command."""
+    for cell in cells:
+        print(cell.saved(), flush=True)
+    raise KeyboardInterrupt
+
+
+def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
+    hide = None if settings.progress else True  # None: hidden where the output is no terminal
+    return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)

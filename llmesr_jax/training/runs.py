@@ -1,0 +1,152 @@
+"""What training left in a folder, read back: configuration, data, best parameters, and the metrics once more."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import groups
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.training import experiment, loop, state
+from llmesr_jax.training.checkpoint import Checkpoints
+
+SPLITS = ("test", "valid")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A trained, or half trained, run.
+
+    Attributes:
+      experiment: with the workdir and the data's folder as they are now.
+      params_S: the best parameters so far of each of `seeds`, stacked.
+      progress: where training stands, for all seeds of the experiment.
+    """
+
+    experiment: experiment.Experiment
+    params_S: Any
+    progress: loop.Progress
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that did not fail."""
+        return tuple(self.experiment.seeds[i] for i in self.progress.sound(self.experiment.seeds))
+
+    @functools.cached_property
+    def tables(self) -> dict[str, Any]:
+        """The frozen tables that the trained model reads, on the device: brought there once."""
+        return tables_lib.on_device({k: v for k, v in self.experiment.tables.items() if k != "item_pca"})
+
+    def describe(self) -> str:
+        """One line: what it is, and how far it got."""
+        config, progress = self.experiment.config, self.progress
+        best_epoch = dict(zip(self.experiment.seeds, progress.best_epoch))
+        best = ", ".join(f"{best_epoch[seed]} (seed {seed})" for seed in self.seeds)
+        failed = "".join(f"; seed {seed} failed ({what})" for seed, what in progress.failed.items())
+        return f"{config.method} on {config.backbone}, {config.dataset}; {progress.epoch} epochs, best {best}{failed}"
+
+
+def find(folder: str | Path) -> dict[str, Path]:
+    """The runs in a folder: the folder itself, by its method's name, or those below it, by their paths.
+
+    Raises:
+      InputError: there are none, or they are of different data, so that no table can compare them.
+    """
+    folder = Path(folder)
+    if (folder / experiment.CONFIG_FILE).exists():
+        return {experiment.read_config(folder)[0].method: folder}
+    found = {str(path.parent.relative_to(folder)): path.parent for path in sorted(folder.rglob(experiment.CONFIG_FILE))}
+    if not found:
+        wanted = "wanted the folder of a run, or of several, as launch.train makes it"
+        raise InputError(f"{folder}: {'holds no run' if folder.is_dir() else 'no such folder'}; {wanted}")
+    data = {name: experiment.read_config(path)[1].get("interactions") for name, path in found.items()}
+    first = next(iter(data))
+    if other := next((name for name in data if data[name] != data[first]), None):
+        raise InputError(f"{folder}: {first} and {other} are runs on different data; name a folder of runs on the same")
+    return found
+
+
+def load(folder: str | Path, data_dir: str = "") -> Run:
+    """Reads a run's folder and its data; changes nothing in the folder.
+
+    Args:
+      folder: as training made it.
+      data_dir: where the data are now; empty for where they were.
+    Raises:
+      InputError: the folder is no run's, holds no sound checkpoint, or the data are not those it was trained on.
+    """
+    folder = Path(folder)
+    config, identity = experiment.read_config(folder)
+    config.workdir, config.data_dir = str(folder), data_dir or config.data_dir
+    prepared = experiment.prepare(config)
+    if changes := experiment.identity_changes(identity, prepared):
+        raise InputError(
+            f"{folder}: the data are not those it was trained on ({'; '.join(changes)}); "
+            "name the folder of those with --data_dir, or train again in a new --workdir"
+        )
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        restored = checkpoints.restore()
+    if restored is None:
+        raise InputError(f"{folder}: holds no checkpoint yet; train on with the command that made it")
+    tree, progress = restored
+    found = loop.Progress(**progress)
+    return Run(prepared, state.take(tree["best"], found.sound(prepared.seeds)), found)
+
+
+def evaluate_run(
+    run: Run,
+    splits: Sequence[str] = SPLITS,
+    protocols: Sequence[str] = metrics.PROTOCOLS,
+    tail: groups.Tail = groups.TRAINING,
+) -> dict[str, dict]:
+    """{split: {protocol: ...}} as in results.json: every metric of every group, one number a seed.
+
+    Args:
+      tail: which users and items are tail; those of results.json are by training counts.
+    """
+    results, seeds, tables = {}, run.seeds, run.tables
+    for split in splits:
+        validation = loop.Validation(run.experiment, split, tables, tail)
+        summaries = [validation.ranks(state.take(run.params_S, i), s, protocols, True)[0] for i, s in enumerate(seeds)]
+        results[split] = evaluate.stack(summaries)
+    return results
+
+
+def compare(run: Run, results: Mapping[str, Mapping]) -> str:
+    """One line on how `results` agree with results.json.
+
+    Raises:
+      InputError: results.json cannot be read.
+    """
+    path = Path(run.experiment.config.workdir) / "results.json"
+    try:
+        stored = json.loads(path.read_text())
+        if stored["epochs"] != run.progress.epoch:
+            return f"{path} is of {stored['epochs']} epochs, so not compared"
+        pairs = [pair for split in results for pair in _pairs(results[split], stored[split])]
+    except FileNotFoundError:
+        return f"{path} is not there yet: training has not ended"
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not readable ({error}); delete it, and launch.train makes it again") from error
+    differences = [abs((a or 0) - (b or 0)) for a, b in pairs if a != b]
+    if not differences:
+        return f"equal to {path} in all {len(pairs)} numbers"
+    return (
+        f"differs from {path} in {len(differences)} of {len(pairs)} numbers, by at most {max(differences):.2g}; "
+        "another device or version of jax rounds differently"
+    )
+
+
+def _pairs(new: Any, old: Any) -> Iterator[tuple[float | None, float | None]]:
+    if isinstance(new, Mapping):
+        for name in new:
+            if name in old:  # a group may be newer than the run
+                yield from _pairs(new[name], old[name])
+    else:
+        yield from zip(new, old, strict=True)

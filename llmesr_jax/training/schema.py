@@ -1,0 +1,178 @@
+"""Every setting there is: found in the `Config` dataclasses, with its default, type and line of help.
+
+A setting is a field made by `knobs.knob`; its key is `section.field`, or `field` for those of `RunConfig`. The
+sections are those of `sections`: run, data, semantic, loss, train, and one for each backbone and method, by its file name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llmesr_jax.core import knobs
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.ranking import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The settings outside any section: what is run, on what, where."""
+
+    dataset: str = knob("demo", "data set: demo needs no file; any name is accepted with a data_dir")
+    data_dir: str = knob("", "folder of the data set; empty means data/<dataset>")
+    method: str = knob("llmesr", "method; a comma-separated list trains each in turn into its own subfolder")
+    backbone: str = knob("sasrec", "sequence encoder")
+    preset: str = knob(
+        "paper", "paper: as the papers say; release: as the authors' code computes; best: the strongest (docs/best.md)"
+    )
+    precision: str = knob(
+        "float32",
+        "of activations and matrix products; parameters, softmax and losses stay float32",
+        choices=("float32", "bfloat16"),
+    )
+    seeds: str = knob("42", "comma-separated seeds, trained together")
+    loggers: str = knob(
+        "auto",
+        "where each epoch's numbers go besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "
+        "with commas between them (tensorboard, wandb, mlflow)",
+    )
+    workdir: str = knob(
+        "",
+        "folder of the run (with several methods: each gets a subfolder); "
+        "empty means runs/<dataset>/<backbone>-<preset>/<method>",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast a run learns, and what it watches."""
+
+    epochs: int = knob(200, "most epochs", least=1)
+    patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
+    watch: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
+    watch_after: int = knob(0, "epochs before the first that is watched; until then the newest counts as best", least=0)
+    valid_unwatched: bool = knob(
+        True, "validate in epochs that are not watched yet, too, for the learning curve; False saves the time"
+    )
+    learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
+    average: float = knob(
+        0.0,
+        "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
+        least=0,
+        most=0.99999,
+    )
+    valid_protocol: str = knob(
+        "sampled",
+        "candidates of the validation watched for early stopping: sampled or full",
+        choices=metrics.PROTOCOLS,
+    )
+    seen_items: str = knob(
+        "hidden",
+        "in the full ranking the items of the input are hidden; zero: they get the score 0, and the mask token is ranked "
+        "(FAERec's release); shown: they are ranked as all others, for data where users return to items",
+        choices=("hidden", "zero", "shown"),
+    )
+    table_updates: str = knob(
+        "dense",
+        "item tables: dense, or touched: only rows of items in the step's sequences, targets and negatives (lazy Adam)",
+        choices=("dense", "touched"),
+    )
+    eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
+    window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt", least=1)
+    lanes: int = knob(
+        0,
+        "most lanes (seeds, and runs that launch.sweep trains together) under one vmap; 0: one on a CPU, all elsewhere",
+        least=0,
+    )
+    progress: bool = knob(True, "show a progress bar where the output is a terminal")
+
+
+def of_a_run() -> dict[str, knobs.Setting]:
+    """The settings of a run, its data and its training, by key: those that are known without importing JAX."""
+    light = {"": RunConfig, "data": DataConfig, "train": TrainConfig}
+    return {
+        f"{name}.{field}".lstrip("."): found
+        for name, cls in light.items()
+        for field, found in knobs.fields(cls).items()
+    }
+
+
+@functools.cache
+def sections() -> dict[str, type]:
+    """{section: Config dataclass}; the section "" is `RunConfig`."""
+    from llmesr_jax.models import backbones, methods
+    from llmesr_jax.models.losses import (
+        LossConfig,  # imports jax, which a command's --help does not wait for
+    )
+    from llmesr_jax.semantic.sources import SemanticConfig
+
+    found = {"": RunConfig, "data": DataConfig, "semantic": SemanticConfig, "loss": LossConfig, "train": TrainConfig}
+    for plugins in (backbones.PLUGINS, methods.PLUGINS):
+        for name in plugins.names():
+            if name in found or name in RunConfig.__annotations__:
+                raise ValueError(f"{plugins.kind} {name!r} has the name of another section; rename its file")
+            found[name] = plugins.load(name).Config
+    return found
+
+
+def settings() -> dict[str, knobs.Setting]:
+    """All settings by key, in the order of `sections`."""
+    return {
+        f"{name}.{field}" if name else field: setting
+        for name, cls in sections().items()
+        for field, setting in knobs.fields(cls).items()
+    }
+
+
+def check_keys(keys: Iterable[str], where: str, prefix: str = "") -> None:
+    """Raises InputError for the first key that is no setting, naming the closest ones; `prefix` stands before keys."""
+    known = list(settings())
+    for key in keys:
+        if key not in known:
+            field = key.rpartition(".")[2]
+            near = [k for k in known if k.rpartition(".")[2] == field or k.startswith(f"{key}.")]
+            near = near or difflib.get_close_matches(key, known, n=3)
+            hint = f"did you mean {', '.join(prefix + k for k in near[:3])}?" if near else "--helpfull lists them all"
+            raise InputError(f"{where}: {prefix}{key} is not a setting; {hint}")
+
+
+def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`flat` with each value as its annotated type (an int may stand for a float, a list for a tuple).
+
+    Raises:
+      InputError: an unknown key, a value of another type, or one that is not allowed.
+    """
+    check_keys(flat, where)
+    known, out = settings(), {}
+    for key, value in flat.items():
+        try:
+            out[key] = knobs.coerced(value, known[key].kind)
+        except TypeError as error:
+            raise InputError(f"{where}: {key} is {value!r}, wanted {error}; see --helpfull") from error
+        knobs.check_value(where, key, out[key], known[key])
+    return out
+
+
+def parsed(key: str, text: str, where: str) -> Any:
+    """The value of a setting that a text on the command line stands for.
+
+    Raises:
+      InputError: it stands for none that the setting may have.
+    """
+    setting = settings()[key]
+    texts = {"true": True, "false": False, "none": None}
+    for read in (int, float, lambda t: texts[t.lower()], str):
+        try:
+            value = knobs.coerced(read(text), setting.kind)
+        except (TypeError, ValueError, KeyError):
+            continue
+        knobs.check_value(where, key, value, setting)
+        return value
+    raise InputError(
+        f"{where}: {key} is {text!r}, wanted {getattr(setting.kind, '__name__', setting.kind)}; see --helpfull"
+    )

@@ -1,0 +1,75 @@
+"""The training state of a group of seeds: one immutable pytree, every leaf with a leading axis S."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llmesr_jax.models.recommender import Recommender
+from llmesr_jax.models.types import Array, Batch, Tables
+
+
+@flax.struct.dataclass
+class State:
+    """Attributes:
+    params: trained parameters.
+    opt_state: the optimiser's.
+    step: int32, steps taken.
+    key: uint32 key data of the seed; every random number is drawn from fold_in(key, step).
+    """
+
+    params: Any
+    opt_state: optax.OptState
+    step: Array
+    key: Array
+
+
+def create(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    tables: Tables,
+    batch: Batch,
+    seeds: tuple[int, ...],
+) -> State:
+    """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter."""
+
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    return _create(recommender, optimizer, keys, tables, batch)
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "optimizer"))
+def _create(recommender, optimizer, keys_S, tables, batch):
+    def one(key):
+        params = recommender.init(jax.random.fold_in(key, 0), tables, batch)
+        training_key = jax.random.key_data(jax.random.fold_in(key, 1))
+        return State(params, optimizer.init(params), jnp.zeros((), jnp.int32), training_key)
+
+    return jax.vmap(one)(keys_S)
+
+
+def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:
+    """One seed's part of a stacked tree, or several seeds', stacked."""
+    return jax.tree.map(lambda x: x[np.asarray(index, np.int32)], tree)
+
+
+def put(tree: Any, index: list[int] | np.ndarray, part: Any) -> Any:
+    """The stacked tree with the seeds at `index` replaced by the stacked `part`."""
+    return jax.tree.map(lambda x, y: x.at[np.asarray(index, np.int32)].set(y), tree, part)
+
+
+def split(tree: Any, groups: list[slice]) -> list[Any]:
+    """The stacked tree cut along its seeds."""
+    if len(groups) == 1:
+        return [tree]
+    return [jax.tree.map(lambda x: x[group], tree) for group in groups]
+
+
+def join(parts: list[Any]) -> Any:
+    """Inverse of `split`."""
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

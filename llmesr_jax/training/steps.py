@@ -1,0 +1,145 @@
+"""The jitted part of training: windows of steps, batches made and losses taken on the device, under vmap over lanes.
+
+A lane is one seed of one run; runs that share a program have lanes in one group (`llmesr_jax.training.traced`).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from llmesr_jax.models.kernels import touched_rows
+from llmesr_jax.models.recommender import Params, Recommender, loss_fn
+from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
+from llmesr_jax.training.state import State
+
+
+def step_keys(state: State) -> tuple[Array, Array]:
+    """This step's keys: for the batch (negatives, masks) and for dropout."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    batch_key, dropout_key = jax.random.split(key)
+    return batch_key, dropout_key
+
+
+def train_step(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    tables: Tables,
+    batch: Batch,
+    dropout_key: Array,
+    clock: Array,
+    touched_only: bool = False,
+    numbers: Mapping[str, Array] | None = None,
+) -> tuple[State, dict[str, Array]]:
+    """One update of one lane: the new state and the loss's values by term, `total` among them. Pure.
+
+    Args:
+      touched_only: the rows of item tables change that the batch trains, and no others: see `touched_rows`.
+      numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
+        and `optimizer` were made with.
+    Raises:
+      InputError: with `touched_only`, as it is traced, for what `touched_rows.check` does not know.
+    """
+    if touched_only:
+        num_items = recommender.sizes.num_items
+        touched_rows.check(state.params, tables, num_items)
+        rows, batch = touched_rows.touched(batch, num_items + 2)
+        large, state = state, touched_rows.cut(state, rows)
+        tables = touched_rows.cut_tables(tables, rows, num_items + 2)
+        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, numbers=numbers)
+        return touched_rows.put_back(large, small, rows), values
+    value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
+    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock, numbers)
+    rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradients, state.opt_state, state.params, **rate
+    )
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, opt_state=opt_state, step=state.step + 1), {**values, "total": total}
+
+
+@functools.partial(
+    jax.jit, static_argnames=("recommender", "optimizer", "plan", "touched_only"), donate_argnames=("state_S", "sums_S")
+)
+def run_window(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    plan: BatchPlan,
+    state_S: State,
+    sums_S: dict[str, Array],
+    tables: Tables,
+    data: Interactions,
+    order_SxWxB: Array,
+    count: Array,
+    clock: Array,
+    touched_only: bool = False,
+    numbers_S: Mapping[str, Array] | None = None,
+) -> tuple[State, dict[str, Array]]:
+    """Takes `count` steps with every lane.
+
+    Args:
+      plan: static facts of a batch.
+      state_S, sums_S: stacked over lanes; both are donated.
+      tables, data: shared by all lanes.
+      order_SxWxB: int32 samples of each step.
+      count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
+      clock: the epoch.
+      touched_only: see `train_step`.
+      numbers_S: float32 (S,) each, see `train_step`.
+    Returns: the states, and the sums of the loss's values with these steps added.
+    """
+
+    def one_lane(state, sums, order_WxB, numbers):
+        def body(i, carry):
+            state, sums = carry
+            batch_key, dropout_key = step_keys(state)
+            batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
+            state, values = train_step(
+                recommender, optimizer, state, tables, batch, dropout_key, clock, touched_only, numbers
+            )
+            return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
+
+        return jax.lax.fori_loop(0, count, body, (state, sums))
+
+    return jax.vmap(one_lane)(state_S, sums_S, order_SxWxB, numbers_S)
+
+
+def groups(lanes: int, most: int = 0) -> list[slice]:
+    """Which lanes go through `run_window` together: `most_lanes(most)` at a time."""
+    size = min(most_lanes(most), lanes)
+    return [slice(i, min(i + size, lanes)) for i in range(0, lanes, size)]
+
+
+def most_lanes(most: int = 0) -> int:
+    """How many lanes go through `run_window` together: `most`, or if that is 0 what suits the device there is.
+
+    All, on an accelerator, which one lane leaves half idle. One by one on a CPU, which one lane keeps busy: there a
+    group takes longer than its lanes one after the other.
+    """
+    return most or (1 if jax.default_backend() == "cpu" else sys.maxsize)
+
+
+def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
+    """A batch of zeros: for its shapes, as parameters are made from them."""
+    nobody = jax.ShapeDtypeStruct((plan.config.batch_size,), jnp.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(functools.partial(make_batch, plan), data, tables, nobody, key)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, lanes: int) -> dict[str, Array]:
+    """Fresh sums for `run_window`: a zero for each term of the loss, and for the total.
+
+    Args:
+      params: of one seed; arrays or shapes.
+      batch: any, for its shapes.
+    """
+    _, terms = jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None), params, tables, batch)
+    return {name: jnp.zeros(lanes, jnp.float32) for name in (*terms, "total")}

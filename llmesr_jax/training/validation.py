@@ -1,0 +1,92 @@
+"""Metrics of trained parameters: watched during training, and in full at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmesr_jax.data import groups
+from llmesr_jax.models import recommender
+from llmesr_jax.ranking import evaluate, inference, metrics
+from llmesr_jax.ranking.engine import sample_candidates
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import state
+from llmesr_jax.training.experiment import Experiment
+
+
+class Validation:
+    """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
+
+    def __init__(self, experiment: Experiment, split: str, tables, tail: groups.Tail = groups.TRAINING):
+        self._experiment, self._tables = experiment, tables
+        settings = config_lib.section(experiment.config, "train")
+        self._with_mask = settings.seen_items == "zero"
+        self.protocols = (settings.valid_protocol,) if split == "valid" else metrics.PROTOCOLS
+        self.inputs = evaluate.inputs(experiment.corpus, split, settings.eval_users, settings.seen_items, tail)
+        corpus, rows, stops = experiment.corpus, self.inputs.rows_E, self.inputs.stops_E
+        data = experiment.epochs.plan.config
+        supervision = experiment.recommender.supervision
+        self._histories = inference.histories(corpus, rows, stops, data, supervision)
+        self._candidates: dict[int, np.ndarray] = {}
+
+    def ranks(self, params, seed: int, protocols, coverage: bool):
+        """`evaluate.evaluate` of these parameters."""
+        if seed not in self._candidates and "sampled" in protocols:
+            self._candidates[seed] = sample_candidates(
+                self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
+            )
+        model = self._experiment.recommender
+        users = inference.user_vectors(model, params, self._tables, self._histories)
+        items = inference.item_vectors(model, params, self._tables, self._with_mask)
+        candidates = self._candidates.get(seed)
+        return evaluate.evaluate(
+            users,
+            items,
+            self.inputs,
+            seed=seed,
+            protocols=protocols,
+            coverage=coverage,
+            candidates=candidates,
+        )
+
+    def __call__(self, params, seed: int) -> dict[str, Any]:
+        """The summary under the protocols of this split."""
+        return self.ranks(params, seed, self.protocols, False)[0]
+
+
+def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validation) -> dict[str, Any]:
+    """Both splits under both protocols, for every seed, as results.json wants it; ranks go to ranks.npz.
+
+    Args:
+      experiment: the run.
+      params_S: stacked over its seeds.
+      test, valid: of these data and this model.
+    """
+    config, seeds = experiment.config, experiment.seeds
+    results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}
+    results["split"] = experiment.corpus.split.name
+    results["left_out"] = {
+        split: {"repeated": runner.inputs.repeated, "without_input": experiment.corpus.split.without_input[split]}
+        for split, runner in (("test", test), ("valid", valid))
+    }
+    ranks = {}
+    for split, runner in (("test", test), ("valid", valid)):
+        summaries = []
+        for i, seed in enumerate(seeds):
+            found = runner.ranks(state.take(params_S, i), seed, metrics.PROTOCOLS, True)
+            summaries.append(found.summary)
+            for protocol in metrics.PROTOCOLS:
+                ranks[f"{split}/{protocol}/{seed}"] = np.stack(found.ranks[protocol])
+            ranks[f"{split}/best_places/{seed}"] = found.best_V
+        ranks[f"{split}/users"] = runner.inputs.rows_E + 1
+        ranks[f"{split}/stops"] = runner.inputs.stops_E
+        results[split] = evaluate.stack(summaries)
+    results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
+    partial = Path(config.workdir) / "ranks.npz.partial"
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **ranks)
+    partial.replace(Path(config.workdir) / "ranks.npz")
+    return results

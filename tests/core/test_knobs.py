@@ -1,0 +1,41 @@
+"""The real settings refuse what they cannot be, in one line that names the setting, the value and what is wanted."""
+
+import pytest
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.training import schema
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.layout", "ragged", "data.layout='ragged' is not known; wanted one of: auto, bucketed, padded"),
+        ("data.teacher_input", "all", "wanted one of: whole, input"),
+        ("data.batch_size", 0, "data.batch_size=0; wanted at least 1"),
+        ("data.max_len", -1, "data.max_len=-1; wanted at least 1"),
+        ("loss.ranking", "hinge", "loss.ranking='hinge' is not known; wanted one of: bpr, bce"),
+        ("semantic.encoder", "word2vec", "wanted one of: auto, files, tfidf, random"),
+        ("semantic.num_similar", 0, "semantic.num_similar=0; wanted at least 1"),
+        ("sasrec.dropout", 1.0, "sasrec.dropout=1.0; wanted at most 0.99"),
+        ("sasrec.blocks", 0, "sasrec.blocks=0; wanted at least 1"),
+        ("gru4rec.layers", 0, "gru4rec.layers=0; wanted at least 1"),
+        ("bert4rec.mask_share", 7, "bert4rec.mask_share=7.0; wanted at most 1"),
+        ("none.width", -3, "none.width=-3; wanted at least 1"),
+        ("llmesr.alpha", -1, "llmesr.alpha=-1.0; wanted at least 0"),
+        ("llmesr.similar", 0, "llmesr.similar=0; wanted at least 1"),
+        ("llmesr.views", "all", "llmesr.views='all' is not known; wanted one of: both, collaborative, semantic"),
+        ("llmesr.adapter_layers", 3, "wanted one of: 1, 2"),
+        ("llmesr.distillation_reduction", "max", "wanted one of: mean, sum"),
+        ("train.valid_protocol", "half", "wanted one of: full, sampled"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(key, value, message):
+    with pytest.raises(InputError) as caught:
+        schema.checked({key: value}, "here")
+    assert str(caught.value).startswith(f"here: {key}")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_default_is_allowed():
+    defaults = {key: setting.default for key, setting in schema.settings().items()}
+    assert schema.checked(defaults, "default") == defaults

@@ -1,0 +1,152 @@
+"""Figures: what they hold, and that their SVG follows the page's theme without getting in each other's way."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import report_runs
+
+from llmesr_jax.experiments.report import (
+    collect,
+    compare,
+    drawing,
+    figures,
+    item_map,
+    palette,
+    rows,
+)
+
+needs_matplotlib = pytest.mark.skipif(not drawing.installed(), reason="an extra: pip install -e '.[report]'")
+
+
+@pytest.fixture(scope="module")
+def section(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    data = report_runs.data(folder / "data")
+    report_runs.write(folder / "none", data, "none")
+    for i, alpha in enumerate((0.1, 1.0, 0.5, 0.05)):
+        report_runs.write(folder / f"alpha{i}", data, "llmesr", ahead=10 + i, llmesr__alpha=alpha)
+    report_runs.write(folder / "n", data, "llmesr", ahead=5, llmesr__similar=6)
+    report_runs.write(folder / "other", data, "none", backbone="sasrec", seeds=(1,))
+    (found,) = rows.sections(collect.read_all(collect.find([folder])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(section):
+    look, nothing = palette.Palette(section), compare.Intervals({})
+    found = [*figures.groups(section, look, nothing, "N@10"), figures.trade_off(section, look, "N@10")]
+    return [*found, figures.coverage(section, look), figures.settings(section, "N@10"), figures.curves(section, look)]
+
+
+@needs_matplotlib
+def test_the_figures_that_these_runs_allow(drawn):
+    panels = {one.name: len(one.panels) for one in drawn}
+    assert panels == {
+        "groups-gru4rec": 4,
+        "groups-sasrec": 4,
+        "trade-off": 2,
+        "coverage": 2,
+        "settings": 2,  # alpha, with four values; N has two
+        "curves": 4,
+    }
+
+
+@needs_matplotlib
+def test_colours_are_variables_and_words_are_words(drawn):
+    for panel in (panel for one in drawn for panel in one.panels):
+        root = ElementTree.fromstring(panel.standalone())
+        assert root.attrib["viewBox"] and root.attrib["aria-label"] == panel.alt
+        used = set(re.findall(r"var\(--(\w+)\)", panel.svg))
+        assert {"ink", "soft", "line"} <= used <= drawing.THEME.keys()
+        assert not re.search(r"#[0-9a-f]{6}\b", panel.svg), "a colour that does not follow the theme"
+        assert "font-family" not in panel.svg and "DejaVu" not in panel.svg and "http" not in panel.svg
+        assert "<text" in panel.svg
+
+
+@needs_matplotlib
+def test_ids_are_unique_and_references_lead_somewhere(drawn):
+    text = "".join(panel.svg for one in drawn for panel in one.panels)
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'href="#([^"]*)"', text) + re.findall(r"url\(#([^)]*)\)", text)
+    assert references and set(references) <= set(ids)
+
+
+@needs_matplotlib
+def test_the_same_runs_give_the_same_bytes(section, drawn):
+    again = figures.settings(section, "N@10")
+    assert again == next(one for one in drawn if one.name == "settings")
+
+
+@needs_matplotlib
+def test_numbers_stand_over_the_marks(section, drawn):
+    svg = next(one for one in drawn if one.name == "trade-off").panels[1].svg  # full
+    for row in section.rows:
+        head, tail = (np.mean(row.values("full", "N@10", group)) for group in ("head_item", "tail_item"))
+        assert f"<title>{section.label(row)}: head {head:.4f}, tail {tail:.4f}</title>" in svg
+
+
+@needs_matplotlib
+def test_a_name_out_of_a_configuration_is_escaped():
+    panel = drawing.panel("x", "<b>&", lambda axes, tips: (tips.update(a="<i>"), axes.plot([0], [1], gid="a")))
+    assert 'aria-label="&lt;b&gt;&amp;"' in panel.svg and "<title>&lt;i&gt;</title>" in panel.svg
+    ElementTree.fromstring(panel.standalone())
+
+
+def test_a_grid_is_rows_that_differ_in_one_number(section):
+    ((key, found),) = figures._grids(section.rows)
+    assert key == "llmesr.alpha"
+    assert [row.settings[key] for row in found] == [0.05, 0.1, 0.5, 1.0]
+
+
+def test_lines_are_whole_methods_before_variants(section):
+    gru4rec = [row for row in section.rows if row.backbone == "gru4rec"]
+    assert [row.system for row in figures.lines(gru4rec)] == ["none", "llmesr"]
+    variants = [row for row in gru4rec if row.variant]
+    assert figures.lines(variants) == variants
+
+
+def test_a_method_has_the_same_colour_in_every_report(section):
+    looks = {section.label(row): palette.Palette(section).look(row) for row in section.rows}
+    assert looks["gru4rec · none"].color == looks["sasrec · none"].color == "s0"
+    assert looks["gru4rec · none"].mark != looks["sasrec · none"].mark
+    assert looks["gru4rec · llmesr"].color == "s1"
+    assert len({look.color for look in looks.values() if not look.hollow}) == 6
+    alone = rows.Section("x", "x", tuple(row for row in section.rows if row.system == "llmesr"), section.users_E, "")
+    assert palette.Palette(alone).look(alone.rows[0]).color == "s1"
+
+
+def test_more_systems_than_colours(section):
+    many = [section.rows[1]._replace(variant=f"alpha={i}") for i in range(12)]
+    crowded = rows.Section("x", "x", (*section.rows, *many), section.users_E, "")
+    looks = [palette.Palette(crowded).look(row) for row in many]
+    assert {look.color for look in looks if look.hollow} == {"s1"} and any(not look.hollow for look in looks)
+
+
+def test_themes_have_every_colour_twice():
+    for both in drawing.THEME.values():
+        assert all(re.fullmatch("#[0-9a-f]{6}", value) for value in both) and both[0] != both[1]
+
+
+def test_popularity_groups_by_hand():
+    assert item_map.popularity_groups(np.array([0, 1, 4, 5, 9, 10, 29, 30, 999])).tolist() == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+    ]
+
+
+def test_shared_popularity_by_hand(monkeypatch):
+    """Two far pairs on a line, one of equal and one of different popularity: half of the neighbours share it."""
+    monkeypatch.setattr(item_map, "NEIGHBOURS", 1)
+    places, popularity = np.array([[0.0], [1.0], [50.0], [51.5]]), np.array([1, 1, 1, 2])
+    share, chance = item_map.shared_popularity(places, popularity)
+    assert (share, chance) == (0.5, 0.5)  # chance: 3 * 2 of the 4 * 3 ordered pairs

@@ -1,0 +1,209 @@
+"""The page: whole, self-contained, and every word of a file shown as text."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import report_runs
+
+from llmesr_jax.data import reading
+from llmesr_jax.experiments.report import (
+    blocks,
+    collect,
+    compare,
+    make,
+    page,
+    palette,
+    rows,
+    tiles,
+)
+from llmesr_jax.experiments.report.chapter import Chapter
+from llmesr_jax.experiments.report.samples import Item, Recommended, Sample
+
+NASTY = "<script>document.title = 'owned'</script> & \"soap\" 'n' <img src=x onerror=alert(1)>"
+VOID = {"meta", "link", "br", "img", "use", "path"}
+
+
+class Tags(HTMLParser):
+    """Checks that elements nest, and collects their attributes and the text of the page."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found, self.words = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    data = report_runs.data(folder / "data")
+    report_runs.write(folder / "a", data, "none")
+    report_runs.write(folder / "b", data, "llmesr", ahead=60)
+    report_runs.write(folder / "c <b>", data, "llmesr", ahead=1, semantic__item_template="<i>{title}</i>")
+    (section,) = rows.sections(collect.read_all(collect.find([folder])))
+    corpus = reading.load("tiny", data)
+    members = compare.masks(corpus, section.users_E, section.stops_E)
+    against = compare.baselines(section, "none")
+    made = compare.compare(section, against, members, "N@10", 200)
+    item = Item(3, NASTY, True)
+    lists = tuple(Recommended(row, (Item(4, "red tea", False), item), 2, 0) for row in section.rows)
+    bought = tuple(Item(i, f"item {i}", False) for i in range(1, 13))
+    samples = (Sample(7, bought, item, lists),)
+    nothing = compare.Intervals({})
+    return Chapter(section, palette.Palette(section), "N@10", 200, corpus, against, made, nothing, (), samples)
+
+
+@pytest.fixture(scope="module")
+def parsed(chapter):
+    tags = Tags()
+    tags.feed(page.page([chapter], "python -m launch.report runs"))
+    assert not tags.open
+    return tags
+
+
+def test_it_is_self_contained(chapter, parsed):
+    kinds = {tag for tag, _ in parsed.found}
+    assert not kinds & {"script", "img", "iframe", "object", "form", "input"}
+    for tag, attributes in parsed.found:
+        links = [attributes[name] for name in ("href", "src", "xlink:href") if name in attributes]
+        assert all(link.startswith(("#", "data:")) for link in links), (tag, attributes)
+        assert not any(name.startswith("on") for name in attributes)
+    text = page.page([chapter], "")
+    assert "@import" not in text and "url(" not in text.replace("url(#", "") and "default-src 'none'" in text
+
+
+def test_every_link_leads_to_a_part(parsed):
+    targets = {attributes["id"] for _, attributes in parsed.found if "id" in attributes}
+    links = {a["href"][1:] for tag, a in parsed.found if tag == "a"}
+    assert links == {"results", "users", "tests", "runs"} and links <= targets
+
+
+def test_titles_settings_and_folders_are_text(parsed):
+    words = "".join(parsed.words)
+    assert words.count(NASTY) == 1 + len(("none", "llmesr", "other"))  # what came next, and in three lists
+    assert "item_template=<i>{title}</i>" in words and "c <b>" in words
+
+
+def test_what_was_bought_is_cut_to_the_newest(parsed):
+    words = "".join(parsed.words)
+    assert "the newest 8 of 12" in words and "item 12" in words and not re.search(r"\bitem 4\b", words)
+
+
+def test_tables_have_a_line_for_every_row(chapter, parsed):
+    text = blocks.paper_table(chapter, "full")
+    assert text.count("<tr") == 2 + 3 and text.count("<td") == 3 * 10
+    assert f"{np.mean(chapter.section.rows[1].values('full', 'N@10', 'overall')):.4f}" in text
+    assert text.count('class="best"') == 10
+    assert blocks.tests_table(chapter, "full").count("<tr") == 1 + 2 * 5
+
+
+def test_marks_are_those_of_the_tests(chapter):
+    """60 places ahead is shown over users; the table says so, and for N@10 alone."""
+    shown = {(c.row.system, c.group): c.verdict for c in chapter.comparisons["sampled"]}
+    assert shown["llmesr", "overall"] and not any(shown[k] for k in shown if k[0] != "llmesr")
+    signs = re.findall("[▲△▼▽]", blocks.paper_table(chapter, "sampled"))
+    assert len(signs) == sum(map(bool, shown.values())) and set(signs) <= {"▲", "△"}
+
+
+def test_a_command_that_was_written_down_is_shown_as_it_is_once(chapter):
+    text = "python -m launch.sweep --grid='a=<1>'"
+    runs = [row.runs[0]._replace(about={"command": text, "git": "0123"}) for row in chapter.section.rows]
+    rows_ = tuple(row._replace(runs=(run,)) for row, run in zip(chapter.section.rows, runs))
+    block = blocks.runs(chapter._replace(section=chapter.section._replace(rows=rows_)))
+    assert block.count("launch.sweep --grid=&#x27;a=&lt;1&gt;&#x27;</code>") == 1 and "launch.train" not in block
+    assert block.count("git 0123") == 3
+
+
+def test_it_says_where_it_comes_from(chapter, parsed):
+    words = "".join(parsed.words)
+    for row in chapter.section.rows:
+        for run in row.runs:
+            assert str(run.folder) in words and run.date in words
+            assert blocks.config_lib.digest(run.config) in words
+    assert "jax 0.10.2" in words and "python -m launch.report runs" in words
+    assert "python -m launch.train --dataset=tiny" in words
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(float("nan"), "–"), (0.0004, "&lt; .001"), (0.0341, ".034"), (0.9996, "1.000"), (1.0, "1")]
+)
+def test_p_values(p, text):
+    assert blocks.p_value(p) == text
+
+
+def test_few_seeds_are_said_to_be_few():
+    assert "no test over seeds" in blocks.few_seeds([3, 1])
+    assert "2 seeds are few" in blocks.few_seeds([2, 5]) and "1 degree of freedom" in blocks.few_seeds([2])
+    assert "2 degrees of freedom" in blocks.few_seeds([3]) and "does not mean equal" in blocks.few_seeds([3])
+    assert "few" not in blocks.few_seeds([5, 6])
+
+
+def test_the_terminal_counts_verdicts(chapter):
+    made = chapter.comparisons["sampled"]
+    users, shown = (sum(one.verdict == kind for one in made) for kind in ("users", "shown"))
+    wanted = (
+        f"10 comparisons: {shown} told apart over users and seeds, {users} over users only, {10 - users - shown} not"
+    )
+    assert wanted in make._tested(chapter)
+
+
+def test_a_baseline_of_another_backbone_is_named_with_it(tmp_path):
+    data = report_runs.data(tmp_path / "data")
+    for name, settings in {
+        "a": {"method": "none", "backbone": "sasrec"},
+        "b": {"method": "none"},
+        "c": {"method": "llmesr", "ahead": 20},
+    }.items():
+        report_runs.write(tmp_path / name, data, **settings)
+    (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    members = compare.masks(reading.load("tiny", data), section.users_E, section.stops_E)
+    for called, wanted in {"sasrec · none": "sasrec · none", "none": "none"}.items():
+        against = compare.baselines(section, called)
+        made = compare.compare(section, against, members, "N@10", 200)
+        nothing = compare.Intervals({})
+        colours = palette.Palette(section)
+        one = Chapter(section, colours, "N@10", 200, None, against, made, nothing, (), ())
+        (lead,) = re.findall(r"<p>([^<]*)</p><p class=\"soft\">full", tiles.group(one, "overall", "All users"))
+        assert lead.partition("; ")[0].endswith(f" {'on' if '%' in lead else 'of'} {wanted}")
+    assert Chapter(section, colours, "", 0, None, {1: 0, 2: 0}, {}, nothing, (), ()).baseline == section.label(
+        section.rows[0]
+    )
+
+
+def test_the_command_on_the_page_makes_this_report():
+    assert make._flags(make.Options()) == []
+    options = make.Options("none", ("a", "b c"), "H@10", 100, 0, 5)
+    assert make._flags(options) == [
+        "--data_dir=a",
+        "--data_dir=b c",
+        "--baseline=none",
+        "--metric=H@10",
+        "--resamples=100",
+        "--users=0",
+        "--items=5",
+    ]
+
+
+def test_several_data_sets_on_one_page(chapter):
+    other = chapter._replace(section=chapter.section._replace(name="another", slug="tiny-2"))
+    tags = Tags()
+    tags.feed(page.page([chapter, other], ""))
+    ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
+    assert len(ids) == len(set(ids)) == 2 * 4
+    assert {attributes["href"][1:] for tag, attributes in tags.found if tag == "a"} == set(ids)
+    assert sum(tag == "h1" for tag, _ in tags.found) == 2
