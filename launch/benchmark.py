@@ -28,6 +28,7 @@ def define_flags() -> None:
 
 
 def main(_):
+    from llmesr_jax.core import files
     from llmesr_jax.core.errors import InputError
     from llmesr_jax.experiments import benchmark, benchmark_plot
     from llmesr_jax.training import experiment
@@ -48,7 +49,7 @@ def main(_):
         results[config.method] = benchmark.run(made, sizes, FLAGS.count, FLAGS.repeats, FLAGS.eval_users)
         print(benchmark.table(results[config.method]) + "\n", flush=True)
     if FLAGS.out:
-        experiment.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")
+        files.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")
 
 
 def run() -> None:

@@ -53,7 +53,7 @@ def influence(encoder, params, x, sequences, at):
 
 def changed_padding(x, sequences):
     """The inputs with other numbers in empty slots."""
-    return jnp.where(sequences.real_T[:, None], x, 3 * x + 1)
+    return jnp.where(sequences.valid_T[:, None], x, 3 * x + 1)
 
 
 def golden_files(name):

@@ -158,8 +158,8 @@ def as_float64(tree):
 
 def slots(sequences: Sequences) -> list[np.ndarray]:
     """For each row, the slots that hold items, in time order."""
-    real, starts = np.asarray(sequences.real_T), [0]
-    for rows, length in sequences.groups:
+    real, starts = np.asarray(sequences.valid_T), [0]
+    for rows, length in sequences.buckets:
         starts += [starts[-1] + length * (i + 1) for i in range(rows)]
     return [a + np.flatnonzero(real[a:b]) for a, b in zip(starts[:-1], starts[1:])]
 

@@ -6,7 +6,6 @@ digest, where one is known) was checked gets its name.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -21,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 from absl import logging
 from tqdm import tqdm
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 
 _BLOCK = 2**18
@@ -94,7 +94,7 @@ def fetch(
                 ) from error
             logging.warning("%s: %s; trying again", url, error)
             time.sleep(waits[max(tries - 1, 0)] if waits else 0)
-    if sha256 is not None and (found := _sha256(part)) != sha256:
+    if sha256 is not None and (found := files.sha256(part)) != sha256:
         _discard(part)
         raise InputError(f"{url}: has sha256 {found}, wanted {sha256}; the file there is another one; see --base_url")
     os.replace(part, target)
@@ -190,8 +190,3 @@ def _noted(part: Path, url: str) -> dict[str, Any]:
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """The named data sets: where each comes from, the rule that makes it, and the counts that the papers give.
 
-Whoever could rebuild none of them for two years is who this table is for: `launch.prepare` checks every count and says
-by how much it is missed.
+For two years users could not rebuild these data sets; this table records the rules that reproduce them.
+`launch.prepare` checks every count and says by how much it is missed.
 """
 
 from __future__ import annotations

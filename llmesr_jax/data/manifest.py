@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 
 FILE = "manifest.json"
@@ -30,8 +30,7 @@ def _package_version() -> str:
 
 def entry(path: Path) -> dict[str, Any]:
     """Size and sha256 of a file."""
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"size": path.stat().st_size, "sha256": files.sha256(path)}
 
 
 def read(folder: Path) -> dict[str, Any] | None:

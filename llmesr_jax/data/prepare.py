@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.files import sha256
 from llmesr_jax.core.interrupts import Interrupts
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import (
@@ -33,7 +34,7 @@ from llmesr_jax.data import (
     preprocess,
     splits,
 )
-from llmesr_jax.data.raw_files import BadLines, Files, sha256
+from llmesr_jax.data.raw_files import BadLines, Files
 from llmesr_jax.data.rules import Rule
 from llmesr_jax.data.staging import Reader
 
@@ -106,7 +107,7 @@ class Plan(NamedTuple):
             {
                 "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
                 "size": p.stat().st_size,
-                "sha256": sha256(p),
+                "sha256": _digest(p),
             }
             for p in dict.fromkeys(path for of_part in files.values() for path in of_part.paths())
         ]
@@ -314,6 +315,13 @@ def _build(
     }
     (built / manifest.FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return written
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
 
 
 def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:

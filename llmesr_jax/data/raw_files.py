@@ -10,7 +10,6 @@ import codecs
 import contextlib
 import functools
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -484,22 +483,3 @@ def _json_object(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Malformed("one JSON object a line")
     return value
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes, with progress on a terminal.
-
-    Raises:
-      InputError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            with tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=None) as bar:
-                while block := file.read(2**22):
-                    digest.update(block)
-                    bar.update(len(block))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
-    return digest.hexdigest()

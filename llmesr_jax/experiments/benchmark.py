@@ -116,7 +116,7 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     epochs = experiment.epochs
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
-    slots = sum(rows * length for bag in bags for rows, length in bag.groups)
+    slots = sum(rows * length for bag in bags for rows, length in bag.buckets)
     train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
     real = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)[users].sum()
     if plan.teachers is not None:
@@ -163,7 +163,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     numbers = {key: np.full(size, value, np.float32) for key, value in traced.numbers(experiment.config).items()}
     order = np.stack([epochs.order(seed, 1) for seed in seeds])
     order = order[:, np.arange(count) % epochs.steps]
-    groups = steps.groups(size, config_lib.section(experiment.config, "train").lanes)
+    groups = steps.lane_groups(size, config_lib.section(experiment.config, "train").lanes)
     states, sums = state.split(fresh["state"], groups), state.split(fresh["sums"], groups)
 
     def call(i: int, first: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -34,7 +34,7 @@ class Recommender(NamedTuple):
 
     Attributes:
       init: (key, tables, batch) -> params.
-      terms: (params, tables, batch, key, clock, numbers) -> {name: Term}; key None switches dropout off. `numbers`,
+      terms: (params, tables, batch, key, epoch, numbers) -> {name: Term}; key None switches dropout off. `numbers`,
         {key: value}, stand in for traced settings (`core.knobs`); None for those that it was built with.
       user_vectors: (params, tables, sequences) -> (R, E).
       item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere. With a
@@ -102,11 +102,11 @@ def build(
         )
         return variables["params"]
 
-    def terms(params, tables, batch, key, clock=zero, numbers=None):
+    def terms(params, tables, batch, key, epoch=zero, numbers=None):
         rngs = {} if key is None else {"dropout": key}
         variables = in_precision({"params": params, "tables": tables}, precision)
         model = with_numbers(numbers) if numbers else module
-        return model.apply(variables, batch, clock, key is None, method="terms", rngs=rngs)
+        return model.apply(variables, batch, epoch, key is None, method="terms", rngs=rngs)
 
     def user_vectors(params, tables, sequences):
         variables = in_precision({"params": params, "tables": tables}, precision)
@@ -134,18 +134,18 @@ def loss_fn(
     tables: Tables,
     batch: Batch,
     key: Array | None,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
     numbers: Mapping[str, Array] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss, sum of weight * value over the named terms, and the values. Pure; differentiate in `params`.
 
     Args:
       key: for dropout; None switches it off.
-      clock: the epoch, for methods whose weights move.
+      epoch: from 1, for methods whose weights move.
       numbers: see `Recommender.terms`.
     """
     given = () if numbers is None else (numbers,)
-    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32), *given)
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(epoch, jnp.float32), *given)
     total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
     return total, {name: term.value for name, term in terms.items()}
 

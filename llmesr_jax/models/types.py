@@ -40,7 +40,7 @@ class Term(NamedTuple):
 class Sequences:
     """A bag of R sequences, laid out as rows of a few lengths and stored flat.
 
-    `groups` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
+    `buckets` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
     and R = sum(rows). Everything that works position by position (dense layers, norms, feed-forward) runs on the
     flat (T, D) array; only what mixes positions looks at rows, through `split`.
 
@@ -48,7 +48,7 @@ class Sequences:
       items_T: int32 item ids, 0 in empty slots.
       positions_T: int32 positions 1..n of the real items, 0 in empty slots.
       last_R: int32 slot of each row's newest item (any slot of the row if the row is empty).
-      groups: static layout, see above.
+      buckets: static layout, see above.
       left_out_R: int32, padded positions that rows of max_len would have and this layout leaves out. Only a backbone
         that attends to padding (`mask_padding=False`) asks for it; None means none.
       place_R: int32, each row's place in the batch before rows were sorted, which random numbers belong to; None where
@@ -59,7 +59,7 @@ class Sequences:
     items_T: Array
     positions_T: Array
     last_R: Array
-    groups: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
+    buckets: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
     left_out_R: Array | None = None
     place_R: Array | None = None
     items_first: bool = flax.struct.field(pytree_node=False, default=False)
@@ -72,7 +72,7 @@ class Sequences:
     @property
     def places_T(self) -> Array:
         """int32 (T,): each slot's row's place in the batch."""
-        return jax.numpy.take(self.places_R, row_of_slot(self.groups).astype(np.int32), mode="clip")
+        return jax.numpy.take(self.places_R, row_of_slot(self.buckets).astype(np.int32), mode="clip")
 
     @property
     def newest_R(self) -> Array:
@@ -85,8 +85,8 @@ class Sequences:
 
         Empty slots follow the newest item, from the row's end on to those before its oldest item.
         """
-        row_T = row_of_slot(self.groups)
-        width_R = np.array([length for rows, length in self.groups for _ in range(rows)], np.int32)
+        row_T = row_of_slot(self.buckets)
+        width_R = np.array([length for rows, length in self.buckets for _ in range(rows)], np.int32)
         first_R = np.cumsum(width_R, dtype=np.int32) - width_R
         column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
         if self.items_first:
@@ -95,12 +95,12 @@ class Sequences:
         return (column_T - oldest_R[row_T]) % width_R[row_T]
 
     @property
-    def real_T(self) -> Array:
+    def valid_T(self) -> Array:
         """bool (T,): slots that hold an item."""
         return self.items_T > 0
 
     @property
-    def real_R(self) -> Array:
+    def valid_R(self) -> Array:
         """bool (R,): rows that hold at least one item."""
         return self.items_T[self.last_R] > 0
 
@@ -108,15 +108,15 @@ class Sequences:
         """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group."""
         axis %= x.ndim
         # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
-        parts = jax.lax.split(x, [rows * length for rows, length in self.groups], axis=axis)
+        parts = jax.lax.split(x, [rows * length for rows, length in self.buckets], axis=axis)
         return [
             part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :])
-            for part, (rows, length) in zip(parts, self.groups)
+            for part, (rows, length) in zip(parts, self.buckets)
         ]
 
     def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
         """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group."""
-        return jax.lax.split(x, [rows for rows, _ in self.groups], axis=axis % x.ndim)
+        return jax.lax.split(x, [rows for rows, _ in self.buckets], axis=axis % x.ndim)
 
 
 def join(parts: Sequence[Array], axis: int = -2) -> Array:
@@ -128,9 +128,9 @@ def join(parts: Sequence[Array], axis: int = -2) -> Array:
     return jax.numpy.concatenate(flat, axis=axis)
 
 
-def row_of_slot(groups: tuple[tuple[int, int], ...]) -> np.ndarray:
+def row_of_slot(buckets: tuple[tuple[int, int], ...]) -> np.ndarray:
     """int (T,): the row of each slot."""
-    return np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
+    return np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
 
 
 @flax.struct.dataclass

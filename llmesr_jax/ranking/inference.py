@@ -29,7 +29,7 @@ class Histories(NamedTuple):
       items_n: int32 all interactions, on the device.
       end_NxR, length_NxR: int32 one past the newest item of the input, and its length after cutting.
       place_NxR: int32 where each row belongs in the output; U (out of range) for nobody.
-      groups: the rows of a batch.
+      buckets: the rows of a batch.
       count: users in all.
       left_padded: padding before the items.
     """
@@ -38,7 +38,7 @@ class Histories(NamedTuple):
     end_NxR: Array
     length_NxR: Array
     place_NxR: Array
-    groups: tuple[tuple[int, int], ...]
+    buckets: tuple[tuple[int, int], ...]
     count: int
     left_padded: bool
 
@@ -56,22 +56,28 @@ def histories(
     check_size(corpus.name, len(corpus.items), corpus.num_users)
     room = config.max_len - (supervision == "masked")
     length_E = np.minimum(stops_E, room) + (supervision == "masked")
-    hands, groups = layout.deal(length_E, min(_ROWS, len(rows_E)))
+    batches_NxR, buckets = layout.in_batches(length_E, min(_ROWS, len(rows_E)))
     if config.layout == "padded":
-        groups = ((hands.shape[1], config.max_len),)
-    nobody = hands < 0
-    picked = np.maximum(hands, 0)
+        buckets = ((batches_NxR.shape[1], config.max_len),)
+    nobody = batches_NxR < 0
+    picked = np.maximum(batches_NxR, 0)
     end = np.where(nobody, 0, (corpus.offsets[rows_E] + stops_E)[picked])
     length = np.where(nobody, 0, length_E[picked])
     as_int = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
     place = np.where(nobody, len(rows_E), picked)
     return Histories(
-        as_int(corpus.items), as_int(end), as_int(length), as_int(place), groups, len(rows_E), config.layout == "padded"
+        as_int(corpus.items),
+        as_int(end),
+        as_int(length),
+        as_int(place),
+        buckets,
+        len(rows_E),
+        config.layout == "padded",
     )
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "groups", "count", "left_padded"))
-def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, groups, count, left_padded):
+@functools.partial(jax.jit, static_argnames=("recommender", "buckets", "count", "left_padded"))
+def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, buckets, count, left_padded):
     masked = recommender.supervision == "masked"
 
     def one(batch):
@@ -80,14 +86,14 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
             items_n,
             jnp.where(length_R > 0, end_R + int(masked), end_R),
             length_R,
-            groups,
+            buckets,
             left_padded,
             recommender.sizes.max_len,
         )
         if masked:
-            last_T = sequences.last_R[row_of_slot(groups)] == jnp.arange(len(sequences.items_T))
+            last_T = sequences.last_R[row_of_slot(buckets)] == jnp.arange(len(sequences.items_T))
             token = recommender.sizes.num_items + 1
-            sequences = sequences.replace(items_T=jnp.where(last_T & sequences.real_T, token, sequences.items_T))
+            sequences = sequences.replace(items_T=jnp.where(last_T & sequences.valid_T, token, sequences.items_T))
         return recommender.user_vectors(params, tables, sequences)
 
     with jax.default_matmul_precision("highest"):
@@ -100,7 +106,7 @@ def user_vectors(recommender: Recommender, params: Any, tables: Tables, historie
     """(E, width): one vector for each user of `histories`, in their order."""
     h = histories
     return _encode(
-        recommender, params, tables, h.items_n, h.end_NxR, h.length_NxR, h.place_NxR, h.groups, h.count, h.left_padded
+        recommender, params, tables, h.items_n, h.end_NxR, h.length_NxR, h.place_NxR, h.buckets, h.count, h.left_padded
     )
 
 

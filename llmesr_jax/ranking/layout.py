@@ -26,22 +26,22 @@ _SWAPS = 1000  # attempts to mend one batch
 _OFFERS = 64  # partners looked at in one attempt
 
 
-class Stairs(NamedTuple):
+class RowPlan(NamedTuple):
     """Lengths t_1 < ... < t_G a row may have, and for each the most rows of a batch longer than the length before."""
 
     lengths: tuple[int, ...]
     at_least: tuple[int, ...]  # at_least[k]: rows of length >= lengths[k]; at_least[0] = R
 
     @property
-    def groups(self) -> tuple[tuple[int, int], ...]:
-        """((rows, length), ...), longest first, as `Sequences.groups` wants it."""
+    def buckets(self) -> tuple[tuple[int, int], ...]:
+        """((rows, length), ...), longest first, as `Sequences.buckets` wants it."""
         rows = np.diff(np.array([*self.at_least, 0])) * -1
         return tuple((int(n), length) for n, length in zip(rows[::-1], self.lengths[::-1]) if n > 0)
 
 
-def padded(rows: int, length: int) -> Stairs:
+def padded(rows: int, length: int) -> RowPlan:
     """Every row of the same length: the layout of the preset `release`."""
-    return Stairs((length,), (rows,))
+    return RowPlan((length,), (rows,))
 
 
 def best_lengths(lengths: np.ndarray, buckets: int) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ def fitted(rng: np.random.Generator, order_SxB: np.ndarray, counts_NxG: np.ndarr
     return True
 
 
-def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[Stairs]:
+def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[RowPlan]:
     """Staircases, one a bag, that hold nearly every batch as it is drawn, and every batch after a few swaps.
 
     Args:
@@ -147,7 +147,7 @@ def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[Stairs]:
             break
     ends = np.cumsum([c.shape[1] for c in counts])[:-1]
     return [
-        Stairs(lengths, (batch_size * bag.shape[1], *(int(x) for x in most)))
+        RowPlan(lengths, (batch_size * bag.shape[1], *(int(x) for x in most)))
         for bag, lengths, most in zip(bags, steps, np.split(most_G, ends))
     ]
 
@@ -170,29 +170,29 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
     )
 
 
-def deal(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+def in_batches(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
     """Splits all samples into batches of equal static shape, for evaluation.
 
     Samples are sorted, longest first, and dealt like cards, so every batch has nearly the same lengths.
 
-    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the row groups.
+    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the row buckets.
     """
     batches = max(1, -(-len(lengths_N) // rows))
     rows = -(-len(lengths_N) // batches)
     order = np.full(batches * rows, -1, np.int32)
     order[: len(lengths_N)] = np.argsort(-lengths_N, kind="stable")
-    hands = np.ascontiguousarray(order.reshape(rows, batches).T)
-    longest = np.maximum(lengths_N[np.maximum(hands[0], 0)], 1)  # the first hand holds the longest of every round
+    batches_NxR = np.ascontiguousarray(order.reshape(rows, batches).T)
+    longest = np.maximum(lengths_N[np.maximum(batches_NxR[0], 0)], 1)  # the first hand holds the longest of every round
     steps = best_lengths(longest, 8)
     at_least = [rows] + [int((longest > step).sum()) for step in steps[:-1]]
-    return hands, Stairs(steps, tuple(at_least)).groups
+    return batches_NxR, RowPlan(steps, tuple(at_least)).buckets
 
 
 def lay_out(
     items_n: Array,
     end_R: Array,
     length_R: Array,
-    groups: tuple[tuple[int, int], ...],
+    buckets: tuple[tuple[int, int], ...],
     left_padded: bool,
     max_len: int,
     place_R: Array | None = None,
@@ -200,23 +200,23 @@ def lay_out(
     """Lays items_n[end - length : end] of each row into its slots.
 
     Args:
-      end_R, length_R: int32 (R,), rows in the order of `groups`; a length is at most its row's.
+      end_R, length_R: int32 (R,), rows in the order of `buckets`; a length is at most its row's.
       left_padded: padding before the items instead of after.
       max_len: the length that a padded row would have.
       place_R: int32 places in the batch, see `Sequences`.
     Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
     """
-    row_T = np.repeat(np.arange(sum(rows for rows, _ in groups)), [w for rows, w in groups for _ in range(rows)])
-    width_R = np.array([w for rows, w in groups for _ in range(rows)], np.int32)
+    row_T = np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
+    width_R = np.array([w for rows, w in buckets for _ in range(rows)], np.int32)
     first_R = np.cumsum(width_R, dtype=np.int32) - width_R
     column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
     offset_R = jnp.asarray(width_R) - length_R if left_padded else jnp.zeros_like(length_R)
     place_T = column_T - offset_R[row_T]
-    real_T = (place_T >= 0) & (place_T < length_R[row_T])
+    valid_T = (place_T >= 0) & (place_T < length_R[row_T])
     index_T = (end_R - length_R)[row_T] + place_T
-    items_T = jnp.where(real_T, jnp.take(items_n, index_T, mode="clip"), 0)
+    items_T = jnp.where(valid_T, jnp.take(items_n, index_T, mode="clip"), 0)
     last_R = first_R + (width_R - 1 if left_padded else jnp.maximum(length_R - 1, 0))
     left_out_R = None if left_padded else max_len - length_R
-    positions_T = jnp.where(real_T, place_T + 1, 0)
+    positions_T = jnp.where(valid_T, place_T + 1, 0)
     last_R = jnp.asarray(last_R)
-    return Sequences(items_T, positions_T, last_R, groups, left_out_R, place_R, not left_padded), index_T
+    return Sequences(items_T, positions_T, last_R, buckets, left_out_R, place_R, not left_padded), index_T

@@ -11,7 +11,6 @@ written. Nothing here may stop a run: whatever cannot be read is made again, wha
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -24,6 +23,8 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+
+from llmesr_jax.core import files
 
 _MANIFEST = "manifest.json"
 
@@ -107,8 +108,7 @@ class Cache:
             record = known.get(key)
             if not (isinstance(record, dict) and "sha256" in record and seen.items() <= record.items()):
                 check()
-                with path.open("rb") as file:
-                    record = new[key] = seen | {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+                record = new[key] = seen | {"sha256": files.sha256(path)}
             digests[path] = record["sha256"]
         if new:
             self._record("sources", new)
@@ -162,12 +162,10 @@ class Cache:
 
     def _replace(self, file: str, content: bytes | memoryview) -> None:
         """Puts `content` in place in one step, so that a killed run leaves the old file or the new one."""
-        temporary = self.folder / f".{file}.{os.getpid()}.tmp"
+        temporary = self.folder / f".{file}.{os.getpid()}.tmp"  # another command may write the same file
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, self.folder / file)
+            with files.replacing(self.folder / file, temporary) as out:
+                out.write(content)
         except OSError as error:
             logging.warning("%s: not kept (%s)", self.folder / file, error.strerror)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)

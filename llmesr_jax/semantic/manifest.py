@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmesr_jax.core import commands
+from llmesr_jax.core import commands, files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
 
@@ -157,8 +157,7 @@ def look(folder: Path, wanted: Mapping[str, Any]) -> State:
 def file_digest(path: Path) -> str | None:
     """sha256 of a file's bytes; None where there is none to be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(path)
     except OSError:
         return None
 
@@ -243,9 +242,7 @@ def remove_partials(folder: Path) -> None:
 
 def write(folder: Path, made: Mapping[str, Any]) -> None:
     """Replaces the manifest in one step."""
-    path = partial(folder, FILE)
-    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.replace(folder / FILE)
+    files.write_text(folder / FILE, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Hashed:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.semantic import manifest
 from llmesr_jax.semantic.store import KEY, Store
 from llmesr_jax.semantic.texts import Plan, places
@@ -56,11 +57,8 @@ def write_keys(folder: Path, keys_N: np.ndarray) -> str:
     The file is named by it: until the manifest names the new one, the old one is in force.
     """
     digest = hashlib.sha256(keys_N.tobytes()).hexdigest()
-    path = _keys_file(folder, digest)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with files.replacing(_keys_file(folder, digest)) as file:
         np.save(file, keys_N.view(np.uint8).reshape(-1, KEY.itemsize))
-    partial.replace(path)
     return digest
 
 

@@ -24,6 +24,7 @@ from typing import IO
 import numpy as np
 from absl import logging
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 
 KEY = np.dtype("V16")
@@ -113,9 +114,7 @@ class Store:
     def set_width(self, width: int) -> None:
         """Fixes F, before the first vector."""
         text = json.dumps({"version": _VERSION, "width": width, "made_by": self._identity}, indent=1)
-        partial = self.folder / "store.json.partial"
-        partial.write_text(text)
-        partial.replace(self.folder / "store.json")
+        files.write_text(self.folder / "store.json", text)
         self.width = width
 
     def remove(self) -> None:

@@ -111,7 +111,7 @@ def program(experiment: Experiment) -> Program:
     return Program(experiment.recommender, adam, plan, data, tables, example, touched_only, settings.window)
 
 
-class Cell(contextlib.AbstractContextManager):
+class ActiveRun(contextlib.AbstractContextManager):
     """A run under way; opens its folder, and continues what is there.
 
     Attributes:

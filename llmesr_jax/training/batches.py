@@ -57,8 +57,8 @@ class BatchPlan(NamedTuple):
     config: DataConfig
     supervision: str
     mask_share: float
-    students: layout.Stairs
-    teachers: layout.Stairs | None
+    students: layout.RowPlan
+    teachers: layout.RowPlan | None
     similar: int
 
 
@@ -263,7 +263,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
     somebody, users, length = somebody[by_length], users[by_length], length[by_length]
     end = data.start_U[users] + data.train_U[users] - behind
-    groups = plan.students.groups
+    groups = plan.students.buckets
     sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length)
     row_T = row_of_slot(groups)
     # Random numbers belong to (place in the batch, position), whatever the layout.
@@ -275,7 +275,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     if masked:
         last_only_T = (samples_B[by_length] >= num_users)[row_T]
         drawn_T = at_slot(jax.random.uniform(hide_key, (batch_size, max_len))) < plan.mask_share
-        hidden_T = sequences.real_T & jnp.where(last_only_T, last_T, drawn_T)
+        hidden_T = sequences.valid_T & jnp.where(last_only_T, last_T, drawn_T)
         targets_T = jnp.where(hidden_T, sequences.items_T, 0)
         kind_T = at_slot(jax.random.uniform(kind_key, (batch_size, max_len)))
         words_T = at_slot(jax.random.bits(random_key, (batch_size, max_len), jnp.uint32))
@@ -285,7 +285,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
     else:
         next_T = jnp.where(last_T, end[row_T], index_T + 1)  # an empty row's only target follows its empty input
-        at_T = last_T if plan.supervision == "last" else sequences.real_T
+        at_T = last_T if plan.supervision == "last" else sequences.valid_T
         targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
 
     batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
@@ -315,7 +315,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         data.items_n,
         end_M[order_M],
         length_M[order_M],
-        plan.teachers.groups,
+        plan.teachers.buckets,
         left_padded,
         max_len,
         place_M[order_M],

@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
 from llmesr_jax.models import backbones, recommender
@@ -220,7 +221,7 @@ def open_workdir(experiment: Experiment) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(config_lib.to_json(experiment.config))
     text = {"config": config, "data": experiment.identity(), "jax": jax.__version__}
-    write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
+    files.write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
     return folder
 
 
@@ -262,10 +263,3 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
             f"{path}: not a run's configuration ({type(error).__name__}: {error}); wanted one as launch.train writes it"
         ) from error
     return config_lib.from_json(config, str(path)), identity
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces the file in one step, so that it is never half written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -11,10 +11,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training.experiment import write_text
 from llmesr_jax.training.loggers import PLUGINS
 
 
@@ -57,15 +57,15 @@ class Log(contextlib.AbstractContextManager):
             lines = self._path.read_text().splitlines()
             kept = [line for line in lines if _epoch(line) <= last_epoch]
             if len(kept) < len(lines):
-                write_text(self._path, "".join(line + "\n" for line in kept))
+                files.write_text(self._path, "".join(line + "\n" for line in kept))
         settings = config_lib.used(config)
         self._loggers = []
-        with contextlib.ExitStack() as files:
+        with contextlib.ExitStack() as opened:
             for name in loggers(config.loggers):
                 logger = PLUGINS.load(name).Logger(Path(folder), last_epoch, settings)
-                files.callback(logger.close)
+                opened.callback(logger.close)
                 self._loggers.append(logger)
-            self._files = files.pop_all()
+            self._files = opened.pop_all()
 
     def write(self, epoch: int, seed: int, values: dict[str, Any], seconds: float) -> None:
         """One epoch of one seed: {name: number}, and how long the epoch took for the whole group."""

@@ -13,12 +13,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Interrupts
 from llmesr_jax.training import active_run, logs, state, steps
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training.active_run import Cell, Program, Progress
-from llmesr_jax.training.experiment import Experiment, check_workdir, write_text
+from llmesr_jax.training.active_run import ActiveRun, Program, Progress
+from llmesr_jax.training.experiment import Experiment, check_workdir
 from llmesr_jax.training.schema import TrainConfig
 from llmesr_jax.training.validation import Validation, test
 
@@ -32,7 +33,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
     ranks.npz. A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
 
     A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
-    "failed"; "seeds" are those that the numbers are of (`cells.left_out`).
+    "failed"; "seeds" are those that the numbers are of (`active_run.left_out`).
 
     Returns: what results.json holds.
     Raises:
@@ -64,45 +65,45 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
         return outcomes
     shared = active_run.program(experiments[0])
     with Interrupts("stopping at the end of this window of steps") as interrupts, contextlib.ExitStack() as stack:
-        cells: dict[int, Cell] = {}
+        runs: dict[int, ActiveRun] = {}
         for place, experiment in enumerate(experiments):
             if outcomes[place] is None:
                 try:
-                    cells[place] = stack.enter_context(Cell(experiment, shared))
+                    runs[place] = stack.enter_context(ActiveRun(experiment, shared))
                 except InputError as error:
                     outcomes[place] = error
         shared = shared.started(experiments[0].config.precision)
         splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
         compiled = False
         while True:
-            for place in [place for place, cell in cells.items() if not cell.learns]:
-                outcomes[place] = _end(cells.pop(place), splits)
+            for place in [place for place, run in runs.items() if not run.learns]:
+                outcomes[place] = _end(runs.pop(place), splits)
             if interrupts.heard:
-                _stop(cells.values())
-            if not cells:
+                _stop(runs.values())
+            if not runs:
                 return outcomes
-            position = min(cell.position for cell in cells.values())
-            together = [cell for cell in cells.values() if cell.position == position]
+            position = min(run.position for run in runs.values())
+            together = [run for run in runs.values() if run.position == position]
             started, total_steps = time.perf_counter(), experiments[0].epochs.steps
             compile_seconds = _steps(together, shared, settings, total_steps, interrupts)
             if not compiled:
                 compiled, started = True, started + compile_seconds
                 print(f"compiled in {compile_seconds:.1f} s", flush=True)
-            together = [cell for cell in together if cell.error is None]
-            for cell in together:
-                cell.drop_failed()
-            if interrupts.heard and any(cell.progress.steps < total_steps for cell in together):
-                for cell in together:
-                    cell.save()
-                _stop(cells.values())
-            for cell in together:
-                if not cell.progress.active:  # the last that learned has failed
-                    cell.save()
-            together = [cell for cell in together if cell.progress.active]
-            values = [_validate(cell, splits("valid"), settings) for cell in together]
+            together = [run for run in together if run.error is None]
+            for run in together:
+                run.drop_failed()
+            if interrupts.heard and any(run.progress.steps < total_steps for run in together):
+                for run in together:
+                    run.save()
+                _stop(runs.values())
+            for run in together:
+                if not run.progress.active:  # the last that learned has failed
+                    run.save()
+            together = [run for run in together if run.progress.active]
+            values = [_validate(run, splits("valid"), settings) for run in together]
             seconds = time.perf_counter() - started
-            for cell, of_seeds in zip(together, values):
-                cell.end_epoch(total_steps, of_seeds, seconds, f"{cell.folder.name}: " * (len(cells) > 1))
+            for run, of_seeds in zip(together, values):
+                run.end_epoch(total_steps, of_seeds, seconds, f"{run.folder.name}: " * (len(runs) > 1))
 
 
 def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
@@ -122,23 +123,25 @@ def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
     return found
 
 
-def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total: int, interrupts: Interrupts) -> float:
-    """Takes the steps that are left of the cells' epoch, all their lanes together, or those up to an interrupt.
+def _steps(
+    runs: Sequence[ActiveRun], shared: Program, settings: TrainConfig, total: int, interrupts: Interrupts
+) -> float:
+    """Takes the steps that are left of the runs' epoch, all their lanes together, or those up to an interrupt.
 
     Returns: seconds that the first call took, which is the compile if there is one.
     """
-    epoch, first = cells[0].progress.epoch + 1, None
-    order = np.concatenate([cell.order(epoch) for cell in cells])
-    lanes = [len(cell.progress.active) for cell in cells]
+    epoch, first = runs[0].progress.epoch + 1, None
+    order = np.concatenate([run.order(epoch) for run in runs])
+    lanes = [len(run.progress.active) for run in runs]
     numbers = {
-        key: np.repeat(np.asarray([cell.numbers[key] for cell in cells], np.float32), lanes) for key in cells[0].numbers
+        key: np.repeat(np.asarray([run.numbers[key] for run in runs], np.float32), lanes) for key in runs[0].numbers
     }
-    groups = steps.groups(len(order), settings.lanes)
-    states = state.split(state.join([cell.states for cell in cells]), groups)
-    sums = state.split(state.join([cell.sums for cell in cells]), groups)
+    groups = steps.lane_groups(len(order), settings.lanes)
+    states = state.split(state.join([run.states for run in runs]), groups)
+    sums = state.split(state.join([run.sums for run in runs]), groups)
     ends = np.cumsum(lanes)
     slices = [slice(end - count, end) for end, count in zip(ends.tolist(), lanes)]
-    done = cells[0].progress.steps
+    done = runs[0].progress.steps
     with _bar(settings, epoch, total, done) as bar:
         while done < total:
             window = order[:, done : done + shared.width]
@@ -151,37 +154,37 @@ def _steps(cells: Sequence[Cell], shared: Program, settings: TrainConfig, total:
                     first = time.perf_counter() - called
             count = window.shape[1]
             values = jax.device_get(state.join(sums))
-            for cell, part in zip(cells, slices):
-                cell.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
+            for run, part in zip(runs, slices):
+                run.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
             done += count
             bar.update(count)
-            if interrupts.heard or all(cell.is_dead for cell in cells):
+            if interrupts.heard or all(run.is_dead for run in runs):
                 break
     all_states, all_sums = state.join(states), state.join(sums)
-    for cell, states, sums in zip(cells, state.split(all_states, slices), state.split(all_sums, slices)):
-        cell.states, cell.sums, cell.progress.steps = states, sums, done
+    for run, states, sums in zip(runs, state.split(all_states, slices), state.split(all_sums, slices)):
+        run.states, run.sums, run.progress.steps = states, sums, done
     return first or 0.0
 
 
-def _validate(cell: Cell, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
+def _validate(run: ActiveRun, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
     """The summary of each seed that still learns; None in an epoch that goes without."""
-    if not settings.valid_unwatched and cell.progress.epoch < settings.watch_after:
+    if not settings.valid_unwatched and run.progress.epoch < settings.watch_after:
         return None
-    return [validation(state.take(cell.watched, j), cell.seeds[i]) for j, i in enumerate(cell.progress.active)]
+    return [validation(state.take(run.watched, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
 
 
-def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
+def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
     """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
-    if cell.error is not None:
-        cell.close()
-        return cell.error
-    cell.checkpoints.wait()
-    progress, folder = cell.progress, cell.folder
-    sound = progress.sound(cell.seeds)
-    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(cell.seeds[i] for i in sound)
-    best = state.take(cell.best, sound) if progress.failed else cell.best
-    results = test(cell.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
-    watch_after = config_lib.section(cell.experiment.config, "train").watch_after
+    if run.error is not None:
+        run.close()
+        return run.error
+    run.checkpoints.wait()
+    progress, folder = run.progress, run.folder
+    sound = progress.sound(run.seeds)
+    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(run.seeds[i] for i in sound)
+    best = state.take(run.best, sound) if progress.failed else run.best
+    results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
+    watch_after = config_lib.section(run.experiment.config, "train").watch_after
     if progress.epoch <= watch_after:
         print(
             f"nothing was watched until epoch {progress.epoch} (train.watch_after={watch_after}), so the newest "
@@ -193,17 +196,17 @@ def _end(cell: Cell, splits) -> dict[str, Any] | InputError:
     results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
     if progress.failed:
         results["failed"] = progress.failed
-    cell.log.test(progress.epoch, seeds, results["test"])
-    write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
-    cell.close()
-    cell.states = cell.best = cell.sums = None  # the device's memory, for the others
+    run.log.test(progress.epoch, seeds, results["test"])
+    files.write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    run.close()
+    run.states = run.best = run.sums = None  # the device's memory, for the others
     return results
 
 
-def _stop(cells) -> None:
+def _stop(runs) -> None:
     """Waits for the checkpoints and ends the command."""
-    for cell in cells:
-        print(cell.saved(), flush=True)
+    for run in runs:
+        print(run.saved(), flush=True)
     raise KeyboardInterrupt
 
 

@@ -83,7 +83,7 @@ class TrainConfig:
         choices=("dense", "touched"),
     )
     eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
-    window: int = knob(50, "training steps between looks at the clock, the bar and the interrupt", least=1)
+    window: int = knob(50, "training steps between looks at the time, the bar and the interrupt", least=1)
     lanes: int = knob(
         0,
         "most lanes (seeds, and runs that launch.sweep trains together) under one vmap; 0: one on a CPU, all elsewhere",

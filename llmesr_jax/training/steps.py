@@ -34,7 +34,7 @@ def train_step(
     tables: Tables,
     batch: Batch,
     dropout_key: Array,
-    clock: Array,
+    epoch: Array,
     touched_only: bool = False,
     numbers: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
@@ -53,10 +53,10 @@ def train_step(
         rows, batch = touched_rows.touched(batch, num_items + 2)
         large, state = state, touched_rows.cut(state, rows)
         tables = touched_rows.cut_tables(tables, rows, num_items + 2)
-        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, clock, numbers=numbers)
+        small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, epoch, numbers=numbers)
         return touched_rows.put_back(large, small, rows), values
     value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
-    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, clock, numbers)
+    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, epoch, numbers)
     rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
         gradients, state.opt_state, state.params, **rate
@@ -78,7 +78,7 @@ def run_window(
     data: Interactions,
     order_SxWxB: Array,
     count: Array,
-    clock: Array,
+    epoch: Array,
     touched_only: bool = False,
     numbers_S: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
@@ -90,7 +90,7 @@ def run_window(
       tables, data: shared by all lanes.
       order_SxWxB: int32 samples of each step.
       count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
-      clock: the epoch.
+      epoch: from 1.
       touched_only: see `train_step`.
       numbers_S: float32 (S,) each, see `train_step`.
     Returns: the states, and the sums of the loss's values with these steps added.
@@ -102,7 +102,7 @@ def run_window(
             batch_key, dropout_key = step_keys(state)
             batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
             state, values = train_step(
-                recommender, optimizer, state, tables, batch, dropout_key, clock, touched_only, numbers
+                recommender, optimizer, state, tables, batch, dropout_key, epoch, touched_only, numbers
             )
             return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
 
@@ -111,7 +111,7 @@ def run_window(
     return jax.vmap(one_lane)(state_S, sums_S, order_SxWxB, numbers_S)
 
 
-def groups(lanes: int, most: int = 0) -> list[slice]:
+def lane_groups(lanes: int, most: int = 0) -> list[slice]:
     """Which lanes go through `run_window` together: `most_lanes(most)` at a time."""
     size = min(most_lanes(most), lanes)
     return [slice(i, min(i + size, lanes)) for i in range(0, lanes, size)]

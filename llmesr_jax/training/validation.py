@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.data import groups
 from llmesr_jax.models import recommender
 from llmesr_jax.ranking import evaluate, inference, metrics
@@ -85,8 +86,6 @@ def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validat
         ranks[f"{split}/stops"] = runner.inputs.stops_E
         results[split] = evaluate.stack(summaries)
     results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
-    partial = Path(config.workdir) / "ranks.npz.partial"
-    with partial.open("wb") as file:
+    with files.replacing(Path(config.workdir) / "ranks.npz") as file:
         np.savez_compressed(file, **ranks)
-    partial.replace(Path(config.workdir) / "ranks.npz")
     return results

@@ -246,7 +246,7 @@ def test_views_and_seeds_side_by_side_are_as_each_alone(backbone):
 
     drawn = [encoders.init(encoder, x_2xTxD, sequences, seed) for seed in (0, 1)]
     seeds, every, alone = run(jax.tree.map(lambda *x: jnp.stack(x), *drawn))
-    real = np.asarray(sequences.real_R)
+    real = np.asarray(sequences.valid_R)
     np.testing.assert_allclose(every[:, real], seeds[1][:, real], atol=1e-5)
     np.testing.assert_allclose(alone[real], seeds[1, 1, real], atol=1e-5)
     assert np.isfinite(seeds).all() and np.abs(seeds[1, 0, real] - seeds[1, 1, real]).max() > 1e-2
@@ -263,7 +263,7 @@ def test_the_cloze_task_sees_both_sides(backbone, method):
 def test_the_losss_score_is_users_dot_items(backbone, method):
     """With targets at the newest slots only, the ranking loss is that of user_vectors . item_vectors."""
     _, batch, _ = started(backbone, method)
-    rows = np.flatnonzero(np.asarray(batch.students.real_R))
+    rows = np.flatnonzero(np.asarray(batch.students.valid_R))
     last = np.asarray(batch.students.last_R)[rows]
     rng = np.random.default_rng(0)
     drawn = rng.integers(1, tiny.case(backbone, method).corpus.num_items + 1, (3, len(rows))).astype(np.int32)

@@ -63,7 +63,7 @@ def test_golden(path):
 
 def features_of(model, params, tables, students):
     """(B, L, E): the user vector after every slot, as if each slot in turn were its row's newest."""
-    length = students.groups[0][1]
+    length = students.buckets[0][1]
     last_LxR = students.last_R[None, :] - jnp.arange(length - 1, -1, -1)[:, None]
     users = jax.vmap(lambda last_R: model.user_vectors(params, tables, students.replace(last_R=last_R)))
     return jnp.swapaxes(users(last_LxR), 0, 1)

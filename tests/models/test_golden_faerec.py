@@ -34,8 +34,8 @@ def test_golden(path):
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tables, batch))
         assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, params)
 
-        clock = meta["curriculum"]["epoch"] + 1  # the release counts epochs from 0
-        run = jax.jit(jax.value_and_grad(lambda p: loss_fn(model, p, tables, batch, None, clock), has_aux=True))
+        epoch = meta["curriculum"]["epoch"] + 1  # the release counts epochs from 0
+        run = jax.jit(jax.value_and_grad(lambda p: loss_fn(model, p, tables, batch, None, epoch), has_aux=True))
         (total, values), gradients = run(params)
         for ours, theirs in (
             ("ranking", "ranking_loss"),

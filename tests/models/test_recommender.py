@@ -21,12 +21,12 @@ def build(method="none", backbone="sasrec", ranking="bpr", sizes=SIZES, **change
 
 def test_the_total_is_the_weighted_sum_of_the_named_terms():
     model = build()._replace(
-        terms=lambda params, tables, batch, key, clock: {
+        terms=lambda params, tables, batch, key, epoch: {
             "a": Term(params * 3, 1.0),
-            "b": Term(params**2, 0.5 * clock),
+            "b": Term(params**2, 0.5 * epoch),
         }
     )
-    total, values = recommender.loss_fn(model, jnp.array(2.0), {}, None, None, clock=3.0)
+    total, values = recommender.loss_fn(model, jnp.array(2.0), {}, None, None, epoch=3.0)
     assert float(total) == 6 + 1.5 * 4
     assert {name: float(v) for name, v in values.items()} == {"a": 6.0, "b": 4.0}
     assert (

@@ -16,7 +16,7 @@ def bucketed(sequences: Sequences):
 
     Returns: the sequences; the old row of each new one; the old slot of each new slot (-1: empty).
     """
-    rows, length = sequences.groups[0]
+    rows, length = sequences.buckets[0]
     items, positions = (np.asarray(x).reshape(rows, length) for x in (sequences.items_T, sequences.positions_T))
     lengths = (items > 0).sum(axis=1)
     order = np.argsort(-lengths, kind="stable")

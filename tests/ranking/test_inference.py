@@ -96,7 +96,7 @@ def test_vectors_to_rank_are_computed_in_full_float32(backbone, method):
     params = jax.eval_shape(lambda: case.params())
     histories = inference.histories(case.corpus, *everyone(case, "valid"), case.config, case.model.supervision)
     arrays = histories.items_n, histories.end_NxR, histories.length_NxR, histories.place_NxR
-    rest = histories.groups, histories.count, histories.left_padded
+    rest = histories.buckets, histories.count, histories.left_padded
     users = precisions(inference._encode.lower(case.model, params, case.tables, *arrays, *rest))
     assert users and set(users) == {"HIGHEST"}
     assert set(precisions(inference.item_vectors.lower(case.model, params, case.tables))) <= {"HIGHEST"}

@@ -18,7 +18,7 @@ def padded_size(lengths, steps):
 
 
 def row_lengths(stairs):
-    return [length for rows, length in stairs.groups for _ in range(rows)]
+    return [length for rows, length in stairs.buckets for _ in range(rows)]
 
 
 @given(LENGTHS, st.integers(1, 4))
@@ -37,9 +37,9 @@ def test_best_lengths_of_two_kinds():
 
 
 def test_groups_count_each_row_once_longest_first():
-    assert layout.Stairs((2, 5, 9), (7, 4, 1)).groups == ((1, 9), (3, 5), (3, 2))
-    assert layout.Stairs((2, 5, 9), (4, 4, 0)).groups == ((4, 5),)  # a step that no row needs is left out
-    assert layout.padded(3, 8).groups == ((3, 8),)
+    assert layout.RowPlan((2, 5, 9), (7, 4, 1)).buckets == ((1, 9), (3, 5), (3, 2))
+    assert layout.RowPlan((2, 5, 9), (4, 4, 0)).buckets == ((4, 5),)  # a step that no row needs is left out
+    assert layout.padded(3, 8).buckets == ((3, 8),)
 
 
 BAGS = st.integers(1, 15).flatmap(
@@ -82,8 +82,8 @@ def test_every_batch_of_an_epoch_fits_its_rows(bags, batch_size, buckets, seed, 
 @given(BAGS, st.integers(1, 6), st.integers(1, 4))
 def test_groups_sum_to_the_rows_of_a_batch(bags, batch_size, buckets):
     for bag, s in zip(bags, layout.plan(bags, batch_size, buckets)):
-        assert sum(rows for rows, _ in s.groups) == batch_size * bag.shape[1]
-        widths = [length for _, length in s.groups]
+        assert sum(rows for rows, _ in s.buckets) == batch_size * bag.shape[1]
+        widths = [length for _, length in s.buckets]
         assert widths == sorted(set(widths), reverse=True)
 
 
@@ -115,9 +115,9 @@ def test_an_order_that_cannot_fit_is_an_error_that_says_what_to_do(monkeypatch):
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 12))
 def test_deal_puts_every_sample_into_a_row_that_is_long_enough(lengths, rows):
     lengths_N = np.array(lengths)
-    hands, groups = layout.deal(lengths_N, rows)
-    assert sorted(hands[hands >= 0]) == list(range(len(lengths)))
-    assert hands.shape[1] <= rows and sum(n for n, _ in groups) == hands.shape[1]
+    batches_NxR, groups = layout.in_batches(lengths_N, rows)
+    assert sorted(batches_NxR[batches_NxR >= 0]) == list(range(len(lengths)))
+    assert batches_NxR.shape[1] <= rows and sum(n for n, _ in groups) == batches_NxR.shape[1]
     widths = [width for n, width in groups for _ in range(n)]
-    for hand in hands:
+    for hand in batches_NxR:
         assert all(lengths_N[sample] <= width for sample, width in zip(hand, widths) if sample >= 0)

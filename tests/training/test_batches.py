@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.types import Needs
-from llmesr_jax.ranking.layout import Stairs
+from llmesr_jax.ranking.layout import RowPlan
 from llmesr_jax.training import batches
 
 MAX_LEN, BATCH, SIMILAR = 9, 8, 2
@@ -52,8 +52,8 @@ def test_inputs_and_targets_are_the_users_items(supervision, layout):
         batch = make(samples, jax.random.key(0))
         rows = rows_of(samples, corpus, supervision)
         inputs = [student_input(corpus, user, supervision) for user in rows] + [[]] * (BATCH - len(rows))
-        wanted = tiny.lay(inputs, batch.students.groups, left=layout == "padded")
-        real = np.asarray(wanted.real_T)
+        wanted = tiny.lay(inputs, batch.students.buckets, left=layout == "padded")
+        real = np.asarray(wanted.valid_T)
         for name in ("items_T", "positions_T"):
             np.testing.assert_array_equal(getattr(batch.students, name), getattr(wanted, name))
         np.testing.assert_array_equal(batch.students.last_R, wanted.last_R)
@@ -100,7 +100,7 @@ def test_negatives_are_items_outside_the_users_training_part(supervision):
 
 
 def assert_unseen_is_a_bijection(corpus, avoid="training"):
-    plan = batches.BatchPlan(DataConfig(avoid=avoid), "every", 0.0, Stairs((1,), (1,)), None, 0)
+    plan = batches.BatchPlan(DataConfig(avoid=avoid), "every", 0.0, RowPlan((1,), (1,)), None, 0)
     data = batches.interactions(corpus, plan)
     last, avoided = corpus.num_items, tiny.training
     if avoid == "history":  # the mask token may be drawn; validation and test items may not

@@ -95,9 +95,9 @@ def test_a_seed_steps_in_a_group_as_alone():
 
 
 def test_on_a_cpu_seeds_go_one_by_one():
-    assert steps.groups(3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert steps.lane_groups(3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     begin = start(SYSTEM, SEEDS)[0]
-    parts = state.split(begin, steps.groups(3))
+    parts = state.split(begin, steps.lane_groups(3))
     tiny.assert_equal(parts[1], start(SYSTEM, SEEDS[1:2])[0])
     tiny.assert_equal(state.join(parts), begin)
     tiny.assert_equal(state.join(state.split(begin, [slice(0, 3)])), begin)
@@ -238,5 +238,5 @@ def test_in_float64_a_cell_of_a_grid_agrees_to_rounding():
 
 
 def test_lanes_go_as_many_at_a_time_as_asked_for():
-    assert steps.groups(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert steps.groups(2, 5) == [slice(0, 2)]
+    assert steps.lane_groups(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert steps.lane_groups(2, 5) == [slice(0, 2)]

@@ -36,8 +36,8 @@ def numbers_of(method):
     return {**own, "loss.temperature": 0.6}
 
 
-def value(model, params, tables, batch, numbers, clock=3.0):
-    return recommender.loss_fn(model, params, tables, batch, None, clock, numbers)[0]
+def value(model, params, tables, batch, numbers, epoch=3.0):
+    return recommender.loss_fn(model, params, tables, batch, None, epoch, numbers)[0]
 
 
 def test_numbers_are_those_that_the_run_uses_and_that_are_not_0():

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import apart, times
+from llmesr_jax.data import isolated, times
 from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
@@ -363,8 +363,8 @@ def _facts(frame: pl.LazyFrame, reader: Reader, paths: Sequence[Path]) -> dict[s
 def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
     """Raises InputError if the query over the files fails."""
     try:
-        apart.sink(frame, target)
-    except apart.Failed as error:
+        isolated.sink(frame, target)
+    except isolated.Failed as error:
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, str(error), str(target)) from error
         where = Path(os.path.commonpath(paths))

@@ -20,7 +20,7 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
-from llmesr_jax.data import apart, times
+from llmesr_jax.data import isolated, times
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Form, Table, bare, is_number, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _parquet, _text
@@ -176,7 +176,7 @@ def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[list]]:
         names = list(pl.read_parquet_schema(path))
         like = [name for name in names if _columns.like_a_time(name)]
         rows = _parquet_rows(path, like, _SEEN, reader) if like else []
-    except (pl.exceptions.PolarsError, OSError, apart.Failed):
+    except (pl.exceptions.PolarsError, OSError, isolated.Failed):
         return [], []
     return names, [[_cell(row.get(name)) for name in names] for row in rows]
 
@@ -192,7 +192,7 @@ def _parquet_rows(path: Path, columns: list[str], count: int, reader: Reader) ->
     """The first rows."""
     start = reader.folder / "start.parquet"
     reader.folder.mkdir(parents=True, exist_ok=True)
-    apart.sink(pl.scan_parquet(path, glob=False).select(columns).head(count), start)
+    isolated.sink(pl.scan_parquet(path, glob=False).select(columns).head(count), start)
     rows = pl.read_parquet(start).rows(named=True)
     start.unlink()
     return rows

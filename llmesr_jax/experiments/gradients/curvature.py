@@ -28,7 +28,7 @@ def mean_loss(
     params: Params,
     tables: Tables,
     batches: Batch,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
     factors: Mapping[str, Array | float] | None = None,
 ) -> Array:
     """(): the mean loss over stacked batches (a leading axis on every array), without dropout.
@@ -39,7 +39,7 @@ def mean_loss(
 
     @jax.checkpoint  # so that a gradient keeps one batch's activations at a time
     def one(batch):
-        values = terms_lib.weighted(recommender, params, tables, batch, None, clock)
+        values = terms_lib.weighted(recommender, params, tables, batch, None, epoch)
         if factors is None:
             return sum(values.values())
         return sum(jnp.asarray(factors[name], value.dtype) * value for name, value in values.items())

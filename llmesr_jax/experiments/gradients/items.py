@@ -53,7 +53,7 @@ def by_role(
     tables: Tables,
     batch: Batch,
     key: Array | None,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
     term: str = "ranking",
 ) -> dict[str, Array]:
     """{table: (3, V + 2, D)}: the term's gradient by what an item is there, see `ROLES`; the three sum to the whole.
@@ -79,7 +79,7 @@ def by_role(
     frozen = {name: thrice(table) if of_items(name, table) else table for name, table in tables.items()}
 
     def loss(p):
-        return terms_lib.weighted(recommender, p, frozen, tripled, key, clock)[term]
+        return terms_lib.weighted(recommender, p, frozen, tripled, key, epoch)[term]
 
     return {name: x.reshape(3, rows, -1) for name, x in tables_of(jax.grad(loss)(large)).items()}
 

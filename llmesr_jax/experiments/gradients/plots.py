@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.experiments.gradients import study
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
@@ -40,10 +41,8 @@ def _figure(panels: int, height: float = 3.6) -> tuple[Any, Sequence[Any]]:
 def _save(figure: Any, path: Path) -> Path:
     import matplotlib
 
-    partial = path.with_name(path.name + ".partial")
-    with matplotlib.rc_context({"svg.hashsalt": "gradients"}):  # the same study, the same bytes
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-    partial.replace(path)
+    with files.replacing(path) as file, matplotlib.rc_context({"svg.hashsalt": "gradients"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})  # the same study gives the same bytes
     return path
 
 

@@ -13,8 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from llmesr_jax.data import groups
-from llmesr_jax.experiments.gradients import curvature, items, terms, users
-from llmesr_jax.experiments.gradients import groups as parts_of_model
+from llmesr_jax.experiments.gradients import (
+    curvature,
+    items,
+    parameter_groups,
+    terms,
+    users,
+)
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.semantic import tables as tables_lib
@@ -117,8 +122,8 @@ class _Batches:
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
         self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
         self.tables = tables_lib.on_device({k: v for k, v in experiment.tables.items() if k != "item_pca"})
-        self.groups = parts_of_model.names(params)
-        self.clock = np.float32(epoch + 1)
+        self.groups = parameter_groups.names(params)
+        self.epoch = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
         self._data = batches.interactions(self.corpus, self.plan)
@@ -142,8 +147,8 @@ _make_batch = jax.jit(batches.make_batch, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _terms(model, params, tables, batch, key, clock):
-    gradients = terms.gradients(model, params, tables, batch, key, clock)
+def _terms(model, params, tables, batch, key, epoch):
+    gradients = terms.gradients(model, params, tables, batch, key, epoch)
     ordered = _ordered(gradients)
     squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(ordered).items()}
     return gradients, terms.gram(ordered), squares
@@ -153,8 +158,8 @@ _some_targets = jax.jit(terms.some_targets)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _roles(model, params, tables, batch, key, clock):
-    found = items.by_role(model, params, tables, batch, key, clock)
+def _roles(model, params, tables, batch, key, epoch):
+    found = items.by_role(model, params, tables, batch, key, epoch)
     return {name: jax.vmap(items.row_squares)(x) for name, x in found.items()}
 
 
@@ -170,11 +175,11 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
     grams, target_grams, in_tail = [], [], []
     for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
         batch, key = bag[step], bag.draw(_DROPOUT, step)
-        gradients, gram, square = _terms(bag.model, bag.params, bag.tables, batch, key, bag.clock)
+        gradients, gram, square = _terms(bag.model, bag.params, bag.tables, batch, key, bag.epoch)
         parts = {}
         for name, where_V in zip(TARGETS, (bag.tail_V, ~bag.tail_V)):
             some, share = _some_targets(batch, where_V)
-            found = _terms(bag.model, bag.params, bag.tables, some, key, bag.clock)[0]["ranking"]
+            found = _terms(bag.model, bag.params, bag.tables, some, key, bag.epoch)[0]["ranking"]
             parts[name] = _scale(found, share)
             in_tail += [float(share)] if name == TARGETS[0] else []
         parts |= {name: gradient for name, gradient in _ordered(gradients).items() if name != "ranking"}
@@ -183,7 +188,7 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
         total = gradients if total is None else _add(total, gradients)
         squares = square if squares is None else _add(squares, square)
         if items.has_roles(bag.model, batch) and bag.experiment.config.loss.ranking != "softmax":
-            role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.clock)
+            role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.epoch)
             roles = role if roles is None else _add(roles, role)
     mean = _scale(total, np.float32(1 / steps))
     names = ranking_first(mean)
@@ -202,25 +207,25 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6))
-def _users(model, params, tables, batch, mean, means, block, clock):
+def _users(model, params, tables, batch, mean, means, block, epoch):
     """Of each user: inner products of the parts of the terms, among themselves and with the means over users."""
 
     def summarise(parts):
         return terms.gram(_ordered(parts)), terms.gram(_ordered(parts), _ordered(mean))
 
-    return users.map_gradients(model, params, tables, batch, summarise, dict(means), clock=clock, block=block)
+    return users.map_gradients(model, params, tables, batch, summarise, dict(means), epoch=epoch, block=block)
 
 
 def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     size = bag.plan.config.batch_size
     count = max(1, min(-(-wanted // size), len(bag.order)))
     exact = bag.experiment.config.precision == "float32"
-    means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.clock, 1e-4 if exact else 1e-2)
+    means = users.splits(bag.model, bag.params, bag.tables, bag[0], bag.epoch, 1e-4 if exact else 1e-2)
     kept = ranking_first(name for name, mean in means.items() if mean)
     numbers = (bag.order[:count] >= 0).sum(axis=1)
     total = None
     for step, number in enumerate(numbers):
-        gradients = _terms(bag.model, bag.params, bag.tables, bag[step], None, bag.clock)[0]
+        gradients = _terms(bag.model, bag.params, bag.tables, bag[step], None, bag.epoch)[0]
         gradients = _scale({name: gradients[name] for name in kept}, np.float32(number / numbers.sum()))
         total = gradients if total is None else _add(total, gradients)
     block = users.block_size(bag.params, len(kept))
@@ -228,7 +233,7 @@ def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     grams, with_mean, positions = [], [], []
     for step in tqdm(range(count), desc="users", unit="batch", leave=False, disable=None):
         batch = bag[step]
-        gram, cross = jax.device_get(_users(bag.model, bag.params, bag.tables, batch, total, static, block, bag.clock))
+        gram, cross = jax.device_get(_users(bag.model, bag.params, bag.tables, batch, total, static, block, bag.epoch))
         there, number = (
             bag.order[step] >= 0,
             numbers[step],
@@ -255,7 +260,7 @@ def _measure_curvature(bag: _Batches, options: Options, names: list[str]) -> dic
         return found
     count = max(1, min(options.hessian_batches, len(bag.order)))
     stack = jax.tree.map(lambda *x: jnp.stack(x), *[bag[step] for step in range(count)])
-    arguments = bag.tables, stack, bag.clock
+    arguments = bag.tables, stack, bag.epoch
     plane = options.surface == "eigenvectors"
     wanted = {"loss": max(options.eigenvalues, 2 * plane)}
     if len(names) > 1:
@@ -274,8 +279,8 @@ def _measure_curvature(bag: _Batches, options: Options, names: list[str]) -> dic
     return found
 
 
-def _loss(model, params, tables: Tables, stack: Batch, clock: Array, factors: dict[str, Array]) -> Array:
-    return curvature.mean_loss(model, params, tables, stack, clock, factors)
+def _loss(model, params, tables: Tables, stack: Batch, epoch: Array, factors: dict[str, Array]) -> Array:
+    return curvature.mean_loss(model, params, tables, stack, epoch, factors)
 
 
 def _surface(bag: _Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:

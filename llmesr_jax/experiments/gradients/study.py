@@ -19,13 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.experiments.gradients import probe, summary
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import batches, loop, optimizer, runs, state, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.checkpoint import Checkpoints
-from llmesr_jax.training.experiment import Experiment, write_text
+from llmesr_jax.training.experiment import Experiment
 
 SETTINGS, RESULTS, USERS = "study.json", "gradients.json", "users.csv"
 _FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
@@ -89,7 +90,7 @@ def study(
             found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options)
             header, rows = summary.user_rows(found, experiment.corpus)
             one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
-            write_text(path, json.dumps({"summary": one, "header": header, "rows": rows}) + "\n")
+            files.write_text(path, json.dumps({"summary": one, "header": header, "rows": rows}) + "\n")
         one = _read(path)["summary"]
         print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
     _gather(folder, settings, wanted)
@@ -116,9 +117,9 @@ def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> No
     writer.writerow(["epoch", *found[0]["header"]])
     for one in found:
         writer.writerows([one["summary"]["epoch"], *row] for row in one["rows"])
-    write_text(folder / USERS, text.getvalue())
+    files.write_text(folder / USERS, text.getvalue())
     results = {**settings, "jax": jax.__version__, "epochs": [one["summary"] for one in found]}
-    write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+    files.write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
 
 
 def _open(folder: Path, settings: dict[str, Any]) -> None:
@@ -136,7 +137,7 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is no folder of a study (no {SETTINGS}); name another --out")
     (folder / "epochs").mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=1) + "\n")
+    files.write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

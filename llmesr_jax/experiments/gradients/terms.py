@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.experiments.gradients import groups
+from llmesr_jax.experiments.gradients import parameter_groups
 from llmesr_jax.models.recommender import Params, Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
 
@@ -22,10 +22,10 @@ def weighted(
     tables: Tables,
     batch: Batch,
     key: Array | None,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
 ) -> dict[str, Array]:
     """{term: weight * value}, each (); their sum is the total of `recommender.loss_fn`. Arguments as there."""
-    terms = recommender.terms(params, tables, batch, key, jnp.asarray(clock, jnp.float32))
+    terms = recommender.terms(params, tables, batch, key, jnp.asarray(epoch, jnp.float32))
     return {name: jnp.asarray(term.weight * term.value) for name, term in terms.items()}
 
 
@@ -35,15 +35,15 @@ def gradients(
     tables: Tables,
     batch: Batch,
     key: Array | None,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
 ) -> dict[str, Params]:
     """{term: gradient of weight * value in the parameters}: one pass forward, one back for each term.
 
     Args:
       key: for dropout, the same for all terms; None switches it off.
-      clock: the epoch, for methods whose weights move.
+      epoch: from 1, for methods whose weights move.
     """
-    values, back = jax.vjp(lambda p: weighted(recommender, p, tables, batch, key, clock), params)
+    values, back = jax.vjp(lambda p: weighted(recommender, p, tables, batch, key, epoch), params)
     zeros = {name: jnp.zeros_like(value) for name, value in values.items()}
     return {name: back({**zeros, name: jnp.ones_like(value)})[0] for name, value in values.items()}
 
@@ -62,9 +62,9 @@ def some_targets(batch: Batch, chosen_V: Array) -> tuple[Batch, Array]:
     Args:
       chosen_V: bool (V,), row 0 = id 1.
     """
-    real_T = batch.targets_T > 0
-    chosen_T = real_T & chosen_V[jnp.maximum(batch.targets_T - 1, 0)]
-    share = jnp.sum(chosen_T) / jnp.maximum(jnp.sum(real_T), 1)
+    valid_T = batch.targets_T > 0
+    chosen_T = valid_T & chosen_V[jnp.maximum(batch.targets_T - 1, 0)]
+    share = jnp.sum(chosen_T) / jnp.maximum(jnp.sum(valid_T), 1)
     return batch.replace(targets_T=jnp.where(chosen_T, batch.targets_T, 0)), share
 
 
@@ -79,7 +79,7 @@ def gram(gradients: Mapping[str, Any], others: Mapping[str, Any] | None = None) 
     found = {}
     for i, a in enumerate(rows):
         for j, b in enumerate(columns):
-            found[i, j] = found[j, i] if same and j < i else groups.inner(a, b)
+            found[i, j] = found[j, i] if same and j < i else parameter_groups.inner(a, b)
     return {
         group: jnp.stack([jnp.stack([found[i, j][group] for j in range(len(columns))]) for i in range(len(rows))])
         for group in found[0, 0]

@@ -27,7 +27,7 @@ MEANS = ("positions", "users")
 
 def shares(batch: Batch) -> dict[str, Array]:
     """{mean: float (B,)}: each user's share of the positions with a target, and of the users."""
-    row_T = np.repeat(*_rows(batch.students.groups))
+    row_T = np.repeat(*_rows(batch.students.buckets))
     positions_B = jnp.zeros(len(batch.distils_B), jnp.int32).at[row_T].add((batch.targets_T > 0).astype(jnp.int32))
     users_B = batch.distils_B.astype(jnp.int32)
     return {name: x_B / jnp.maximum(jnp.sum(x_B), 1) for name, x_B in zip(MEANS, (positions_B, users_B))}
@@ -38,8 +38,8 @@ def alone(batch: Batch) -> Batch:
 
     Each is laid out in one row of the batch's longest length, so that one program serves all.
     """
-    students, slots_BxL, real_BxL = _one_row_each(batch.students)
-    own = lambda x: jnp.where(_like(real_BxL, x[slots_BxL]), x[slots_BxL], jnp.zeros((), x.dtype))  # noqa: E731
+    students, slots_BxL, valid_BxL = _one_row_each(batch.students)
+    own = lambda x: jnp.where(_like(valid_BxL, x[slots_BxL]), x[slots_BxL], jnp.zeros((), x.dtype))  # noqa: E731
     count = len(batch.distils_B)
     more = {} if batch.users_B is None else {"users_B": batch.users_B[:, None]}
     if batch.log_q is not None:
@@ -58,7 +58,7 @@ def alone(batch: Batch) -> Batch:
             positions_T=rows.positions_T.reshape(count, -1),
             last_R=rows.last_R[..., 0] + first_N[None],
             left_out_R=None if rows.left_out_R is None else rows.left_out_R[..., 0],
-            groups=((similar, width),),
+            buckets=((similar, width),),
         )
         rows_1xN = jnp.arange(similar, dtype=jnp.int32)[None]
         more["teacher_rows_BxN"] = jnp.broadcast_to(rows_1xN, (count, *rows_1xN.shape))
@@ -70,14 +70,14 @@ def splits(
     params: Params,
     tables: Tables,
     batch: Batch,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
     tolerance: float = 1e-4,
 ) -> dict[str, str | None]:
     """{term: the mean that it is, one of `MEANS`, or None if its users are coupled}: found from values, on the host.
 
     A term is the mean under which the users' values add up to the batch's, within a relative `tolerance`.
     """
-    values, values_B, shares_B = jax.jit(_values, static_argnums=0)(recommender, params, tables, batch, clock)
+    values, values_B, shares_B = jax.jit(_values, static_argnums=0)(recommender, params, tables, batch, epoch)
 
     def fits(name, mean):
         added = float(np.sum(np.asarray(shares_B[mean], np.float64) * np.asarray(values_B[name], np.float64)))
@@ -86,8 +86,8 @@ def splits(
     return {name: next((mean for mean in MEANS if fits(name, mean)), None) for name in values}
 
 
-def _values(recommender, params, tables, batch, clock):
-    of = lambda one: terms_lib.weighted(recommender, params, tables, one, None, clock)  # noqa: E731
+def _values(recommender, params, tables, batch, epoch):
+    of = lambda one: terms_lib.weighted(recommender, params, tables, one, None, epoch)  # noqa: E731
     return of(batch), jax.lax.map(of, alone(batch)), shares(batch)
 
 
@@ -99,7 +99,7 @@ def map_gradients(
     summarise: Callable[[dict[str, Params]], Any],
     means: Mapping[str, str | None],
     *,
-    clock: Array | float = 0.0,
+    epoch: Array | float = 0.0,
     block: int = 16,
 ) -> Any:
     """What `summarise` makes of each user's part of the batch's gradient, stacked: a leading axis B.
@@ -117,7 +117,7 @@ def map_gradients(
         single, shares_1 = user
 
         def values(p):
-            found = terms_lib.weighted(recommender, p, tables, single, None, clock)
+            found = terms_lib.weighted(recommender, p, tables, single, None, epoch)
             return {name: shares_1[means[name]].astype(found[name].dtype) * found[name] for name in kept}
 
         found, back = jax.vjp(values, params)
@@ -176,13 +176,13 @@ def _rows(groups: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
 
 def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarray]:
     """Each row as a bag of its own, stacked: (R, L) slots; where its slots come from; which of them its row has."""
-    _, width_R = _rows(sequences.groups)
+    _, width_R = _rows(sequences.buckets)
     first_R = np.cumsum(width_R, dtype=np.int32) - width_R
     longest = int(width_R.max())
     column_1xL = np.arange(longest, dtype=np.int32)[None]
-    real_RxL = column_1xL < width_R[:, None]
-    slots_RxL = np.where(real_RxL, first_R[:, None] + column_1xL, 0)
-    own = lambda x_T: jnp.where(real_RxL, x_T[slots_RxL], 0)  # noqa: E731
+    valid_RxL = column_1xL < width_R[:, None]
+    slots_RxL = np.where(valid_RxL, first_R[:, None] + column_1xL, 0)
+    own = lambda x_T: jnp.where(valid_RxL, x_T[slots_RxL], 0)  # noqa: E731
     bag = Sequences(
         own(sequences.items_T),
         own(sequences.positions_T),
@@ -190,7 +190,7 @@ def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarr
         ((1, longest),),
         None if sequences.left_out_R is None else sequences.left_out_R[:, None],
     )
-    return bag, slots_RxL, real_RxL
+    return bag, slots_RxL, valid_RxL
 
 
 def _like(mask: np.ndarray, x: Array) -> np.ndarray:

@@ -12,13 +12,13 @@ from pathlib import Path
 from absl import logging
 from tqdm import tqdm
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.experiments.report import chapter as chapter_lib
 from llmesr_jax.experiments.report import collect, compare, drawing, page, rows, tables
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.ranking import metrics
-from llmesr_jax.training.experiment import write_text
 
 PAGE = "report.html"
 LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
@@ -72,11 +72,11 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     if not drawing.installed():
         logging.warning("there will be no figures, matplotlib is not installed: pip install -e '.[report]'")
     chapters = _chapters(found, name, options)
-    files = {file: text for one in chapters for file, text in _files(one).items()}
-    files[PAGE] = page.page(
+    texts = {file: text for one in chapters for file, text in _files(one).items()}
+    texts[PAGE] = page.page(
         chapters, shlex.join(["python", "-m", "launch.report", *map(str, folders), *_flags(options)])
     )
-    _write(target, files)
+    _write(target, texts)
     printed = [
         f"{one.section.name}\n" * (len(chapters) > 1 or one.section.tail != groups.TRAINING)
         + tables.text(one.section, protocol)
@@ -98,19 +98,21 @@ def _flags(options: Options) -> list[str]:
     return told
 
 
-def _write(target: Path, files: Mapping[str, str]) -> None:
+def _write(target: Path, texts: Mapping[str, str]) -> None:
     """Writes the files, and deletes those that an earlier report listed and this one does not have."""
     listed = target / LISTED
     before = listed.read_text(errors="replace").splitlines() if listed.is_file() else []
-    stale = [name for name in before if name not in files and _OURS.fullmatch(name)]
+    stale = [name for name in before if name not in texts and _OURS.fullmatch(name)]
     target.mkdir(parents=True, exist_ok=True)
-    write_text(listed, "".join(f"{name}\n" for name in [*files, *stale]))  # if this is interrupted, the next one knows
+    files.write_text(
+        listed, "".join(f"{name}\n" for name in [*texts, *stale])
+    )  # if this is interrupted, the next one knows
     for name in stale:
         (target / name).unlink(missing_ok=True)
-    for name, text in files.items():
+    for name, text in texts.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        write_text(target / name, text)
-    write_text(listed, "".join(f"{name}\n" for name in files))
+        files.write_text(target / name, text)
+    files.write_text(listed, "".join(f"{name}\n" for name in texts))
 
 
 def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:

@@ -103,7 +103,7 @@ def columns(sequences: Sequences, length: int) -> Array:
 
     In rows that are so padded, that is where a slot stands, empty ones too; in others these have no meaning.
     """
-    behind_T = sequences.last_R[row_of_slot(sequences.groups)] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
+    behind_T = sequences.last_R[row_of_slot(sequences.buckets)] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
     return length - 1 - behind_T
 
 
@@ -118,7 +118,7 @@ class Block(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         heard_TxD = x_TxD
         if not self.through_padding:
-            heard_TxD = jnp.where(aligned(sequences.real_T[:, None], x_TxD), x_TxD, jnp.zeros_like(x_TxD))
+            heard_TxD = jnp.where(aligned(sequences.valid_T[:, None], x_TxD), x_TxD, jnp.zeros_like(x_TxD))
         kernel = self.param("filter", NORMAL, (self.length // 2 + 1, x_TxD.shape[-1], 2))
         kernel = kernel.astype(wide(kernel))
         response = jax.lax.complex(kernel[..., 0], kernel[..., 1])

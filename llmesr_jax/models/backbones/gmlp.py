@@ -105,7 +105,7 @@ def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences
 
     With `last_only` the newest positions alone: (..., R, E).
     """
-    x_TxE = jnp.where(aligned(sequences.real_T[:, None], x_TxE), x_TxE, jnp.zeros_like(x_TxE))
+    x_TxE = jnp.where(aligned(sequences.valid_T[:, None], x_TxE), x_TxE, jnp.zeros_like(x_TxE))
     first_T, to_end_T = _frames(sequences)
     here_T = jnp.arange(len(sequences.items_T), dtype=jnp.int32)
     from_T = here_T - to_end_T  # which slot comes to stand here when a row's newest item moves to its end
@@ -131,7 +131,7 @@ def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences
 
 def _frames(sequences: Sequences) -> tuple[Array, Array]:
     """int32 (T,): the first slot of each slot's row, and how many slots lie behind the row's newest item."""
-    row_T = row_of_slot(sequences.groups)
-    width_R = np.array([w for rows, w in sequences.groups for _ in range(rows)], np.int32)
+    row_T = row_of_slot(sequences.buckets)
+    width_R = np.array([w for rows, w in sequences.buckets for _ in range(rows)], np.int32)
     end_R = np.cumsum(width_R, dtype=np.int32)
     return jnp.asarray((end_R - width_R)[row_T]), (jnp.asarray(end_R) - 1 - sequences.last_R)[row_T]

@@ -52,10 +52,10 @@ class Backbone(nn.Module):
         for i in range(self.config.layers):
             inward = self.param(f"input_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
             recurrent = self.param(f"recurrent_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
-            moves_T = sequences.real_T | self.config.through_padding
+            moves_T = sequences.valid_T | self.config.through_padding
             only_last = last_only and i == self.config.layers - 1
             if only_last:  # a row stops at its newest slot, so the state it ends with is the one asked for
-                row_T = row_of_slot(sequences.groups)
+                row_T = row_of_slot(sequences.buckets)
                 moves_T = moves_T & (jnp.arange(len(row_T)) <= sequences.last_R[row_T])
             x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
         return x_TxD
@@ -72,17 +72,17 @@ def recur(gates_Tx3D: Array, recurrent_Dx3D: Array, moves_T: Array, sequences: S
       moves_T: bool, where false the state stays as it was.
     """
     gates, moves = sequences.split(gates_Tx3D), sequences.split(moves_T, -1)
-    rows = sum(rows for rows, _ in sequences.groups)
+    rows = sum(rows for rows, _ in sequences.buckets)
     h = jnp.zeros((*gates_Tx3D.shape[:-2], rows, recurrent_Dx3D.shape[0]), wide(gates_Tx3D))
     start, last, states = 0, [], [[] for _ in gates]
     for g in reversed(range(len(gates))):  # groups are in order of length, longest first
-        rows, length = sequences.groups[g]
+        rows, length = sequences.buckets[g]
         if length > start:
             stage = jnp.concatenate([x[..., start:length, :] for x in gates[: g + 1]], axis=-3)
             moving = jnp.concatenate([x[:, start:length] for x in moves[: g + 1]], axis=0)
             h, found = _scan(h, stage, recurrent_Dx3D, moving, keep=not last_only)
             if not last_only:
-                of_groups = jax.lax.split(found, [n for n, _ in sequences.groups[: g + 1]], axis=found.ndim - 3)
+                of_groups = jax.lax.split(found, [n for n, _ in sequences.buckets[: g + 1]], axis=found.ndim - 3)
                 for kept, part in zip(states, of_groups):
                     kept.append(part)
         h, done = jax.lax.split(h, [h.shape[-2] - rows, rows], axis=h.ndim - 2)

@@ -153,10 +153,10 @@ class Block(nn.Module):
 def pool(x_TxD: Array, pool_Dxk: Array, sequences: Sequences) -> list[Array]:
     """softmax(x pool)^T x over each row's items: one (..., R, k, D) array a row group."""
     out = []
-    for x, score, real_RxL in zip(
-        sequences.split(x_TxD), sequences.split(x_TxD @ pool_Dxk), sequences.split(sequences.real_T, -1)
+    for x, score, valid_RxL in zip(
+        sequences.split(x_TxD), sequences.split(x_TxD @ pool_Dxk), sequences.split(sequences.valid_T, -1)
     ):
-        weight = softmax(score, -2, aligned(real_RxL[..., None], score)).astype(x.dtype)
+        weight = softmax(score, -2, aligned(valid_RxL[..., None], score)).astype(x.dtype)
         out.append(jnp.einsum("...lk,...ld->...kd", weight, x))
     return out
 
@@ -198,12 +198,12 @@ def attend_positions(query: Array, key_TxD: Array, value_TxD: Array, sequences: 
         _rows(query, sequences),
         sequences.split(key_TxD),
         sequences.split(value_TxD),
-        sequences.split(sequences.real_T, -1),
+        sequences.split(sequences.valid_T, -1),
     )
-    for q, k, v, real_RxL in groups:
+    for q, k, v, valid_RxL in groups:
         q, k, v = _by_head(q, heads), _by_head(k, heads), _by_head(v, heads)
         score = jnp.einsum("rqhd,rlhd->rhql", q * q.shape[-1] ** -0.5, k)
-        weight = softmax(score, -1, real_RxL[:, None, None, :]).astype(v.dtype)
+        weight = softmax(score, -1, valid_RxL[:, None, None, :]).astype(v.dtype)
         out.append(_together(jnp.einsum("rhql,...rlhd->...rqhd", weight, v)))
     return out
 

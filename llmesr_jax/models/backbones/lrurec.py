@@ -112,7 +112,7 @@ class Recurrence(nn.Module):
         inward = inward.astype(wide(inward))
         inward = inward * aligned(jnp.concatenate([gamma, gamma]), inward)
         modulus = jnp.exp(-nu)
-        longest = max(length for _, length in sequences.groups)
+        longest = max(length for _, length in sequences.buckets)
         h = scan(
             longest,
             (modulus * jnp.cos(theta), modulus * jnp.sin(theta)),

@@ -76,7 +76,7 @@ class Reader(nn.Module):
         width, init = x_TxD.shape[-1], nn.initializers.xavier_normal()
         matrix = lambda name, *shape: self.param(name, init, shape).astype(x_TxD.dtype)  # noqa: E731
         inward, recurrent = matrix("input_kernel", width, 3 * width), matrix("recurrent_kernel", width, 3 * width)
-        h_TxD = recur(x_TxD @ inward, recurrent, sequences.real_T, sequences, False)
+        h_TxD = recur(x_TxD @ inward, recurrent, sequences.valid_T, sequences, False)
         last = newest(h_TxD, sequences) if last_only else h_TxD
         query = last @ matrix("query_kernel", width, width)
         key_TxD = h_TxD @ matrix("key_kernel", width, width)
@@ -100,12 +100,12 @@ def purpose(
     queries = sequences.split_rows(query) if last_only else sequences.split(query)
     slots, outputs = sequences.split(jnp.arange(key_TxD.shape[-2], dtype=jnp.int32), -1), []
     ends = sequences.split_rows(sequences.last_R, -1) if last_only else slots
-    parts = zip(queries, sequences.split(key_TxD), sequences.split(state_TxD), sequences.split(sequences.real_T, -1))
-    for (q, k, h, real_RxL), slot_RxL, end in zip(parts, slots, ends):
+    parts = zip(queries, sequences.split(key_TxD), sequences.split(state_TxD), sequences.split(sequences.valid_T, -1))
+    for (q, k, h, valid_RxL), slot_RxL, end in zip(parts, slots, ends):
         q, end = (q[..., None, :], end[:, None]) if last_only else (q, end)  # (..., R, Q, D), (R, Q)
         meeting = jax.nn.sigmoid(q[..., :, None, :] + k[..., None, :, :])  # (..., R, Q, L, D)
         score = (meeting @ score_Dx1)[..., 0].astype(wide(q))
-        seen = aligned(real_RxL[:, None, :] & (slot_RxL[:, None, :] <= end[:, :, None]), score)
+        seen = aligned(valid_RxL[:, None, :] & (slot_RxL[:, None, :] <= end[:, :, None]), score)
         weight = softmax(score, -1, seen) if normalize else jnp.where(seen, score, 0)
         outputs.append(jnp.einsum("...ql,...ld->...qd", weight.astype(h.dtype), h, preferred_element_type=wide(h)))
     if last_only:

@@ -67,17 +67,17 @@ def attend(
         queries = [q[..., None, :] for q in sequences.split_rows(query)]
     else:
         queries = sequences.split(query)
-    keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.real_T, -1)
+    keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.valid_T, -1)
     in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
     # Weights are divided by their sum after the mixing, where that is fewer numbers.
     weights, extras, sums = [], [], []
-    for q, k, real_RxL, left_out_R in zip(queries, keys, real, left_out):
+    for q, k, valid_RxL, left_out_R in zip(queries, keys, real, left_out):
         length = k.shape[-2]
         scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
         mask = jnp.ones((1, 1, length), bool)
         if mask_padding or in_closed_form:
-            mask = mask & real_RxL[:, None, :]
+            mask = mask & valid_RxL[:, None, :]
         if causal and not last_only:
             mask = mask & jnp.tri(length, dtype=bool)[None]
         mask = mask[:, None] if heads > 1 else mask

@@ -51,7 +51,7 @@ def drop_weights(weights: list[Array], key: Array, rate: float, sequences: Seque
     """
     parts = [
         (owner, index, length)
-        for (owner, index), (_, length) in zip(_queries(weights, sequences, heads), sequences.groups)
+        for (owner, index), (_, length) in zip(_queries(weights, sequences, heads), sequences.buckets)
     ]
     masks = keeps(key, rate, parts)
     if not sequences.items_first:  # from the order of positions to that of slots
@@ -164,7 +164,7 @@ def _queries(weights: list[Array], sequences: Sequences, heads: int) -> list[tup
     by_head = (heads,) if heads > 1 else ()
     lead = weights[0].shape[: weights[0].ndim - 3 - len(by_head)]
     places = sequences.split_rows(sequences.places_R, -1)
-    if all(weight.shape[-2] == length for weight, (_, length) in zip(weights, sequences.groups)):
+    if all(weight.shape[-2] == length for weight, (_, length) in zip(weights, sequences.buckets)):
         indices = sequences.split(sequences.index_T, -1)
     else:
         indices = [index_R[:, None] for index_R in sequences.split_rows(sequences.newest_R, -1)]

@@ -230,8 +230,8 @@ class SingleView(nn.Module):
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
         return self.encode(sequences, deterministic, last_only=True)
 
-    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
-        """The loss's terms by name; `clock` is the epoch, as a float, for methods whose weights move."""
+    def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
+        """The loss's terms by name; `epoch` counts from 1, as a float, for methods whose weights move."""
         h_TxE = self.encode(batch.students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
         return {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, vectors)}

@@ -63,7 +63,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         x = newest(x_TxD, sequences) if last_only else x_TxD
-        real = sequences.real_R if last_only else sequences.real_T
+        real = sequences.valid_R if last_only else sequences.valid_T
         query = LayerNorm(name="attention_norm")(x)
         attention = SelfAttention(self.heads, self.causal, self.mask_padding, self.dropout, name="attention")
         x = LayerNorm(name="feedforward_norm")(query + attention(query, x_TxD, sequences, deterministic))
@@ -85,16 +85,16 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
-        x = x_TxD if self.mask_padding else _only(sequences.real_T, x_TxD)
+        x = x_TxD if self.mask_padding else _only(sequences.valid_T, x_TxD)
         for i in range(self.blocks):
             block = Block(self.heads, self.causal, self.mask_padding, self.dropout, name=f"block_{i}")
             x = block(x, sequences, deterministic, last_only and i == self.blocks - 1)
         return LayerNorm(name="last_norm")(x)
 
 
-def _only(real_T: Array, x: Array) -> Array:
+def _only(valid_T: Array, x: Array) -> Array:
     """x, with zeros in the empty slots."""
-    return x * aligned(real_T[:, None].astype(x.dtype), x)
+    return x * aligned(valid_T[:, None].astype(x.dtype), x)
 
 
 class ColumnPositions(nn.Module):
@@ -109,7 +109,7 @@ class ColumnPositions(nn.Module):
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         table = self.param("table", postnorm.NORMAL, (self.max_len, x_TxD.shape[-1]))
-        row_T = np.asarray(row_of_slot(sequences.groups), np.int32)
+        row_T = np.asarray(row_of_slot(sequences.buckets), np.int32)
         to_newest_T = sequences.last_R[row_T] - jnp.arange(len(row_T), dtype=jnp.int32)
         columns_T = jnp.clip(self.max_len - 1 - to_newest_T, 0, self.max_len - 1)  # cut only in empty slots
         positions_TxD = take_rows(table, columns_T).astype(x_TxD.dtype)

@@ -215,8 +215,8 @@ class Method(nn.Module):
         """(R, D): user vectors. The score of an item is its vector's dot product with this."""
         return self.encode(self.of_slots(sequences, deterministic), sequences, deterministic, last_only=True)
 
-    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking, item_alignment and feature_alignment; `clock` is the epoch, from 1."""
+    def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
+        """ranking, item_alignment and feature_alignment; `epoch` counts from 1."""
         c, students = self.config, batch.students
         slots, fused = len(students.items_T), c.training_scores == "fused"
         negatives = [batch.negatives_TxK.reshape(-1), *([] if batch.shared_K is None else [batch.shared_K])]
@@ -240,7 +240,7 @@ class Method(nn.Module):
         if c.alignment_rows == "once":
             counts_n = jnp.minimum(counts_n, 1)
         by_id, by_llm = views_2xnxD[:, :room]
-        w_item, w_feature = alignment_weights(c, jnp.maximum(clock - 1, 0))
+        w_item, w_feature = alignment_weights(c, jnp.maximum(epoch - 1, 0))
         if c.item_alignment:
             value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
             terms["item_alignment"] = Term(value, c.beta * w_item)

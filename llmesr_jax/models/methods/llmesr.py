@@ -153,7 +153,7 @@ class Method(nn.Module):
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
         return self.encode(self.vectors(sequences.items_T)[0], sequences, deterministic, last_only=True)
 
-    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+    def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""
         c, students = self.config, batch.students
         learnt = jnp.concatenate([students.items_T, candidates(self.loss, self.sizes, batch)])
@@ -179,6 +179,6 @@ class Method(nn.Module):
                 value = losses.soft_contrastive(student_BxE, teacher_BxE, where=batch.distils_B)
             terms["distillation"] = Term(value, c.alpha)
         if c.item_regularizer and len(self.views) == 2 and not self.sizes.bidirectional:
-            value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.real_T)
+            value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.valid_T)
             terms["item_regularizer"] = Term(value, c.item_regularizer)
         return terms

@@ -75,7 +75,7 @@ class Method(SingleView):
         if self.aligns:
             self.mapper = Mapper(self.sizes.llm_width, self.config.width)
 
-    def terms(self, batch: Batch, clock: Array, deterministic: bool = False) -> dict[str, Term]:
+    def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking and alignment (if weight)."""
         h_TxD = self.encode(batch.students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
@@ -96,7 +96,7 @@ class Method(SingleView):
             return alignment.info_nce(vectors_nxD, mapped_nxD, counts_n, temperature=self.config.temperature)
 
         at_B = jnp.arange(len(users_BxD), dtype=jnp.int32)
-        there_B = batch.distils_B & batch.students.real_R
+        there_B = batch.distils_B & batch.students.valid_R
         first_U = jnp.full(len(user_llm), len(at_B), jnp.int32)
         first_U = first_U.at[batch.users_B].min(jnp.where(there_B, at_B, len(at_B)))
         once_B = (take_rows(first_U, batch.users_B) == at_B).astype(jnp.int32)

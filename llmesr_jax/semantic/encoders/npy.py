@@ -6,12 +6,12 @@ python -m launch.embed --dataset=fashion --encoder=npy --item_file=items.npy --u
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
@@ -55,7 +55,6 @@ def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.nd
 
 def _digest(flag: str, path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(path)
     except OSError as error:
         raise InputError(f"--{flag}={path}: cannot be read ({error.strerror}); wanted a .npy file") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.semantic.encoders import Text, TextEncoder
@@ -80,6 +81,5 @@ def _identity(model: str) -> dict[str, str]:
     sha256 = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         sha256.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            sha256.update(hashlib.file_digest(file, "sha256").digest())
+        sha256.update(bytes.fromhex(files.sha256(path)))
     return {"model": folder.resolve().name, "files": sha256.hexdigest()}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Text
 from llmesr_jax.semantic.openai_api import responses, tokens
@@ -128,15 +129,14 @@ def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator
     while left is not None:
         number = 1 + max((int(path.stem.partition("-")[2]) for path in folder.glob("batch-*.jsonl")), default=0)
         path = folder / f"batch-{number:04d}.jsonl"
-        partial, count, size = path.with_suffix(".partial"), 0, 0
-        with partial.open("wb") as file:
+        count = size = 0
+        with files.replacing(path) as file:
             while left is not None and count + len(left) <= _MOST_TEXTS and size < _MOST_BYTES:
                 key = left[0].key.hex()
                 line = {"custom_id": key, "method": "POST", "url": _PATH, "body": body(left, config)}
                 size += file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 count += len(left)
                 left = next(requests, None)
-        partial.replace(path)
         yield path
 
 
@@ -167,9 +167,7 @@ def _ids(path: Path) -> dict[str, str | None]:
 
 def _remember(path: Path, **ids: str | None) -> dict[str, str | None]:
     known = _ids(path) | ids
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(known))
-    partial.replace(path.with_suffix(".json"))
+    files.write_text(path.with_suffix(".json"), json.dumps(known))
     return known
 
 

@@ -14,7 +14,7 @@ import pytest
 import raw_samples
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import apart
+from llmesr_jax.data import isolated
 from llmesr_jax.data.summary import describe
 
 
@@ -420,5 +420,5 @@ def test_items_without_metadata_and_metadata_without_items(tmp_path):
 def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, end):
     """As an absurd length in a damaged page does, which no exception tells."""
     flags = raw_samples.write("parquet", tmp_path / "raw")
-    monkeypatch.setattr(apart, "_PROGRAM", f"import os; {end}")
+    monkeypatch.setattr(isolated, "_PROGRAM", f"import os; {end}")
     assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)

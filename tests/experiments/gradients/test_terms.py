@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax.experiments.gradients import groups, terms
+from llmesr_jax.experiments.gradients import parameter_groups, terms
 from llmesr_jax.models import losses
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.recommender import loss_fn
@@ -45,7 +45,7 @@ def test_terms_sum_to_the_gradient_of_the_loss():
         assert set(by_term) == {"ranking", "distillation"}
         tiny.assert_close(terms.total(by_term), whole, 1e-12)
         for gradient in by_term.values():
-            assert float(groups.inner(gradient, gradient)["all"]) > 1e-6
+            assert float(parameter_groups.inner(gradient, gradient)["all"]) > 1e-6
 
 
 @functools.cache

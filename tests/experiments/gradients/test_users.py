@@ -46,7 +46,7 @@ def found(name):
     case, params, tables, batch, means = system(name)
     compute = jax.jit(
         lambda p, t, b: (
-            users.map_gradients(case.model, p, t, b, same, means, clock=2.0, block=3),
+            users.map_gradients(case.model, p, t, b, same, means, epoch=2.0, block=3),
             terms.gradients(case.model, p, t, b, None, 2.0),
         )
     )
@@ -76,7 +76,7 @@ def test_a_users_part_is_the_gradient_of_the_batch_with_the_others_targets_hidde
     with tiny.float64():
         case, params, tables, batch, _ = system("llmesr")
         place = 2
-        row_T = np.repeat(*users._rows(batch.students.groups))
+        row_T = np.repeat(*users._rows(batch.students.buckets))
         alone = batch.replace(
             targets_T=jnp.where(row_T == place, batch.targets_T, 0),
             distils_B=batch.distils_B & (np.arange(len(batch.distils_B)) == place),
@@ -91,7 +91,7 @@ def test_a_users_part_is_the_gradient_of_the_batch_with_the_others_targets_hidde
 def test_shares_by_hand():
     batch = tiny.case("gru4rec", "none").batch()
     targets = np.zeros_like(batch.targets_T)
-    row_T = np.repeat(*users._rows(batch.students.groups))
+    row_T = np.repeat(*users._rows(batch.students.buckets))
     for row, count in ((0, 3), (1, 1)):
         targets[np.flatnonzero(row_T == row)[:count]] = 1
     distils = jnp.arange(len(batch.distils_B)) < 4

@@ -102,7 +102,7 @@ def test_the_filter_looks_ahead_so_the_last_position_alone_is_supervised():
 def test_positions_count_from_the_newest_item():
     sequences = tiny.lay([[1, 2, 3], [4, 5]], ((1, 4), (1, 3)))
     found = np.asarray(fmlprec.columns(sequences, 6))
-    assert found[np.asarray(sequences.real_T)].tolist() == [3, 4, 5, 4, 5]
+    assert found[np.asarray(sequences.valid_T)].tolist() == [3, 4, 5, 4, 5]
     assert fmlprec.columns(SEQUENCES, 6).tolist() == [*range(6), *range(6)]
 
 

@@ -24,8 +24,8 @@ def arrays(slots, count=3):
 def by_loops(q, k, v, sequences, heads, causal, mask_padding):
     """The attention of every slot, one head, one pair of slots at a time."""
     out, start, half = np.zeros_like(q), 0, WIDTH // heads
-    real = np.asarray(sequences.real_T)
-    for rows, length in sequences.groups:
+    real = np.asarray(sequences.valid_T)
+    for rows, length in sequences.buckets:
         for _ in range(rows):
             for i in range(start, start + length):
                 keys = [
@@ -47,7 +47,7 @@ def test_attention_is_the_explicit_loop(heads, causal, mask_padding):
     q, k, v = arrays(14)
     ours, _ = attend(q, k, v, sequences, heads=heads, causal=causal, mask_padding=mask_padding)
     wanted = by_loops(*map(np.asarray, (q, k, v)), sequences, heads, causal, mask_padding)
-    real = np.asarray(sequences.real_T)
+    real = np.asarray(sequences.valid_T)
     np.testing.assert_allclose(ours[real], wanted[real], atol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_folding_keys_and_values_changes_nothing(heads, last_only):
     params = module.init(jax.random.key(0), query, x, sequences, True)["params"]
     keys = iter(jax.random.split(jax.random.key(1), 4))
     params = jax.tree.map(lambda w: w + jax.random.normal(next(keys), w.shape), params)
-    real = (sequences.real_R if last_only else sequences.real_T)[:, None].astype(x.dtype)
+    real = (sequences.valid_R if last_only else sequences.valid_T)[:, None].astype(x.dtype)
 
     def ours(params, x):
         out = module.apply({"params": params}, query, x, sequences, True)
@@ -190,5 +190,5 @@ def test_padding_leaves_a_block_as_zero():
     block = transformer.Block(1, False, False, 0.0)
     x = jax.random.normal(jax.random.key(0), (6, WIDTH))
     out = block.apply(block.init(jax.random.key(1), x, sequences, True, False), x, sequences, True, False)
-    assert not np.asarray(out)[~np.asarray(sequences.real_T)].any()
+    assert not np.asarray(out)[~np.asarray(sequences.valid_T)].any()
     assert np.isfinite(out).all() and np.asarray(out)[:2].all()

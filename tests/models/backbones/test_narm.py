@@ -40,7 +40,7 @@ def test_every_prefixs_vector_follows_the_equations(normalize):
     for at in tiny.slots(SEQUENCES):
         for n in range(1, len(at) + 1):
             wanted[at[n - 1]] = by_equations(p, h[at[:n]], normalize)
-    real, last = np.asarray(SEQUENCES.real_T), np.asarray(SEQUENCES.last_R)
+    real, last = np.asarray(SEQUENCES.valid_T), np.asarray(SEQUENCES.last_R)
     np.testing.assert_allclose(np.asarray(encoders.encode(model, params, x, SEQUENCES))[real], wanted[real], atol=1e-5)
     learns_last = encoder(normalize=normalize)
     np.testing.assert_allclose(

@@ -152,14 +152,14 @@ def test_kept_entries_are_scaled_and_dropout_can_be_off():
 
 def weights_of(sequences, lead, heads, last_only):
     by_head = (heads,) if heads > 1 else ()
-    return [jnp.ones((*lead, rows, *by_head, 1 if last_only else length, length)) for rows, length in sequences.groups]
+    return [jnp.ones((*lead, rows, *by_head, 1 if last_only else length, length)) for rows, length in sequences.buckets]
 
 
 def weight_masks(sequences, lead, heads, rate, last_only=False):
     """For each row, (..., [heads,] queries, keys) of its items, oldest first."""
     groups = drop_weights(weights_of(sequences, lead, heads, last_only), KEY, rate, sequences, heads)
     out, slots = [], tiny.slots(sequences)
-    starts = np.cumsum([0, *(length for rows, length in sequences.groups for _ in range(rows))])
+    starts = np.cumsum([0, *(length for rows, length in sequences.buckets for _ in range(rows))])
     for group in groups:
         for row in np.moveaxis(np.asarray(group), len(lead), 0):
             at = slots[len(out)] - starts[len(out)]

@@ -54,7 +54,7 @@ def test_padded_rows_give_the_same_step(variant):
             given = tiny.as_float64((params, system.tables))
             said.append(training(short.model, *given, batch, jax.random.key(5)))
             other = training(short.model, *given, batch, jax.random.key(6))
-    assert len(short.epochs.plan.students.groups) > 1 == len(full.epochs.plan.students.groups)
+    assert len(short.epochs.plan.students.buckets) > 1 == len(full.epochs.plan.students.buckets)
     if variant[:2] not in (("gru4rec", "none"), ("gru4rec", "llmesr")):  # they have no dropout
         assert abs(float(other[0][0] - said[0][0][0])) > 1e-6
     tiny.assert_close(said[1], said[0], 1e-10)
@@ -73,7 +73,7 @@ def ranking_of(system, params, samples, user):
     """The ranking loss of one user of the batch, and the gradient of it."""
     batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
     (row,) = np.flatnonzero((np.asarray(batch.users_B) == user) & np.asarray(batch.distils_B))
-    theirs_T = types.row_of_slot(batch.students.groups) == row
+    theirs_T = types.row_of_slot(batch.students.buckets) == row
     batch = batch.replace(targets_T=jnp.where(theirs_T, batch.targets_T, 0))
     with tiny.float64():
         return one_term(system.model, *tiny.as_float64((params, system.tables)), batch, jax.random.key(5))

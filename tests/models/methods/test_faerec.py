@@ -23,8 +23,8 @@ ALL = {"ranking", "item_alignment", "feature_alignment"}
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def terms(model, params, tables, batch, key=None, clock=1.0):
-    return {name: (t.value, t.weight) for name, t in model.terms(params, tables, batch, key, clock).items()}
+def terms(model, params, tables, batch, key=None, epoch=1.0):
+    return {name: (t.value, t.weight) for name, t in model.terms(params, tables, batch, key, epoch).items()}
 
 
 @functools.cache
@@ -42,11 +42,11 @@ def of(**changes):
     return {name: float(value) for name, (value, _) in terms(model, params, case.tables, batch).items()}
 
 
-def weights(clock, **changes):
+def weights(epoch, **changes):
     case, batch, params = world()
     model = tiny.case("gru4rec", "faerec", **changes).model
     only = jax.jit(lambda p, t, b, c: {name: term.weight for name, term in model.terms(p, t, b, None, c).items()})
-    return {name: float(weight) for name, weight in only(params, case.tables, batch, clock).items()}
+    return {name: float(weight) for name, weight in only(params, case.tables, batch, epoch).items()}
 
 
 def test_the_curriculum_by_hand():
@@ -75,8 +75,8 @@ def test_the_first_epoch_is_the_curriculums_start():
 
 def test_without_the_curriculum_weights_are_fixed():
     fixed = {"curriculum": False, "fixed_item_weight": 0.5, "fixed_feature_weight": 0.25}
-    for clock in (1.0, 9.0):
-        assert weights(clock, **fixed) == pytest.approx(
+    for epoch in (1.0, 9.0):
+        assert weights(epoch, **fixed) == pytest.approx(
             {"ranking": 1, "item_alignment": 0.1, "feature_alignment": 0.05}
         )
 

@@ -198,6 +198,6 @@ def test_the_ranking_loss_is_its_definition_slot_by_slot(ranking, score, drawn):
 def test_cosine_vectors_have_length_1_and_their_product_is_the_trained_score(method):
     case = tiny.case("gru4rec", method, score="cosine")
     said = tiny.outputs(case.model, case.params(), case.tables, case.batch())
-    real = np.asarray(case.batch().students.real_R)
+    real = np.asarray(case.batch().students.valid_R)
     for x in (said["users"][real], said["items"]):
         np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-5)

@@ -260,7 +260,7 @@ def test_the_item_regularizer_aligns_the_two_views_of_the_inputs():
     case, batch, params = world()
     model = tiny.case("sasrec", "llmesr", item_regularizer=0.1).model
     terms = jax.jit(lambda p, t, b: model.terms(p, t, b, None))(params, case.tables, batch)
-    real = np.asarray(batch.students.real_T)
+    real = np.asarray(batch.students.valid_T)
     items = np.asarray(case.model.item_vectors(params, case.tables))[np.asarray(batch.students.items_T)[real] - 1]
     views = jnp.asarray(items[:, 4:]), jnp.asarray(items[:, :4])  # the semantic view first
     wanted = losses.soft_contrastive(*views, where=jnp.ones(len(items), bool))

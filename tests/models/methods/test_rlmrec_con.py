@@ -48,7 +48,7 @@ def by_hand(case, params, tables, batch, users_BxD, temperature=0.2):
         kept = [i for i, name in enumerate(ids) if llm[name].any()]
         return info_nce(vectors[kept], mapped(llm[ids[kept]]), ids[kept], temperature)
 
-    rows = [i for i, user in enumerate(batch.distils_B) if user and batch.students.real_R[i]]
+    rows = [i for i, user in enumerate(batch.distils_B) if user and batch.students.valid_R[i]]
     rows = [i for n, i in enumerate(rows) if batch.users_B[i] not in np.asarray(batch.users_B)[rows[:n]]]
     parts = [part(np.asarray(users_BxD)[rows], tables["user_llm"], np.asarray(batch.users_B)[rows])]
     negatives = [batch.negatives_TxK.ravel(), *([] if batch.shared_K is None else [batch.shared_K])]
@@ -89,7 +89,7 @@ def test_the_three_parts_by_hand(backbone, changes):
 def test_the_cases_by_hand_have_what_they_are_there_for():
     """A user without input, and a user's two looks in one batch."""
     batch = tiny.case("gru4rec", "rlmrec_con", single_item_students=True).batch()
-    assert (np.asarray(batch.distils_B) & ~np.asarray(batch.students.real_R)).any()
+    assert (np.asarray(batch.distils_B) & ~np.asarray(batch.students.valid_R)).any()
     batch = tiny.case("bert4rec", "rlmrec_con", batch_size=24).batch()
     there = np.asarray(batch.users_B)[np.asarray(batch.distils_B)]
     assert len(set(there)) < len(there)

@@ -1,0 +1,57 @@
+"""Files that are never half written, and what a file holds as one digest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+_BLOCK = 2**22  # bytes read at once
+_LONG = 2**28  # bytes from which a progress bar is shown
+
+
+@contextlib.contextmanager
+def replacing(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
+    """A binary file to write, which takes `path`'s place when the block ends; after an error nothing is changed.
+
+    Args:
+      path: the file to replace; its folder exists.
+      partial: where it is written meanwhile; by default `path` with `.partial` behind its name.
+    """
+    partial = partial or path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by this text, in UTF-8, in one step."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes; a large file shows its progress on a terminal.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), path.stat().st_size
+    hide = True if size < _LONG else None  # None: hidden where the output is no terminal
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=hide) as bar,
+    ):
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
