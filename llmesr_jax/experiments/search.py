@@ -74,7 +74,7 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int) -> str:
       KeyboardInterrupt: after SIGINT or SIGTERM, once the trial is saved.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise InputError("--search: optuna is not installed; pip install 'llmesr-jax[search]', or use --grid")
+        raise InputError("--search: optuna is not installed; run pip install optuna, or use --grid")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

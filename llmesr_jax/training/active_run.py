@@ -283,7 +283,10 @@ class ActiveRun(contextlib.AbstractContextManager):
             f"{f'{self.seeds[i]}: ' if len(self.seeds) > 1 else ''}{value:.4f} ({best[i]})"
             for i, value in zip(self.progress.active, watched)
         )
-        print(f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.watch} {values}  {seconds:.1f} s", flush=True)
+        print(
+            f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.valid_protocol} {self._settings.watch} {values}  {seconds:.1f} s",
+            flush=True,
+        )
 
 
 def left_out(results: Mapping[str, Any]) -> str:

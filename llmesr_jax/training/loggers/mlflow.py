@@ -13,7 +13,7 @@ from typing import Any
 
 from llmesr_jax.core.errors import InputError
 
-PACKAGE, EXTRA = "mlflow", "mlflow"
+PACKAGE, INSTALL = "mlflow", "mlflow"
 _PARAMETERS = 100  # most that one call may hold
 
 
