@@ -176,9 +176,9 @@ def _steps(
 
 def _validate(run: ActiveRun, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
     """The summary of each seed that still learns; None in an epoch that goes without."""
-    if not settings.valid_unwatched and run.progress.epoch < settings.watch_after:
+    if not settings.validate_unmonitored and run.progress.epoch < settings.monitor_after:
         return None
-    return [validation(state.take(run.watched, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
+    return [validation(state.take(run.monitored, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
 
 
 def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
@@ -192,12 +192,12 @@ def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
     best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(run.seeds[i] for i in sound)
     best = state.take(run.best, sound) if progress.failed else run.best
     settings: TrainConfig = config_lib.section(run.experiment.config, "train")
-    watch_after = settings.watch_after
+    monitor_after = settings.monitor_after
     with parts("test", 2 * len(seeds), settings.progress) as bar:
         results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
-    if progress.epoch <= watch_after:
+    if progress.epoch <= monitor_after:
         print(
-            f"nothing was watched until epoch {progress.epoch} (train.watch_after={watch_after}), so the newest "
+            f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={monitor_after}), so the newest "
             "parameters are tested; a larger --epochs and the same command go on",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Metrics of trained parameters: watched during training, and in full at its end."""
+"""Metrics of trained parameters: monitored during training, and in full at its end."""
 
 from __future__ import annotations
 

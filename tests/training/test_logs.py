@@ -163,7 +163,7 @@ RUN = {
     "data.batch_size": 1024,
     "train.epochs": 1,
     "train.eval_users": 50,
-    "train.watch": "N@20",
+    "train.monitor": "N@20",
     "seeds": "1,2",
     "loggers": "wandb",
 }
