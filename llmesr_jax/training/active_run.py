@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.models import recommender
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.semantic import tables as tables_lib
@@ -211,7 +211,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             print(f"{self.folder}: seed {seed}: {what}; it is left out{others}", file=sys.stderr, flush=True)
         if not left:
             each = "; ".join(f"seed {seed}: {what}" for seed, what in failed.items())
-            self.error = InputError(
+            self.error = TrainingError(
                 f"{'all seeds failed: ' * (len(self.seeds) > 1)}{each}; the last checkpoint is kept; lower "
                 "--config.train.learning_rate in a new --workdir"
             )
