@@ -209,7 +209,7 @@ def check_workdir(experiment: Experiment) -> None:
     if not existing.is_dir():
         raise InputError(f"{existing}: is a file; wanted a folder for the run; name another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{existing}: cannot be written to; see to its permissions, or name another --workdir")
+        raise InputError(f"{existing}: cannot be written to; check its permissions, or name another --workdir")
     if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
         below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
         hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""

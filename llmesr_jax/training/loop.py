@@ -198,11 +198,14 @@ def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
     if progress.epoch <= monitor_after:
         print(
             f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={monitor_after}), so the newest "
-            "parameters are tested; a larger --epochs and the same command go on",
+            "parameters are tested; to continue, run the same command with a larger --epochs",
             flush=True,
         )
     elif progress.active and max(best_epoch) == progress.epoch:
-        print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
+        print(
+            f"still improving at epoch {progress.epoch}: to continue, run the same command with a larger --epochs",
+            flush=True,
+        )
     results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
     if progress.failed:
         results["failed"] = progress.failed

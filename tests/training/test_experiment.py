@@ -153,7 +153,7 @@ def test_checking_writes_nothing(prepared, tmp_path):
 
 def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(InputError, match=f"{tmp_path}: cannot be written to; see to its permissions"):
+    with pytest.raises(InputError, match=f"{tmp_path}: cannot be written to; check its permissions"):
         experiment.check_workdir(prepared)
 
 

@@ -61,7 +61,7 @@ def send(
                 continue
             if batch.status == "failed" and not batch.output_file_id:
                 _forget(path)
-                raise ServerError(f"batch {batch.id}: failed ({_reason(batch)}); see to --model and the account")
+                raise ServerError(f"batch {batch.id}: failed ({_reason(batch)}); check --model and the account")
             yield from _results(runner, session, path, batch, width)
             _forget(path)
             under_way.remove(path)

@@ -171,10 +171,10 @@ class Session:
             return "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server"
         said = self._said(error) or self._shown(error.message)
         if error.status_code == 404:
-            return f"status 404 ({said}); see to --model and --base_url (which ends in /v1 for most servers)"
+            return f"status 404 ({said}); check --model and --base_url (which ends in /v1 for most servers)"
         if error.status_code in (400, 413, 422):
             return (
-                f"status {error.status_code} ({said}); see to --model and --dimensions; where a text or a request is "
+                f"status {error.status_code} ({said}); check --model and --dimensions; where a text or a request is "
                 "too long, lower --max_tokens, --batch_size or --request_tokens"
             )
         return f"status {error.status_code} ({said})"
