@@ -125,8 +125,12 @@ def test_help_waits_for_nothing(command):
     program = f"import runpy\nsys.argv = ['{command}', '--help']\n"
     program += f"try:\n    runpy.run_module('launch.{command}', run_name='__main__')\nexcept SystemExit as end:\n"
     program += "    assert not end.code\n"
-    heavy = {"jax", "openai", "sklearn", "matplotlib", "orbax", "jinja2"}
+    heavy = {"jax", "openai", "sklearn", "matplotlib", "orbax", "httpx", "tenacity", "jinja2"}
     assert not loaded(program) & heavy
+
+
+def test_a_client_of_servers_is_imported_where_something_is_fetched():
+    assert not loaded("from llmesr_jax.data import download, importers") & {"httpx", "tenacity"}
 
 
 def test_the_wheel_has_every_package():
