@@ -37,7 +37,7 @@ class Axis(NamedTuple):
 
 
 def space(texts: Sequence[str]) -> dict[str, Axis]:
-    """{key: axis} of `--search=loop.learning_rate=1e-4..1e-2:log --search=backbone=sasrec,gru4rec`.
+    """{key: axis} of `--search=train.learning_rate=1e-4..1e-2:log --search=backbone=sasrec,gru4rec`.
 
     Raises:
       InputError: one is not understood, names no setting or one twice, or has values that the setting may not have.

@@ -24,7 +24,7 @@ def run(cells: Mapping[str, ConfigDict]) -> dict[str, Outcome]:
     """Trains all cells of a sweep, each in its own folder.
 
     Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap`
-    where the device, or `loop.lanes`, takes several. Programs come in the order of their first cells.
+    where the device, or `train.lanes`, takes several. Programs come in the order of their first cells.
 
     Args:
       cells: {name: configuration}, each with a workdir of its own.

@@ -14,7 +14,7 @@ def table(
     protocol: str,
     names: Sequence[str] = ("H@10", "N@10"),
     cutoff: int = 10,
-    width: int = 110,
+    width: int = 80,
 ) -> str:
     """A row for each group that has users, with their number; a column for each method and metric.
 

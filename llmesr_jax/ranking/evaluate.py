@@ -253,4 +253,6 @@ def cell(values: Sequence[float | None]) -> str:
     if any(value is None for value in values):
         return "-"
     mean = f"{math.fsum(values) / len(values):.4f}"
-    return f"{mean}±{np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
+    if len(values) == 1:
+        return mean
+    return f"{mean}±{np.std(values, ddof=1):.4f}".replace("±0.", "±.")  # five columns fit a terminal then

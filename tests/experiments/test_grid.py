@@ -149,7 +149,7 @@ def test_flags_that_are_refused(texts, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("GRID = []", "AttributeError: module 'sweep_mine' has no attribute 'GRIDS'; wanted GRIDS, a list of"),
+        ("GRID = []", "AttributeError: module 'own_mine' has no attribute 'GRIDS'; wanted GRIDS, a list of"),
         ("GRIDS = [1]", "wanted GRIDS, a list of"),
         ("GRIDS = 1 / 0", "ZeroDivisionError: division by zero; wanted GRIDS"),
         ("GRIDS = []", "a grid or an axis is empty"),

@@ -10,6 +10,8 @@ import pytest
 
 from llmesr_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 ARGS = ("--method=none", "--epochs=3", "--batch_size=4", "--config.train.window=1", "--workdir=w")
 AVERAGE = "--config.train.average=0.9"
 SEEDS = "--seeds=1,2"

@@ -146,6 +146,7 @@ def test_a_data_set_that_was_not_prepared(refused):
         assert name in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("--seeds=3",), ("--max_len=9",), ("--backbone=sasrec",), ("--config.none.width=9",)])
 def test_the_folder_of_another_configuration(refused, trained, data, args):
     flags = (*commands.SMALL, f"--data_dir={data}", "--method=none", "--seeds=1,2", "--epochs=2", *args)
@@ -191,6 +192,7 @@ def test_an_unwritable_folder(train_refused, tmp_path):
     assert "closed" in train_refused("--method=none", "--workdir=closed/w")
 
 
+@pytest.mark.slow
 def test_a_full_disk(start_train, tmp_path):
     """On a disk of 64 kB, where a private one can be mounted."""
     disk = tmp_path / "disk"

@@ -10,6 +10,8 @@ import pytest
 from llmesr_jax.data import reading
 from llmesr_jax.experiments import benchmark, benchmark_plot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measured(train, tmp_path_factory):

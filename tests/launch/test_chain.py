@@ -10,6 +10,8 @@ import raw_samples
 from embedding_server import EmbeddingServer
 from forked import Forker
 
+pytestmark = pytest.mark.slow
+
 WITH_TEXTS = [source for source in raw_samples.SOURCES if source not in ("handled", "sequences")]
 
 

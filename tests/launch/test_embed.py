@@ -16,6 +16,8 @@ import pytest
 from embedding_server import FAULTS, EmbeddingServer
 from forked import Forker
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-test-0f3c9a-must-not-be-seen"
 WIDTH, BATCH, CONCURRENCY = 8, 5, 2
 QUICK = (

@@ -68,6 +68,7 @@ def test_one_run_one_split_one_protocol(trained, evaluate, tmp_path):
     assert "\nvalid\nsampled" in result.out and "\ntest\n" not in result.out and "\nfull" not in result.out
 
 
+@pytest.mark.slow
 def test_data_that_moved(trained, evaluate, data, tmp_path):
     """The run names a folder that is gone; --data_dir says where the data are."""
     shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
@@ -81,6 +82,7 @@ def test_data_that_moved(trained, evaluate, data, tmp_path):
     assert "equal to run/results.json in all" in found.out
 
 
+@pytest.mark.slow
 def test_data_that_changed(trained, evaluate, data, tmp_path):
     shutil.copytree(data, tmp_path / "changed")
     lines = (tmp_path / "changed" / "inter.txt").read_text().splitlines()
@@ -91,6 +93,7 @@ def test_data_that_changed(trained, evaluate, data, tmp_path):
     assert result.err.startswith("error: ") and result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_tables_that_another_processor_rounded_are_told_in_one_line(trained, evaluate, tmp_path):
     shutil.copytree(trained[0] / "w" / "llmesr", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -102,6 +105,7 @@ def test_tables_that_another_processor_rounded_are_told_in_one_line(trained, eva
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_results_of_other_parameters_are_told_apart(trained, evaluate, tmp_path):
     shutil.copytree(trained[0] / "w" / "none", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -111,6 +115,7 @@ def test_results_of_other_parameters_are_told_apart(trained, evaluate, tmp_path)
     assert "differs from run/results.json in 1 of 380 numbers, by at most 0.25;" in result.out
 
 
+@pytest.mark.slow
 def test_runs_on_different_data_are_not_compared(trained, evaluate, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "w" / name).mkdir(parents=True)
@@ -134,6 +139,7 @@ def test_a_run_without_a_checkpoint(trained, evaluate, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [("--tail=total",), ("--tail=release", "--tail_user=6", "--tail_item=3")])
 def test_another_head_and_tail_is_that_of_the_report(trained, evaluate, report, tail, tmp_path):
     """Ranked anew or from the stored ranks: the same tables, and other ones than by training counts."""
@@ -153,6 +159,7 @@ def test_another_head_and_tail_is_that_of_the_report(trained, evaluate, report, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thresholds", [("--tail_user=9", "--tail_item=1"), ("--tail_user=1", "--tail_item=3")])
 def test_thresholds_by_which_nothing_is_tail(trained, report, thresholds, tmp_path):
     """No item, or no user: the report has no such column, and says nothing of it."""

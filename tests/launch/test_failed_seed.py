@@ -6,6 +6,8 @@ import shutil
 import commands
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # launch.train in which one seed's parameters become NaN at a step of its own.
 POISONED = """
 import jax, jax.numpy as jnp, numpy as np

@@ -11,6 +11,8 @@ import pytest
 
 from llmesr_jax.models import losses
 
+pytestmark = pytest.mark.slow
+
 PAGE = (commands.PROJECT / "docs" / "forking.md").read_text()
 METHOD, BACKBONE = "llmesr_jax/models/methods/llmesr_uniform.py", "llmesr_jax/models/backbones/mean.py"
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from forked import Forker
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--steps=2", "--users=30", "--eigenvalues=0")
 
 

@@ -17,6 +17,8 @@ import pytest
 from embedding_server import EmbeddingServer
 from forked import Forker
 
+pytestmark = pytest.mark.slow
+
 WIDTH, BATCH, CONCURRENCY = 8, 5, 2
 KILLS = int(os.environ.get("LLMESR_KILLS", 0))
 # As `python -m launch.embed` is from the moment on at which Python has found the commands.

@@ -12,6 +12,8 @@ import commands
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 12
 # 15 steps an epoch, looked at one by one.
 SEVERAL_WINDOWS = ("--batch_size=4", "--config.train.window=1")

@@ -102,6 +102,7 @@ def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp
     check_papers("beauty", raw, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_beauty5_out_of_raw_reviews(shared, tmp_path):
     """Reviews written as Amazon's 5-core file are, from interactions that are known: the rule changes nothing."""
     folder = shared / "data" / "beauty5"
@@ -264,6 +265,7 @@ def big(folder, users=40_000):
     return [*FLAGS, "--importer=table", "--time_column=at"]
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_ends_the_same(
     start_prepare, prepare, tmp_path
 ):
@@ -311,6 +313,7 @@ def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch):
     assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
 
 
+@pytest.mark.slow
 def test_a_full_disk(prepare, tmp_path):
     flags = big(tmp_path / "raw", users=60_000)
     disk = tmp_path / "disk"

@@ -15,6 +15,8 @@ from llmesr_jax.experiments.report import drawing, make
 from llmesr_jax.ranking import engine, evaluate, inference
 from llmesr_jax.training import runs, state
 
+pytestmark = pytest.mark.slow
+
 TITLE = "<script>document.title = 'owned'</script> {} & co"
 # What is wider than the window and not inside a part that scrolls by itself.
 OVERFLOWING = """[...document.querySelectorAll('body *')]

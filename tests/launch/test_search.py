@@ -9,6 +9,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.experiments import search
 from llmesr_jax.experiments.search import Axis
 
+pytestmark = pytest.mark.slow
+
 SPACE = ("--search=train.learning_rate=1e-4..1e-1:log", "--search=loss.temperature=1,2")
 ARGS = (*SPACE, "--method=none", "--seeds=1,2", "--epochs=3", "--workdir=w")
 

@@ -10,6 +10,8 @@ from llmesr_jax.data import reading
 from llmesr_jax.data.splits import SplitConfig
 from llmesr_jax.ranking import evaluate as evaluate_lib
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400
 FIRST = 1_262_304_000  # 2010-01-01
 WORDS = "lamp soap rope milk salt brush kettle red green blue gold grey".split()

@@ -14,6 +14,8 @@ from llmesr_jax.experiments import sweep as sweep_lib
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import experiment
 
+pytestmark = pytest.mark.slow
+
 # 15 steps an epoch, looked at one by one.
 RUN = ("--seeds=1,2", "--epochs=4", "--batch_size=4", "--config.train.window=1")
 GRID = ("--grid=method=none,llmesr", "--grid=llmesr.alpha=0.1,0.5", *RUN, "--workdir=w")
@@ -105,7 +107,8 @@ def test_killed_in_the_middle(swept, start_sweep, sweep, tmp_path):
     process = start_sweep(*GRID, cwd=tmp_path)
     assert any("llmesr on gru4rec" in line for line in process.stdout)
     assert any("epoch   2" in line for line in process.stdout)
-    while not list((tmp_path / "w" / "llmesr,alpha=0.1" / "checkpoints").glob("[0-9]*")):
+    checkpoints = tmp_path / "w" / "llmesr,alpha=0.1" / "checkpoints"
+    while not (checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())):
         time.sleep(0.05)  # written in the background
     process.send_signal(signal.SIGKILL)
     process.communicate()

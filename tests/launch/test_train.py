@@ -104,6 +104,7 @@ def test_the_same_command_again_only_shows_the_table(trained, train):
     assert {path: path.read_bytes() for path in (cwd / "w").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_seed_that_stops_early_leaves_the_others_as_they_are(train, tmp_path):
     """Patience 1: the group shrinks as seeds stop; each ends as it does alone."""
     args = ("--method=none", "--epochs=6", "--config.train.patience=1", "--config.train.learning_rate=0.05")
@@ -125,6 +126,7 @@ def test_a_seed_that_stops_early_leaves_the_others_as_they_are(train, tmp_path):
             assert math.isclose(group["results"]["test"][protocol]["overall"][name][place], value, abs_tol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args",
     [

@@ -133,6 +133,7 @@ def in_float64(backbone, method):
     return case.model, params, tables, batch, tiny.outputs(case.model, params, tables, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, method", NUMBERS)
 def test_results_do_not_depend_on_padding(backbone, method):
     """Bucketed rows, and rows padded to any one length on either side: same losses, gradients and user vectors."""
@@ -204,6 +205,7 @@ def sensitivity_by_slot(backbone, method):
 CAUSAL = [pair for pair in PAIRS if pair in NUMBERS and SUPERVISION[pair[0]] != "masked"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, method", CAUSAL)
 def test_no_position_with_a_loss_sees_a_later_one(backbone, method):
     """Zero gradient from every later item (in each of its tables) and position; never zero from earlier ones.

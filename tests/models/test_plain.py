@@ -18,6 +18,8 @@ from llmesr_jax.models.methods import llmesr
 from llmesr_jax.models.types import Batch, Sizes
 from llmesr_jax.ranking import layout
 
+pytestmark = pytest.mark.slow
+
 ITEMS, LENGTH, USERS, SIMILAR, LLM, WIDTH = 40, 9, 6, 3, 7, 4
 
 

@@ -23,6 +23,7 @@ def models(backbone, method):
     return case, build("float32"), build("bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, method", PAIRS)
 def test_the_narrow_model_is_the_wide_one_but_for_rounding(backbone, method):
     case, wide, narrow = models(backbone, method)
@@ -60,6 +61,7 @@ def test_matrix_products_are_narrow_and_softmax_and_losses_wide(backbone, method
     assert products == {"bfloat16"} and exponentials == {"float32"}
 
 
+@pytest.mark.slow
 def test_masters_and_moments_stay_float32():
     case, _, narrow = models("sasrec", "llmesr")
     optimizer = adam(1e-3)

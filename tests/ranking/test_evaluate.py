@@ -193,7 +193,7 @@ def stacked(*hits):
 
 
 def test_table_of_one_seed_is_one_block():
-    lines = evaluate.results_table({"none": stacked(0.125), "llmesr": stacked(None)}).splitlines()
+    lines = evaluate.results_table({"none": stacked(0.125), "llmesr": stacked(None)}, width=110).splitlines()
     assert lines[0].split("  ")[0] == "full" and lines[1].split() == ["H@10", "N@10"] * 5
     assert lines[2].split() == ["none", *["0.1250", "0.0625"] * 5]
     assert lines[3].split() == ["llmesr", *["-"] * 10]
@@ -201,12 +201,19 @@ def test_table_of_one_seed_is_one_block():
 
 
 def test_table_of_several_seeds_has_deviations_and_fits():
-    table = evaluate.results_table({"sasrec/llmesr": stacked(0.1, 0.2, 0.3)})
+    table = evaluate.results_table({"llmesr": stacked(0.1, 0.2, 0.3)})
     first, second = table.split("\n\n")
     assert first.splitlines()[0].startswith("full H@10") and second.splitlines()[0].startswith("full N@10")
     # Deviation of a sample: sqrt((0.01 + 0 + 0.01) / 2) = 0.1.
-    assert first.splitlines()[1].split() == ["sasrec/llmesr", *["0.2000±0.1000"] * 5]
-    assert max(map(len, table.splitlines())) <= 110
+    assert first.splitlines()[1].split() == ["llmesr", *["0.2000±.1000"] * 5]
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_a_table_fits_a_terminal():
+    """Of one seed too: 80 columns are too few for both metrics side by side."""
+    table = evaluate.results_table({"none": stacked(0.125), "llmesr": stacked(None)})
+    assert [block.splitlines()[0].split("  ")[0] for block in table.split("\n\n")] == ["full H@10", "full N@10"]
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_an_unknown_protocol_is_an_error():

@@ -25,6 +25,7 @@ def vectors(case, params, split):
     return np.asarray(inference.user_vectors(case.model, params, case.tables, histories))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone, method, layout",
     [

@@ -43,7 +43,7 @@ def test_few_items_are_told_of(tmp_path):
     for items in (102, 101):
         data = commands.write_data(tmp_path / str(items), items=items)
         told = experiment.prepare(configure(data, tmp_path / "w")).describe()
-        assert told.endswith("sampled ranks among all that a user has not seen, as full does") == (items == 101)
+        assert ("sampled ranks among all items" in told) == (items == 101)
 
 
 def test_a_plain_backbone_needs_no_tables(prepared):

@@ -190,6 +190,7 @@ def test_a_run_logs_what_is_monitored_and_the_test_before_it_closes(tmp_path, st
     assert lines(tmp_path / "w")[0]["valid/overall/N@20"] == logged[0]["valid/overall/N@20/seed_1"]
 
 
+@pytest.mark.slow
 def test_a_run_that_crashes_in_its_test_closes_its_loggers(tmp_path, stand_in, monkeypatch):
     calls = stand_in("wandb").calls
 

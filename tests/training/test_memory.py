@@ -6,6 +6,8 @@ import sys
 import commands
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MB = 2**20
 ITEMS, WIDTH = 52_000, 1_000  # 208 MB as float32
 

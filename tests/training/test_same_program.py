@@ -6,6 +6,8 @@ import pytest
 from llmesr_jax.experiments import benchmark
 from llmesr_jax.training import config, experiment, loop, steps
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "dataset": "demo",
     "method": "none",

@@ -80,6 +80,7 @@ def gradients(states):
     return jax.tree.map(lambda x: x / (1 - EXPONENT), states.opt_state[0].mu)
 
 
+@pytest.mark.slow
 def test_a_seed_starts_in_a_group_as_alone():
     tiny.assert_equal(create(SYSTEM, SEEDS[1:2]), start(SYSTEM, SEEDS[1:2]))
 
@@ -103,6 +104,7 @@ def test_on_a_cpu_seeds_go_one_by_one():
     tiny.assert_equal(state.join(state.split(begin, [slice(0, 3)])), begin)
 
 
+@pytest.mark.slow
 def test_in_float64_a_seed_in_a_group_agrees_to_rounding():
     system, found = ("sasrec", "llmesr"), []
     with jax.enable_x64(True):
@@ -232,6 +234,7 @@ def test_a_cell_of_a_grid_steps_in_a_group_as_alone():
     check_cells(np.float32, 1e-5)
 
 
+@pytest.mark.slow
 def test_in_float64_a_cell_of_a_grid_agrees_to_rounding():
     with jax.enable_x64(True):
         check_cells(np.float64, 1e-10, tiny.as_float64(tiny.case(*SYSTEM).tables))

@@ -79,6 +79,7 @@ def test_put_replaces_fields_of_one_section():
     assert put == dataclasses.replace(section, alpha=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 def test_an_argument_says_what_a_constant_says(system):
     """Losses and gradients in 64-bit, to 1e-12; each number moves the loss of the method that reads it."""

@@ -47,7 +47,7 @@ def study(
       out: folder for the results; empty for `gradients` below the run.
       epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
         in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters. Where a run
-        keeps a running average (`loop.average`), both are the average, which validation and test see.
+        keeps a running average (`train.average`), both are the average, which validation and test see.
       data_dir: where the data are now; empty for where they were.
       seed: one of the run's; None for its first.
     Returns: the folder.

@@ -3,7 +3,10 @@
 import os
 
 import fuzz_importers
+import pytest
 import raw_samples
+
+pytestmark = pytest.mark.slow
 
 
 def test_damaged_files_end_in_a_clear_line_or_a_whole_result(caplog):

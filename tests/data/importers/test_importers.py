@@ -125,6 +125,7 @@ def test_literals_that_json_does_not_have():
 IDS = st.text(max_size=4) | st.sampled_from(["a", "b,", '"', "'", "\\", "a b", " a", "é", "\n", "\r", "", "\0", "1"])
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(rows=st.lists(st.tuples(IDS, IDS, st.integers(-1, 5)), min_size=1, max_size=30))
 def test_any_ids_read_the_same_from_every_kind_of_table(rows, tmp_path_factory):

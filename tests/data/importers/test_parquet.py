@@ -107,6 +107,7 @@ def test_what_is_no_id(users, told, run):
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "None", "null", "<NA>", "  ", " nan "])
 def test_words_that_are_no_id(word, run):
     outcome, found, _ = run([frame(list("aaabbb"), list("xyzxyz")), frame([word, "a"], ["x", word], TIMES[:2])])

@@ -144,6 +144,7 @@ def test_what_is_no_time_is_not_used_and_told(name, value, told, tmp_path):
     assert told in note if told else "column" not in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     ["%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S.123456 UTC", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S+00",

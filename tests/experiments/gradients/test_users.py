@@ -53,6 +53,7 @@ def found(name):
     return compute(params, tables, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llmesr", "faerec", "item regularizer"])
 def test_what_adds_up_is_found_from_the_values(name):
     (backbone, method), changes, means = SYSTEMS[name]
@@ -60,6 +61,7 @@ def test_what_adds_up_is_found_from_the_values(name):
     assert users.splits(case.model, case.params(), case.tables, case.batch(step=1), 2.0) == means
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llmesr", "faerec", "shared negatives, cloze"])
 def test_users_sum_to_the_batchs_gradient(name):
     with tiny.float64():

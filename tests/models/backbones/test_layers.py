@@ -101,6 +101,7 @@ def separate(params, x, query, sequences, heads, causal):
     return mixed @ params["out"]["kernel"] + params["out"]["bias"][None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("last_only", [False, True])
 def test_folding_keys_and_values_changes_nothing(heads, last_only):

@@ -12,6 +12,8 @@ import tiny
 from llmesr_jax.models import backbones, types
 from llmesr_jax.models.recommender import loss_fn
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("none", "llmesr", "faerec")
 # GRU4Rec has no dropout of its own, so only FAERec gives it some. LLMESR_ALL_PAIRS=1 computes all pairs.
 SYSTEMS = [(name, "faerec" if name == "gru4rec" else "none") for name in backbones.PLUGINS.names()]

@@ -66,6 +66,7 @@ def trained(batch):
     return np.unique(np.concatenate([np.asarray(x).ravel() for x in ids]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_first_step_is_the_dense_one(system):
     """Without moments yet, a row without a gradient stays under dense Adam too."""
@@ -193,7 +194,7 @@ def test_an_item_table_under_an_unknown_name_is_refused(fork, frozen, more):
     case = fork("mood", more, np.zeros((NUM_ITEMS + more, 4)) if frozen else None)
     rule = "a frozen table's name begins with `item_`" if frozen else "a parameter is named `items`"
     message = (
-        rf"^config: loop.table_updates=touched, and mood of shape \({NUM_ITEMS + more}, 4\) may hold a row for each "
+        rf"^config: train.table_updates=touched, and mood of shape \({NUM_ITEMS + more}, 4\) may hold a row for each "
         f"of the {NUM_ITEMS} items, but is not known as an item table: {rule} and has {NUM_ITEMS + 2} rows"
     )
     assert np.isfinite(first_step(case, False)[1]["total"])

@@ -67,6 +67,7 @@ def both(case, batch, tables=None, temperature=0.2):
     return float(found), by_hand(case, params, tables, batch, users, temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone, changes",
     [
