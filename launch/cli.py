@@ -1,6 +1,6 @@
 """The frame of every command: flags, the configurations they ask for, and one line for a user's mistake.
 
-    def main(_):
+    def main(argv, stop):
         for config in cli.configs_from_flags():
             ...
 
@@ -31,11 +31,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import config, schema
 
-from . import command_help
+from . import command_help, signals
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -85,8 +85,10 @@ def define_flags() -> None:
         flags.DEFINE_alias(alias, name)
 
 
-def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: bool = False) -> NoReturn:
+def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, words: bool = False) -> NoReturn:
     """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
+
+    `main` gets the arguments and a `Stop`, which is requested when a signal comes; what may run for long takes it.
 
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
     for a command that compiles nothing and reads no setting of training. With `words`, arguments without `--` reach
@@ -97,7 +99,7 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
         if text := command_help.wanted(argv, main, with_config and "dataset" in FLAGS, ALIASES):
             print(text)
             sys.exit(0)
-        main = _interruptible(main)
+        main = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
@@ -117,21 +119,6 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
             raise
         _stop(message, 2)
     sys.exit(0)
-
-
-def _interruptible(main: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
-    """`main`, out of which an interrupt comes as KeyboardInterrupt, whatever libraries and native code make of it."""
-
-    def interruptible(argv: Sequence[str]) -> Any:
-        with Interrupts() as interrupts:
-            try:
-                return main(argv)
-            except Exception as error:
-                if interrupts.heard:
-                    raise KeyboardInterrupt from error
-                raise
-
-    return interruptible
 
 
 def keep_compiled_code() -> None:

@@ -21,7 +21,7 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.files import sha256
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import (
     download,
@@ -208,11 +208,15 @@ def _nothing_there(out: Path) -> str:
     return f"{out}: holds nothing that prepare made; wanted it for --append; see to the names, or leave the flag away"
 
 
-def prepare(p: Plan) -> Outcome:
+def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:
     """Reads, filters, numbers and writes; or finds that all is up to date.
 
+    Args:
+      p: what to make of what.
+      stop: if it is requested while the new folder is put in place, that is still done.
     Raises:
       InputError: anything wrong with the raw files, the rule, or the folder that is to be written.
+      KeyboardInterrupt: `stop` was requested while the new folder was put in place.
     """
     if p.settings.download:
         files = p.importer.downloads(p.options)
@@ -242,9 +246,8 @@ def prepare(p: Plan) -> Outcome:
         with _readable(p):
             reader = Reader(work / "parts", BadLines(p.settings.max_bad_lines), p.rule.min_rating is not None)
             written = _build(p, files, recipe, built, reader, old)
-        with Interrupts("putting the folder in place") as interrupts:
+        with (stop or Stop()).gracefully("putting the folder in place"):
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
-        interrupts.check()
         return Outcome(p, written, True, kept, old["counts"] if p.settings.append and old else None)
 
 

@@ -30,7 +30,7 @@ FAILURES = {
     "bug": ValueError("a bug"),
 }
 
-def main(_):
+def main(argv, stop):
     found = cli.configs_from_flags()
     if found[0].workdir in FAILURES:
         raise FAILURES[found[0].workdir]
@@ -221,7 +221,7 @@ def test_a_command_works_from_another_folder(tmp_path):
     script = tmp_path / "command.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\nfrom launch import cli\n"
-        "cli.define_flags()\ncli.run(lambda _: print(cli.configs_from_flags()[0].train.epochs))\n"
+        "cli.define_flags()\ncli.run(lambda argv, stop: print(cli.configs_from_flags()[0].train.epochs))\n"
     )
     command = [sys.executable, str(script), "--epochs=3"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
