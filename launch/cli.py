@@ -35,7 +35,7 @@ from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import config, schema
 
-from . import command_help, signals
+from . import command_help, quiet, signals
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -99,6 +99,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
         if text := command_help.wanted(argv, main, with_config and "dataset" in FLAGS, ALIASES):
             print(text)
             sys.exit(0)
+        quiet.hush()
         main = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
@@ -253,8 +254,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         FLAGS.verbosity = logging.WARNING  # of all packages' loggers
         handler = logging.get_absl_handler()
         handler.setFormatter(_OneLine())
-        # What goes wrong reaches `run` as an exception; Orbax would log a page of traces for the same full disk.
-        handler.addFilter(lambda record: "orbax" not in record.pathname)
+        handler.addFilter(quiet.unless_of_orbax)
     return rest
 
 
