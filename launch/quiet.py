@@ -33,8 +33,8 @@ def unless_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def _unless_native_task(record: logging.LogRecord) -> bool:
-    """Drops what asyncio says of a failed task that nobody waited for, where native code raised in it."""
-    return not (record.exc_info and _frames(record.exc_info[2]) == {"asyncio.tasks"})
+    """Drops what asyncio says of a failed task or future that nobody waited for, if no Python code raised in it."""
+    return not (record.exc_info and _frames(record.exc_info[2]) <= {"asyncio.tasks"})
 
 
 def _unless_loop_is_gone(report: Callable[[Any], None], unraisable: Any) -> None:
