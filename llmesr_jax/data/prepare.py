@@ -30,7 +30,6 @@ from llmesr_jax.data import (
     item_records,
     known,
     manifest,
-    panics,
     preprocess,
     splits,
 )
@@ -418,19 +417,19 @@ def _read_ids(folder: Path, kind: str) -> list[str]:
 def _readable(p: Plan) -> Iterator[None]:
     """Turns what polars cannot read into a clear line, and a full disk into what it is."""
     try:
-        with panics.untraced():
-            yield
+        yield
     except InputError:
         raise
     except BaseException as error:
         if isinstance(error, SystemError) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error  # Ctrl-C in the middle of a native call
-        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panics.is_panic(error)
+        panicked = isinstance(error, pl.exceptions.PanicException)
+        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panicked
         if not by_polars or getattr(error, "errno", None):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        reason = "its bytes make no sense" if panics.is_panic(error) else reason
-        if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
+        reason = "its bytes make no sense" if panicked else reason
+        if code := re.search(r"os error (\d+)", str(error)):  # polars gives its OSErrors no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(
             f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
