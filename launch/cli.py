@@ -23,6 +23,7 @@ import platform
 import re
 import stat
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,7 @@ _STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "p
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
 _FLOATS = {"learning_rate": "train.learning_rate"}
 _SHORT = _STRINGS | _INTEGERS | _FLOATS
+_WANTED = {"int": "a whole number", "float": "a number", "bool": "True or False"}  # by absl's types
 ALIASES = {"seed": "seeds", "lr": "learning_rate"}
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
 
@@ -112,7 +114,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
-    except BrokenPipeError:  # as `--help | head` does
+    except BrokenPipeError:  # as `--help | head` does; to leave in any other way writes to the pipe once more
         os._exit(141)
     except Exception as error:
         message = _disk_message(error)
@@ -235,17 +237,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     try:
         rest = FLAGS(argv)
     except flags.IllegalFlagValueError as error:
-        if "\n" in str(error):  # a traceback out of an own config file
-            path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
-            raise InputError(f"--config={path}: {str(error).strip().splitlines()[-1]}") from error
-        if match := re.match(
-            r"flag (--.*?=.*): (invalid literal for int|could not convert string to float)", str(error)
-        ):
-            wanted = "a whole number" if match[2].endswith("int") else "a number"
-            raise InputError(f"{match[1]}: wanted {wanted}") from error
-        if match := re.match(r"flag (--.*?=.*): \('Non-boolean argument", str(error)):
-            raise InputError(f"{match[1]}: wanted True or False") from error
-        raise
+        raise InputError(_of_a_file(error, argv) or _of_a_value(argv) or str(error)) from error
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
     if rest[1:] and not words:
@@ -258,6 +250,34 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     return rest
 
 
+def _of_a_file(error: flags.Error, argv: Sequence[str]) -> str:
+    """The message where get_config() of an own config file raised the error; else empty."""
+    of_parser = error.__context__
+    cause = of_parser and of_parser.__context__  # only the parser of `--config` has an error behind its own
+    if cause is None:
+        return ""
+    path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
+    return f"--config={path}: {''.join(traceback.format_exception_only(cause)).strip().splitlines()[-1]}"
+
+
+def _of_a_value(argv: Sequence[str]) -> str:
+    """The message where the first value of a flag that it cannot take is no number, or neither True nor False.
+
+    absl tells this in a text alone, so the parsers of the flags are asked once more. Else empty: absl's text is good.
+    """
+    for arg, after in zip(argv[1:], [*argv[2:], ""]):
+        match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL)
+        if match is None or match[1] not in FLAGS or (match[2] is None and FLAGS[match[1]].boolean):
+            continue
+        parser, value = FLAGS[match[1]].parser, after if match[2] is None else match[2]
+        if wanted := _WANTED.get(parser.flag_type()):
+            try:
+                getattr(parser, "convert", parser.parse)(value)  # a number may still be out of bounds
+            except (TypeError, ValueError, OverflowError):
+                return f"--{match[1]}={value}: wanted {wanted}"
+    return ""
+
+
 class _OneLine(std_logging.Formatter):
     """`warning: what was found`, as `run` writes errors."""
 
@@ -266,7 +286,10 @@ class _OneLine(std_logging.Formatter):
 
 
 def _disk_message(error: BaseException | None) -> str | None:
-    """One line if the disk refused, directly or through TensorStore (`[os_error_code='28']`); else None."""
+    """One line if the disk refused, directly or through TensorStore; else None.
+
+    TensorStore raises a plain ValueError, whose text alone holds the code of the system, as in `[os_error_code='28']`.
+    """
     while error is not None:
         code, path = None, None
         if isinstance(error, OSError):

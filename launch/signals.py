@@ -25,9 +25,9 @@ _HAS_TIMER = hasattr(signal, "setitimer")  # not so on Windows
 def leave_at_once() -> None:
     """Ends the process by the next signal, in one line and with status 130: while a command starts, and as it ends.
 
-    By `os._exit`, because an exception has no good place then. Imports run native code and handlers of others, which
-    make something else of it or drop it; when Python tears itself down, it prints any exception and goes on. There is
-    nothing to save at either time.
+    By `os._exit`, because an exception has no good place then: SystemExit raised amid the imports was dropped in every
+    fourth try, by JAX's callback at a garbage collection, and crashed the process in one. When Python tears itself
+    down, it prints any exception and goes on. There is nothing to save at either time.
     """
     for number in _SIGNALS:
         signal.signal(number, _leave)

@@ -74,7 +74,7 @@ def _train(
         except InputError as error:
             yield chunk, [error] * len(chunk)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if "RESOURCE_EXHAUSTED" not in str(error):  # no documented attribute tells it
                 raise
             lanes = sum(len(experiments[name].seeds) for name in chunk)
             less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"

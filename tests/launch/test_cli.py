@@ -153,7 +153,13 @@ def test_flagfile(run, tmp_path):
     [
         (["--epoch=3"], "Unknown command line flag 'epoch'. Did you mean: epochs"),
         (["--epochs=many"], "--epochs=many"),
-        (["--epochs=0"], "--epochs=0"),
+        (["--epochs=many"], "error: --epochs=many: wanted a whole number\n"),
+        (["--epochs", "many"], "error: --epochs=many: wanted a whole number\n"),
+        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: wanted a whole number\n"),
+        (["--lr=fast"], "error: --lr=fast: wanted a number\n"),
+        (["--lr=-1"], "learning_rate=-1"),
+        (["--config.train.learning_rate=fast"], "error: --config.train.learning_rate=fast: wanted a number\n"),
+        (["--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--epochs"], "epochs"),
         (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
         (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo"),
@@ -165,7 +171,7 @@ def test_flagfile(run, tmp_path):
         (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
-        (["--config.train.epochs=many"], "--config.train.epochs=many"),
+        (["--config.train.epochs=many"], "error: --config.train.epochs=many: wanted a whole number\n"),
         (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: wanted True or False"),
         (["--config.train.epochs"], "train.epochs"),
         (["--config=absent.py"], "--config=absent.py: there is no such file"),
@@ -191,6 +197,10 @@ def test_a_broken_own_config_file_is_one_line(run, tmp_path):
     path.write_text("def get_config():\n    raise ValueError('width must be even')\n")
     result = run(f"--config={path}")
     assert (result.status, result.err) == (2, f"error: --config={path}: ValueError: width must be even\n")
+    path.write_text("def get_config():\n    try:\n        {}['width']\n    except KeyError:\n        return 1 + ''\n")
+    result = run("--epochs=3", f"--config={path}")
+    wanted = f"error: --config={path}: TypeError: unsupported operand type(s) for +: 'int' and 'str'\n"
+    assert (result.status, result.err) == (2, wanted)
 
 
 def test_interrupted(run):
