@@ -23,9 +23,9 @@ OVERRIDES = {
     "train.epochs": 200,
     "train.patience": 6,
     "train.valid_protocol": "full",
-    "train.watch": "N@10",
-    "train.watch_after": 0,
-    "train.valid_unwatched": True,
+    "train.monitor": "N@10",
+    "train.monitor_after": 0,
+    "train.validate_unmonitored": True,
     "faerec.width": 128,
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,

@@ -17,9 +17,9 @@ TRAINING = {
     "train.epochs": 500,
     "train.patience": 10,
     "train.valid_protocol": "full",
-    "train.watch": "N@20",
-    "train.watch_after": 60,  # 50 on yelp
-    "train.valid_unwatched": False,
+    "train.monitor": "N@20",
+    "train.monitor_after": 60,  # 50 on yelp
+    "train.validate_unmonitored": False,
 }
 
 

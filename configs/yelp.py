@@ -10,7 +10,7 @@ from .faerec import TRAINING
 
 OVERRIDES = {"data.max_len": 200}
 FOR = {
-    ("faerec", "*"): {**TRAINING, "train.watch_after": 50},
+    ("faerec", "*"): {**TRAINING, "train.monitor_after": 50},
     ("faerec", "sasrec"): {"faerec.period": 25.0, "faerec.w_min": 0.3},
     ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.3, "faerec.beta": 0.1},
     ("faerec", "lrurec"): {"faerec.period": 15.0, "faerec.w_min": 0.3},

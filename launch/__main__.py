@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 
@@ -25,8 +26,9 @@ def main() -> None:
     name = next(iter(sys.argv[1:]), "--help")
     if name in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
-        print("llmesr <command> [--flags]\n\n" + "\n".join(f"  {c:<{width}}  {what}" for c, what in COMMANDS.items()))
-        print("\nllmesr <command> --help lists the flags of a command.")
+        lines = ["llmesr <command> [--flags]", "", *(f"  {c:<{width}}  {what}" for c, what in COMMANDS.items())]
+        with contextlib.suppress(BrokenPipeError):  # as `llmesr --help | head` does
+            print("\n".join([*lines, "", "llmesr <command> --help lists the flags of a command."]), flush=True)
         sys.exit(0)
     if name == "--version":
         from llmesr_jax import __version__

@@ -298,7 +298,7 @@ def _disk_message(error: BaseException | None) -> str | None:
             code, path = int(found[1]), next(iter(re.findall(r'"(/[^"\\]*)"', str(error))), None)
         if code in _DISK_ERRORS:
             path = path or ("workdir" in FLAGS and FLAGS["workdir"].value) or "workdir"
-            return f"{path}: {os.strerror(code)}; see to its space and permissions, or name another folder"
+            return f"{path}: {os.strerror(code)}; check its space and permissions, or name another folder"
         error = error.__cause__ or error.__context__
     return None
 

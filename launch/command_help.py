@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from llmesr_jax.core import knobs
+from llmesr_jax.core import commands, knobs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.training import schema
 
@@ -37,7 +37,7 @@ def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, ali
     section = asked[2] if asked[2] not in (None, "true", "True") else ""
     if section:
         return _section(section)
-    doc = (sys.modules[main.__module__].__doc__ or "").strip()
+    doc = (sys.modules[main.__module__].__doc__ or "").strip().replace("python -m launch.", commands.line(""))
     paragraphs = [p if "\n    " in f"\n{p}" or "--" in p else textwrap.fill(p, _width()) for p in doc.split("\n\n")]
     parts = ["\n\n".join(paragraphs), "\n".join(_flags(aliases))]
     if with_config and asked[1] != "helpfull":

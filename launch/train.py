@@ -10,7 +10,7 @@ from . import cli
 
 def main(argv, stop):
     configs = cli.configs_from_flags()
-    from llmesr_jax.core.errors import InputError
+    from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
     from llmesr_jax.training import active_run, experiment, loop
 
@@ -27,7 +27,7 @@ def main(argv, stop):
         print("\n" + evaluate.results_table(results, protocol))
     if notes:
         print("\n" + "\n".join(notes), flush=True)
-        raise InputError(f"{'; '.join(notes)}; to train all, lower --config.train.learning_rate in a new --workdir")
+        raise TrainingError(f"{'; '.join(notes)}; to train all, lower --config.train.learning_rate in a new --workdir")
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmesr_jax.data import reading
 from llmesr_jax.ranking import evaluate, metrics
-from llmesr_jax.training import config
+from llmesr_jax.training import config, experiment
 
 
 def data(folder: Path) -> Path:
@@ -46,7 +46,12 @@ def write(
         summaries.append(summary)
     folder.mkdir(parents=True)
     identity = {"interactions": corpus.digest, "recipe": "", "tables": ""}
-    stored = {"config": json.loads(config.to_json(made)), "data": identity, "jax": "0.10.2"}
+    stored = {
+        "format": experiment.FORMAT,
+        "config": json.loads(config.to_json(made)),
+        "data": identity,
+        "jax": "0.10.2",
+    }
     (folder / "config.json").write_text(json.dumps(stored))
     results = {"config": stored["config"], "seeds": list(seeds), "test": evaluate.stack(summaries)}
     results |= {"best_epoch": [2] * len(seeds), "epochs": 3, "early_stopped": False, "parameters": 12345}

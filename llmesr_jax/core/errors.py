@@ -1,9 +1,25 @@
-"""The one exception for a user's mistake."""
+"""What a command reports in one line: a mistake in the input, a training that failed, a server that refused."""
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: a file, a flag, a folder.
 
     The message is one line: where, what was found, what was wanted, what to do next. The command line prints
-    it after `error:` and exits with status 2, without a traceback.
+    it after `error:` and exits with status 2, without a traceback. `TrainingError` and `ServerError` are kinds of it.
     """
+
+
+class TrainingError(InputError):
+    """A training cannot continue: no seed has a finite loss, or the device has no memory for it."""
+
+
+class ServerError(InputError):
+    """A server refuses, or gives no usable answer.
+
+    Attributes:
+      passing: whether the same command may succeed later (too many requests, an invalid key, no credit).
+    """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing

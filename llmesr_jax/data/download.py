@@ -6,15 +6,13 @@ digest, where one is known) was checked gets its name.
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import os
-import time
-import urllib.error
-import urllib.request
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from absl import logging
@@ -23,9 +21,12 @@ from tqdm import tqdm
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 
-_BLOCK = 2**18
+if TYPE_CHECKING:  # httpx and tenacity are imported where something is fetched: most commands fetch nothing
+    import httpx
+
 _TIMEOUT = 60  # seconds without a byte
 _WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further try; any progress starts them anew
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llmesr-jax"}
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -80,20 +81,8 @@ def fetch(
     Raises:
       InputError: the server has no such file, keeps failing, or sends something else.
     """
-    part, tries = target.with_name(target.name + ".part"), 0
-    while True:
-        before = _size(part)
-        try:
-            _attempt(url, part, size)
-            break
-        except _Broken as error:
-            tries = 0 if _size(part) > before else tries + 1
-            if tries > len(waits):
-                raise InputError(
-                    f"{url}: {error}, {tries} times in a row; what came is kept in {part}; the same command continues"
-                ) from error
-            logging.warning("%s: %s; trying again", url, error)
-            time.sleep(waits[max(tries - 1, 0)] if waits else 0)
+    part = target.with_name(target.name + ".part")
+    _complete(url, part, size, waits)
     if sha256 is not None and (found := files.sha256(part)) != sha256:
         _discard(part)
         raise InputError(f"{url}: has sha256 {found}, wanted {sha256}; the file there is another one; see --base_url")
@@ -101,45 +90,85 @@ def fetch(
     _note(part).unlink(missing_ok=True)
 
 
+def _complete(url: str, part: Path, size: int | None, waits: Sequence[float]) -> None:
+    """Tries until `part` is whole.
+
+    Raises:
+      InputError: no try will succeed, or too many in a row brought nothing.
+    """
+    import tenacity
+
+    have = _size(part)
+
+    def count_anew_after_progress(state: tenacity.RetryCallState) -> None:
+        nonlocal have
+        if _size(part) > have:
+            state.attempt_number = 0
+        have = _size(part)
+
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_Broken),
+        after=count_anew_after_progress,
+        stop=tenacity.stop_after_attempt(len(waits) + 1),
+        wait=tenacity.wait_chain(*map(tenacity.wait_fixed, waits or (0,))),
+        before_sleep=lambda state: logging.warning("%s: %s; trying again", url, state.outcome.exception()),
+        reraise=True,
+    )
+    try:
+        tries(_attempt, url, part, size)
+    except _Broken as error:
+        raise InputError(
+            f"{url}: {error}, {len(waits) + 1} times in a row; what came is kept in {part}; the same command continues"
+        ) from error
+
+
 def _attempt(url: str, part: Path, size: int | None) -> None:
     """One request, which continues `part` where it can, and after which it is whole.
 
     Raises:
-      _Broken: another try may succeed. InputError: none will.
+      _Broken: another try may succeed.
+      InputError: none will.
     """
+    import httpx
+
     have, noted = _size(part), _noted(part, url)
     if have and have == noted["size"]:  # it was whole already when the command was stopped
         return
-    version = noted["version"]
-    headers = {"Accept-Encoding": "identity", "User-Agent": "llmesr-jax"}
-    if have and version:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    continued = {"Range": f"bytes={have}-", "If-Range": noted["version"]} if have and noted["version"] else {}
+    options = {
+        "headers": _HEADERS | continued,
+        "timeout": _TIMEOUT,
+        "follow_redirects": True,
+        "verify": ssl.create_default_context(),  # the machine's own certificates, which may know a proxy's
+    }
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
-            _receive(response, url, part, have, size)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416:  # the part is longer than the file, so it is no part of it
-                _discard(part)
-                raise _Broken("the file has changed meanwhile") from error
-            if error.code in _TRANSIENT:
-                raise _Broken(f"the server answers {error.code} {error.reason}") from error
-            raise InputError(
-                f"{url}: the server answers {error.code} {error.reason}; wanted the file; see --base_url, or fetch it "
-                "by hand into --raw_dir"
-            ) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise _Broken(f"no connection ({ascii(str(reason))[1:81] or type(error).__name__})") from error
+        with httpx.stream("GET", url, **options) as response:
+            _check_answer(response, url, part)
+            _receive(response, part, *_span(response, url, part, have, size))
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        raise InputError(f"{url}: {_reason(error)}; wanted the file; see --base_url") from error
+    except httpx.TransportError as error:
+        raise _Broken(f"no connection ({_reason(error)})") from error
 
 
-def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -> None:
-    """Writes the answer to `part`, at its end where the server continues, else from the start."""
-    kind = response.headers.get_content_type()
-    if kind == "text/html":
+def _check_answer(response: httpx.Response, url: str, part: Path) -> None:
+    """Raises `_Broken` or `InputError` where the answer is not (the rest of) a file."""
+    said = f"the server answers {response.status_code} {response.reason_phrase}"
+    if response.status_code == 416:  # the part is longer than the file, so it is no part of it
+        _discard(part)
+        raise _Broken("the file has changed meanwhile")
+    if response.status_code in _TRANSIENT:
+        raise _Broken(said)
+    if not response.is_success:
+        raise InputError(f"{url}: {said}; wanted the file; see --base_url, or fetch it by hand into --raw_dir")
+    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
         raise InputError(f"{url}: is a web page; wanted the file; see --base_url, or fetch it by hand into --raw_dir")
+
+
+def _span(response: httpx.Response, url: str, part: Path, have: int, size: int | None) -> tuple[int, int]:
+    """(Where the answer starts in the file, the file's length); `part` and its note are of this file afterwards."""
     start, length = 0, response.headers.get("Content-Length", "")
-    if response.status == 206:
+    if response.status_code == 206:
         span = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")[0]
         if span.partition("-")[0] != str(have):
             _discard(part)
@@ -161,13 +190,29 @@ def _receive(response: Any, url: str, part: Path, have: int, size: int | None) -
     if not start:  # before the note: what one version left is never continued with another
         part.unlink(missing_ok=True)
     _note(part).write_text(json.dumps({"url": url, "version": version, "size": whole}))
-    with part.open("ab" if start else "wb") as file:
-        with tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
-            while block := response.read(min(_BLOCK, whole - file.tell())) if file.tell() < whole else b"":
-                file.write(block)
-                bar.update(len(block))
+    return start, whole
+
+
+def _receive(response: httpx.Response, part: Path, start: int, whole: int) -> None:
+    """Writes the answer to `part`, at its end where the server continues, else from the start."""
+    import httpx
+
+    with (
+        part.open("ab" if start else "wb") as file,
+        tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
+        contextlib.suppress(httpx.TransportError),  # what came is kept, and its size tells below
+    ):
+        for block in response.iter_raw():  # as it comes: blocks of one size would lose the last one of a broken answer
+            bar.update(file.write(block[: whole - file.tell()]))
+            if file.tell() == whole:
+                break
     if _size(part) < whole:
         raise _Broken(f"the connection broke off after {_size(part)} of {whole} bytes")
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, on one short line."""
+    return ascii(str(error))[1:-1][:80] or type(error).__name__
 
 
 def _size(path: Path) -> int:

@@ -204,7 +204,7 @@ def _as_before(
 
 
 def _nothing_there(out: Path) -> str:
-    return f"{out}: holds nothing that prepare made; wanted it for --append; see to the names, or leave the flag away"
+    return f"{out} was not made by launch.prepare, so --append cannot extend it; name a prepared folder, or run without --append"
 
 
 def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:

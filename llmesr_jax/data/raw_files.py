@@ -95,7 +95,7 @@ class BadLines:
         if self.found > self.limit:
             raise InputError(
                 f"{self.first[0]}; malformed lines up to {raw}, line {last}: {self.found}; "
-                f"wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+                f"wanted at most {self.limit}; check the file, or raise --max_bad_lines"
             )
 
     def add_rows(self, path: Path, count: int, of: int, what: str) -> None:
@@ -111,12 +111,10 @@ class BadLines:
         rows = "1 row" if count == 1 else f"{count} rows"
         self.first = [*self.first, f"{path}: {rows} {what}"][:_SHOWN]
         if count == of:
-            raise InputError(
-                f"{path}: all {rows} are {what}; see to the file and to the flags that tell how to read it"
-            )
+            raise InputError(f"{path}: all {rows} are {what}; check the file, and the flags that say how it is read")
         if self.found > self.limit:
             raise InputError(
-                f"{path}: {rows} {what}; wanted at most {self.limit}; see to the file, or raise --max_bad_lines"
+                f"{path}: {rows} {what}; wanted at most {self.limit}; check the file, or raise --max_bad_lines"
             )
         logging.warning("%s: %s %s; left out", path, rows, what)
 

@@ -58,7 +58,7 @@ def plot(paths: Sequence[str], out: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install -e '.[plots]'") from error
+        raise InputError("--plot needs matplotlib: pip install matplotlib") from error
     results = read(paths)
     panels = {axis: found for axis in AXES if (found := lines(results, axis))}
     if not panels:

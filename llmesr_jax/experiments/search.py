@@ -76,7 +76,7 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | Non
       KeyboardInterrupt: `stop` was requested, and the trial is saved.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise InputError("--search: optuna is not installed; pip install 'llmesr-jax[search]', or use --grid")
+        raise InputError("--search: optuna is not installed; run pip install optuna, or use --grid")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -159,8 +159,8 @@ def _distribution(axis: Axis):
 
 
 def _value(config: ConfigDict, results: Mapping[str, Any]) -> float:
-    """The metric that the run watched, on the validation, mean over seeds."""
-    values = results["valid"][config.train.valid_protocol]["overall"][config.train.watch]
+    """The metric that the run monitored, on the validation, mean over seeds."""
+    values = results["valid"][config.train.valid_protocol]["overall"][config.train.monitor]
     return math.fsum(values) / len(values)
 
 
@@ -171,8 +171,8 @@ def _spelt(settings: Mapping[str, Any]) -> str:
 
 
 def _summary(study, folder: Path, config: ConfigDict) -> str:
-    watched = f"valid {config.train.valid_protocol} {config.train.watch}"
-    rows = [("trial", watched, "settings")]
+    monitored = f"valid {config.train.valid_protocol} {config.train.monitor}"
+    rows = [("trial", monitored, "settings")]
     rows += [
         (f"trial-{t.number:04d}", "failed" if t.value is None else f"{t.value:.4f}", _spelt(t.params))
         for t in sorted(study.trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True)

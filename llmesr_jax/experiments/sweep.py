@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import active_run, experiment, logs, loop, steps, traced
@@ -78,7 +78,7 @@ def _train(
                 raise
             lanes = sum(len(experiments[name].seeds) for name in chunk)
             less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"
-            yield chunk, [InputError(f"the device has no memory for {lanes} lanes together; {less}")] * len(chunk)
+            yield chunk, [TrainingError(f"the device has no memory for {lanes} lanes together; {less}")] * len(chunk)
 
 
 def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:

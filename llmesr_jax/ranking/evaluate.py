@@ -213,7 +213,7 @@ def results_table(
     results: Mapping[str, Mapping],
     protocol: Literal["full", "sampled"] = "full",
     names: Sequence[str] = ("H@10", "N@10"),
-    width: int = 110,
+    width: int = 80,
 ) -> str:
     """A text table: a row for each method; columns overall, tail and head items, tail and head users.
 

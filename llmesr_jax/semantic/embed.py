@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import InputError, ServerError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.semantic import encoders, manifest, prompts, rows, stand_ins, texts
 from llmesr_jax.semantic import store as store_lib
-from llmesr_jax.semantic.encoders import Cost, MayPass, Text, TextEncoder
+from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
 from llmesr_jax.semantic.store import KEY, Store, key_of
 from llmesr_jax.semantic.texts import Plan, Wording
 
@@ -226,9 +226,11 @@ def _fill(
                     raise InputError(f"no vector came for {before:,} texts")
         except InputError as error:
             some = f"; {done()}" if not missing_W.all() else ""
-            if isinstance(error, MayPass):
+            if not isinstance(error, ServerError):
+                raise InputError(f"{error}{some}") from error
+            if error.passing:
                 some += "; the same command continues" if some else "; then give the same command again"
-            raise InputError(f"{error}{some}") from error
+            raise ServerError(f"{error}{some}", error.passing) from error
         except KeyboardInterrupt:
             bar.close()
             print(f"{done()}; the same command continues", flush=True)

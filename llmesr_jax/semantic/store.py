@@ -5,6 +5,11 @@ A folder with `store.json` (what makes the vectors, and their width) and `vector
     key (16 bytes), vector (width float32), CRC-32 of both (4 bytes)
 
 What is torn or damaged is found by its checksum when the store is opened, and counts as absent.
+
+Why no database: with sqlite3, writing 200,000 vectors of width 384 takes 3 times as long (2.3 s against 0.8 s; 12 times
+with an index over the keys), and reading them in order 3 to 6 times (0.3 s against 0.07 s). It checks no vector: of 300
+flipped bits, 233 gave another vector or key without a word, and one left an unreadable file; here each costs its record
+alone. A column of checksums makes writing 4 times as long as here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.models import recommender
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.semantic import tables as tables_lib
@@ -169,9 +169,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         return self.error is None and bool(self.progress.active) and self.progress.epoch < self._settings.epochs
 
     @property
-    def watched(self) -> Any:
+    def monitored(self) -> Any:
         """The parameters to validate, stacked over the seeds that still learn."""
-        return optimizer.watched(self.states.params, self.states.opt_state)
+        return optimizer.monitored(self.states.params, self.states.opt_state)
 
     def order(self, epoch: int) -> np.ndarray:
         """int32 (S, steps, B): who is in which step of an epoch, for the seeds that still learn."""
@@ -211,7 +211,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             print(f"{self.folder}: seed {seed}: {what}; it is left out{others}", file=sys.stderr, flush=True)
         if not left:
             each = "; ".join(f"seed {seed}: {what}" for seed, what in failed.items())
-            self.error = InputError(
+            self.error = TrainingError(
                 f"{'all seeds failed: ' * (len(self.seeds) > 1)}{each}; the last checkpoint is kept; lower "
                 "--config.train.learning_rate in a new --workdir"
             )
@@ -229,29 +229,29 @@ class ActiveRun(contextlib.AbstractContextManager):
 
         Args:
           total_steps: of the epoch.
-          values: the validation's summary for each seed that still learns; None: not validated, nor watched.
+          values: the validation's summary for each seed that still learns; None: not validated, nor monitored.
           seconds: the epoch took.
           name: of the run, at the start of what is printed.
         """
         settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
         losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
         values = values and [value[settings.valid_protocol] for value in values]
-        watched = values and [value["overall"][settings.watch] for value in values]
-        watching = epoch > settings.watch_after
-        better = [j for j, i in enumerate(progress.active) if not watching or watched[j] > progress.best[i]]
+        monitored = values and [value["overall"][settings.monitor] for value in values]
+        monitoring = epoch > settings.monitor_after
+        better = [j for j, i in enumerate(progress.active) if not monitoring or monitored[j] > progress.best[i]]
         for j in better:
-            progress.best[progress.active[j]] = watched[j] if watching else -math.inf
+            progress.best[progress.active[j]] = monitored[j] if monitoring else -math.inf
             progress.best_epoch[progress.active[j]] = epoch
         if better:
             places = [progress.active[j] for j in better]
-            self.best = state.put(self.best, places, state.take(self.watched, better))
+            self.best = state.put(self.best, places, state.take(self.monitored, better))
         for j, i in enumerate(progress.active):
             line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
             if values:
                 line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
-                line[f"valid/overall/{settings.watch}"] = watched[j]
+                line[f"valid/overall/{settings.monitor}"] = monitored[j]
             self.log.write(epoch, self.seeds[i], line, seconds)
-        self._say(name, epoch, losses, watched, seconds)
+        self._say(name, epoch, losses, monitored, seconds)
 
         going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
         if len(going_on) < len(progress.active):
@@ -268,22 +268,25 @@ class ActiveRun(contextlib.AbstractContextManager):
     def _place(self) -> str:
         return f"after epoch {self.progress.epoch}, step {self.progress.steps}"
 
-    def _say(self, name: str, epoch: int, losses, watched, seconds: float) -> None:
+    def _say(self, name: str, epoch: int, losses, monitored, seconds: float) -> None:
         terms = "  ".join(
             f"{term} {np.mean(value):.4f}" for term, value in losses.items() if term != "total" or len(losses) == 1
         )
-        if watched is None:
+        if monitored is None:
             print(f"{name}epoch {epoch:3d}  {terms}  not validated yet  {seconds:.1f} s", flush=True)
             return
         best = [
-            "not watched yet" if value == -math.inf else f"best {value:.4f}@{at}"
+            "not monitored yet" if value == -math.inf else f"best {value:.4f}@{at}"
             for value, at in zip(self.progress.best, self.progress.best_epoch)
         ]
         values = ", ".join(
             f"{f'{self.seeds[i]}: ' if len(self.seeds) > 1 else ''}{value:.4f} ({best[i]})"
-            for i, value in zip(self.progress.active, watched)
+            for i, value in zip(self.progress.active, monitored)
         )
-        print(f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.watch} {values}  {seconds:.1f} s", flush=True)
+        print(
+            f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.valid_protocol} {self._settings.monitor} {values}  {seconds:.1f} s",
+            flush=True,
+        )
 
 
 def left_out(results: Mapping[str, Any]) -> str:

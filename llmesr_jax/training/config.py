@@ -30,7 +30,7 @@ from llmesr_jax.training import schema
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
 RESUMABLE = frozenset(
-    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.valid_unwatched train.progress "
+    "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.validate_unmonitored train.progress "
     "train.lanes".split()
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}

@@ -26,6 +26,8 @@ from llmesr_jax.training import batches, traced
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
+# Of the files of a run. 2: settings have other names, and random numbers other streams.
+FORMAT = 2
 _CHANGES_SHOWN = 4
 
 
@@ -207,7 +209,7 @@ def check_workdir(experiment: Experiment) -> None:
     if not existing.is_dir():
         raise InputError(f"{existing}: is a file; wanted a folder for the run; name another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{existing}: cannot be written to; see to its permissions, or name another --workdir")
+        raise InputError(f"{existing}: cannot be written to; check its permissions, or name another --workdir")
     if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
         below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
         hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""
@@ -220,7 +222,7 @@ def open_workdir(experiment: Experiment) -> Path:
     folder = Path(experiment.config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(config_lib.to_json(experiment.config))
-    text = {"config": config, "data": experiment.identity(), "jax": jax.__version__}
+    text = {"format": FORMAT, "config": config, "data": experiment.identity(), "jax": jax.__version__}
     files.write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
     return folder
 
@@ -248,7 +250,7 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
     """The configuration and the data digests that a run's folder was made with.
 
     Raises:
-      InputError: there is no readable config.json.
+      InputError: there is no readable config.json, or another version of this library wrote it.
     """
     path = Path(folder) / CONFIG_FILE
     try:
@@ -262,4 +264,9 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
         raise InputError(
             f"{path}: not a run's configuration ({type(error).__name__}: {error}); wanted one as launch.train writes it"
         ) from error
+    if (found := stored.get("format", 1)) != FORMAT:
+        raise InputError(
+            f"{folder}: is a run of another version of llmesr-jax (format {found}, wanted {FORMAT}); train again in a "
+            "new --workdir, or read it with the version that made it"
+        )
     return config_lib.from_json(config, str(path)), identity

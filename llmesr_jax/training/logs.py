@@ -35,7 +35,7 @@ def loggers(wanted: str) -> list[str]:
         module = PLUGINS.load(name)
         if not _installed(name):
             raise InputError(
-                f"loggers {wanted!r}: {module.PACKAGE} is not installed; pip install 'llmesr-jax[{module.EXTRA}]', or "
+                f"loggers {wanted!r}: {module.PACKAGE} is not installed; run pip install {module.INSTALL}, or "
                 "leave it out"
             )
     return names

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
@@ -20,6 +19,7 @@ from llmesr_jax.training import active_run, logs, state, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun, Program, Progress
 from llmesr_jax.training.experiment import Experiment, check_workdir
+from llmesr_jax.training.progress import StepBar, parts
 from llmesr_jax.training.schema import TrainConfig
 from llmesr_jax.training.validation import Validation, test
 
@@ -90,7 +90,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
             position = min(run.position for run in runs.values())
             together = [run for run in runs.values() if run.position == position]
             started, total_steps = time.perf_counter(), experiments[0].epochs.steps
-            compile_seconds = _steps(together, shared, settings, total_steps, stop)
+            compile_seconds = _steps(together, shared, settings, total_steps, stop, not compiled)
             if not compiled:
                 compiled, started = True, started + compile_seconds
                 print(f"compiled in {compile_seconds:.1f} s", flush=True)
@@ -128,9 +128,18 @@ def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
     return found
 
 
-def _steps(runs: Sequence[ActiveRun], shared: Program, settings: TrainConfig, total: int, stop: Stop) -> float:
+def _steps(
+    runs: Sequence[ActiveRun],
+    shared: Program,
+    settings: TrainConfig,
+    total: int,
+    stop: Stop,
+    compiling: bool,
+) -> float:
     """Takes the steps that are left of the runs' epoch, all their lanes together, or those up to an interrupt.
 
+    Args:
+      compiling: the first call compiles, and the bar says so.
     Returns: seconds that the first call took, which is the compile if there is one.
     """
     epoch, first = runs[0].progress.epoch + 1, None
@@ -145,14 +154,15 @@ def _steps(runs: Sequence[ActiveRun], shared: Program, settings: TrainConfig, to
     ends = np.cumsum(lanes)
     slices = [slice(end - count, end) for end, count in zip(ends.tolist(), lanes)]
     done = runs[0].progress.steps
-    with _bar(settings, epoch, total, done) as bar:
+    with StepBar(epoch, settings.epochs, total, done, settings.progress) as bar:
         while done < total:
             window = order[:, done : done + shared.width]
             for i, group in enumerate(groups):
-                called = time.perf_counter()
                 part = {key: value[group] for key, value in numbers.items()}
                 args, options = shared.window(states[i], sums[i], window[group], epoch, part)
-                states[i], sums[i] = steps.run_window(*args, **options)
+                with bar.compiling() if compiling and first is None else contextlib.nullcontext():
+                    called = time.perf_counter()
+                    states[i], sums[i] = steps.run_window(*args, **options)
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
             count = window.shape[1]
@@ -160,7 +170,7 @@ def _steps(runs: Sequence[ActiveRun], shared: Program, settings: TrainConfig, to
             for run, part in zip(runs, slices):
                 run.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
             done += count
-            bar.update(count)
+            bar.update(count, float(np.mean(values["total"])) / done)
             if stop.requested or all(run.is_dead for run in runs):
                 break
     all_states, all_sums = state.join(states), state.join(sums)
@@ -171,9 +181,9 @@ def _steps(runs: Sequence[ActiveRun], shared: Program, settings: TrainConfig, to
 
 def _validate(run: ActiveRun, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
     """The summary of each seed that still learns; None in an epoch that goes without."""
-    if not settings.valid_unwatched and run.progress.epoch < settings.watch_after:
+    if not settings.validate_unmonitored and run.progress.epoch < settings.monitor_after:
         return None
-    return [validation(state.take(run.watched, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
+    return [validation(state.take(run.monitored, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
 
 
 def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
@@ -186,16 +196,21 @@ def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
     sound = progress.sound(run.seeds)
     best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(run.seeds[i] for i in sound)
     best = state.take(run.best, sound) if progress.failed else run.best
-    results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"))
-    watch_after = config_lib.section(run.experiment.config, "train").watch_after
-    if progress.epoch <= watch_after:
+    settings: TrainConfig = config_lib.section(run.experiment.config, "train")
+    monitor_after = settings.monitor_after
+    with parts("test", 2 * len(seeds), settings.progress) as bar:
+        results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
+    if progress.epoch <= monitor_after:
         print(
-            f"nothing was watched until epoch {progress.epoch} (train.watch_after={watch_after}), so the newest "
-            "parameters are tested; a larger --epochs and the same command go on",
+            f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={monitor_after}), so the newest "
+            "parameters are tested; to continue, run the same command with a larger --epochs",
             flush=True,
         )
     elif progress.active and max(best_epoch) == progress.epoch:
-        print(f"still improving at epoch {progress.epoch}: a larger --epochs and the same command go on", flush=True)
+        print(
+            f"still improving at epoch {progress.epoch}: to continue, run the same command with a larger --epochs",
+            flush=True,
+        )
     results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
     if progress.failed:
         results["failed"] = progress.failed
@@ -211,8 +226,3 @@ def _stop(runs) -> None:
     for run in runs:
         print(run.saved(), flush=True)
     raise KeyboardInterrupt
-
-
-def _bar(settings: TrainConfig, epoch: int, total: int, start: int) -> tqdm:
-    hide = None if settings.progress else True  # None: hidden where the output is no terminal
-    return tqdm(total=total, initial=start, desc=f"epoch {epoch}", unit="step", leave=False, disable=hide)

@@ -40,7 +40,7 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
     """`inner`, and beside it an exponential average of the parameters that it makes (Polyak and Juditsky 1992).
 
     In step t, from 1, the average keeps k = min(keep, (1 + t) / (10 + t)) of itself and takes 1 - k of the new
-    parameters, so that it forgets the start early on. The training does not see it; `watched` does.
+    parameters, so that it forgets the start early on. The training does not see it; `monitored` does.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -59,6 +59,6 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def watched(params: Any, opt_state: optax.OptState) -> Any:
+def monitored(params: Any, opt_state: optax.OptState) -> Any:
     """The parameters that validation and the test see: the average if there is one, else `params`."""
     return opt_state.average if isinstance(opt_state, Averaged) else params

@@ -50,14 +50,16 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast a run learns, and what it watches."""
+    """How long and how fast a run learns, and what it monitors."""
 
     epochs: int = knob(200, "most epochs", least=1)
     patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
-    watch: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
-    watch_after: int = knob(0, "epochs before the first that is watched; until then the newest counts as best", least=0)
-    valid_unwatched: bool = knob(
-        True, "validate in epochs that are not watched yet, too, for the learning curve; False saves the time"
+    monitor: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
+    monitor_after: int = knob(
+        0, "epochs before the first that is monitored; until then the newest counts as best", least=0
+    )
+    validate_unmonitored: bool = knob(
+        True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
     )
     learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
     average: float = knob(
@@ -68,7 +70,7 @@ class TrainConfig:
     )
     valid_protocol: str = knob(
         "sampled",
-        "candidates of the validation watched for early stopping: sampled or full",
+        "candidates of the validation monitored for early stopping: sampled or full",
         choices=metrics.PROTOCOLS,
     )
     seen_items: str = knob(

@@ -1,8 +1,9 @@
-"""Metrics of trained parameters: watched during training, and in full at its end."""
+"""Metrics of trained parameters: monitored during training, and in full at its end."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,20 @@ class Validation:
         return self.ranks(params, seed, self.protocols, False)[0]
 
 
-def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validation) -> dict[str, Any]:
+def test(
+    experiment: Experiment,
+    params_S: Any,
+    test: Validation,
+    valid: Validation,
+    done: Callable[[int], Any] = lambda count: None,
+) -> dict[str, Any]:
     """Both splits under both protocols, for every seed, as results.json wants it; ranks go to ranks.npz.
 
     Args:
       experiment: the run.
       params_S: stacked over its seeds.
       test, valid: of these data and this model.
+      done: is told that so many rankings more are done; there is one for each split and seed.
     """
     config, seeds = experiment.config, experiment.seeds
     results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}
@@ -78,6 +86,7 @@ def test(experiment: Experiment, params_S: Any, test: Validation, valid: Validat
         summaries = []
         for i, seed in enumerate(seeds):
             found = runner.ranks(state.take(params_S, i), seed, metrics.PROTOCOLS, True)
+            done(1)
             summaries.append(found.summary)
             for protocol in metrics.PROTOCOLS:
                 ranks[f"{split}/{protocol}/{seed}"] = np.stack(found.ranks[protocol])

@@ -125,7 +125,12 @@ def test_help_waits_for_nothing(command):
     program = f"import runpy\nsys.argv = ['{command}', '--help']\n"
     program += f"try:\n    runpy.run_module('launch.{command}', run_name='__main__')\nexcept SystemExit as end:\n"
     program += "    assert not end.code\n"
-    assert not loaded(program) & {"jax", "openai", "sklearn", "matplotlib", "orbax"}
+    heavy = {"jax", "openai", "sklearn", "matplotlib", "orbax", "httpx", "tenacity", "jinja2"}
+    assert not loaded(program) & heavy
+
+
+def test_a_client_of_servers_is_imported_where_something_is_fetched():
+    assert not loaded("from llmesr_jax.data import download, importers") & {"httpx", "tenacity"}
 
 
 def test_the_wheel_has_every_package():
@@ -135,6 +140,19 @@ def test_the_wheel_has_every_package():
     here = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     moved = {f"llmesr_jax.{name}" for name in here if not name.startswith("llmesr_jax")}
     assert listed == {name for name in here if name.startswith("llmesr_jax")} | moved
+
+
+def test_the_wheel_has_every_file_that_is_no_module():
+    settings = configparser.ConfigParser()
+    settings.read(commands.PROJECT / "setup.cfg")
+    root = commands.PROJECT / "llmesr_jax"
+    listed = {
+        path
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.split()
+        for path in commands.PROJECT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert listed == {path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
 
 
 def test_public_names_are_there():

@@ -35,6 +35,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self.send_error(fault)
             return
+        if str(fault).startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", fault.removeprefix("to "))
+            self.end_headers()
+            return
         start = 0
         span = self.headers.get("Range", "")
         if span and fault != "ignores the range" and self.headers["If-Range"] == server.etag:
@@ -90,6 +95,23 @@ def test_a_cut_transfer_is_resumed_and_not_started_again(fetch, server):
     assert fetch() == BODY
     half = len(BODY) // 2
     assert server.asked == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+
+
+def test_every_byte_that_came_is_kept(fetch, server):
+    server.body, server.faults = BODY[:300_001], ["cut"]
+    assert fetch() == BODY[:300_001]
+    assert server.asked == [None, "bytes=150000-"]
+
+
+def test_tries_are_counted_anew_after_progress(fetch, server):
+    server.faults = [503, 503, "cut", 503, 503, 503]
+    assert fetch() == BODY
+    assert len(server.asked) == 7
+
+
+def test_a_file_that_lies_elsewhere(fetch, server):
+    server.faults = ["to /moved/a.gz"]
+    assert fetch() == BODY
 
 
 def test_a_later_command_resumes(fetch, server, tmp_path):
@@ -152,6 +174,8 @@ def test_errors_of_the_server_are_tried_again(fetch, server):
         ({"faults": [404]}, {}, "the server answers 404 Not Found; wanted the file"),
         ({"faults": [403]}, {}, "the server answers 403 Forbidden"),
         ({"faults": [500] * 9}, {}, "the server answers 500 Internal Server Error, 4 times in a row"),
+        ({"faults": ["to ftp://host/a.gz"]}, {}, "unsupported protocol.*wanted the file"),
+        ({"faults": ["to /a.gz"] * 30}, {}, "[Rr]edirect.*wanted the file"),
         ({"kind": "text/html; charset=utf-8"}, {}, "is a web page"),
         ({"faults": ["no length"]}, {}, "does not say how long the file is"),
         ({}, {"size": 7}, f"has {len(BODY)} bytes, wanted 7"),

@@ -81,7 +81,7 @@ def test_faerecs_methods_are_compared_in_its_setting():
     found = cells(grid.read("faerec_overall"), dataset="beauty")
     for config in found.values():
         assert (config.data.batch_size, config.data.max_len, config.loss.ranking) == (256, 50, "bce")
-        assert (config.train.watch, config.train.valid_protocol, config.sasrec.form) == ("N@20", "full", "faerec")
+        assert (config.train.monitor, config.train.valid_protocol, config.sasrec.form) == ("N@20", "full", "faerec")
     periods = {name.split(",")[0]: config.faerec.period for name, config in found.items() if config.method == "faerec"}
     assert periods == {"sasrec": 30.0, "fmlprec": 30.0, "lrurec": 15.0}  # of the data set's file
 

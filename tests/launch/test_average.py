@@ -39,7 +39,7 @@ def _leaves(tree, prefix):
 
 def test_the_training_does_not_see_it_and_the_test_does(train, tmp_path):
     (tmp_path / "without").mkdir()
-    args = (*ARGS, SEEDS, "--config.train.watch_after=9")  # the newest counts as best
+    args = (*ARGS, SEEDS, "--config.train.monitor_after=9")  # the newest counts as best
     assert train(*args, AVERAGE, cwd=tmp_path).status == train(*args, cwd=tmp_path / "without").status == 0
     (with_it, _), (without, _) = newest(tmp_path), newest(tmp_path / "without")
     raw, average = flat(with_it["state"]["params"]), flat(with_it["state"]["opt_state"]["average"])

@@ -180,7 +180,7 @@ def test_flagfile(run, tmp_path):
         (["--flagfile=absent"], "absent"),
         (["demo"], "argument 'demo' is not understood"),
         (["--workdir=refused"], "error: inter.txt, line 3: found 'x', wanted two numbers\n"),
-        (["--workdir=full"], "error: some/file: No space left on device; see to its space"),
+        (["--workdir=full"], "error: some/file: No space left on device; check its space"),
         (["--workdir=nameless"], "error: nameless: Read-only file system; "),
         (["--workdir=tensorstore"], "error: /disk/d/1: No space left on device; "),
     ],
@@ -215,16 +215,40 @@ def test_a_bug_keeps_its_traceback(run):
 def test_helpfull_explains_every_setting(run):
     result = run("--helpfull")
     assert result.status == 0
-    text = "".join(result.out.split())  # absl wraps the lines
+    text = " ".join(result.out.split()).replace("- ", "-")  # lines are wrapped, at hyphens too
     for key, setting in schema.settings().items():
-        assert "".join(f"--config.{key} ({setting.default!r}): {setting.doc}".split()) in text
+        choices = f"; one of: {', '.join(map(str, setting.choices))}" if setting.choices else ""
+        entry = f"--config.{key} {setting.doc}{choices} (default: {setting.default!r})"
+        assert " ".join(entry.split()).replace("- ", "-") in text
 
 
-def test_help_shows_the_short_flags(run):
-    result = run("--help")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_shows_the_short_flags_and_no_more(run, flag):
+    result = run(flag)
     assert result.status == 0
-    for flag in ("--dataset", "--method", "--epochs", "--workdir"):
-        assert flag in result.out
+    lines = result.out.splitlines()
+    names = [line.split()[0].rstrip(",") for line in lines if line.startswith("  --")]
+    short = "dataset data_dir method backbone preset seeds workdir loggers epochs max_len batch_size learning_rate"
+    assert names == [f"--{name}" for name in short.split()]
+    assert "  --seeds, --seed " in result.out and "  --learning_rate, --lr" in result.out
+    text = " ".join(result.out.split())
+    assert "one of: bert4rec, fmlprec, gmlp, gru4rec," in text and "users per step" in text
+    assert max(map(len, lines)) <= 80
+
+
+def test_help_of_a_section(run):
+    result = run("--help=sasrec")
+    assert result.status == 0
+    keys = [line.split()[0] for line in result.out.splitlines() if line.startswith("  --")]
+    assert keys == [f"--config.{key}" for key in schema.settings() if key.startswith("sasrec.")]
+    wanted = f"error: --help=sas: no such section; wanted one of: {', '.join(filter(None, schema.sections()))}\n"
+    refused = run("--help=sas")
+    assert (refused.status, refused.err) == (2, wanted)
+
+
+def test_second_names_of_flags(run):
+    (one,) = json.loads(run("--seed=7", "--lr=0.01").out)
+    assert (one["seeds"], one["train.learning_rate"]) == ("7", 0.01)
 
 
 def test_a_command_works_from_another_folder(tmp_path):

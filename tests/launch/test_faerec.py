@@ -7,24 +7,24 @@ import pytest
 
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
-    settings = ("--config.faerec.width=8", "--config.train.watch=N@20", "--config.train.watch_after=2")
-    validates = preset == "paper"  # before the epochs that are watched
-    once = ("--method=faerec", f"--preset={preset}", f"--config.train.valid_unwatched={validates}", *settings)
+    settings = ("--config.faerec.width=8", "--config.train.monitor=N@20", "--config.train.monitor_after=2")
+    validates = preset == "paper"  # before the epochs that are monitored
+    once = ("--method=faerec", f"--preset={preset}", f"--config.train.validate_unmonitored={validates}", *settings)
     once = (*once, "--config.train.valid_protocol=full", "--workdir=w")
     if not validates:
         result = train(*once, "--epochs=2", cwd=tmp_path)
-        assert "nothing was watched until epoch 2 (train.watch_after=2), so the newest parameters are" in result.out
+        assert "nothing was monitored until epoch 2 (train.monitor_after=2), so the newest parameters are" in result.out
         assert "still improving" not in result.out
     before = result.out if not validates else ""
     result = train(*once, "--epochs=3", cwd=tmp_path)
     assert result.status == 0, result.err
-    assert "still improving at epoch 3" in result.out and "nothing was watched" not in result.out
+    assert "still improving at epoch 3" in result.out and "nothing was monitored" not in result.out
     results = json.loads((tmp_path / "w" / "results.json").read_text())
-    assert results["best_epoch"] == [3]  # the first that is watched beats all before it
+    assert results["best_epoch"] == [3]  # the first that is monitored beats all before it
     lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         assert {"loss/ranking", "loss/item_alignment", "loss/feature_alignment"} <= line.keys()
-    told = [(before + result.out).count(text) for text in ("not watched yet", "not validated yet", "valid N@20")]
+    told = [(before + result.out).count(text) for text in ("not monitored yet", "not validated yet", "valid N@20")]
     assert told == ([2, 0, 3] if validates else [0, 2, 1])
     assert ["valid/overall/N@10" in line for line in lines] == [validates, validates, True]
     # w_item is 1 in the first epoch, so the feature-level loss has no weight yet.

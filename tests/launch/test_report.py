@@ -123,7 +123,7 @@ def test_without_matplotlib_there_are_tables_and_a_page(trained, report, tmp_pat
     (hidden / "__init__.py").write_text("raise ImportError('hidden')\n")
     path = f"{tmp_path / 'hidden'}:{commands.PROJECT}"
     result = report("w", f"--out={tmp_path / 'r'}", "--users=0", "--items=0", cwd=trained, PYTHONPATH=path)
-    wanted = "warning: there will be no figures, matplotlib is not installed: pip install -e '.[report]'\n"
+    wanted = "warning: there will be no figures, matplotlib is not installed: pip install matplotlib\n"
     assert (result.status, result.err) == (0, wanted)
     page = (tmp_path / "r" / "report.html").read_text()
     assert "<svg " not in page and "What the tests say" in page and "</html>" in page

@@ -18,8 +18,8 @@ from llmesr_jax.semantic.texts import Wording
     ("status", "code", "message"),
     [
         (401, "invalid_api_key", "status 401, the key is refused; set OPENAI_API_KEY"),
-        (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); see to --model and --base_url"),
-        (400, None, r"status 400 \(.*\); see to --model .* lower --max_tokens, --batch_size or --request_tokens"),
+        (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); check --model and --base_url"),
+        (400, None, r"status 400 \(.*\); check --model .* lower --max_tokens, --batch_size or --request_tokens"),
         (403, None, r"status 403 \("),
         (429, "insufficient_quota", "no credit left .insufficient_quota.; add some; then give the same command again"),
     ],

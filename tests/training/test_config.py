@@ -281,7 +281,7 @@ def test_every_rule_of_a_file_names_a_method_and_holds_known_settings(name):
 def test_faerec_has_its_papers_setting_where_the_paper_has_one():
     def of(**flags):
         one = config.build(flags={"method": "faerec", **flags})
-        return one.data.max_len, one.data.batch_size, one.train.watch_after, one.faerec.period, one.faerec.w_min
+        return one.data.max_len, one.data.batch_size, one.train.monitor_after, one.faerec.period, one.faerec.w_min
 
     assert of(dataset="beauty") == (50, 256, 60, 30.0, 0.9)
     assert of(dataset="grocery") == (50, 256, 60, 20.0, 0.7)
@@ -303,7 +303,7 @@ def test_faerec_has_its_papers_setting_where_the_paper_has_one():
 def test_a_preset_may_choose_method_and_backbone_and_what_is_given_beats_it():
     one = config.build(flags={"dataset": "beauty", "preset": "best"})
     assert (one.method, one.backbone, one.sasrec.form) == ("faerec", "sasrec", "faerec")
-    assert (one.data.batch_size, one.train.watch_after, one.faerec.period) == (128, 0, 30.0)  # not those of the data
+    assert (one.data.batch_size, one.train.monitor_after, one.faerec.period) == (128, 0, 30.0)  # not those of the data
     other = config.build(flags={"dataset": "beauty", "preset": "best", "method": "none", "backbone": "gru4rec"})
     assert (other.method, other.backbone, other.loss.ranking) == ("none", "gru4rec", "sampled_softmax")
 
@@ -335,5 +335,5 @@ def test_faerecs_setting_is_one_file_for_every_method():
         )
         for method in ("none", "faerec")
     )
-    for key in ("data.max_len", "data.batch_size", "loss.ranking", "train.watch", "train.patience", "sasrec.form"):
+    for key in ("data.max_len", "data.batch_size", "loss.ranking", "train.monitor", "train.patience", "sasrec.form"):
         assert config.flatten(ours)[key] == config.flatten(own)[key], key

@@ -153,7 +153,7 @@ def test_checking_writes_nothing(prepared, tmp_path):
 
 def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(InputError, match=f"{tmp_path}: cannot be written to; see to its permissions"):
+    with pytest.raises(InputError, match=f"{tmp_path}: cannot be written to; check its permissions"):
         experiment.check_workdir(prepared)
 
 
@@ -165,7 +165,7 @@ def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
         ("[]", "config.json: not a run's configuration (TypeError: "),
         ('{"config": {}}', "config.json: not a run's configuration (KeyError: 'data')"),
         ('{"config": {}, "data": []}', "config.json: not a run's configuration (AttributeError: "),
-        ('{"config": {"colour": 1}, "data": {}}', "config.json: colour is not a setting"),
+        ('{"format": 2, "config": {"colour": 1}, "data": {}}', "config.json: colour is not a setting"),
         (b"\xff", "config.json: not a run's configuration (UnicodeDecodeError: "),
     ],
 )
@@ -177,10 +177,9 @@ def test_a_folder_without_a_sound_configuration(tmp_path, content, message):
     assert str(error.value).startswith(f"{tmp_path}/{message}")
 
 
-def test_a_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "results.json"
-    experiment.write_text(path, json.dumps({"a": 1}))
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
-        patch.setattr(experiment.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-        experiment.write_text(path, "half")
-    assert json.loads(path.read_text()) == {"a": 1}
+def test_a_run_of_another_version(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"train": {"watch": "N@10"}}, "data": {}}))
+    wanted = f"{tmp_path}: is a run of another version of llmesr-jax (format 1, wanted 2); train again in a new"
+    with pytest.raises(InputError) as error:
+        experiment.read_config(tmp_path)
+    assert str(error.value).startswith(wanted)

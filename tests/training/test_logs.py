@@ -163,7 +163,7 @@ RUN = {
     "data.batch_size": 1024,
     "train.epochs": 1,
     "train.eval_users": 50,
-    "train.watch": "N@20",
+    "train.monitor": "N@20",
     "seeds": "1,2",
     "loggers": "wandb",
 }
@@ -234,7 +234,7 @@ def test_loggers_are_found_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("wandb", r"loggers 'wandb': wandb is not installed; pip install 'llmesr-jax\[wandb\]', or leave it out"),
+        ("wandb", r"loggers 'wandb': wandb is not installed; run pip install wandb, or leave it out"),
         ("tensorbord", "logger 'tensorbord' is not known; wanted one of: mlflow, tensorboard, wandb"),
         ("mlflow,mlflow", "a logger stands twice"),
         ("", "logger '' is not known"),

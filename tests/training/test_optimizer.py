@@ -32,12 +32,12 @@ def test_the_average_is_its_recursion_and_the_training_does_not_see_it():
     for params, (own, state), kept in zip(plain, run, (2 / 11, 0.25, 0.25)):
         np.testing.assert_array_equal(own["w"], params)
         expected = kept * expected + (1 - kept) * params
-        np.testing.assert_allclose(optimizer.watched(own, state)["w"], expected, rtol=1e-6)
+        np.testing.assert_allclose(optimizer.monitored(own, state)["w"], expected, rtol=1e-6)
 
 
 def test_without_an_average_the_parameters_themselves_are_watched():
     params, state = path(optimizer.adam(0.1), GRADIENTS, START)[-1]
-    assert optimizer.watched(params, state) is params
+    assert optimizer.monitored(params, state) is params
 
 
 def test_an_average_that_keeps_nearly_all_forgets_the_start():

@@ -21,7 +21,7 @@ def draw(folder: str | Path) -> list[Path]:
     Returns: the files; none, and a line that says why, where matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        print("no pictures: matplotlib is not installed (pip install -e '.[plots]')", flush=True)
+        print("no pictures: matplotlib is not installed (pip install matplotlib)", flush=True)
         return []
     folder = Path(folder)
     epochs = study.read(folder)["epochs"]

@@ -181,8 +181,8 @@ def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
             f"{folder}: has gone on to epoch {progress['epoch']}, so epoch {epoch} cannot be measured; name another "
             "--out, or delete that folder"
         )
-    watched = tree["state"]["opt_state"]["average"] if config.train.average else tree["state"]["params"]
-    return state.take(watched, 0)
+    monitored = tree["state"]["opt_state"]["average"] if config.train.average else tree["state"]["params"]
+    return state.take(monitored, 0)
 
 
 def _against(params: Any, best: Any, workdir: str) -> str:

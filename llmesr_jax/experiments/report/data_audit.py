@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+from markupsafe import Markup
 
 from llmesr_jax.audit import wording
 from llmesr_jax.audit.audit import Audit
@@ -10,6 +10,7 @@ from llmesr_jax.audit.findings import percent
 from llmesr_jax.experiments.report.drawing import Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.rows import Section
+from llmesr_jax.experiments.report.templating import render
 
 _PANELS = {
     "user_length": ("Users by length", "interactions of the user", "users"),
@@ -47,22 +48,11 @@ def _histogram(name: str, audit: Audit, key: str) -> Panel:
     return panel(name, f"{counted} by number of interactions: {told}", on)
 
 
-def warnings(audit: Audit) -> str:
+def warnings(audit: Audit) -> Markup:
     """A list, or a line that says there are none."""
-    if not audit.warnings:
-        return "<p>The audit of the data found nothing that would mislead.</p>"
-    items = "".join(f"<li>{html.escape(one.text)}</li>" for one in audit.warnings)
-    return f'<p>What would mislead in these data:</p><ul class="warnings">{items}</ul>'
+    return render("warnings.html", warnings=audit.warnings)
 
 
-def table(audit: Audit) -> str:
+def table(audit: Audit) -> Markup:
     """Every fact of the audit, in words."""
-    body = "".join(
-        f'<tr><th class="name" scope="row">{html.escape(name.strip())}</th><td class="name wrap">{html.escape(text)}'
-        "</td></tr>"
-        for name, text in wording.rows(audit)
-    )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="audit of the data"><table>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return render("audit_table.html", rows=wording.rows(audit))

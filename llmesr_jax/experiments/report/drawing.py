@@ -125,6 +125,7 @@ def panel(
 
 
 def _themed(svg: str, name: str, alt: str, tips: Mapping[str, str]) -> str:
+    """Matplotlib's text with other colours, ids and words. No template: it changes a text that is there already."""
     svg = svg[svg.index("<svg") :]
     view = re.search(r'viewBox="([^"]*)"', svg)[1]
     body = svg[svg.index(">") + 1 :]

@@ -234,7 +234,7 @@ def curves(section: Section, palette: Palette) -> Figure | None:
     for backbone in section.backbones:
         rows = lines([r for r in section.rows if r.backbone == backbone])
         protocols = {row.settings["train.valid_protocol"] for row in rows}
-        watched = f", {protocols.pop()}" if len(protocols) == 1 else ""
+        monitored = f", {protocols.pop()}" if len(protocols) == 1 else ""
         for group in ("overall", "tail_item"):
             drawn = {
                 (k, seed): [
@@ -246,7 +246,7 @@ def curves(section: Section, palette: Palette) -> Figure | None:
             if not any(len(points) > 1 for points in drawn.values()):
                 continue
 
-            def draw(axes, tips, rows=rows, drawn=drawn, backbone=backbone, group=group, watched=watched):
+            def draw(axes, tips, rows=rows, drawn=drawn, backbone=backbone, group=group, monitored=monitored):
                 for (k, seed), points in drawn.items():
                     look, (run, place) = palette.look(rows[k]), rows[k].places[seed]
                     axes.plot(*zip(*points), color=color(look.color), linewidth=1.3, alpha=0.8) if points else None
@@ -264,7 +264,7 @@ def curves(section: Section, palette: Palette) -> Figure | None:
                                 gid=f"tip-{k}-{seed}",
                             )
                 axes.set(
-                    title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel=f"validation N@10{watched}"
+                    title=f"{backbone}, {group.replace('_', ' ')}", xlabel="epoch", ylabel=f"validation N@10{monitored}"
                 )
                 axes.set_ylim(0, None)
                 axes.xaxis.get_major_locator().set_params(integer=True)

@@ -70,7 +70,7 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     if existing := next((p for p in (target, *target.parents) if p.exists() and not p.is_dir()), None):
         raise InputError(f"{existing}: is a file; wanted a folder for the report; name another --out")
     if not drawing.installed():
-        logging.warning("there will be no figures, matplotlib is not installed: pip install -e '.[report]'")
+        logging.warning("there will be no figures, matplotlib is not installed: pip install matplotlib")
     chapters = _chapters(found, name, options)
     texts = {file: text for one in chapters for file, text in _files(one).items()}
     texts[PAGE] = page.page(

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from llmesr_jax.experiments.report import blocks, rows, tables
-from llmesr_jax.experiments.report.blocks import e
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.rows import Row
+from llmesr_jax.experiments.report.templating import render
 
 
-def _bars(chapter: Chapter, values: Sequence[tuple[Row, float]]) -> str:
-    most = max((value for _, value in values), default=0) or 1
-    return (
-        '<ul class="bars">'
-        + "".join(
-            f'<li><span>{e(row.system)}</span><span class="bar" style="width:{100 * value / most:.1f}%;'
-            f'background:var(--{chapter.palette.look(row).color})"></span><span>{value:.4f}</span></li>'
-            for row, value in values
-        )
-        + "</ul>"
-    )
+def all_of(chapter: Chapter) -> list[Markup]:
+    """The tiles of a section, in the order of the page."""
+    titles = {"overall": "All users", "tail_user": "Tail users", "tail_item": "Tail items"}
+    return [*(group(chapter, name, title) for name, title in titles.items()), coverage(chapter)]
 
 
-def group(chapter: Chapter, name: str, title: str) -> str:
-    """The best method in one group of users, beside the others."""
+def group(chapter: Chapter, name: str, title: str) -> Markup:
+    """The best method in one group of users, beside the others; empty where none has a number."""
     shown, metric = rows.featured(chapter.section), chapter.metric
     means = {
         protocol: [
@@ -34,16 +29,38 @@ def group(chapter: Chapter, name: str, title: str) -> str:
         for protocol in ("sampled", "full")
     }
     if not means["sampled"]:
-        return ""
+        return Markup()
     row, value = max(means["sampled"], key=lambda pair: pair[1])
     other, full = max(means["full"], key=lambda pair: pair[1])
     text = _lead(chapter, blocks.led_by(chapter.comparisons.get("sampled", ()), row, name))
     if not text and chapter.against:
-        text = f"none of the others is above {e(row.system)}"
-    return (
-        f'<div class="tile"><h3>{e(title)} <small>{metric}, sampled</small></h3><div class="big">{value:.4f}</div>'
-        f'<p>{blocks.dot(chapter, row)}<span class="who">{e(row.system)}</span></p>{_bars(chapter, means["sampled"])}'
-        f'<p>{text}</p><p class="soft">full: {full:.4f}, {e(other.system)}</p></div>'
+        text = f"none of the others is above {row.system}"
+    last = f"full: {full:.4f}, {other.system}"
+    return _tile(chapter, title, f"{metric}, sampled", f"{value:.4f}", row, means["sampled"], text, last)
+
+
+def _tile(
+    chapter: Chapter,
+    title: str,
+    metric: str,
+    value: str,
+    row: Row,
+    bars: Sequence[tuple[Row, float]],
+    text: str,
+    last: str,
+) -> Markup:
+    """One tile: the number of the best row, a bar a row, and two lines below."""
+    return render(
+        "tile.html",
+        chapter=chapter,
+        title=title,
+        metric=metric,
+        value=value,
+        row=row,
+        bars=bars,
+        most=max((length for _, length in bars), default=0) or 1,
+        text=text,
+        last=last,
     )
 
 
@@ -52,7 +69,7 @@ def _lead(chapter: Chapter, one: Comparison | None) -> str:
     if one is None or not one.relative:
         return ""
     elsewhere = one.baseline.backbone != one.row.backbone  # so it is not among the bars
-    name = e(chapter.section.label(one.baseline) if elsewhere else one.baseline.system)
+    name = chapter.section.label(one.baseline) if elsewhere else one.baseline.system
     if one.relative > 2:  # a per cent of next to nothing says nothing
         return f"against {one.difference / one.relative:.4f} of {name}"
     text = f"{100 * one.relative:+.1f} % on {name}"
@@ -61,24 +78,20 @@ def _lead(chapter: Chapter, one: Comparison | None) -> str:
     return f"{text}; 95 % interval {100 * one.relative_low:+.0f} to {100 * one.relative_high:+.0f} %"
 
 
-def coverage(chapter: Chapter) -> str:
-    """The method that shows most of the catalogue."""
+def coverage(chapter: Chapter) -> Markup:
+    """The method that shows most of the catalogue; empty where the runs do not tell."""
     shown = [r for r in rows.featured(chapter.section) if all("coverage" in run.results["full"] for run in r.runs)]
     if not shown:
-        return ""
+        return Markup()
     both = {
         share: [(row, tables.mean(row.values("full", share, "coverage"))) for row in shown]
         for share in ("Coverage@10", "TailCoverage@10")
     }
     row, value = max(both["Coverage@10"], key=lambda pair: pair[1])
     in_tail = [pair for pair in both["TailCoverage@10"] if pair[1] is not None]
-    of_tail = ""
+    last = ""
     if in_tail:
         other, tail = max(in_tail, key=lambda pair: pair[1])
-        of_tail = f'<p class="soft">tail items: {100 * tail:.0f} %, {e(other.system)}</p>'
-    return (
-        '<div class="tile"><h3>Catalogue seen <small>Coverage@10, full</small></h3>'
-        f'<div class="big">{100 * value:.0f} %</div><p>{blocks.dot(chapter, row)}'
-        f'<span class="who">{e(row.system)}</span></p>{_bars(chapter, both["Coverage@10"])}'
-        f"<p>of all items are in somebody's best ten</p>{of_tail}</div>"
-    )
+        last = f"tail items: {100 * tail:.0f} %, {other.system}"
+    text, share = "of all items are in somebody's best ten", f"{100 * value:.0f} %"
+    return _tile(chapter, "Catalogue seen", "Coverage@10, full", share, row, both["Coverage@10"], text, last)

@@ -14,18 +14,17 @@ import dataclasses
 import flax.linen as nn
 
 from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.transformer import Positions, Transformer
 from llmesr_jax.models.types import Array, Sequences, Sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "transformer blocks", least=1)
-    heads: int = knob(1, "attention heads; the width is a multiple of it", least=1)
-    dropout: float = knob(
-        0.6, "dropout rate: embeddings, attention weights, feed-forward (0.5 in preset release)", least=0, most=0.99
-    )
-    mask_padding: bool = knob(True, "padded keys take no part in the attention")
+    blocks: int = settings.blocks()
+    heads: int = settings.heads()
+    dropout: float = settings.dropout(0.6, "embeddings, attention weights, feed-forward (0.5 in preset release)")
+    mask_padding: bool = settings.mask_padding()
     mask_share: float = knob(0.6, "share of the positions that the cloze task hides", least=0.01, most=1)
 
 

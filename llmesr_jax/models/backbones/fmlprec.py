@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import (
     LayerNorm,
     aligned,
@@ -37,8 +38,8 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "blocks of filter and feed-forward", least=1)
-    dropout: float = knob(0.4, "dropout rate: embeddings, filter, feed-forward", least=0, most=0.99)
+    blocks: int = settings.blocks("blocks of filter and feed-forward")
+    dropout: float = settings.dropout(0.4, "embeddings, filter, feed-forward")
     supervision: str = knob(
         "last", "positions with a loss: last, or every (a leak; preset release)", choices=("last", "every")
     )

@@ -26,16 +26,17 @@ import numpy as np
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import LayerNorm, aligned, at_newest, newest
 from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, wide
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "blocks", least=1)
+    blocks: int = settings.blocks("blocks")
     expansion: int = knob(6, "m, channels inside a block, both halves, as a multiple of the width", least=2)
     causal: bool = knob(True, "S is lower triangular and every position has a loss; False: free, the last one only")
-    dropout: float = knob(0.4, "dropout rate: embeddings, end of a block", least=0, most=0.99)
+    dropout: float = settings.dropout(0.4, "embeddings, end of a block")
 
 
 def supervision(config: Config) -> str:

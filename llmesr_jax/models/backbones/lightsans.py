@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import (
     LayerNorm,
     aligned,
@@ -45,10 +46,10 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "blocks of attention and feed-forward", least=1)
-    heads: int = knob(2, "attention heads; the width is a multiple of it", least=1)
+    blocks: int = settings.blocks("blocks of attention and feed-forward")
+    heads: int = settings.heads(2)
     interests: int = knob(0, "k, latent interests of a row; 0: a tenth of data.max_len, 2 at least", least=0)
-    dropout: float = knob(0.4, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
+    dropout: float = settings.dropout(0.4)
 
 
 def supervision(config: Config) -> str:

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import LayerNorm, aligned, newest
 from llmesr_jax.models.layers.postnorm import EPSILON, FeedForward, Residual
 from llmesr_jax.models.types import Array, Sequences, Sizes, wide
@@ -41,8 +42,8 @@ Complex = tuple[Array, Array]  # real part, imaginary part
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "blocks of recurrence and feed-forward", least=1)
-    dropout: float = knob(0.4, "dropout rate: embeddings, recurrence, feed-forward", least=0, most=0.99)
+    blocks: int = settings.blocks("blocks of recurrence and feed-forward")
+    dropout: float = settings.dropout(0.4, "embeddings, recurrence, feed-forward")
     least_modulus: float = knob(0.8, "inner radius of the ring where lambda starts", least=0, most=0.9999)
     most_modulus: float = knob(0.99, "outer radius of that ring", least=0.0001, most=0.9999)
 

@@ -16,6 +16,7 @@ import dataclasses
 import flax.linen as nn
 
 from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.transformer import (
     ColumnPositions,
     Positions,
@@ -27,11 +28,11 @@ from llmesr_jax.models.types import Array, Sequences, Sizes
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    blocks: int = knob(2, "transformer blocks", least=1)
-    heads: int = knob(1, "attention heads; the width is a multiple of it", least=1)
-    dropout: float = knob(0.5, "dropout rate: embeddings, attention weights, feed-forward", least=0, most=0.99)
+    blocks: int = settings.blocks()
+    heads: int = settings.heads()
+    dropout: float = settings.dropout(0.5)
     causal: bool = knob(True, "a position sees itself and earlier ones only")
-    mask_padding: bool = knob(True, "padded keys take no part in the attention")
+    mask_padding: bool = settings.mask_padding()
     form: str = knob(
         "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
     )

@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.plugins import Plugins
 
 PLUGINS = Plugins("encoder", __name__)
@@ -35,10 +34,6 @@ class Stop(Exception):
 
     It may give the answers that are under way, and then ends; one that knows nothing of it ends at once.
     """
-
-
-class MayPass(InputError):
-    """What stopped the run may be over, or be seen to, so that the same command gets on."""
 
 
 class Text(NamedTuple):

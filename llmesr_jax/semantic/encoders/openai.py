@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import InputError, ServerError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.semantic.encoders import NOTHING, Cost, Stop, Text, TextEncoder
 from llmesr_jax.semantic.openai_api import batch_api, limits, prices, responses, tokens
@@ -148,7 +148,7 @@ def _of_one_width(
             return found
         if session.stopping:
             return []
-    raise InputError(f"{config.model}: gives another width each time ({widths}); wanted one width")
+    raise ServerError(f"{config.model}: gives another width each time ({widths}); wanted one width")
 
 
 def _answers(

@@ -1,6 +1,6 @@
 """Sentence-transformers models, on this machine: any name of the Hugging Face hub, or the path of a model's folder.
 
-pip install 'llmesr-jax[sentence_transformers]'
+pip install sentence-transformers
 python -m launch.embed --dataset=fashion --encoder=sentence_transformers --model=all-MiniLM-L6-v2
 """
 
@@ -44,7 +44,7 @@ def load(config: Config) -> TextEncoder:
     except ImportError as error:
         raise InputError(
             f"--encoder=sentence_transformers: {error.name or error} is not installed; "
-            "pip install 'llmesr-jax[sentence_transformers]'"
+            "run pip install sentence-transformers"
         ) from error
     try:
         model = sentence_transformers.SentenceTransformer(config.model, device=config.device or None)

@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.core import files
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import ServerError
 from llmesr_jax.semantic.encoders import Text
 from llmesr_jax.semantic.openai_api import responses, tokens
 from llmesr_jax.semantic.openai_api.session import Session, finished
@@ -61,7 +61,7 @@ def send(
                 continue
             if batch.status == "failed" and not batch.output_file_id:
                 _forget(path)
-                raise InputError(f"batch {batch.id}: failed ({_reason(batch)}); see to --model and the account")
+                raise ServerError(f"batch {batch.id}: failed ({_reason(batch)}); check --model and the account")
             yield from _results(runner, session, path, batch, width)
             _forget(path)
             under_way.remove(path)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.errors import ServerError
 from llmesr_jax.semantic.encoders import Text
 
 _STATUSES = frozenset({400, 413, 422, 500})  # llama.cpp says 500
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"(?<![\w.\[-])\d[\d,]*(?![\w\]-]|\.\d)")
 _LEAST = 16  # tokens: no model's limit is lower
 
 
-class TooMuch(InputError):
+class TooMuch(ServerError):
     """The server refuses a request for its size.
 
     Attributes:
@@ -121,7 +121,7 @@ class Room:
         share = min(share, 0.98 if cuts < _PATIENT_CUTS else 0.5)
         shorter = content[: int(len(content) * share)].decode(errors="ignore")
         if cuts == _MOST_CUTS or not shorter.strip():
-            raise InputError(
+            raise ServerError(
                 f"{refusal}: it refuses even a text cut to {len(text.text):,} characters ({text.text[:40]!r}); check "
                 "--model and the server's own limits"
             )

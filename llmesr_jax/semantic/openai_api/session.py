@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from absl import logging
 
-from llmesr_jax.core.errors import InputError
-from llmesr_jax.semantic.encoders import NOTHING, MayPass
+from llmesr_jax.core.errors import ServerError
+from llmesr_jax.semantic.encoders import NOTHING
 from llmesr_jax.semantic.openai_api import limits
 from llmesr_jax.semantic.openai_api.responses import Refused
 
@@ -87,9 +87,8 @@ class Session:
         """What `call(client)` returns, once it does so without an error that may pass.
 
         Raises:
-          InputError: the server refuses for good.
+          ServerError: the server refuses for good, was asked as often as allowed, or wants a valid key or credit.
           TooMuch: it refuses a request of this size.
-          MayPass: it was asked as often as allowed, or wants a valid key or credit.
           CancelledError: after `stop`, where it would have to be asked again.
         """
         for attempt in range(1, self._patience.attempts + 1):
@@ -108,7 +107,7 @@ class Session:
                 raise asyncio.CancelledError
             self.retries[reason] += 1
             await self._wait(attempt, reason, asked_for)
-        raise MayPass(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}")
+        raise ServerError(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}", passing=True)
 
     async def _wait(self, attempt: int, reason: str, asked_for: float | None) -> None:
         longest = self._patience.longest_wait
@@ -129,7 +128,7 @@ class Session:
             self._resting.discard(task)
 
     def _passing(self, error: Exception) -> tuple[str, float | None]:
-        """Reason and seconds that the server asks for, of an error that may pass; raises `InputError` for another."""
+        """Reason and seconds that the server asks for, of an error that may pass; raises `ServerError` for another."""
         import openai
 
         if isinstance(error, Refused):
@@ -147,8 +146,8 @@ class Session:
                     said = self._said(error)
                     reason = f"status {error.status_code}" + (f" ({said})" if said else "")
                     return reason, _retry_after(error.response.headers)
-            kind = MayPass if error.status_code in (401, 429) else InputError
-            raise kind(f"{self._server}: {self._for_good(error)}") from None  # its request holds the key
+            message = f"{self._server}: {self._for_good(error)}"
+            raise ServerError(message, passing=error.status_code in (401, 429)) from None  # its request holds the key
         if isinstance(error, openai.APIConnectionError):
             return f"no connection ({type(error.__cause__).__name__})", None
         if isinstance(error, openai.APIResponseValidationError):
@@ -172,10 +171,10 @@ class Session:
             return "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server"
         said = self._said(error) or self._shown(error.message)
         if error.status_code == 404:
-            return f"status 404 ({said}); see to --model and --base_url (which ends in /v1 for most servers)"
+            return f"status 404 ({said}); check --model and --base_url (which ends in /v1 for most servers)"
         if error.status_code in (400, 413, 422):
             return (
-                f"status {error.status_code} ({said}); see to --model and --dimensions; where a text or a request is "
+                f"status {error.status_code} ({said}); check --model and --dimensions; where a text or a request is "
                 "too long, lower --max_tokens, --batch_size or --request_tokens"
             )
         return f"status {error.status_code} ({said})"

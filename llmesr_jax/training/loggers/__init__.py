@@ -3,7 +3,7 @@
 A logger is one file here, found by its name, with
 
     PACKAGE       what must be importable
-    EXTRA         the extra of this project that installs it
+    INSTALL       what `pip install` calls it
     Logger(folder, last_epoch, config)
         folder      of the run; exists
         last_epoch  of the checkpoint that the run continues from, 0 for a new run: later epochs will come again

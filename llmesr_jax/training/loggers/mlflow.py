@@ -13,7 +13,7 @@ from typing import Any
 
 from llmesr_jax.core.errors import InputError
 
-PACKAGE, EXTRA = "mlflow", "mlflow"
+PACKAGE, INSTALL = "mlflow", "mlflow"
 _PARAMETERS = 100  # most that one call may hold
 
 
@@ -32,7 +32,7 @@ class Logger:
         except MlflowException as error:
             known = f"{kept}, which may be of another store; delete it, or " if kept.exists() else ""
             raise InputError(
-                f"loggers: mlflow: {str(error).splitlines()[0]}; see to {known}MLFLOW_TRACKING_URI"
+                f"loggers: mlflow: {str(error).splitlines()[0]}; check {known}MLFLOW_TRACKING_URI"
             ) from error
 
     def _begin(self, kept: Path, config: Mapping[str, Any], parameter: Any) -> str:

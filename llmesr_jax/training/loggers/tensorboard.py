@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PACKAGE, EXTRA = "tensorboardX", "tensorboard"
+PACKAGE, INSTALL = "tensorboardX", "tensorboardX"
 
 
 class Logger:

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmesr_jax.core.errors import InputError
 
-PACKAGE, EXTRA = "wandb", "wandb"
+PACKAGE, INSTALL = "wandb", "wandb"
 
 
 class Logger:

@@ -344,7 +344,7 @@ def test_parquet_rows_that_lack_a_value(refused, tmp_path):
         (["--file=log.csv.gz", "--items_file=absent.csv"], "--items_file=absent.csv: /raw has no such file"),
         (["--separator=ab"], "--separator=ab: wanted one character"),
         (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
-        (["--append"], "holds nothing that prepare made"),
+        (["--append"], "was not made by launch.prepare"),
         (["--download"], "--download: a table of your own has no public address"),
         (["--importer=csv"], "importer 'csv' is not known; wanted one of: amazon2014, "),
         (["--dataset=../x"], "--dataset=../x: wanted one of fashion, "),

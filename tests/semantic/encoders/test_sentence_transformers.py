@@ -62,5 +62,5 @@ def test_what_is_missing_is_one_line(library, monkeypatch):
     with pytest.raises(InputError, match=r"--model=absent: cannot be loaded \(no such model\); wanted the name"):
         encoder.load(encoder.Config(model="absent"))
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"pip install 'llmesr-jax\[sentence_transformers\]'"):
+    with pytest.raises(InputError, match=r"run pip install sentence-transformers"):
         encoder.load(encoder.Config(model="toy"))

@@ -93,7 +93,7 @@ def test_a_full_queue_is_tried_again_and_another_failure_told(embed, folder, ser
 
 def test_a_failed_batch_is_told(embed, folder, server):
     server.batch_error = {"code": "invalid", "message": "no such\nmodel"}
-    with pytest.raises(InputError, match=r"batch batch-0: failed \(no such model\); see to --model and the account$"):
+    with pytest.raises(InputError, match=r"batch batch-0: failed \(no such model\); check --model and the account$"):
         embed(batch_api=True, concurrency=1)
     embed(batch_api=True)
     assert set(server.paid.values()) <= {1, 2}

@@ -1,0 +1,29 @@
+"""The templates of the page. Every value is escaped, but what a template has made."""
+
+from __future__ import annotations
+
+import functools
+
+import jinja2
+from markupsafe import Markup
+
+
+def render(name: str, **values: object) -> Markup:
+    """The HTML of one template.
+
+    Args:
+      name: of a file in templates/.
+      values: what it shows; a string becomes text, `Markup` stays as it is.
+    """
+    return Markup(_environment().get_template(name).render(values))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,  # whatever the file's ending
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, and no gap on the page
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,27 @@
+"""Settings that several backbones have: each with its limits and its line of help, the default left to the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmesr_jax.core.knobs import knob
+
+
+def blocks(what: str = "transformer blocks") -> Any:
+    """How many blocks stand one on the other."""
+    return knob(2, what, least=1)
+
+
+def heads(default: int = 1) -> Any:
+    """Of the attention."""
+    return knob(default, "attention heads; the width is a multiple of it", least=1)
+
+
+def dropout(default: float, where: str = "embeddings, attention weights, feed-forward") -> Any:
+    """The rate, one for all places."""
+    return knob(default, f"dropout rate: {where}", least=0, most=0.99)
+
+
+def mask_padding() -> Any:
+    """Whether attention leaves padding out."""
+    return knob(True, "padded keys take no part in the attention")
