@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import sys
 
+from . import signals
+
 COMMANDS = {
     "train": "train one or several methods",
     "prepare": "make a data set from raw files",
@@ -38,6 +40,7 @@ def main() -> None:
         sys.exit(2)
     from llmesr_jax.core import commands
 
+    signals.leave_at_once()
     commands.of_script()
     sys.argv = [f"llmesr {name}", *sys.argv[2:]]
     importlib.import_module(f"{__package__}.{name}").run()

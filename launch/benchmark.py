@@ -27,7 +27,7 @@ def define_flags() -> None:
     flags.DEFINE_list("files", [], "files of earlier --out, for --plot")
 
 
-def main(_):
+def main(argv, stop):
     from llmesr_jax.core import files
     from llmesr_jax.core.errors import InputError
     from llmesr_jax.experiments import benchmark, benchmark_plot

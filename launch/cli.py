@@ -1,6 +1,6 @@
 """The frame of every command: flags, the configurations they ask for, and one line for a user's mistake.
 
-    def main(_):
+    def main(argv, stop):
         for config in cli.configs_from_flags():
             ...
 
@@ -23,6 +23,7 @@ import platform
 import re
 import stat
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,11 +32,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import config, schema
 
-from . import command_help
+from . import command_help, quiet, signals
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -46,6 +47,7 @@ _STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "p
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
 _FLOATS = {"learning_rate": "train.learning_rate"}
 _SHORT = _STRINGS | _INTEGERS | _FLOATS
+_WANTED = {"int": "a whole number", "float": "a number", "bool": "True or False"}  # by absl's types
 ALIASES = {"seed": "seeds", "lr": "learning_rate"}
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
 
@@ -85,8 +87,10 @@ def define_flags() -> None:
         flags.DEFINE_alias(alias, name)
 
 
-def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: bool = False) -> NoReturn:
+def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, words: bool = False) -> NoReturn:
     """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
+
+    `main` gets the arguments and a `Stop`, which is requested when a signal comes; what may run for long takes it.
 
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
     for a command that compiles nothing and reads no setting of training. With `words`, arguments without `--` reach
@@ -97,7 +101,8 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
         if text := command_help.wanted(argv, main, with_config and "dataset" in FLAGS, ALIASES):
             print(text)
             sys.exit(0)
-        main = _interruptible(main)
+        quiet.hush()
+        main = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
@@ -109,7 +114,7 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
-    except BrokenPipeError:  # as `--help | head` does
+    except BrokenPipeError:  # as `--help | head` does; to leave in any other way writes to the pipe once more
         os._exit(141)
     except Exception as error:
         message = _disk_message(error)
@@ -117,21 +122,6 @@ def run(main: Callable[[Sequence[str]], Any], with_config: bool = True, words: b
             raise
         _stop(message, 2)
     sys.exit(0)
-
-
-def _interruptible(main: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
-    """`main`, out of which an interrupt comes as KeyboardInterrupt, whatever libraries and native code make of it."""
-
-    def interruptible(argv: Sequence[str]) -> Any:
-        with Interrupts() as interrupts:
-            try:
-                return main(argv)
-            except Exception as error:
-                if interrupts.heard:
-                    raise KeyboardInterrupt from error
-                raise
-
-    return interruptible
 
 
 def keep_compiled_code() -> None:
@@ -247,17 +237,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     try:
         rest = FLAGS(argv)
     except flags.IllegalFlagValueError as error:
-        if "\n" in str(error):  # a traceback out of an own config file
-            path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
-            raise InputError(f"--config={path}: {str(error).strip().splitlines()[-1]}") from error
-        if match := re.match(
-            r"flag (--.*?=.*): (invalid literal for int|could not convert string to float)", str(error)
-        ):
-            wanted = "a whole number" if match[2].endswith("int") else "a number"
-            raise InputError(f"{match[1]}: wanted {wanted}") from error
-        if match := re.match(r"flag (--.*?=.*): \('Non-boolean argument", str(error)):
-            raise InputError(f"{match[1]}: wanted True or False") from error
-        raise
+        raise InputError(_of_a_file(error, argv) or _of_a_value(argv) or str(error)) from error
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
     if rest[1:] and not words:
@@ -266,9 +246,36 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         FLAGS.verbosity = logging.WARNING  # of all packages' loggers
         handler = logging.get_absl_handler()
         handler.setFormatter(_OneLine())
-        # What goes wrong reaches `run` as an exception; Orbax would log a page of traces for the same full disk.
-        handler.addFilter(lambda record: "orbax" not in record.pathname)
+        handler.addFilter(quiet.unless_of_orbax)
     return rest
+
+
+def _of_a_file(error: flags.Error, argv: Sequence[str]) -> str:
+    """The message where get_config() of an own config file raised the error; else empty."""
+    of_parser = error.__context__
+    cause = of_parser and of_parser.__context__  # only the parser of `--config` has an error behind its own
+    if cause is None:
+        return ""
+    path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
+    return f"--config={path}: {''.join(traceback.format_exception_only(cause)).strip().splitlines()[-1]}"
+
+
+def _of_a_value(argv: Sequence[str]) -> str:
+    """The message where the first value of a flag that it cannot take is no number, or neither True nor False.
+
+    absl tells this in a text alone, so the parsers of the flags are asked once more. Else empty: absl's text is good.
+    """
+    for arg, after in zip(argv[1:], [*argv[2:], ""]):
+        match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL)
+        if match is None or match[1] not in FLAGS or (match[2] is None and FLAGS[match[1]].boolean):
+            continue
+        parser, value = FLAGS[match[1]].parser, after if match[2] is None else match[2]
+        if wanted := _WANTED.get(parser.flag_type()):
+            try:
+                getattr(parser, "convert", parser.parse)(value)  # a number may still be out of bounds
+            except (TypeError, ValueError, OverflowError):
+                return f"--{match[1]}={value}: wanted {wanted}"
+    return ""
 
 
 class _OneLine(std_logging.Formatter):
@@ -279,7 +286,10 @@ class _OneLine(std_logging.Formatter):
 
 
 def _disk_message(error: BaseException | None) -> str | None:
-    """One line if the disk refused, directly or through TensorStore (`[os_error_code='28']`); else None."""
+    """One line if the disk refused, directly or through TensorStore; else None.
+
+    TensorStore raises a plain ValueError, whose text alone holds the code of the system, as in `[os_error_code='28']`.
+    """
     while error is not None:
         code, path = None, None
         if isinstance(error, OSError):

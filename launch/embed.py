@@ -41,7 +41,7 @@ def define_flags() -> None:
     encoder_flags.define()
 
 
-def main(_):
+def main(argv, stop):
     if FLAGS.encoder in ("?", "help"):
         return print(encoders.PLUGINS.listing())
     if not FLAGS.dataset:
@@ -57,7 +57,7 @@ def main(_):
     semantic = config_lib.section(config, "semantic")
     wording = texts.Wording(semantic.item_template, semantic.crop, FLAGS.user_template)
     flagged = {name: FLAGS[name].value for name in embed.Options._fields}
-    if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged)):
+    if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged), stop=stop):
         if FLAGS.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)
         args = [f"--dataset={FLAGS.dataset}", *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])]

@@ -23,7 +23,7 @@ def define_flags() -> None:
     cli.define_tail_flags()
 
 
-def main(_):
+def main(argv, stop):
     if not FLAGS.workdir:
         raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
     from llmesr_jax.data import groups

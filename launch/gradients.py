@@ -32,7 +32,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("grid", 15, "points of the surface along either direction", lower_bound=2)
 
 
-def main(_):
+def main(argv, stop):
     if not FLAGS.workdir:
         raise InputError("--workdir is missing; wanted the folder of a run, as launch.train makes it")
     if not all(epoch.strip().isdigit() for epoch in FLAGS.epochs):
@@ -42,7 +42,7 @@ def main(_):
     names = ("steps", "users", "eigenvalues", "hessian_batches", "surface", "grid")
     options = probe.Options(**{name: FLAGS[name].value for name in names})
     epochs = [int(epoch) for epoch in FLAGS.epochs]
-    folder = study.study(FLAGS.workdir, FLAGS.out, options, epochs, FLAGS.data_dir, FLAGS.seed)
+    folder = study.study(FLAGS.workdir, FLAGS.out, options, epochs, FLAGS.data_dir, FLAGS.seed, stop=stop)
     made = [study.RESULTS, study.USERS, *(path.name for path in plots.draw(folder))]
     print(f"\n{folder}: {', '.join(made)}")
 

@@ -23,7 +23,7 @@ def define_flags() -> None:
     flags.DEFINE_boolean("json", False, "print JSON; docs/data.md documents its keys")
 
 
-def main(_):
+def main(argv, stop):
     if not FLAGS.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
     from llmesr_jax.audit import audit

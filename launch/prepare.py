@@ -49,14 +49,14 @@ def define_flags() -> None:
             flags.DEFINE_string(name, None, text)
 
 
-def main(_):
+def main(argv, stop):
     if FLAGS.importer in ("?", "help"):
         return print(importers.PLUGINS.listing())
     given = {name: FLAGS[name].value for name in _settings() if FLAGS[name].value is not None}
     own = {field.name for field in dataclasses.fields(prepare.Settings)}
     settings = prepare.Settings(**{name: value for name, value in given.items() if name in own})
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
-    outcome = prepare.prepare(plan)
+    outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
     text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
     print(summary.describe(outcome, embed, text, train))

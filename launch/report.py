@@ -31,7 +31,7 @@ def define_flags() -> None:
     cli.define_tail_flags()
 
 
-def main(argv):
+def main(argv, stop):
     folders = [*argv[1:], *FLAGS.workdir]
     if not folders:
         raise InputError(f"no folder is named; wanted one of a run, or of several: {commands.line('report')} runs/demo")

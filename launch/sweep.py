@@ -27,7 +27,7 @@ def define_flags() -> None:
     flags.DEFINE_boolean("dry_run", False, "list the cells with their state, and stop")
 
 
-def main(_):
+def main(argv, stop):
     from llmesr_jax.experiments import grid, search, sweep
 
     if sum(map(bool, (FLAGS.sweep, FLAGS.grid, FLAGS.search))) != 1:
@@ -35,14 +35,16 @@ def main(_):
     if FLAGS.search:
         axes = search.space(FLAGS.search)
         build = lambda varied: cli.config_from_flags(varied, f"search-{','.join(axes)}")  # noqa: E731
-        return print(search.states(build, axes) if FLAGS.dry_run else search.run(build, axes, FLAGS.trials))
+        if FLAGS.dry_run:
+            return print(search.states(build, axes))
+        return print(search.run(build, axes, FLAGS.trials, stop=stop))
     plan = grid.read(FLAGS.sweep) if FLAGS.sweep else grid.from_flags(FLAGS.grid)
     cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
     for name, config in cells.items():
         config.workdir = f"{config.workdir}/{name}"
     if FLAGS.dry_run:
         return print(sweep.states(cells))
-    outcomes = sweep.run(cells)
+    outcomes = sweep.run(cells, stop=stop)
     print("\n" + sweep.table(cells, outcomes), flush=True)
     sweep.check(outcomes)
 

@@ -8,7 +8,7 @@ A seed whose loss is not finite is left out; the others end with their results, 
 from . import cli
 
 
-def main(_):
+def main(argv, stop):
     configs = cli.configs_from_flags()
     from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
@@ -20,7 +20,7 @@ def main(_):
     results, notes = {}, []
     for one in experiments:
         print(f"{one.describe()}\n{one.config.workdir}: compiling, then training", flush=True)
-        found = loop.train(one)
+        found = loop.train(one, stop=stop)
         results[one.config.method] = found["test"]
         notes += [f"{one.config.workdir}: {note}"] if (note := active_run.left_out(found)) else []
     for protocol in metrics.PROTOCOLS:

@@ -9,13 +9,14 @@ from typing import Any
 
 import raw_samples
 
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import prepare, reading
 
 SWITCHES = {"append", "overwrite", "download"}
 NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length"}
 
 
-def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop") -> prepare.Outcome:
+def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop", stop: Stop | None = None) -> prepare.Outcome:
     """launch.prepare with these flags; without a k-core, unless they say so."""
     given: dict[str, Any] = {"core": "none"}
     for arg in args:
@@ -25,7 +26,7 @@ def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop") -> pre
         given["min_rating"] = float(given["min_rating"])
     own = {key: given.pop(key) for key in list(given) if key in prepare.Settings.__dataclass_fields__}
     settings = prepare.Settings(dataset=dataset, raw_dir=str(raw), out=str(out), **own)
-    return prepare.prepare(prepare.plan(settings, given))
+    return prepare.prepare(prepare.plan(settings, given), stop=stop)
 
 
 def sample(source: str, folder: Path, *args: str) -> tuple[prepare.Outcome, Path]:

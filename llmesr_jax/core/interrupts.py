@@ -1,69 +1,48 @@
-"""SIGINT and SIGTERM: where a command stops, and that it does.
+"""How work is told to stop: by a flag that it looks at where nothing is lost.
 
-Python raises KeyboardInterrupt wherever the program happens to be. Within a callback, such as JAX's at every garbage
-collection, or within a `__del__`, it is only printed, and the program goes on, and on spending. So what costs something
-looks at a flag, and elsewhere an interrupt that was swallowed comes again.
+The library hears no signals. Whoever calls it may hand over a `Stop`, and request the end in a signal handler or from
+another thread. `launch` does so for SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import sys
-import threading
-from typing import Any
-
-_AGAIN = 0.02  # seconds until a swallowed interrupt comes again: by then, the callback is left
+from collections.abc import Iterator
 
 
-class Interrupts(contextlib.AbstractContextManager):
-    """Hears SIGINT and SIGTERM in a block, if that runs in the main thread.
+class Stop:
+    """A wish that work ends, which may come at any time.
 
     Attributes:
-      heard: whether a signal came.
+      requested: whether the end is wished.
+      said: what the work does once it sees the wish; empty where nothing looks, so that only an exception ends it.
     """
 
-    def __init__(self, said: str = ""):
-        """With `said`, the first signal sets `heard` and says so, for the block to look at, and only the second raises
-        KeyboardInterrupt. Without, every signal raises it, again and again if it is swallowed."""
-        self.heard = False
-        self._said = said
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if not said and hasattr(signal, "setitimer"):
-            self._signals.append(signal.SIGALRM)
-        self._before: dict[int, Any] = {}
+    def __init__(self):
+        self.requested = False
+        self.said = ""
 
-    def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._hook = sys.unraisablehook
-            if not self._said:
-                sys.unraisablehook = self._swallowed
-            for number in self._signals:
-                self._before[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if sys.unraisablehook == self._swallowed:  # else another has been put on top of it, and stays
-            sys.unraisablehook = self._hook
+    def request(self) -> None:
+        """Wishes the end. Safe in a signal handler and in any thread."""
+        self.requested = True
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if a signal came."""
-        if self.heard:
+        """Raises KeyboardInterrupt if the end is wished."""
+        if self.requested:
             raise KeyboardInterrupt
 
-    def _hear(self, *_) -> None:
-        if self.heard or not self._said:
-            self.heard = True
-            raise KeyboardInterrupt
-        self.heard = True
-        with contextlib.suppress(OSError):  # nobody listens
-            os.write(1, f"\n{self._said}; once more stops at once\n".encode())  # a signal may come amid a print
+    @contextlib.contextmanager
+    def gracefully(self, said: str) -> Iterator[None]:
+        """A block of work that looks at `requested` and ends soon after, in good order.
 
-    def _swallowed(self, unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self._hook(unraisable)
-        elif hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        Args:
+          said: what it does then, for the user, as in "stopping at the end of this epoch".
+        Raises:
+          KeyboardInterrupt: at the end of the block, if the end was wished and the block raised nothing.
+        """
+        before, self.said = self.said, said
+        try:
+            yield
+        finally:
+            self.said = before
+        self.check()

@@ -8,12 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmesr_jax.core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there, two commands on one folder are the user's own care
-    fcntl = None
+from llmesr_jax.core import locks
 
 
 @contextlib.contextmanager
@@ -105,21 +100,10 @@ def _link(source: str | Path, target: str | Path) -> None:
 @contextlib.contextmanager
 def _lock(path: Path, target: Path) -> Iterator[None]:
     """Holds the lock file, which the system frees when the process ends, however that comes about."""
-    if fcntl is None:
-        yield
-        return
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise InputError(f"{target}: another command is at work on it; wait until it has ended") from error
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
-        file.close()  # the one before removed the file in the meantime
+    held = locks.take(path, f"{target}: another command is at work on it; wait until it has ended")
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        file.close()
+        with contextlib.suppress(OSError):  # Windows deletes no file that is open
+            path.unlink(missing_ok=True)
+        held.release()

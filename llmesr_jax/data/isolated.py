@@ -1,10 +1,18 @@
-"""Runs a polars query in a process of its own: over a damaged file, polars may end the process that it runs in."""
+"""Reads Parquet of others in a process of its own: over a damaged file, polars may end the process that it runs in.
+
+Or it panics, and native code then writes a page of traces on the process's stderr, which nothing can keep it from.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -14,10 +22,40 @@ import polars as pl
 frame = pl.LazyFrame.deserialize(sys.stdin.buffer)
 frame.sink_parquet(sys.argv[1], maintain_order=True)
 """
+# One line of JSON for each file, up to the first that fails.
+_FOOTERS = """
+import base64, json, sys
+import polars as pl
+for path in json.load(sys.stdin):
+    try:
+        empty = pl.DataFrame(schema=pl.read_parquet_schema(path)).serialize()
+        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+    except Exception as error:
+        print(json.dumps({"failed": str(error).partition("\\n")[0]}))
+        break
+    print(json.dumps({"empty": base64.b64encode(empty).decode(), "rows": rows}), flush=True)
+"""
+_NO_SENSE = "its bytes make no sense"
 
 
 class Failed(Exception):
-    """The query failed; the message says how, on one line."""
+    """The query failed; the message says how, on one line.
+
+    Attributes:
+      path: the file over which it did, where that is known.
+    """
+
+    def __init__(self, message: str, path: Path | None = None):
+        super().__init__(message)
+        self.path = path
+
+
+class Footer(NamedTuple):
+    """What the end of a Parquet file says of it."""
+
+    path: Path
+    schema: pl.Schema
+    rows: int
 
 
 def sink(frame: pl.LazyFrame, path: Path) -> None:
@@ -27,9 +65,34 @@ def sink(frame: pl.LazyFrame, path: Path) -> None:
       Failed: it could not be computed or written; also where that took its process down.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(path)]
-    done = subprocess.run(command, input=frame.serialize(), capture_output=True, check=False)
+    done = _run(_PROGRAM, [str(path)], frame.serialize())
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().splitlines()
-        last = told[-1] if told and done.returncode > 0 and "Panic" not in told[-1] else "its bytes make no sense"
+        last = told[-1] if told and done.returncode > 0 and "Panic" not in told[-1] else _NO_SENSE
         raise Failed(last)
+
+
+def footers(paths: Sequence[Path]) -> list[Footer]:
+    """What the ends of Parquet files say.
+
+    Raises:
+      Failed: one could not be read; also where that took the process down.
+    """
+    done = _run(_FOOTERS, [], json.dumps([str(path) for path in paths]).encode())
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for path, line in zip(paths, lines):
+        if "failed" in line:
+            raise Failed(line["failed"], path)
+    if len(lines) < len(paths):
+        raise Failed(_NO_SENSE, paths[len(lines)])
+    return [Footer(path, _schema(line["empty"]), line["rows"]) for path, line in zip(paths, lines)]
+
+
+def _run(program: str, args: Sequence[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-W", "ignore", "-c", program, *args]
+    return subprocess.run(command, input=given, capture_output=True, check=False)
+
+
+def _schema(empty: str) -> pl.Schema:
+    """Of a frame without rows."""
+    return pl.DataFrame.deserialize(io.BytesIO(base64.b64decode(empty))).schema

@@ -21,7 +21,7 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.files import sha256
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import (
     download,
@@ -30,7 +30,6 @@ from llmesr_jax.data import (
     item_records,
     known,
     manifest,
-    panics,
     preprocess,
     splits,
 )
@@ -208,11 +207,15 @@ def _nothing_there(out: Path) -> str:
     return f"{out} was not made by launch.prepare, so --append cannot extend it; name a prepared folder, or run without --append"
 
 
-def prepare(p: Plan) -> Outcome:
+def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:
     """Reads, filters, numbers and writes; or finds that all is up to date.
 
+    Args:
+      p: what to make of what.
+      stop: if it is requested while the new folder is put in place, that is still done.
     Raises:
       InputError: anything wrong with the raw files, the rule, or the folder that is to be written.
+      KeyboardInterrupt: `stop` was requested while the new folder was put in place.
     """
     if p.settings.download:
         files = p.importer.downloads(p.options)
@@ -242,9 +245,8 @@ def prepare(p: Plan) -> Outcome:
         with _readable(p):
             reader = Reader(work / "parts", BadLines(p.settings.max_bad_lines), p.rule.min_rating is not None)
             written = _build(p, files, recipe, built, reader, old)
-        with Interrupts("putting the folder in place") as interrupts:
+        with (stop or Stop()).gracefully("putting the folder in place"):
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
-        interrupts.check()
         return Outcome(p, written, True, kept, old["counts"] if p.settings.append and old else None)
 
 
@@ -415,19 +417,19 @@ def _read_ids(folder: Path, kind: str) -> list[str]:
 def _readable(p: Plan) -> Iterator[None]:
     """Turns what polars cannot read into a clear line, and a full disk into what it is."""
     try:
-        with panics.untraced():
-            yield
+        yield
     except InputError:
         raise
     except BaseException as error:
         if isinstance(error, SystemError) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error  # Ctrl-C in the middle of a native call
-        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panics.is_panic(error)
+        panicked = isinstance(error, pl.exceptions.PanicException)
+        by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panicked
         if not by_polars or getattr(error, "errno", None):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        reason = "its bytes make no sense" if panics.is_panic(error) else reason
-        if code := re.search(r"os error (\d+)", str(error)):  # polars' have no errno
+        reason = "its bytes make no sense" if panicked else reason
+        if code := re.search(r"os error (\d+)", str(error)):  # polars gives its OSErrors no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(
             f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"

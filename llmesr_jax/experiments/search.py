@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import active_run, experiment, loop, schema, traced
 from llmesr_jax.training import config as config_lib
@@ -61,17 +62,18 @@ def space(texts: Sequence[str]) -> dict[str, Axis]:
     return found
 
 
-def run(build: Build, axes: Mapping[str, Axis], trials: int) -> str:
+def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | None = None) -> str:
     """Runs trials until there are as many, and says which was best.
 
     Args:
       build: settings that vary -> the configuration; its workdir is the search's.
       axes: of the search.
       trials: in all, those that an earlier call made included.
+      stop: as of `loop.train`.
     Returns: a table of all trials by their validation, and the test of the best one.
     Raises:
       InputError: optuna is not installed; the folder holds another search.
-      KeyboardInterrupt: after SIGINT or SIGTERM, once the trial is saved.
+      KeyboardInterrupt: `stop` was requested, and the trial is saved.
     """
     if importlib.util.find_spec("optuna") is None:
         raise InputError("--search: optuna is not installed; run pip install optuna, or use --grid")
@@ -102,7 +104,7 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int) -> str:
             program = traced.program(config)
             if program not in prepared:
                 prepared[program] = experiment.prepare(config)
-            results = loop.train(experiment.vary(prepared[program], config))
+            results = loop.train(experiment.vary(prepared[program], config), stop=stop)
         except InputError as error:
             print(f"error: {config.workdir}: {error}", file=sys.stderr, flush=True)
             study.tell(number, state=failed)

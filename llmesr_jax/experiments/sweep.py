@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from llmesr_jax.core.errors import InputError, TrainingError
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import active_run, experiment, logs, loop, steps, traced
 from llmesr_jax.training import config as config_lib
@@ -20,7 +21,7 @@ from llmesr_jax.training.experiment import Experiment
 Outcome = dict[str, Any] | InputError
 
 
-def run(cells: Mapping[str, ConfigDict]) -> dict[str, Outcome]:
+def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[str, Outcome]:
     """Trains all cells of a sweep, each in its own folder.
 
     Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap`
@@ -28,15 +29,16 @@ def run(cells: Mapping[str, ConfigDict]) -> dict[str, Outcome]:
 
     Args:
       cells: {name: configuration}, each with a workdir of its own.
+      stop: as of `loop.train`.
     Returns: for each what its results.json holds, or the InputError that stopped it, in the order of `cells`.
     Raises:
-      KeyboardInterrupt: after SIGINT or SIGTERM, once everything is saved.
+      KeyboardInterrupt: `stop` was requested, and everything is saved.
     """
     for loggers in {config.loggers for config in cells.values()}:
         logs.loggers(loggers)
     found: dict[str, Outcome] = {}
     for names in programs(cells):
-        for chunk, outcomes in _train(names, cells):
+        for chunk, outcomes in _train(names, cells, stop):
             found |= dict(zip(chunk, outcomes, strict=True))
             for name in chunk:
                 if isinstance(found[name], InputError):
@@ -55,7 +57,9 @@ def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
     return list(found.values())
 
 
-def _train(names: Sequence[str], cells: Mapping[str, ConfigDict]) -> Iterator[tuple[list[str], list[Outcome]]]:
+def _train(
+    names: Sequence[str], cells: Mapping[str, ConfigDict], stop: Stop | None
+) -> Iterator[tuple[list[str], list[Outcome]]]:
     """(names, outcomes) of cells of one program, as many at a time as there are lanes for."""
     try:
         first = experiment.prepare(cells[names[0]])
@@ -66,11 +70,11 @@ def _train(names: Sequence[str], cells: Mapping[str, ConfigDict]) -> Iterator[tu
     for chunk in _chunks(experiments):
         print(f"\n{'; '.join(chunk)}: {first.describe()}", flush=True)
         try:
-            yield chunk, loop.train_together([experiments[name] for name in chunk])
+            yield chunk, loop.train_together([experiments[name] for name in chunk], stop=stop)
         except InputError as error:
             yield chunk, [error] * len(chunk)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if "RESOURCE_EXHAUSTED" not in str(error):  # no documented attribute tells it
                 raise
             lanes = sum(len(experiments[name].seeds) for name in chunk)
             less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"

@@ -21,12 +21,12 @@ import numpy as np
 from tqdm import tqdm
 
 from llmesr_jax.core.errors import InputError, ServerError
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.semantic import encoders, manifest, prompts, rows, stand_ins, texts
 from llmesr_jax.semantic import store as store_lib
-from llmesr_jax.semantic.encoders import Cost, Stop, Text, TextEncoder
+from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
 from llmesr_jax.semantic.store import KEY, Store, key_of
 from llmesr_jax.semantic.texts import Plan, Wording
 
@@ -49,33 +49,39 @@ class Options(NamedTuple):
     dry_run: bool = False
 
 
-def embed(corpus: Corpus, encoder: str, config: Any, wording: Wording, options: Options) -> bool:
+def embed(
+    corpus: Corpus, encoder: str, config: Any, wording: Wording, options: Options, *, stop: Stop | None = None
+) -> bool:
     """Writes item_emb.npy (V, F), user_emb.npy (U, F) and embeddings.json into the corpus' folder; row 0 is id 1.
 
     Args:
       encoder: a file of `llmesr_jax.semantic.encoders`.
       config: its `Config`.
       wording: how the texts are made.
+      options: what may be done.
+      stop: once it is requested, nothing more is sent, and the answers under way are stored.
 
     Returns:
       Whether the folder has them now; False after a dry run.
 
     Raises:
       InputError: something the user has to see to. What was paid for is kept, and the same call continues.
-      KeyboardInterrupt: after SIGINT; likewise.
+      KeyboardInterrupt: `stop` was requested; likewise.
       OSError: the disk refused; likewise.
     """
     if corpus.folder is None:
         raise InputError(f"{corpus.name}: made in memory, it has no folder for embeddings; name one with --data_dir")
     try:
-        return _embed(corpus, corpus.folder, encoder, config, wording, options)
+        return _embed(corpus, corpus.folder, encoder, config, wording, options, stop or Stop())
     except OSError as error:
         if error.filename is None:  # as of a write to an open file
             raise OSError(error.errno, error.strerror, str(corpus.folder)) from error
         raise
 
 
-def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wording, options: Options) -> bool:
+def _embed(
+    corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wording, options: Options, stop: Stop
+) -> bool:
     module = encoders.PLUGINS.load(encoder)
     by_text = module.load(config) if module.TAKES == "texts" else None
     dtype = np.dtype(np.float16 if options.float16 else np.float32)
@@ -106,7 +112,7 @@ def _embed(corpus: Corpus, folder: Path, encoder: str, config: Any, wording: Wor
     if not options.dry_run:
         stored = store_lib.known_width(_store_folder(folder, by_text, encoder))
         by_text.ready(old.items.shape[1] if old else by_text.width or stored)
-    return _text_by_text(corpus, by_text, wording, options, made, old)
+    return _text_by_text(corpus, by_text, wording, options, made, old, stop)
 
 
 def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording, options: Options, made: dict) -> bool:
@@ -128,7 +134,13 @@ def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording
 
 
 def _text_by_text(
-    corpus: Corpus, encoder: TextEncoder, wording: Wording, options: Options, made: dict, old: rows.Old | None
+    corpus: Corpus,
+    encoder: TextEncoder,
+    wording: Wording,
+    options: Options,
+    made: dict,
+    old: rows.Old | None,
+    stop: Stop,
 ) -> bool:
     """Vectors of an encoder that takes one text after the other."""
     first = (len(old.items), len(old.users)) if options.append else (0, 0)
@@ -158,7 +170,7 @@ def _text_by_text(
         if missing_W.any():
             if cost is not None and cost.ask and not options.yes:
                 _ask()
-            _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W)
+            _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W, stop)
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
         if options.append:
             made["appended"] = True  # old rows may tell of texts that have changed since
@@ -175,7 +187,12 @@ def _text_by_text(
 
 
 def _fill(
-    store: Store, plan: Plan, encoder: TextEncoder, stream: Callable[[], Iterator[str]], missing_W: np.ndarray
+    store: Store,
+    plan: Plan,
+    encoder: TextEncoder,
+    stream: Callable[[], Iterator[str]],
+    missing_W: np.ndarray,
+    stop: Stop,
 ) -> None:
     """Encodes what is missing, until nothing is."""
     total = len(missing_W)
@@ -195,17 +212,16 @@ def _fill(
         try:
             while before := int(missing_W.sum()):
                 with (
-                    Interrupts("sending nothing more, and storing the answers under way") as interrupts,
+                    stop.gracefully("sending nothing more, and storing the answers under way"),
                     contextlib.closing(encoder.encode(pending(), store.folder, store.width)) as answers,
                 ):
-                    for keys, vectors in _till_stopped(answers, interrupts):
+                    for keys, vectors in _till_stopped(answers, stop):
                         if keys:
                             which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
                             new = np.flatnonzero((which >= 0) & missing_W[which])
                             store.add([keys[i] for i in new], vectors[new])
                             missing_W[which[new]] = False
                             bar.update(len(new))
-                    interrupts.check()
                 if int(missing_W.sum()) == before:
                     raise InputError(f"no vector came for {before:,} texts")
         except InputError as error:
@@ -222,15 +238,15 @@ def _fill(
 
 
 def _till_stopped(
-    answers: Generator[tuple[list[bytes], np.ndarray], None, None], interrupts: Interrupts
+    answers: Generator[tuple[list[bytes], np.ndarray], None, None], stop: Stop
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """The answers; once an interrupt was heard, those that come without more being sent."""
+    """The answers; once the end is requested, those that come without more being sent."""
     told = False
-    with contextlib.suppress(StopIteration, Stop):
+    with contextlib.suppress(StopIteration, encoders.Stop):
         while True:
-            if interrupts.heard and not told:
+            if stop.requested and not told:
                 told = True
-                yield answers.throw(Stop())
+                yield answers.throw(encoders.Stop())
             else:
                 yield next(answers)
 

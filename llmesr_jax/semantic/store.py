@@ -15,7 +15,6 @@ alone. A column of checksums makes writing 4 times as long as here.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,13 +23,11 @@ import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from absl import logging
 
-from llmesr_jax.core import files
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core import files, locks
 
 KEY = np.dtype("V16")
 _VERSION = 1
@@ -57,7 +54,8 @@ class Store:
     def __init__(self, folder: Path, identity: Mapping[str, str | int | None], width: int | None = None):
         self.folder, self._identity = folder, dict(identity)
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
+        taken = f"{folder}: another launch.embed is at work here; wait for it, or stop it"
+        self._lock = locks.take(folder / "lock", taken)
         path = folder / "vectors.bin"
         self.width = known_width(folder) or width
         if path.exists() and path.stat().st_size and width not in (None, self.width) or self.width is None:
@@ -77,7 +75,7 @@ class Store:
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # other things are there
                 self.folder.parent.rmdir()
-        self._lock.close()
+        self._lock.release()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -169,19 +167,6 @@ def known_width(folder: Path) -> int | None:
         return header["width"] if sound else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    """A file that one process at a time can hold."""
-    file = (folder / "lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise InputError(f"{folder}: another launch.embed is at work here; wait for it, or stop it") from error
-    except OSError:  # a file system without locks
-        pass
-    return file
 
 
 def _set_aside(path: Path) -> None:

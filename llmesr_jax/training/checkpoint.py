@@ -9,22 +9,17 @@ No checkpoint is deleted because it could not be read.
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
 import json
-import logging as standard_logging
 import re
-import sys
 import zlib
 from collections.abc import Callable
-from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from llmesr_jax.core.errors import InputError
 
@@ -68,7 +63,8 @@ class Damaged(Exception):
     """A checkpoint was read and is not what was saved."""
 
 
-# TensorStore's words for a file that is missing, too short or does not decode.
+# TensorStore's words for a file that is missing, too short or does not decode. It raises a plain ValueError that has no
+# code, so its words are all there is; those are the names of absl's status codes, at the start of the message.
 _STATES_OF_DAMAGE = re.compile("DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION")
 
 
@@ -96,6 +92,7 @@ def _of_the_system(error: BaseException) -> bool:
     missing = (None, errno.ENOENT, errno.ENOTDIR)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in missing):
         return True
+    # TensorStore's errors have no errno, so it is read from the words.
     codes = [int(code) for code in re.findall(r"os_error_code='(\d+)'", str(error))]
     return (
         any(code not in missing for code in codes) or re.match("RESOURCE_EXHAUSTED|PERMISSION", str(error)) is not None
@@ -111,26 +108,21 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, read_only: bool = False):
-        self._folder, self._read_only, self._hushes = Path(folder).absolute(), read_only, False
+        self._folder, self._read_only = Path(folder).absolute(), read_only
         if read_only:
-            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+            # Orbax' own `read_only` logs a warning. Without it nothing is written either, as long as nothing is saved.
+            options = ocp.CheckpointManagerOptions(create=False)
         else:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
-        logging.get_absl_logger().addFilter(_unless_read_only)
-        try:
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
-        finally:
-            logging.get_absl_logger().removeFilter(_unless_read_only)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, *_):
         self._manager.close()
-        if self._hushes and kind is None:  # else there are reports to come
-            _unhush()
 
     def save(self, step: int, tree: Any, progress: dict[str, Any]) -> None:
         """Copies the tree to the host and starts writing it; waits for the save before.
@@ -139,12 +131,13 @@ class Checkpoints:
           step: larger than any saved before.
           tree: arrays.
           progress: JSON values.
+        Raises:
+          ValueError: they were opened to be read only.
         """
+        if self._read_only:
+            raise ValueError(f"{self._folder}: opened to be read only, and step {step} was to be saved")
         # Orbax stores no array of size zero, such as the state of no seed, after all have stopped.
         tree = jax.tree.map(lambda x: x if x.size else None, jax.device_get(tree))
-        if not self._hushes:
-            self._hushes = True
-            _hush()
         progress = {**progress, "checksum": checksum(tree)}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
         self._manager.save(step, args=args)
@@ -169,7 +162,6 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         if not steps:
             return None
-        _hush()
         damaged: dict[int, str] = {}
         for step in steps:
             try:
@@ -184,8 +176,6 @@ class Checkpoints:
                     ) from error
                 damaged[step] = reason
                 continue
-            if not damaged:  # else there are reports to come
-                _unhush()
             if like is not None:
                 tree = conform(tree, like(progress), f"{self._folder / str(step)}")
             for newer, reason in damaged.items():
@@ -222,45 +212,6 @@ class Checkpoints:
         if checksum(tree) != progress.pop("checksum"):
             raise Damaged("its checksum differs")
         return tree, progress
-
-
-def _unless_read_only(record: LogRecord) -> bool:
-    """Drops the warning that a folder opened to be read only is read only."""
-    return not record.getMessage().startswith("Given directory is read only")
-
-
-_hushing: list[Any] = []  # the hook that was there before, once for each who wants silence
-
-
-def _hush() -> None:
-    """Drops, until `_unhush`, what is said of reads and writes beside one that failed (disk full, file damaged).
-
-    The one that failed is raised; the others end in threads, before that or long after, and would print tracebacks.
-    """
-    if not _hushing:
-        standard_logging.getLogger("asyncio").addFilter(_unless_abandoned)
-        _hushing.append(sys.unraisablehook)
-        sys.unraisablehook = functools.partial(_report, sys.unraisablehook)
-    else:
-        _hushing.append(_hushing[0])
-
-
-def _unhush() -> None:
-    before = _hushing.pop()
-    if not _hushing:
-        standard_logging.getLogger("asyncio").removeFilter(_unless_abandoned)
-        sys.unraisablehook = before
-
-
-def _unless_abandoned(record: LogRecord) -> bool:
-    """Drops what asyncio says of those beside the one that failed, whenever their garbage is collected."""
-    return not record.getMessage().startswith("Task exception was never retrieved")
-
-
-def _report(report: Callable[[Any], None], unraisable: Any) -> None:
-    """Drops what TensorStore's threads say when one of many failed: the others end without an event loop."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        report(unraisable)
 
 
 def _named(tree: Any) -> dict[str, Any]:

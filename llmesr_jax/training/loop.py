@@ -14,7 +14,7 @@ import numpy as np
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.core.interrupts import Interrupts
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.training import active_run, logs, state, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun, Program, Progress
@@ -26,7 +26,7 @@ from llmesr_jax.training.validation import Validation, test
 __all__ = ["Progress", "Validation", "train", "train_together"]
 
 
-def train(experiment: Experiment) -> dict[str, Any]:
+def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]:
     """Trains all seeds of an experiment together and tests each at its best epoch.
 
     Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
@@ -35,18 +35,21 @@ def train(experiment: Experiment) -> dict[str, Any]:
     A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
     "failed"; "seeds" are those that the numbers are of (`active_run.left_out`).
 
+    Args:
+      experiment: what to train.
+      stop: ends the training at the end of the window of steps in which it is requested.
     Returns: what results.json holds.
     Raises:
       InputError: the workdir belongs to another run; no seed has a finite loss (terms and steps are named).
-      KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+      KeyboardInterrupt: `stop` was requested, and the state is saved.
     """
-    (outcome,) = train_together([experiment])
+    (outcome,) = train_together([experiment], stop=stop)
     if isinstance(outcome, InputError):
         raise outcome
     return outcome
 
 
-def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | InputError]:
+def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = None) -> list[dict[str, Any] | InputError]:
     """`train` for runs that share a program: all their seeds are lanes of the same steps.
 
     Each run has its own folder, validation and end, as alone. Where runs stand at different places, as after a kill,
@@ -55,16 +58,18 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
     Args:
       experiments: equal but for workdir, seeds and traced numbers (`traced.program`), with the very same tables,
         recommender and epochs.
+      stop: as of `train`.
     Returns: for each, what results.json holds, or the InputError that stopped it; the others go on without it.
     Raises:
-      KeyboardInterrupt: after SIGINT or SIGTERM, once the states are saved.
+      KeyboardInterrupt: `stop` was requested, and the states are saved.
     """
     settings: TrainConfig = config_lib.section(experiments[0].config, "train")
     outcomes = [_before(experiment) for experiment in experiments]
     if all(outcome is not None for outcome in outcomes):
         return outcomes
     shared = active_run.program(experiments[0])
-    with Interrupts("stopping at the end of this window of steps") as interrupts, contextlib.ExitStack() as stack:
+    stop = stop or Stop()
+    with stop.gracefully("stopping at the end of this window of steps"), contextlib.ExitStack() as stack:
         runs: dict[int, ActiveRun] = {}
         for place, experiment in enumerate(experiments):
             if outcomes[place] is None:
@@ -78,21 +83,21 @@ def train_together(experiments: Sequence[Experiment]) -> list[dict[str, Any] | I
         while True:
             for place in [place for place, run in runs.items() if not run.learns]:
                 outcomes[place] = _end(runs.pop(place), splits)
-            if interrupts.heard:
+            if stop.requested:
                 _stop(runs.values())
             if not runs:
                 return outcomes
             position = min(run.position for run in runs.values())
             together = [run for run in runs.values() if run.position == position]
             started, total_steps = time.perf_counter(), experiments[0].epochs.steps
-            compile_seconds = _steps(together, shared, settings, total_steps, interrupts, not compiled)
+            compile_seconds = _steps(together, shared, settings, total_steps, stop, not compiled)
             if not compiled:
                 compiled, started = True, started + compile_seconds
                 print(f"compiled in {compile_seconds:.1f} s", flush=True)
             together = [run for run in together if run.error is None]
             for run in together:
                 run.drop_failed()
-            if interrupts.heard and any(run.progress.steps < total_steps for run in together):
+            if stop.requested and any(run.progress.steps < total_steps for run in together):
                 for run in together:
                     run.save()
                 _stop(runs.values())
@@ -128,7 +133,7 @@ def _steps(
     shared: Program,
     settings: TrainConfig,
     total: int,
-    interrupts: Interrupts,
+    stop: Stop,
     compiling: bool,
 ) -> float:
     """Takes the steps that are left of the runs' epoch, all their lanes together, or those up to an interrupt.
@@ -166,7 +171,7 @@ def _steps(
                 run.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
             done += count
             bar.update(count, float(np.mean(values["total"])) / done)
-            if interrupts.heard or all(run.is_dead for run in runs):
+            if stop.requested or all(run.is_dead for run in runs):
                 break
     all_states, all_sums = state.join(states), state.join(sums)
     for run, states, sums in zip(runs, state.split(all_states, slices), state.split(all_sums, slices)):

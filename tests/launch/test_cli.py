@@ -30,7 +30,7 @@ FAILURES = {
     "bug": ValueError("a bug"),
 }
 
-def main(_):
+def main(argv, stop):
     found = cli.configs_from_flags()
     if found[0].workdir in FAILURES:
         raise FAILURES[found[0].workdir]
@@ -153,7 +153,13 @@ def test_flagfile(run, tmp_path):
     [
         (["--epoch=3"], "Unknown command line flag 'epoch'. Did you mean: epochs"),
         (["--epochs=many"], "--epochs=many"),
-        (["--epochs=0"], "--epochs=0"),
+        (["--epochs=many"], "error: --epochs=many: wanted a whole number\n"),
+        (["--epochs", "many"], "error: --epochs=many: wanted a whole number\n"),
+        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: wanted a whole number\n"),
+        (["--lr=fast"], "error: --lr=fast: wanted a number\n"),
+        (["--lr=-1"], "learning_rate=-1"),
+        (["--config.train.learning_rate=fast"], "error: --config.train.learning_rate=fast: wanted a number\n"),
+        (["--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--epochs"], "epochs"),
         (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
         (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo"),
@@ -165,7 +171,7 @@ def test_flagfile(run, tmp_path):
         (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
-        (["--config.train.epochs=many"], "--config.train.epochs=many"),
+        (["--config.train.epochs=many"], "error: --config.train.epochs=many: wanted a whole number\n"),
         (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: wanted True or False"),
         (["--config.train.epochs"], "train.epochs"),
         (["--config=absent.py"], "--config=absent.py: there is no such file"),
@@ -174,7 +180,7 @@ def test_flagfile(run, tmp_path):
         (["--flagfile=absent"], "absent"),
         (["demo"], "argument 'demo' is not understood"),
         (["--workdir=refused"], "error: inter.txt, line 3: found 'x', wanted two numbers\n"),
-        (["--workdir=full"], "error: some/file: No space left on device; see to its space"),
+        (["--workdir=full"], "error: some/file: No space left on device; check its space"),
         (["--workdir=nameless"], "error: nameless: Read-only file system; "),
         (["--workdir=tensorstore"], "error: /disk/d/1: No space left on device; "),
     ],
@@ -191,6 +197,10 @@ def test_a_broken_own_config_file_is_one_line(run, tmp_path):
     path.write_text("def get_config():\n    raise ValueError('width must be even')\n")
     result = run(f"--config={path}")
     assert (result.status, result.err) == (2, f"error: --config={path}: ValueError: width must be even\n")
+    path.write_text("def get_config():\n    try:\n        {}['width']\n    except KeyError:\n        return 1 + ''\n")
+    result = run("--epochs=3", f"--config={path}")
+    wanted = f"error: --config={path}: TypeError: unsupported operand type(s) for +: 'int' and 'str'\n"
+    assert (result.status, result.err) == (2, wanted)
 
 
 def test_interrupted(run):
@@ -245,7 +255,7 @@ def test_a_command_works_from_another_folder(tmp_path):
     script = tmp_path / "command.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\nfrom launch import cli\n"
-        "cli.define_flags()\ncli.run(lambda _: print(cli.configs_from_flags()[0].train.epochs))\n"
+        "cli.define_flags()\ncli.run(lambda argv, stop: print(cli.configs_from_flags()[0].train.epochs))\n"
     )
     command = [sys.executable, str(script), "--epochs=3"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import http.server
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -12,11 +11,13 @@ import threading
 import time
 
 import commands
+import filelock
 import prepared
 import pytest
 import raw_samples
 from forked import Forker
 
+from launch.signals import Signals
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import importers, known, reading
 from llmesr_jax.data.summary import describe
@@ -297,7 +298,7 @@ def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_end
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["shop"]
 
 
-def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch):
+def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch, capfd):
     flags = raw_samples.write("csv", tmp_path / "raw")
     rename = type(tmp_path).rename
 
@@ -306,8 +307,9 @@ def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch):
         return rename(path, target)
 
     monkeypatch.setattr(type(tmp_path), "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        prepared.run(tmp_path / "raw", tmp_path / "out", flags)
+    with pytest.raises(KeyboardInterrupt), Signals() as signals:
+        prepared.run(tmp_path / "raw", tmp_path / "out", flags, stop=signals.stop)
+    assert not signals.raised and "\nputting the folder in place; once more stops at once\n" in capfd.readouterr().out
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
     assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
@@ -331,13 +333,9 @@ def test_a_full_disk(prepare, tmp_path):
     assert result.err.count("\n") == 1
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no such lock there")
 def test_two_at_once(tmp_path):
-    import fcntl
-
     flags = raw_samples.write("csv", tmp_path / "raw")
-    with (tmp_path / ".out.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with filelock.FileLock(tmp_path / ".out.lock"):
         message = refused(tmp_path / "raw", tmp_path / "out", flags)
         assert message == f"{tmp_path / 'out'}: another command is at work on it; wait until it has ended"
     assert prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh

@@ -200,7 +200,7 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(swept, sweep, tmp_path):
 def test_too_many_lanes_for_the_device_are_told(monkeypatch):
     """The same command with fewer goes on."""
 
-    def full(_):
+    def full(_, stop):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     made = lambda config: SimpleNamespace(config=config, seeds=(1, 2), describe=str)  # noqa: E731

@@ -44,12 +44,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def embed(server, folder):
-    """embed(**settings of the openai encoder, options=...) -> whether the folder has the embeddings."""
+    """embed(**settings of the openai encoder, options=..., stop=...) -> whether the folder has the embeddings."""
 
-    def run(wording=Wording(), options=embed_lib.Options(), **settings):
+    def run(wording=Wording(), options=embed_lib.Options(), stop=None, **settings):
         quick = {"batch_size": 4, "concurrency": 3, "first_wait": 0.001, "longest_wait": 0.01, "timeout": 5.0}
         quick |= {"model": "toy", "base_url": server.base_url, "dimensions": WIDTH, "attempts": 50, "poll": 0.0}
         config = openai.Config(**{**quick, **settings})
-        return embed_lib.embed(reading.load("toy", folder), "openai", config, wording, options)
+        return embed_lib.embed(reading.load("toy", folder), "openai", config, wording, options, stop=stop)
 
     return run

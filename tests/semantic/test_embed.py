@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from embedded import WIDTH, arrays, contents, listing, texts_of, wanted
 
+from launch.signals import Signals
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import reading
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.openai_api import batch_api
@@ -195,8 +197,19 @@ def test_a_continued_run_does_not_ask_for_the_width_again(embed, server, folder,
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
 
 
+@pytest.fixture
+def embed_hearing(embed):
+    """`embed` as the command runs it: it hears signals."""
+
+    def run(**settings):
+        with Signals() as signals:
+            return embed(stop=signals.stop, **settings)
+
+    return run
+
+
 @pytest.mark.parametrize("way", [{"batch_size": 1}, {"batch_api": True}])
-def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, folder, monkeypatch, way):
+def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed_hearing, server, folder, monkeypatch, way):
     """Python swallows what is raised there."""
     monkeypatch.setattr(batch_api, "_MOST_TEXTS", 4)
     add = Store.add
@@ -212,7 +225,7 @@ def test_an_interrupt_amid_garbage_collection_stops_the_spending(embed, server, 
 
     monkeypatch.setattr(Store, "add", add_amid_collection)
     with pytest.raises(KeyboardInterrupt):
-        embed(concurrency=1, **way)
+        embed_hearing(concurrency=1, **way)
     assert len(server.requests) + len(server.batches) <= 2 and not (folder / "item_emb.npy").exists()
 
 
@@ -230,11 +243,13 @@ def interrupt(server, requests, *after):
 
 
 @pytest.mark.parametrize("width", [WIDTH, 0])
-def test_an_interrupt_sends_nothing_more_and_stores_the_answers_under_way(embed, server, folder, capsys, width):
+def test_an_interrupt_sends_nothing_more_and_stores_the_answers_under_way(
+    embed, embed_hearing, server, folder, capsys, width
+):
     server.delay = 0.8
     interrupt(server, 2 if width == 0 else 3, 0.1)
     with pytest.raises(KeyboardInterrupt):
-        embed(dimensions=width)
+        embed_hearing(dimensions=width)
     sent = sum(map(len, server.requests))
     assert len(server.requests) == (2 if width == 0 else 3) and server.paid.total() == sent
     assert capsys.readouterr().out.endswith(f"\n{sent} of 40 texts are done; the same command continues\n")
@@ -244,21 +259,38 @@ def test_an_interrupt_sends_nothing_more_and_stores_the_answers_under_way(embed,
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
 
 
-def test_a_second_interrupt_does_not_wait_for_the_server(embed, server, folder):
+def test_a_stop_from_another_thread_needs_no_signal(embed, server, folder, capsys):
+    server.delay, stop = 0.8, Stop()
+
+    def watch():
+        while len(server.requests) < 3:
+            time.sleep(0.002)
+        stop.request()
+
+    threading.Thread(target=watch, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        embed(stop=stop)
+    assert len(server.requests) == 3 and server.paid.total() == sum(map(len, server.requests))
+    assert capsys.readouterr().out.endswith(
+        f"\n{server.paid.total()} of 40 texts are done; the same command continues\n"
+    )
+
+
+def test_a_second_interrupt_does_not_wait_for_the_server(embed_hearing, server, folder):
     server.delay = 5.0
     interrupt(server, 3, 0.1, 0.4)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        embed(timeout=10.0)
+        embed_hearing(timeout=10.0)
     assert time.monotonic() - started < 4.0 and not server.paid
 
 
-def test_an_interrupt_does_not_wait_till_a_request_is_sent_again(embed, server, folder):
+def test_an_interrupt_does_not_wait_till_a_request_is_sent_again(embed_hearing, server, folder):
     server.status = 500
     threading.Timer(0.8, os.kill, [os.getpid(), signal.SIGINT]).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        embed(first_wait=20.0, longest_wait=20.0)
+        embed_hearing(first_wait=20.0, longest_wait=20.0)
     assert time.monotonic() - started < 5.0
 
 

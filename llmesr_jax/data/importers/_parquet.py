@@ -20,6 +20,7 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import isolated, times
 from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
+from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader, check_columns
 
@@ -47,8 +48,23 @@ class _Run(NamedTuple):
         return pl.scan_parquet(self.paths, extra_columns="ignore", glob=False, hive_partitioning=False)
 
 
+def footers(paths: Sequence[Path]) -> list[Footer]:
+    """The columns and the number of rows of each file.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    try:
+        return isolated.footers(paths)
+    except isolated.Failed as error:
+        reason = ascii(str(error))[1:-1][:80]
+        raise InputError(
+            f"{error.path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
+        ) from error
+
+
 def interactions(
-    paths: Sequence[Path],
+    files: Sequence[Footer],
     named: Mapping[str, str],
     unit: str,
     reader: Reader,
@@ -59,12 +75,19 @@ def interactions(
     Rows without an id (null, NaN, or one of the words `missing`) are counted in `reader.dropped`, and so
     are empty lists. Rows that lack another value, or whose time is out of 1970 to 2100, are malformed.
 
+    Args:
+      files: in the order of their rows.
+      named: {flag: column}.
+      unit: of times that are numbers.
+      reader: what to read with.
+      missing: words that are no id.
     Raises:
       InputError: a column is absent or of the wrong type, lists of a row differ in length, or more rows are malformed
         than may be.
     """
+    paths = [file.path for file in files]
     where = Path(os.path.commonpath(paths))
-    runs = _runs(paths, named, reader.reads_rating)
+    runs = _runs(files, named, reader.reads_rating)
     frame = pl.concat([_rows(run, named, unit, reader) for run in runs])
     keys = frame.collect_schema().names()
     rated = "rating" in keys and reader.reads_rating
@@ -134,20 +157,19 @@ def _unfloated(name: str) -> pl.Expr:
     return pl.when(pl.col(name).str.contains(_WHOLE)).then(pl.col(name).str.replace(_END, "")).otherwise(pl.col(name))
 
 
-def _runs(paths: Sequence[Path], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
+def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
     """The files that have rows, whose columns were seen to be there, and of one kind, in each of them."""
     runs: list[_Run] = []
     first: tuple[Path, dict[str, str], pl.Schema] | None = None
-    for path in paths:
-        schema = _schema(path)
-        if len(paths) > 1 and not (set(named.values()) <= set(schema)) and not _count(path):
+    for path, schema, rows in files:
+        if len(files) > 1 and not (set(named.values()) <= set(schema)) and not rows:
             continue
         check_columns(RawFile(path), named, schema)
         kinds = {
             name: _kind(schema[name], flag) for flag, name in named.items() if reads_rating or flag != "rating_column"
         }
         if first is not None and any(_differ(first[1][name], kind) for name, kind in kinds.items()):
-            if not _count(path):
+            if not rows:
                 continue
             name = next(name for name, kind in kinds.items() if _differ(first[1][name], kind))
             raise InputError(
@@ -165,7 +187,7 @@ def _runs(paths: Sequence[Path], named: Mapping[str, str], reads_rating: bool = 
         else:
             runs.append(_Run([path], wanted))
     if not runs:  # every one of them is empty, and lacks a column: say which
-        check_columns(RawFile(paths[0]), named, _schema(paths[0]))
+        check_columns(RawFile(files[0].path), named, files[0].schema)
     return runs
 
 
@@ -185,19 +207,6 @@ def _kind(dtype: pl.DataType, flag: str) -> str:
 
 def _differ(one: str, other: str) -> bool:
     return one != other and "Null" not in (one, other)
-
-
-def _schema(path: Path) -> pl.Schema:
-    try:
-        return pl.Schema(pl.read_parquet_schema(path))
-    except pl.exceptions.PolarsError as error:
-        reason = ascii(str(error).split("\n")[0])[1:-1][:80]
-        raise InputError(f"{path}: cannot be read ({reason}); wanted a whole Parquet file; write it again") from error
-
-
-def _count(path: Path) -> int:
-    """The number of rows, as the file's footer says."""
-    return pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
 
 
 def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
@@ -324,8 +333,10 @@ def records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
     frames = []
-    for run in _runs(paths, {"item_column": item}):
-        for _, alike in itertools.groupby(run.paths, lambda path: list(_schema(path).items())):
+    files = footers(paths)
+    schemas = {file.path: list(file.schema.items()) for file in files}
+    for run in _runs(files, {"item_column": item}):
+        for _, alike in itertools.groupby(run.paths, schemas.get):
             frame = _Run(list(alike), run.schema).scan()
             dtype = run.schema[item]
             if isinstance(dtype, (pl.List, pl.Array)):
@@ -365,7 +376,7 @@ def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
     try:
         isolated.sink(frame, target)
     except isolated.Failed as error:
-        if "os error 28" in str(error):
+        if "os error 28" in str(error):  # polars gives its errors no errno
             raise OSError(errno.ENOSPC, str(error), str(target)) from error
         where = Path(os.path.commonpath(paths))
         raise InputError(

@@ -24,6 +24,7 @@ from llmesr_jax.data import isolated, times
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Form, Table, bare, is_number, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _parquet, _text
+from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder, head
 from llmesr_jax.data.staging import Reader
@@ -157,9 +158,9 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
 
 
 def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
-    unit = options.time_unit
+    unit, files = options.time_unit, _parquet.footers(paths)
     if named["time_column"] in ("", _columns.NONE):
-        names, sample = _parquet_start(paths[0], reader)
+        names, sample = _parquet_start(files[0], reader)
         if named["time_column"] == _columns.NONE and _columns.NONE not in names:
             named = {**named, "time_column": ""}
         elif names and not named["time_column"]:
@@ -167,15 +168,15 @@ def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, re
             if time.column is not None:
                 named, unit = {**named, "time_column": names[time.column]}, time.unit
     named = {flag: name for flag, name in named.items() if name}
-    return _parquet.interactions(paths, named, unit, reader, Ids(options.missing).missing)
+    return _parquet.interactions(files, named, unit, reader, Ids(options.missing).missing)
 
 
-def _parquet_start(path: Path, reader: Reader) -> tuple[list[str], list[list]]:
+def _parquet_start(file: Footer, reader: Reader) -> tuple[list[str], list[list]]:
     """The names and the first rows; nothing where the file cannot be read, which those who read it all will say."""
+    names = list(file.schema)
+    like = [name for name in names if _columns.like_a_time(name)]
     try:
-        names = list(pl.read_parquet_schema(path))
-        like = [name for name in names if _columns.like_a_time(name)]
-        rows = _parquet_rows(path, like, _SEEN, reader) if like else []
+        rows = _parquet_rows(file.path, like, _SEEN, reader) if like else []
     except (pl.exceptions.PolarsError, OSError, isolated.Failed):
         return [], []
     return names, [[_cell(row.get(name)) for name in names] for row in rows]

@@ -21,6 +21,7 @@ import numpy as np
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.experiments.gradients import probe, summary
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import batches, loop, optimizer, runs, state, steps
@@ -39,6 +40,8 @@ def study(
     epochs: Sequence[int] = (),
     data_dir: str = "",
     seed: int | None = None,
+    *,
+    stop: Stop | None = None,
 ) -> Path:
     """Measures a run, prints tables for each state, and writes the numbers.
 
@@ -50,9 +53,11 @@ def study(
         keeps a running average (`train.average`), both are the average, which validation and test see.
       data_dir: where the data are now; empty for where they were.
       seed: one of the run's; None for its first.
+      stop: as of `loop.train`.
     Returns: the folder.
     Raises:
       InputError: no run, not one of its seeds, a folder that holds something else, or a later epoch already.
+      KeyboardInterrupt: `stop` was requested amid a training, and its state is saved.
     """
     folder = Path(out or Path(workdir, "gradients"))
     run = runs.load(workdir, data_dir)
@@ -84,7 +89,7 @@ def study(
     for epoch in wanted:
         path = folder / "epochs" / f"{epoch}.json"
         if not path.exists():
-            params = _trained(experiment, epoch) if epochs else best
+            params = _trained(experiment, epoch, stop) if epochs else best
             if epochs and epoch == best_epoch:
                 print(_against(params, best, workdir), flush=True)
             found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options)
@@ -154,7 +159,7 @@ def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment
     return experiment._replace(config=config, seeds=(seed,))
 
 
-def _trained(experiment: Experiment, epoch: int) -> Any:
+def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
     """The parameters that are validated after so many epochs of `launch.train`: the running average, if there is one.
 
     Continues what stands in the experiment's workdir.
@@ -167,7 +172,7 @@ def _trained(experiment: Experiment, epoch: int) -> Any:
         return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)
     config = config_lib.from_json(config_lib.to_json(experiment.config))
     config.train.epochs = epoch
-    loop.train(experiment._replace(config=config))
+    loop.train(experiment._replace(config=config), stop=stop)
     folder = Path(config.workdir)
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         tree, progress = checkpoints.restore()

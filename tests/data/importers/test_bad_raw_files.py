@@ -14,7 +14,7 @@ import pytest
 import raw_samples
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import isolated
+from llmesr_jax.data import isolated, prepare
 from llmesr_jax.data.summary import describe
 
 
@@ -422,3 +422,29 @@ def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, 
     flags = raw_samples.write("parquet", tmp_path / "raw")
     monkeypatch.setattr(isolated, "_PROGRAM", f"import os; {end}")
     assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (pl.exceptions.PanicException("called `Option::unwrap()`"), "its bytes make no sense"),
+        (pl.exceptions.ComputeError("parquet: too short\nmore"), "parquet: too short"),
+    ],
+)
+def test_what_polars_cannot_stand_is_one_line(refused, tmp_path, monkeypatch, error, told):
+    def fails(*_, **__):
+        raise error
+
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    monkeypatch.setattr(prepare.preprocess, "apply", fails)
+    assert refused(*flags) == f"/raw: cannot be read ({told}); wanted whole files of --importer=table"
+
+
+def test_another_s_error_is_not_of_the_raw_files(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise TypeError("a bug")
+
+    flags = raw_samples.write("csv", tmp_path / "raw")
+    monkeypatch.setattr(prepare.preprocess, "apply", fails)
+    with pytest.raises(TypeError, match="a bug"):
+        prepared.run(tmp_path / "raw", tmp_path / "out", flags)
