@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import functools
 import gzip
 import io
 import json
-import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,13 +22,10 @@ from absl import logging
 from tqdm import tqdm
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import archives
 from llmesr_jax.data.values import Malformed
 
 MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_GZIP = b"\x1f\x8b"
-_START = 4096  # bytes that are enough to know a file by; the first block of a tar, if it is gzipped
-_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
 _SHOWN = 3
 
 
@@ -172,38 +166,16 @@ def _on_disk(name: str, paths: list[Path]) -> Place:
 
 def _in_archive(path: Path) -> list[Place]:
     """The archive's folders; none where it is no archive."""
-    if not _is_archive(path):
+    if not archives.is_archive(path):
         return []
     found: dict[tuple[str, str], Place] = {}
-    for member, size in _members(path, path.stat().st_mtime_ns).items():
+    for member, size in archives.members(path, path.stat().st_mtime_ns).items():
         at = PurePosixPath(member[-1])
         if "__MACOSX" not in at.parts:
             key = (member[0] if len(member) > 1 else "", str(at.parent))
             place = found.setdefault(key, Place(at.parent.name or path.name, {}))
             place.files[at.name] = (RawFile(path, *member), size)
     return list(found.values())
-
-
-def _is_archive(path: Path) -> bool:
-    """By its content; by its name where the content says nothing, so that a damaged one is told."""
-    try:
-        with path.open("rb") as file:
-            return bool(_archive_kind(file)) or path.name.endswith(_ARCHIVES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
-
-
-def _archive_kind(stream: BinaryIO) -> str:
-    """zip, tar, or "" for neither, by the first bytes of a stream; it is read from."""
-    start = stream.read(_START)
-    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
-    if start.startswith(_GZIP):
-        try:
-            start = zlib.decompressobj(wbits=31).decompress(start, tarfile.BLOCKSIZE)
-        except zlib.error:
-            return ""
-    return "tar" if start[257:262] == b"ustar" else ""
 
 
 def check_folder(folder: Path, wanted: str) -> None:
@@ -218,88 +190,6 @@ def _listing(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); name another --raw_dir") from error
-
-
-@functools.lru_cache(maxsize=32)
-def _members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
-    """{(name,) of each file in an archive, (name, name) of those in archives within it: size in bytes}.
-
-    Listed once, because a compressed tar is read to its end for it. An archive in an archive is read as a stream.
-
-    Raises:
-      InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.
-    """
-    found: dict[tuple[str, ...], int] = {}
-    names: list[str] = []
-    try:
-        with archive.open("rb") as disk:
-            kind = _archive_kind(disk) or archive.suffix[1:]
-            disk.seek(0)
-            if kind == "zip":
-                with zipfile.ZipFile(disk) as opened:
-                    entries = opened.infolist()
-                    names += [info.filename for info in entries]
-                    for info in entries:
-                        if info.filename and not info.is_dir():
-                            found[(info.filename,)] = info.file_size
-                            if _may_be_archive(info):
-                                with opened.open(info) as stream:
-                                    inner = _nested(stream)
-                                names += inner
-                                found |= {(info.filename, name): size for name, size in inner.items() if size >= 0}
-            else:
-                with tarfile.open(fileobj=disk) as opened:
-                    entries = opened.getmembers()
-                    if opened.fileobj is disk:  # compressed ones have checksums of their own
-                        _check_end(opened)
-                names += [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
-                found |= {(entry.name,): entry.size for entry in entries if entry.isfile()}
-    except (*_DAMAGED, OSError, ValueError, RuntimeError) as error:  # of all kinds, from zipfile
-        raise _damaged(archive, error) from error
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in name[:2]:
-            raise InputError(
-                f"{archive}: refused, its entry {ascii(name)[:80]} would leave the folder it is unpacked into; wanted "
-                "names inside the archive only; get the archive from its source again"
-            )
-    return found
-
-
-def _may_be_archive(info: zipfile.ZipInfo) -> bool:
-    """Whether a zip's entry is worth a look inside: a tar, or a name without an ending; no password is wanted."""
-    at = PurePosixPath(info.filename)
-    return "__MACOSX" not in at.parts and (at.name.endswith(_ARCHIVES[1:]) or not at.suffix) and not info.flag_bits & 1
-
-
-def _nested(stream: BinaryIO) -> dict[str, int]:
-    """{name: size in bytes} of the files of a tar inside a zip; -1 of what is no file; empty where it is no tar."""
-    start = io.BufferedReader(stream, _START)
-    if _archive_kind(io.BytesIO(start.peek(_START))) != "tar":
-        return {}
-    found, plain = {}, _plain(start)
-    with tarfile.open(fileobj=plain, mode="r|") as opened:
-        for entry in opened:
-            found[entry.name] = entry.size if entry.isfile() else -1
-            if entry.issym() or entry.islnk():
-                found[entry.linkname] = -1
-    while plain.read(2**20):  # up to the checksums
-        pass
-    if plain.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
-        raise EOFError
-    return found
-
-
-def _plain(stream: Any) -> Any:
-    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its sum."""
-    return gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(_GZIP) else stream
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """Raises EOFError where the block of zeros that ends a tar is missing, which tarfile itself does not mind."""
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise EOFError
 
 
 def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tuple[int, bytes]]:
@@ -381,8 +271,8 @@ def _reading(
                         bar.update(disk.tell() - bar.n)
 
                 yield _utf8(io.BufferedReader(stream, 2**20), encoding), progress
-    except _DAMAGED as error:
-        raise _damaged(raw, error, at[0]) from error
+    except archives.DAMAGED as error:
+        raise archives.damaged(raw, error, at[0]) from error
     except UnicodeError as error:
         where = f" after line {at[0]}" if at[0] else ""
         raise InputError(
@@ -391,7 +281,7 @@ def _reading(
         ) from error
     except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
         if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
-            raise _damaged(raw, error, at[0]) from error
+            raise archives.damaged(raw, error, at[0]) from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{raw}: cannot be read ({reason}); wanted a readable file") from error
 
@@ -435,25 +325,19 @@ def _opened(raw: RawFile, disk: BinaryIO) -> Any:
     """The stream of the file's own bytes, decompressed where they are gzipped."""
     stream: Any = disk
     if raw.member:
-        kind = _archive_kind(disk) or raw.path.suffix[1:]
+        kind = archives.kind_of(disk) or raw.path.suffix[1:]
         disk.seek(0)
         if kind == "zip":
             stream = zipfile.ZipFile(disk).open(raw.member)
         else:
             stream = tarfile.open(fileobj=disk).extractfile(raw.member)
     if raw.inner:
-        archive = tarfile.open(fileobj=_plain(stream), mode="r|")
+        archive = tarfile.open(fileobj=archives.plain(stream), mode="r|")
         stream = next((archive.extractfile(entry) for entry in archive if entry.name == raw.inner), None)
         if stream is None:
             raise EOFError
     name = raw.inner or raw.member or raw.path.name
-    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else _plain(stream)
-
-
-def _damaged(raw: RawFile | Path, error: Exception, number: int = 0) -> InputError:
-    what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({ascii(str(error))[1:-1][:80]})"
-    where = f" after line {number}" if number else ""
-    return InputError(f"{raw}: {what}{where}; wanted a whole file; copy or download it again")
+    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else archives.plain(stream)
 
 
 def json_objects(raw: RawFile, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,63 +1,16 @@
 """Raw files that are wrong end in one clear line, and leave nothing behind."""
 
-import gzip
-import io
 import json
 import re
 import shutil
-import tarfile
-import zipfile
 
-import polars as pl
 import prepared
 import pytest
 import raw_samples
+from spoiled import FILES, replaced, spoil
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import isolated, prepare
 from llmesr_jax.data.summary import describe
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """refused(*args) -> the message; nothing was written beside the raw files."""
-
-    def refused(*args):
-        with pytest.raises(InputError) as caught:
-            prepared.run(tmp_path / "raw", tmp_path / "data" / "out", args)
-        assert [path.name for path in tmp_path.iterdir()] == ["raw"]
-        assert "\n" not in str(caught.value)
-        return str(caught.value).replace(str(tmp_path), "")
-
-    return refused
-
-
-def spoil(path, spoiled):
-    """The file's bytes through `spoiled`, gzipped again where they were."""
-    zipped = path.suffix == ".gz"
-    content = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
-    content = spoiled(content)
-    path.write_bytes(gzip.compress(content) if zipped else content)
-
-
-def replaced(old, new, count=-1):
-    return lambda content: content.replace(old, new, count)
-
-
-FILES = {  # the file of interactions of each source
-    "amazon2014_ratings": "ratings_Beauty.csv",
-    "amazon2018_ratings": "Toys_and_Games.csv",
-    "amazon2023_ratings": "Toys_and_Games.csv.gz",
-    "movielens_100k": "ml-100k/u.data",
-    "amazon2014": "reviews_Beauty.json.gz",
-    "amazon2018": "AMAZON_FASHION.json.gz",
-    "amazon2023": "All_Beauty.jsonl.gz",
-    "recbole": "shop.inter",
-    "csv": "log.csv.gz",
-    "jsonl": "log.jsonl",
-    "handled": "inter.txt",
-    "sequences": "shop.txt",
-}
 
 
 @pytest.mark.parametrize("source", FILES)
@@ -95,19 +48,6 @@ def test_wrong_values_are_told(refused, tmp_path, old, new, told):
     flags = raw_samples.write("amazon2023", tmp_path / "raw")
     spoil(tmp_path / "raw" / "All_Beauty.jsonl.gz", replaced(old, new))
     assert told in refused(*flags, "--max_bad_lines=0", "--min_rating=1")
-
-
-@pytest.mark.parametrize("source", [name for name, file in FILES.items() if file.endswith(".gz")])
-def test_a_gz_that_was_cut_short_or_is_none(source, refused, tmp_path):
-    flags = raw_samples.write(source, tmp_path / "raw")
-    path = tmp_path / "raw" / FILES[source]
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])
-    assert f"/raw/{path.name}: is cut short" in refused(*flags)
-    path.write_bytes(gzip.decompress(whole))
-    assert re.search(rf"/raw/{path.name}: is damaged \(Not a gzipped file \(.*'\)\); wanted", refused(*flags))
-    path.write_bytes(whole[:-8] + b"\0" * 8)
-    assert f"/raw/{path.name}: is damaged" in refused(*flags)
 
 
 def test_files_that_are_empty(refused, tmp_path):
@@ -153,15 +93,6 @@ def test_dates_of_another_form_say_what_is_wanted(refused, tmp_path, date):
     flags = table(tmp_path / "raw", [f"u{n % 9},i{n % 7},{date}" for n in range(150)])
     message = refused(*flags)
     assert f"/raw/log.csv, line 2: {ISO}" in message and "; no line up to line 102 can be read; check the" in message
-    assert "--max_bad_lines" not in message
-
-
-def test_dates_of_another_form_in_parquet(refused, tmp_path):
-    (tmp_path / "raw").mkdir()
-    frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "at": ["31/12/2019", "30/12/2019"]})
-    frame.write_parquet(tmp_path / "raw" / "log.parquet")
-    message = refused("--importer=table", "--time_column=at", "--max_bad_lines=0")
-    assert "all 2 rows are without a usable value of each of user_id, item_id, at (a time in ISO 8601, such" in message
     assert "--max_bad_lines" not in message
 
 
@@ -228,61 +159,6 @@ def test_the_items_file_is_not_named(refused, tmp_path):
     assert message.startswith("/raw: found log.csv.gz, products.csv; wanted one ") and message.endswith(wanted)
 
 
-def archive_with(path, names):
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in names:
-                archive.writestr(name, "1::2::3::4\n")
-        return
-    with tarfile.open(path, "w") as archive:
-        for name in names:
-            info = tarfile.TarInfo(name)
-            info.size = 3
-            archive.addfile(info, io.BytesIO(b"{}\n"))
-
-
-def test_a_zip_entry_without_a_name_is_passed_over(tmp_path):
-    path = tmp_path / "raw" / "ml-1m.zip"
-    flags = raw_samples.write("movielens", path.parent)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(""), b"")
-    assert prepared.run(path.parent, tmp_path / "out", flags).fresh
-
-
-@pytest.mark.parametrize(
-    "name", ["../ratings.dat", "/etc/ratings.dat", "a/../../ratings.dat", "..\\ratings.dat", "C:/x"]
-)
-def test_a_zip_entry_that_would_leave_its_folder(refused, tmp_path, name):
-    (tmp_path / "raw").mkdir()
-    archive_with(tmp_path / "raw" / "ml-1m.zip", ["ml-1m/ratings.dat", name])
-    assert "/raw/ml-1m.zip: refused, its entry" in refused("--importer=movielens")
-
-
-@pytest.mark.parametrize("name", ["../yelp_academic_dataset_review.json", "/tmp/x"])
-def test_a_tar_entry_that_would_leave_its_folder(refused, tmp_path, name):
-    (tmp_path / "raw").mkdir()
-    archive_with(tmp_path / "raw" / "yelp.tar", ["yelp_academic_dataset_review.json", name])
-    assert "/raw/yelp.tar: refused, its entry" in refused("--importer=yelp")
-
-
-def test_a_tar_link_that_would_leave_its_folder(refused, tmp_path):
-    (tmp_path / "raw").mkdir()
-    with tarfile.open(tmp_path / "raw" / "yelp.tar", "w") as archive:
-        info = tarfile.TarInfo("yelp_academic_dataset_review.json")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(info)
-    assert "/raw/yelp.tar: refused, its entry '/etc/passwd'" in refused("--importer=yelp")
-
-
-@pytest.mark.parametrize("source", ["movielens", "yelp", "yelp_zip", "movielens_25m"])
-def test_a_damaged_archive(source, refused, tmp_path):
-    flags = raw_samples.write(source, tmp_path / "raw")
-    (path,) = (tmp_path / "raw").iterdir()
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 5])
-    message = refused(*flags)
-    assert f"/raw/{path.name}" in message and ("damaged" in message or "cut short" in message)
-
-
 @pytest.mark.parametrize("source", ["csv", "parquet", "recbole"])
 def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
     flags = raw_samples.write(source, tmp_path / "raw")
@@ -292,43 +168,6 @@ def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
     else:
         message = refused(*flags, "--user_column=user")
         assert "has no column 'user'; wanted one of: " in message and "uid" in message and "--user_column" in message
-
-
-@pytest.mark.parametrize("spoiled", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", None])
-def test_a_damaged_parquet_part(spoiled, refused, tmp_path):
-    flags = raw_samples.write("parquet", tmp_path / "raw")
-    path = tmp_path / "raw" / "log" / "part-1.parquet"
-    path.write_bytes(path.read_bytes()[:-20] if spoiled is None else spoiled)
-    message = refused(*flags)
-    assert "cannot be read" in message and not re.search(r"[\"']\); wanted", message)
-
-
-def test_parquet_parts_of_two_types(refused, tmp_path):
-    flags = raw_samples.write("parquet", tmp_path / "raw")
-    path = tmp_path / "raw" / "log" / "part-1.parquet"
-    pl.read_parquet(path).with_columns(uid=pl.lit(1)).write_parquet(path)
-    assert (
-        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; wanted parts of one type"
-        in refused(*flags)
-    )
-
-
-def test_parquet_rows_that_lack_a_value(refused, tmp_path):
-    flags = raw_samples.write("parquet", tmp_path / "raw")
-    path = tmp_path / "raw" / "log" / "part-1.parquet"
-    whole = pl.read_parquet(path)
-    lacking = pl.DataFrame(
-        {"uid": [None, "", "a", "b", "c\nd"], "sku": ["x", "x", None, "x", "y"], "stars": [1.0, 1, 1, float("nan"), 1],
-         "when": [whole["when"][0]] * 5}
-    )  # fmt: skip
-    pl.concat([whole, lacking]).write_parquet(path)
-    assert "/raw/log: 1 row without a usable value of each of uid, sku, stars, when" in refused(
-        *flags, "--max_bad_lines=0", "--min_rating=0"
-    )
-    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=1", "--min_rating=0"])
-    assert outcome.manifest["malformed_lines"]["count"] == 1
-    assert outcome.manifest["dropped"] == {"rows without an id": 3, "rows without a rating": 1}
-    assert prepared.sequences(tmp_path / "out") == raw_samples.SEQUENCES
 
 
 @pytest.mark.parametrize(
@@ -414,37 +253,3 @@ def test_items_without_metadata_and_metadata_without_items(tmp_path):
     assert outcome.manifest["item_records"] == {
         "with_record": 1, "without_record": 4, "without_title": 4, "repeated": 1, "of_no_item": 2
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(1)", "raise SystemExit('PanicException: x')"])
-def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, end):
-    """As an absurd length in a damaged page does, which no exception tells."""
-    flags = raw_samples.write("parquet", tmp_path / "raw")
-    monkeypatch.setattr(isolated, "_PROGRAM", f"import os; {end}")
-    assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (pl.exceptions.PanicException("called `Option::unwrap()`"), "its bytes make no sense"),
-        (pl.exceptions.ComputeError("parquet: too short\nmore"), "parquet: too short"),
-    ],
-)
-def test_what_polars_cannot_stand_is_one_line(refused, tmp_path, monkeypatch, error, told):
-    def fails(*_, **__):
-        raise error
-
-    flags = raw_samples.write("csv", tmp_path / "raw")
-    monkeypatch.setattr(prepare.preprocess, "apply", fails)
-    assert refused(*flags) == f"/raw: cannot be read ({told}); wanted whole files of --importer=table"
-
-
-def test_another_s_error_is_not_of_the_raw_files(tmp_path, monkeypatch):
-    def fails(*_, **__):
-        raise TypeError("a bug")
-
-    flags = raw_samples.write("csv", tmp_path / "raw")
-    monkeypatch.setattr(prepare.preprocess, "apply", fails)
-    with pytest.raises(TypeError, match="a bug"):
-        prepared.run(tmp_path / "raw", tmp_path / "out", flags)

@@ -1,0 +1,130 @@
+"""Zip and tar archives, gzipped or not: what is in them, without unpacking, and nothing that leaves its folder."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+from llmesr_jax.core.errors import InputError
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_GZIP = b"\x1f\x8b"
+_START = 4096  # bytes that are enough to know a file by; the first block of a tar, if it is gzipped
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+
+
+def is_archive(path: Path) -> bool:
+    """By its content; by its name where the content says nothing, so that a damaged one is told."""
+    try:
+        with path.open("rb") as file:
+            return bool(kind_of(file)) or path.name.endswith(_ARCHIVES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
+
+
+def kind_of(stream: BinaryIO) -> str:
+    """zip, tar, or "" for neither, by the first bytes of a stream; it is read from."""
+    start = stream.read(_START)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if start.startswith(_GZIP):
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(start, tarfile.BLOCKSIZE)
+        except zlib.error:
+            return ""
+    return "tar" if start[257:262] == b"ustar" else ""
+
+
+@functools.lru_cache(maxsize=32)
+def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
+    """{(name,) of each file in an archive, (name, name) of those in archives within it: size in bytes}.
+
+    Listed once, because a compressed tar is read to its end for it. An archive in an archive is read as a stream.
+
+    Raises:
+      InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    names: list[str] = []
+    try:
+        with archive.open("rb") as disk:
+            kind = kind_of(disk) or archive.suffix[1:]
+            disk.seek(0)
+            if kind == "zip":
+                with zipfile.ZipFile(disk) as opened:
+                    entries = opened.infolist()
+                    names += [info.filename for info in entries]
+                    for info in entries:
+                        if info.filename and not info.is_dir():
+                            found[(info.filename,)] = info.file_size
+                            if _may_be_archive(info):
+                                with opened.open(info) as stream:
+                                    inner = _nested(stream)
+                                names += inner
+                                found |= {(info.filename, name): size for name, size in inner.items() if size >= 0}
+            else:
+                with tarfile.open(fileobj=disk) as opened:
+                    entries = opened.getmembers()
+                    if opened.fileobj is disk:  # compressed ones have checksums of their own
+                        _check_end(opened)
+                names += [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
+                found |= {(entry.name,): entry.size for entry in entries if entry.isfile()}
+    except (*DAMAGED, OSError, ValueError, RuntimeError) as error:  # of all kinds, from zipfile
+        raise damaged(archive, error) from error
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in name[:2]:
+            raise InputError(
+                f"{archive}: refused, its entry {ascii(name)[:80]} would leave the folder it is unpacked into; wanted "
+                "names inside the archive only; get the archive from its source again"
+            )
+    return found
+
+
+def _may_be_archive(info: zipfile.ZipInfo) -> bool:
+    """Whether a zip's entry is worth a look inside: a tar, or a name without an ending; no password is wanted."""
+    at = PurePosixPath(info.filename)
+    return "__MACOSX" not in at.parts and (at.name.endswith(_ARCHIVES[1:]) or not at.suffix) and not info.flag_bits & 1
+
+
+def _nested(stream: BinaryIO) -> dict[str, int]:
+    """{name: size in bytes} of the files of a tar inside a zip; -1 of what is no file; empty where it is no tar."""
+    start = io.BufferedReader(stream, _START)
+    if kind_of(io.BytesIO(start.peek(_START))) != "tar":
+        return {}
+    found, unzipped = {}, plain(start)
+    with tarfile.open(fileobj=unzipped, mode="r|") as opened:
+        for entry in opened:
+            found[entry.name] = entry.size if entry.isfile() else -1
+            if entry.issym() or entry.islnk():
+                found[entry.linkname] = -1
+    while plain.read(2**20):  # up to the checksums
+        pass
+    if plain.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
+        raise EOFError
+    return found
+
+
+def plain(stream: Any) -> Any:
+    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its sum."""
+    return gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(_GZIP) else stream
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raises EOFError where the block of zeros that ends a tar is missing, which tarfile itself does not mind."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise EOFError
+
+
+def damaged(raw: Path | NamedTuple, error: Exception, number: int = 0) -> InputError:
+    what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({ascii(str(error))[1:-1][:80]})"
+    where = f" after line {number}" if number else ""
+    return InputError(f"{raw}: {what}{where}; wanted a whole file; copy or download it again")
