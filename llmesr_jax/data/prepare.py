@@ -204,7 +204,10 @@ def _as_before(
 
 
 def _nothing_there(out: Path) -> str:
-    return f"{out} was not made by launch.prepare, so --append cannot extend it; name a prepared folder, or run without --append"
+    return (
+        f"{out} was not made by launch.prepare, so --append cannot extend it; name a prepared folder, or run without "
+        "--append"
+    )
 
 
 def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:

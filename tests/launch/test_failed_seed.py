@@ -152,7 +152,7 @@ def test_the_report_names_it(failed, environment):
     line = f"w: seed 2 failed ({WHAT}) and is left out"
     assert line in result.out
     page = (cwd / "r" / "report.html").read_text()
-    assert "w: seed 2 failed (the loss&#x27;s term" in page and "seeds 1, 3" in page
+    assert "w: seed 2 failed (the loss&#39;s term" in page and "seeds 1, 3" in page
     assert line in (cwd / "r" / "tiny-full.md").read_text()
 
 

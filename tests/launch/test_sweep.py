@@ -107,9 +107,8 @@ def test_killed_in_the_middle(swept, start_sweep, sweep, tmp_path):
     process = start_sweep(*GRID, cwd=tmp_path)
     assert any("llmesr on gru4rec" in line for line in process.stdout)
     assert any("epoch   2" in line for line in process.stdout)
-    checkpoints = tmp_path / "w" / "llmesr,alpha=0.1" / "checkpoints"
-    while not (checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())):
-        time.sleep(0.05)  # written in the background
+    while not any(path.name.isdigit() for path in (tmp_path / "w" / "llmesr,alpha=0.1" / "checkpoints").glob("*")):
+        time.sleep(0.05)  # written in the background; until it is whole, its name goes on after the number
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = contents(tmp_path / "w" / "none")
