@@ -181,7 +181,9 @@ def test_again_append_and_overwrite(tmp_path):
     assert appended.kept is None
     assert "appended: +1 users, +1 items, +2 interactions; users and items keep their ids" in describe(appended)
     nowhere = tmp_path / "nowhere"
-    assert refused(raw, nowhere, ["--append"]).startswith(f"{nowhere} was not made by launch.prepare, so --append cannot extend it; name a prepared")
+    assert refused(raw, nowhere, ["--append"]).startswith(
+        f"{nowhere} was not made by launch.prepare, so --append cannot extend it; name a prepared"
+    )
     now = prepared.contents(out)
     assert now["item_emb.npy"] == b"an embedding" and now["cache/a.npy"] == b"a table"
     for ids in ("user_ids.txt", "item_ids.txt"):
