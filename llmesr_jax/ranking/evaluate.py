@@ -248,11 +248,12 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths)).rstrip() for row in rows)
 
 
-def cell(values: Sequence[float | None]) -> str:
+def cell(values: Sequence[float | None], short: bool = True) -> str:
     """Mean, and the deviation of a sample (ddof = 1) if there is more than one seed; "-" for an empty group."""
     if any(value is None for value in values):
         return "-"
     mean = f"{math.fsum(values) / len(values):.4f}"
     if len(values) == 1:
         return mean
-    return f"{mean}±{np.std(values, ddof=1):.4f}".replace("±0.", "±.")  # five columns fit a terminal then
+    spread = f"{np.std(values, ddof=1):.4f}"
+    return f"{mean}±{spread.removeprefix('0') if short else spread}"  # five short ones fit a terminal

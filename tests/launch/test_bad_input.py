@@ -157,6 +157,7 @@ def test_the_folder_of_another_configuration(refused, trained, data, args):
     assert name in message and value in message and "); name another --workdir" in message
 
 
+@pytest.mark.slow
 def test_the_folder_of_other_data(refused, trained, folder):
     lines = (folder / "inter.txt").read_text().splitlines()
     (folder / "inter.txt").write_text("\n".join(lines[::-1]))

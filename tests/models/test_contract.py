@@ -254,6 +254,7 @@ def test_views_and_seeds_side_by_side_are_as_each_alone(backbone):
     assert np.isfinite(seeds).all() and np.abs(seeds[1, 0, real] - seeds[1, 1, real]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if SUPERVISION[b] == "masked"])
 @pytest.mark.parametrize("method", ["none", "llmesr", "faerec"])
 def test_the_cloze_task_sees_both_sides(backbone, method):
@@ -261,6 +262,7 @@ def test_the_cloze_task_sees_both_sides(backbone, method):
         assert (value_LxL > 1e-9).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, method", NUMBERS)
 def test_the_losss_score_is_users_dot_items(backbone, method):
     """With targets at the newest slots only, the ranking loss is that of user_vectors . item_vectors."""

@@ -34,6 +34,7 @@ def bucketed(sequences: Sequences):
     return Sequences(new(items), new(positions), last, groups, left_out), order, slot
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FILES, reason="no golden files; set LLMESR_GOLDEN to their folder")
 @pytest.mark.parametrize("path", [p for p in FILES if "gru4rec" not in p.stem], ids=lambda p: p.stem)
 def test_counted_padding_meets_the_padded_computation(path):

@@ -218,7 +218,7 @@ def test_what_a_logger_refuses_is_told_in_one_line(tmp_path, stand_in):
     with pytest.raises(InputError, match="^loggers: wandb: no API key configured; run wandb login, or set WANDB_MODE="):
         Log(tmp_path / "refused", 0, configure("wandb"))
     (tmp_path / "mlflow.id").write_text("gone")
-    with pytest.raises(InputError, match="^loggers: mlflow: Run 'gone' not found; see to .*mlflow.id, which may be of"):
+    with pytest.raises(InputError, match="^loggers: mlflow: Run 'gone' not found; check .*mlflow.id, which may be of"):
         Log(tmp_path, 0, configure("mlflow"))
 
 

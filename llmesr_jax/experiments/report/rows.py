@@ -257,4 +257,4 @@ def featured(section: Section, most: int = 5) -> list[Row]:
 
 def cell(values: Sequence[float | None]) -> str:
     """As `evaluate.cell`, with a space around the sign."""
-    return evaluate.cell(values).replace("±", " ± ")
+    return evaluate.cell(values, short=False).replace("±", " ± ")

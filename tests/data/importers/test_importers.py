@@ -31,6 +31,7 @@ def test_a_source_is_read_as_it_is(source, tmp_path):
     assert outcome.manifest["counts"] == {"users": 4, "items": 5, "interactions": 12, "mean_length": 3.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", sorted(set(raw_samples.SOURCES) - {"handled", "sequences", "recbole_lists"}))
 def test_ratings_and_times_are_read(source, tmp_path):
     """4 stars and more, up to the fourth day, leave nobody 3; 3 and more, up to the eighth, nine of twelve."""
@@ -161,6 +162,7 @@ def test_every_importer_keeps_the_contract(name, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit, scale", [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_units_of_time(kind, unit, scale, tmp_path):

@@ -47,6 +47,7 @@ def frame(users=USERS, items=ITEMS, times=TIMES, **types):
     return found.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype",
     [pl.Int8, pl.UInt32, pl.Int64, pl.Int128, pl.Float32, pl.Float64, pl.Decimal(38, 0), pl.Decimal(20, 4), pl.String,
@@ -124,6 +125,7 @@ def test_blanks_around_an_id_and_whole_floats(run):
     assert users == ["v1.0", "1.0.0", "1.", "1e3"]  # none of these is a whole float
 
 
+@pytest.mark.slow
 def test_items_meet_ids_of_another_type(run):
     titles = ["Seven", "Eight", "Nine"]
     for ids in (
@@ -167,6 +169,7 @@ def test_parts_of_two_kinds(run):
             run([frame(), other])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [pl.Int32, pl.UInt32, pl.Int64, pl.Float64, pl.Decimal(38, 0), pl.Decimal(18, 3), pl.String]
 )

@@ -24,6 +24,7 @@ def _distillation(model, params, held, tables, batch):
     return 0.1 * losses.squared_error(students, jnp.mean(teachers, axis=1), where=batch.distils_B)
 
 
+@pytest.mark.slow
 def test_the_hessian_times_a_direction_agrees_with_finite_differences():
     """Of the whole loss, the teachers held still."""
     with tiny.float64():

@@ -38,6 +38,7 @@ def held(model, params, teachers_params, tables, batch):
     return {"ranking": ranking, "distillation": 0.1 * losses.squared_error(students, teachers, where=batch.distils_B)}
 
 
+@pytest.mark.slow
 def test_terms_sum_to_the_gradient_of_the_loss():
     with tiny.float64():
         case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")

@@ -74,6 +74,7 @@ def test_users_sum_to_the_batchs_gradient(name):
             assert (norms_B > 1e-6).sum() >= 3  # several users have one, and it is not one user's alone
 
 
+@pytest.mark.slow
 def test_a_users_part_is_the_gradient_of_the_batch_with_the_others_targets_hidden():
     with tiny.float64():
         case, params, tables, batch, _ = system("llmesr")

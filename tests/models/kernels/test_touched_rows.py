@@ -75,6 +75,7 @@ def test_the_first_step_is_the_dense_one(system):
     tiny.assert_close(touched, dense, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_rows_that_a_step_does_not_train_stay_as_they_are(system):
     """In tables and in both of Adam's moments, bit for bit; teachers' items among them."""
@@ -90,6 +91,7 @@ def test_rows_that_a_step_does_not_train_stay_as_they_are(system):
             assert (new[name][ids[ids > 0]] != x[ids[ids > 0]]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_second_step_differs_from_a_dense_one_only_through_older_moments(system):
     """Rows of both steps, and rows of the second alone, move alike; rows of the first alone move under dense Adam."""
