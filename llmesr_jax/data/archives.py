@@ -105,9 +105,9 @@ def _nested(stream: BinaryIO) -> dict[str, int]:
             found[entry.name] = entry.size if entry.isfile() else -1
             if entry.issym() or entry.islnk():
                 found[entry.linkname] = -1
-    while plain.read(2**20):  # up to the checksums
+    while unzipped.read(2**20):  # up to the checksums
         pass
-    if plain.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
+    if unzipped.tell() < opened.offset + tarfile.BLOCKSIZE:  # no block of zeros ends it
         raise EOFError
     return found
 
