@@ -14,6 +14,7 @@ Exit status: 0 done, 2 a mistake in the input or a seed that failed (`error: ...
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import functools
 import hashlib
@@ -72,7 +73,7 @@ def define_flags() -> None:
 
     def text(key: str) -> str:
         default = known[key].default
-        of_section = f"; short for --config.{key}" if "." in key else ""
+        of_section = f", or the data set's; short for --config.{key}" if "." in key else ""
         choices = {"method": methods.PLUGINS.names, "backbone": backbones.PLUGINS.names}
         listed = f"; one of: {', '.join(choices[key]())}" if key in choices else ""
         return known[key].doc + listed + (f" (default: {default}{of_section})" if default != "" else "")
@@ -236,6 +237,8 @@ def _with_config(argv: Sequence[str]) -> list[str]:
 def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     try:
         rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise InputError(_unknown(error.flagname)) from error
     except flags.IllegalFlagValueError as error:
         raise InputError(_of_a_file(error, argv) or _of_a_value(argv) or str(error)) from error
     except SystemExit as help_was_shown:
@@ -276,6 +279,16 @@ def _of_a_value(argv: Sequence[str]) -> str:
             except (TypeError, ValueError, OverflowError):
                 return f"--{match[1]}={value}: wanted {wanted}"
     return ""
+
+
+def _unknown(name: str) -> str:
+    """What to say of a flag that the command does not have."""
+    section = name.removeprefix("config.").partition(".")[0]
+    if "." in name and "config" in FLAGS and section in schema.sections():
+        return f"--{name}: no such flag; settings are given as --config.SECTION.NAME=VALUE, see --help={section}"
+    near = difflib.get_close_matches(name, list(FLAGS), n=2)
+    hint = f"did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "see --help"
+    return f"--{name}: no such flag; {hint}"
 
 
 class _OneLine(std_logging.Formatter):

@@ -19,7 +19,7 @@ def main(argv, stop):
         experiment.check_workdir(one)
     results, notes = {}, []
     for one in experiments:
-        print(f"{one.describe()}\n{one.config.workdir}: compiling, then training", flush=True)
+        print(one.describe(), flush=True)
         found = loop.train(one, stop=stop)
         results[one.config.method] = found["test"]
         notes += [f"{one.config.workdir}: {note}"] if (note := active_run.left_out(found)) else []

@@ -118,8 +118,9 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     """
     if corpus.item_records is None:
         raise InputError(
-            f"{corpus.folder}: nothing to make texts of the items from; wanted items.jsonl, a title for each of the "
-            f"{corpus.num_items} items; prepare with the source's metadata (docs/data.md, Sources)"
+            f"{corpus.folder}: has no items.jsonl, so there are no texts to embed; wanted a title for each of the "
+            f"{corpus.num_items} items; prepare again with the items' file (of a table: --items_file=FILE "
+            "--title_column=COLUMN --overwrite), or train without texts: --method=none"
         )
     records = corpus.item_records[start:]
     kind = corpus.name if corpus.name in TEMPLATES else "generic"

@@ -116,7 +116,8 @@ class Semantics:
             raise InputError(
                 f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
                 f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
-                f"{self.corpus.num_users} rows, is optional)"
+                f"{self.corpus.num_users} rows, is optional); prepare again with the items' file (of a table: "
+                "--items_file=FILE --title_column=COLUMN --overwrite), or train without texts: --method=none"
             )
         return prompts.item_prompts(self.corpus, self.config.item_template, self.config.crop)
 

@@ -266,14 +266,13 @@ class ActiveRun(contextlib.AbstractContextManager):
         self.save()
 
     def _place(self) -> str:
-        return f"after epoch {self.progress.epoch}, step {self.progress.steps}"
+        steps = f", step {self.progress.steps}" if self.progress.steps else ""
+        return f"after epoch {self.progress.epoch}{steps}"
 
     def _say(self, name: str, epoch: int, losses, monitored, seconds: float) -> None:
-        terms = "  ".join(
-            f"{term} {np.mean(value):.4f}" for term, value in losses.items() if term != "total" or len(losses) == 1
-        )
+        start = f"{name}epoch {epoch:3d}  loss {np.mean(losses['total']):.4f}"  # its terms are in metrics.jsonl
         if monitored is None:
-            print(f"{name}epoch {epoch:3d}  {terms}  not validated yet  {seconds:.1f} s", flush=True)
+            print(f"{start}  not validated yet  {seconds:.1f} s", flush=True)
             return
         best = [
             "not monitored yet" if value == -math.inf else f"best {value:.4f}@{at}"
@@ -283,10 +282,8 @@ class ActiveRun(contextlib.AbstractContextManager):
             f"{f'{self.seeds[i]}: ' if len(self.seeds) > 1 else ''}{value:.4f} ({best[i]})"
             for i, value in zip(self.progress.active, monitored)
         )
-        print(
-            f"{name}epoch {epoch:3d}  {terms}  valid {self._settings.valid_protocol} {self._settings.monitor} {values}  {seconds:.1f} s",
-            flush=True,
-        )
+        metric = f"valid {self._settings.valid_protocol} {self._settings.monitor}"
+        print(f"{start}  {metric} {values}  {seconds:.1f} s", flush=True)
 
 
 def left_out(results: Mapping[str, Any]) -> str:

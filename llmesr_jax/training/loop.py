@@ -69,7 +69,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
         return outcomes
     shared = active_run.program(experiments[0])
     stop = stop or Stop()
-    with stop.gracefully("stopping at the end of this window of steps"), contextlib.ExitStack() as stack:
+    with stop.gracefully("stopping after the steps under way"), contextlib.ExitStack() as stack:
         runs: dict[int, ActiveRun] = {}
         for place, experiment in enumerate(experiments):
             if outcomes[place] is None:
@@ -77,6 +77,8 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
                     runs[place] = stack.enter_context(ActiveRun(experiment, shared))
                 except InputError as error:
                     outcomes[place] = error
+        if runs:
+            print(f"{', '.join(str(run.folder) for run in runs.values())}: compiling, then training", flush=True)
         shared = shared.started(experiments[0].config.precision)
         splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
         compiled = False
@@ -122,7 +124,7 @@ def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
     if found is not None:
         folder = experiment.config.workdir
         print(
-            f"{folder}: finished before, nothing trained; delete it or name another --workdir to train again",
+            f"{folder}: finished before, nothing trained; to train again, delete that folder or name another --workdir",
             flush=True,
         )
     return found

@@ -219,7 +219,7 @@ def test_a_full_disk(start_train, tmp_path):
         (["--workdir=absent"], "absent: no such folder; wanted the folder of a run"),
         (["--workdir=."], ".: holds no run; wanted the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
-        (["--workdir=w", "--epochs=3"], "Unknown command line flag 'epochs'"),
+        (["--workdir=w", "--epochs=3"], "--epochs: no such flag"),
         (["--workdir=broken"], "broken/config.json: not a run's configuration"),
     ],
 )

@@ -151,7 +151,7 @@ def test_flagfile(run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--epoch=3"], "Unknown command line flag 'epoch'. Did you mean: epochs"),
+        (["--epoch=3"], "error: --epoch: no such flag; did you mean --epochs?"),
         (["--epochs=many"], "--epochs=many"),
         (["--epochs=many"], "error: --epochs=many: wanted a whole number\n"),
         (["--epochs", "many"], "error: --epochs=many: wanted a whole number\n"),

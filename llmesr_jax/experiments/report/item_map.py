@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from tqdm import tqdm
 
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report.compare import SEED
@@ -50,7 +51,9 @@ def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarr
     groups_n = popularity_groups(counts_n)
     panels = [
         _panel(f"{section.slug}-items-{i}", name, vectors.astype(np.float64), groups_n)
-        for i, (name, vectors) in enumerate(sources.items())
+        for i, (name, vectors) in enumerate(
+            tqdm(sources.items(), "maps of item vectors", unit="map", leave=False, disable=None, dynamic_ncols=True)
+        )
     ]
     caption = (
         f"{len(counts_n):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
