@@ -151,7 +151,7 @@ def test_texts_that_are_all_empty_replace_nothing(embed, server, folder, title, 
 
 def test_no_texts_and_no_folder(embed, folder):
     (folder / "items.jsonl").unlink()
-    with pytest.raises(InputError, match="wanted items.jsonl, .*; prepare with the source's metadata"):
+    with pytest.raises(InputError, match="has no items.jsonl, .*; prepare again with the items' file"):
         embed()
     with pytest.raises(InputError, match="demo: made in memory"):
         demo = reading.load("demo")
