@@ -241,6 +241,8 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         raise InputError(_unknown(error.flagname)) from error
     except flags.IllegalFlagValueError as error:
         raise InputError(_of_a_file(error, argv) or _of_a_value(argv) or str(error)) from error
+    except (ImportError, SyntaxError, NameError) as error:  # in an own config file, which is run to read it
+        raise InputError(_in_file(error, argv)) from error
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
     if rest[1:] and not words:
@@ -259,8 +261,12 @@ def _of_a_file(error: flags.Error, argv: Sequence[str]) -> str:
     cause = of_parser and of_parser.__context__  # only the parser of `--config` has an error behind its own
     if cause is None:
         return ""
+    return _in_file(cause, argv)
+
+
+def _in_file(error: BaseException, argv: Sequence[str]) -> str:
     path = next(arg for arg in argv if re.match(r"--?config(=|$)", arg)).partition("=")[2] or "file"
-    return f"--config={path}: {''.join(traceback.format_exception_only(cause)).strip().splitlines()[-1]}"
+    return f"--config={path}: {''.join(traceback.format_exception_only(error)).strip().splitlines()[-1]}"
 
 
 def _of_a_value(argv: Sequence[str]) -> str:

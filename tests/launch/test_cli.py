@@ -123,15 +123,30 @@ def test_own_folder_of_several_methods(run):
 
 def test_own_config_file(run, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from configs import forkme\n\ndef get_config():\n    return forkme.get_config()\n")
+    path.write_text((PROJECT / "configs" / "forkme.py").read_text())
     (one,) = configs(run(f"--config={path}", "--config.gru4rec.layers=2", "--max_len=11"))
     assert (one["backbone"], one["gru4rec.layers"], one["data.max_len"]) == ("gru4rec", 2, 11)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("import nothing_there\n", "ModuleNotFoundError: No module named 'nothing_there'"),
+        ("x = = 1\n", "SyntaxError: invalid syntax"),
+        ("print(y)\n", "NameError: name 'y' is not defined"),
+    ],
+)
+def test_an_own_file_that_cannot_be_read(run, tmp_path, start, told):
+    path = tmp_path / "mine.py"
+    path.write_text(f"{start}\ndef get_config():\n    return None\n")
+    result = run(f"--config={path}")
+    assert (result.status, result.err) == (2, f"error: --config={path}: {told}\n")
 
 
 def test_an_own_file_may_set_what_is_the_default(run, tmp_path):
     """A patience of 20 where FAERec's setting has 10, and the method llmesr where the preset would choose faerec."""
     path = tmp_path / "mine.py"
-    start = "from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+    start = "import llmesr_jax\n\ndef get_config():\n    config = llmesr_jax.default_settings()\n"
     text = start + "    {}\n    return config\n"
     path.write_text(text.format("config.train.patience = 20"))
     (one,) = configs(run(f"--config={path}", "--dataset=grocery", "--method=faerec"))

@@ -17,6 +17,8 @@ from llmesr_jax.core.plugins import Plugins
 from llmesr_jax.models import methods
 from llmesr_jax.training import config, schema
 
+CONFIGS = config.configs().__name__  # where presets are found: `llmesr_jax.configs` once it is installed
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -57,7 +59,7 @@ def small(monkeypatch):
     monkeypatch.setattr(Plugins, "names", lambda self: plugins[self.kind])
     overrides = {"demo": {"data.max_len": 50, "train.epochs": 30}, "paper": {"train.epochs": 31}, "release": {}}
     for name, values in overrides.items():
-        monkeypatch.setitem(sys.modules, f"configs.{name}", types.SimpleNamespace(OVERRIDES=values))
+        monkeypatch.setitem(sys.modules, f"{CONFIGS}.{name}", types.SimpleNamespace(OVERRIDES=values))
 
 
 def test_default_holds_every_setting(small):
@@ -120,8 +122,8 @@ def test_a_file_may_have_settings_for_a_method_a_backbone_or_both(small, monkeyp
         ("*", "gru4rec"): {"data.max_len": 9},
     }
     file = types.SimpleNamespace(OVERRIDES={"data.max_len": 50}, FOR=rules)
-    monkeypatch.setitem(sys.modules, "configs.demo", file)
-    monkeypatch.setitem(sys.modules, "configs.paper", types.SimpleNamespace(OVERRIDES={}))
+    monkeypatch.setitem(sys.modules, f"{CONFIGS}.demo", file)
+    monkeypatch.setitem(sys.modules, f"{CONFIGS}.paper", types.SimpleNamespace(OVERRIDES={}))
     got = {}
     for method, backbone in (("llmesr", "sasrec"), ("none", "sasrec"), ("none", "gru4rec"), ("llmesr", "gru4rec")):
         one = config.build(flags={"method": method, "backbone": backbone})
@@ -168,7 +170,7 @@ def test_a_mistake_is_one_line_that_says_what_was_wanted(small, overrides, messa
 
 
 def test_a_mistake_in_a_file_names_the_file(small, monkeypatch):
-    monkeypatch.setitem(sys.modules, "configs.paper", types.SimpleNamespace(OVERRIDES={"sasrec.widht": 1}))
+    monkeypatch.setitem(sys.modules, f"{CONFIGS}.paper", types.SimpleNamespace(OVERRIDES={"sasrec.widht": 1}))
     with pytest.raises(InputError, match=r"configs/paper.py: sasrec.widht is not a setting; did you mean sasrec.width"):
         config.build()
 
@@ -262,7 +264,7 @@ def test_resumable_settings_exist():
 
 
 def test_forkme_makes_three_changes():
-    from configs import forkme
+    forkme = config.configs_module("forkme")
 
     start = config.flatten(config.default())
     changed = {key: value for key, value in config.flatten(forkme.get_config()).items() if value != start[key]}
@@ -272,7 +274,7 @@ def test_forkme_makes_three_changes():
 
 @pytest.mark.parametrize("name", [*config.datasets(), *config.PRESETS])
 def test_every_rule_of_a_file_names_a_method_and_holds_known_settings(name):
-    rules = getattr(__import__(f"configs.{name}", fromlist=["FOR"]), "FOR", {})
+    rules = getattr(config.configs_module(name), "FOR", {})
     for (method, _), values in rules.items():
         assert method in ("*", *methods.PLUGINS.names())
         schema.checked(values, name)
@@ -327,7 +329,7 @@ def test_an_own_file_sets_the_patience_of_faerec_on_grocery_to_its_default():
 
 
 def test_faerecs_setting_is_one_file_for_every_method():
-    from configs import faerec
+    faerec = config.configs_module("faerec")
 
     ours, own = (
         config.build(
