@@ -1,7 +1,7 @@
 """How work is told to stop: by a flag that it looks at where nothing is lost.
 
-The library hears no signals. Whoever calls it may hand over a `Stop`, and request the end in a signal handler or from
-another thread. `launch` does so for SIGINT and SIGTERM.
+The library hears no signals. A caller may pass a `Stop`, and request the end in a signal handler or from another
+thread. `launch` does so for SIGINT and SIGTERM.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ _UNKNOWN_THERE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 def take(path: Path, taken: str) -> filelock.BaseFileLock:
     """Makes a file and holds it until `release`; the system frees it when the process ends, however that comes about.
 
-    Whoever holds it may delete it before the release: nobody else ends up with the deleted one. Where the file system
-    knows no locks, nothing is held.
+    The holder may delete the file before it releases the lock: no other process can then hold the deleted file. Where
+    the file system knows no locks, nothing is held.
 
     Args:
       path: the file.

@@ -49,7 +49,7 @@ def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
     Listed once, because a compressed tar is read to its end for it. An archive in an archive is read as a stream.
 
     Raises:
-      InputError: it is damaged, or an entry points outside of it: whoever packs such a thing means harm.
+      InputError: it is damaged, or an entry points outside of it, which only a harmful archive has.
     """
     found: dict[tuple[str, ...], int] = {}
     names: list[str] = []

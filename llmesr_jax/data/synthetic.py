@@ -2,7 +2,7 @@
 
 Items live in topics, sub-topics and styles; titles and attributes are made of the words of all three. Users have one
 to three topics and a favourite style, stay with a sub-topic for a while and move on to the next one, so order matters;
-popularity is Zipf, so most items are too rare to be learned from ids. Whoever reads the texts can place them.
+popularity is Zipf, so most items are too rare to be learned from ids. Their texts say where they belong.
 
 Only uniform draws, integers and square roots decide, all exact by standard, so every machine makes the same demo.
 """

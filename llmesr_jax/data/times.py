@@ -13,7 +13,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.values import Malformed
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
-LAST = 4_102_444_800 * 1_000_000  # 2100: whoever is beyond it has taken milliseconds for seconds
+LAST = 4_102_444_800 * 1_000_000  # 2100: a later time is milliseconds read as seconds
 WANTED = "a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit"
 _UTC = datetime.UTC
 # BigQuery and other databases write "2017-07-15 02:56:40 UTC", or a blank before the offset.

@@ -1,4 +1,4 @@
-"""What a run writes as it goes: a JSON line a seed and epoch, and the same numbers for whoever draws curves."""
+"""What a run writes as it goes: a JSON line a seed and epoch, and the same numbers for loggers."""
 
 from __future__ import annotations
 

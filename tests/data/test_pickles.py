@@ -79,7 +79,8 @@ def test_code_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol):
         with pytest.raises(InputError, match=r"bad\.pkl.*(system|eval).*NumPy arrays"):
             load_arrays(path)
         assert not marker.exists()
-        pickle.loads(path.read_bytes())  # the bait is live: an ordinary unpickler does run it
+        # The bait is this test's own file, and live: what `load_arrays` must not do, an ordinary unpickler does.
+        pickle.loads(path.read_bytes())
         assert marker.exists()
         marker.unlink()
 

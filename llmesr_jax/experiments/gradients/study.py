@@ -99,7 +99,7 @@ def study(
         one = _read(path)["summary"]
         print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
     _gather(folder, settings, wanted)
-    shutil.rmtree(folder / "run", ignore_errors=True)  # else whoever looks for runs below `workdir` finds it, too
+    shutil.rmtree(folder / "run", ignore_errors=True)  # else a search for runs below `workdir` finds it, too
     return folder
 
 
