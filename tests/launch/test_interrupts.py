@@ -58,6 +58,7 @@ def test_interrupted_at_random_moments(env, forker, data, tmp_path):
     shutil.copytree(data, folder, ignore=shutil.ignore_patterns("cache", "*emb*"))
     with EmbeddingServer(WIDTH) as server:
         args = _embed(folder, server)
+        server.delay = 0.2  # so slow that no process is done, and leaves Python, before its signal comes
         for _ in range(KILLS or 3):  # imports, and what comes before the first request
             process = commands.start("-c", PROGRAM, *args, cwd=tmp_path, env=env)
             assert process.stdout.readline() == "here\n"
