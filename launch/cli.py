@@ -35,7 +35,7 @@ from ml_collections import ConfigDict, config_flags
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import config, schema
+from llmesr_jax.training import config, schema, stages
 
 from . import command_help, quiet, signals
 
@@ -44,7 +44,9 @@ FLAGS = flags.FLAGS
 
 _MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
 _DEFAULT_FILE = Path(config.configs().__path__[0], "default.py")
-_STRINGS = {key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "workdir", "loggers")}
+_STRINGS = {
+    key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "start", "workdir", "loggers")
+}
 _INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
 _FLOATS = {"learning_rate": "train.learning_rate"}
 _SHORT = _STRINGS | _INTEGERS | _FLOATS
@@ -176,7 +178,7 @@ def configs_from_flags() -> list[ConfigDict]:
     An own `--workdir` is used as it is for one method, and gets a subfolder for each of several.
 
     Raises:
-      InputError: see `config.build`; a method that is named twice.
+      InputError: see `config.build`; a method that is named twice; `--start=@none` without `none` among the methods.
     """
     base, overrides, given = _layers()
     names = [name.strip() for name in given.get("method", base.method).split(",")]
@@ -189,7 +191,7 @@ def configs_from_flags() -> list[ConfigDict]:
             one.workdir = str(Path("runs", one.dataset, f"{one.backbone}-{one.preset}", one.method))
         elif len(found) > 1:
             one.workdir = str(Path(one.workdir, one.method))
-    return found
+    return stages.among(found)
 
 
 def config_from_flags(varied: Mapping[str, Any], name: str, defaults: Mapping[str, Any] | None = None) -> ConfigDict:

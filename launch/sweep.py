@@ -40,8 +40,7 @@ def main(argv, stop):
         return print(search.run(build, axes, FLAGS.trials, stop=stop))
     plan = grid.read(FLAGS.sweep) if FLAGS.sweep else grid.from_flags(FLAGS.grid)
     cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
-    for name, config in cells.items():
-        config.workdir = f"{config.workdir}/{name}"
+    cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name}")
     if FLAGS.dry_run:
         return print(sweep.states(cells))
     outcomes = sweep.run(cells, stop=stop)

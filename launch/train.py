@@ -12,11 +12,13 @@ def main(argv, stop):
     configs = cli.configs_from_flags()
     from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
-    from llmesr_jax.training import active_run, experiment, loop
+    from llmesr_jax.training import active_run, experiment, loop, start
 
     experiments = [experiment.prepare(config) for config in configs]
     for one in experiments:  # all of them before the first trains for hours
         experiment.check_workdir(one)
+        if one.config.start and one.config.start not in [other.config.workdir for other in experiments]:
+            start.check(one.config.start, one.seeds)
     results, notes = {}, []
     for one in experiments:
         print(one.describe(), flush=True)

@@ -21,9 +21,10 @@ from llmesr_jax.models.recommender import needs as method_needs
 from llmesr_jax.ranking import evaluate, inference
 from llmesr_jax.semantic import stand_ins
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import active_run, batches, state, steps, traced
+from llmesr_jax.training import batches, state, steps, traced
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment, assemble
+from llmesr_jax.training.program import Program
 
 
 def run(
@@ -157,7 +158,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     The program, its arguments and the lanes of a call are those of `train`.
     """
     seeds, epochs = tuple(range(42, 42 + size)), experiment.epochs
-    shared = active_run.program(experiment)
+    shared = Program.of(experiment)
     fresh = shared.fresh(seeds)
     shared = shared.started(experiment.config.precision)
     numbers = {key: np.full(size, value, np.float32) for key, value in traced.numbers(experiment.config).items()}

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
+from llmesr_jax.training.stages import HERE
 
 Axes = Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]]]
 _SPEAK_FOR_THEMSELVES = ("method", "backbone", "dataset", "preset")
@@ -109,20 +110,26 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
 
     Args:
       build: settings that vary -> the whole configuration, without a workdir.
+    A cell whose `start` is "@none" gets "@" and the name of the cell that varies like it in all but the method, which
+    is none, and the settings of the two methods: `placed` makes it that cell's folder. Any method may be named.
+
     Raises:
-      InputError: what `build` raises; two different cells that would have the same name.
+      InputError: what `build` raises; two different cells that would have the same name; no cell to start from.
     """
     found: dict[str, ConfigDict] = {}
-    seen = set()
+    seen: dict[str, str] = {}
+    varied: dict[str, Mapping[str, Any]] = {}
     fields = [axis.rpartition(".")[2] for axis in {axis for axes in plan.grids for axis in axes}]
     for axes in plan.grids:
         for point in _product(axes):
-            config = build({key: value for settings in point.values() for key, value in settings[1].items()})
+            settings = {key: value for _, chosen in point.values() for key, value in chosen.items()}
+            config = build(settings)
+            if config.start == HERE + config.method:  # what the others start from
+                config.start = ""
             used = config_lib.used(config)
             identity = json.dumps({key: value for key, value in used.items() if key != "workdir"}, sort_keys=True)
             if identity in seen:
                 continue
-            seen.add(identity)
             name = _name(point, used, fields)
             if not name.strip("."):
                 raise InputError(
@@ -130,8 +137,44 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
                 )
             if name in found:
                 raise InputError(f"two different cells of the grid are named {name!r}; give the values other names")
-            found[name] = config
+            seen[identity] = name
+            found[name], varied[name] = config, settings
+    for name, config in found.items():
+        if config.start.startswith(HERE):
+            config.start = HERE + _source(name, config.start.removeprefix(HERE), found, varied)
     return found
+
+
+def placed(cells: Mapping[str, ConfigDict], folder: Callable[[str, ConfigDict], str]) -> dict[str, ConfigDict]:
+    """The cells with their folders: `folder(name, config)`, and those of the cells that they start from."""
+    for name, config in cells.items():
+        config.workdir = folder(name, config)
+    for config in cells.values():
+        if config.start.startswith(HERE):
+            config.start = cells[config.start.removeprefix(HERE)].workdir
+    return dict(cells)
+
+
+def _source(name: str, method: str, cells: Mapping[str, ConfigDict], varied: Mapping[str, Mapping[str, Any]]) -> str:
+    """The cell that differs from another in nothing but its method and what belongs to the two methods."""
+    own = {"method", "start", method, cells[name].method}
+    common = lambda settings: {k: v for k, v in settings.items() if k.partition(".")[0] not in own}  # noqa: E731
+    sources = [
+        other
+        for other, config in cells.items()
+        if config.method == method
+        and config.dataset == cells[name].dataset
+        and common(varied[other]) == common(varied[name])
+    ]
+    if len(sources) == 1:
+        return sources[0]
+    which = (
+        f"{len(sources)} of them, {', '.join(sources)}" if sources else f"no such cell; the cells: {', '.join(cells)}"
+    )
+    raise InputError(
+        f"{name}: start={HERE}{method} wants one cell of method {method} that varies like it in all else, and there "
+        f"{'are ' if sources else 'is '}{which}"
+    )
 
 
 def _product(axes: Axes) -> Iterator[dict[str, tuple[Any, Mapping[str, Any]]]]:

@@ -25,7 +25,8 @@ def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[st
     """Trains all cells of a sweep, each in its own folder.
 
     Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap`
-    where the device, or `train.lanes`, takes several. Programs come in the order of their first cells.
+    where the device, or `train.lanes`, takes several. Programs come in the order of their first cells; a cell that
+    starts from another comes after it.
 
     Args:
       cells: {name: configuration}, each with a workdir of its own.
@@ -38,7 +39,9 @@ def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[st
         logs.loggers(loggers)
     found: dict[str, Outcome] = {}
     for names in programs(cells):
-        for chunk, outcomes in _train(names, cells, stop):
+        failed = {name: error for name in names if (error := _start_failed(cells[name], cells, found))}
+        left = [name for name in names if name not in failed]
+        for chunk, outcomes in [(list(failed), list(failed.values())), *_train(left, cells, stop)]:
             found |= dict(zip(chunk, outcomes, strict=True))
             for name in chunk:
                 if isinstance(found[name], InputError):
@@ -50,17 +53,39 @@ def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[st
 
 
 def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
-    """The cells' names, those together that share a program."""
-    found: dict[str, list[str]] = {}
+    """The cells' names, those together that share a program; no cell comes before the one that it starts from."""
+    found: dict[tuple[int, str], list[str]] = {}
     for name, config in cells.items():
-        found.setdefault(traced.program(config), []).append(name)
-    return list(found.values())
+        found.setdefault((_stage(config, cells), traced.program(config)), []).append(name)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
+def _stage(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> int:
+    """How many cells come one after the other before this one."""
+    source = _source(config, cells)
+    return 0 if source is None else 1 + _stage(cells[source], cells)
+
+
+def _source(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> str | None:
+    """The cell that another starts from; None if it starts from none of them."""
+    return next((name for name, other in cells.items() if config.start and other.workdir == config.start), None)
+
+
+def _start_failed(
+    config: ConfigDict, cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]
+) -> InputError | None:
+    source = _source(config, cells)
+    if source is None or not isinstance(outcomes[source], InputError):
+        return None
+    return InputError(f"starts from {source}, which failed")
 
 
 def _train(
     names: Sequence[str], cells: Mapping[str, ConfigDict], stop: Stop | None
 ) -> Iterator[tuple[list[str], list[Outcome]]]:
     """(names, outcomes) of cells of one program, as many at a time as there are lanes for."""
+    if not names:
+        return
     try:
         first = experiment.prepare(cells[names[0]])
     except InputError as error:

@@ -41,6 +41,8 @@ class Recommender(NamedTuple):
         third argument, True, one row more: the mask token's.
       supervision: which positions the backbone may learn from: every, last or masked.
       sizes: the numbers it was built from.
+      before_epoch: (params, tables, data, epoch) -> params, before the first step of an epoch; None: nothing changes.
+      for_serving: (params, tables, data) -> params that vectors are made from; None: the trained ones.
     """
 
     init: Callable[[Array, Tables, Batch], Params]
@@ -49,6 +51,8 @@ class Recommender(NamedTuple):
     item_vectors: Callable[..., Array]
     supervision: str
     sizes: Sizes
+    before_epoch: Callable[..., Params] | None = None
+    for_serving: Callable[..., Params] | None = None
 
 
 def needs(method: str, method_config: Any) -> Needs:

@@ -191,9 +191,11 @@ class Needs(NamedTuple):
       pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
       similar: N, similar users a student; 0 for none.
       normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
+      start: the method trains on from a finished run of another, which the setting `start` names.
     """
 
     tables: frozenset[str] = frozenset()
     pca_width: int = 0
     similar: int = 0
     normed: bool = False
+    start: bool = False

@@ -115,3 +115,17 @@ def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mas
     """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
     with jax.default_matmul_precision("highest"):
         return recommender.item_vectors(params, tables, with_mask)
+
+
+def served(model: Recommender, params: Any, tables: Tables, data: Any) -> Any:
+    """The parameters that vectors are made from: what the method makes of those that it trained, of one seed.
+
+    Args:
+      data: the interactions on the device (`training.batches.Interactions`); may be None where the method does nothing.
+    """
+    return params if model.for_serving is None else _served(model, params, tables, data)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _served(model: Recommender, params: Any, tables: Tables, data: Any) -> Any:
+    return model.for_serving(params, tables, data)

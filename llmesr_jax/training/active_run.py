@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,98 +17,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llmesr_jax.core.errors import InputError, TrainingError
-from llmesr_jax.models import recommender
-from llmesr_jax.models.kernels import touched_rows
-from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, optimizer, provenance, state, steps, traced
 from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import optimizer, provenance, state, traced
+from llmesr_jax.training import start as start_lib
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, open_workdir
 from llmesr_jax.training.logs import Log
+from llmesr_jax.training.program import Program
+from llmesr_jax.training.progress import Progress
 
 _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", "N@10")
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn.
-
-    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}.
-    """
-
-    epoch: int  # finished epochs
-    steps: int  # finished steps of the epoch under way
-    active: list[int]
-    best: list[float]  # per seed, the best validation value so far
-    best_epoch: list[int]
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def sound(self, seeds: Sequence[int]) -> list[int]:
-        """The places of the seeds that did not fail."""
-        return [i for i, seed in enumerate(seeds) if str(seed) not in self.failed]
-
-
-class Program(NamedTuple):
-    """What all runs of a group have in common: the model, what is on the device, how a window of steps is called."""
-
-    model: recommender.Recommender
-    adam: Any
-    plan: batches.BatchPlan
-    data: batches.Interactions
-    tables: dict[str, jax.Array]
-    example: Any
-    touched_only: bool
-    width: int  # steps of a window, `train.window`
-
-    def fresh(self, seeds: tuple[int, ...]) -> dict[str, Any]:
-        """The arrays of a run that begins: as a checkpoint holds them."""
-        states = state.create(self.model, self.adam, self.tables, self.example, seeds)
-        best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
-        sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
-        return {"state": states, "best": best, "sums": sums}
-
-    def started(self, precision: str) -> Program:
-        """The program once its states are made: without the PCA, which only starts a table, and in `precision`."""
-        tables = {name: table for name, table in self.tables.items() if name != "item_pca"}
-        return self._replace(tables=recommender.in_precision(tables, precision))
-
-    def window(
-        self, states: state.State, sums: Any, order: np.ndarray, epoch: int, numbers: dict[str, np.ndarray]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of `steps.run_window` for the next steps of some lanes.
-
-        Args:
-          states, sums: stacked over the lanes.
-          order: int32 (lanes, steps, B), at most `width` steps.
-          epoch: from 1.
-          numbers: float32 (lanes,) each.
-        """
-        count = order.shape[1]
-        order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
-        args = (self.model, self.adam, self.plan, states, sums, self.tables, self.data, order)
-        options = {"touched_only": self.touched_only, "numbers_S": numbers}
-        return (*args, np.int32(count), np.float32(epoch)), options
-
-
-def program(experiment: Experiment) -> Program:
-    """Brings data and tables to the device.
-
-    Raises:
-      InputError: the data are too large, or the method has tables that `train.table_updates=touched` does not know.
-    """
-    plan = experiment.epochs.plan
-    data = batches.interactions(experiment.corpus, plan)
-    tables = tables_lib.on_device(experiment.tables)
-    example = steps.example_batch(plan, data, tables)
-    settings = config_lib.section(experiment.config, "train")
-    touched_only = settings.table_updates == "touched"
-    if touched_only:
-        params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
-        in_steps = {name: table for name, table in tables.items() if name != "item_pca"}
-        touched_rows.check(params, in_steps, experiment.corpus.num_items)
-    adam = optimizer.adam()
-    adam = optimizer.averaging(adam, settings.average) if settings.average else adam
-    return Program(experiment.recommender, adam, plan, data, tables, example, touched_only, settings.window)
 
 
 class ActiveRun(contextlib.AbstractContextManager):
@@ -123,10 +41,10 @@ class ActiveRun(contextlib.AbstractContextManager):
       error: what stopped it, None while a seed is left.
 
     Raises:
-      InputError: the folder is another run's, or all its checkpoints are damaged.
+      InputError: the folder is another run's, all its checkpoints are damaged, or the run to start from does not fit.
     """
 
-    def __init__(self, experiment: Experiment, shared: Program):
+    def __init__(self, experiment: Experiment, program: Program):
         self.experiment, self.seeds = experiment, experiment.seeds
         self.folder = Path(experiment.config.workdir)
         self.numbers = traced.numbers(experiment.config)
@@ -134,7 +52,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         self._settings = config_lib.section(experiment.config, "train")
         self._files = contextlib.ExitStack()
         # Finds what does not fit together before anything is written.
-        shapes = jax.eval_shape(lambda: shared.fresh(self.seeds))
+        shapes = jax.eval_shape(lambda: program.fresh(self.seeds))
+        begun = any(path.name.isdigit() for path in (self.folder / "checkpoints").glob("*"))
+        start = None if begun else self._start(shapes["state"].params, program)
         open_workdir(experiment)
         with contextlib.ExitStack() as files:
             self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
@@ -144,7 +64,7 @@ class ActiveRun(contextlib.AbstractContextManager):
                 print(f"{self.folder}: continuing {self._place()}", flush=True)
             else:
                 count = len(self.seeds)
-                tree = shared.fresh(self.seeds)
+                tree = program.fresh(self.seeds, start)
                 self.progress = Progress(0, 0, list(range(count)), [-math.inf] * count, [0] * count)
             self.states, self.best, self.sums = tree["state"], tree["best"], tree["sums"]
             self.log = files.enter_context(Log(self.folder, self.progress.epoch, experiment.config))
@@ -264,6 +184,15 @@ class ActiveRun(contextlib.AbstractContextManager):
         progress.epoch, progress.steps = epoch, 0
         self.sums = {name: jnp.zeros(len(progress.active), jnp.float32) for name in self.sums}
         self.save()
+
+    def _start(self, shapes: Any, program: Program) -> start_lib.Start | None:
+        """The run to start from, if there is one; prints what is taken from it."""
+        found = start_lib.read(self.experiment)
+        if found is not None:
+            told = found.describe(shapes, program.axes)
+            epochs = ", ".join(f"seed {seed}: epoch {epoch}" for seed, epoch in zip(found.seeds, found.best_epochs))
+            print(f"{self.folder}: starts from {found.folder} ({epochs})\n{told}", flush=True)
+        return found
 
     def _place(self) -> str:
         steps = f", step {self.progress.steps}" if self.progress.steps else ""

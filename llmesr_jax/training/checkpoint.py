@@ -9,6 +9,7 @@ No checkpoint is deleted because it could not be read.
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import re
@@ -99,6 +100,16 @@ def _of_the_system(error: BaseException) -> bool:
     )
 
 
+def fingerprint(folder: Path) -> str:
+    """16 hex digits of what the newest checkpoint in a folder holds; empty where there is none. Reads no arrays."""
+    if not Path(folder).is_dir():
+        return ""
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        found = checkpoints.newest()
+    text = json.dumps(found, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if found else ""
+
+
 class Checkpoints:
     """The checkpoints of one run's folder; close it, or use it in a `with` statement.
 
@@ -187,6 +198,17 @@ class Checkpoints:
         raise InputError(
             f"{self._folder}: all checkpoints are damaged ({reasons}); delete the run's folder to start again"
         )
+
+    def newest(self) -> dict[str, Any] | None:
+        """The progress that the newest checkpoint holds, its checksum included; None if none can be read."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                args = ocp.args.Composite(progress=ocp.args.JsonRestore())
+                return dict(self._manager.restore(step, args=args)["progress"])
+            except Exception as error:
+                if not proves_damage(error):
+                    raise
+        return None
 
     def _set_aside(self, step: int, reason: str, sound: int) -> None:
         """Renames a damaged checkpoint, unless the folder is only read, and prints a line about it."""

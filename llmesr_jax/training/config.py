@@ -205,9 +205,12 @@ def digest(config: ConfigDict) -> str:
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for the settings that decide the result and differ; empty if `new` may continue `old`.
 
-    Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses.
+    Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses. Where both start from a run,
+    its digest tells whether it is the same, not its place.
     """
     a, b = decisive(old), decisive(new)
+    if a["start"] and b["start"]:
+        b["start"] = a["start"]
     return [f"{key}: {a[key]!r} -> {b[key]!r}" for key in sorted(a) if key in b and a[key] != b[key]]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from llmesr_jax.core import files
+from llmesr_jax.core import commands, files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
 from llmesr_jax.models import backbones, recommender
@@ -22,7 +22,7 @@ from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, traced
+from llmesr_jax.training import batches, checkpoint, traced
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
@@ -70,8 +70,11 @@ class Experiment(NamedTuple):
         """Digests of what a run's numbers depend on besides its configuration.
 
         "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
+        "start" is the state of the run that this one starts from, while that is there.
         """
-        return {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
+        found = {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
+        start = self.config.start and checkpoint.fingerprint(Path(self.config.start, "checkpoints"))
+        return found | ({"start": start} if start else {})
 
 
 def _without_teachers(tables: Mapping[str, np.ndarray]) -> int:
@@ -101,6 +104,8 @@ def prepare(config: ConfigDict) -> Experiment:
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
+    if needs.start and not config.start:
+        raise _start_missing(config.method)
     users_items = reading.load(config.dataset, config.data_dir or None, section("data"))
     for part in ("test", "valid"):
         evaluate.check_repeats(users_items, part, section("train").seen_items)
@@ -124,6 +129,14 @@ def prepare(config: ConfigDict) -> Experiment:
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     return assemble(config, users_items, tables, recipe)
+
+
+def _start_missing(method: str) -> InputError:
+    train = commands.line("train")
+    return InputError(
+        f"--start is missing: {method} trains on from a run of another method; wanted {train} --method=none,{method} "
+        f"--start=@none, or {train} --method={method} --start=<folder of a run>"
+    )
 
 
 def assemble(

@@ -1,4 +1,9 @@
-"""Training: one loop, read from top to bottom."""
+"""Training: one loop, read from top to bottom.
+
+`train_together` opens the runs and goes through their epochs. An epoch is `_epoch`: what a method does before it, the
+steps, the validation, and the run's own end of the epoch, which keeps what is best and writes a checkpoint. What is
+on the device and compiled is a `Program`; what belongs to one run and its folder is an `ActiveRun`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +22,14 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.training import active_run, logs, state, steps
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training.active_run import ActiveRun, Program, Progress
+from llmesr_jax.training.active_run import ActiveRun
 from llmesr_jax.training.experiment import Experiment, check_workdir
+from llmesr_jax.training.program import Program
 from llmesr_jax.training.progress import StepBar, parts
 from llmesr_jax.training.schema import TrainConfig
 from llmesr_jax.training.validation import Validation, test
 
-__all__ = ["Progress", "Validation", "train", "train_together"]
+Outcome = dict[str, Any] | InputError
 
 
 def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]:
@@ -49,71 +55,43 @@ def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]
     return outcome
 
 
-def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = None) -> list[dict[str, Any] | InputError]:
+def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = None) -> list[Outcome]:
     """`train` for runs that share a program: all their seeds are lanes of the same steps.
 
     Each run has its own folder, validation and end, as alone. Where runs stand at different places, as after a kill,
     those that are behind go first.
 
     Args:
-      experiments: equal but for workdir, seeds and traced numbers (`traced.program`), with the very same tables,
+      experiments: equal but for workdir, seeds, start and traced numbers (`traced.program`), with the very same tables,
         recommender and epochs.
       stop: as of `train`.
     Returns: for each, what results.json holds, or the InputError that stopped it; the others go on without it.
     Raises:
       KeyboardInterrupt: `stop` was requested, and the states are saved.
     """
-    settings: TrainConfig = config_lib.section(experiments[0].config, "train")
     outcomes = [_before(experiment) for experiment in experiments]
-    if all(outcome is not None for outcome in outcomes):
+    if None not in outcomes:
         return outcomes
-    shared = active_run.program(experiments[0])
-    stop = stop or Stop()
+    program, stop = Program.of(experiments[0]), stop or Stop()
     with stop.gracefully("stopping after the steps under way"), contextlib.ExitStack() as stack:
-        runs: dict[int, ActiveRun] = {}
-        for place, experiment in enumerate(experiments):
-            if outcomes[place] is None:
-                try:
-                    runs[place] = stack.enter_context(ActiveRun(experiment, shared))
-                except InputError as error:
-                    outcomes[place] = error
-        if runs:
-            print(f"{', '.join(str(run.folder) for run in runs.values())}: compiling, then training", flush=True)
-        shared = shared.started(experiments[0].config.precision)
-        splits = functools.cache(lambda split: Validation(experiments[0], split, shared.tables))
+        runs = _open(experiments, outcomes, program, stack)
+        program = program.started(experiments[0].config.precision)
+        splits = functools.cache(lambda split: Validation(experiments[0], split, program.tables, program.data))
         compiled = False
         while True:
             for place in [place for place, run in runs.items() if not run.learns]:
                 outcomes[place] = _end(runs.pop(place), splits)
             if stop.requested:
-                _stop(runs.values())
+                _leave(runs.values())
             if not runs:
                 return outcomes
             position = min(run.position for run in runs.values())
-            together = [run for run in runs.values() if run.position == position]
-            started, total_steps = time.perf_counter(), experiments[0].epochs.steps
-            compile_seconds = _steps(together, shared, settings, total_steps, stop, not compiled)
-            if not compiled:
-                compiled, started = True, started + compile_seconds
-                print(f"compiled in {compile_seconds:.1f} s", flush=True)
-            together = [run for run in together if run.error is None]
-            for run in together:
-                run.drop_failed()
-            if stop.requested and any(run.progress.steps < total_steps for run in together):
-                for run in together:
-                    run.save()
-                _stop(runs.values())
-            for run in together:
-                if not run.progress.active:  # the last that learned has failed
-                    run.save()
-            together = [run for run in together if run.progress.active]
-            values = [_validate(run, splits("valid"), settings) for run in together]
-            seconds = time.perf_counter() - started
-            for run, of_seeds in zip(together, values):
-                run.end_epoch(total_steps, of_seeds, seconds, f"{run.folder.name}: " * (len(runs) > 1))
+            behind = [run for run in runs.values() if run.position == position]
+            _epoch(behind, program, splits, stop, not compiled, len(runs) > 1)
+            compiled = True
 
 
-def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
+def _before(experiment: Experiment) -> Outcome | None:
     """The results of a run that is finished, or what is wrong with its folder; None for one to train."""
     try:
         logs.loggers(experiment.config.loggers)
@@ -130,17 +108,69 @@ def _before(experiment: Experiment) -> dict[str, Any] | InputError | None:
     return found
 
 
-def _steps(
+def _open(
+    experiments: Sequence[Experiment], outcomes: list[Outcome | None], program: Program, stack: contextlib.ExitStack
+) -> dict[int, ActiveRun]:
+    """The runs that have no outcome yet, by their places; an error of one is its outcome."""
+    runs: dict[int, ActiveRun] = {}
+    for place, experiment in enumerate(experiments):
+        if outcomes[place] is None:
+            try:
+                runs[place] = stack.enter_context(ActiveRun(experiment, program))
+            except InputError as error:
+                outcomes[place] = error
+    if runs:
+        print(f"{', '.join(str(run.folder) for run in runs.values())}: compiling, then training", flush=True)
+    return runs
+
+
+def _epoch(
     runs: Sequence[ActiveRun],
-    shared: Program,
-    settings: TrainConfig,
-    total: int,
+    program: Program,
+    splits: Callable[[str], Validation],
     stop: Stop,
     compiling: bool,
+    named: bool,
+) -> None:
+    """What is left of the epoch in which the runs stand; up to an interrupt, after which they are saved.
+
+    Args:
+      runs: all at the same epoch and step.
+      splits: the validation of a split.
+      compiling: these are the first steps of all.
+      named: each run's name stands before its line.
+    """
+    started = time.perf_counter()
+    settings: TrainConfig = config_lib.section(runs[0].experiment.config, "train")
+    total = runs[0].experiment.epochs.steps
+    epoch = runs[0].progress.epoch + 1
+    if runs[0].progress.steps == 0:  # what was done before a kill amid an epoch is not done again
+        for run in runs:
+            run.states = program.before_epoch(run.states, epoch)
+    compile_seconds = _steps(runs, program, settings, total, stop, compiling)
+    if compiling:
+        started += compile_seconds
+        print(f"compiled in {compile_seconds:.1f} s", flush=True)
+    runs = [run for run in runs if run.error is None]
+    for run in runs:
+        run.drop_failed()
+        unfinished = stop.requested and run.progress.steps < total
+        if unfinished or not run.progress.active:  # then the last seed that learned has failed
+            run.save()
+    runs = [run for run in runs if run.progress.active and run.progress.steps == total]
+    values = [_validate(run, splits("valid"), settings) for run in runs]
+    seconds = time.perf_counter() - started
+    for run, of_seeds in zip(runs, values):
+        run.end_epoch(total, of_seeds, seconds, f"{run.folder.name}: " * named)
+
+
+def _steps(
+    runs: Sequence[ActiveRun], program: Program, settings: TrainConfig, total: int, stop: Stop, compiling: bool
 ) -> float:
     """Takes the steps that are left of the runs' epoch, all their lanes together, or those up to an interrupt.
 
     Args:
+      total: steps of an epoch.
       compiling: the first call compiles, and the bar says so.
     Returns: seconds that the first call took, which is the compile if there is one.
     """
@@ -158,10 +188,10 @@ def _steps(
     done = runs[0].progress.steps
     with StepBar(epoch, settings.epochs, total, done, settings.progress) as bar:
         while done < total:
-            window = order[:, done : done + shared.width]
+            window = order[:, done : done + program.width]
             for i, group in enumerate(groups):
                 part = {key: value[group] for key, value in numbers.items()}
-                args, options = shared.window(states[i], sums[i], window[group], epoch, part)
+                args, options = program.window(states[i], sums[i], window[group], epoch, part)
                 with bar.compiling() if compiling and first is None else contextlib.nullcontext():
                     called = time.perf_counter()
                     states[i], sums[i] = steps.run_window(*args, **options)
@@ -188,24 +218,22 @@ def _validate(run: ActiveRun, validation: Validation, settings: TrainConfig) -> 
     return [validation(state.take(run.monitored, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
 
 
-def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
+def _end(run: ActiveRun, splits: Callable[[str], Validation]) -> Outcome:
     """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
     if run.error is not None:
         run.close()
         return run.error
     run.checkpoints.wait()
-    progress, folder = run.progress, run.folder
+    progress, settings = run.progress, config_lib.section(run.experiment.config, "train")
     sound = progress.sound(run.seeds)
     best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(run.seeds[i] for i in sound)
     best = state.take(run.best, sound) if progress.failed else run.best
-    settings: TrainConfig = config_lib.section(run.experiment.config, "train")
-    monitor_after = settings.monitor_after
     with parts("test", 2 * len(seeds), settings.progress) as bar:
         results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
-    if progress.epoch <= monitor_after:
+    if progress.epoch <= settings.monitor_after:
         print(
-            f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={monitor_after}), so the newest "
-            "parameters are tested; to continue, run the same command with a larger --epochs",
+            f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), so "
+            "the newest parameters are tested; to continue, run the same command with a larger --epochs",
             flush=True,
         )
     elif progress.active and max(best_epoch) == progress.epoch:
@@ -217,13 +245,13 @@ def _end(run: ActiveRun, splits) -> dict[str, Any] | InputError:
     if progress.failed:
         results["failed"] = progress.failed
     run.log.test(progress.epoch, seeds, results["test"])
-    files.write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    files.write_text(run.folder / "results.json", json.dumps(results, indent=1) + "\n")
     run.close()
     run.states = run.best = run.sums = None  # the device's memory, for the others
     return results
 
 
-def _stop(runs) -> None:
+def _leave(runs: Collection[ActiveRun]) -> None:
     """Waits for the checkpoints and ends the command."""
     for run in runs:
         print(run.saved(), flush=True)

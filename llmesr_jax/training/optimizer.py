@@ -62,3 +62,11 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
 def monitored(params: Any, opt_state: optax.OptState) -> Any:
     """The parameters that validation and the test see: the average if there is one, else `params`."""
     return opt_state.average if isinstance(opt_state, Averaged) else params
+
+
+def renewed(opt_state: optax.OptState, old: Any, new: Any) -> optax.OptState:
+    """The state after parameters were set from outside: the average, if there is one, takes what differs as it is."""
+    if not isinstance(opt_state, Averaged):
+        return opt_state
+    average = jax.tree.map(lambda a, x, y: jnp.where(x == y, a, y.astype(a.dtype)), opt_state.average, old, new)
+    return opt_state._replace(average=average)

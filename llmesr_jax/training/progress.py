@@ -1,14 +1,34 @@
-"""Progress bars of a run, on a terminal: what happens now, for how long, and how far it is."""
+"""Where a run stands; and its bars on a terminal: what happens now, for how long, and how far it is."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
 _REFRESH = 0.2  # seconds between two looks at the clock while nothing else moves the bar
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn.
+
+    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}.
+    """
+
+    epoch: int  # finished epochs
+    steps: int  # finished steps of the epoch under way
+    active: list[int]
+    best: list[float]  # per seed, the best validation value so far
+    best_epoch: list[int]
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def sound(self, seeds: Sequence[int]) -> list[int]:
+        """The places of the seeds that did not fail."""
+        return [i for i, seed in enumerate(seeds) if str(seed) not in self.failed]
 
 
 class StepBar(contextlib.AbstractContextManager):

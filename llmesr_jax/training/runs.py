@@ -11,10 +11,12 @@ from typing import Any
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
-from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.ranking import evaluate, inference, metrics
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import experiment, loop, state
+from llmesr_jax.training import batches, experiment, state
 from llmesr_jax.training.checkpoint import Checkpoints
+from llmesr_jax.training.progress import Progress
+from llmesr_jax.training.validation import Validation
 
 SPLITS = ("test", "valid")
 
@@ -31,7 +33,7 @@ class Run:
 
     experiment: experiment.Experiment
     params_S: Any
-    progress: loop.Progress
+    progress: Progress
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -42,6 +44,18 @@ class Run:
     def tables(self) -> dict[str, Any]:
         """The frozen tables that the trained model reads, on the device: brought there once."""
         return tables_lib.on_device({k: v for k, v in self.experiment.tables.items() if k != "item_pca"})
+
+    @functools.cached_property
+    def served_S(self) -> Any:
+        """The parameters that vectors are made from, stacked over the seeds: what the method makes of `params_S`."""
+        model, data = self.experiment.recommender, None
+        if model.for_serving is None:
+            return self.params_S
+        data = batches.interactions(self.experiment.corpus, self.experiment.epochs.plan)
+        served = [
+            inference.served(model, state.take(self.params_S, i), self.tables, data) for i in range(len(self.seeds))
+        ]
+        return state.stack(served)
 
     def describe(self) -> str:
         """One line: what it is, and how far it got."""
@@ -95,7 +109,7 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     if restored is None:
         raise InputError(f"{folder}: holds no checkpoint yet; train on with the command that made it")
     tree, progress = restored
-    found = loop.Progress(**progress)
+    found = Progress(**progress)
     return Run(prepared, state.take(tree["best"], found.sound(prepared.seeds)), found)
 
 
@@ -112,7 +126,7 @@ def evaluate_run(
     """
     results, seeds, tables = {}, run.seeds, run.tables
     for split in splits:
-        validation = loop.Validation(run.experiment, split, tables, tail)
+        validation = Validation(run.experiment, split, tables, tail=tail)
         summaries = [validation.ranks(state.take(run.params_S, i), s, protocols, True)[0] for i, s in enumerate(seeds)]
         results[split] = evaluate.stack(summaries)
     return results

@@ -36,6 +36,11 @@ class RunConfig:
         choices=("float32", "bfloat16"),
     )
     seeds: str = knob("42", "comma-separated seeds, trained together")
+    start: str = knob(
+        "",
+        "folder of a run whose best parameters this one starts from, where they fit; "
+        "@none: the run of method none in the same command",
+    )
     loggers: str = knob(
         "auto",
         "where each epoch's numbers go besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "

@@ -63,6 +63,11 @@ def put(tree: Any, index: list[int] | np.ndarray, part: Any) -> Any:
     return jax.tree.map(lambda x, y: x.at[np.asarray(index, np.int32)].set(y), tree, part)
 
 
+def stack(trees: list[Any]) -> Any:
+    """Single seeds' trees as one, stacked."""
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+
+
 def split(tree: Any, groups: list[slice]) -> list[Any]:
     """The stacked tree cut along its seeds."""
     if len(groups) == 1:

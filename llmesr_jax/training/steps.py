@@ -16,6 +16,7 @@ import optax
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.training import optimizer
 from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
 from llmesr_jax.training.state import State
 
@@ -109,6 +110,20 @@ def run_window(
         return jax.lax.fori_loop(0, count, body, (state, sums))
 
     return jax.vmap(one_lane)(state_S, sums_S, order_SxWxB, numbers_S)
+
+
+@functools.partial(jax.jit, static_argnames=("recommender",), donate_argnames=("state_S",))
+def before_epoch(recommender: Recommender, state_S: State, tables: Tables, data: Interactions, epoch: Array) -> State:
+    """The states with what the method changes before the first step of an epoch (from 1), such as renewed rows.
+
+    A running average takes over what has changed as it is. The optimiser's moments stay.
+    """
+
+    def one_lane(state):
+        params = recommender.before_epoch(state.params, tables, data, epoch)
+        return state.replace(params=params, opt_state=optimizer.renewed(state.opt_state, state.params, params))
+
+    return jax.vmap(one_lane)(state_S)
 
 
 def lane_groups(lanes: int, most: int = 0) -> list[slice]:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
 
-_OF_A_RUN = ("workdir", "seeds")
+_OF_A_RUN = ("workdir", "seeds", "start")
 
 
 def numbers(config: ConfigDict) -> dict[str, float]:
@@ -25,7 +25,7 @@ def numbers(config: ConfigDict) -> dict[str, float]:
 
 
 def program(config: ConfigDict) -> str:
-    """16 hex digits that runs have in common which differ in nothing but traced numbers, seeds and folder."""
+    """16 hex digits that runs have in common which differ in nothing but traced numbers, seeds, folder and start."""
     free = numbers(config)
     fixed = {k: v for k, v in config_lib.used(config).items() if k not in free and k not in _OF_A_RUN}
     text = json.dumps([fixed, sorted(free)], sort_keys=True)

@@ -12,18 +12,37 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.data import groups
 from llmesr_jax.models import recommender
+from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import evaluate, inference, metrics
 from llmesr_jax.ranking.engine import sample_candidates
+from llmesr_jax.training import batches, state
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import state
+from llmesr_jax.training.batches import Interactions
 from llmesr_jax.training.experiment import Experiment
 
 
 class Validation:
     """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
 
-    def __init__(self, experiment: Experiment, split: str, tables, tail: groups.Tail = groups.TRAINING):
+    def __init__(
+        self,
+        experiment: Experiment,
+        split: str,
+        tables: Tables,
+        data: Interactions | None = None,
+        tail: groups.Tail = groups.TRAINING,
+    ):
+        """
+        Args:
+          tables: on the device.
+          data: on the device; brought there if they are None and the method needs them before it serves.
+          tail: which users and items are tail.
+        """
         self._experiment, self._tables = experiment, tables
+        model = experiment.recommender
+        if data is None and model.for_serving is not None:
+            data = batches.interactions(experiment.corpus, experiment.epochs.plan)
+        self._data = data
         settings = config_lib.section(experiment.config, "train")
         self._with_mask = settings.seen_items == "zero"
         self.protocols = (settings.valid_protocol,) if split == "valid" else metrics.PROTOCOLS
@@ -41,6 +60,7 @@ class Validation:
                 self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
             )
         model = self._experiment.recommender
+        params = inference.served(model, params, self._tables, self._data)
         users = inference.user_vectors(model, params, self._tables, self._histories)
         items = inference.item_vectors(model, params, self._tables, self._with_mask)
         candidates = self._candidates.get(seed)

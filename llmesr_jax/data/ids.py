@@ -1,0 +1,55 @@
+"""Raw ids of a data folder's users and items: what `launch.prepare` numbered from 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.corpus import Corpus
+
+FILES = {"user": "user_ids.txt", "item": "item_ids.txt"}
+
+
+def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
+    """The raw id of 1, of 2, ...; None where the folder has no such file, as for the demo.
+
+    Args:
+      kind: "user" or "item".
+    Raises:
+      InputError: the file has another number of lines than there are users or items, or one id twice.
+    """
+    path = corpus.folder and Path(corpus.folder, FILES[kind])
+    if path is None or not path.exists():
+        return None
+    found = path.read_text().split("\n")[:-1]
+    count = {"user": corpus.num_users, "item": corpus.num_items}[kind]
+    if len(found) != count:
+        raise InputError(f"{path}: {len(found)} ids, wanted {count}, one for each {kind} of inter.txt; prepare again")
+    if len(set(found)) < count:
+        raise InputError(f"{path}: an id stands twice; wanted a different one for each {kind}; prepare again")
+    return found
+
+
+def rows_in(new: Corpus, old: Corpus, kind: str) -> np.ndarray:
+    """int64: for each user or item of `new`, from id 1 on, its row in `old`, from 0; -1 for those that it has not.
+
+    They are found by raw id; where neither has raw ids, by number.
+
+    Raises:
+      InputError: see `raw_ids`; one of the two has raw ids and the other has none.
+    """
+    ids = {corpus: raw_ids(corpus, kind) for corpus in (new, old)}
+    counts = [{"user": corpus.num_users, "item": corpus.num_items}[kind] for corpus in (new, old)]
+    if ids[new] is None and ids[old] is None:
+        numbers = np.arange(counts[0])
+        return np.where(numbers < counts[1], numbers, -1)
+    for corpus in (new, old):
+        if ids[corpus] is None:
+            raise InputError(
+                f"{corpus.folder or corpus.name}: has no {FILES[kind]}, which tells its {kind}s apart from those of other data; "
+                "wanted a folder that launch.prepare made"
+            )
+    places = {raw: row for row, raw in enumerate(ids[old])}
+    return np.fromiter((places.get(raw, -1) for raw in ids[new]), np.int64, counts[0])

@@ -1,0 +1,117 @@
+"""What runs that train together share: the model, what lies on the device, and how its compiled parts are called."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llmesr_jax.models import recommender
+from llmesr_jax.models.kernels import touched_rows
+from llmesr_jax.models.types import Batch
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.training import batches, optimizer, state, steps
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.start import Start
+
+
+class Program(NamedTuple):
+    """Attributes:
+    model: pure functions.
+    optimizer: of all trained parameters.
+    plan: static facts of a batch.
+    data, tables: on the device.
+    example: a batch, for its shapes.
+    touched_only: `train.table_updates=touched`.
+    width: steps of a window, `train.window`.
+    axes: {path: "item" or "user"} of the parameters that have a row for each.
+    """
+
+    model: recommender.Recommender
+    optimizer: optax.GradientTransformation
+    plan: batches.BatchPlan
+    data: batches.Interactions
+    tables: dict[str, jax.Array]
+    example: Batch
+    touched_only: bool
+    width: int
+    axes: dict[str, str]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Program:
+        """Brings data and tables to the device.
+
+        Raises:
+          InputError: the data are too large, or the method has tables that `train.table_updates=touched` does not know.
+        """
+        plan = experiment.epochs.plan
+        data = batches.interactions(experiment.corpus, plan)
+        tables = tables_lib.on_device(experiment.tables)
+        example = steps.example_batch(plan, data, tables)
+        settings = config_lib.section(experiment.config, "train")
+        touched_only = settings.table_updates == "touched"
+        params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
+        axes = {path: "item" for path in _paths(params) if path.rpartition("/")[2] == "items"}
+        if touched_only:
+            in_steps = {name: table for name, table in tables.items() if name != "item_pca"}
+            touched_rows.check(params, in_steps, experiment.corpus.num_items)
+        inner = optimizer.adam()
+        outer = optimizer.averaging(inner, settings.average) if settings.average else inner
+        return cls(experiment.recommender, outer, plan, data, tables, example, touched_only, settings.window, axes)
+
+    def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:
+        """The arrays of a run that begins: as a checkpoint holds them.
+
+        Args:
+          start: whose parameters take the place of those drawn; the optimiser begins anew.
+        """
+        states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
+        if start is not None:
+            params = start.into(states.params, seeds, self.axes)
+            states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params))
+        best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
+        sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
+        return {"state": states, "best": best, "sums": sums}
+
+    def started(self, precision: str) -> Program:
+        """The program once its states are made: without the PCA, which only starts a table, and in `precision`."""
+        tables = {name: table for name, table in self.tables.items() if name != "item_pca"}
+        return self._replace(tables=recommender.in_precision(tables, precision))
+
+    def before_epoch(self, states: state.State, epoch: int) -> state.State:
+        """The states, stacked over lanes, as the method wants them before the first step of an epoch (from 1)."""
+        if self.model.before_epoch is None:
+            return states
+        return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch))
+
+    def window(
+        self, states: state.State, sums: Any, order: np.ndarray, epoch: int, numbers: dict[str, np.ndarray]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of `steps.run_window` for the next steps of some lanes.
+
+        Args:
+          states, sums: stacked over the lanes.
+          order: int32 (lanes, steps, B), at most `width` steps.
+          epoch: from 1.
+          numbers: float32 (lanes,) each.
+        """
+        count = order.shape[1]
+        order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
+        args = (self.model, self.optimizer, self.plan, states, sums, self.tables, self.data, order)
+        options = {"touched_only": self.touched_only, "numbers_S": numbers}
+        return (*args, np.int32(count), np.float32(epoch)), options
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer",))
+def _fresh_optimizer(optimizer: optax.GradientTransformation, params_S: Any) -> optax.OptState:
+    return jax.vmap(optimizer.init)(params_S)
+
+
+def _paths(tree: Any) -> list[str]:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]

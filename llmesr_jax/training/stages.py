@@ -1,0 +1,34 @@
+"""Starts that name a method, `--start=@none`: the run of that method which the same command makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from llmesr_jax.core.errors import InputError
+
+HERE = "@"
+
+
+def among(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
+    """The configurations of one command, each of another method, with the folders of those that they start from.
+
+    The method that is named starts from nothing, and comes first.
+
+    Raises:
+      InputError: a method is named that is not among them.
+    """
+    found = {config.method: config for config in configs}
+    named = {config.start.removeprefix(HERE) for config in configs if config.start.startswith(HERE)}
+    for method in named:
+        if method not in found:
+            raise InputError(
+                f"--start={HERE}{method}: no run of method {method} in this command; wanted one, as in "
+                f"--method={method},{next(iter(found))}; or name the folder of a run"
+            )
+    for config in configs:
+        method = config.start.removeprefix(HERE)
+        if config.start.startswith(HERE):
+            config.start = "" if config.method == method else found[method].workdir
+    return sorted(configs, key=lambda config: config.method not in named)

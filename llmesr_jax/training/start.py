@@ -1,0 +1,183 @@
+"""A run that starts from another: its best parameters, where they fit.
+
+For each seed, the best parameters of the run that the setting `start` names take the place of those with the same path
+and shape that were drawn. Rows of items and users are found by raw id, so the catalogue may have grown since: a row
+that the source lacks stays as it was drawn. The optimiser begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import ids, reading
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import state
+from llmesr_jax.training.checkpoint import Checkpoints
+from llmesr_jax.training.experiment import Experiment, read_config
+from llmesr_jax.training.progress import Progress
+from llmesr_jax.training.stages import HERE
+
+ENCODER = "backbone"  # a method's name for the backbone in its parameters
+
+
+class Start(NamedTuple):
+    """The run to start from.
+
+    Attributes:
+      folder: of the run.
+      seeds: those whose parameters there are.
+      best_epochs: the epochs that they are of, one a seed.
+      params: {path: host array}, stacked over `seeds`.
+      rows: {"item": ..., "user": ...}: for each row of a table here its row there, -1 for none; None where the data are
+        the same, so that all rows are.
+    """
+
+    folder: Path
+    seeds: tuple[int, ...]
+    best_epochs: tuple[int, ...]
+    params: Mapping[str, np.ndarray]
+    rows: Mapping[str, np.ndarray] | None
+
+    def describe(self, params_S: Any, axes: Mapping[str, str]) -> str:
+        """What is taken and what begins anew, in a few lines.
+
+        Args:
+          params_S: arrays or shapes of the parameters as drawn.
+          axes: {path: "item" or "user"} of the tables among them.
+        Raises:
+          InputError: neither an item table nor the encoder can be taken.
+        """
+        drawn = _named(params_S)
+        fits = {path: self._fits(path, x.shape, axes.get(path)) for path, x in drawn.items()}
+        items = [path for path in drawn if axes.get(path) == "item"]
+        encoder = [path for path in drawn if path.startswith(f"{ENCODER}/")]
+        if not any(fits[path] for path in (*items, *encoder)):
+            of_items = "; ".join(
+                f"{path} is {self._shape(path)} there and {tuple(drawn[path].shape[1:])} here" for path in items
+            )
+            raise InputError(
+                f"--start={self.folder}: neither its item table nor its encoder fits this model ({of_items}); wanted a "
+                "run with the same backbone and width"
+            )
+        lines = [f"takes {_parts(fits, True)}"]
+        if self.rows is not None:
+            found = [f"{(row >= 0).sum()} of {len(row)} {axis}s" for axis, row in self.rows.items()]
+            lines.append(f"rows by raw id: {', '.join(found)}")
+        if anew := _parts(fits, False):
+            lines.append(f"begins anew: {anew}")
+        return "\n".join(f"  {line}" for line in lines)
+
+    def into(self, params_S: Any, seeds: Iterable[int], axes: Mapping[str, str]) -> Any:
+        """`params_S`, stacked over `seeds`, with this run's parameters wherever they fit."""
+        places = np.asarray([self.seeds.index(seed) for seed in seeds])
+
+        def one(path, drawn_S):
+            name = _name(path)
+            if not self._fits(name, drawn_S.shape, axes.get(name)):
+                return drawn_S
+            found = self.params[name][places].astype(drawn_S.dtype)
+            if self.rows is None or name not in axes:
+                return jnp.asarray(found)
+            rows = _table_rows(self.rows[axes[name]], drawn_S.shape[1], found.shape[1])
+            return jnp.asarray(np.where(_over_rows(rows >= 0, drawn_S), found[:, rows], drawn_S))
+
+        return jax.tree_util.tree_map_with_path(one, params_S)
+
+    def _fits(self, path: str, shape: tuple[int, ...], axis: str | None) -> bool:
+        found = self._shape(path)
+        if self.rows is not None and axis is not None:
+            return found is not None and found[1:] == tuple(shape[2:])
+        return found == tuple(shape[1:])
+
+    def _shape(self, path: str) -> tuple[int, ...] | None:
+        return self.params[path].shape[1:] if path in self.params else None
+
+
+def check(folder: str | Path, seeds: Iterable[int]) -> None:
+    """Raises InputError if there is no run to start from, or it does not have these seeds; reads no parameters."""
+    if str(folder).startswith(HERE):
+        raise InputError(f"--start={folder}: wanted a run of that method in the same command, or the folder of a run")
+    source = config_lib.seed_list(read_config(Path(folder))[0])
+    if missing := [seed for seed in seeds if seed not in source]:
+        raise InputError(
+            f"--start={folder}: has no seed {missing[0]}; it has {', '.join(map(str, source))}: name these with --seeds"
+        )
+
+
+def read(experiment: Experiment) -> Start | None:
+    """The run that an experiment's setting `start` names; None where it names none.
+
+    Raises:
+      InputError: there is no run, it has no sound checkpoint or not all the seeds, or its data, which tell which row is
+        whose, are not there any more.
+    """
+    if not experiment.config.start:
+        return None
+    folder = Path(experiment.config.start)
+    config, identity = read_config(folder)
+    check(folder, experiment.seeds)
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        restored = checkpoints.restore()
+    if restored is None:
+        raise InputError(f"--start={folder}: holds no checkpoint yet; train it first")
+    progress, seeds = Progress(**restored[1]), config_lib.seed_list(config)
+    if failed := [seed for seed in experiment.seeds if str(seed) in progress.failed]:
+        raise InputError(f"--start={folder}: seed {failed[0]} failed there ({progress.failed[str(failed[0])]})")
+    rows = None
+    if identity.get("interactions") != experiment.corpus.digest:
+        rows = _rows(experiment, config, identity)
+    kept = [seeds.index(seed) for seed in experiment.seeds]
+    params = _named(state.take(restored[0]["best"], kept))
+    return Start(folder, experiment.seeds, tuple(progress.best_epoch[i] for i in kept), params, rows)
+
+
+def _rows(experiment: Experiment, config: Any, identity: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Which row of the source each user and item is."""
+    source = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
+    if source.digest != identity.get("interactions"):
+        raise InputError(
+            f"--start={config.workdir}: the data in {source.folder or source.name} are not those it was trained on, so "
+            "there is no telling which row is whose; keep the old data in a folder of their own and the new in another"
+        )
+    return {kind: ids.rows_in(experiment.corpus, source, kind) for kind in ("item", "user")}
+
+
+def _table_rows(rows: np.ndarray, length: int, source_length: int) -> np.ndarray:
+    """int64 (length,): the source's row of each row of a table, -1 for none.
+
+    A table over items has a row of padding before them, and the mask token's behind.
+    """
+    if length == len(rows):
+        return rows
+    inner = np.where(rows >= 0, rows + 1, -1)
+    return np.concatenate([[0], inner, np.full(length - len(rows) - 1, source_length - 1)])
+
+
+def _over_rows(mask: np.ndarray, like: jax.Array) -> np.ndarray:
+    return mask.reshape(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _parts(fits: Mapping[str, bool], wanted: bool) -> str:
+    """The parts of a model whose arrays all fit, or do not, by their first names; single arrays where it is mixed."""
+    found: dict[str, None] = {}
+    for path in fits:
+        part = path.partition("/")[0]
+        whole = {fits[other] for other in fits if other.partition("/")[0] == part}
+        if fits[path] == wanted:
+            found[part if len(whole) == 1 else path] = None
+    return ", ".join(found)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
