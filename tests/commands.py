@@ -90,7 +90,7 @@ def start(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> Result:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return Result(process.returncode, out, err)
 
 

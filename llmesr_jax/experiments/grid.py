@@ -191,7 +191,9 @@ def _name(point: Mapping[str, tuple[Any, Mapping[str, Any]]], used: Mapping[str,
     """`sasrec,llmesr,alpha=0.1`: what varies and matters, fit to be a folder."""
     parts = []
     for axis, (label, settings) in point.items():
-        if axis not in settings or axis in _SPEAK_FOR_THEMSELVES:
+        if axis == "start":
+            parts += [f"from-{Path(used[axis]).name.removeprefix(HERE)}"] if used[axis] else []
+        elif axis not in settings or axis in _SPEAK_FOR_THEMSELVES:
             parts.append(str(label))
         elif axis in used:
             field = axis.rpartition(".")[2]

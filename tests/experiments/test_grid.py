@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.experiments import grid
+from llmesr_jax.experiments import grid, sweep
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import traced
 
@@ -175,3 +175,55 @@ def test_an_own_file_is_read_by_its_path(tmp_path):
         InputError, match="--sweep=overal: there is no .*overal.py; wanted a file of your own, or one of "
     ):
         grid.read("overal")
+
+
+def test_a_cell_may_start_from_another():
+    plan = grid.Plan("p", {}, [{"backbone": ["sasrec", "gru4rec"], "method": ["llmesr", "none"], "start": ["@none"]}])
+    found = grid.placed(cells(plan), lambda name, config: f"w/{name}")
+    assert {name: config.start for name, config in found.items()} == {
+        "sasrec,llmesr,from-none": "w/sasrec,none",
+        "sasrec,none": "",
+        "gru4rec,llmesr,from-none": "w/gru4rec,none",
+        "gru4rec,none": "",
+    }
+    order = [name for names in sweep.programs(found) for name in names]
+    assert [name.rpartition(",")[2] for name in order] == ["none", "none", "from-none", "from-none"]
+
+
+def test_settings_of_the_two_methods_do_not_tell_their_cells_apart():
+    variants = {
+        "plain": {"method": "none", "none.width": 64},
+        "a": {"method": "llmesr", "start": "@none", "llmesr.alpha": 0.1},
+        "b": {"method": "llmesr", "start": "@none", "llmesr.alpha": 0.5},
+    }
+    found = cells(grid.Plan("p", {}, [{"variant": variants}]))
+    assert [config.start for config in found.values()] == ["", "@plain", "@plain"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"method": ["llmesr"], "start": ["@none"]}, "there is no such cell"),
+        ({"method": ["none", "llmesr"], "train.epochs": [1, 2]}, "2 of them"),
+    ],
+)
+def test_a_start_that_names_no_single_cell_is_refused(axes, message):
+    variants = {"none": {"method": "none"}, "again": {"method": "none", "none.width": 4}}
+    axes = {"variant": {**variants, "l": {"method": "llmesr", "start": "@none"}}} if "2" in message else axes
+    with pytest.raises(InputError, match=message):
+        cells(grid.Plan("p", {}, [axes]))
+
+
+def test_what_starts_from_a_cell_that_failed_fails_without_a_try(monkeypatch):
+    plan = grid.Plan("p", {}, [{"method": ["none", "llmesr"], "start": ["@none"]}])
+    found = grid.placed(cells(plan), lambda name, config: f"w/{name}")
+    tried = []
+
+    def fails(names, *_):
+        tried.extend(names)
+        yield list(names), [InputError("broken")] * len(names)
+
+    monkeypatch.setattr(sweep, "_train", fails)
+    outcomes = sweep.run(found)
+    assert tried == ["none"]
+    assert str(outcomes["llmesr,from-none"]) == "starts from none, which failed"

@@ -151,9 +151,9 @@ def test_an_error_that_proves_no_damage_stops_and_changes_nothing(folder, monkey
 
 def test_what_the_disk_refuses_is_no_damage(folder):
     """TensorStore hands on what the system says of a file, here that its links never end."""
-    path = max((folder / "3" / "tree").rglob("d/*"), key=lambda path: path.stat().st_size)
-    path.unlink()
-    path.symlink_to(path)
+    for path in list((folder / "3" / "tree").rglob("d/*")):  # one of them alone may hold nothing that is read
+        path.unlink()
+        path.symlink_to(path)
     with pytest.raises(InputError, match="3: this checkpoint cannot be read"):
         restore(folder)
     assert names(folder) == ["2", "3"]

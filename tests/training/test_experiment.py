@@ -88,7 +88,7 @@ def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_
 
 
 def test_identity_tells_data_and_tables_apart(prepared):
-    same = prepared._replace(config=None)
+    same = prepared._replace(config=prepared.config.copy_and_resolve_references())
     assert experiment.identity_changes(prepared.identity(), same) == []
     other = prepared._replace(tables={"item_llm": np.zeros((2, 2), np.float32)}, recipe="0123456789")
     assert [change.split(":")[0] for change in experiment.identity_changes(prepared.identity(), other)] == [
