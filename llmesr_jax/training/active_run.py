@@ -7,7 +7,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, provenance, state, traced
@@ -24,7 +26,8 @@ from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, open_workdir
 from llmesr_jax.training.logs import Log
 from llmesr_jax.training.program import Program
-from llmesr_jax.training.progress import Progress
+from llmesr_jax.training.progress import Progress, parts
+from llmesr_jax.training.validation import Validation, test
 
 _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", "N@10")
 
@@ -88,11 +91,6 @@ class ActiveRun(contextlib.AbstractContextManager):
         """Whether an epoch is left to do, and a seed to do it."""
         return self.error is None and bool(self.progress.active) and self.progress.epoch < self._settings.epochs
 
-    @property
-    def monitored(self) -> Any:
-        """The parameters to validate, stacked over the seeds that still learn."""
-        return optimizer.monitored(self.states.params, self.states.opt_state)
-
     def order(self, epoch: int) -> np.ndarray:
         """int32 (S, steps, B): who is in which step of an epoch, for the seeds that still learn."""
         return np.stack([self.experiment.epochs.order(self.seeds[i], epoch) for i in self.progress.active])
@@ -136,23 +134,34 @@ class ActiveRun(contextlib.AbstractContextManager):
                 "--config.train.learning_rate in a new --workdir"
             )
 
-    def drop_failed(self) -> None:
-        """Takes the seeds that have failed out of those that learn."""
+    def drop_failed(self, stopping: bool) -> None:
+        """Takes the seeds that have failed out of those that learn; saves the run if it stops here, or with the last.
+
+        Args:
+          stopping: no more steps will be taken, even if the epoch has some left.
+        """
+        if self.error is not None:
+            return
         sound = self.progress.sound(self.seeds)
         kept = [j for j, i in enumerate(self.progress.active) if i in sound]
         if len(kept) < len(self.progress.active):
             self.states, self.sums = state.take((self.states, self.sums), kept)
             self.progress.active = [self.progress.active[j] for j in kept]
+        if not kept or (stopping and self.progress.steps < self.experiment.epochs.steps):
+            self.save()
 
-    def end_epoch(self, total_steps: int, values: Sequence[dict] | None, seconds: float, name: str) -> None:
-        """Keeps parameters that are better, drops seeds that have not been for long, writes lines and a checkpoint.
+    def end_epoch(self, validation: Validation, seconds: float, name: str) -> None:
+        """Validates, keeps parameters that are better, drops seeds that have not been for long, writes what came out.
 
         Args:
-          total_steps: of the epoch.
-          values: the validation's summary for each seed that still learns; None: not validated, nor monitored.
-          seconds: the epoch took.
+          validation: of the validation split.
+          seconds: that the epoch's steps took.
           name: of the run, at the start of what is printed.
         """
+        total_steps, started = self.experiment.epochs.steps, time.perf_counter()
+        monitored_S = optimizer.monitored(self.states.params, self.states.opt_state)
+        values = self._validate(validation, monitored_S)
+        seconds += time.perf_counter() - started
         settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
         losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
         values = values and [value[settings.valid_protocol] for value in values]
@@ -164,7 +173,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             progress.best_epoch[progress.active[j]] = epoch
         if better:
             places = [progress.active[j] for j in better]
-            self.best = state.put(self.best, places, state.take(self.monitored, better))
+            self.best = state.put(self.best, places, state.take(monitored_S, better))
         for j, i in enumerate(progress.active):
             line = {f"loss/{term}": float(value[j]) for term, value in losses.items()}
             if values:
@@ -184,6 +193,49 @@ class ActiveRun(contextlib.AbstractContextManager):
         progress.epoch, progress.steps = epoch, 0
         self.sums = {name: jnp.zeros(len(progress.active), jnp.float32) for name in self.sums}
         self.save()
+
+    def end(self, splits: Callable[[str], Validation]) -> dict[str, Any] | InputError:
+        """Tests a run that has nothing left to do and writes its results; or the error that stopped it.
+
+        Args:
+          splits: what validates "valid" and "test".
+        """
+        if self.error is not None:
+            self.close()
+            return self.error
+        self.checkpoints.wait()
+        progress, settings = self.progress, self._settings
+        sound = progress.sound(self.seeds)
+        best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(self.seeds[i] for i in sound)
+        best = state.take(self.best, sound) if progress.failed else self.best
+        with parts("test", 2 * len(seeds), settings.progress) as bar:
+            results = test(self.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
+        if progress.epoch <= settings.monitor_after:
+            print(
+                f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), so "
+                "the newest parameters are tested; to continue, run the same command with a larger --epochs",
+                flush=True,
+            )
+        elif progress.active and max(best_epoch) == progress.epoch:
+            print(
+                f"still improving at epoch {progress.epoch}: to continue, run the same command with a larger --epochs",
+                flush=True,
+            )
+        results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
+        if progress.failed:
+            results["failed"] = progress.failed
+        self.log.test(progress.epoch, seeds, results["test"])
+        files.write_text(self.folder / "results.json", json.dumps(results, indent=1) + "\n")
+        self.close()
+        self.states = self.best = self.sums = None  # the device's memory, for the others
+        return results
+
+    def _validate(self, validation: Validation, monitored_S: Any) -> list[dict[str, Any]] | None:
+        """The summary of each seed that still learns; None in an epoch that goes without."""
+        if not self._settings.validate_unmonitored and self.progress.epoch < self._settings.monitor_after:
+            return None
+        active = enumerate(self.progress.active)
+        return [validation(state.take(monitored_S, j), self.seeds[i]) for j, i in active]
 
     def _start(self, shapes: Any, program: Program) -> start_lib.Start | None:
         """The run to start from, if there is one; prints what is taken from it."""

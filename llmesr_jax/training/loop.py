@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.training import active_run, logs, state, steps
@@ -25,9 +23,9 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun
 from llmesr_jax.training.experiment import Experiment, check_workdir
 from llmesr_jax.training.program import Program
-from llmesr_jax.training.progress import StepBar, parts
+from llmesr_jax.training.progress import StepBar
 from llmesr_jax.training.schema import TrainConfig
-from llmesr_jax.training.validation import Validation, test
+from llmesr_jax.training.validation import Validation
 
 Outcome = dict[str, Any] | InputError
 
@@ -80,7 +78,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
         compiled = False
         while True:
             for place in [place for place, run in runs.items() if not run.learns]:
-                outcomes[place] = _end(runs.pop(place), splits)
+                outcomes[place] = runs.pop(place).end(splits)
             if stop.requested:
                 _leave(runs.values())
             if not runs:
@@ -151,17 +149,11 @@ def _epoch(
     if compiling:
         started += compile_seconds
         print(f"compiled in {compile_seconds:.1f} s", flush=True)
-    runs = [run for run in runs if run.error is None]
-    for run in runs:
-        run.drop_failed()
-        unfinished = stop.requested and run.progress.steps < total
-        if unfinished or not run.progress.active:  # then the last seed that learned has failed
-            run.save()
-    runs = [run for run in runs if run.progress.active and run.progress.steps == total]
-    values = [_validate(run, splits("valid"), settings) for run in runs]
     seconds = time.perf_counter() - started
-    for run, of_seeds in zip(runs, values):
-        run.end_epoch(total, of_seeds, seconds, f"{run.folder.name}: " * named)
+    for run in runs:
+        run.drop_failed(stop.requested)
+        if run.progress.active and run.error is None and run.progress.steps == total:
+            run.end_epoch(splits("valid"), seconds, f"{run.folder.name}: " * named)
 
 
 def _steps(
@@ -209,46 +201,6 @@ def _steps(
     for run, states, sums in zip(runs, state.split(all_states, slices), state.split(all_sums, slices)):
         run.states, run.sums, run.progress.steps = states, sums, done
     return first or 0.0
-
-
-def _validate(run: ActiveRun, validation: Validation, settings: TrainConfig) -> list[dict[str, Any]] | None:
-    """The summary of each seed that still learns; None in an epoch that goes without."""
-    if not settings.validate_unmonitored and run.progress.epoch < settings.monitor_after:
-        return None
-    return [validation(state.take(run.monitored, j), run.seeds[i]) for j, i in enumerate(run.progress.active)]
-
-
-def _end(run: ActiveRun, splits: Callable[[str], Validation]) -> Outcome:
-    """Tests a run that has nothing left to do and writes its results; or the error that stopped it."""
-    if run.error is not None:
-        run.close()
-        return run.error
-    run.checkpoints.wait()
-    progress, settings = run.progress, config_lib.section(run.experiment.config, "train")
-    sound = progress.sound(run.seeds)
-    best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(run.seeds[i] for i in sound)
-    best = state.take(run.best, sound) if progress.failed else run.best
-    with parts("test", 2 * len(seeds), settings.progress) as bar:
-        results = test(run.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
-    if progress.epoch <= settings.monitor_after:
-        print(
-            f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), so "
-            "the newest parameters are tested; to continue, run the same command with a larger --epochs",
-            flush=True,
-        )
-    elif progress.active and max(best_epoch) == progress.epoch:
-        print(
-            f"still improving at epoch {progress.epoch}: to continue, run the same command with a larger --epochs",
-            flush=True,
-        )
-    results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
-    if progress.failed:
-        results["failed"] = progress.failed
-    run.log.test(progress.epoch, seeds, results["test"])
-    files.write_text(run.folder / "results.json", json.dumps(results, indent=1) + "\n")
-    run.close()
-    run.states = run.best = run.sums = None  # the device's memory, for the others
-    return results
 
 
 def _leave(runs: Collection[ActiveRun]) -> None:
