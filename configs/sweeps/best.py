@@ -16,7 +16,7 @@ GRIDS = [
             "temperature-0.05": {"loss.temperature": 0.05},
             "temperature-0.1": {"loss.temperature": 0.1},
             "256-negatives": {"data.num_negatives": 256},
-            "popular-negatives": {"data.negatives": "popularity", "loss.log_q": True},
+            "popular-negatives": {"data.negatives": "popularity", "sampled_softmax.log_q": True},
             "bce": {
                 "loss.ranking": "bce",
                 "loss.score": "dot",

@@ -1,4 +1,7 @@
-"""Settings: fields of `Config` dataclasses that know their line of help and the values that they may have."""
+"""Settings: fields of `Config` dataclasses that know their line of help and the values that they may have.
+
+`knob` makes one, `fields` reads them, `checked` checks values, `made` builds the dataclass from checked values.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,28 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean, nearest
+
+C = TypeVar("C")
 
 
 def knob(
     default: Any,
     doc: str,
     *,
-    choices: Sequence[Any] | None = None,
+    choices: Sequence[Any] | Callable[[], Sequence[Any]] | None = None,
     least: float | None = None,
     most: float | None = None,
     traced: bool = False,
 ) -> Any:
     """A field of a `Config`: its line of help, which `--helpfull` prints, and the values that it may have.
 
-    `training.schema.checked` refuses others with one clear line, before anything is read or written.
+    `checked` refuses others with one clear line, before anything is read or written. `choices` may be a function, as
+    the names of plug-ins are known only when somebody asks for them.
 
     A `traced` field is a number that only terms of the loss, or the optimiser, calculate with. In training it is an
     array, so one compiled program serves all its values (`training.traced`): no `if` may ask for it. 0 may mean that
@@ -46,19 +53,80 @@ class Setting(NamedTuple):
     most: float | None = None
     traced: bool = False
 
+    @property
+    def allowed(self) -> Sequence[Any] | None:
+        """The choices; None for any value."""
+        return self.choices() if callable(self.choices) else self.choices
+
 
 @functools.cache
 def fields(cls: type) -> dict[str, Setting]:
     """The settings of one `Config`, by field."""
     hints = typing.get_type_hints(cls)
-    return {f.name: Setting(f.default, hints[f.name], **f.metadata) for f in dataclasses.fields(cls)}
+    known = [field for field in dataclasses.fields(cls) if "doc" in field.metadata]
+    return {field.name: Setting(field.default, hints[field.name], **field.metadata) for field in known}
+
+
+def problem(cls: Any) -> str:
+    """What keeps a class from holding settings; empty for nothing."""
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
+        return "is no frozen dataclass; wanted @dataclasses.dataclass(frozen=True)"
+    plain = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    return f"has a field without default, {plain[0]}; wanted knob(default, help)" if plain else ""
+
+
+def checked(values: Mapping[str, Any], known: Mapping[str, Setting], where: str) -> dict[str, Any]:
+    """The values as the types of their settings.
+
+    Args:
+      values: {name: value}.
+      known: {name: setting}.
+      where: what messages begin with, such as the file's name.
+    Raises:
+      InputError: an unknown name, a value of another type, or one that is not allowed.
+    """
+    check_names(values, known, where)
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = coerced(value, known[name].kind)
+        except TypeError as error:
+            raise InputError(f"{where}: {name} is {value!r}, wanted {error}; see --helpfull") from error
+        check_value(where, name, found[name], known[name])
+    return found
+
+
+def made(cls: type[C], values: Mapping[str, Any], where: str) -> C:
+    """A `Config` from {field: value}; what is not given has its default.
+
+    Raises:
+      InputError: see `checked`.
+    """
+    return cls(**checked(values, fields(cls), where))
+
+
+def check_names(names: Iterable[str], known: Iterable[str], where: str, prefix: str = "") -> None:
+    """Raises InputError for the first name that is no setting, and names the nearest ones; `prefix` stands before them.
+
+    Names may have a section, as in `train.epochs`; then the field alone is searched for in all sections.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            field = name.rpartition(".")[2]
+            near = [k for k in known if k.rpartition(".")[2] == field or k.startswith(f"{name}.")]
+            near = near or nearest(name, known, most=3)
+            hint = f"did you mean {', '.join(prefix + k for k in near[:3])}?" if near else "--helpfull lists them all"
+            raise InputError(f"{where}: {prefix}{name} is not a setting; {hint}")
 
 
 def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
     """Raises InputError if the value is none of the choices, or out of bounds."""
-    if setting.choices is not None and value not in setting.choices:
-        wanted = ", ".join(map(str, setting.choices))
-        raise InputError(f"{where}: {key}={value!r} is not known; wanted one of: {wanted}")
+    allowed = setting.allowed
+    if allowed is not None and value not in allowed:
+        wanted = ", ".join(map(str, allowed))
+        near = did_you_mean(str(value), map(str, allowed))
+        raise InputError(f"{where}: {key}={value!r} is not known; wanted one of: {wanted}{near}")
     if setting.least is not None and value < setting.least:
         raise InputError(f"{where}: {key}={value}; wanted at least {setting.least}")
     if setting.most is not None and value > setting.most:

@@ -1,45 +1,149 @@
-"""Plug-ins: files of a package, found by their names. A new one is one new file, with no list to edit."""
+"""Plug-ins: files of a package, and modules of other installed packages, found by their names.
+
+A new one is one new file, with no list to edit: in the package of its kind, such as `llmesr_jax/models/backbones/`, or
+in a package of your own that names it under an entry point:
+
+    [project.entry-points."llmesr_jax.backbones"]       # in pyproject.toml of your package
+    mean = "my_package.mean"                            # the plug-in's name, and its module
+
+What a module must have is the `typing.Protocol` that stands beside `PLUGINS` in the package of its kind.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
+import importlib.metadata
 import pkgutil
 import sys
-import types
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
+from llmesr_jax.core import knobs
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import not_known
+
+P = TypeVar("P")
+_SETTINGS = ("Config", "Options")  # a plug-in's dataclass of settings, where it has one
 
 
-class Plugins(NamedTuple):
-    """The plug-ins of one kind: the modules of a package, but those whose name begins with "_".
+@dataclasses.dataclass(frozen=True)
+class Plugins(Generic[P]):
+    """The plug-ins of one kind: modules of a package but those whose name begins with "_", and entry points.
 
     Attributes:
       kind: what messages call one of them, such as "backbone".
-      package: the package's dotted name; the package makes its own with `Plugins("backbone", __name__)`.
+      package: the package's dotted name; the package makes its own with `Plugins("backbone", __name__, ...)`. Its last
+        part names the entry points: "llmesr_jax.backbones".
+      contracts: Protocols, one of which a module must meet: what it must have.
+      parts: {attribute of the module: Protocol of it}, such as the methods of a class.
     """
 
     kind: str
     package: str
+    contracts: tuple[type[P], ...] = ()
+    parts: Mapping[str, type] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def group(self) -> str:
+        """The name of the entry points by which installed packages bring plug-ins of this kind."""
+        return f"llmesr_jax.{self.package.rpartition('.')[2]}"
 
     def names(self) -> list[str]:
-        """The names of all of them, sorted."""
-        found = pkgutil.iter_modules(sys.modules[self.package].__path__)
-        return sorted(module.name for module in found if not module.name.startswith("_"))
+        """The names of all of them, sorted. Nothing is imported.
 
-    def load(self, name: str) -> types.ModuleType:
+        Raises:
+          InputError: an installed package has a name that is taken, or that no file could have.
+        """
+        return sorted([*self._own(), *self._installed()])
+
+    def load(self, name: str) -> P:
         """The module of one of them.
 
         Raises:
-          InputError: there is none of this name; the message lists the names there are.
+          InputError: there is none of this name, and the message lists the names there are; it cannot be imported; it
+            lacks something that its kind must have.
         """
-        known = self.names()
-        if name not in known:
-            raise InputError(f"{self.kind} {name!r} is not known; wanted one of: {', '.join(known)}")
-        return importlib.import_module(f"{self.package}.{name}")
+        if name in self._own():
+            module = importlib.import_module(f"{self.package}.{name}")
+        elif found := self._installed().get(name):
+            module = self._imported(found)
+        else:
+            raise InputError(not_known(self.kind, name, self.names()))
+        _check(self, name, module)
+        return module
 
     def listing(self) -> str:
         """A line for each of them: its name, and the first line of its docstring."""
         found = {name: (self.load(name).__doc__ or "").strip().splitlines() for name in self.names()}
         width = max(map(len, found))
         return "\n".join(f"{name:<{width}}  {next(iter(lines), '')}".rstrip() for name, lines in found.items())
+
+    def _own(self) -> list[str]:
+        """Files of the package; none of its modules is imported."""
+        found = pkgutil.iter_modules(sys.modules[self.package].__path__)
+        return [module.name for module in found if not module.name.startswith("_")]
+
+    def _installed(self) -> dict[str, importlib.metadata.EntryPoint]:
+        found: dict[str, importlib.metadata.EntryPoint] = {}
+        own = self._own()
+        for point in _entry_points(self.group):
+            where = f"entry point {point.name} of {_of(point)}, group {self.group}"
+            if not point.name.isidentifier() or point.name.startswith("_"):
+                raise InputError(f"{where}: wanted a name of letters, digits and _, as it names settings; rename it")
+            if point.name in own or point.name in found:
+                taken = "this library" if point.name in own else _of(found[point.name])
+                raise InputError(f"{where}: {taken} has a {self.kind} of this name; rename it, or uninstall one")
+            found[point.name] = point
+        return found
+
+    def _imported(self, point: importlib.metadata.EntryPoint) -> Any:
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"{self.kind} {point.name!r}: {point.value} of {_of(point)} cannot be imported ({error}); check the "
+                f"entry point and the package, or uninstall {_of(point)}"
+            ) from error
+
+
+@functools.cache
+def _entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """Each once: a folder may stand twice in sys.path."""
+    return tuple(dict.fromkeys(importlib.metadata.entry_points(group=group)))
+
+
+def _of(point: importlib.metadata.EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else "an installed package"
+
+
+def members(contract: type) -> list[str]:
+    """What a Protocol asks for: its annotated attributes and its functions."""
+    named = [name for cls in contract.__mro__[:-1] for name in cls.__dict__.get("__annotations__", ())]
+    functions = [name for cls in contract.__mro__[:-1] for name, value in vars(cls).items() if callable(value)]
+    public = [name for name in (*named, *functions) if not name.startswith("_") or name == "__call__"]
+    return list(dict.fromkeys(public))
+
+
+def _check(plugins: Plugins, name: str, module: Any) -> None:
+    """Raises InputError for what a module lacks; of several contracts, the one that it comes closest to counts."""
+    lacking = [[one for one in members(contract) if not hasattr(module, one)] for contract in plugins.contracts]
+    missing = min(lacking, key=len, default=[])
+    for part, contract in plugins.parts.items():
+        if isinstance(getattr(module, part, None), type):  # it may be a function that makes one
+            missing += [f"{part}.{one}" for one in members(contract) if not _has(getattr(module, part), one)]
+    where = f"{plugins.kind} {name!r} ({getattr(module, '__file__', module)})"
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}; docs/forking.md lists what a {plugins.kind} has")
+    for attribute in _SETTINGS:
+        cls = getattr(module, attribute, None)
+        if cls is not None and (problem := knobs.problem(cls)):
+            raise InputError(f"{where}: {attribute} {problem}")
+
+
+def _has(cls: Any, name: str) -> bool:
+    """Whether a class defines it; every class can be called, so `__call__` must be one of its own."""
+    if name == "__call__":
+        return any("__call__" in vars(base) for base in cls.__mro__[:-1])
+    return hasattr(cls, name)

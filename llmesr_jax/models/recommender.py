@@ -89,6 +89,7 @@ def build(
             knobs.put(section, name, numbers)
             for section, name in ((method_config, method), (backbone_config, backbone), (loss, "loss"))
         )
+        of_loss = dataclasses.replace(of_loss, own=knobs.put(loss.settings, loss.ranking, numbers))
         make_backbone = functools.partial(backbone_module.Backbone, of_backbone, sizes)
         return method_module.Method(of_method, of_loss, sizes, make_backbone)
 

@@ -6,6 +6,7 @@ into the frozen dataclass that stands beside the code.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -24,6 +25,7 @@ from ml_collections.config_dict import placeholder
 
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import schema
 
@@ -34,6 +36,8 @@ RESUMABLE = frozenset(
     "train.lanes".split()
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
+# What settings of stored configurations are called now.
+_RENAMED = {"loss.calibration": "gbce.calibration", "loss.log_q": "sampled_softmax.log_q"}
 
 
 def describe() -> str:
@@ -160,14 +164,14 @@ def build(
 
 
 def section(config: ConfigDict, name: str) -> Any:
-    """The frozen dataclass of one section ("" for `RunConfig`).
+    """The frozen dataclass of one section ("" for `RunConfig`); that of the loss holds its plug-in's, too.
 
     Raises:
       InputError: a key that the section does not have, or a value that it refuses.
     """
-    prefix = f"{name}." if name else ""
     flat = schema.checked({k: v for k, v in flatten(config).items() if k.rpartition(".")[0] == name}, "config")
-    return schema.sections()[name](**{key.removeprefix(prefix): value for key, value in flat.items()})
+    found = schema.sections()[name](**{key.rpartition(".")[2]: value for key, value in flat.items()})
+    return dataclasses.replace(found, own=section(config, found.ranking)) if name == "loss" else found
 
 
 def seed_list(config: ConfigDict) -> tuple[int, ...]:
@@ -193,7 +197,8 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
         raise InputError(f"{where}: not JSON ({error}); wanted a config as training writes it") from error
     if not isinstance(tree, dict):
         raise InputError(f"{where}: found a {type(tree).__name__}, wanted an object of settings")
-    return _nested({**flatten(default()), **schema.checked(_flat(tree), where)})
+    stored = {_RENAMED.get(key, key): value for key, value in _flat(tree).items()}
+    return _nested({**flatten(default()), **schema.checked(stored, where)})
 
 
 def digest(config: ConfigDict) -> str:
@@ -205,8 +210,8 @@ def digest(config: ConfigDict) -> str:
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for the settings that decide the result and differ; empty if `new` may continue `old`.
 
-    Left out: `RESUMABLE`, and the sections of backbones and methods that neither run uses. Where both start from a run,
-    its digest tells whether it is the same, not its place.
+    Left out: `RESUMABLE`, and the sections of plug-ins that neither run uses. Where both start from a run, its digest
+    tells whether it is the same, not its place.
     """
     a, b = decisive(old), decisive(new)
     if a["start"] and b["start"]:
@@ -220,10 +225,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the backbones and methods that the run does not use."""
-    plugins = {*backbones.PLUGINS.names(), *methods.PLUGINS.names()}
-    unused = plugins - {config.backbone, config.method}
-    return {key: value for key, value in flatten(config).items() if key.partition(".")[0] not in unused}
+    """{key: value} without the sections of the plug-ins (backbones, methods, losses) that the run does not use."""
+    flat, unused = flatten(config), set()
+    for key, plugins in schema.chosen().items():
+        unused |= set(plugins.names()) - {flat.get(key)}
+    return {key: value for key, value in flat.items() if key.partition(".")[0] not in unused}
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +266,7 @@ def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
 
 def _preset(name: str) -> types.ModuleType:
     if name not in PRESETS:
-        raise InputError(f"preset {name!r} is not known; wanted one of: {', '.join(PRESETS)}")
+        raise InputError(not_known("preset", name, PRESETS))
     return configs_module(name)
 
 
@@ -274,5 +280,5 @@ def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[
     known = ", ".join(datasets())
     raise InputError(
         f"data set {name!r} is not known; wanted one of: {known}; or one that "
-        f"{commands.line('prepare')} made, or any name with --data_dir=<folder>"
+        f"{commands.line('prepare')} made, or any name with --data_dir=<folder>{did_you_mean(name, datasets())}"
     )

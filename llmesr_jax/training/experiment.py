@@ -156,9 +156,9 @@ def assemble(
     backbone = backbones.PLUGINS.load(config.backbone)
     supervision = backbone.supervision(section(config.backbone))
     data = section("data")
-    if section("loss").ranking == "softmax" and section("train").table_updates == "touched":
+    if section("loss").all_items and section("train").table_updates == "touched":
         raise InputError(
-            "config: loss.ranking=softmax touches every item at each step; wanted train.table_updates=dense, or "
+            f"config: loss.ranking={config.loss.ranking} touches every item at each step; wanted train.table_updates=dense, or "
             "loss.ranking=sampled_softmax"
         )
     if section("train").average and section("train").table_updates == "touched":

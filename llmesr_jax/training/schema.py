@@ -1,13 +1,12 @@
 """Every setting there is: found in the `Config` dataclasses, with its default, type and line of help.
 
 A setting is a field made by `knobs.knob`; its key is `section.field`, or `field` for those of `RunConfig`. The
-sections are those of `sections`: run, data, semantic, loss, train, and one for each backbone and method, by its file name.
+sections are those of `sections`: run, data, semantic, loss, train, and one for each plug-in of `chosen` by its name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +14,9 @@ from typing import Any
 from llmesr_jax.core import knobs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
+from llmesr_jax.core.plugins import Plugins
 from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models import backbones, methods
 from llmesr_jax.ranking import metrics
 
 
@@ -109,20 +110,28 @@ def of_a_run() -> dict[str, knobs.Setting]:
     }
 
 
+def chosen() -> dict[str, Plugins[Any]]:
+    """{setting: the plug-ins of which it names one}; each of them has a section of settings, by its name."""
+    from llmesr_jax.models import losses  # imports jax, which a command's --help does not wait for
+
+    return {"backbone": backbones.PLUGINS, "method": methods.PLUGINS, "loss.ranking": losses.PLUGINS}
+
+
 @functools.cache
 def sections() -> dict[str, type]:
-    """{section: Config dataclass}; the section "" is `RunConfig`."""
-    from llmesr_jax.models import backbones, methods
-    from llmesr_jax.models.losses import (
-        LossConfig,  # imports jax, which a command's --help does not wait for
-    )
+    """{section: Config dataclass}; the section "" is `RunConfig`.
+
+    Raises:
+      InputError: a plug-in that is not whole, or has the name of another section.
+    """
+    from llmesr_jax.models.losses import LossConfig
     from llmesr_jax.semantic.sources import SemanticConfig
 
     found = {"": RunConfig, "data": DataConfig, "semantic": SemanticConfig, "loss": LossConfig, "train": TrainConfig}
-    for plugins in (backbones.PLUGINS, methods.PLUGINS):
+    for plugins in chosen().values():
         for name in plugins.names():
             if name in found or name in RunConfig.__annotations__:
-                raise ValueError(f"{plugins.kind} {name!r} has the name of another section; rename its file")
+                raise InputError(f"{plugins.kind} {name!r} has the name of another section of settings; rename it")
             found[name] = plugins.load(name).Config
     return found
 
@@ -137,32 +146,17 @@ def settings() -> dict[str, knobs.Setting]:
 
 
 def check_keys(keys: Iterable[str], where: str, prefix: str = "") -> None:
-    """Raises InputError for the first key that is no setting, naming the closest ones; `prefix` stands before keys."""
-    known = list(settings())
-    for key in keys:
-        if key not in known:
-            field = key.rpartition(".")[2]
-            near = [k for k in known if k.rpartition(".")[2] == field or k.startswith(f"{key}.")]
-            near = near or difflib.get_close_matches(key, known, n=3)
-            hint = f"did you mean {', '.join(prefix + k for k in near[:3])}?" if near else "--helpfull lists them all"
-            raise InputError(f"{where}: {prefix}{key} is not a setting; {hint}")
+    """Raises InputError for the first key that is no setting, see `knobs.check_names`."""
+    knobs.check_names(keys, settings(), where, prefix)
 
 
 def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`flat` with each value as its annotated type (an int may stand for a float, a list for a tuple).
+    """The flat configuration with values of the settings' types; `where` names its source in messages.
 
     Raises:
-      InputError: an unknown key, a value of another type, or one that is not allowed.
+      InputError: see `knobs.checked`.
     """
-    check_keys(flat, where)
-    known, out = settings(), {}
-    for key, value in flat.items():
-        try:
-            out[key] = knobs.coerced(value, known[key].kind)
-        except TypeError as error:
-            raise InputError(f"{where}: {key} is {value!r}, wanted {error}; see --helpfull") from error
-        knobs.check_value(where, key, out[key], known[key])
-    return out
+    return knobs.checked(flat, settings(), where)
 
 
 def parsed(key: str, text: str, where: str) -> Any:

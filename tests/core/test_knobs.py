@@ -13,7 +13,7 @@ from llmesr_jax.training import schema
         ("data.teacher_input", "all", "wanted one of: whole, input"),
         ("data.batch_size", 0, "data.batch_size=0; wanted at least 1"),
         ("data.max_len", -1, "data.max_len=-1; wanted at least 1"),
-        ("loss.ranking", "hinge", "loss.ranking='hinge' is not known; wanted one of: bpr, bce"),
+        ("loss.ranking", "hinge", "loss.ranking='hinge' is not known; wanted one of: bce, bpr, "),
         ("semantic.encoder", "word2vec", "wanted one of: auto, files, tfidf, random"),
         ("semantic.num_similar", 0, "semantic.num_similar=0; wanted at least 1"),
         ("sasrec.dropout", 1.0, "sasrec.dropout=1.0; wanted at most 0.99"),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.models import losses
+from llmesr_jax.models.losses import bce, bpr, gbce, sampled_softmax, softmax
 
 POSITIVE = jnp.array([2.0, -1.0, 0.5])
 NEGATIVE = jnp.array([[0.0, 1.0], [0.0, 3.0], [0.5, -0.5]])
@@ -25,19 +26,19 @@ def softplus(x):
 
 def test_bpr_is_the_mean_over_real_pairs():
     pairs = [softplus(0 - 2), softplus(1 - 2), softplus(0.5 - 0.5), softplus(-0.5 - 0.5)]
-    assert float(losses.bpr(POSITIVE, NEGATIVE, where=WHERE)) == pytest.approx(sum(pairs) / 4)
+    assert float(bpr.bpr(POSITIVE, NEGATIVE, where=WHERE)) == pytest.approx(sum(pairs) / 4)
 
 
 def test_bce_adds_the_mean_over_targets_and_the_mean_over_negatives():
     positive = (softplus(-2) + softplus(-0.5)) / 2
     negative = (softplus(0) + softplus(1) + softplus(0.5) + softplus(-0.5)) / 4
-    assert float(losses.bce(POSITIVE, NEGATIVE, where=WHERE)) == pytest.approx(positive + negative)
+    assert float(bce.bce(POSITIVE, NEGATIVE, where=WHERE)) == pytest.approx(positive + negative)
 
 
 def test_equal_scores_cost_what_chance_costs():
     zeros, everywhere = jnp.zeros(3), jnp.ones(3, bool)
-    assert float(losses.bpr(zeros, jnp.zeros((3, 2)), where=everywhere)) == pytest.approx(math.log(2))
-    assert float(losses.bce(zeros, jnp.zeros((3, 2)), where=everywhere)) == pytest.approx(2 * math.log(2))
+    assert float(bpr.bpr(zeros, jnp.zeros((3, 2)), where=everywhere)) == pytest.approx(math.log(2))
+    assert float(bce.bce(zeros, jnp.zeros((3, 2)), where=everywhere)) == pytest.approx(2 * math.log(2))
 
 
 def test_gbce_by_hand():
@@ -45,28 +46,28 @@ def test_gbce_by_hand():
     beta = share * (t * (1 - 1 / share) + 1 / share)
     first = (beta * softplus(-2) + softplus(0) + softplus(1)) / 3
     second = (beta * softplus(-0.5) + softplus(0.5) + softplus(-0.5)) / 3
-    found = losses.gbce(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=t)
+    found = gbce.gbce(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=t)
     assert float(found) == pytest.approx((first + second) / 2)
 
 
 def test_gbce_is_bce_without_calibration_and_has_the_true_positive_weight_with_it():
-    plain = losses.gbce(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=0.0)
-    halves = losses.bce(POSITIVE, NEGATIVE, where=WHERE) - losses.bce(POSITIVE, -1e4 * jnp.ones((3, 2)), where=WHERE)
-    positive = losses.bce(POSITIVE, -1e4 * jnp.ones((3, 2)), where=WHERE)
+    plain = gbce.gbce(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=0.0)
+    halves = bce.bce(POSITIVE, NEGATIVE, where=WHERE) - bce.bce(POSITIVE, -1e4 * jnp.ones((3, 2)), where=WHERE)
+    positive = bce.bce(POSITIVE, -1e4 * jnp.ones((3, 2)), where=WHERE)
     assert float(plain) == pytest.approx(float(positive + 2 * halves) / 3)
-    gradient = jax.grad(losses.gbce)(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=1.0)
+    gradient = jax.grad(gbce.gbce)(POSITIVE, NEGATIVE, where=WHERE, num_items=10, calibration=1.0)
     assert float(gradient[0]) == pytest.approx(-(2 / 9) / (1 + math.exp(2)) / 3 / 2, rel=1e-5)
 
 
 def test_sampled_softmax_by_hand():
     first = math.log(math.exp(2) + math.exp(0) + math.exp(1)) - 2
     third = math.log(2 * math.exp(0.5) + math.exp(-0.5)) - 0.5
-    found = losses.sampled_softmax(POSITIVE, NEGATIVE, where=WHERE)
+    found = sampled_softmax.sampled_softmax(POSITIVE, NEGATIVE, where=WHERE)
     assert float(found) == pytest.approx((first + third) / 2)
     log_draws = jnp.log(2 * jnp.array([[0.25, 0.5]]))
     first = math.log(math.exp(2) + math.exp(0) / (2 * 0.25) + math.exp(1) / (2 * 0.5)) - 2
     third = math.log(math.exp(0.5) + math.exp(0.5) / 0.5 + math.exp(-0.5)) - 0.5
-    found = losses.sampled_softmax(POSITIVE, NEGATIVE, where=WHERE, log_draws=log_draws)
+    found = sampled_softmax.sampled_softmax(POSITIVE, NEGATIVE, where=WHERE, log_draws=log_draws)
     assert float(found) == pytest.approx((first + third) / 2)
 
 
@@ -76,7 +77,7 @@ def test_a_negative_that_does_not_count_is_as_if_it_were_not_there(name):
         "gbce": {"num_items": 10, "calibration": 0.5},
         "sampled_softmax": {"log_draws": jnp.log(jnp.full((1, 1), 0.1))},
     }
-    loss = functools.partial(getattr(losses, name), where=WHERE, **more.get(name, {}))
+    loss = functools.partial(getattr(losses.PLUGINS.load(name), name), where=WHERE, **more.get(name, {}))
     drawn = jnp.array([[True, False], [True, True], [True, False]])
     value, gradient = jax.value_and_grad(loss, 1)(POSITIVE, NEGATIVE.at[0, 1].set(1e6), drawn=drawn)
     if name == "gbce":  # whose K is that of the draw
@@ -102,29 +103,29 @@ def _plain_softmax(h, table, targets, scale):
 def test_softmax_over_all_items_is_the_plain_one_in_any_blocks(block):
     h, table, targets = _softmax_case()
     wanted = jax.value_and_grad(_plain_softmax, (0, 1))(h, table, targets, 0.7)
-    found = jax.value_and_grad(losses.softmax, (0, 1))(h, table, targets, jnp.float32(0.7), block)
+    found = jax.value_and_grad(softmax.softmax, (0, 1))(h, table, targets, jnp.float32(0.7), block)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, wanted)
-    assert float(losses.softmax(h, table, targets, jnp.float32(0.7), block)) == pytest.approx(float(wanted[0]))
-    doubled = jax.grad(lambda h: 2 * losses.softmax(h, table, targets, jnp.float32(0.7), block))(h)
+    assert float(softmax.softmax(h, table, targets, jnp.float32(0.7), block)) == pytest.approx(float(wanted[0]))
+    doubled = jax.grad(lambda h: 2 * softmax.softmax(h, table, targets, jnp.float32(0.7), block))(h)
     np.testing.assert_allclose(doubled, 2 * wanted[1][0], rtol=1e-5, atol=1e-6)
 
 
 def test_softmax_without_targets_and_with_extreme_scores():
     h, table, targets = _softmax_case()
-    value, gradients = jax.value_and_grad(losses.softmax, (0, 1))(h, table, targets * 0, jnp.float32(1))
+    value, gradients = jax.value_and_grad(softmax.softmax, (0, 1))(h, table, targets * 0, jnp.float32(1))
     assert float(value) == 0 and not any(g.any() for g in gradients)
-    value, gradients = jax.value_and_grad(losses.softmax, (0, 1))(1e4 * h, table, targets, jnp.float32(1))
+    value, gradients = jax.value_and_grad(softmax.softmax, (0, 1))(1e4 * h, table, targets, jnp.float32(1))
     assert np.isfinite(value) and all(np.isfinite(g).all() for g in gradients)
     # what stands in a position without a target does not matter
-    other = losses.softmax(h.at[2].set(1e4), table, targets, jnp.float32(1))
-    assert float(other) == pytest.approx(float(losses.softmax(h, table, targets, jnp.float32(1))))
+    other = softmax.softmax(h.at[2].set(1e4), table, targets, jnp.float32(1))
+    assert float(other) == pytest.approx(float(softmax.softmax(h, table, targets, jnp.float32(1))))
 
 
 def test_softmax_never_holds_all_scores():
     """The largest array of loss and gradient is one of the inputs' size: nothing has slots x items entries."""
     h, table = jax.ShapeDtypeStruct((4096, 8), "float32"), jax.ShapeDtypeStruct((512, 8), "float32")
     targets, scale = jax.ShapeDtypeStruct((4096,), "int32"), jax.ShapeDtypeStruct((), "float32")
-    jaxpr = jax.make_jaxpr(jax.grad(losses.softmax, (0, 1)), static_argnums=4)(h, table, targets, scale, 16)
+    jaxpr = jax.make_jaxpr(jax.grad(softmax.softmax, (0, 1)), static_argnums=4)(h, table, targets, scale, 16)
     sizes = [v.aval.size for e in _equations(jaxpr.jaxpr) for v in e.outvars]
     assert max(sizes) == 4096 * 8
 
@@ -142,7 +143,7 @@ def test_sampled_softmax_tends_to_softmax_as_more_is_drawn(popular):
     h, table, targets = _softmax_case(items=40)
     where, at = targets > 0, jnp.maximum(targets - 1, 0)
     scores = h @ table.T
-    full = float(losses.softmax(h, table, targets, jnp.float32(1)))
+    full = float(softmax.softmax(h, table, targets, jnp.float32(1)))
     q = jnp.arange(1, 41.0) if popular else jnp.ones(40)
     q = q / q.sum()
 
@@ -150,7 +151,7 @@ def test_sampled_softmax_tends_to_softmax_as_more_is_drawn(popular):
         ids = jax.random.choice(key, 40, (count,), p=q)
         drawn, log_draws = ids[None, :] != at[:, None], jnp.log(count * q[ids])[None, :]
         positive = jnp.take_along_axis(scores, at[:, None], 1)[:, 0]
-        return losses.sampled_softmax(positive, scores[:, ids], where=where, drawn=drawn, log_draws=log_draws)
+        return sampled_softmax.sampled_softmax(positive, scores[:, ids], where=where, drawn=drawn, log_draws=log_draws)
 
     errors = [
         np.abs(np.array([sampled(k, count) for k in jax.random.split(jax.random.key(1), 8)]) - full).mean()
@@ -162,19 +163,19 @@ def test_sampled_softmax_tends_to_softmax_as_more_is_drawn(popular):
 @pytest.mark.parametrize("name", ["bpr", "bce", "sampled_softmax"])
 def test_extreme_scores_stay_finite_and_linear(name):
     """softplus(x) -> x: no overflow where exp(x) would, and a gradient of 1 per pair."""
-    value, gradient = jax.value_and_grad(getattr(losses, name), argnums=1)(
+    value, gradient = jax.value_and_grad(getattr(losses.PLUGINS.load(name), name), argnums=1)(
         jnp.array([-1e4]), jnp.array([[1e4]]), where=jnp.array([True])
     )
     assert float(value) == pytest.approx(2e4)
     assert float(gradient[0, 0]) == pytest.approx(1.0)
-    swapped = getattr(losses, name)(jnp.array([1e4]), jnp.array([[-1e4]]), where=jnp.array([True]))
+    swapped = getattr(losses.PLUGINS.load(name), name)(jnp.array([1e4]), jnp.array([[-1e4]]), where=jnp.array([True]))
     assert float(swapped) == 0.0
 
 
 @pytest.mark.parametrize("name", ["bpr", "bce", "sampled_softmax"])
 def test_hidden_positions_send_no_gradient_whatever_they_hold(name):
     positive, negative = POSITIVE.at[1].set(1e30), NEGATIVE.at[1].set(-1e30)
-    gradients = jax.grad(getattr(losses, name), argnums=(0, 1))(positive, negative, where=WHERE)
+    gradients = jax.grad(getattr(losses.PLUGINS.load(name), name), argnums=(0, 1))(positive, negative, where=WHERE)
     assert float(gradients[0][1]) == 0.0 and not gradients[1][1].any()
     assert np.isfinite(gradients[0]).all() and np.isfinite(gradients[1]).all()
 

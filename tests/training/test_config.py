@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import sys
 import types
 from typing import Literal
@@ -56,7 +57,7 @@ def small(monkeypatch):
     }
     monkeypatch.setattr(schema, "sections", lambda: sections)
     plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"]}
-    monkeypatch.setattr(Plugins, "names", lambda self: plugins[self.kind])
+    monkeypatch.setattr(Plugins, "names", lambda self: plugins.get(self.kind, []))
     overrides = {"demo": {"data.max_len": 50, "train.epochs": 30}, "paper": {"train.epochs": 31}, "release": {}}
     for name, values in overrides.items():
         monkeypatch.setitem(sys.modules, f"{CONFIGS}.{name}", types.SimpleNamespace(OVERRIDES=values))
@@ -249,7 +250,18 @@ def test_every_setting_has_help_and_a_section_builds_from_its_defaults():
         assert setting.doc.strip() and "\n" not in setting.doc, key
     one = config.default()
     for name, cls in schema.sections().items():
-        assert config.section(one, name) == cls()
+        own = {"own": config.section(one, one.loss.ranking)} if name == "loss" else {}
+        assert config.section(one, name) == cls(**own)
+
+
+def test_a_run_of_before_a_setting_was_renamed_is_read():
+    """`loss.calibration` and `loss.log_q` have moved to the files of their losses."""
+    tree = config.build({"loss.ranking": "gbce"}).to_dict()
+    del tree["gbce"], tree["sampled_softmax"]
+    tree["loss"] |= {"calibration": 0.25, "log_q": True}
+    again = config.from_json(json.dumps(tree))
+    assert (again.gbce.calibration, again.sampled_softmax.log_q) == (0.25, True)
+    assert config.section(again, "loss").settings.calibration == 0.25
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)

@@ -43,10 +43,10 @@ def value(model, params, tables, batch, numbers, epoch=3.0):
 def test_numbers_are_those_that_the_run_uses_and_that_are_not_0():
     assert traced.numbers(build()) == {
         "loss.temperature": 1.0,
-        "loss.calibration": 0.75,
         "train.learning_rate": 1e-3,
         "llmesr.alpha": 0.1,
     }
+    assert traced.numbers(build(**{"loss.ranking": "gbce"}))["gbce.calibration"] == 0.75
     assert "llmesr.alpha" not in traced.numbers(build(method="none"))
     assert "llmesr.alpha" not in traced.numbers(build(**{"llmesr.alpha": 0.0}))
 

@@ -1,30 +1,22 @@
 """Readers of raw data, one file a source, found by the file's name (`launch.prepare --importer=<name>`).
 
-An importer has
-
-    Options                 frozen dataclass of `knob`s; each field is a flag of launch.prepare
-    ITEM_ID                 what the source calls an item's id; its name in items.jsonl
-    PREPARED                whether the source was filtered and numbered already: then no rule is the default, and ids
-                            keep their order
-    locate(folder, options) -> Files            the raw files; an InputError names what was looked for
-    interactions(files, options, reader) -> LazyFrame    user, item (String), rating (Float64), time (Int64,
-                            microseconds since 1970; `data.times`), the last two where the source says them, in file
-                            order
-    items(files, options, reader, wanted) -> iterator of (raw id, {field: value})    records of wanted items, maybe of
-                            others; field names as `semantic.prompts` looks for them
-    downloads(options) -> Downloads             where its public files are
-
-Malformed lines go to `reader.bad`, which counts them; text is staged as Parquet by `reader.stage`.
+What such a file has is `Importer`. Malformed lines go to `reader.bad`, which counts them; text is staged as Parquet by
+`reader.stage`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from llmesr_jax.core.plugins import Plugins
 
-PLUGINS = Plugins("importer", __name__)
+if TYPE_CHECKING:
+    import polars as pl
+
+    from llmesr_jax.data.raw_files import Files
+    from llmesr_jax.data.staging import Reader
 
 
 class Downloads(NamedTuple):
@@ -41,3 +33,41 @@ class Downloads(NamedTuple):
     paths: tuple[str, ...]
     terms: str = ""
     sha256: Mapping[str, str] = {}
+
+
+class Importer(Protocol):
+    """What the file of an importer has.
+
+    Attributes:
+      Options: frozen dataclass of knobs; each field is a flag of `launch.prepare` by its name.
+      ITEM_ID: what the source calls an item's id; its name in items.jsonl.
+      PREPARED: whether the source was filtered and numbered already: then no rule is the default, and ids keep their
+        order.
+    """
+
+    Options: type
+    ITEM_ID: str
+    PREPARED: bool
+
+    def locate(self, folder: Path, options: Any, /) -> Files:
+        """The raw files; an InputError names what was looked for."""
+        ...
+
+    def interactions(self, files: Files, options: Any, reader: Reader, /) -> pl.LazyFrame:
+        """user, item (String), rating (Float64), time (Int64, microseconds since 1970; `data.times`), in file order;
+        the last two where the source says them."""
+        ...
+
+    def items(
+        self, files: Files, options: Any, reader: Reader, wanted: Container[str], /
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(raw id, {field: value}): records of wanted items, maybe of others; names of fields as `semantic.prompts`
+        looks for them."""
+        ...
+
+    def downloads(self, options: Any, /) -> Downloads:
+        """Where its public files are."""
+        ...
+
+
+PLUGINS: Plugins[Importer] = Plugins("importer", __name__, (Importer,))

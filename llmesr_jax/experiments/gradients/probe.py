@@ -24,6 +24,7 @@ from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import batches
+from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 
 TARGETS = ("tail items", "head items")
@@ -187,7 +188,7 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
         grams.append(jax.device_get(gram))
         total = gradients if total is None else _add(total, gradients)
         squares = square if squares is None else _add(squares, square)
-        if items.has_roles(bag.model, batch) and bag.experiment.config.loss.ranking != "softmax":
+        if items.has_roles(bag.model, batch) and not config_lib.section(bag.experiment.config, "loss").all_items:
             role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.epoch)
             roles = role if roles is None else _add(roles, role)
     mean = _scale(total, np.float32(1 / steps))

@@ -208,7 +208,7 @@ def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
     for keys in groups.values():
         for preset in {settings[key]["preset"] for key in keys}:
             same = [key for key in keys if settings[key]["preset"] == preset]
-            varied = varying([settings[key] for key in same])
+            varied = varying([settings[key] for key in same], shared=False)
             for key in same:
                 parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
                 names[key] = ", ".join(parts + _parts(settings[key], varied))
@@ -218,17 +218,22 @@ def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
     return names
 
 
-def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings that all of these have and that differ, names of the system left out."""
-    shared = set.intersection(*(set(flat) for flat in settings)) - _NOT_NAMES
-    return sorted(key for key in shared if len({json.dumps(flat[key]) for flat in settings}) > 1)
+def varying(settings: Sequence[Mapping[str, Any]], shared: bool = True) -> list[str]:
+    """The settings that differ, names of the system left out.
+
+    Args:
+      shared: only those that all have; else also those of a loss, say, that some do not use.
+    """
+    sets = [set(flat) for flat in settings]
+    keys = (set.intersection(*sets) if shared else set.union(*sets)) - _NOT_NAMES
+    return sorted(key for key in keys if len({json.dumps(flat.get(key)) for flat in settings}) > 1)
 
 
 def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
     """What is not named is at its default, so no two rows get the same name."""
     known = schema.settings()
-    parts = {key: _PAPER_NAMES.get((key, flat[key])) or f"{short(key)}={flat[key]}" for key in varied}
-    return [part for key, part in parts.items() if flat[key] != known[key].default]
+    own = [key for key in varied if key in flat and flat[key] != known[key].default]
+    return [_PAPER_NAMES.get((key, flat[key])) or f"{short(key)}={flat[key]}" for key in own]
 
 
 def short(key: str) -> str:

@@ -1,8 +1,47 @@
-"""Sequence encoders, one file each, found by its name (`--backbone=sasrec`).
+"""Sequence encoders, one file each, found by its name (`--backbone=sasrec`). What such a file has is `Backbone`."""
 
-A file has `Config`, `supervision`, `needs_padding` and `Backbone`; see docs/architecture.md.
-"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llmesr_jax.core.plugins import Plugins
 
-PLUGINS = Plugins("backbone", __name__)
+if TYPE_CHECKING:
+    from llmesr_jax.models.types import Array, Sequences
+
+
+class Backbone(Protocol):
+    """What the file of a backbone has. It sees vectors and masks, never ids, tables or losses.
+
+    Attributes:
+      Config: frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`.
+      Backbone: `Backbone(config, sizes)`, a linen module with the methods of `Encoder`; `sizes` is `types.Sizes`.
+    """
+
+    Config: type
+    Backbone: Callable[..., Any]
+
+    def supervision(self, config: Any, /) -> Literal["every", "last", "masked"]:
+        """The positions that a loss may use: every; the last one, as an encoder that looks ahead has to; or those that
+        are masked, which it may see both sides of."""
+        ...
+
+    def needs_padding(self, config: Any, /) -> bool:
+        """Whether results depend on padding that only the padded layout has."""
+        ...
+
+
+class Encoder(Protocol):
+    """The methods of a backbone's linen module. `...` stands for leading axes, such as that of an item's views."""
+
+    def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
+        """(..., T, D) -> (..., T, D): scale, positions, dropout. Without a norm of its own where `sizes.normed`."""
+        ...
+
+    def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
+        """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`."""
+        ...
+
+
+PLUGINS: Plugins[Backbone] = Plugins("backbone", __name__, (Backbone,), {"Backbone": Encoder})

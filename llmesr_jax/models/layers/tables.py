@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.models import losses
 from llmesr_jax.models.layers.dense import take_rows, uniform_bias
-from llmesr_jax.models.losses import LossConfig
+from llmesr_jax.models.losses import AllItems, Drawn, LossConfig
 from llmesr_jax.models.types import Array, Batch, Sequences, Sizes, Term, wide
 
 BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
@@ -21,9 +21,9 @@ def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
     """int32 (n,): the items whose vectors `ranking_term` wants.
 
     Each slot's target and its own negatives, slot after slot, then the negatives that all slots share; under
-    `softmax` all items.
+    a loss of all items, those.
     """
-    if loss.ranking == "softmax":
+    if loss.all_items:
         return jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
     own = jnp.concatenate([batch.targets_T[:, None], batch.negatives_TxK], axis=1).reshape(-1)
     return own if batch.shared_K is None else jnp.concatenate([own, batch.shared_K])
@@ -41,23 +41,21 @@ def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vec
     targets_T = batch.targets_T
     dtype = wide(h_TxE)
     h_TxE, vectors = score_vectors(loss, h_TxE), score_vectors(loss, vectors)
-    if loss.ranking == "softmax":
-        return Term(losses.softmax(h_TxE, vectors, targets_T, jnp.asarray(1 / loss.temperature, dtype)), 1.0)
+    value = losses.PLUGINS.load(loss.ranking).value
+    if loss.all_items:
+        scale = jnp.asarray(1 / loss.temperature, dtype)
+        return Term(value(loss.settings, AllItems(h_TxE, vectors, targets_T, scale)), 1.0)
     own, shared = jnp.split(vectors, [targets_T.size + batch.negatives_TxK.size])
     own_TxCxE = own.reshape(len(targets_T), -1, own.shape[-1])
     own_TxC = jnp.einsum("te,tce->tc", h_TxE, own_TxCxE, preferred_element_type=dtype) / loss.temperature
     positive_T, negative_TxK, drawn = own_TxC[:, 0], own_TxC[:, 1:], None
+    draws = jnp.asarray(batch.negatives_TxK.shape[1])
     if batch.shared_K is not None:
         negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
         drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
-    more = {}
-    if loss.ranking == "gbce":
-        more = {"num_items": sizes.num_items, "calibration": loss.calibration}
-    if loss.ranking == "sampled_softmax" and loss.log_q:
-        draws = jnp.sum(batch.shared_K > 0) if batch.shared_K is not None else jnp.asarray(batch.negatives_TxK.shape[1])
-        more = {"log_draws": batch.log_q.astype(dtype) + jnp.log(jnp.maximum(draws, 1).astype(dtype))}
-    value = getattr(losses, loss.ranking)(positive_T, negative_TxK, where=targets_T > 0, drawn=drawn, **more)
-    return Term(value, 1.0)
+        draws = jnp.sum(batch.shared_K > 0)
+    scored = Drawn(positive_T, negative_TxK, targets_T > 0, drawn, batch.log_q, draws, sizes.num_items)
+    return Term(value(loss.settings, scored), 1.0)
 
 
 def score_vectors(loss: LossConfig, x: Array) -> Array:

@@ -222,7 +222,7 @@ class Method(nn.Module):
         negatives = [batch.negatives_TxK.reshape(-1), *([] if batch.shared_K is None else [batch.shared_K])]
         first_n = jnp.concatenate([students.items_T, *negatives])
         scored_n = candidates(self.loss, self.sizes, batch)  # targets are all that is new among them, or every item is
-        most = None if self.loss.ranking == "softmax" else len(first_n) + slots
+        most = None if self.loss.all_items else len(first_n) + slots
         found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
         places_n, scored_places_n = found.places
         x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")

@@ -1,14 +1,6 @@
 """What makes vectors of texts: one file an encoder, found by its name (`--encoder=tfidf`).
 
-An encoder's file has
-
-| name | what |
-| --- | --- |
-| `Config` | frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name |
-| `TAKES` | `"texts"`: a text's vector depends on that text alone. `"corpus"`: on all texts, or on none |
-| `load(config) -> TextEncoder` | where TAKES is "texts" |
-| `identity(config) -> dict` | where TAKES is "corpus": what the vectors depend on besides the corpus |
-| `embed(corpus, texts_V, config) -> (items_VxF, users_UxF or None)` | and this; None: a user is the mean of the items |
+What such a file has is `OfTexts` or `OfCorpus`.
 
 With "texts", the caller (`llmesr_jax.semantic.embed`) sends each text once and no empty one, stores vectors as they
 come, continues after an interruption, and writes the files. With "corpus", the vectors are made in one go.
@@ -20,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from llmesr_jax.core.plugins import Plugins
 
-PLUGINS = Plugins("encoder", __name__)
+if TYPE_CHECKING:
+    from llmesr_jax.data.corpus import Corpus
 
 
 class Stop(Exception):
@@ -106,3 +99,42 @@ class TextEncoder(NamedTuple):
     shortened: Callable[[Path], int] = lambda folder: 0
     cost: Callable[[int, float, int], Cost | None] = lambda texts, likely, most: None
     notes: Callable[[], dict[str, str | int | float]] = dict
+
+
+class OfTexts(Protocol):
+    """What the file of an encoder has whose vector of a text depends on that text alone.
+
+    Attributes:
+      Config: frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name.
+      TAKES: "texts".
+    """
+
+    Config: type
+    TAKES: Literal["texts"]
+
+    def load(self, config: Any, /) -> TextEncoder:
+        """The encoder at work; raises InputError where the user has to do something."""
+        ...
+
+
+class OfCorpus(Protocol):
+    """What the file of an encoder has whose vectors depend on all texts, or on none.
+
+    Attributes:
+      Config: as that of `OfTexts`.
+      TAKES: "corpus".
+    """
+
+    Config: type
+    TAKES: Literal["corpus"]
+
+    def identity(self, config: Any, /) -> dict[str, Any]:
+        """What the vectors depend on besides the corpus, for the manifest."""
+        ...
+
+    def embed(self, corpus: Corpus, texts_V: Iterable[str], config: Any, /) -> tuple[np.ndarray, np.ndarray | None]:
+        """(V, F) of the items and (U, F) of the users, or None: then a user is the mean of the items."""
+        ...
+
+
+PLUGINS: Plugins[Any] = Plugins("encoder", __name__, (OfTexts, OfCorpus))

@@ -1,19 +1,43 @@
-"""Where the numbers of each epoch, and of the test, go besides metrics.jsonl.
+"""Where the numbers of each epoch, and of the test, go besides metrics.jsonl: one file a logger, found by its name.
 
-A logger is one file here, found by its name, with
-
-    PACKAGE       what must be importable
-    INSTALL       what `pip install` calls it
-    Logger(folder, last_epoch, config)
-        folder      of the run; exists
-        last_epoch  of the checkpoint that the run continues from, 0 for a new run: later epochs will come again
-        config      {key: value}, the run's settings
-      .write(epoch, {name: number})   after each epoch, and once more with the test's metrics
-      .close()                        at the end of the run or at its crash
-
-Several are open at once where `launch.sweep` trains runs together, so a logger keeps no state of the whole process.
+What such a file has is `Logger`. Several are open at once where `launch.sweep` trains runs together, so a logger keeps
+no state of the whole process.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from llmesr_jax.core.plugins import Plugins
 
-PLUGINS = Plugins("logger", __name__)
+
+class Logger(Protocol):
+    """What the file of a logger has.
+
+    Attributes:
+      PACKAGE: what must be importable for it.
+      INSTALL: what `pip install` calls that.
+      Logger: `Logger(folder, last_epoch, config)`, with the methods of `Writer`. `folder`, of the run, exists;
+        `last_epoch` is that of the checkpoint that the run continues from, 0 for a new run: later epochs will come
+        again; `config` has the run's settings, {key: value}.
+    """
+
+    PACKAGE: str
+    INSTALL: str
+    Logger: Callable[..., Any]
+
+
+class Writer(Protocol):
+    """A logger at work."""
+
+    def write(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Takes {name: number} after each epoch, and once more with the test's metrics."""
+        ...
+
+    def close(self) -> None:
+        """Ends it, at the end of the run or at its crash."""
+        ...
+
+
+PLUGINS: Plugins[Logger] = Plugins("logger", __name__, (Logger,), {"Logger": Writer})

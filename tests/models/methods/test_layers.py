@@ -158,7 +158,7 @@ def _by_loops(loss, scores_TxV, batch, num_items):
         if loss.ranking == "softmax":
             per_slot.append(np.logaddexp.reduce(scores_TxV[t]) - positive)
         elif loss.ranking == "sampled_softmax":
-            correction = np.array([log_q[at[n]] + np.log(len(ids)) for n in keep]) if loss.log_q else 0
+            correction = np.array([log_q[at[n]] + np.log(len(ids)) for n in keep]) if loss.settings.log_q else 0
             per_slot.append(np.logaddexp.reduce([positive, *(negative - correction)]) - positive)
         elif loss.ranking == "bpr":
             per_slot.append(np.logaddexp(0, negative - positive).mean())
@@ -167,7 +167,7 @@ def _by_loops(loss, scores_TxV, batch, num_items):
         else:
             count = own.shape[1] if shared is None else len(batch.shared_K)
             share = min(count / (num_items - 1), 1.0)
-            beta = share * (loss.calibration * (1 - 1 / share) + 1 / share)
+            beta = share * (loss.settings.calibration * (1 - 1 / share) + 1 / share)
             per_slot.append(
                 (beta * np.logaddexp(0, -positive) + count * np.logaddexp(0, negative).mean()) / (count + 1)
             )
@@ -179,7 +179,8 @@ def _by_loops(loss, scores_TxV, batch, num_items):
 @pytest.mark.parametrize("ranking", ["bpr", "bce", "gbce", "sampled_softmax", "sampled_softmax log_q", "softmax"])
 def test_the_ranking_loss_is_its_definition_slot_by_slot(ranking, score, drawn):
     name, *log_q = ranking.split()
-    loss = losses.LossConfig(name, bool(log_q), score=score, temperature=0.3)
+    own = losses.PLUGINS.load(name).Config(*(True for _ in log_q))
+    loss = losses.LossConfig(name, score, 0.3, own)
     case = tiny.case("gru4rec", "none", **DRAWN[drawn])
     batch, num_items = case.batch(), case.corpus.num_items
     sizes = case.model.sizes

@@ -1,0 +1,58 @@
+"""Generalised BCE: BCE without the overconfidence of few negatives (gSASRec, Petrov and Macdonald 2023)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.losses import Drawn, masked_mean, mean_drawn
+from llmesr_jax.models.types import Array
+
+ITEMS = "drawn"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How far it is calibrated."""
+
+    calibration: float = knob(0.75, "t, from 0 (bce) to 1 (calibrated)", least=0, most=1, traced=True)
+
+
+def value(config: Config, scored: Drawn) -> Array:
+    """The ranking loss, see `gbce`."""
+    return gbce(
+        scored.positive_T,
+        scored.negative_TxK,
+        where=scored.where_T,
+        drawn=scored.drawn_TxK,
+        num_items=scored.num_items,
+        calibration=config.calibration,
+    )
+
+
+def gbce(
+    positive_T: Array,
+    negative_TxK: Array,
+    *,
+    where: Array,
+    drawn: Array | None = None,
+    num_items: int,
+    calibration: float,
+) -> Array:
+    """Generalised BCE: mean of -(beta log sigmoid(s+) + sum_k log sigmoid(-s-_k)) / (K + 1).
+
+    beta = a (t (1 - 1 / a) + 1 / a), where a = K / (V - 1) is the share of negatives that is drawn: beta undoes the
+    overconfidence that drawing few of them causes. t = 0 is BCE, t = 1 calibrates fully (gSASRec, Petrov and Macdonald
+    2023, eqs. 6 to 9). Other arguments as in `bpr.bpr`.
+
+    Args:
+      num_items: V.
+      calibration: t, in [0, 1].
+    """
+    count = negative_TxK.shape[1]
+    share = min(count / (num_items - 1), 1.0)
+    beta = share * (calibration * (1 - 1 / share) + 1 / share)
+    total_T = beta * jax.nn.softplus(-positive_T) + count * mean_drawn(jax.nn.softplus(negative_TxK), drawn)
+    return masked_mean(total_T / (count + 1), where)
