@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.core.plugins import Plugins
-from llmesr_jax.models import methods
+from llmesr_jax.models import losses, methods
 from llmesr_jax.training import config, schema
 
 CONFIGS = config.configs().__name__  # where presets are found: `llmesr_jax.configs` once it is installed
@@ -56,8 +56,8 @@ def small(monkeypatch):
         "llmesr": Plugin,
     }
     monkeypatch.setattr(schema, "sections", lambda: sections)
-    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"]}
-    monkeypatch.setattr(Plugins, "names", lambda self: plugins.get(self.kind, []))
+    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"], losses.PLUGINS.kind: []}
+    monkeypatch.setattr(Plugins, "names", lambda self: plugins[self.kind])
     overrides = {"demo": {"data.max_len": 50, "train.epochs": 30}, "paper": {"train.epochs": 31}, "release": {}}
     for name, values in overrides.items():
         monkeypatch.setitem(sys.modules, f"{CONFIGS}.{name}", types.SimpleNamespace(OVERRIDES=values))
