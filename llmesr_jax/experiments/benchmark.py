@@ -248,7 +248,7 @@ def _product_flops(jaxpr, trips) -> float:
 
 
 def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str, Any]:
-    """Median times of encoding all test users, and of ranking under each protocol, Coverage@20 included in full."""
+    """Median times of encoding all test users, and of ranking under each protocol, metrics of lists included in full."""
     model = experiment.recommender
     _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
@@ -265,9 +265,7 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
     items = inference.item_vectors(model, params, tables)
 
     def rank(protocol: str) -> Callable[[], Any]:
-        return lambda: evaluate.evaluate(
-            users, items, inputs, seed=42, protocols=(protocol,), coverage=protocol == "full"
-        )
+        return lambda: evaluate.evaluate(users, items, inputs, seed=42, protocols=(protocol,), lists=protocol == "full")
 
     return {
         "users": len(inputs.rows_E),
@@ -319,7 +317,7 @@ def table(results: dict[str, Any]) -> str:
     lines += [
         f"epoch, 1 seed          {one['step'] * s['steps_an_epoch']:.1f} s of steps",
         f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",
-        f"full ranking           {evaluated['full']:.2f} s, Coverage@20 included",
+        f"full ranking           {evaluated['full']:.2f} s, metrics of lists included",
         f"sampled ranking        {evaluated['sampled']:.2f} s",
         f"peak memory            {results['peak_memory'] / 2**30:.2f} GiB",
     ]

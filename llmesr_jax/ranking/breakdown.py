@@ -1,9 +1,10 @@
-"""A text table of the finer groups: by user length, by item popularity, and how much of all items is recommended."""
+"""Text tables of the finer groups, by user length and by item popularity, and of the metrics of all lists together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from llmesr_jax.ranking import metrics
 from llmesr_jax.ranking.evaluate import align, cell
 
 _NESTED = ("user_length", "item_popularity")
@@ -13,7 +14,6 @@ def table(
     results: Mapping[str, Mapping],
     protocol: str,
     names: Sequence[str] = ("H@10", "N@10"),
-    cutoff: int = 10,
     width: int = 80,
 ) -> str:
     """A row for each group that has users, with their number; a column for each method and metric.
@@ -22,20 +22,16 @@ def table(
       results: {method: stacked summary of a split, see `evaluate.stack`}, all of the same data.
       protocol: which to show.
       names: metrics to show, side by side if that fits into `width`, else one table under the other.
-      cutoff: K of the coverage, which is only there under `full`.
       width: characters.
     """
     text = _groups(results, protocol, names)
     if len(names) > 1 and max(map(len, text.splitlines())) > width:
         text = "\n\n".join(_groups(results, protocol, [name]) for name in names)
-    covered = {
-        method: summary[protocol]["coverage"] for method, summary in results.items() if "coverage" in summary[protocol]
-    }
-    if covered:
-        shares = (f"Coverage@{cutoff}", f"TailCoverage@{cutoff}")
-        text += "\n\n" + align(
-            [["", *shares], *([method, *(cell(of[s]) for s in shares)] for method, of in covered.items())]
-        )
+    for metric, module in metrics.lists().items():
+        found = {method: of[protocol][metric] for method, of in results.items() if metric in of[protocol]}
+        if found:
+            lines = [[method, *(cell(of[name]) for name in module.SHOWN)] for method, of in found.items()]
+            text += "\n\n" + align([["", *module.SHOWN], *lines])
     return text
 
 

@@ -57,10 +57,10 @@ class Evaluation(NamedTuple):
     """What came of ranking one model's targets.
 
     Attributes:
-      summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus "coverage" in
-        "full" if asked for.
+      summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus, if lists were
+        asked for, {metric: {name: number}} in "full" for each of `metrics.lists`.
       ranks: {protocol: Ranks of int32 (E,) host arrays}.
-      best_V: see `best_places`; None where coverage was not asked for.
+      best_V: see `best_places`; None where lists were not asked for.
     """
 
     summary: dict[str, Any]
@@ -133,7 +133,7 @@ def evaluate(
     *,
     seed: int,
     protocols: Sequence[Literal["full", "sampled"]] = metrics.PROTOCOLS,
-    coverage: bool = False,
+    lists: bool = False,
     candidates: np.ndarray | None = None,
 ) -> Evaluation:
     """Metrics of one model on one split.
@@ -144,13 +144,13 @@ def evaluate(
       inputs: of the split.
       seed: of the sampled candidates.
       protocols: which to run.
-      coverage: whether `full` also reports how many items get recommended.
+      lists: whether `full` also reports the metrics of all users' lists together, such as coverage.
       candidates: int (E, C) to use instead of `engine.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
 
     """
     summary, per_user, best_V = {}, {}, None
-    top = max(metrics.CUTOFFS) if coverage else 0
+    top = max(metrics.CUTOFFS) if lists else 0
     for protocol in protocols:
         if protocol == "full":
             ranks, top_ExK = engine.full_ranks(
@@ -164,9 +164,11 @@ def evaluate(
             raise ValueError(f"protocol {protocol!r} is not known; wanted one of: {', '.join(metrics.PROTOCOLS)}")
         per_user[protocol] = engine.Ranks(*map(np.asarray, ranks))
         summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
-        if protocol == "full" and coverage:
-            best_V = best_places(np.asarray(top_ExK), len(inputs.tail_V))
-            summary[protocol]["coverage"] = coverage_of(best_V, inputs.tail_V)
+        if protocol == "full" and lists:
+            top_ExK = np.asarray(top_ExK)
+            best_V = best_places(top_ExK, len(inputs.tail_V))
+            given = metrics.Lists(best_V, inputs.tail_V, inputs.corpus.item_counts_V, top_ExK)
+            summary[protocol] |= metrics.from_lists(given)
     return Evaluation(summary, per_user, best_V)
 
 
@@ -182,21 +184,6 @@ def best_places(top_ExK: np.ndarray, num_items: int) -> np.ndarray:
         ids_E = top_ExK[:, place - 1]
         best_V[ids_E[ids_E <= num_items]] = place
     return best_V[1:]
-
-
-def coverage_of(best_V: np.ndarray, tail_V: np.ndarray) -> dict[str, float | None]:
-    """Share of all items, and of tail items, that are among some user's best K (FAERec eq. 15); None without any.
-
-    Args:
-      best_V: see `best_places`, for lists at least as long as the largest cutoff.
-      tail_V: bool, tail items; row 0 is id 1.
-    """
-    shares = {}
-    for k in metrics.CUTOFFS:
-        recommended_V = (best_V > 0) & (best_V <= k)
-        shares[f"Coverage@{k}"] = float(recommended_V.mean())
-        shares[f"TailCoverage@{k}"] = float(recommended_V[tail_V].mean()) if tail_V.any() else None
-    return shares
 
 
 def stack(summaries: Sequence[Mapping]) -> dict:

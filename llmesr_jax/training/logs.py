@@ -87,9 +87,9 @@ class Log(contextlib.AbstractContextManager):
             values = {
                 f"test/{protocol}/{group}/{metric}": numbers[place]
                 for protocol, summary in results.items()
-                for group in (*evaluate.GROUPS, "coverage")
+                for group in (*evaluate.GROUPS, *metrics.lists())
                 for metric, numbers in summary.get(group, {}).items()
-                if metric in metrics.METRICS or group == "coverage"
+                if metric != "count"
             }
             self._hand_on(epoch, seed, values)
 

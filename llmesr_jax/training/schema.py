@@ -60,7 +60,7 @@ class TrainConfig:
 
     epochs: int = knob(200, "most epochs", least=1)
     patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
-    monitor: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.METRICS)
+    monitor: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.names)
     monitor_after: int = knob(
         0, "epochs before the first that is monitored; until then the newest counts as best", least=0
     )
@@ -112,7 +112,9 @@ def of_a_run() -> dict[str, knobs.Setting]:
 
 def chosen() -> dict[str, Plugins[Any]]:
     """{setting: the plug-ins of which it names one}; each of them has a section of settings, by its name."""
-    from llmesr_jax.models import losses  # imports jax, which a command's --help does not wait for
+    from llmesr_jax.models import (
+        losses,  # imports jax, which a command's --help does not wait for
+    )
 
     return {"backbone": backbones.PLUGINS, "method": methods.PLUGINS, "loss.ranking": losses.PLUGINS}
 

@@ -53,7 +53,7 @@ class Validation:
         self._histories = inference.histories(corpus, rows, stops, data, supervision)
         self._candidates: dict[int, np.ndarray] = {}
 
-    def ranks(self, params, seed: int, protocols, coverage: bool):
+    def ranks(self, params, seed: int, protocols, lists: bool):
         """`evaluate.evaluate` of these parameters."""
         if seed not in self._candidates and "sampled" in protocols:
             self._candidates[seed] = sample_candidates(
@@ -70,7 +70,7 @@ class Validation:
             self.inputs,
             seed=seed,
             protocols=protocols,
-            coverage=coverage,
+            lists=lists,
             candidates=candidates,
         )
 

@@ -41,9 +41,9 @@ def test_results_have_the_promised_form(trained):
                 groups = [summary[name] for name in GROUPS]
                 groups += [*summary["user_length"].values(), *summary["item_popularity"].values()]
                 for group in groups:
-                    assert list(group) == ["count", *metrics.METRICS]
+                    assert list(group) == ["count", *metrics.names()]
                     assert all(len(values) == 2 for values in group.values())
-                    for name in metrics.METRICS:
+                    for name in metrics.names():
                         for value, count in zip(group[name], group["count"]):
                             assert (value is None) if count == 0 else (0 <= value <= 1)
             shares = results[split]["full"]["coverage"]

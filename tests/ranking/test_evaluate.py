@@ -29,7 +29,7 @@ def test_both_protocols_against_a_loop(seed, split, seen):
     inputs = evaluate.inputs(corpus, split, seen=seen)
     users = rng.integers(-1, 2, (len(inputs.rows_E), 2)).astype(np.float32)
     items = rng.integers(-1, 2, (12, 2)).astype(np.float32)
-    summary, per_user, _ = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, coverage=True)
+    summary, per_user, _ = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, lists=True)
     candidates = engine.sample_candidates(corpus, split, 7)
 
     expected = {"full": [], "sampled": []}
@@ -124,7 +124,7 @@ def test_a_perfect_model_gets_one():
     identity = np.eye(corpus.num_items, dtype=np.float32)
     summary, _, _ = evaluate.evaluate(identity[inputs.targets_E - 1], jnp.asarray(identity), inputs, seed=0)
     for protocol in metrics.PROTOCOLS:
-        for name in metrics.METRICS:
+        for name in metrics.names():
             assert summary[protocol]["overall"][name] == 1
 
 
@@ -147,7 +147,7 @@ def test_groups_by_hand():
         "tail_user": (4, pytest.approx((1 / 5 + 1 / 4 + 1 + 1 / 2) / 4)),
     }
     assert summary["full"]["user_length"]["1-4"]["count"] == 5
-    assert summary["full"]["user_length"]["20+"] == {"count": 0, **dict.fromkeys(metrics.METRICS)}
+    assert summary["full"]["user_length"]["20+"] == {"count": 0, **dict.fromkeys(metrics.names())}
 
 
 def test_given_candidates_are_used():
@@ -167,8 +167,9 @@ def test_coverage_by_hand():
     top[1, :6] = [1, 2, 3, 4, 8, 9]
     tail = np.array([False, False] + [True] * 8)  # ids 3..10
     best = evaluate.best_places(top, 10)
+    given = metrics.Lists(best, tail, np.ones(10, int), top)
     assert best.tolist() == [1, 2, 3, 4, 5, 6, 7, 5, 6, 0]
-    assert evaluate.coverage_of(best, tail) == {
+    assert metrics.from_lists(given)["coverage"] == {
         "Coverage@5": 6 / 10,  # 1..5 and 8
         "TailCoverage@5": 4 / 8,  # 3, 4, 5 and 8
         "Coverage@10": 9 / 10,

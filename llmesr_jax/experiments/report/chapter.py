@@ -29,6 +29,7 @@ from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.palette import Palette
 from llmesr_jax.experiments.report.rows import Section
 from llmesr_jax.experiments.report.samples import Sample
+from llmesr_jax.ranking import metrics
 
 
 class Chapter(NamedTuple):
@@ -123,7 +124,8 @@ def steps(
     if drawing.installed():
         yield "figures", None
         drawn += figures.groups(section, palette, intervals, metric)
-        drawn += [figures.trade_off(section, palette, metric), figures.coverage(section, palette)]
+        drawn.append(figures.trade_off(section, palette, metric))
+        drawn += [figures.lists(section, palette, name) for name in metrics.lists()]
         drawn += [figures.settings(section, metric), figures.curves(section, palette)]
         drawn.append(data_audit.figure(section, audit) if audit else None)
         if items and vectors:

@@ -117,7 +117,7 @@ def read(folder: Path) -> Run:
         seeds = tuple(int(seed) for seed in stored["seeds"])
         test = {protocol: stored["test"][protocol] for protocol in metrics.PROTOCOLS}
         for of_groups in test.values():  # older versions had no such group, as nobody was in it
-            nobody = {"count": [0] * len(seeds), **{metric: [None] * len(seeds) for metric in metrics.METRICS}}
+            nobody = {**{metric: [None] * len(seeds) for metric in of_groups["overall"]}, "count": [0] * len(seeds)}
             of_groups["user_length"] = {"0": nobody, **of_groups["user_length"]}
         _check_means(test, len(seeds))
         best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
@@ -167,7 +167,7 @@ def read(folder: Path) -> Run:
 def _check_means(test: Mapping[str, Any], count: int) -> None:
     for of_groups in test.values():
         for group in evaluate.GROUPS:
-            for metric in metrics.METRICS:
+            for metric in of_groups["overall"]:
                 if len(of_groups[group][metric]) != count:
                     raise ValueError(f"{group} {metric} has {len(of_groups[group][metric])} numbers for {count} seeds")
 

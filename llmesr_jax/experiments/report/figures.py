@@ -138,41 +138,45 @@ def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
     return Figure("trade-off", "Head against tail", caption, named, panels)
 
 
-def coverage(section: Section, palette: Palette, cutoff: int = 10) -> Figure | None:
-    """Bars: the share of all, and of tail items, that some user is recommended."""
-    if any("coverage" not in run.results["full"] for row in section.rows for run in row.runs):
+def lists(section: Section, palette: Palette, metric: str) -> Figure | None:
+    """Bars of a metric of all users' lists together, such as coverage; None where a run was not measured by it."""
+    if any(metric not in run.results["full"] for row in section.rows for run in row.runs):
         return None
-    names = {f"Coverage@{cutoff}": "all items", f"TailCoverage@{cutoff}": "tail items"}
-    for name in list(names):  # by thresholds, no item may be tail
-        if any(None in row.values("full", name, "coverage") for row in section.rows):
-            del names[name]
+    module, names = metrics.lists()[metric], []
+    for name in module.SHOWN:  # by thresholds, no item may be tail
+        if all(None not in row.values("full", name, metric) for row in section.rows):
+            names.append(name)
+    if not names:
+        return None
 
     def draw(name):
+        every = [value for row in section.rows for value in row.values("full", name, metric)]
+        most = 1.0 if module.SHARE else max(every) or 1.0
+
         def on(axes, tips):
             for k, row in enumerate(section.rows):
-                look, values = palette.look(row), row.values("full", name, "coverage")
+                look, values = palette.look(row), row.values("full", name, metric)
                 edge = color(look.color)
                 tips[f"tip-{k}"] = f"{section.label(row)}: {_mean(values):.4f}"
                 face = "none" if look.hollow else edge
                 axes.barh(k, _mean(values), color=face, edgecolor=edge, height=0.62)[0].set_gid(f"tip-{k}")
                 axes.plot(values, [k] * len(values), "|", color=color("ink"), markersize=6, alpha=0.7)
-                at = max(values) + 0.025
+                at = max(values) + 0.025 * most
                 axes.text(at, k, f"{_mean(values):.2f}", va="center", fontsize=10, color=color("soft"))
             axes.set_yticks(range(len(section.rows)), [_cut(section.label(row)) for row in section.rows])
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False, axis="y")
             axes.spines["left"].set_visible(False)
-            axes.set(title=f"{name}: share of {names[name]}", xlim=(0, 1.1))
+            axes.set(title=f"{name}: {module.SHOWN[name]}", xlim=(0, 1.1 * most))
 
         height = max(150, 70 + 22 * len(section.rows))
         alt = f"{name}, full ranking: " + ", ".join(
-            f"{section.label(row)} {_mean(row.values('full', name, 'coverage')):.2f}" for row in section.rows
+            f"{section.label(row)} {_mean(row.values('full', name, metric)):.2f}" for row in section.rows
         )
         return panel(f"{section.slug}-{name.lower().replace('@', '-')}", alt, on, height)
 
-    caption = f"The share of items that are among some test user's best {cutoff}, full ranking. Ticks are seeds."
-    return Figure("coverage", "How much of the catalogue is seen", caption, (), tuple(draw(name) for name in names))
+    return Figure(metric, module.TITLE, module.CAPTION, (), tuple(draw(name) for name in names))
 
 
 def settings(section: Section, metric: str) -> Figure | None:

@@ -10,13 +10,13 @@ from markupsafe import Markup
 from llmesr_jax.experiments.report import blocks, data_audit, drawing, rows, tiles
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.templating import render
+from llmesr_jax.ranking import metrics
 
 _LINKS = {
     "results": "Results",
     "whom": "Groups",
     "users": "Users",
     "trade-off": "Trade-off",
-    "coverage": "Coverage",
     "items": "Items",
     "settings": "Settings",
     "curves": "Curves",
@@ -35,7 +35,7 @@ class _Part(NamedTuple):
 
     @property
     def link(self) -> str:
-        return _LINKS[self.name]
+        return _LINKS.get(self.name) or self.name.replace("_", " ").capitalize()
 
 
 def page(chapters: Sequence[Chapter], command: str) -> str:
@@ -105,7 +105,7 @@ def _parts(chapter: Chapter) -> list[_Part]:
         parts.append(_Part("whom", "Whom it helps", blocks.groups(chapter, whom)))
     if chapter.samples:
         parts.append(_Part("users", "Tail users, one by one", blocks.users(chapter)))
-    for name in ("trade-off", "coverage", "items", "settings", "curves"):
+    for name in ("trade-off", *metrics.lists(), "items", "settings", "curves"):
         if name in pictures:
             told = blocks.shapes(chapter) if name == "trade-off" else ""
             parts.append(_Part(name, pictures[name].title, blocks.figure(chapter, pictures[name], told)))

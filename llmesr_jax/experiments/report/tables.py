@@ -117,14 +117,14 @@ def escape_latex(text: str) -> str:
 
 
 def groups_csv(section: Section, intervals: Intervals, metric: str) -> str:
-    """A line for each row, protocol, group and metric, with the interval for `metric`; and the coverage."""
+    """A line for each row, protocol, group and metric, with the interval for `metric`; and the metrics of lists."""
     lines = [["protocol", "backbone", "method", "variant", "division", "group", "users", "metric", "mean", "deviation"]]
     lines[0] += ["low", "high"]
     for protocol in metrics.PROTOCOLS:
         for i, row in enumerate(section.rows):
             results = row.runs[0].results[protocol]
             for division, label in _labels(results):
-                for name in metrics.METRICS:
+                for name in _names(results):
                     path = (division, label) if label else (division,)
                     values, count = row.values(protocol, name, *path), row.values(protocol, "count", *path)[0]
                     low_high = intervals.means.get((i, protocol, division, label), (None, None, None))[1:]
@@ -133,11 +133,17 @@ def groups_csv(section: Section, intervals: Intervals, metric: str) -> str:
                     lines.append(
                         [protocol, row.backbone, row.method, row.variant, division, label, count, name, *numbers]
                     )
-            for name in results.get("coverage", ()):
-                values = row.values(protocol, name, "coverage")
-                numbers = [_number(mean(values)), _number(deviation(values)), "", ""]
-                lines.append([protocol, row.backbone, row.method, row.variant, "coverage", "", "", name, *numbers])
+            for group in [name for name in metrics.lists() if name in results]:
+                for name in results[group]:
+                    values = row.values(protocol, name, group)
+                    numbers = [_number(mean(values)), _number(deviation(values)), "", ""]
+                    lines.append([protocol, row.backbone, row.method, row.variant, group, "", "", name, *numbers])
     return _csv(lines)
+
+
+def _names(results: Mapping) -> list[str]:
+    """The metrics that the run was measured by, which may be others than are installed now."""
+    return [name for name in results["overall"] if name != "count"]
 
 
 def _labels(results: Mapping) -> list[tuple[str, str]]:

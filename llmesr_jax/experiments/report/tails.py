@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from llmesr_jax.data import groups
@@ -23,7 +24,7 @@ def by(section: Section, corpus: Corpus, tail: groups.Tail) -> Section:
     for row in section.rows:
         for run in row.runs:
             if id(run) not in made:
-                made[id(run)] = run._replace(results=_results(run, masks, tail_V))
+                made[id(run)] = run._replace(results=_results(run, masks, tail_V, corpus.item_counts_V))
     rows = tuple(
         row._replace(
             runs=tuple(made[id(run)] for run in row.runs),
@@ -35,18 +36,18 @@ def by(section: Section, corpus: Corpus, tail: groups.Tail) -> Section:
     return section._replace(name=name, slug=slug, rows=rows, tail=tail)
 
 
-def _results(run: Run, masks: Mapping[str, Any], tail_V) -> dict[str, Any]:
-    """As `Run.results`. The coverage of tail items stays by training counts where no lists were stored."""
+def _results(run: Run, masks: Mapping[str, Any], tail_V: np.ndarray, counts_V: np.ndarray) -> dict[str, Any]:
+    """As `Run.results`. Metrics of lists stay by training counts where what they are made of was not stored."""
     found = {}
     for protocol, of_seed in run.ranks.items():
         summaries = [metrics.summarise(metrics.from_ranks(*of_seed[seed]), masks) for seed in run.seeds]
         found[protocol] = evaluate.stack(summaries)
+    found["full"] |= {name: run.results["full"][name] for name in metrics.lists() if name in run.results["full"]}
     if run.best_V:
-        found["full"]["coverage"] = evaluate.stack(
-            [evaluate.coverage_of(run.best_V[seed], tail_V) for seed in run.seeds]
-        )
+        given = [metrics.Lists(run.best_V[seed], tail_V, counts_V, None) for seed in run.seeds]
+        again = evaluate.stack([metrics.from_lists(one) for one in given])
+        found["full"] |= {name: {**found["full"].get(name, {}), **values} for name, values in again.items() if values}
     else:
-        found["full"]["coverage"] = run.results["full"]["coverage"]
         logging.warning(
             "%s: was tested by an older version, which stored no lists, so TailCoverage stays by training counts",
             run.folder,

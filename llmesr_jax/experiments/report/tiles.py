@@ -11,12 +11,14 @@ from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.rows import Row
 from llmesr_jax.experiments.report.templating import render
+from llmesr_jax.ranking import metrics
 
 
 def all_of(chapter: Chapter) -> list[Markup]:
     """The tiles of a section, in the order of the page."""
     titles = {"overall": "All users", "tail_user": "Tail users", "tail_item": "Tail items"}
-    return [*(group(chapter, name, title) for name, title in titles.items()), coverage(chapter)]
+    of_groups = [group(chapter, name, title) for name, title in titles.items()]
+    return [*of_groups, *(lists(chapter, metric) for metric in metrics.lists())]
 
 
 def group(chapter: Chapter, name: str, title: str) -> Markup:
@@ -78,20 +80,20 @@ def _lead(chapter: Chapter, one: Comparison | None) -> str:
     return f"{text}; 95 % interval {100 * one.relative_low:+.0f} to {100 * one.relative_high:+.0f} %"
 
 
-def coverage(chapter: Chapter) -> Markup:
-    """The method that shows most of the catalogue; empty where the runs do not tell."""
-    shown = [r for r in rows.featured(chapter.section) if all("coverage" in run.results["full"] for run in r.runs)]
-    if not shown:
-        return Markup()
-    both = {
-        share: [(row, tables.mean(row.values("full", share, "coverage"))) for row in shown]
-        for share in ("Coverage@10", "TailCoverage@10")
+def lists(chapter: Chapter, metric: str) -> Markup:
+    """The method that is best by a metric of all lists together; empty where the runs do not tell."""
+    module = metrics.lists()[metric]
+    shown = [r for r in rows.featured(chapter.section) if all(metric in run.results["full"] for run in r.runs)]
+    found = {
+        name: [(r, value) for r in shown if (value := tables.mean(r.values("full", name, metric))) is not None]
+        for name in module.SHOWN
     }
-    row, value = max(both["Coverage@10"], key=lambda pair: pair[1])
-    in_tail = [pair for pair in both["TailCoverage@10"] if pair[1] is not None]
-    last = ""
-    if in_tail:
-        other, tail = max(in_tail, key=lambda pair: pair[1])
-        last = f"tail items: {100 * tail:.0f} %, {other.system}"
-    text, share = "of all items are in somebody's best ten", f"{100 * value:.0f} %"
-    return _tile(chapter, "Catalogue seen", "Coverage@10, full", share, row, both["Coverage@10"], text, last)
+    first, *others = module.SHOWN
+    if not found[first]:
+        return Markup()
+    text = lambda value: f"{100 * value:.0f} %" if module.SHARE else f"{value:.4f}"  # noqa: E731
+    best = {name: max(values, key=lambda pair: pair[1]) for name, values in found.items() if values}
+    last = "; ".join(f"{module.SHOWN[n]}: {text(best[n][1])}, {best[n][0].system}" for n in others if n in best)
+    row, value = best[first]
+    title = metric.replace("_", " ").capitalize()
+    return _tile(chapter, title, f"{first}, full", text(value), row, found[first], module.SHOWN[first], last)

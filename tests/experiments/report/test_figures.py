@@ -37,7 +37,12 @@ def section(tmp_path_factory):
 def drawn(section):
     look, nothing = palette.Palette(section), compare.Intervals({})
     found = [*figures.groups(section, look, nothing, "N@10"), figures.trade_off(section, look, "N@10")]
-    return [*found, figures.coverage(section, look), figures.settings(section, "N@10"), figures.curves(section, look)]
+    return [
+        *found,
+        figures.lists(section, look, "coverage"),
+        figures.settings(section, "N@10"),
+        figures.curves(section, look),
+    ]
 
 
 @needs_matplotlib

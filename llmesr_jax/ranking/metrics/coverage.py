@@ -1,0 +1,23 @@
+"""Coverage: the share of all items, and of tail items, that are among some user's best K (FAERec eq. 15)."""
+
+from __future__ import annotations
+
+from llmesr_jax.ranking.metrics import CUTOFFS, Lists
+
+FROM = "lists"
+NAMES = tuple(f"{kind}Coverage@{k}" for k in CUTOFFS for kind in ("", "Tail"))
+SHOWN = {"Coverage@10": "share of all items", "TailCoverage@10": "share of tail items"}
+TITLE = "How much of the catalogue is seen"
+CAPTION = "The share of items that are among some test user's best 10, full ranking. Ticks are seeds."
+SHARE = True
+
+
+def values(lists: Lists) -> dict[str, float | None]:
+    """Of tail items None where there are none."""
+    shares: dict[str, float | None] = {}
+    for k in CUTOFFS:
+        recommended_V = (lists.best_V > 0) & (lists.best_V <= k)
+        shares[f"Coverage@{k}"] = float(recommended_V.mean())
+        in_tail_V = recommended_V[lists.tail_V]
+        shares[f"TailCoverage@{k}"] = float(in_tail_V.mean()) if len(in_tail_V) else None
+    return shares
