@@ -36,7 +36,9 @@ def main() -> None:
         print(__version__)
         sys.exit(0)
     if name not in COMMANDS:
-        print(f"error: {name}: no command; wanted one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        from llmesr_jax.core.nearest import not_known
+
+        print(f"error: {not_known('command', name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     from llmesr_jax.core import commands
 

@@ -3,28 +3,32 @@
 python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
-from absl import flags
+from llmesr_jax.core.knobs import knob
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is timed, and where the numbers go."""
+
+    groups: tuple[int, ...] = knob((1, 3), "sizes of the groups of seeds whose steps are timed")
+    count: int = knob(50, "training steps of one timing", least=1)
+    repeats: int = knob(5, "timings of each part; medians are shown", least=1)
+    eval_users: int = knob(0, "users who are ranked for, drawn once; 0: all", least=0)
+    synthetic: str = knob("", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files")
+    out: str = knob("", "JSON file for the numbers")
+    plot: str = knob("", "times nothing: a picture (.svg, .png, .pdf) of the files named by --files")
+    files: tuple[str, ...] = knob((), "files of earlier --out, for --plot")
 
 
 def define_flags() -> None:
     cli.define_flags()
-    flags.DEFINE_list("groups", ["1", "3"], "sizes of the groups of seeds whose steps are timed")
-    flags.DEFINE_integer("count", 50, "training steps of one timing", lower_bound=1)
-    flags.DEFINE_integer("repeats", 5, "timings of each part; medians are shown", lower_bound=1)
-    flags.DEFINE_integer("eval_users", 0, "users who are ranked for, drawn once; 0: all", lower_bound=0)
-    flags.DEFINE_string(
-        "synthetic", "", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files"
-    )
-    flags.DEFINE_string("out", "", "JSON file for the numbers")
-    flags.DEFINE_string("plot", "", "times nothing: a picture (.svg, .png, .pdf) of the files named by --files")
-    flags.DEFINE_list("files", [], "files of earlier --out, for --plot")
+    setting_flags.define(Options)
 
 
 def main(argv, stop):
@@ -33,23 +37,24 @@ def main(argv, stop):
     from llmesr_jax.experiments import benchmark, benchmark_plot
     from llmesr_jax.training import experiment
 
-    if FLAGS.plot:
-        return benchmark_plot.plot(FLAGS.files, FLAGS.plot)
+    options = setting_flags.made(Options)
+    if options.plot:
+        return benchmark_plot.plot(options.files, options.plot)
     configs = cli.configs_from_flags()
-
-    if not all(size.isdigit() and int(size) for size in FLAGS.groups):
-        raise InputError(f"--groups={','.join(FLAGS.groups)}: wanted numbers of seeds, as in --groups=1,3")
-    size = FLAGS.synthetic.split(",") if FLAGS.synthetic else []
+    if 0 in options.groups:
+        raise InputError("--groups: a group of 0 seeds has no steps; wanted sizes from 1, as in --groups=1,3")
+    size = options.synthetic.split(",") if options.synthetic else []
     if size and not (len(size) == 3 and all(n.isdigit() and int(n) for n in size)):
-        raise InputError(f"--synthetic={FLAGS.synthetic}: wanted users,items,width, as in --synthetic=100000,50000,384")
+        raise InputError(
+            f"--synthetic={options.synthetic}: wanted users,items,width, as in --synthetic=100000,50000,384"
+        )
     results = {}
     for config in configs:
-        sizes = tuple(int(size) for size in FLAGS.groups)
         made = benchmark.synthetic(config, *map(int, size)) if size else experiment.prepare(config)
-        results[config.method] = benchmark.run(made, sizes, FLAGS.count, FLAGS.repeats, FLAGS.eval_users)
+        results[config.method] = benchmark.run(made, options.groups, options.count, options.repeats, options.eval_users)
         print(benchmark.table(results[config.method]) + "\n", flush=True)
-    if FLAGS.out:
-        files.write_text(Path(FLAGS.out), json.dumps(results, indent=1) + "\n")
+    if options.out:
+        files.write_text(Path(options.out), json.dumps(results, indent=1) + "\n")
 
 
 def run() -> None:

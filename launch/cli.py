@@ -14,7 +14,6 @@ Exit status: 0 done, 2 a mistake in the input or a seed that failed (`error: ...
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import functools
 import hashlib
@@ -34,37 +33,28 @@ from ml_collections import ConfigDict, config_flags
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.core.nearest import nearest
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import config, schema, stages
 
-from . import command_help, quiet, signals
+from . import command_help, quiet, setting_flags, signals
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
 
 _MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
 _DEFAULT_FILE = Path(config.configs().__path__[0], "default.py")
-_STRINGS = {
-    key: key for key in ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "start", "workdir", "loggers")
+_OF_A_RUN = ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "start", "workdir", "loggers")
+_OF_SECTIONS = {
+    "epochs": "train.epochs",
+    "max_len": "data.max_len",
+    "batch_size": "data.batch_size",
+    "learning_rate": "train.learning_rate",
 }
-_INTEGERS = {"epochs": "train.epochs", "max_len": "data.max_len", "batch_size": "data.batch_size"}
-_FLOATS = {"learning_rate": "train.learning_rate"}
-_SHORT = _STRINGS | _INTEGERS | _FLOATS
+_SHORT = {**dict(zip(_OF_A_RUN, _OF_A_RUN)), **_OF_SECTIONS}
 _WANTED = {"int": "a whole number", "float": "a number", "bool": "True or False"}  # by absl's types
 ALIASES = {"seed": "seeds", "lr": "learning_rate"}
 _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPERM EEXIST ENOTDIR".split()}
-
-
-def define_tail_flags() -> None:
-    """How commands that read finished runs define head and tail."""
-    flags.DEFINE_enum(
-        "tail",
-        "training",
-        ["training", "total", "release"],
-        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
-    )
-    flags.DEFINE_integer("tail_user", 0, "--tail=release: users whose input is shorter are tail", lower_bound=0)
-    flags.DEFINE_integer("tail_item", 0, "--tail=release: items with fewer interactions are tail", lower_bound=0)
 
 
 def define_flags() -> None:
@@ -80,12 +70,8 @@ def define_flags() -> None:
         listed = f"; one of: {', '.join(choices[key]())}" if key in choices else ""
         return known[key].doc + listed + (f" (default: {default}{of_section})" if default != "" else "")
 
-    for name, key in _STRINGS.items():
-        flags.DEFINE_string(name, None, text(key))
-    for name, key in _INTEGERS.items():
-        flags.DEFINE_integer(name, None, text(key), lower_bound=1)
-    for name, key in _FLOATS.items():
-        flags.DEFINE_float(name, None, text(key), lower_bound=known[key].least)
+    found = {name: known[key]._replace(doc=text(key)) for name, key in _SHORT.items()}
+    setting_flags.define(found, optional=True)
     for alias, name in ALIASES.items():
         flags.DEFINE_alias(alias, name)
 
@@ -294,7 +280,7 @@ def _unknown(name: str) -> str:
     section = name.removeprefix("config.").partition(".")[0]
     if "." in name and "config" in FLAGS and section in schema.sections():
         return f"--{name}: no such flag; settings are given as --config.SECTION.NAME=VALUE, see --help={section}"
-    near = difflib.get_close_matches(name, list(FLAGS), n=2)
+    near = nearest(name, FLAGS, most=2)
     hint = f"did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "see --help"
     return f"--{name}: no such flag; {hint}"
 

@@ -13,6 +13,7 @@ from absl import flags
 
 from llmesr_jax.core import commands, knobs
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.training import schema
 
 FLAGS = flags.FLAGS
@@ -76,10 +77,8 @@ def _usage(flag: Any, aliases: Mapping[str, str]) -> str:
 
 
 def _text(flag: Any, choices: Sequence[str] | None) -> str:
-    text = flag.help or ""
-    if choices:  # absl puts them first, as <a|b>
-        text = f"{text.partition('>: ')[2]}; one of: {', '.join(map(str, choices))}"
-    return text + _default(flag)
+    listed = f"; one of: {', '.join(map(str, choices))}" if choices else ""
+    return (flag.help or "") + listed + _default(flag)
 
 
 def _default(flag: Any) -> str:
@@ -101,10 +100,13 @@ def _section(name: str) -> str:
     """The settings of a section, one below the other."""
     sections = schema.sections()
     if name not in sections:
-        raise InputError(f"--help={name}: no such section; wanted one of: {', '.join(s for s in sections if s)}")
+        named = [section for section in sections if section]
+        raise InputError(
+            f"--help={name}: no such section; wanted one of: {', '.join(named)}{did_you_mean(name, named)}"
+        )
     lines = [f"settings of {name}:" if name else "settings of a run:"]
     for field, setting in knobs.fields(sections[name]).items():
-        choices = f"; one of: {', '.join(map(str, setting.choices))}" if setting.choices else ""
+        choices = f"; one of: {', '.join(map(str, setting.allowed))}" if setting.allowed else ""
         key = f"{name}.{field}" if name else field
         lines.append(_entry(f"--config.{key}", f"{setting.doc}{choices} (default: {setting.default!r})"))
     return "\n".join(lines)

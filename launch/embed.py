@@ -6,61 +6,75 @@
 The same command continues an interrupted run, pays nothing twice, and does nothing where all is up to date.
 """
 
+import dataclasses
 import shlex
 
 from absl import flags
 from ml_collections import config_flags
 
-from llmesr_jax.core import commands
+from llmesr_jax.core import commands, knobs
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import reading
 from llmesr_jax.semantic import encoders
 from llmesr_jax.training import config as config_lib
 
-from . import cli, encoder_flags
+from . import cli, encoder_flags, setting_flags
 
 FLAGS = flags.FLAGS
-_SEMANTIC = ("item_template", "crop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Of what, by which encoder, and what may be done."""
+
+    dataset: str = knob("", "data set to embed, as launch.prepare made it")
+    data_dir: str = knob("", "its folder; empty: data/<dataset>")
+    encoder: str = knob("tfidf", "what makes the vectors; --encoder=help lists them")
+    user_template: str = knob("", "user prompts of your own, over {titles}, those of the training items")
+    float16: bool = knob(False, "write float16: half the size")
+    append: bool = knob(False, "embed new items and users only; the rows that are there stay as they are")
+    overwrite: bool = knob(False, "replace embeddings that other settings, or you, made")
+    tables: bool = knob(True, "PCA start and similar users, too; else the first training makes them")
+    yes: bool = knob(False, "spend without a question")
+    dry_run: bool = knob(False, "count texts, tokens and price, and stop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Settings of the section `semantic`; not given, they are as the data set wants them."""
+
+    item_template: str | None = knob(None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
+    crop: bool | None = knob(None, "item prompts with name and categories only")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("dataset", "", "data set to embed, as launch.prepare made it")
-    flags.DEFINE_string("data_dir", "", "its folder; empty: data/<dataset>")
-    flags.DEFINE_string("encoder", "tfidf", "what makes the vectors; --encoder=help lists them")
-    flags.DEFINE_string(
-        "item_template", None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/data.md)"
-    )
-    flags.DEFINE_string("user_template", "", "user prompts of your own, over {titles}, those of the training items")
-    flags.DEFINE_boolean("crop", None, "item prompts with name and categories only")
-    flags.DEFINE_boolean("float16", False, "write float16: half the size")
-    flags.DEFINE_boolean("append", False, "embed new items and users only; the rows that are there stay as they are")
-    flags.DEFINE_boolean("overwrite", False, "replace embeddings that other settings, or you, made")
-    flags.DEFINE_boolean("tables", True, "PCA start and similar users, too; else the first training makes them")
-    flags.DEFINE_boolean("yes", False, "spend without a question")
-    flags.DEFINE_boolean("dry_run", False, "count texts, tokens and price, and stop")
-    encoder_flags.define()
+    for cls in (Options, Prompts):
+        setting_flags.define(cls)
+    encoder_flags.define({*knobs.fields(Options), *knobs.fields(Prompts)})
 
 
 def main(argv, stop):
-    if FLAGS.encoder in ("?", "help"):
+    options = setting_flags.made(Options)
+    if options.encoder in ("?", "help"):
         return print(encoders.PLUGINS.listing())
-    if not FLAGS.dataset:
+    if not options.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
-    given = {"dataset": FLAGS.dataset, "data_dir": FLAGS.data_dir}
-    given |= {f"semantic.{name}": FLAGS[name].value for name in _SEMANTIC if FLAGS[name].value is not None}
+    given = {"dataset": options.dataset, "data_dir": options.data_dir}
+    given |= {f"semantic.{name}": value for name, value in setting_flags.given(Prompts).items()}
     config = config_lib.build(config_flags.get_override_values(FLAGS["config"]), given, FLAGS.config)
-    encoder_config = encoder_flags.config(FLAGS.encoder)
+    encoder_config = encoder_flags.config(options.encoder)
     from llmesr_jax.data.splits import MOST_REPEATED
     from llmesr_jax.semantic import embed, tables, texts
 
     corpus = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     semantic = config_lib.section(config, "semantic")
-    wording = texts.Wording(semantic.item_template, semantic.crop, FLAGS.user_template)
-    flagged = {name: FLAGS[name].value for name in embed.Options._fields}
-    if embed.embed(corpus, FLAGS.encoder, encoder_config, wording, embed.Options(**flagged), stop=stop):
-        if FLAGS.tables:
+    wording = texts.Wording(semantic.item_template, semantic.crop, options.user_template)
+    flagged = {name: getattr(options, name) for name in embed.Options._fields}
+    if embed.embed(corpus, options.encoder, encoder_config, wording, embed.Options(**flagged), stop=stop):
+        if options.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)
-        args = [f"--dataset={FLAGS.dataset}", *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])]
+        args = [f"--dataset={options.dataset}", *([f"--data_dir={options.data_dir}"] if options.data_dir else [])]
         if max(corpus.repeated(part).mean() for part in corpus.targets) > MOST_REPEATED:
             args.append("--config.train.seen_items=shown")
         print(f"next: {commands.line('train')}", shlex.join(args))

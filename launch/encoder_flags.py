@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import typing
+from collections.abc import Collection, Mapping
 from typing import Any
-
-from absl import flags
 
 from llmesr_jax.core import knobs
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.semantic import encoders
 
-flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
-
-_DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+from . import setting_flags
 
 
-def define() -> None:
+def define(taken: Collection[str]) -> None:
     """A flag for each field of each encoder's `Config`; encoders with a field of one name share the flag."""
-    found: dict[str, list[tuple[str, knobs.Setting]]] = {}
-    for encoder in encoders.PLUGINS.names():
-        for name, setting in knobs.fields(encoders.PLUGINS.load(encoder).Config).items():
-            found.setdefault(name, []).append((encoder, setting))
-    for name, users in found.items():
-        defaults = "; ".join(f"{encoder}: {setting.default!r}" for encoder, setting in users)
-        _DEFINE[users[0][1].kind](name, None, f"{users[0][1].doc} (default, {defaults})")
+    setting_flags.define(setting_flags.shared(_configs(), taken), optional=True)
 
 
 def config(encoder: str) -> Any:
@@ -34,14 +25,13 @@ def config(encoder: str) -> Any:
       InputError: no such encoder, a flag of another one, or a value that is not allowed.
     """
     cls = encoders.PLUGINS.load(encoder).Config
-    settings, given = knobs.fields(cls), {}
-    for other in encoders.PLUGINS.names():
-        for name in knobs.fields(encoders.PLUGINS.load(other).Config):
-            if (value := flags.FLAGS[name].value) is not None:
-                given[name] = value
-    for name, value in given.items():
-        if name not in settings:
-            known = ", ".join(settings)
-            raise InputError(f"--{name}: not a setting of --encoder={encoder}; wanted some of: {known}")
-        knobs.check_value("--encoder=" + encoder, name, value, settings[name])
-    return cls(**typing.cast(dict, given))
+    known, given = knobs.fields(cls), setting_flags.given(setting_flags.shared(_configs()))
+    for name in given:
+        if name not in known:
+            hint = f"wanted some of: {', '.join(known)}{did_you_mean(name, known)}"
+            raise InputError(f"--{name}: not a setting of --encoder={encoder}; {hint}")
+    return knobs.made(cls, given, f"--encoder={encoder}")
+
+
+def _configs() -> Mapping[str, type]:
+    return {name: encoders.PLUGINS.load(name).Config for name in encoders.PLUGINS.names()}

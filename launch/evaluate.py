@@ -5,38 +5,44 @@
 Nothing is written. The numbers are those of results.json; a line says whether they are, to the last digit.
 """
 
-from absl import flags
+import dataclasses
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.data import groups
 from llmesr_jax.ranking import metrics
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Options(groups.TailConfig):
+    """What is measured."""
+
+    workdir: str = knob("", "folder of a run, or a folder with several below it, which are compared")
+    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
+    protocol: str = knob("both", "candidates that the target is ranked against", choices=("both", *metrics.PROTOCOLS))
+    split: str = knob("both", "which items are the targets", choices=("both", "test", "valid"))
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", "", "folder of a run, or a folder with several below it, which are compared")
-    flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
-    flags.DEFINE_enum("protocol", "both", ["both", "full", "sampled"], "candidates that the target is ranked against")
-    flags.DEFINE_enum("split", "both", ["both", "test", "valid"], "which items are the targets")
-    cli.define_tail_flags()
+    setting_flags.define(Options)
 
 
 def main(argv, stop):
-    if not FLAGS.workdir:
+    options = setting_flags.made(Options)
+    if not options.workdir:
         raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
-    from llmesr_jax.data import groups
     from llmesr_jax.ranking import breakdown, evaluate
     from llmesr_jax.training import runs
 
-    protocols = metrics.PROTOCOLS if FLAGS.protocol == "both" else (FLAGS.protocol,)
-    splits = runs.SPLITS if FLAGS.split == "both" else (FLAGS.split,)
+    protocols = metrics.PROTOCOLS if options.protocol == "both" else (options.protocol,)
+    splits = runs.SPLITS if options.split == "both" else (options.split,)
     results = {}
-    for name, folder in runs.find(FLAGS.workdir).items():
-        run = runs.load(folder, FLAGS.data_dir)
+    for name, folder in runs.find(options.workdir).items():
+        run = runs.load(folder, options.data_dir)
         print(f"{folder}: {run.describe()}", flush=True)
-        tail = groups.tail_of(FLAGS.tail, run.experiment.config.dataset, FLAGS.tail_user, FLAGS.tail_item)
+        tail = groups.tail_of(options.tail, run.experiment.config.dataset, options.tail_user, options.tail_item)
         results[name] = runs.evaluate_run(run, splits, protocols, tail)
         same = runs.compare(run, results[name]) if tail == groups.TRAINING else f"head and tail: {tail}"
         print(same, flush=True)

@@ -6,30 +6,36 @@
 Nothing is written, and nothing is trained. See docs/data.md, "Audit".
 """
 
+import dataclasses
 import json
 
-from absl import flags
-
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Of what, and how it is printed."""
+
+    dataset: str = knob("", "data set: the demo, one that launch.prepare made, or any name with --data_dir")
+    data_dir: str = knob("", "its folder; empty: data/<dataset>")
+    json: bool = knob(False, "print JSON; docs/data.md documents its keys")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("dataset", "", "data set: the demo, one that launch.prepare made, or any name with --data_dir")
-    flags.DEFINE_string("data_dir", "", "its folder; empty: data/<dataset>")
-    flags.DEFINE_boolean("json", False, "print JSON; docs/data.md documents its keys")
+    setting_flags.define(Options)
 
 
 def main(argv, stop):
-    if not FLAGS.dataset:
+    options = setting_flags.made(Options)
+    if not options.dataset:
         raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
     from llmesr_jax.audit import audit
 
-    found = audit.of_folder(FLAGS.dataset, FLAGS.data_dir or None)
-    print(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if FLAGS.json else audit.describe(found))
+    found = audit.of_folder(options.dataset, options.data_dir or None)
+    print(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if options.json else audit.describe(found))
 
 
 def run() -> None:

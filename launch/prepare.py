@@ -6,10 +6,6 @@ python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_co
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
-
 from absl import flags
 
 from llmesr_jax.audit import audit
@@ -20,41 +16,35 @@ from llmesr_jax.data.rules import Rule
 from llmesr_jax.data.splits import MOST_REPEATED
 from llmesr_jax.semantic import embed_command
 
-from . import cli
+from . import cli, setting_flags
 
 FLAGS = flags.FLAGS
 
 
 def _settings() -> dict[str, knobs.Setting]:
-    """Every flag: the command's own, the rule's, and the options of all importers."""
-    options = [importers.PLUGINS.load(name).Options for name in importers.PLUGINS.names()]
-    return {name: setting for cls in (prepare.Settings, Rule, *options) for name, setting in knobs.fields(cls).items()}
+    """Every flag: the command's own, the rule's, and the options of all importers.
+
+    None is the default of all: what is not given is as the data set wants it.
+    """
+    rule = {
+        name: setting._replace(doc=f"{setting.doc} (default: {setting.default!r}, or the data set's)")
+        for name, setting in knobs.fields(Rule).items()
+    }
+    own = {**knobs.fields(prepare.Settings), **rule}
+    options = {name: importers.PLUGINS.load(name).Options for name in importers.PLUGINS.names()}
+    return {**own, **setting_flags.shared(options, own)}
 
 
 def define_flags() -> None:
-    """None is the default of all: what is not given is as the data set wants it."""
-    rule = knobs.fields(Rule)
-    for name, setting in _settings().items():
-        text = setting.doc + (f" (default: {setting.default!r}, or the data set's)" if name in rule else "")
-        kinds = [k for k in typing.get_args(setting.kind) or (setting.kind,) if k is not types.NoneType]
-        if setting.choices:
-            flags.DEFINE_enum(name, None, list(setting.choices), text)
-        elif kinds == [bool]:
-            flags.DEFINE_boolean(name, None, text)
-        elif kinds == [int]:
-            flags.DEFINE_integer(name, None, text, lower_bound=setting.least)
-        elif kinds == [float]:
-            flags.DEFINE_float(name, None, text)
-        else:
-            flags.DEFINE_string(name, None, text)
+    setting_flags.define(_settings(), optional=True)
 
 
 def main(argv, stop):
     if FLAGS.importer in ("?", "help"):
         return print(importers.PLUGINS.listing())
-    given = {name: FLAGS[name].value for name in _settings() if FLAGS[name].value is not None}
-    own = {field.name for field in dataclasses.fields(prepare.Settings)}
-    settings = prepare.Settings(**{name: value for name, value in given.items() if name in own})
+    given = setting_flags.given(_settings())
+    own = knobs.fields(prepare.Settings)
+    settings = knobs.made(prepare.Settings, {k: v for k, v in given.items() if k in own}, "command line")
     plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""

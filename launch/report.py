@@ -5,41 +5,37 @@
 Run folders are found below the folders that are named; nothing in them is changed. See docs/report.md.
 """
 
-from absl import flags
+import dataclasses
 
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.experiments.report.settings import Options
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where runs are read, and the report is written."""
+
+    workdir: tuple[str, ...] = knob((), "a folder with runs in or below it, as if named without --workdir")
+    out: str = knob("", "folder for the report; empty: report/ in the first of the folders")
 
 
 def define_flags() -> None:
-    flags.DEFINE_multi_string("workdir", [], "a folder with runs in or below it, as if named without --workdir")
-    flags.DEFINE_string(
-        "baseline",
-        "",
-        "what rows are tested against: a method (on the same backbone), the name of a row or of a folder",
-    )
-    flags.DEFINE_string("out", "", "folder for the report; empty: report/ in the first of the folders")
-    flags.DEFINE_multi_string("data_dir", [], "a folder of data that are not where they were at training")
-    flags.DEFINE_enum("metric", "N@10", ["H@10", "N@10"], "what is tested and drawn")
-    flags.DEFINE_integer("resamples", 2000, "of the bootstrap", lower_bound=100)
-    flags.DEFINE_integer("users", 6, "tail users whose lists are shown; 0: none", lower_bound=0)
-    flags.DEFINE_integer("items", 800, "items in the pictures of item vectors (t-SNE); 0: none", lower_bound=0)
-    cli.define_tail_flags()
+    for cls in (Folders, Options):
+        setting_flags.define(cls, repeated=("workdir", "data_dir"))
 
 
 def main(argv, stop):
-    folders = [*argv[1:], *FLAGS.workdir]
+    asked = setting_flags.made(Folders)
+    folders = [*argv[1:], *asked.workdir]
     if not folders:
         raise InputError(f"no folder is named; wanted one of a run, or of several: {commands.line('report')} runs/demo")
     from llmesr_jax.experiments.report import make
 
-    names = ("metric", "resamples", "users", "items", "tail", "tail_user", "tail_item")
-    options = make.Options(FLAGS.baseline, tuple(FLAGS.data_dir), *(FLAGS[name].value for name in names))
-    print(make.make(folders, FLAGS.out, options))
+    print(make.make(folders, asked.out, setting_flags.made(Options)))
 
 
 def run() -> None:

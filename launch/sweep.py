@@ -7,41 +7,48 @@
 Each cell is a run's folder of its own. The same command skips what is finished and continues what was interrupted.
 """
 
-from absl import flags
+import dataclasses
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which runs."""
+
+    sweep: str = knob("", "file of configs/sweeps, by its name, or one of your own (.py)")
+    grid: tuple[str, ...] = knob((), "setting=value,value: an axis of a grid; several flags make their product")
+    search: tuple[str, ...] = knob(
+        (), "setting=low..high, with :log behind it, or setting=value,value: an axis of a search with optuna"
+    )
+    trials: int = knob(20, "runs of a search, those of earlier calls included", least=1)
+    dry_run: bool = knob(False, "list the cells with their state, and stop")
 
 
 def define_flags() -> None:
     cli.define_flags()
-    flags.DEFINE_string("sweep", "", "file of configs/sweeps, by its name, or one of your own (.py)")
-    flags.DEFINE_multi_string("grid", [], "setting=value,value: an axis of a grid; several flags make their product")
-    flags.DEFINE_multi_string(
-        "search", [], "setting=low..high, with :log behind it, or setting=value,value: an axis of a search with optuna"
-    )
-    flags.DEFINE_integer("trials", 20, "runs of a search, those of earlier calls included", lower_bound=1)
-    flags.DEFINE_boolean("dry_run", False, "list the cells with their state, and stop")
+    setting_flags.define(Options, repeated=("grid", "search"))
 
 
 def main(argv, stop):
     from llmesr_jax.experiments import grid, search, sweep
 
-    if sum(map(bool, (FLAGS.sweep, FLAGS.grid, FLAGS.search))) != 1:
+    options = setting_flags.made(Options)
+    if sum(map(bool, (options.sweep, options.grid, options.search))) != 1:
         raise InputError(f"wanted one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
-    if FLAGS.search:
-        axes = search.space(FLAGS.search)
+    if options.search:
+        axes = search.space(options.search)
         build = lambda varied: cli.config_from_flags(varied, f"search-{','.join(axes)}")  # noqa: E731
-        if FLAGS.dry_run:
+        if options.dry_run:
             return print(search.states(build, axes))
-        return print(search.run(build, axes, FLAGS.trials, stop=stop))
-    plan = grid.read(FLAGS.sweep) if FLAGS.sweep else grid.from_flags(FLAGS.grid)
+        return print(search.run(build, axes, options.trials, stop=stop))
+    plan = grid.read(options.sweep) if options.sweep else grid.from_flags(options.grid)
     cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
     cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name}")
-    if FLAGS.dry_run:
+    if options.dry_run:
         return print(sweep.states(cells))
     outcomes = sweep.run(cells, stop=stop)
     print("\n" + sweep.table(cells, outcomes), flush=True)

@@ -2,24 +2,49 @@
 
     import llmesr_jax
 
-    config = llmesr_jax.settings({"dataset": "demo", "method": "llmesr"})
-    experiment = llmesr_jax.prepare(config)
-    results = llmesr_jax.train(experiment)
+    config = llmesr_jax.settings(dataset="demo", method="llmesr", train={"epochs": 3})
+    results = llmesr_jax.train(llmesr_jax.prepare(config))
+
+| name | what |
+| --- | --- |
+| `settings`, `default_settings` | the settings of a run |
+| `prepare`, `Experiment` | data, tables, model and row plan of a run |
+| `train`, `load_run`, `Run`, `evaluate` | train a run, read it back, measure it again |
+| `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients` | a training loop of your own |
+| `InputError` | a mistake in what was given, in one line |
+
+What a backbone, method, loss, metric, logger, optimiser, encoder or importer of your own imports: `llmesr_jax.extend`.
 
 Names are imported when they are first asked for: `import llmesr_jax` alone imports no JAX.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from llmesr_jax.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from llmesr_jax.core.errors import InputError
+    from llmesr_jax.experiments.gradients.terms import gradients as term_gradients
+    from llmesr_jax.models.recommender import loss_fn
+    from llmesr_jax.training.batches import make_batch
+    from llmesr_jax.training.config import default as default_settings
+    from llmesr_jax.training.config import settings
+    from llmesr_jax.training.experiment import Experiment, prepare
+    from llmesr_jax.training.loop import train
+    from llmesr_jax.training.parts import loop_parts
+    from llmesr_jax.training.runs import Run
+    from llmesr_jax.training.runs import evaluate_run as evaluate
+    from llmesr_jax.training.runs import load as load_run
+    from llmesr_jax.training.steps import step_keys, train_step
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+_NAMES = {
     "InputError": "core.errors:InputError",
     "default_settings": "training.config:default",
-    "settings": "training.config:build",
+    "settings": "training.config:settings",
     "prepare": "training.experiment:prepare",
     "Experiment": "training.experiment:Experiment",
     "train": "training.loop:train",
@@ -27,16 +52,28 @@ _PUBLIC = {
     "Run": "training.runs:Run",
     "evaluate": "training.runs:evaluate_run",
     "loss_fn": "models.recommender:loss_fn",
+    "term_gradients": "experiments.gradients.terms:gradients",
+    "train_step": "training.steps:train_step",
+    "make_batch": "training.batches:make_batch",
+    "step_keys": "training.steps:step_keys",
+    "loop_parts": "training.parts:loop_parts",
 }
-__all__ = ["__version__", *_PUBLIC]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+__all__ = [
+    "__version__",
+    "InputError",
+    "default_settings",
+    "settings",
+    "prepare",
+    "Experiment",
+    "train",
+    "load_run",
+    "Run",
+    "evaluate",
+    "loss_fn",
+    "term_gradients",
+    "train_step",
+    "make_batch",
+    "step_keys",
+    "loop_parts",
+]
+__getattr__, __dir__ = lazily(__name__, _NAMES)

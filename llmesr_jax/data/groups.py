@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import splits
 from llmesr_jax.data.corpus import Corpus
 
@@ -53,6 +55,19 @@ class Tail(NamedTuple):
 
 
 TRAINING = Tail()
+
+
+@dataclasses.dataclass(frozen=True)
+class TailConfig:
+    """How commands that read finished runs define head and tail."""
+
+    tail: str = knob(
+        "training",
+        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
+        choices=TAILS,
+    )
+    tail_user: int = knob(0, "--tail=release: users whose input is shorter are tail", least=0)
+    tail_item: int = knob(0, "--tail=release: items with fewer interactions are tail", least=0)
 
 
 def tail_of(by: str, dataset: str, user: int = 0, item: int = 0) -> Tail:

@@ -163,6 +163,23 @@ def build(
     return config
 
 
+def settings(changes: Mapping[str, Any] | None = None, /, **named: Any) -> ConfigDict:
+    """The settings of one run, complete and checked, for Python; see `build` for what beats what.
+
+        settings(dataset="fashion", preset="best", method="llmesr", train={"epochs": 3}, llmesr={"alpha": 0.05})
+        settings({"train.epochs": 3, "llmesr.alpha": 0.05}, dataset="fashion")
+
+    Args:
+      changes: {key: value}, keys as on the command line without `--config.`.
+      named: a setting outside of sections, such as `dataset`, `method`, `seeds` and `workdir`; or a section, such as
+        `train`, with {field: value}. They beat `changes`.
+
+    Raises:
+      InputError: an unknown name, and the nearest one is named; a value of the wrong type or out of range.
+    """
+    return build({**(changes or {}), **_flat(named)})
+
+
 def section(config: ConfigDict, name: str) -> Any:
     """The frozen dataclass of one section ("" for `RunConfig`); that of the loss holds its plug-in's, too.
 
@@ -235,7 +252,9 @@ def used(config: ConfigDict) -> dict[str, Any]:
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     out = {}
     for name, value in tree.items():
-        out.update({f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value})
+        out.update(
+            {f"{name}.{field}": v for field, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
     return out
 
 

@@ -119,7 +119,7 @@ def test_a_training_on_prepared_files_reads_no_raw_data_and_no_server():
 
 @pytest.mark.parametrize("command", sorted(p.stem for p in (commands.PROJECT / "launch").glob("[!_]*.py")))
 def test_help_waits_for_nothing(command):
-    if command in ("cli", "command_help", "encoder_flags", "quiet", "signals"):
+    if command in ("cli", "command_help", "encoder_flags", "quiet", "setting_flags", "signals"):
         return
     program = f"import runpy\nsys.argv = ['{command}', '--help']\n"
     program += f"try:\n    runpy.run_module('launch.{command}', run_name='__main__')\nexcept SystemExit as end:\n"

@@ -53,7 +53,7 @@ def test_nothing_is_trained_or_written_but_the_numbers(measured):
 def test_a_wrong_group_is_refused(train, tmp_path):
     result = train("--method=none", "--groups=1,x", cwd=tmp_path, program=("-m", "launch.benchmark"))
     assert result.status == 2
-    assert result.err == "error: --groups=1,x: wanted numbers of seeds, as in --groups=1,3\n"
+    assert result.err == "error: --groups=1,x: wanted whole numbers, as in --groups=1,3\n"
 
 
 @pytest.fixture(scope="module")

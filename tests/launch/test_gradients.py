@@ -126,7 +126,7 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     [
         ([], "--workdir is missing; wanted the folder of a run"),
         (["--workdir=nowhere"], "nowhere/config.json: cannot be read"),
-        (["--workdir=run", "--epochs=1,two"], "--epochs=1,two: wanted numbers of epochs, as in --epochs=0,1,2,5,10"),
+        (["--workdir=run", "--epochs=1,two"], "--epochs=1,two: wanted whole numbers, as in --epochs=0,1,2"),
         (["--workdir=run", "--seed=7"], "run: has no seed 7; wanted one of: 1, 2"),
         (["--workdir=run", "--out=full"], "full: exists and is no folder of a study (no study.json)"),
         (["--workdir=run", "--users=1"], "--users=1"),

@@ -40,7 +40,9 @@ def test_the_commands_are_listed(llmesr, tmp_path):
     here = {path.stem for path in (commands.PROJECT / "launch").glob("[!_]*.py")} - {"cli", "command_help"}
     listed = {line.split()[0] for line in result.out.splitlines() if line.startswith("  ")}
     assert listed == {name for name in here if "def run()" in (commands.PROJECT / "launch" / f"{name}.py").read_text()}
-    assert llmesr("tran", cwd=tmp_path).err.startswith("error: tran: no command; wanted one of: train, prepare, ")
+    assert llmesr("tran", cwd=tmp_path).err.startswith(
+        "error: command 'tran' is not known; wanted one of: train, prepare, "
+    )
 
 
 def test_messages_name_the_command_that_is_there(llmesr, tmp_path):

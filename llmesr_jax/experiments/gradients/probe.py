@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from llmesr_jax.experiments.gradients import (
     terms,
     users,
 )
+from llmesr_jax.experiments.gradients.settings import Options
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.semantic import tables as tables_lib
@@ -29,27 +29,6 @@ from llmesr_jax.training.experiment import Experiment
 
 TARGETS = ("tail items", "head items")
 _NEXT, _NEGATIVES, _DROPOUT, _DIRECTIONS = range(4)  # what a key is for
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How much is measured.
-
-    Attributes:
-      steps: training batches on which the terms are compared, under dropout, as training takes them.
-      users: users who are looked at one by one, without dropout; rounded up to whole batches.
-      eigenvalues: leading ones of the Hessian of the loss and of each term; 0 for none.
-      hessian_batches: batches whose mean loss the curvature is of.
-      surface: directions of the plane: random, eigenvectors (of the loss) or none.
-      grid: points of the surface along either direction.
-    """
-
-    steps: int = 32
-    users: int = 1024
-    eigenvalues: int = 1
-    hessian_batches: int = 2
-    surface: str = "none"
-    grid: int = 15
 
 
 class Measured(NamedTuple):

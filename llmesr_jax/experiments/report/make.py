@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 import sys
@@ -18,35 +17,13 @@ from llmesr_jax.data import groups
 from llmesr_jax.experiments.report import chapter as chapter_lib
 from llmesr_jax.experiments.report import collect, compare, drawing, page, rows, tables
 from llmesr_jax.experiments.report.chapter import Chapter
+from llmesr_jax.experiments.report.settings import Options
 from llmesr_jax.ranking import metrics
 
 PAGE = "report.html"
 LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
 # Whatever stands in the list, no file of another name is deleted.
 _OURS = re.compile(r"[^/\\]+-((full|sampled)\.(md|csv|tex)|(groups|tests)\.csv)|figures/[^/\\]+\.svg")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Attributes:
-    baseline: a method, the name of a row or of a run's folder; "" for `none` where there is one.
-    data_dirs: folders of data sets that are not where they were at training, found by their contents.
-    metric: that is tested and drawn.
-    resamples: of the bootstrap.
-    users: tail users to show; 0 for none.
-    items: items in the pictures of item vectors; 0 for none.
-    tail, tail_user, tail_item: definition of head and tail, see `data.groups.tail_of`.
-    """
-
-    baseline: str = ""
-    data_dirs: tuple[str, ...] = ()
-    metric: str = "N@10"
-    resamples: int = 2000
-    users: int = 6
-    items: int = 800
-    tail: str = "training"
-    tail_user: int = 0
-    tail_item: int = 0
 
 
 def make(folders: Sequence[str], out: str, options: Options) -> str:
@@ -91,7 +68,7 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
 def _flags(options: Options) -> list[str]:
     """The flags that make these options, but for where the report goes."""
     usual = Options()
-    told = [f"--data_dir={folder}" for folder in options.data_dirs]
+    told = [f"--data_dir={folder}" for folder in options.data_dir]
     for name in ("baseline", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
         if (value := getattr(options, name)) != getattr(usual, name):
             told.append(f"--{name}={value}")
@@ -122,7 +99,7 @@ def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) ->
         for section in found:
             tail = (o.tail, o.tail_user, o.tail_item)
             for step, made in chapter_lib.steps(
-                section, baseline, o.data_dirs, o.metric, o.resamples, o.users, o.items, tail
+                section, baseline, o.data_dir, o.metric, o.resamples, o.users, o.items, tail
             ):
                 bar.set_description(f"{section.name}: {step}")
                 bar.update()

@@ -188,7 +188,7 @@ def test_a_baseline_of_another_backbone_is_named_with_it(tmp_path):
 
 def test_the_command_on_the_page_makes_this_report():
     assert make._flags(make.Options()) == []
-    options = make.Options("none", ("a", "b c"), "H@10", 100, 0, 5)
+    options = make.Options(baseline="none", data_dir=("a", "b c"), metric="H@10", resamples=100, users=0, items=5)
     assert make._flags(options) == [
         "--data_dir=a",
         "--data_dir=b c",

@@ -184,7 +184,7 @@ def other_ranks(folder):
     ("spoil", "message"),
     [
         (damage_results, "a/results.json: not a run's results ("),
-        (other_count, "a/results.json: not a run's results (ValueError: overall H@5 has 3 numbers for 2 seeds)"),
+        (other_count, "a/results.json: not a run's results (ValueError: overall H@10 has 3 numbers for 2 seeds)"),
         (damage_ranks, "a/ranks.npz: not a run's ranks ("),
         (no_ranks, "a/ranks.npz: cannot be read (No such file or directory)"),
         (other_ranks, "a: ranks.npz and results.json are not of the same parameters (seed 1, full"),

@@ -1,0 +1,21 @@
+"""The settings of a gradient study."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from llmesr_jax.core.knobs import knob
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How much is measured."""
+
+    steps: int = knob(
+        32, "training batches on which terms are compared, under dropout, as training takes them", least=1
+    )
+    users: int = knob(1024, "users who are looked at one by one, without dropout, rounded up to whole batches", least=2)
+    eigenvalues: int = knob(1, "leading eigenvalues of the Hessian of the loss and of each term; 0: none", least=0)
+    hessian_batches: int = knob(2, "batches whose mean loss the curvature is of", least=1)
+    surface: str = knob("none", "directions of the loss's surface", choices=("none", "random", "eigenvectors"))
+    grid: int = knob(15, "points of the surface along either direction", least=2)

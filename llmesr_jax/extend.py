@@ -1,0 +1,139 @@
+"""What the file of a plug-in imports: how settings are made, what a batch is, and the layers that models share.
+
+    from llmesr_jax.extend import Array, Sequences, Sizes, dense, knob, newest
+
+The Protocols say what a plug-in of each kind has: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
+`LossFile`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
+`ImporterFile`. `plugin("method", "llmesr")` is the file of another plug-in, to wrap it.
+
+Names are imported when they are first asked for, so a logger or an importer imports no JAX through here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmesr_jax.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from llmesr_jax.core.errors import InputError
+    from llmesr_jax.core.knobs import knob
+    from llmesr_jax.data.importers import Downloads
+    from llmesr_jax.data.importers import Importer as ImporterFile
+    from llmesr_jax.models.backbones import Backbone as BackboneFile
+    from llmesr_jax.models.backbones import Encoder
+    from llmesr_jax.models.kernels.dropout import Dropout
+    from llmesr_jax.models.layers.dense import LayerNorm, dense, newest, take_rows
+    from llmesr_jax.models.layers.tables import (
+        Adapter,
+        ItemTable,
+        SingleView,
+        candidates,
+        ranking_term,
+    )
+    from llmesr_jax.models.losses import AllItems, Drawn, LossConfig, masked_mean
+    from llmesr_jax.models.losses import Loss as LossFile
+    from llmesr_jax.models.methods import Method as MethodFile
+    from llmesr_jax.models.methods import Model
+    from llmesr_jax.models.types import (
+        Array,
+        Batch,
+        Needs,
+        Sequences,
+        Sizes,
+        Term,
+        join,
+    )
+    from llmesr_jax.ranking.metrics import Lists
+    from llmesr_jax.ranking.metrics import OfLists as MetricOfLists
+    from llmesr_jax.ranking.metrics import OfRanks as MetricOfRanks
+    from llmesr_jax.semantic.encoders import OfCorpus as EncoderOfCorpus
+    from llmesr_jax.semantic.encoders import OfTexts as EncoderOfTexts
+    from llmesr_jax.semantic.encoders import TextEncoder
+    from llmesr_jax.training.kinds import plugin
+    from llmesr_jax.training.loggers import Logger as LoggerFile
+    from llmesr_jax.training.loggers import Writer
+
+_NAMES = {
+    "InputError": "core.errors:InputError",
+    "knob": "core.knobs:knob",
+    "plugin": "training.kinds:plugin",
+    "Array": "models.types:Array",
+    "Batch": "models.types:Batch",
+    "Needs": "models.types:Needs",
+    "Sequences": "models.types:Sequences",
+    "Sizes": "models.types:Sizes",
+    "Term": "models.types:Term",
+    "join": "models.types:join",
+    "Dropout": "models.kernels.dropout:Dropout",
+    "LayerNorm": "models.layers.dense:LayerNorm",
+    "dense": "models.layers.dense:dense",
+    "newest": "models.layers.dense:newest",
+    "take_rows": "models.layers.dense:take_rows",
+    "Adapter": "models.layers.tables:Adapter",
+    "ItemTable": "models.layers.tables:ItemTable",
+    "SingleView": "models.layers.tables:SingleView",
+    "candidates": "models.layers.tables:candidates",
+    "ranking_term": "models.layers.tables:ranking_term",
+    "AllItems": "models.losses:AllItems",
+    "Drawn": "models.losses:Drawn",
+    "LossConfig": "models.losses:LossConfig",
+    "masked_mean": "models.losses:masked_mean",
+    "Lists": "ranking.metrics:Lists",
+    "Downloads": "data.importers:Downloads",
+    "TextEncoder": "semantic.encoders:TextEncoder",
+    "BackboneFile": "models.backbones:Backbone",
+    "Encoder": "models.backbones:Encoder",
+    "MethodFile": "models.methods:Method",
+    "Model": "models.methods:Model",
+    "LossFile": "models.losses:Loss",
+    "MetricOfRanks": "ranking.metrics:OfRanks",
+    "MetricOfLists": "ranking.metrics:OfLists",
+    "LoggerFile": "training.loggers:Logger",
+    "Writer": "training.loggers:Writer",
+    "EncoderOfTexts": "semantic.encoders:OfTexts",
+    "EncoderOfCorpus": "semantic.encoders:OfCorpus",
+    "ImporterFile": "data.importers:Importer",
+}
+__all__ = [
+    "InputError",
+    "knob",
+    "plugin",
+    "Array",
+    "Batch",
+    "Needs",
+    "Sequences",
+    "Sizes",
+    "Term",
+    "join",
+    "Dropout",
+    "LayerNorm",
+    "dense",
+    "newest",
+    "take_rows",
+    "Adapter",
+    "ItemTable",
+    "SingleView",
+    "candidates",
+    "ranking_term",
+    "AllItems",
+    "Drawn",
+    "LossConfig",
+    "masked_mean",
+    "Lists",
+    "Downloads",
+    "TextEncoder",
+    "BackboneFile",
+    "Encoder",
+    "MethodFile",
+    "Model",
+    "LossFile",
+    "MetricOfRanks",
+    "MetricOfLists",
+    "LoggerFile",
+    "Writer",
+    "EncoderOfTexts",
+    "EncoderOfCorpus",
+    "ImporterFile",
+]
+__getattr__, __dir__ = lazily(__name__, _NAMES)

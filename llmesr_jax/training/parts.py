@@ -1,0 +1,67 @@
+"""What a training loop of one's own is made of: for research that changes the step itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llmesr_jax.models.recommender import Recommender
+from llmesr_jax.models.types import Array, Tables
+from llmesr_jax.training import active_run, state, traced
+from llmesr_jax.training.batches import BatchPlan, Epochs, Interactions
+from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.state import State
+
+
+class LoopParts(NamedTuple):
+    """What one seed of an experiment is trained with.
+
+    Attributes:
+      model: pure functions of parameters and tables; a static argument of jitted functions, as are the next two.
+      optimizer: the optax transformation; `update(gradient, state, params, learning_rate=rate)`.
+      plan: what `make_batch` needs to know of a batch's shapes.
+      tables: the frozen tables, on the device.
+      data: the interactions, on the device.
+      numbers: {key: float32 ()} of the traced settings, "train.learning_rate" among them.
+      state: parameters and optimiser's state before the first step.
+      epochs: which users stand in which step.
+      seed: of `state`.
+    """
+
+    model: Recommender
+    optimizer: optax.GradientTransformationExtraArgs
+    plan: BatchPlan
+    tables: Tables
+    data: Interactions
+    numbers: Mapping[str, Array]
+    state: State
+    epochs: Epochs
+    seed: int
+
+    def order(self, epoch: int) -> np.ndarray:
+        """int32 (steps, B): the samples of each step of an epoch, counted from 1, as `train` takes them."""
+        return self.epochs.order(self.seed, epoch)
+
+
+def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
+    """The parts of which `train` makes its loop, so that another loop can be written with them.
+
+    With `train_step` on batches of `make_batch`, and the keys of `step_keys`, the parameters become those of `train`.
+
+    Args:
+      experiment: of `prepare`.
+      seed: None for the experiment's first.
+    Raises:
+      InputError: the data are too large for the device's index type, or a setting does not go with the method.
+    """
+    program = active_run.program(experiment)
+    seed = experiment.seeds[0] if seed is None else seed
+    first = state.take(program.fresh((seed,))["state"], 0)
+    program = program.started(experiment.config.precision)
+    numbers = {key: jnp.float32(value) for key, value in traced.numbers(experiment.config).items()}
+    made = (program.model, program.adam, program.plan, program.tables, program.data)
+    return LoopParts(*made, numbers, first, experiment.epochs, seed)
