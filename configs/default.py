@@ -10,11 +10,9 @@ To change one: `--config.train.learning_rate=0.0005`. Later beats earlier: these
 `--config=` sets (see `configs/forkme.py`), `--config.a.b=value`, and the short flags (`--epochs=3`).
 """
 
-from ml_collections import ConfigDict
-
 from llmesr_jax.training import config
 
 
-def get_config() -> ConfigDict:
+def get_config():
     """All sections: data, semantic, train, ..., and one for each backbone and method, under its file's name."""
     return config.default()

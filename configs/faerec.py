@@ -6,8 +6,6 @@ The method `faerec` has this setting on beauty, grocery and yelp without being t
 gives it to the others too, and on any data set.
 """
 
-from ml_collections import ConfigDict
-
 import llmesr_jax
 
 SASREC = {"sasrec.form": "faerec", "sasrec.heads": 2, "sasrec.dropout": 0.4}
@@ -23,7 +21,7 @@ TRAINING = {
 }
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = llmesr_jax.default_settings()
     config.update_from_flattened_dict({**TRAINING, **SASREC, "loss.ranking": "bce"})
     return config

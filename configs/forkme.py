@@ -6,12 +6,10 @@ What this file sets beats the data set's file and the preset, a value that equal
 command line beat this file. A setting that this file does not name comes from the data set's file or the preset.
 """
 
-from ml_collections import ConfigDict
-
 import llmesr_jax
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = llmesr_jax.default_settings()
     config.backbone = "gru4rec"
     config.data.max_len = 100

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
         candidates,
         ranking_term,
     )
-    from llmesr_jax.models.losses import AllItems, Drawn, LossConfig, masked_mean
+    from llmesr_jax.models.losses import (
+        AllItems,
+        Drawn,
+        LossConfig,
+        masked_mean,
+        mean_drawn,
+    )
     from llmesr_jax.models.losses import Loss as LossFile
     from llmesr_jax.models.methods import Method as MethodFile
     from llmesr_jax.models.methods import Model
@@ -79,6 +85,7 @@ _NAMES = {
     "Drawn": "models.losses:Drawn",
     "LossConfig": "models.losses:LossConfig",
     "masked_mean": "models.losses:masked_mean",
+    "mean_drawn": "models.losses:mean_drawn",
     "Lists": "ranking.metrics:Lists",
     "Downloads": "data.importers:Downloads",
     "TextEncoder": "semantic.encoders:TextEncoder",
@@ -120,6 +127,7 @@ __all__ = [
     "Drawn",
     "LossConfig",
     "masked_mean",
+    "mean_drawn",
     "Lists",
     "Downloads",
     "TextEncoder",

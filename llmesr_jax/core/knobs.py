@@ -115,9 +115,16 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str, prefix: 
         if name not in known:
             field = name.rpartition(".")[2]
             near = [k for k in known if k.rpartition(".")[2] == field or k.startswith(f"{name}.")]
-            near = near or nearest(name, known, most=3)
+            near = near or _within(name, known) or nearest(name, known)
             hint = f"did you mean {', '.join(prefix + k for k in near[:3])}?" if near else "--helpfull lists them all"
             raise InputError(f"{where}: {prefix}{name} is not a setting; {hint}")
+
+
+def _within(name: str, known: Iterable[str]) -> list[str]:
+    """The setting of the section of `name` that looks most like it."""
+    section, dot, field = name.rpartition(".")
+    fields = [key.rpartition(".")[2] for key in known if dot and key.rpartition(".")[0] == section]
+    return [f"{section}.{one}" for one in nearest(field, fields)]
 
 
 def check_value(where: str, key: str, value: Any, setting: Setting) -> None:

@@ -36,8 +36,7 @@ class Term(NamedTuple):
     weight: Array | float  # ()
 
 
-@flax.struct.dataclass
-class Sequences:
+class Sequences(flax.struct.PyTreeNode):
     """A bag of R sequences, laid out as rows of a few lengths and stored flat.
 
     `buckets` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
@@ -133,8 +132,7 @@ def row_of_slot(buckets: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """One training step's input.
 
     Attributes:

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from llmesr_jax.core import commands
+from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods

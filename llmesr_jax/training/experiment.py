@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from llmesr_jax.core import commands, files
+from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
 from llmesr_jax.models import backbones, recommender

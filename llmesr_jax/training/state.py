@@ -15,8 +15,7 @@ from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Attributes:
     params: trained parameters.
     opt_state: the optimiser's.

@@ -232,7 +232,7 @@ def test_helpfull_explains_every_setting(run):
     assert result.status == 0
     text = " ".join(result.out.split()).replace("- ", "-")  # lines are wrapped, at hyphens too
     for key, setting in schema.settings().items():
-        choices = f"; one of: {', '.join(map(str, setting.choices))}" if setting.choices else ""
+        choices = f"; one of: {', '.join(map(str, setting.allowed))}" if setting.allowed else ""
         entry = f"--config.{key} {setting.doc}{choices} (default: {setting.default!r})"
         assert " ".join(entry.split()).replace("- ", "-") in text
 
@@ -256,7 +256,7 @@ def test_help_of_a_section(run):
     assert result.status == 0
     keys = [line.split()[0] for line in result.out.splitlines() if line.startswith("  --")]
     assert keys == [f"--config.{key}" for key in schema.settings() if key.startswith("sasrec.")]
-    wanted = f"error: --help=sas: no such section; wanted one of: {', '.join(filter(None, schema.sections()))}\n"
+    wanted = f"error: --help=sas: no such section; wanted one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"
     refused = run("--help=sas")
     assert (refused.status, refused.err) == (2, wanted)
 

@@ -1,5 +1,6 @@
 """Each loss against hand arithmetic or an explicit loop; masks, gradients and extreme scores."""
 
+import dataclasses
 import functools
 import math
 
@@ -257,3 +258,58 @@ def test_soft_contrastive_of_nobody_is_zero_and_extremes_stay_finite():
     assert float(losses.soft_contrastive(x, x, where=jnp.zeros(2, bool))) == 0.0
     value, gradient = jax.value_and_grad(losses.soft_contrastive)(x, -x, where=jnp.ones(2, bool))
     assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+NAMES = losses.PLUGINS.names()
+DRAWN = [name for name in NAMES if losses.PLUGINS.load(name).ITEMS == "drawn"]
+
+
+def drawn(positive, negative, where, counts=None):
+    log_q = jnp.full((1, negative.shape[1]), -2.0)
+    return losses.Drawn(positive, negative, where, counts, log_q, jnp.asarray(negative.shape[1]), 30)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_loss_reads_what_counts_and_is_less_for_a_better_ranking(name):
+    """Gradients: at most 0 in each target, at least 0 in each negative, exactly 0 in what does not count."""
+    module = losses.PLUGINS.load(name)
+    rng = np.random.default_rng(1)
+    positive, negative = jnp.asarray(rng.normal(size=5), jnp.float32), jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)
+    where = jnp.array([True, True, False, True, True])
+    counts = jnp.asarray(rng.random((5, 4)) < 0.7).at[0].set(True)
+
+    def value(positive, negative, where=where):
+        return module.value(module.Config(), drawn(positive, negative, where, counts))
+
+    found, (in_positive, in_negative) = jax.value_and_grad(value, (0, 1))(positive, negative)
+    assert found.shape == () and np.isfinite(found)
+    assert (in_positive <= 0).all() and (in_negative >= 0).all()
+    assert in_positive[0] < 0 and (in_negative[0] > 0).any()
+    assert not in_positive[2] and not in_negative[2].any() and not in_negative[~counts].any()
+    assert float(value(positive.at[2].set(1e4), jnp.where(counts, negative, 1e4))) == pytest.approx(float(found))
+    assert float(value(positive, negative, jnp.zeros(5, bool))) == 0.0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in DRAWN])
+def test_a_loss_of_all_items_reads_positions_with_a_target(name):
+    module = losses.PLUGINS.load(name)
+    h, items = jax.random.normal(jax.random.key(1), (3, 4)), jax.random.normal(jax.random.key(2), (6, 4))
+
+    def value(h, targets=jnp.array([2, 0, 6])):
+        return module.value(module.Config(), losses.AllItems(h, items, targets, jnp.float32(1)))
+
+    found, gradient = jax.value_and_grad(value)(h)
+    assert found.shape == () and np.isfinite(found)
+    assert np.abs(gradient[jnp.array([0, 2])]).max() > 0 and not gradient[1].any()
+    assert float(value(h, jnp.zeros(3, int))) == 0.0
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if dataclasses.fields(losses.PLUGINS.load(n).Config)])
+def test_every_setting_of_a_loss_matters(name):
+    """Each at another value than its default gives another loss."""
+    module = losses.PLUGINS.load(name)
+    scored = drawn(jnp.array([0.5, 1.0]), jnp.array([[0.3, -1.0, 2.0], [0.4, 0.8, 0.1]]), jnp.array([True, True]))
+    usual = float(module.value(module.Config(), scored))
+    for field in dataclasses.fields(module.Config):
+        other = not field.default if field.type in (bool, "bool") else field.default * 0.5 + 0.1
+        assert float(module.value(module.Config(**{field.name: other}), scored)) != usual, field.name

@@ -1,13 +1,14 @@
 """Metrics against hand arithmetic, and against the mean over every order of the tied candidates."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmesr_jax.ranking import metrics
+from llmesr_jax.ranking import evaluate, metrics
 
 
 def of(higher: int, tied: int) -> dict[str, float]:
@@ -89,3 +90,36 @@ def test_summarise_means_over_groups_and_none_over_nobody():
             "5-9": {"count": 0, "H@10": None, "MRR": None},
         },
     }
+
+
+OF_RANKS = [name for name in metrics.PLUGINS.names() if metrics.PLUGINS.load(name).FROM == "ranks"]
+
+
+@pytest.mark.parametrize("name", OF_RANKS)
+def test_a_metric_is_the_mean_over_all_orders_of_the_ties_and_larger_for_a_better_rank(name):
+    module = metrics.PLUGINS.load(name)
+    places = np.arange(40)
+    alone = module.values(places, np.zeros(40, int))
+    assert alone.keys() == set(module.NAMES)
+    for metric in module.NAMES:
+        assert alone[metric].shape == (40,) and (np.diff(alone[metric]) <= 1e-12).all() and alone[metric][0] == 1
+        for higher, tied in ((0, 3), (4, 2), (18, 7), (30, 0)):
+            mean = np.mean(alone[metric][higher : higher + tied + 1])
+            found = module.values(np.array([higher]), np.array([tied]))[metric]
+            assert found[0] == pytest.approx(mean, abs=1e-12), (metric, higher, tied)
+
+
+@pytest.mark.parametrize("name", metrics.lists())
+def test_a_metric_of_lists_holds_to_its_contract(name):
+    module, rng = metrics.lists()[name], np.random.default_rng(3)
+    top = np.stack([rng.permutation(60)[:20] + 1 for _ in range(9)])
+    tail = rng.random(60) < 0.8
+    given = metrics.Lists(evaluate.best_places(top, 60), tail, np.arange(60), top)
+    found = module.values(given)
+    assert found.keys() == set(module.NAMES) and 1 <= len(module.SHOWN) <= 2 and module.SHOWN.keys() <= found.keys()
+    assert all(isinstance(value, float) and 0 <= value <= (1 if module.SHARE else np.inf) for value in found.values())
+    assert json.loads(json.dumps(found)) == found
+    again = module.values(given._replace(top_ExK=None))
+    assert again in ({}, found)
+    none = module.values(given._replace(tail_V=np.zeros(60, bool)))
+    assert all(value is None or np.isfinite(value) for value in none.values())
