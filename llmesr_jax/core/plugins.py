@@ -119,11 +119,9 @@ def _of(point: importlib.metadata.EntryPoint) -> str:
 
 
 def members(contract: type) -> list[str]:
-    """What a Protocol asks for: its annotated attributes and its functions."""
-    named = [name for cls in contract.__mro__[:-1] for name in cls.__dict__.get("__annotations__", ())]
-    functions = [name for cls in contract.__mro__[:-1] for name, value in vars(cls).items() if callable(value)]
-    public = [name for name in (*named, *functions) if not name.startswith("_") or name == "__call__"]
-    return list(dict.fromkeys(public))
+    """What a Protocol asks for: its properties, which a module has as plain attributes, and its functions."""
+    own = [name for name, value in vars(contract).items() if callable(value) or isinstance(value, property)]
+    return [name for name in own if not name.startswith("_") or name == "__call__"]
 
 
 def _check(plugins: Plugins, name: str, module: Any) -> None:

@@ -3,8 +3,8 @@
 import csv
 import json
 import re
-import subprocess
 import sys
+import tomllib
 import types
 
 import commands
@@ -41,15 +41,21 @@ def module_of(monkeypatch):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """The page's package, installed by pip into a folder of its own."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    (source / "my_recsys").mkdir()
-    (source / "my_recsys" / "__init__.py").touch()
+    """The page's package as pip leaves it in a folder on the path: its modules, and what pyproject.toml says of it."""
+    folder, project = tmp_path_factory.mktemp("site"), tomllib.loads(FILES["pyproject.toml"])["project"]
+    made = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    for name in (made.name, "my_recsys"):
+        (folder / name).mkdir()
+    (folder / "my_recsys" / "__init__.py").touch()
     for name, text in FILES.items():
-        (source / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--disable-pip-version-check", f"--target={target}", str(source)], check=True)
-    return target
+        if name != "pyproject.toml":
+            (folder / name).write_text(text)
+    about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (made / "METADATA").write_text(about)
+    groups = project["entry-points"].items()
+    lines = [line for group, points in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))]
+    (made / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -36,18 +36,25 @@ class Downloads(NamedTuple):
 
 
 class Importer(Protocol):
-    """What the file of an importer has.
+    """What the file of an importer has."""
 
-    Attributes:
-      Options: frozen dataclass of knobs; each field is a flag of `launch.prepare` by its name.
-      ITEM_ID: what the source calls an item's id; its name in items.jsonl.
-      PREPARED: whether the source was filtered and numbered already: then no rule is the default, and ids keep their
-        order.
-    """
+    @property
+    def Options(self) -> type:
+        """Frozen dataclass of knobs; each field is a flag of `launch.prepare` by its name."""
+        ...
 
-    Options: type
-    ITEM_ID: str
-    PREPARED: bool
+    @property
+    def ITEM_ID(self) -> str:
+        """What the source calls an item's id; its name in items.jsonl."""
+        ...
+
+    @property
+    def PREPARED(self) -> bool:
+        """Whether the source was filtered and numbered already.
+
+        Then no rule is the default, and ids keep their order.
+        """
+        ...
 
     def locate(self, folder: Path, options: Any, /) -> Files:
         """The raw files; an InputError names what was looked for."""

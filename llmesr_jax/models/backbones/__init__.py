@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmesr_jax.core.plugins import Plugins
 
@@ -12,19 +12,21 @@ if TYPE_CHECKING:
 
 
 class Backbone(Protocol):
-    """What the file of a backbone has. It sees vectors and masks, never ids, tables or losses.
+    """What the file of a backbone has. It sees vectors and masks, never ids, tables or losses."""
 
-    Attributes:
-      Config: frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`.
-      Backbone: `Backbone(config, sizes)`, a linen module with the methods of `Encoder`; `sizes` is `types.Sizes`.
-    """
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`."""
+        ...
 
-    Config: type
-    Backbone: Callable[..., Any]
+    @property
+    def Backbone(self) -> Callable[..., Any]:
+        """`Backbone(config, sizes)`, a linen module with the methods of `Encoder`; `sizes` is `types.Sizes`."""
+        ...
 
-    def supervision(self, config: Any, /) -> Literal["every", "last", "masked"]:
-        """The positions that a loss may use: every; the last one, as an encoder that looks ahead has to; or those that
-        are masked, which it may see both sides of."""
+    def supervision(self, config: Any, /) -> str:
+        """The positions that a loss may use: "every"; "last", as for an encoder that looks ahead; or "masked", those
+        that are hidden from it, which it may see both sides of."""
         ...
 
     def needs_padding(self, config: Any, /) -> bool:

@@ -6,7 +6,7 @@ What such a file has is `Loss`. Beside them: what methods make terms of their ow
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
@@ -76,15 +76,17 @@ class AllItems(NamedTuple):
 
 
 class Loss(Protocol):
-    """What the file of a ranking loss has.
+    """What the file of a ranking loss has."""
 
-    Attributes:
-      Config: frozen dataclass of knobs, perhaps none; set as `--config.<file>.<field>`.
-      ITEMS: what is scored: "drawn", each position's target and its negatives, or "all" items.
-    """
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`."""
+        ...
 
-    Config: type
-    ITEMS: Literal["drawn", "all"]
+    @property
+    def ITEMS(self) -> str:
+        """What is scored: "drawn", each position's target and its sampled negatives, or "all" items."""
+        ...
 
     def value(self, config: Any, scored: Any, /) -> Array:
         """The loss, (): a mean over the positions that count, 0 where there are none.

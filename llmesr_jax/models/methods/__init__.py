@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """What the file of a method has. It owns tables, item and user vectors and loss terms, and holds any backbone.
+    """What the file of a method has. It owns tables, item and user vectors and loss terms, and holds any backbone."""
 
-    Attributes:
-      Config: frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`.
-      Method: `Method(config, loss, sizes, make_backbone)`, a linen module with the methods of `Model`; `loss` is
-        `losses.LossConfig`, `sizes` is `types.Sizes`, `make_backbone()` gives a new backbone.
-    """
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`."""
+        ...
 
-    Config: type
-    Method: Callable[..., Any]
+    @property
+    def Method(self) -> Callable[..., Any]:
+        """`Method(config, loss, sizes, make_backbone)`, a linen module with the methods of `Model`.
+
+        `loss` is `losses.LossConfig`, `sizes` is `types.Sizes`, `make_backbone()` gives a new backbone.
+        """
+        ...
 
     def needs(self, config: Any, /) -> Needs:
         """What it wants prepared on the host: frozen tables, similar users."""

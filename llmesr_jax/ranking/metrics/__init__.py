@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,15 +39,17 @@ class Lists(NamedTuple):
 
 
 class OfRanks(Protocol):
-    """What the file of a metric has that is a mean over users.
+    """What the file of a metric has that is a mean over users."""
 
-    Attributes:
-      FROM: "ranks".
-      NAMES: of its numbers, such as "N@5", "N@10" and "N@20"; no other metric has them.
-    """
+    @property
+    def FROM(self) -> str:
+        """ "ranks"."""
+        ...
 
-    FROM: Literal["ranks"]
-    NAMES: tuple[str, ...]
+    @property
+    def NAMES(self) -> tuple[str, ...]:
+        """Of its numbers, such as "N@5", "N@10" and "N@20"; no other metric has them."""
+        ...
 
     def values(self, higher: np.ndarray, tied: np.ndarray, /) -> Mapping[str, np.ndarray]:
         """{name: float64 (n,)} for each of n users.
@@ -63,22 +65,37 @@ class OfLists(Protocol):
     """What the file of a metric has that is no mean over users, but a number of all their lists together.
 
     Its numbers stand in results.json under `full`, in a group by the file's name.
-
-    Attributes:
-      FROM: "lists".
-      NAMES: of its numbers.
-      SHOWN: {name: what it is, in a few words} of the one or two that tables and figures show.
-      TITLE: of its figure.
-      CAPTION: a sentence below the figure.
-      SHARE: whether the numbers are shares of 1.
     """
 
-    FROM: Literal["lists"]
-    NAMES: tuple[str, ...]
-    SHOWN: Mapping[str, str]
-    TITLE: str
-    CAPTION: str
-    SHARE: bool
+    @property
+    def FROM(self) -> str:
+        """ "lists"."""
+        ...
+
+    @property
+    def NAMES(self) -> tuple[str, ...]:
+        """Of its numbers."""
+        ...
+
+    @property
+    def SHOWN(self) -> Mapping[str, str]:
+        """{name: what it is, in a few words} of the one or two that tables and figures show."""
+        ...
+
+    @property
+    def TITLE(self) -> str:
+        """Of its figure."""
+        ...
+
+    @property
+    def CAPTION(self) -> str:
+        """A sentence below the figure."""
+        ...
+
+    @property
+    def SHARE(self) -> bool:
+        """Whether the numbers are shares of 1."""
+        ...
 
     def values(self, lists: Lists, /) -> Mapping[str, float | None]:
         """{name: number}, None where there is none."""

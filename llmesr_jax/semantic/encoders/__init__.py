@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,15 +102,17 @@ class TextEncoder(NamedTuple):
 
 
 class OfTexts(Protocol):
-    """What the file of an encoder has whose vector of a text depends on that text alone.
+    """What the file of an encoder has whose vector of a text depends on that text alone."""
 
-    Attributes:
-      Config: frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name.
-      TAKES: "texts".
-    """
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name."""
+        ...
 
-    Config: type
-    TAKES: Literal["texts"]
+    @property
+    def TAKES(self) -> str:
+        """ "texts"."""
+        ...
 
     def load(self, config: Any, /) -> TextEncoder:
         """The encoder at work; raises InputError where the user has to do something."""
@@ -118,15 +120,17 @@ class OfTexts(Protocol):
 
 
 class OfCorpus(Protocol):
-    """What the file of an encoder has whose vectors depend on all texts, or on none.
+    """What the file of an encoder has whose vectors depend on all texts, or on none."""
 
-    Attributes:
-      Config: as that of `OfTexts`.
-      TAKES: "corpus".
-    """
+    @property
+    def Config(self) -> type:
+        """As that of `OfTexts`."""
+        ...
 
-    Config: type
-    TAKES: Literal["corpus"]
+    @property
+    def TAKES(self) -> str:
+        """ "corpus"."""
+        ...
 
     def identity(self, config: Any, /) -> dict[str, Any]:
         """What the vectors depend on besides the corpus, for the manifest."""

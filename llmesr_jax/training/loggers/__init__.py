@@ -13,19 +13,26 @@ from llmesr_jax.core.plugins import Plugins
 
 
 class Logger(Protocol):
-    """What the file of a logger has.
+    """What the file of a logger has."""
 
-    Attributes:
-      PACKAGE: what must be importable for it.
-      INSTALL: what `pip install` calls that.
-      Logger: `Logger(folder, last_epoch, config)`, with the methods of `Writer`. `folder`, of the run, exists;
-        `last_epoch` is that of the checkpoint that the run continues from, 0 for a new run: later epochs will come
-        again; `config` has the run's settings, {key: value}.
-    """
+    @property
+    def PACKAGE(self) -> str:
+        """What must be importable for it."""
+        ...
 
-    PACKAGE: str
-    INSTALL: str
-    Logger: Callable[..., Any]
+    @property
+    def INSTALL(self) -> str:
+        """What `pip install` calls that."""
+        ...
+
+    @property
+    def Logger(self) -> Callable[..., Any]:
+        """`Logger(folder, last_epoch, config)`, with the methods of `Writer`.
+
+        `folder`, of the run, exists; `last_epoch` is that of the checkpoint that the run continues from, 0 for a new
+        run: later epochs will come again; `config` has the run's settings, {key: value}.
+        """
+        ...
 
 
 class Writer(Protocol):
