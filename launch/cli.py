@@ -92,14 +92,14 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
             print(text)
             sys.exit(0)
         quiet.hush()
-        main = signals.interruptible(main)
+        interruptible = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
             help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
             config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
         if with_config:
             keep_compiled_code()
-        app.run(main, argv=argv, flags_parser=functools.partial(_parse, words=words))
+        app.run(interruptible, argv=argv, flags_parser=functools.partial(_parse, words=words))
     except (InputError, flags.Error) as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:
@@ -123,7 +123,7 @@ def keep_compiled_code() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if getattr(jax.config, "jax_compilation_cache_dir"):
         return
     try:
         cpu = re.search(r"^(flags|Features)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -299,12 +299,13 @@ def _disk_message(error: BaseException | None) -> str | None:
     TensorStore raises a plain ValueError, whose text alone holds the code of the system, as in `[os_error_code='28']`.
     """
     while error is not None:
-        code, path = None, None
+        code: int | None = None
+        path: Any = None
         if isinstance(error, OSError):
             code, path = error.errno, error.filename
         elif found := re.search(r"os_error_code='(\d+)'", str(error)):
             code, path = int(found[1]), next(iter(re.findall(r'"(/[^"\\]*)"', str(error))), None)
-        if code in _DISK_ERRORS:
+        if code is not None and code in _DISK_ERRORS:
             path = path or ("workdir" in FLAGS and FLAGS["workdir"].value) or "workdir"
             return f"{path}: {os.strerror(code)}; check its space and permissions, or name another folder"
         error = error.__cause__ or error.__context__

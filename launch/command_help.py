@@ -63,7 +63,7 @@ def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
     for module, found in FLAGS.flags_by_module_dict().items():
         if not module.startswith(("absl", "ml_collections")):
             for flag in found:
-                if not isinstance(flag, flags._flagvalues._flag.Flag) or flag.name in aliases:
+                if not isinstance(flag, flags.Flag) or flag.name in aliases:
                     continue
                 choices = getattr(flag.parser, "enum_values", None)
                 yield _entry(_usage(flag, aliases), _text(flag, choices))

@@ -30,7 +30,7 @@ def define(settings: Settings, *, optional: bool = False, repeated: Collection[s
     for name, setting in _of(settings).items():
         default = None if optional else setting.default
         (kind,) = [k for k in _kinds(setting.kind) if k is not types.NoneType]
-        bounds = {"lower_bound": setting.least, "upper_bound": setting.most}
+        bounds: dict[str, Any] = {"lower_bound": setting.least, "upper_bound": setting.most}
         if setting.allowed is not None:
             flags.DEFINE(_Choice(setting.allowed), name, default, setting.doc)
         elif kind is bool:

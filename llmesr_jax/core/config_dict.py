@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import ml_collections
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     class ConfigDict(ml_collections.ConfigDict):
         def __getattr__(self, attribute: str) -> Any: ...
         def __setattr__(self, attribute: str, value: Any) -> None: ...
+        def lock(self) -> Self: ...
 
 else:
     from ml_collections import ConfigDict

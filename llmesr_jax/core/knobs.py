@@ -56,7 +56,8 @@ class Setting(NamedTuple):
     @property
     def allowed(self) -> Sequence[Any] | None:
         """The choices; None for any value."""
-        return self.choices() if callable(self.choices) else self.choices
+        found: Any = self.choices() if callable(self.choices) else self.choices
+        return found
 
 
 @functools.cache
@@ -69,7 +70,7 @@ def fields(cls: type) -> dict[str, Setting]:
 
 def problem(cls: Any) -> str:
     """What keeps a class from holding settings; empty for nothing."""
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
+    if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:
         return "is no frozen dataclass; wanted @dataclasses.dataclass(frozen=True)"
     plain = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
     return f"has a field without default, {plain[0]}; wanted knob(default, help)" if plain else ""

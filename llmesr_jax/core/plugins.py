@@ -66,7 +66,7 @@ class Plugins(Generic[P]):
             lacks something that its kind must have.
         """
         if name in self._own():
-            module = importlib.import_module(f"{self.package}.{name}")
+            module: Any = importlib.import_module(f"{self.package}.{name}")
         elif found := self._installed().get(name):
             module = self._imported(found)
         else:

@@ -198,7 +198,7 @@ def stack(summaries: Sequence[Mapping]) -> dict:
 
 def results_table(
     results: Mapping[str, Mapping],
-    protocol: Literal["full", "sampled"] = "full",
+    protocol: str = "full",
     names: Sequence[str] = ("H@10", "N@10"),
     width: int = 80,
 ) -> str:

@@ -120,6 +120,7 @@ def module_of(path: Path) -> types.ModuleType:
     if path.resolve().is_relative_to(folder):
         return configs_module(".".join(path.resolve().relative_to(folder).with_suffix("").parts))
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    assert spec and spec.loader, path  # as of any file that ends in .py
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -259,7 +260,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(flat: Mapping[str, Any], kind: type[ConfigDict] = ConfigDict) -> ConfigDict:
-    tree = {name: {} for name in schema.sections() if name}
+    tree: dict[str, Any] = {name: {} for name in schema.sections() if name}
     known = schema.settings()
     for key, value in flat.items():
         name, _, field = key.rpartition(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def softmax(h_TxE: Array, items_VxE: Array, targets_T: Array, scale: Array, bloc
     return _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients=False)[0]
 
 
-def _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients):
+def _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients) -> tuple[Array, Any, Any]:
     """The loss, and its gradients in h and items if wanted (else None)."""
     num_slots, num_items = len(h_TxE), len(items_VxE)
     block = min(block or max(_BLOCK_SCORES // num_items, 1), num_slots)
@@ -76,9 +77,9 @@ def _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients):
         items_gradient = items_gradient.at[at].add(-weight_Nx1 * h_NxE.astype(dtype))
         return (total, items_gradient), h_gradient.astype(h_NxE.dtype)
 
-    start = jnp.zeros((), dtype), jnp.zeros(items_VxE.shape, dtype) if gradients else None
+    start: Any = (jnp.zeros((), dtype), jnp.zeros(items_VxE.shape, dtype) if gradients else None)
     (total, items_gradient), h_gradient = jax.lax.scan(one, start, (h, targets))
-    if gradients:
+    if h_gradient is not None:
         h_gradient = h_gradient.reshape(blocks * block, -1)[:num_slots]
     return total, h_gradient, items_gradient
 
