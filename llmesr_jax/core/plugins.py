@@ -36,13 +36,17 @@ class Plugins(Generic[P]):
       kind: what messages call one of them, such as "backbone".
       package: the package's dotted name; the package makes its own with `Plugins("backbone", __name__, ...)`. Its last
         part names the entry points: "llmesr_jax.backbones".
-      contracts: Protocols, one of which a module must meet: what it must have.
+      contract: the Protocol of a module: what it must have.
+      form: an attribute whose value says which Protocol that is, where a kind has several forms.
+      forms: {value: Protocol}.
       parts: {attribute of the module: Protocol of it}, such as the methods of a class.
     """
 
     kind: str
     package: str
-    contracts: tuple[type[P], ...] = ()
+    contract: type[P] | None = None
+    form: str = ""
+    forms: Mapping[str, type] = dataclasses.field(default_factory=dict, hash=False)
     parts: Mapping[str, type] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
@@ -125,15 +129,21 @@ def members(contract: type) -> list[str]:
 
 
 def _check(plugins: Plugins, name: str, module: Any) -> None:
-    """Raises InputError for what a module lacks; of several contracts, the one that it comes closest to counts."""
-    lacking = [[one for one in members(contract) if not hasattr(module, one)] for contract in plugins.contracts]
-    missing = min(lacking, key=len, default=[])
+    """Raises InputError for what a module lacks."""
+    where = f"{plugins.kind} {name!r} ({getattr(module, '__file__', module)})"
+    contract = plugins.contract
+    if plugins.form and hasattr(module, plugins.form):
+        value = getattr(module, plugins.form)
+        if value not in plugins.forms:
+            raise InputError(f"{where}: {plugins.form} is {value!r}; wanted one of: {', '.join(plugins.forms)}")
+        contract = plugins.forms[value]
+    wanted = members(contract) if contract else [plugins.form]
+    missing = [one for one in wanted if not hasattr(module, one)]
     for part, contract in plugins.parts.items():
         if isinstance(getattr(module, part, None), type):  # it may be a function that makes one
             missing += [f"{part}.{one}" for one in members(contract) if not _has(getattr(module, part), one)]
-    where = f"{plugins.kind} {name!r} ({getattr(module, '__file__', module)})"
     if missing:
-        raise InputError(f"{where}: lacks {', '.join(missing)}; docs/forking.md lists what a {plugins.kind} has")
+        raise InputError(f"{where}: lacks {', '.join(missing)}; docs/forking.md says where to read what it must have")
     for attribute in _SETTINGS:
         cls = getattr(module, attribute, None)
         if cls is not None and (problem := knobs.problem(cls)):

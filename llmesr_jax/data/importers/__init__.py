@@ -77,4 +77,4 @@ class Importer(Protocol):
         ...
 
 
-PLUGINS: Plugins[Importer] = Plugins("importer", __name__, (Importer,))
+PLUGINS: Plugins[Importer] = Plugins("importer", __name__, Importer)

@@ -46,4 +46,4 @@ class Encoder(Protocol):
         ...
 
 
-PLUGINS: Plugins[Backbone] = Plugins("backbone", __name__, (Backbone,), {"Backbone": Encoder})
+PLUGINS: Plugins[Backbone] = Plugins("backbone", __name__, Backbone, parts={"Backbone": Encoder})

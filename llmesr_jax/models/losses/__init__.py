@@ -98,7 +98,7 @@ class Loss(Protocol):
         ...
 
 
-PLUGINS: Plugins[Loss] = Plugins("loss", __name__, (Loss,))
+PLUGINS: Plugins[Loss] = Plugins("loss", __name__, Loss, "ITEMS", {"drawn": Loss, "all": Loss})
 SCORES = ("dot", "cosine")
 
 

@@ -48,4 +48,4 @@ class Model(Protocol):
         ...
 
 
-PLUGINS: Plugins[Method] = Plugins("method", __name__, (Method,), {"Method": Model})
+PLUGINS: Plugins[Method] = Plugins("method", __name__, Method, parts={"Method": Model})

@@ -102,7 +102,7 @@ class OfLists(Protocol):
         ...
 
 
-PLUGINS: Plugins[Any] = Plugins("metric", __name__, (OfRanks, OfLists))
+PLUGINS: Plugins[Any] = Plugins("metric", __name__, form="FROM", forms={"ranks": OfRanks, "lists": OfLists})
 
 
 @functools.cache

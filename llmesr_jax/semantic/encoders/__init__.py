@@ -141,4 +141,4 @@ class OfCorpus(Protocol):
         ...
 
 
-PLUGINS: Plugins[Any] = Plugins("encoder", __name__, (OfTexts, OfCorpus))
+PLUGINS: Plugins[Any] = Plugins("encoder", __name__, form="TAKES", forms={"texts": OfTexts, "corpus": OfCorpus})

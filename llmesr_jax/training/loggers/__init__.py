@@ -47,4 +47,4 @@ class Writer(Protocol):
         ...
 
 
-PLUGINS: Plugins[Logger] = Plugins("logger", __name__, (Logger,), {"Logger": Writer})
+PLUGINS: Plugins[Logger] = Plugins("logger", __name__, Logger, parts={"Logger": Writer})
