@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
 from llmesr_jax.training.stages import HERE
@@ -59,6 +60,7 @@ def read(name: str) -> Plan:
     if not path.is_file():
         raise InputError(
             f"--sweep={name}: there is no {path}; wanted a file of your own, or one of {', '.join(known())}"
+            f"{did_you_mean(name, known())}"
         )
     try:
         module = config_lib.module_of(path)

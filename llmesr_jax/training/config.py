@@ -27,7 +27,7 @@ from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import schema
+from llmesr_jax.training import loggers, schema
 
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
@@ -144,8 +144,8 @@ def build(
       base: a whole config, as an own file given with `--config=` returns it.
 
     Raises:
-      InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone or
-        method, seeds that are no list of integers.
+      InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone,
+        method or logger, seeds that are no list of integers.
     """
     start = flatten(default())
     changed = {} if base is None else changes(base)
@@ -161,6 +161,8 @@ def build(
     seed_list(config)
     backbones.PLUGINS.load(config.backbone)
     methods.PLUGINS.load(config.method)
+    for name in config.loggers.split(",") if config.loggers not in ("auto", "none") else ():
+        loggers.PLUGINS.load(name.strip())
     return config
 
 

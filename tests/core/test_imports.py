@@ -3,6 +3,7 @@
 import ast
 import configparser
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,16 @@ def test_only_launch_reads_flags():
         if not name.startswith("launch"):
             text = path.read_text()
             assert "absl import flags" not in text and "absl.flags" not in text, name
+
+
+def test_flags_are_made_of_settings_in_one_place():
+    """`setting_flags` makes them all, but for `--config`, whose values `ml_collections` reads, and second names."""
+    made = {name for name, path in MODULES.items() if "flags.DEFINE" in path.read_text().replace("DEFINE_alias", "")}
+    assert made == {"launch.setting_flags", "launch.cli"}
+    assert re.findall(r"flags\.(DEFINE\w*)", MODULES["launch.cli"].read_text()) == [
+        "DEFINE_alias",
+        "DEFINE_config_file",
+    ]
 
 
 def loaded(program):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 
@@ -71,6 +72,35 @@ def train_refused(refused, folder):
 )
 def test_a_wrong_flag(train_refused, args, message):
     assert message in train_refused("--method=llmesr", *args)
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "message"),
+    [
+        ("launch.train", ["--metod=none"], "--metod: no such flag; did you mean --method"),
+        ("launch.train", ["--method=lmesr"], "method 'lmesr' is not known; .*; did you mean llmesr?"),
+        ("launch.train", ["--backbone=SASREK"], "; did you mean sasrec?"),
+        ("launch.train", ["--preset=relaese"], "; did you mean release?"),
+        ("launch.train", ["--dataset=bauty"], "; did you mean beauty?"),
+        ("launch.train", ["--dataset=demo", "--loggers=tensorbord"], "; did you mean tensorboard?"),
+        ("launch.train", ["--config.loss.ranking=bprr"], "; did you mean bpr?"),
+        ("launch.train", ["--config.train.monitor=n@1O"], "; did you mean N@10?"),
+        ("launch.train", ["--config.train.epohs=3"], "; did you mean --config.train.epochs?"),
+        ("launch.train", ["--config.loss.calibration=1"], "; did you mean --config.gbce.calibration?"),
+        ("launch.train", ["--help=llmers"], "; did you mean llmesr?"),
+        ("launch.evaluate", ["--split=tets"], "--split=tets: wanted one of: both, test, valid; did you mean test?"),
+        ("launch.report", ["--metric=MMR"], "; did you mean MRR?"),
+        ("launch.gradients", ["--surface=randon"], "; did you mean random?"),
+        ("launch.embed", ["--dataset=demo", "--encoder=tfdif"], "; did you mean tfidf?"),
+        ("launch.embed", ["--dataset=demo", "--encoder=openai", "--widht=3"], "; did you mean --width"),
+        ("launch.prepare", ["--dataset=x", "--importer=tabel"], "; did you mean table?"),
+        ("launch.prepare", ["--dataset=x", "--importer=table", "--core=iterate"], "; did you mean iterated?"),
+        ("launch.sweep", ["--grid=llmesr.alhpa=1,2"], "did you mean --grid=llmesr.alpha"),
+        ("launch.sweep", ["--sweep=ablatoins"], "; did you mean ablations?"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(refused, module, args, message):
+    assert re.search(message.replace("?", r"\?"), refused(*args, module=module))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_all_of_a_package_trains_is_continued_and_is_reported(run, tmp_path):
         folder = tmp_path / "w" / method
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in lines] == [1, 2]
-        written = list(csv.reader((folder / "numbers.csv").open()))
+        written = list(csv.reader((folder / "numbers.csv").read_text().splitlines()))
         assert [name for _, name, _ in written].count("loss/total/seed_42") == 2
         assert ["2", "test/full/overall/H@1/seed_42"] in [row[:2] for row in written]
         found[method] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
@@ -116,7 +116,7 @@ def test_all_of_a_package_trains_is_continued_and_is_reported(run, tmp_path):
     assert shown.status == 0 and "TailShare@10" in shown.out and "equal to" in shown.out
     report = run("-m", "launch.report", "w", "--metric=H@1", "--resamples=100", "--users=0", "--items=0")
     assert report.status == 0, report.err
-    rows = list(csv.DictReader((tmp_path / "w" / "report" / "tiny-groups.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "w" / "report" / "tiny-groups.csv").read_text().splitlines()))
     assert {row["metric"] for row in rows} >= {"H@1", "TailShare@10", "Coverage@10"}
     assert "How much of the lists are tail items" in (tmp_path / "w" / "report" / "report.html").read_text()
 

@@ -351,3 +351,30 @@ def test_faerecs_setting_is_one_file_for_every_method():
     )
     for key in ("data.max_len", "data.batch_size", "loss.ranking", "train.monitor", "train.patience", "sasrec.form"):
         assert config.flatten(ours)[key] == config.flatten(own)[key], key
+
+
+def test_settings_take_names_sections_and_keys():
+    """A section as {field: value}; keywords beat the mapping; what is not given is as data set and preset want it."""
+    one = config.settings({"train.epochs": 7, "train.patience": 2}, dataset="demo", preset="best", train={"epochs": 3})
+    assert (one.train.epochs, one.train.patience, one.method, one.data.max_len) == (3, 2, "faerec", 50)
+    same = config.build({"train.epochs": 3, "train.patience": 2}, {"dataset": "demo", "preset": "best"})
+    assert config.flatten(one) == config.flatten(same)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"metod": "none"}, "config: metod is not a setting; did you mean method?"),
+        ({"train": {"epohs": 3}}, "config: train.epohs is not a setting; did you mean train.epochs?"),
+        ({"trian": {"epochs": 3}}, "config: trian.epochs is not a setting; did you mean train.epochs?"),
+        ({"train": 3}, "config: train is not a setting; did you mean train.epochs"),
+        ({"dataset": "fashon"}, "did you mean fashion?"),
+        ({"preset": "bset"}, "did you mean best?"),
+        ({"loggers": "tensorboard,wandd"}, "did you mean wandb?"),
+        ({"train": {"epochs": "3"}}, "train.epochs is '3', wanted int"),
+    ],
+)
+def test_settings_answer_a_wrong_name_with_the_nearest(named, message):
+    with pytest.raises(InputError) as refused:
+        config.settings(**named)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
