@@ -9,6 +9,13 @@ import llmesr_jax
 from llmesr_jax.training.checkpoint import Checkpoints
 
 
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Of optax's Adam."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.mark.slow
 def test_a_loop_of_the_public_parts_trains_to_the_same_parameters(tmp_path):
     (tmp_path / "inter.txt").write_text("".join(f"{u} {1 + (3 * u + i) % 9}\n" for u in range(1, 21) for i in range(6)))
