@@ -217,8 +217,22 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
         raise InputError(f"{where}: not JSON ({error}); wanted a config as training writes it") from error
     if not isinstance(tree, dict):
         raise InputError(f"{where}: found a {type(tree).__name__}, wanted an object of settings")
-    stored = {_RENAMED.get(key, key): value for key, value in _flat(tree).items()}
+    stored = _of_this_installation({_RENAMED.get(key, key): value for key, value in _flat(tree).items()}, where)
     return _nested({**flatten(default()), **schema.checked(stored, where)})
+
+
+def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
+    """Without the sections of plug-ins that were installed then, are not now, and were not used.
+
+    Raises:
+      InputError: one of those was used.
+    """
+    for key, plugins in schema.chosen().items():
+        if key in flat and flat[key] not in plugins.names():
+            kind = f"{where}: {plugins.kind}"
+            raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
+    known = schema.sections()
+    return {key: value for key, value in flat.items() if key.rpartition(".")[0] in known}
 
 
 def digest(config: ConfigDict) -> str:

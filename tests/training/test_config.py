@@ -378,3 +378,14 @@ def test_settings_answer_a_wrong_name_with_the_nearest(named, message):
     with pytest.raises(InputError) as refused:
         config.settings(**named)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_run_is_read_where_plug_ins_that_it_did_not_use_are_no_longer_installed():
+    tree = config.build({"method": "none"}).to_dict()
+    tree["hinge"] = {"margin": 1.0}
+    assert config.flatten(config.from_json(json.dumps(tree))) == config.flatten(config.build({"method": "none"}))
+    tree["loss"]["ranking"] = "hinge"
+    with pytest.raises(
+        InputError, match="^w/config.json: loss 'hinge' is not known; .*; install the package that has it$"
+    ):
+        config.from_json(json.dumps(tree), "w/config.json")
