@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.data import corpus, groups
 from llmesr_jax.models import recommender
 from llmesr_jax.models.layers.tables import BLOCK, candidates

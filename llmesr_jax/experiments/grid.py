@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmesr_jax.core.config_dict import ConfigDict
+from ml_collections import ConfigDict
+
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.training import config as config_lib

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmesr_jax.core.config_dict import ConfigDict
+from ml_collections import ConfigDict
+
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics

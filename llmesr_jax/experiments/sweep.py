@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from llmesr_jax.core import files
-from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, provenance, state, traced

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from llmesr_jax.core import files
-from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib

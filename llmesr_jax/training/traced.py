@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from llmesr_jax.core.config_dict import ConfigDict
+from ml_collections import ConfigDict
+
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
 

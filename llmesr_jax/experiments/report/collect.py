@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
-from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import splits
 from llmesr_jax.ranking import evaluate, metrics
