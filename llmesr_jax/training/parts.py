@@ -11,9 +11,11 @@ import optax
 
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables
-from llmesr_jax.training import active_run, state, traced
+from llmesr_jax.training import start as start_lib
+from llmesr_jax.training import state, traced
 from llmesr_jax.training.batches import BatchPlan, Epochs, Interactions
 from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.program import Program
 from llmesr_jax.training.state import State
 
 
@@ -56,12 +58,12 @@ def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
       experiment: of `prepare`.
       seed: None for the experiment's first.
     Raises:
-      InputError: the data are too large for the device's index type, or a setting does not go with the method.
+      InputError: the data are too large, a setting does not go with the method, or the run to start from does not fit.
     """
-    program = active_run.program(experiment)
+    program = Program.of(experiment)
     seed = experiment.seeds[0] if seed is None else seed
-    first = state.take(program.fresh((seed,))["state"], 0)
+    first = state.take(program.fresh((seed,), start_lib.read(experiment))["state"], 0)
     program = program.started(experiment.config.precision)
     numbers = {key: jnp.float32(value) for key, value in traced.numbers(experiment.config).items()}
-    made = (program.model, program.adam, program.plan, program.tables, program.data)
+    made = (program.model, program.optimizer, program.plan, program.tables, program.data)
     return LoopParts(*made, numbers, first, experiment.epochs, seed)
