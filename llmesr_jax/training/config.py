@@ -25,7 +25,7 @@ from ml_collections.config_dict import placeholder
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import schema
+from llmesr_jax.training import optimizers, schema
 
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
@@ -156,6 +156,8 @@ def build(
     seed_list(config)
     backbones.PLUGINS.load(config.backbone)
     methods.PLUGINS.load(config.method)
+    if config.train.optimizer != schema.AUTO:
+        optimizers.PLUGINS.load(config.train.optimizer)
     return config
 
 
@@ -220,9 +222,10 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the backbones and methods that the run does not use."""
-    plugins = {*backbones.PLUGINS.names(), *methods.PLUGINS.names()}
-    unused = plugins - {config.backbone, config.method}
+    """{key: value} without the sections of the backbones, methods and optimisers that the run does not use."""
+    plugins = {*backbones.PLUGINS.names(), *methods.PLUGINS.names(), *optimizers.PLUGINS.names()}
+    optimizer = config.train.optimizer
+    unused = plugins - {config.backbone, config.method, schema.DEFAULT if optimizer == schema.AUTO else optimizer}
     return {key: value for key, value in flatten(config).items() if key.partition(".")[0] not in unused}
 
 

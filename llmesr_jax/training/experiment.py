@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -14,10 +16,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from llmesr_jax.core import commands, files
+from llmesr_jax.core import commands, files, knobs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
-from llmesr_jax.models import backbones, recommender
+from llmesr_jax.models import backbones, methods, recommender
 from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
@@ -118,6 +120,7 @@ def prepare(config: ConfigDict) -> Experiment:
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{trained} users who have training items)"
         )
+    recommender.kinds(needs)  # finds names that stand twice before anything is computed
     tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
@@ -128,7 +131,36 @@ def prepare(config: ConfigDict) -> Experiment:
                 f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
-    return assemble(config, users_items, tables, recipe)
+    own = own_tables(config, users_items)
+    recipe = hashlib.sha256(f"{recipe} {own.recipe}".encode()).hexdigest() if own.arrays else recipe
+    return assemble(config, users_items, tables | own.arrays, recipe)
+
+
+def own_tables(config: ConfigDict, users_items: corpus.Corpus) -> tables_lib.Tables:
+    """The tables that the method makes itself (`tables` of its file); none, where it names none as its own.
+
+    Raises:
+      InputError: it makes others than its needs name, or they hold no numbers.
+    """
+    settings = config_lib.section(config, config.method)
+    kinds, module = recommender.needs(config.method, settings).own, methods.PLUGINS.load(config.method)
+    if not kinds:
+        return tables_lib.Tables({}, "")
+    if not hasattr(module, "tables"):
+        raise InputError(
+            f"method {config.method!r}: needs name tables of its own ({', '.join(kinds)}), and its file has "
+            "no function `tables` that makes them"
+        )
+    fixed = knobs.fixed(settings)
+    own = tables_lib.Own(
+        config.method,
+        kinds,
+        lambda: module.tables(users_items, fixed),
+        dataclasses.asdict(fixed),
+        getattr(module, "TABLES_VERSION", 1),
+        hashlib.sha256(inspect.getsource(module).encode()).hexdigest(),
+    )
+    return tables_lib.prepare_own(users_items, config_lib.section(config, "semantic"), own)
 
 
 def _start_missing(method: str) -> InputError:
@@ -172,7 +204,7 @@ def assemble(
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
-    if missing := needs.tables - tables.keys():
+    if missing := recommender.kinds(needs).keys() - tables.keys():
         raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(
@@ -181,11 +213,12 @@ def assemble(
         config.backbone,
         section(config.backbone),
         section("loss"),
-        Sizes(users_items.num_items, data.max_len, llm_width),
+        Sizes(users_items.num_items, data.max_len, llm_width, num_users=users_items.num_users),
         config.precision,
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
-    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
+    similar = tables.get("similar_users")
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra)
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
 
 

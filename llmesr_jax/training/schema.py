@@ -1,7 +1,8 @@
 """Every setting there is: found in the `Config` dataclasses, with its default, type and line of help.
 
 A setting is a field made by `knobs.knob`; its key is `section.field`, or `field` for those of `RunConfig`. The
-sections are those of `sections`: run, data, semantic, loss, train, and one for each backbone and method, by its file name.
+sections are those of `sections`: run, data, semantic, loss, train, and one for each backbone, method and optimiser, by
+its file name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.ranking import metrics
+
+AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,10 @@ class TrainConfig:
     validate_unmonitored: bool = knob(
         True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
     )
-    learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
+    optimizer: str = knob(
+        AUTO, "auto: the method's own, where it has one, else adam; or adam, adamw, lion: a section each of settings"
+    )
+    learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
     average: float = knob(
         0.0,
         "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
@@ -117,9 +123,10 @@ def sections() -> dict[str, type]:
         LossConfig,  # imports jax, which a command's --help does not wait for
     )
     from llmesr_jax.semantic.sources import SemanticConfig
+    from llmesr_jax.training import optimizers
 
     found = {"": RunConfig, "data": DataConfig, "semantic": SemanticConfig, "loss": LossConfig, "train": TrainConfig}
-    for plugins in (backbones.PLUGINS, methods.PLUGINS):
+    for plugins in (backbones.PLUGINS, methods.PLUGINS, optimizers.PLUGINS):
         for name in plugins.names():
             if name in found or name in RunConfig.__annotations__:
                 raise ValueError(f"{plugins.kind} {name!r} has the name of another section; rename its file")
