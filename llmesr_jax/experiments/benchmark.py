@@ -22,9 +22,9 @@ from llmesr_jax.models.recommender import needs as method_needs
 from llmesr_jax.ranking import evaluate, inference
 from llmesr_jax.semantic import stand_ins
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, state, steps, traced
+from llmesr_jax.training import batches, method_tables, state, steps, traced
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training.experiment import Experiment, assemble, own_tables
+from llmesr_jax.training.experiment import Experiment, assemble
 from llmesr_jax.training.program import Program
 
 
@@ -89,7 +89,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
     tables = {name: makers[name]() for name in sorted(needs.tables)}
-    return assemble(config, users_items, tables | own_tables(config, users_items).arrays)
+    return assemble(config, users_items, tables | method_tables.own(config, users_items).arrays)
 
 
 def setting(experiment: Experiment) -> dict[str, Any]:

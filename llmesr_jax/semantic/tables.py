@@ -22,13 +22,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.core.axes import ITEM, TABLES, Table
+from llmesr_jax.core.axes import ITEM, TABLES
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
@@ -41,13 +41,16 @@ from llmesr_jax.semantic.sources import (
     SemanticConfig,
     Semantics,
     Source,
-    cache_of,
     recipe_of,
     semantics_of,
     settings_of,
 )
 
 _ALIGNMENT = 64  # bytes; what a CPU device takes without a copy
+
+
+# Counted from interactions alone; the other ones of `core.axes.TABLES` are made of embeddings.
+COUNTED = frozenset({"item_popularity", "tail_item", "tail_user"})
 
 
 class Tables(NamedTuple):
@@ -91,9 +94,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {tuple(TABLES)}")
     if not needs:
         return Tables({}, "")
-    # What is counted needs no embeddings, and none are looked for.
-    counted = {"item_popularity", "tail_item", "tail_user"}
-    semantics = semantics_of(corpus, config) if needs - counted else None
+    semantics = semantics_of(corpus, config) if needs - COUNTED else None
     sources: dict[str, Callable[[], Source]] = {
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
@@ -109,78 +110,9 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if TABLES[name].axis == ITEM}
     if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
-        arrays["user_llm"] = _plain(arrays["user_llm"])
+        arrays["user_llm"] = copied(arrays["user_llm"])
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
-
-
-class Own(NamedTuple):
-    """The tables that a method makes itself, and what they depend on besides the interactions.
-
-    Attributes:
-      method: its name.
-      kinds: what each of them is, by name.
-      make: () -> {name: array}; over items V + 2 rows, over users U.
-      settings: the method's.
-      version: of what `make` computes, raised where that changes.
-      source: digest of the code of `make`, so that what older code computed is not found again.
-    """
-
-    method: str
-    kinds: Mapping[str, Table]
-    make: Callable[[], Mapping[str, np.ndarray]]
-    settings: Mapping[str, Any]
-    version: int
-    source: str
-
-
-def prepare_own(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
-    """A method's own tables, kept beside the others.
-
-    The recipe is of their content where that are whole numbers or flags, which are the same on every machine, and else
-    of what they were made from.
-
-    Raises:
-      InputError: other tables were made than the method's `needs` name, or they hold objects or NaN.
-    """
-    if not own.kinds:
-        return Tables({}, "")
-    names = tuple(sorted(own.kinds))
-
-    def build() -> tuple[np.ndarray, ...]:
-        made = {name: np.asarray(table) for name, table in own.make().items()}
-        if made.keys() != own.kinds.keys():
-            raise InputError(
-                f"method {own.method!r}: `tables` made {sorted(made)}; wanted those that its needs name as its own: "
-                f"{list(names)}"
-            )
-        for name, table in made.items():
-            _check_own(f"method {own.method!r}: its table {name}", table)
-        return tuple(made[name] for name in names)
-
-    recipe = Recipe(
-        f"{own.method}.tables",
-        own.version,
-        {name: str(value) for name, value in own.settings.items()},
-        {"interactions": corpus.digest, "code": own.source},
-    )
-    kept = cache_of(corpus, config).arrays(tuple(f"{own.method}_{name}.npy" for name in names), recipe, build)
-    as_int32 = lambda x: x.astype(np.int32) if x.dtype.kind in "iu" else x  # noqa: E731
-    arrays = {name: _plain(as_int32(table)) for name, table in zip(names, kept)}
-    described = f"{corpus.digest} version {own.version} {sorted(recipe.parameters.items())}"
-    exact = {name: table.dtype.kind != "f" for name, table in arrays.items()}
-    inputs = {name: digest({name: table}) if exact[name] else described for name, table in arrays.items()}
-    return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
-
-
-def _check_own(where: str, table: np.ndarray) -> None:
-    limits = np.iinfo(np.int32)
-    if table.dtype.kind not in "fiub":
-        raise InputError(f"{where} holds {table.dtype}; wanted numbers or flags")
-    if table.dtype.kind == "f" and not np.isfinite(table).all():
-        raise InputError(f"{where} holds numbers that are not finite; wanted finite ones")
-    if table.dtype.kind in "iu" and table.size and (table.min() < limits.min or table.max() > limits.max):
-        raise InputError(f"{where} holds {table.min()} to {table.max()}; wanted 32-bit numbers")
 
 
 def derive(corpus: Corpus, config: SemanticConfig, pca_width: int) -> None:
@@ -291,7 +223,7 @@ def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
     return _copied(table, 1)
 
 
-def _plain(table: np.ndarray) -> np.ndarray:
+def copied(table: np.ndarray) -> np.ndarray:
     return _copied(table, 0)
 
 

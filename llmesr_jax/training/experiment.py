@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -16,15 +15,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from llmesr_jax.core import commands, files, knobs
+from llmesr_jax.core import commands, files
+from llmesr_jax.core.axes import TABLES
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
-from llmesr_jax.models import backbones, methods, recommender
+from llmesr_jax.models import backbones, recommender
 from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, checkpoint, traced
+from llmesr_jax.training import batches, checkpoint, method_tables, traced
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
@@ -60,7 +60,7 @@ class Experiment(NamedTuple):
         line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
         line += f"{len(c.items)} interactions"
         line += _describe_split(c, config_lib.section(self.config, "train").seen_items)
-        if self.tables:
+        if self.tables.keys() & (TABLES.keys() - tables_lib.COUNTED):
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
         if alone := _without_teachers(self.tables):
             line += f"; {alone} users have an embedding of zeros, so they have no similar users and are not distilled"
@@ -131,36 +131,9 @@ def prepare(config: ConfigDict) -> Experiment:
                 f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
-    own = own_tables(config, users_items)
+    own = method_tables.own(config, users_items)
     recipe = hashlib.sha256(f"{recipe} {own.recipe}".encode()).hexdigest() if own.arrays else recipe
     return assemble(config, users_items, tables | own.arrays, recipe)
-
-
-def own_tables(config: ConfigDict, users_items: corpus.Corpus) -> tables_lib.Tables:
-    """The tables that the method makes itself (`tables` of its file); none, where it names none as its own.
-
-    Raises:
-      InputError: it makes others than its needs name, or they hold no numbers.
-    """
-    settings = config_lib.section(config, config.method)
-    kinds, module = recommender.needs(config.method, settings).own, methods.PLUGINS.load(config.method)
-    if not kinds:
-        return tables_lib.Tables({}, "")
-    if not hasattr(module, "tables"):
-        raise InputError(
-            f"method {config.method!r}: needs name tables of its own ({', '.join(kinds)}), and its file has "
-            "no function `tables` that makes them"
-        )
-    fixed = knobs.fixed(settings)
-    own = tables_lib.Own(
-        config.method,
-        kinds,
-        lambda: module.tables(users_items, fixed),
-        dataclasses.asdict(fixed),
-        getattr(module, "TABLES_VERSION", 1),
-        hashlib.sha256(inspect.getsource(module).encode()).hexdigest(),
-    )
-    return tables_lib.prepare_own(users_items, config_lib.section(config, "semantic"), own)
 
 
 def _start_missing(method: str) -> InputError:

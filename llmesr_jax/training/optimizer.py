@@ -19,10 +19,12 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizers
 from llmesr_jax.training.schema import AUTO, DEFAULT
 
+_RATE = 1e-3  # where an update names none; training always does
+
 
 @functools.cache
 def injected(
-    make: Callable[[Any], optax.GradientTransformation], learning_rate: float = 1e-3
+    make: Callable[[Any], optax.GradientTransformation], learning_rate: float = _RATE
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser that `make` makes of a learning rate, which may be given anew at each update.
 
@@ -42,7 +44,7 @@ def _of_plugin(name: str, settings: Any) -> Callable[[Any], optax.GradientTransf
     return functools.partial(optimizers.PLUGINS.load(name).optimizer, settings)
 
 
-def adam(learning_rate: float = 1e-3) -> optax.GradientTransformationExtraArgs:
+def adam(learning_rate: float = _RATE) -> optax.GradientTransformationExtraArgs:
     """Adam with optax's (and PyTorch's) defaults: betas 0.9 and 0.999, epsilon 1e-8; state and numbers of `optax.adam`.
 
     See `injected`. Equal ones are one object, so compiled code is found again.
@@ -73,10 +75,10 @@ def of_run(config: ConfigDict, model: Recommender, paths: Sequence[str]) -> opta
     """
     name = config.train.optimizer
     if name == AUTO and model.optimizer is not None:
-        made = injected(model.optimizer)
+        made = injected(model.optimizer, _RATE)
     else:
         name = DEFAULT if name == AUTO else name
-        made = injected(_of_plugin(name, config_lib.section(config, name)))
+        made = injected(_of_plugin(name, config_lib.section(config, name)), _RATE)
     held = tuple(path for path in paths if not model.trains(path))
     if paths and len(held) == len(paths):
         raise InputError(f"method {config.method!r} trains none of its {len(paths)} parameters (`trains` of its file)")
