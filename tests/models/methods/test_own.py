@@ -14,6 +14,7 @@ from llmesr_jax.core.axes import ITEM, USER
 from llmesr_jax.experiments.gradients import items, terms, users
 from llmesr_jax.models import methods
 from llmesr_jax.models.types import row_of_slot
+from llmesr_jax.ranking import inference
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, schema, state, steps
 
@@ -124,6 +125,18 @@ def test_a_user_who_is_not_known_is_served_without_a_row():
     assert there.any()
     np.testing.assert_allclose((known - unknown)[there], rows[students.user_R[there]], atol=1e-6)
     np.testing.assert_array_equal(known[~there], unknown[~there])
+
+
+def test_ranking_knows_whose_history_it_encodes(monkeypatch):
+    """Batches of 5 rows, some of nobody: each user's vector is the one with the row of that user."""
+    monkeypatch.setattr(inference, "_ROWS", 5)
+    c, params = case(), case().params()
+    rows_E = np.arange(c.corpus.num_users)[::-1].copy()
+    histories = inference.histories(c.corpus, rows_E, c.corpus.train_lengths_U[rows_E], c.config, "every")
+    zeroed = {**params, "crowd": jnp.zeros_like(params["crowd"])}
+    known, unknown = (inference.user_vectors(c.model, p, c.tables, histories) for p in (params, zeroed))
+    rows = jnp.where(c.tables["tail_user"][:, None], 0.5, 1.0) * params["crowd"]
+    np.testing.assert_allclose(known - unknown, rows[rows_E], atol=1e-6)
 
 
 def test_hooks_before_an_epoch_and_for_serving():
