@@ -97,8 +97,10 @@ def fixed(section: Any) -> Any:
     """The `Config` of a section with nan for each traced number that is not 0.
 
     For code that runs outside the loss, where such a number is no argument: what reads it gets nan, and not the number
-    of another run of the same program.
+    of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
     """
+    if not dataclasses.is_dataclass(section):
+        return section
     traced = [f.name for f in dataclasses.fields(section) if f.metadata.get("traced") and getattr(section, f.name)]
     return dataclasses.replace(section, **dict.fromkeys(traced, math.nan))
 

@@ -91,7 +91,7 @@ def kinds(needs: Needs) -> dict[str, Table]:
     """
     if both := sorted(TABLES.keys() & needs.own.keys()):
         raise InputError(f"table {both[0]}: a method's own table has the name of a table for all methods; rename it")
-    return {name: TABLES.get(name, Table()) for name in sorted(needs.tables)} | dict(needs.own)
+    return {name: TABLES[name] for name in sorted(needs.tables & TABLES.keys())} | dict(needs.own)
 
 
 def build(

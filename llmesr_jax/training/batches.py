@@ -53,6 +53,19 @@ class Interactions:
     last_negative: int = flax.struct.field(pytree_node=False)
     target_log_shares_V: Array | None = None
 
+    def unseen_items(self, key: Array, users_n: Array, count: int) -> Array:
+        """int32 (n, count): items drawn evenly, with replacement, among those that each user has not seen.
+
+        What counts as seen is `data.avoid`, as for the batch's own negatives. Of a user who is not known, -1, all are
+        unseen.
+        """
+        known_n = users_n >= 0
+        row_n = jnp.maximum(users_n, 0)
+        room_n = jnp.maximum(self.last_negative - jnp.where(known_n, self.gap_count_U[row_n], 0), 1)
+        draws = below(jax.random.bits(key, (len(users_n), count), jnp.uint32), room_n[:, None])
+        ids = unseen(self, draws, jnp.broadcast_to(row_n[:, None], draws.shape))
+        return jnp.where(known_n[:, None], ids, draws + 1)
+
 
 class BatchPlan(NamedTuple):
     """All static facts about a training batch (hashable: a jit argument or closure).

@@ -177,7 +177,7 @@ def assemble(
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
-    if missing := recommender.kinds(needs).keys() - tables.keys():
+    if missing := (needs.tables | needs.own.keys()) - tables.keys():
         raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(

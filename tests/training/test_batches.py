@@ -282,6 +282,19 @@ def test_rows_know_their_places_in_the_batch(layout):
         assert rows[row] == tiny.training(corpus, teacher)[-MAX_LEN:]
 
 
+def test_a_method_draws_items_that_a_user_has_not_seen():
+    """Every one of them, as often as the others; of a user who is not known, any item."""
+    corpus, _, _, make = world("every")
+    data = batches.interactions(corpus, world("every")[2].plan)
+    users = np.array([0, 5, -1], np.int32)
+    drawn = np.asarray(jax.jit(data.unseen_items, static_argnums=2)(jax.random.key(3), users, 4000))
+    for user, ids in zip(users, drawn):
+        seen = set(tiny.training(corpus, user)) if user >= 0 else set()
+        found, counts = np.unique(ids, return_counts=True)
+        assert set(found) == set(range(1, corpus.num_items + 1)) - seen
+        assert counts.max() < 1.7 * counts.mean() and counts.min() > 0.5 * counts.mean()
+
+
 def test_a_batch_of_nobody_is_empty():
     batch = world("every")[3](np.full(BATCH, -1, np.int32), jax.random.key(0))
     assert not any(np.asarray(x).any() for x in (batch.students.items_T, batch.targets_T, batch.negatives_TxK))

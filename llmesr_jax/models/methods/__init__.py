@@ -31,7 +31,8 @@ is not 0 reads nan, since runs that differ in it share a program: only `terms` m
 
     extra(config, sizes, data, tables, batch, key) -> {name: Sequences | Ids | array}
         What the method adds to each batch, as `Batch.extra`, on the device, in each step. `data` is
-        `training.batches.Interactions`, `tables` are all, those that hold ids too. Shapes must be static. Make sequences
+        `training.batches.Interactions` (its `unseen_items` draws negatives), `tables` are all, those that hold ids too,
+        but not those that only start a parameter. Shapes must be static. Make sequences
         with `types.from_rows`; in `terms` encode them with gradient, as students are:
         `self.encode(self.slot_views(rows, deterministic), rows, deterministic, last_only=True)`. Wrap other ids in
         `types.Ids`: updates of touched rows renumber both.

@@ -1,6 +1,7 @@
 """A method that brings all that one may, in a file of its own outside of the library: `tests/own_methods/mood.py`."""
 
 import functools
+import importlib
 import sys
 from pathlib import Path
 
@@ -175,3 +176,24 @@ def test_a_batch_has_its_pairs():
         assert after == (follower[row[-1]] if row else 0)
     np.testing.assert_array_equal(batch.extra["pairs"].user_R, batch.students.user_R)
     assert len(row_of_slot(batch.extra["pairs"].buckets)) == 2 * len(pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "contract",
+    [
+        "test_every_pair_has_the_shapes_of_the_contract",
+        "test_results_do_not_depend_on_padding",
+        "test_users_are_the_encoders_of_the_views",
+        "test_the_losss_score_is_users_dot_items",
+        "test_every_parameter_learns_and_no_table_is_one",
+    ],
+)
+def test_it_holds_to_the_contract_of_methods(contract):
+    with jax.numpy_dtype_promotion("strict"):
+        getattr(importlib.import_module("models.test_contract"), contract)("gru4rec", "mood")
+
+
+@pytest.mark.slow
+def test_its_settings_are_all_read():
+    importlib.import_module("models.test_contract").test_every_setting_of_a_plug_in_is_read("method", "mood")
