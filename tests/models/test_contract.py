@@ -156,13 +156,11 @@ def test_users_are_the_encoders_of_the_views(backbone, method):
     np.testing.assert_allclose(jnp.take(rows, batch.students.items_T, axis=-2), views, atol=1e-6)
 
 
-def test_what_a_method_may_add_does_nothing_by_default():
+def test_what_a_method_may_add_is_there_where_its_file_has_it():
     for method in METHODS:
         model, module = tiny.case("sasrec", method).model, methods.PLUGINS.load(method)
-        if not hasattr(module, "before_epoch"):
-            assert model.before_epoch("params", {}, None, 1) == "params"
-        if not hasattr(module, "for_serving"):
-            assert model.for_serving("params", {}, None) == "params"
+        for name in ("optimizer", "extra", "before_epoch", "for_serving"):
+            assert (getattr(model, name) is not None) == hasattr(module, name)
         assert hasattr(module, "trains") or model.trains("table/items")
 
 

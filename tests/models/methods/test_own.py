@@ -148,8 +148,6 @@ def test_hooks_before_an_epoch_and_for_serving():
     half = 0.5 if c.tables["tail_user"][0] else 1.0
     np.testing.assert_allclose(served["mood"][1], params["crowd"][0] * half, rtol=1e-6)
     tiny.assert_equal(served["mood"][2:], params["mood"][2:])
-    plain = tiny.case("gru4rec", "none").model
-    assert plain.before_epoch("p", {}, None, 1) == plain.for_serving("p", {}, None) == "p"
 
 
 def test_roles_of_items_are_found_in_both_of_its_item_tables():
