@@ -27,7 +27,7 @@ from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import loggers, schema
+from llmesr_jax.training import loggers, optimizers, schema
 
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
@@ -163,6 +163,8 @@ def build(
     methods.PLUGINS.load(config.method)
     for name in config.loggers.split(",") if config.loggers not in ("auto", "none") else ():
         loggers.PLUGINS.load(name.strip())
+    if config.train.optimizer != schema.AUTO:
+        optimizers.PLUGINS.load(config.train.optimizer)
     return config
 
 
@@ -228,7 +230,7 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
       InputError: one of those was used.
     """
     for key, plugins in schema.chosen().items():
-        if key in flat and flat[key] not in plugins.names():
+        if key in flat and flat[key] not in (*plugins.names(), schema.AUTO):
             kind = f"{where}: {plugins.kind}"
             raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
     known = schema.sections()
@@ -259,10 +261,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the plug-ins (backbones, methods, losses) that the run does not use."""
+    """{key: value} without the sections of the plug-ins (see `schema.chosen`) that the run does not use."""
     flat, unused = flatten(config), set()
     for key, plugins in schema.chosen().items():
-        unused |= set(plugins.names()) - {flat.get(key)}
+        used = schema.DEFAULT if flat.get(key) == schema.AUTO else flat.get(key)
+        unused |= set(plugins.names()) - {used}
     return {key: value for key, value in flat.items() if key.partition(".")[0] not in unused}
 
 

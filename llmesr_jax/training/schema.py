@@ -19,6 +19,8 @@ from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.ranking import metrics
 
+AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -67,7 +69,10 @@ class TrainConfig:
     validate_unmonitored: bool = knob(
         True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
     )
-    learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
+    optimizer: str = knob(
+        AUTO, "auto: the method's own, where it has one, else adam; or adam, adamw, lion: a section each of settings"
+    )
+    learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
     average: float = knob(
         0.0,
         "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
@@ -115,8 +120,14 @@ def chosen() -> dict[str, Plugins[Any]]:
     from llmesr_jax.models import (
         losses,  # imports jax, which a command's --help does not wait for
     )
+    from llmesr_jax.training import optimizers
 
-    return {"backbone": backbones.PLUGINS, "method": methods.PLUGINS, "loss.ranking": losses.PLUGINS}
+    return {
+        "backbone": backbones.PLUGINS,
+        "method": methods.PLUGINS,
+        "loss.ranking": losses.PLUGINS,
+        "train.optimizer": optimizers.PLUGINS,
+    }
 
 
 @functools.cache
