@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus, from_pairs
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods, recommender, types
@@ -53,6 +54,10 @@ def tables(data: Corpus, needs: types.Needs, seed: int = 0) -> dict[str, np.ndar
             made[name] = np.pad(inner, ((1, 1), (0, 0)))
     if "item_popularity" in needs.tables:
         made["item_popularity"] = np.pad(np.maximum(data.item_counts_V, 1).astype(np.int32), 1)
+    if "tail_item" in needs.tables:
+        made["tail_item"] = np.pad(~groups.head_items(data), 1)
+    if "tail_user" in needs.tables:
+        made["tail_user"] = ~groups.head_users(data)
     if "user_llm" in needs.tables:
         made["user_llm"] = rng.normal(size=(data.num_users, LLM_WIDTH)).astype(np.float32)
     if "similar_users" in needs.tables:
@@ -101,11 +106,15 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
     backbone_config = plugin_config("backbone", backbone, **changes)
     needs = recommender.needs(method, method_config)
     host = tables(users_items, needs)
-    sizes = Sizes(users_items.num_items, data_config.max_len, LLM_WIDTH if "item_llm" in host else 0)
+    if needs.own:
+        host |= methods.PLUGINS.load(method).tables(users_items, method_config)
+        host = {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in host.items()}
+    llm_width = LLM_WIDTH if "item_llm" in host else 0
+    sizes = Sizes(users_items.num_items, data_config.max_len, llm_width, num_users=users_items.num_users)
     model = recommender.build(method, method_config, backbone, backbone_config, _loss(ranking, changes), sizes)
     mask_share = getattr(backbone_config, "mask_share", 0.0)
     epochs = batches.plan_epochs(
-        users_items, data_config, model.supervision, mask_share, needs, host.get("similar_users")
+        users_items, data_config, model.supervision, mask_share, needs, host.get("similar_users"), model.extra
     )
     on_device = {name: jnp.asarray(table) for name, table in host.items()}
     return Case(users_items, on_device, model, epochs, batches.interactions(users_items, epochs.plan), data_config)
@@ -200,6 +209,7 @@ def padded(sequences: Sequences, length: int, left: bool, *more_T):
         jnp.asarray(last, jnp.int32),
         ((len(old), length),),
         place_R=sequences.place_R,
+        user_R=sequences.user_R,
     )
     return moved, *map(move, more_T)
 

@@ -169,6 +169,18 @@ def coerced(value: Any, kind: Any) -> Any:
     raise TypeError(kind.__name__)
 
 
+def fixed(section: Any) -> Any:
+    """The `Config` of a section with nan for each traced number that is not 0.
+
+    For code that runs outside the loss, where such a number is no argument: what reads it gets nan, and not the number
+    of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
+    """
+    if not dataclasses.is_dataclass(type(section)):
+        return section
+    traced = [name for name, one in fields(type(section)).items() if one.traced and getattr(section, name)]
+    return dataclasses.replace(section, **dict.fromkeys(traced, math.nan))
+
+
 def put(section: Any, name: str, values: Mapping[str, Any]) -> Any:
     """The `Config` of a section with its fields among `values`, {key: number or array}, replaced."""
     fields = {field.name for field in dataclasses.fields(section)}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from llmesr_jax.core.axes import in_steps
 from llmesr_jax.data import corpus, groups
 from llmesr_jax.models import recommender
 from llmesr_jax.models.layers.tables import BLOCK, candidates
@@ -21,7 +22,7 @@ from llmesr_jax.models.recommender import needs as method_needs
 from llmesr_jax.ranking import evaluate, inference
 from llmesr_jax.semantic import stand_ins
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, state, steps, traced
+from llmesr_jax.training import batches, method_tables, state, steps, traced
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment, assemble
 from llmesr_jax.training.program import Program
@@ -78,14 +79,17 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     items = users_items.num_items
     needs = method_needs(config.method, config_lib.section(config, config.method))
     noise = lambda width: rng.standard_normal((items + 2, width), dtype=np.float32) / np.float32(width**0.5)  # noqa: E731
-    tables = {
+    makers = {
         "item_llm": lambda: noise(width),
         "item_pca": lambda: noise(needs.pca_width),
         "item_popularity": lambda: tables_lib.with_padding_and_mask(groups.popularity(users_items)),
+        "tail_item": lambda: tables_lib.with_padding_and_mask(~groups.head_items(users_items)),
+        "tail_user": lambda: ~groups.head_users(users_items),
         "user_llm": lambda: stand_ins.random(users, width, 0, "users"),
         "similar_users": lambda: rng.integers(0, users, (users, needs.similar), np.int32),
     }
-    return assemble(config, users_items, {name: tables[name]() for name in sorted(needs.tables)})
+    tables = {name: makers[name]() for name in sorted(needs.tables)}
+    return assemble(config, users_items, tables | method_tables.own(config, users_items).arrays)
 
 
 def setting(experiment: Experiment) -> dict[str, Any]:
@@ -252,9 +256,7 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
     model = experiment.recommender
     _, tables, example = _on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
-    tables = recommender.in_precision(
-        {name: table for name, table in tables.items() if name != "item_pca"}, experiment.config.precision
-    )
+    tables = recommender.in_precision(in_steps(tables, model.kinds), experiment.config.precision)
     inputs = evaluate.inputs(
         experiment.corpus, "test", users, config_lib.section(experiment.config, "train").seen_items
     )

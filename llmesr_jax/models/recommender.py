@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.core import knobs
+from llmesr_jax.core.axes import TABLES, Table
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.models import backbones, methods
+from llmesr_jax.models import axes, backbones, methods
 from llmesr_jax.models.layers.tables import score_vectors
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.types import (
@@ -41,6 +42,16 @@ class Recommender(NamedTuple):
         third argument, True, one row more: the mask token's.
       supervision: which positions the backbone may learn from: every, last or masked.
       sizes: the numbers it was built from.
+      slot_views: (params, tables, sequences) -> (..., T, D): the method's views of each slot's item, before the encoder,
+        with a leading axis where there are several. Reads `items_T` alone.
+      encode: (params, tables, views, sequences) -> (R, E): the views to user vectors; `user_vectors` is the one after
+        the other.
+      axes: (tables, batch) -> `Axes`: which arrays are over items and users. Of shapes alone, arrays or not; wants all
+        tables, those too that only start a parameter.
+      tables: what each frozen table is that it asks for, see `kinds`.
+      trains: path of a parameter, such as table/items -> whether steps update it.
+      optimizer: learning rate -> the method's own optimiser; None where it has none.
+      extra: (data, tables, batch, key) -> `Batch.extra`; None where the method adds nothing to batches.
       before_epoch: (params, tables, data, epoch) -> params, before the first step of an epoch; None: nothing changes.
       for_serving: (params, tables, data) -> params that vectors are made from; None: the trained ones.
     """
@@ -51,13 +62,36 @@ class Recommender(NamedTuple):
     item_vectors: Callable[..., Array]
     supervision: str
     sizes: Sizes
-    before_epoch: Callable[..., Params] | None = None
-    for_serving: Callable[..., Params] | None = None
+    slot_views: Callable[[Params, Tables, Sequences], Array]
+    encode: Callable[[Params, Tables, Array, Sequences], Array]
+    axes: Callable[[Tables, Batch], axes.Axes]
+    tables: tuple[tuple[str, Table], ...] = ()
+    trains: Callable[[str], bool] = lambda path: True
+    optimizer: Callable[[Any], Any] | None = None
+    extra: Callable[[Any, Tables, Batch, Array], Mapping[str, Any]] | None = None
+    before_epoch: Callable[[Params, Tables, Any, Array], Params] | None = None
+    for_serving: Callable[[Params, Tables, Any], Params] | None = None
+
+    @property
+    def kinds(self) -> dict[str, Table]:
+        """What each frozen table is, by name."""
+        return dict(self.tables)
 
 
 def needs(method: str, method_config: Any) -> Needs:
     """What the method wants prepared on the host."""
     return methods.PLUGINS.load(method).needs(method_config)
+
+
+def kinds(needs: Needs) -> dict[str, Table]:
+    """What each frozen table is that a method asks for or makes, by name.
+
+    Raises:
+      InputError: the method makes a table under the name of one of `core.axes.TABLES`.
+    """
+    if both := sorted(TABLES.keys() & needs.own.keys()):
+        raise InputError(f"table {both[0]}: a method's own table has the name of a table for all methods; rename it")
+    return {name: TABLES[name] for name in sorted(needs.tables & TABLES.keys())} | dict(needs.own)
 
 
 def build(
@@ -83,6 +117,7 @@ def build(
     if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
     sizes = dataclasses.replace(sizes, bidirectional=supervision == "masked", normed=wants.normed)
+    declared = tuple(kinds(wants).items())
 
     def with_numbers(numbers):
         of_method, of_backbone, of_loss = (
@@ -95,7 +130,7 @@ def build(
 
     module, zero = with_numbers({}), jnp.zeros(())
 
-    def init(key, tables, batch):
+    def boxed(key, tables, batch):
         _, variables = module.apply(
             {"tables": tables},
             batch,
@@ -107,6 +142,16 @@ def build(
         )
         return variables["params"]
 
+    def init(key, tables, batch):
+        return axes.plain(boxed(key, tables, batch))
+
+    def axes_of(tables, batch):
+        shapes = jax.eval_shape(boxed, jax.random.key(0), tables, batch)
+        return axes.collect(shapes, declared, sizes.num_items + 2, sizes.num_users)
+
+    def apply(params, tables, *arguments, method):
+        return module.apply(in_precision({"params": params, "tables": tables}, precision), *arguments, method=method)
+
     def terms(params, tables, batch, key, epoch=zero, numbers=None):
         rngs = {} if key is None else {"dropout": key}
         variables = in_precision({"params": params, "tables": tables}, precision)
@@ -114,16 +159,28 @@ def build(
         return model.apply(variables, batch, epoch, key is None, method="terms", rngs=rngs)
 
     def user_vectors(params, tables, sequences):
-        variables = in_precision({"params": params, "tables": tables}, precision)
-        users = module.apply(variables, sequences, True, method="users")
+        users = apply(params, tables, sequences, True, method="users")
+        return score_vectors(loss, users.astype(wide(users)))
+
+    def slot_views(params, tables, sequences):
+        return apply(params, tables, sequences, True, method="slot_views")
+
+    def encode(params, tables, views, sequences):
+        users = apply(params, tables, views, sequences, True, True, method="encode")
         return score_vectors(loss, users.astype(wide(users)))
 
     def item_vectors(params, tables, with_mask=False):
         ids = jnp.arange(1, sizes.num_items + 1 + with_mask, dtype=jnp.int32)
-        items = module.apply(in_precision({"params": params, "tables": tables}, precision), ids, method="items")
+        items = apply(params, tables, ids, method="items")
         return score_vectors(loss, items.astype(wide(items)))
 
-    return Recommender(init, terms, user_vectors, item_vectors, supervision, sizes)
+    more = {}
+    for name in ("trains", "optimizer", "extra", "before_epoch", "for_serving"):
+        if function := getattr(method_module, name, None):
+            first = {"extra": (sizes,), "before_epoch": (apply,), "for_serving": (apply,)}.get(name, ())
+            more[name] = functools.partial(function, knobs.fixed(method_config), *first)
+    made = (init, terms, user_vectors, item_vectors, supervision, sizes, slot_views, encode, axes_of, declared)
+    return Recommender(*made, **more)
 
 
 def in_precision(tree: Any, precision: str) -> Any:

@@ -13,12 +13,15 @@ Shape legend, used as suffixes of names everywhere (`h_TxD` has shape (T, D)):
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import numpy as np
+
+from llmesr_jax.core.axes import ITEM, Table
 
 Array = jax.Array
 Tables = dict[str, Array]
@@ -53,6 +56,8 @@ class Sequences(flax.struct.PyTreeNode):
       place_R: int32, each row's place in the batch before rows were sorted, which random numbers belong to; None where
         rows stand in their places.
       items_first: static; each row's items stand in its first slots. True spares work; False is always right.
+      user_R: int32, the row of each row's user in tables over users, -1 where the user is nobody or not known; None
+        where none is known.
     """
 
     items_T: Array
@@ -62,6 +67,12 @@ class Sequences(flax.struct.PyTreeNode):
     left_out_R: Array | None = None
     place_R: Array | None = None
     items_first: bool = flax.struct.field(pytree_node=False, default=False)
+    user_R: Array | None = None
+
+    @property
+    def users_R(self) -> Array:
+        """int32 (R,): the row of each row's user in tables over users, -1 where not known."""
+        return jax.numpy.full(len(self.last_R), -1, jax.numpy.int32) if self.user_R is None else self.user_R
 
     @property
     def places_R(self) -> Array:
@@ -132,6 +143,50 @@ def row_of_slot(buckets: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
 
 
+def from_rows(items_RxL: Array, like: Sequences, max_len: int, user_R: Array | None = None) -> Sequences:
+    """Sequences that a method makes on the device, laid out so that the backbone reads them as it does `like`.
+
+    Args:
+      items_RxL: int32 items of each sequence in its first columns, oldest first; zeros behind them.
+      like: the students of the batch. Where their items stand at the end of rows of one length, so do these.
+      max_len: the longest sequence (`Sizes.max_len`), at least L.
+      user_R: as of `Sequences`.
+    """
+    jnp = jax.numpy
+    rows, length = items_RxL.shape
+    count_R = jnp.sum(items_RxL > 0, axis=1, dtype=jnp.int32)
+    if like.items_first:
+        width, before_R = length, jnp.zeros_like(count_R)
+    else:
+        width, before_R = max_len, max_len - count_R
+    column_1xW = jnp.arange(width, dtype=jnp.int32)[None]
+    place_RxW = column_1xW - before_R[:, None]
+    valid_RxW = (place_RxW >= 0) & (place_RxW < count_R[:, None])
+    items_RxW = jnp.take_along_axis(items_RxL, jnp.clip(place_RxW, 0, length - 1), axis=1)
+    first_R = jnp.arange(rows, dtype=jnp.int32) * width
+    return Sequences(
+        items_T=jnp.where(valid_RxW, items_RxW, 0).reshape(-1),
+        positions_T=jnp.where(valid_RxW, place_RxW + 1, 0).reshape(-1),
+        last_R=first_R + (jnp.maximum(count_R - 1, 0) if like.items_first else width - 1),
+        buckets=((rows, width),),
+        left_out_R=max_len - count_R if like.left_out_R is not None else None,
+        items_first=like.items_first,
+        user_R=user_R,
+    )
+
+
+class Ids(flax.struct.PyTreeNode):
+    """Item ids, or rows of users, that a method adds to a batch (`Batch.extra`).
+
+    Attributes:
+      ids: int32 of any shape. Items: 0 for none, V + 1 for the mask token. Users: rows from 0, -1 for nobody.
+      axis: static, which of the two: `core.axes.ITEM` or `USER`.
+    """
+
+    ids: Array
+    axis: str = flax.struct.field(pytree_node=False, default=ITEM)
+
+
 class Batch(flax.struct.PyTreeNode):
     """One training step's input.
 
@@ -148,6 +203,8 @@ class Batch(flax.struct.PyTreeNode):
         batch made by hand for a method without such tables.
       catalogue_n: int32, the catalogue's id of each item of a batch that `touched_rows` has renumbered: what an item's
         random numbers belong to. None where ids are the catalogue's.
+      extra: what the method adds (`extra` of its file), by name: `Sequences`, which it may encode with gradient, `Ids`,
+        and arrays that hold no ids. None where it adds nothing.
     """
 
     students: Sequences
@@ -160,6 +217,7 @@ class Batch(flax.struct.PyTreeNode):
     log_q: Array | None = None
     users_B: Array | None = None
     catalogue_n: Array | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +230,7 @@ class Sizes:
       llm_width: F, width of the LLM embedding; 0 without one.
       bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
       normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
+      num_users: U.
     """
 
     num_items: int
@@ -179,17 +238,19 @@ class Sizes:
     llm_width: int = 0
     bidirectional: bool = False
     normed: bool = False
+    num_users: int = 0
 
 
 class Needs(NamedTuple):
     """What a method wants prepared on the host before it can run, and what it does for the backbone.
 
     Attributes:
-      tables: names out of `llmesr_jax.semantic.tables.TABLES`.
+      tables: names out of `llmesr_jax.core.axes.TABLES`.
       pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
       similar: N, similar users a student; 0 for none.
       normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
       start: the method trains on from a finished run of another, which the setting `start` names.
+      own: tables that the method makes itself (`tables` of its file): what each is, by name.
     """
 
     tables: frozenset[str] = frozenset()
@@ -197,3 +258,4 @@ class Needs(NamedTuple):
     similar: int = 0
     normed: bool = False
     start: bool = False
+    own: Mapping[str, Table] = MappingProxyType({})

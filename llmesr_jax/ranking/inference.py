@@ -32,6 +32,7 @@ class Histories(NamedTuple):
       buckets: the rows of a batch.
       count: users in all.
       left_padded: padding before the items.
+      user_NxR: int32 the row of each row's user in tables over users; -1 for nobody.
     """
 
     items_n: Array
@@ -41,6 +42,7 @@ class Histories(NamedTuple):
     buckets: tuple[tuple[int, int], ...]
     count: int
     left_padded: bool
+    user_NxR: Array
 
 
 def histories(
@@ -73,15 +75,18 @@ def histories(
         buckets,
         len(rows_E),
         config.layout == "padded",
+        as_int(np.where(nobody, -1, rows_E[picked])),
     )
 
 
 @functools.partial(jax.jit, static_argnames=("recommender", "buckets", "count", "left_padded"))
-def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, buckets, count, left_padded):
+def _encode(
+    recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, buckets, count, left_padded, user_NxR
+):
     masked = recommender.supervision == "masked"
 
     def one(batch):
-        end_R, length_R = batch
+        end_R, length_R, user_R = batch
         sequences, _ = layout.lay_out(
             items_n,
             jnp.where(length_R > 0, end_R + int(masked), end_R),
@@ -89,6 +94,7 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
             buckets,
             left_padded,
             recommender.sizes.max_len,
+            user_R=user_R,
         )
         if masked:
             last_T = sequences.last_R[row_of_slot(buckets)] == jnp.arange(len(sequences.items_T))
@@ -97,17 +103,14 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
         return recommender.user_vectors(params, tables, sequences)
 
     with jax.default_matmul_precision("highest"):
-        vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR))
+        vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR, user_NxR))
     flat = vectors_NxRxE.reshape(-1, vectors_NxRxE.shape[-1])
     return jnp.zeros((count, flat.shape[1]), flat.dtype).at[place_NxR.reshape(-1)].set(flat, mode="drop")
 
 
 def user_vectors(recommender: Recommender, params: Any, tables: Tables, histories: Histories) -> Array:
     """(E, width): one vector for each user of `histories`, in their order."""
-    h = histories
-    return _encode(
-        recommender, params, tables, h.items_n, h.end_NxR, h.length_NxR, h.place_NxR, h.buckets, h.count, h.left_padded
-    )
+    return _encode(recommender, params, tables, *histories)
 
 
 @functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))

@@ -196,6 +196,7 @@ def lay_out(
     left_padded: bool,
     max_len: int,
     place_R: Array | None = None,
+    user_R: Array | None = None,
 ) -> tuple[Sequences, Array]:
     """Lays items_n[end - length : end] of each row into its slots.
 
@@ -203,7 +204,7 @@ def lay_out(
       end_R, length_R: int32 (R,), rows in the order of `buckets`; a length is at most its row's.
       left_padded: padding before the items instead of after.
       max_len: the length that a padded row would have.
-      place_R: int32 places in the batch, see `Sequences`.
+      place_R, user_R: int32 places in the batch, and rows of users, see `Sequences`.
     Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
     """
     row_T = np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
@@ -219,4 +220,4 @@ def lay_out(
     left_out_R = None if left_padded else max_len - length_R
     positions_T = jnp.where(valid_T, place_T + 1, 0)
     last_R = jnp.asarray(last_R)
-    return Sequences(items_T, positions_T, last_R, buckets, left_out_R, place_R, not left_padded), index_T
+    return Sequences(items_T, positions_T, last_R, buckets, left_out_R, place_R, not left_padded, user_R), index_T

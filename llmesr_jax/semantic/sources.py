@@ -35,6 +35,7 @@ VERSIONS = {
     "similar_users": 1,
     "embedded": 1,
     "popularity": 1,
+    "tail": 1,
     "random": 2,
 }
 
@@ -153,10 +154,15 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
         )
     if "item_llm" in files:
         manifest.check_usable(corpus.folder, config.crop, config.item_template)
+    cache = cache_of(corpus, config)
+    return Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
+
+
+def cache_of(corpus: Corpus, config: SemanticConfig) -> Cache:
+    """Where computed tables of these interactions are kept."""
     home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
     asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
-    cache = Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
-    return Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
+    return Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
 
 
 def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:

@@ -9,6 +9,8 @@ Where a table comes from, first match:
                       (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     item_popularity   interactions of each item in the training part
+    tail_item         which items are tail (`data.groups`, by training interactions)
+    tail_user         which users are tail
     user_llm          the user embeddings
     similar_users     the authors' pickle, cosine top-k of the user embeddings (always, where one of these is zero)
 """
@@ -26,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llmesr_jax.core.axes import ITEM, TABLES
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
@@ -45,7 +48,9 @@ from llmesr_jax.semantic.sources import (
 
 _ALIGNMENT = 64  # bytes; what a CPU device takes without a copy
 
-TABLES = ("item_llm", "item_pca", "item_popularity", "user_llm", "similar_users")
+
+# Counted from interactions alone; the other ones of `core.axes.TABLES` are made of embeddings.
+COUNTED = frozenset({"item_popularity", "tail_item", "tail_user"})
 
 
 class Tables(NamedTuple):
@@ -69,13 +74,15 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     Args:
       corpus: users, items, their training interactions and, for TF-IDF, their records.
       config: where embeddings come from, and sizes.
-      needs: some of `TABLES`.
+      needs: some of `core.axes.TABLES`.
       pca_width: width of "item_pca".
 
     Returns:
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
       "item_pca": (V + 2, pca_width) float32; the same rows are zeros.
       "item_popularity": (V + 2,) int32 training interactions, 1 for an item without any; the same entries are zero.
+      "tail_item": (V + 2,) bool; the same entries are False.
+      "tail_user": (U,) bool.
       "user_llm": (U, F) float32.
       "similar_users": (U, min(num_similar, T - 1)) int32 rows of users, from 0, nearest first; T: users with training
         items and an embedding that is not zero. -1 in the whole row of a user without an embedding.
@@ -84,14 +91,16 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
     """
     if unknown := needs - set(TABLES):
-        raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {TABLES}")
+        raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {tuple(TABLES)}")
     if not needs:
         return Tables({}, "")
-    semantics = semantics_of(corpus, config)
-    sources = {
+    semantics = semantics_of(corpus, config) if needs - COUNTED else None
+    sources: dict[str, Callable[[], Source]] = {
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
-        "item_popularity": lambda: _item_popularity(corpus),
+        "item_popularity": lambda: _counted(corpus, "popularity", lambda: groups.popularity(corpus)),
+        "tail_item": lambda: _counted(corpus, "tail", lambda: ~groups.head_items(corpus)),
+        "tail_user": lambda: _counted(corpus, "tail", lambda: ~groups.head_users(corpus)),
         "user_llm": lambda: semantics.user,
         "similar_users": lambda: _similar_users(semantics),
     }
@@ -99,9 +108,9 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     arrays = {name: source.load() for name, source in wanted.items()}
     if {"item_llm", "user_llm"} <= arrays.keys():
         _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
-    arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if name.startswith("item_")}
+    arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if TABLES[name].axis == ITEM}
     if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
-        arrays["user_llm"] = _copied(arrays["user_llm"], 0)
+        arrays["user_llm"] = copied(arrays["user_llm"])
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -167,10 +176,9 @@ def _item_pca(semantics: Semantics, width: int) -> Source:
     return _computed(semantics, f"item_pca_{width}.npy", recipe, build)
 
 
-def _item_popularity(corpus: Corpus) -> Source:
-    """Loads as (V,) int32."""
-    inputs = {"interactions": corpus.digest, "popularity": f"version {VERSIONS['popularity']}"}
-    return Source(inputs, lambda: groups.popularity(corpus))
+def _counted(corpus: Corpus, what: str, load: Callable[[], np.ndarray]) -> Source:
+    """A table that is counted from the training interactions alone."""
+    return Source({"interactions": corpus.digest, what: f"version {VERSIONS[what]}"}, load)
 
 
 def _similar_users(semantics: Semantics) -> Source:
@@ -213,6 +221,10 @@ def _computed(semantics: Semantics, file: str, recipe: Recipe, build: Callable[[
 def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
     """(V, ...) -> (V + 2, ...): zeros before (padding, id 0) and after (mask token, id V + 1); floats as float32."""
     return _copied(table, 1)
+
+
+def copied(table: np.ndarray) -> np.ndarray:
+    return _copied(table, 0)
 
 
 def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -241,7 +241,7 @@ class ActiveRun(contextlib.AbstractContextManager):
         """The run to start from, if there is one; prints what is taken from it."""
         found = start_lib.read(self.experiment)
         if found is not None:
-            told = found.describe(shapes, program.axes)
+            told = found.describe(shapes, program.axes.by_path)
             epochs = ", ".join(f"seed {seed}: epoch {epoch}" for seed, epoch in zip(found.seeds, found.best_epochs))
             print(f"{self.folder}: starts from {found.folder} ({epochs})\n{told}", flush=True)
         return found

@@ -7,7 +7,8 @@ on how the rows are laid out.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -19,6 +20,8 @@ from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.types import Array, Batch, Needs, Tables, row_of_slot
 from llmesr_jax.ranking import layout
+
+_EXTRA = 17  # of the step's keys, the one of what a method adds
 
 
 @flax.struct.dataclass
@@ -50,9 +53,26 @@ class Interactions:
     last_negative: int = flax.struct.field(pytree_node=False)
     target_log_shares_V: Array | None = None
 
+    def unseen_items(self, key: Array, users_n: Array, count: int) -> Array:
+        """int32 (n, count): items drawn evenly, with replacement, among those that each user has not seen.
+
+        What counts as seen is `data.avoid`, as for the batch's own negatives. Of a user who is not known, -1, all are
+        unseen.
+        """
+        known_n = users_n >= 0
+        row_n = jnp.maximum(users_n, 0)
+        room_n = jnp.maximum(self.last_negative - jnp.where(known_n, self.gap_count_U[row_n], 0), 1)
+        draws = below(jax.random.bits(key, (len(users_n), count), jnp.uint32), room_n[:, None])
+        ids = unseen(self, draws, jnp.broadcast_to(row_n[:, None], draws.shape))
+        return jnp.where(known_n[:, None], ids, draws + 1)
+
 
 class BatchPlan(NamedTuple):
-    """All static facts about a training batch (hashable: a jit argument or closure)."""
+    """All static facts about a training batch (hashable: a jit argument or closure).
+
+    Attributes:
+      extra: what the method adds, `Recommender.extra`.
+    """
 
     config: DataConfig
     supervision: str
@@ -60,6 +80,7 @@ class BatchPlan(NamedTuple):
     students: layout.RowPlan
     teachers: layout.RowPlan | None
     similar: int
+    extra: Callable[..., Any] | None = None
 
 
 class Epochs(NamedTuple):
@@ -153,10 +174,12 @@ def plan_epochs(
     mask_share: float,
     needs: Needs,
     similar_UxN: np.ndarray | None,
+    extra: Callable[..., Any] | None = None,
 ) -> Epochs:
     """Chooses the students and plans the rows.
 
     Args:
+      extra: see `BatchPlan`.
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
         a -1 is a student like the others and takes no part in the distillation.
     Raises:
@@ -183,7 +206,7 @@ def plan_epochs(
     counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
     most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
     teachers = stairs[1] if len(stairs) > 1 else None
-    plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar)
+    plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar, extra)
     return Epochs(samples, counts_NxG, most_G, plan)
 
 
@@ -264,7 +287,8 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     somebody, users, length = somebody[by_length], users[by_length], length[by_length]
     end = data.start_U[users] + data.train_U[users] - behind
     groups = plan.students.buckets
-    sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length)
+    user_B = jnp.where(somebody, users, -1)
+    sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length, user_B)
     row_T = row_of_slot(groups)
     # Random numbers belong to (place in the batch, position), whatever the layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
@@ -299,8 +323,18 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     else:
         shared_K, log_q_K = shared_negatives(config, data, targets_T, negative_key)
         batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
-    if plan.teachers is None:
-        return batch
+    if plan.teachers is not None:
+        batch = _with_teachers(plan, data, tables, batch, somebody, by_length)
+    if plan.extra is not None:
+        batch = batch.replace(extra=plan.extra(data, tables, batch, jax.random.fold_in(key, _EXTRA)))
+    return batch
+
+
+def _with_teachers(
+    plan: BatchPlan, data: Interactions, tables: Tables, batch: Batch, somebody: Array, by_length: Array
+) -> Batch:
+    """The batch with the similar users' sequences."""
+    config, batch_size, max_len, users = plan.config, len(somebody), plan.config.max_len, batch.users_B
     similar_BxN = tables["similar_users"][users]
     taught_B = somebody & jnp.all(similar_BxN >= 0, axis=1)
     similar_M = jnp.maximum(similar_BxN, 0).reshape(-1)
@@ -316,9 +350,10 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         end_M[order_M],
         length_M[order_M],
         plan.teachers.buckets,
-        left_padded,
+        config.layout == "padded",
         max_len,
         place_M[order_M],
+        jnp.where(jnp.repeat(taught_B, plan.similar), similar_M, -1)[order_M],
     )
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     rows_BxN = rows_M.reshape(batch_size, plan.similar)

@@ -228,7 +228,7 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
       InputError: one of those was used.
     """
     for key, plugins in schema.chosen().items():
-        if key in flat and flat[key] not in plugins.names():
+        if key in flat and flat[key] not in (schema.AUTO, *plugins.names()):
             kind = f"{where}: {plugins.kind}"
             raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
     known = schema.sections()
@@ -259,10 +259,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the plug-ins (backbones, methods, losses) that the run does not use."""
+    """{key: value} without the sections of the plug-ins (backbones, methods, losses, optimisers) that it does not use."""
     flat, unused = flatten(config), set()
     for key, plugins in schema.chosen().items():
-        unused |= set(plugins.names()) - {flat.get(key)}
+        name = schema.DEFAULT if flat.get(key) == schema.AUTO else flat.get(key)
+        unused |= set(plugins.names()) - {name}
     return {key: value for key, value in flat.items() if key.partition(".")[0] not in unused}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.core import commands, files
+from llmesr_jax.core.axes import TABLES
 from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, reading, splits
@@ -22,7 +24,7 @@ from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, checkpoint, traced
+from llmesr_jax.training import batches, checkpoint, method_tables, traced
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
@@ -58,7 +60,7 @@ class Experiment(NamedTuple):
         line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
         line += f"{len(c.items)} interactions"
         line += _describe_split(c, config_lib.section(self.config, "train").seen_items)
-        if self.tables:
+        if self.tables.keys() & (TABLES.keys() - tables_lib.COUNTED):
             line += "; " + tables_lib.describe(c, config_lib.section(self.config, "semantic"))
         if alone := _without_teachers(self.tables):
             line += f"; {alone} users have an embedding of zeros, so they have no similar users and are not distilled"
@@ -118,6 +120,7 @@ def prepare(config: ConfigDict) -> Experiment:
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{trained} users who have training items)"
         )
+    recommender.kinds(needs)  # finds names that stand twice before anything is computed
     tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
@@ -128,7 +131,9 @@ def prepare(config: ConfigDict) -> Experiment:
                 f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
-    return assemble(config, users_items, tables, recipe)
+    own = method_tables.own(config, users_items)
+    recipe = hashlib.sha256(f"{recipe} {own.recipe}".encode()).hexdigest() if own.arrays else recipe
+    return assemble(config, users_items, tables | own.arrays, recipe)
 
 
 def _start_missing(method: str) -> InputError:
@@ -172,7 +177,7 @@ def assemble(
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
-    if missing := needs.tables - tables.keys():
+    if missing := (needs.tables | needs.own.keys()) - tables.keys():
         raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
     model = recommender.build(
@@ -181,11 +186,12 @@ def assemble(
         config.backbone,
         section(config.backbone),
         section("loss"),
-        Sizes(users_items.num_items, data.max_len, llm_width),
+        Sizes(users_items.num_items, data.max_len, llm_width, num_users=users_items.num_users),
         config.precision,
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
-    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, tables.get("similar_users"))
+    similar = tables.get("similar_users")
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra)
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
 
 

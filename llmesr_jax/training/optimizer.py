@@ -1,30 +1,89 @@
-"""The optimiser: Adam, as in both papers; and a running average of what it trains."""
+"""The optimiser of a run: a plug-in or the method's own, what it holds still, a running average of what it trains."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.models.axes import path_of
+from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import optimizers
+from llmesr_jax.training.schema import AUTO, DEFAULT
+
+_RATE = 1e-3  # where an update names none; training always does
 
 
-@functools.cache  # equal ones are one object, so compiled code is found again
-def adam(learning_rate: float = 1e-3) -> optax.GradientTransformationExtraArgs:
-    """Adam with optax's (and PyTorch's) defaults: betas 0.9 and 0.999, epsilon 1e-8; state and numbers of `optax.adam`.
+@functools.cache
+def injected(
+    make: Callable[[Any], optax.GradientTransformation], learning_rate: float = _RATE
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser that `make` makes of a learning rate, which may be given anew at each update.
 
-    `update(..., learning_rate=x)` takes another step size, which may be an array, so that it can differ under `vmap`.
+    `update(..., learning_rate=x)` takes another one, which may be an array, so that it can differ under `vmap`. So the
+    state must not depend on it; numbers are those of `make(learning_rate)` (`optax.inject_hyperparams` without a state
+    of its own).
     """
 
-    def scale(updates, state, params=None, *, learning_rate=learning_rate, **_):
-        del params
-        return jax.tree.map(lambda x: -learning_rate * x, updates), state
+    def update(updates, state, params=None, *, learning_rate=learning_rate, **more):
+        return optax.with_extra_args_support(make(learning_rate)).update(updates, state, params, **more)
 
-    last = optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), scale)
-    return optax.chain(optax.scale_by_adam(), last)
+    return optax.GradientTransformationExtraArgs(lambda params: make(learning_rate).init(params), update)
+
+
+@functools.cache
+def _of_plugin(name: str, settings: Any) -> Callable[[Any], optax.GradientTransformation]:
+    return functools.partial(optimizers.PLUGINS.load(name).optimizer, settings)
+
+
+def adam(learning_rate: float = _RATE) -> optax.GradientTransformationExtraArgs:
+    """Adam with optax's (and PyTorch's) defaults: betas 0.9 and 0.999, epsilon 1e-8; state and numbers of `optax.adam`.
+
+    See `injected`. Equal ones are one object, so compiled code is found again.
+    """
+    return injected(_of_plugin("adam", optimizers.PLUGINS.load("adam").Config()), learning_rate)
+
+
+@functools.cache
+def holding(inner: optax.GradientTransformation, paths: tuple[str, ...]) -> optax.GradientTransformationExtraArgs:
+    """`inner` for all parameters but those at `paths`, such as table/items, which stay as they are."""
+
+    def labels(params):
+        label = lambda path, _: "held" if path_of(path) in paths else "trained"  # noqa: E731
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    return optax.partition({"trained": inner, "held": optax.set_to_zero()}, labels)
+
+
+def of_run(config: ConfigDict, model: Recommender, paths: Sequence[str]) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a run: `train.optimizer`, or the method's own, over what the method trains.
+
+    The same object for the same settings and model, as it is a static argument of compiled functions.
+
+    Args:
+      paths: of the model's parameters.
+    Raises:
+      InputError: there is no optimiser of this name, or the method trains no parameter.
+    """
+    name = config.train.optimizer
+    if name == AUTO and model.optimizer is not None:
+        made = injected(model.optimizer, _RATE)
+    else:
+        name = DEFAULT if name == AUTO else name
+        made = injected(_of_plugin(name, config_lib.section(config, name)), _RATE)
+    held = tuple(path for path in paths if not model.trains(path))
+    if paths and len(held) == len(paths):
+        raise InputError(f"method {config.method!r} trains none of its {len(paths)} parameters (`trains` of its file)")
+    made = holding(made, held) if held else made
+    return averaging(made, config.train.average) if config.train.average else made
 
 
 class Averaged(NamedTuple):

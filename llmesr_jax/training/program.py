@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from llmesr_jax.models import recommender
+from llmesr_jax.models.axes import Axes, check_tables, in_steps
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.types import Batch
 from llmesr_jax.semantic import tables as tables_lib
@@ -29,7 +30,7 @@ class Program(NamedTuple):
     example: a batch, for its shapes.
     touched_only: `train.table_updates=touched`.
     width: steps of a window, `train.window`.
-    axes: {path: "item" or "user"} of the parameters that have a row for each.
+    axes: which arrays are over items and users.
     """
 
     model: recommender.Recommender
@@ -40,14 +41,15 @@ class Program(NamedTuple):
     example: Batch
     touched_only: bool
     width: int
-    axes: dict[str, str]
+    axes: Axes
 
     @classmethod
     def of(cls, experiment: Experiment) -> Program:
         """Brings data and tables to the device.
 
         Raises:
-          InputError: the data are too large, or the method has tables that `train.table_updates=touched` does not know.
+          InputError: the data are too large, a table over items or users has other rows, or the method or the optimiser does
+            not go with `train.table_updates=touched`.
         """
         plan = experiment.epochs.plan
         data = batches.interactions(experiment.corpus, plan)
@@ -55,14 +57,15 @@ class Program(NamedTuple):
         example = steps.example_batch(plan, data, tables)
         settings = config_lib.section(experiment.config, "train")
         touched_only = settings.table_updates == "touched"
-        params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
-        axes = {path: "item" for path in _paths(params) if path.rpartition("/")[2] == "items"}
+        model = experiment.recommender
+        axes = model.axes(tables, example)
+        check_tables(tables, axes)
+        made = optimizer.of_run(experiment.config, model, [path for path, _ in axes.params])
         if touched_only:
-            in_steps = {name: table for name, table in tables.items() if name != "item_pca"}
-            touched_rows.check(params, in_steps, experiment.corpus.num_items)
-        inner = optimizer.adam()
-        outer = optimizer.averaging(inner, settings.average) if settings.average else inner
-        return cls(experiment.recommender, outer, plan, data, tables, example, touched_only, settings.window, axes)
+            params = jax.eval_shape(model.init, jax.random.key(0), tables, example)
+            touched_rows.check(params, in_steps(tables, model.kinds), axes, example)
+            touched_rows.check_optimizer(made, params, axes)
+        return cls(model, made, plan, data, tables, example, touched_only, settings.window, axes)
 
     def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:
         """The arrays of a run that begins: as a checkpoint holds them.
@@ -72,15 +75,15 @@ class Program(NamedTuple):
         """
         states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
         if start is not None:
-            params = start.into(states.params, seeds, self.axes)
+            params = start.into(states.params, seeds, self.axes.by_path)
             states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params))
         best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
         sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
         return {"state": states, "best": best, "sums": sums}
 
     def started(self, precision: str) -> Program:
-        """The program once its states are made: without the PCA, which only starts a table, and in `precision`."""
-        tables = {name: table for name, table in self.tables.items() if name != "item_pca"}
+        """The program once its states are made: without tables that only start a parameter, and in `precision`."""
+        tables = in_steps(self.tables, self.model.kinds)
         return self._replace(tables=recommender.in_precision(tables, precision))
 
     def before_epoch(self, states: state.State, epoch: int) -> state.State:
@@ -103,15 +106,10 @@ class Program(NamedTuple):
         count = order.shape[1]
         order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
         args = (self.model, self.optimizer, self.plan, states, sums, self.tables, self.data, order)
-        options = {"touched_only": self.touched_only, "numbers_S": numbers}
+        options = {"touched": self.axes if self.touched_only else None, "numbers_S": numbers}
         return (*args, np.int32(count), np.float32(epoch)), options
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer",))
 def _fresh_optimizer(optimizer: optax.GradientTransformation, params_S: Any) -> optax.OptState:
     return jax.vmap(optimizer.init)(params_S)
-
-
-def _paths(tree: Any) -> list[str]:
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]

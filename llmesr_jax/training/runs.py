@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmesr_jax.core.axes import in_steps
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.ranking import evaluate, inference, metrics
@@ -43,7 +44,7 @@ class Run:
     @functools.cached_property
     def tables(self) -> dict[str, Any]:
         """The frozen tables that the trained model reads, on the device: brought there once."""
-        return tables_lib.on_device({k: v for k, v in self.experiment.tables.items() if k != "item_pca"})
+        return tables_lib.on_device(in_steps(self.experiment.tables, self.experiment.recommender.kinds))
 
     @functools.cached_property
     def served_S(self) -> Any:

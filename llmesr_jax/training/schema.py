@@ -18,6 +18,9 @@ from llmesr_jax.core.plugins import Plugins
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.ranking import metrics
+from llmesr_jax.training import optimizers
+
+AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,12 @@ class TrainConfig:
     validate_unmonitored: bool = knob(
         True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
     )
-    learning_rate: float = knob(1e-3, "Adam's step size", least=1e-12, traced=True)
+    optimizer: str = knob(
+        AUTO,
+        "optimiser, with a section of settings each; auto: the method's own, where it has one, else adam",
+        choices=lambda: (AUTO, *optimizers.PLUGINS.names()),
+    )
+    learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
     average: float = knob(
         0.0,
         "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
@@ -116,7 +124,8 @@ def chosen() -> dict[str, Plugins[Any]]:
         losses,  # imports jax, which a command's --help does not wait for
     )
 
-    return {"backbone": backbones.PLUGINS, "method": methods.PLUGINS, "loss.ranking": losses.PLUGINS}
+    found = (backbones.PLUGINS, methods.PLUGINS, losses.PLUGINS, optimizers.PLUGINS)
+    return dict(zip(("backbone", "method", "loss.ranking", "train.optimizer"), found))
 
 
 @functools.cache

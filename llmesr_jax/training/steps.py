@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables
@@ -36,26 +37,26 @@ def train_step(
     batch: Batch,
     dropout_key: Array,
     epoch: Array,
-    touched_only: bool = False,
+    touched: Axes | None = None,
     numbers: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
     """One update of one lane: the new state and the loss's values by term, `total` among them. Pure.
 
     Args:
-      touched_only: the rows of item tables change that the batch trains, and no others: see `touched_rows`.
+      touched: the model's axes, where of arrays over items and users only rows that the batch trains change: see
+        `touched_rows`; None for dense updates.
       numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
         and `optimizer` were made with.
     Raises:
-      InputError: with `touched_only`, as it is traced, for what `touched_rows.check` does not know.
+      InputError: with `touched`, as it is traced, for what `touched_rows.check` does not know.
     """
-    if touched_only:
-        num_items = recommender.sizes.num_items
-        touched_rows.check(state.params, tables, num_items)
-        rows, batch = touched_rows.touched(batch, num_items + 2)
-        large, state = state, touched_rows.cut(state, rows)
-        tables = touched_rows.cut_tables(tables, rows, num_items + 2)
+    if touched is not None:
+        touched_rows.check(state.params, tables, touched, batch)
+        rows, batch = touched_rows.touched(batch, touched)
+        large, state = state, touched_rows.cut(state, rows, touched)
+        tables = touched_rows.cut_tables(tables, rows, touched)
         small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, epoch, numbers=numbers)
-        return touched_rows.put_back(large, small, rows), values
+        return touched_rows.put_back(large, small, rows, touched), values
     value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
     (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, epoch, numbers)
     rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
@@ -67,7 +68,7 @@ def train_step(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("recommender", "optimizer", "plan", "touched_only"), donate_argnames=("state_S", "sums_S")
+    jax.jit, static_argnames=("recommender", "optimizer", "plan", "touched"), donate_argnames=("state_S", "sums_S")
 )
 def run_window(
     recommender: Recommender,
@@ -80,7 +81,7 @@ def run_window(
     order_SxWxB: Array,
     count: Array,
     epoch: Array,
-    touched_only: bool = False,
+    touched: Axes | None = None,
     numbers_S: Mapping[str, Array] | None = None,
 ) -> tuple[State, dict[str, Array]]:
     """Takes `count` steps with every lane.
@@ -92,7 +93,7 @@ def run_window(
       order_SxWxB: int32 samples of each step.
       count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
       epoch: from 1.
-      touched_only: see `train_step`.
+      touched: see `train_step`.
       numbers_S: float32 (S,) each, see `train_step`.
     Returns: the states, and the sums of the loss's values with these steps added.
     """
@@ -103,7 +104,7 @@ def run_window(
             batch_key, dropout_key = step_keys(state)
             batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
             state, values = train_step(
-                recommender, optimizer, state, tables, batch, dropout_key, epoch, touched_only, numbers
+                recommender, optimizer, state, tables, batch, dropout_key, epoch, touched, numbers
             )
             return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
 

@@ -1,7 +1,11 @@
 """The real settings refuse what they cannot be, in one line that names the setting, the value and what is wanted."""
 
+import dataclasses
+import math
+
 import pytest
 
+from llmesr_jax.core import knobs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.training import schema
 
@@ -39,3 +43,18 @@ def test_a_value_that_cannot_be_is_refused(key, value, message):
 def test_every_default_is_allowed():
     defaults = {key: setting.default for key, setting in schema.settings().items()}
     assert schema.checked(defaults, "default") == defaults
+
+
+def test_traced_numbers_are_nan_outside_of_the_loss_but_0_stays_0():
+    """What reads one there would compute with another run's number; 0 switches off, and is the same for all."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        width: int = knobs.knob(4, "a width")
+        weight: float = knobs.knob(0.5, "a weight", traced=True)
+        other: float = knobs.knob(0.0, "another", traced=True)
+
+    found = knobs.fixed(Config())
+    assert (found.width, found.other) == (4, 0.0) and math.isnan(found.weight)
+    plain = Config(weight=0.0)
+    assert knobs.fixed(plain) == plain

@@ -13,6 +13,8 @@ import pytest
 import tiny
 
 from llmesr_jax.models import backbones, losses, methods, recommender, types
+from llmesr_jax.models.axes import check_tables, in_steps, path_of
+from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.types import Batch
 from llmesr_jax.training import config, experiment, steps
 
@@ -67,6 +69,12 @@ def test_every_pair_has_the_shapes_of_the_contract(backbone, method):
     items = jax.eval_shape(model.item_vectors, params, case.tables)
     assert items.shape[0] == case.corpus.num_items and users.shape == (plan.config.batch_size, items.shape[1])
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((params, users, items)))
+    axes = model.axes(case.tables, batch)
+    assert [name for name, _ in axes.params] == [
+        path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    check_tables(case.tables, axes)
+    touched_rows.check(params, in_steps(case.tables, model.kinds), axes, batch)  # what has rows of items says so
 
 
 @pytest.mark.parametrize("kind, name", [("backbone", b) for b in BACKBONES] + [("method", m) for m in METHODS])
@@ -123,6 +131,37 @@ def test_a_backbones_settings_decide_what_is_learnt_from(tmp_path, flags, overri
     run = experiment.prepare(config.build(overrides, flags))
     assert run.recommender.supervision == run.epochs.plan.supervision == supervision
     assert run.epochs.plan.config.layout == layout
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def in_two_parts(model, params, tables, sequences):
+    views = model.slot_views(params, tables, sequences)
+    return views, model.encode(params, tables, views, sequences)
+
+
+@pytest.mark.parametrize(
+    "backbone, method",
+    [("gru4rec", m) for m in METHODS] + [pytest.param(b, "faerec", marks=pytest.mark.slow) for b in BACKBONES],
+)
+def test_users_are_the_encoders_of_the_views(backbone, method):
+    """Views of slots, then the encoder: the vectors of `user_vectors`. Views read items alone."""
+    case, batch, params = started(backbone, method)
+    views, users = in_two_parts(case.model, params, case.tables, batch.students)
+    wanted = tiny.user_vectors(case.model, params, case.tables, batch.students)
+    np.testing.assert_allclose(users, wanted, atol=1e-6)
+    assert views.shape[-2] == len(batch.students.items_T)
+    every = jnp.arange(case.corpus.num_items + 2, dtype=jnp.int32)
+    row = tiny.lay([[1]], ((1, len(every)),)).replace(items_T=every)
+    rows, _ = in_two_parts(case.model, params, case.tables, row)
+    np.testing.assert_allclose(jnp.take(rows, batch.students.items_T, axis=-2), views, atol=1e-6)
+
+
+def test_what_a_method_may_add_is_there_where_its_file_has_it():
+    for method in METHODS:
+        model, module = tiny.case("sasrec", method).model, methods.PLUGINS.load(method)
+        for name in ("optimizer", "extra", "before_epoch", "for_serving"):
+            assert (getattr(model, name) is not None) == hasattr(module, name)
+        assert hasattr(module, "trains") or model.trains("table/items")
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def test_golden(path):
         @jax.jit
         def outputs(params):
             variables = {"params": params, "tables": tables}
-            x_2xTxD = module.apply(variables, batch.students, True, method="of_slots")
+            x_2xTxD = module.apply(variables, batch.students, True, method="slot_views")
             encoded = module.apply(variables, x_2xTxD, batch.students, True, False, method="encode")
             ids = jnp.arange(meta["item_num"] + 2, dtype=jnp.int32)
             return encoded, module.apply(variables, ids, method="items"), model.item_vectors(params, tables)

@@ -96,9 +96,7 @@ def test_vectors_to_rank_are_computed_in_full_float32(backbone, method):
     case = tiny.case(backbone, method)
     params = jax.eval_shape(lambda: case.params())
     histories = inference.histories(case.corpus, *everyone(case, "valid"), case.config, case.model.supervision)
-    arrays = histories.items_n, histories.end_NxR, histories.length_NxR, histories.place_NxR
-    rest = histories.buckets, histories.count, histories.left_padded
-    users = precisions(inference._encode.lower(case.model, params, case.tables, *arrays, *rest))
+    users = precisions(inference._encode.lower(case.model, params, case.tables, *histories))
     assert users and set(users) == {"HIGHEST"}
     assert set(precisions(inference.item_vectors.lower(case.model, params, case.tables))) <= {"HIGHEST"}
     assert set(precisions(jax.jit(engine._scores).lower(jnp.ones((2, 4)), jnp.ones((3, 4))))) == {"HIGHEST"}

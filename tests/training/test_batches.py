@@ -269,6 +269,9 @@ def test_rows_know_their_places_in_the_batch(layout):
     batch = make(samples, jax.random.key(0))
     place_B, rows = np.asarray(batch.students.place_R), tiny.items_by_row(batch.students)
     assert sorted(place_B) == list(range(BATCH))
+    np.testing.assert_array_equal(batch.students.users_R, samples[place_B])
+    users_BxN = np.asarray(batch.teachers.users_R)[batch.teacher_rows_BxN]
+    np.testing.assert_array_equal(users_BxN, similar[samples[place_B]])
     for row, place in enumerate(place_B):
         assert rows[row] == student_input(corpus, samples[place], "every")
     of_teachers = np.asarray(batch.teachers.place_R)[batch.teacher_rows_BxN]
@@ -279,10 +282,24 @@ def test_rows_know_their_places_in_the_batch(layout):
         assert rows[row] == tiny.training(corpus, teacher)[-MAX_LEN:]
 
 
+def test_a_method_draws_items_that_a_user_has_not_seen():
+    """Every one of them, as often as the others; of a user who is not known, any item."""
+    corpus, _, _, make = world("every")
+    data = batches.interactions(corpus, world("every")[2].plan)
+    users = np.array([0, 5, -1], np.int32)
+    drawn = np.asarray(jax.jit(data.unseen_items, static_argnums=2)(jax.random.key(3), users, 4000))
+    for user, ids in zip(users, drawn):
+        seen = set(tiny.training(corpus, user)) if user >= 0 else set()
+        found, counts = np.unique(ids, return_counts=True)
+        assert set(found) == set(range(1, corpus.num_items + 1)) - seen
+        assert counts.max() < 1.7 * counts.mean() and counts.min() > 0.5 * counts.mean()
+
+
 def test_a_batch_of_nobody_is_empty():
     batch = world("every")[3](np.full(BATCH, -1, np.int32), jax.random.key(0))
     assert not any(np.asarray(x).any() for x in (batch.students.items_T, batch.targets_T, batch.negatives_TxK))
     assert not np.asarray(batch.distils_B).any() and not np.asarray(batch.teachers.items_T).any()
+    assert (np.asarray(batch.students.users_R) == -1).all() and (np.asarray(batch.teachers.users_R) == -1).all()
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)

@@ -33,6 +33,7 @@ class Data:
 class Train:
     epochs: int = knob(200, "most epochs", least=1)
     patience: int = knob(20, "epochs without a better one")
+    optimizer: str = knob("auto", "how parameters move")
     learning_rate: float = knob(1e-3, "step size")
     shuffle: bool = knob(True, "a new order each epoch")
     order: str = knob("random", "of the users", choices=("random", "file"))
@@ -56,7 +57,8 @@ def small(monkeypatch):
         "llmesr": Plugin,
     }
     monkeypatch.setattr(schema, "sections", lambda: sections)
-    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"], losses.PLUGINS.kind: []}
+    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"], "optimizer": []}
+    plugins |= {losses.PLUGINS.kind: []}
     monkeypatch.setattr(Plugins, "names", lambda self: plugins[self.kind])
     overrides = {"demo": {"data.max_len": 50, "train.epochs": 30}, "paper": {"train.epochs": 31}, "release": {}}
     for name, values in overrides.items():

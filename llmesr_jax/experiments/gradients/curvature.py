@@ -18,7 +18,7 @@ import scipy.sparse.linalg
 from jax.flatten_util import ravel_pytree
 
 from llmesr_jax.experiments.gradients import terms as terms_lib
-from llmesr_jax.models.kernels.touched_rows import ITEM_TABLE
+from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.recommender import Params, Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
 
@@ -97,10 +97,10 @@ def _product(loss, params, flat, *arguments):
     return ravel_pytree(hvp(loss, params, ravel_pytree(params)[1](flat), *arguments))[0]
 
 
-def random_direction(params: Params, key: Array) -> Params:
+def random_direction(params: Params, key: Array, axes: Axes) -> Params:
     """A Gaussian direction, each filter as long as the parameters' (Li et al. 2018, "Visualizing the Loss Landscape").
 
-    A filter is an item's row of an item table, and what leads to one output of any other matrix; vectors (biases,
+    A filter is a row of what is over items or users, and what leads to one output of any other matrix; vectors (biases,
     scales) stay as they are.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
@@ -110,9 +110,8 @@ def random_direction(params: Params, key: Array) -> Params:
         if x.ndim < 2:
             return jnp.zeros_like(x)
         drawn = jax.random.normal(key, x.shape, x.dtype)
-        is_table = getattr(path[-1], "key", None) == ITEM_TABLE
-        axes = tuple(range(1, x.ndim)) if is_table else tuple(range(x.ndim - 1))
-        norm = lambda y: jnp.sqrt(jnp.sum(jnp.square(y), axis=axes, keepdims=True))  # noqa: E731
+        summed = tuple(range(1, x.ndim)) if axes.at(path) else tuple(range(x.ndim - 1))
+        norm = lambda y: jnp.sqrt(jnp.sum(jnp.square(y), axis=summed, keepdims=True))  # noqa: E731
         return drawn * norm(x) / norm(drawn)
 
     return tree.unflatten([draw(path, x, key) for (path, x), key in zip(leaves, keys)])

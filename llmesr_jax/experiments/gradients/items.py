@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from llmesr_jax.experiments.gradients import terms as terms_lib
-from llmesr_jax.models.kernels.touched_rows import FROZEN, ITEM_TABLE
+from llmesr_jax.models.axes import ITEM, Axes, path_of
 from llmesr_jax.models.recommender import Params, Recommender
 from llmesr_jax.models.types import Array, Batch, Tables, wide
 
 ROLES = ("input", "target", "negative")
 
 
-def tables_of(params: Params) -> dict[str, Array]:
-    """{path: (V + 2, D)}: the item tables among the parameters, or among gradients of that structure."""
+def tables_of(params: Params, axes: Axes) -> dict[str, Array]:
+    """{path: (V + 2, D)}: the parameters over items, or gradients of that structure; what has no width gets one of 1."""
     found = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in found if _is_table(path)}
+    return {path_of(path): x.reshape(len(x), -1) for path, x in found if axes.at(path) == ITEM}
 
 
 def row_squares(table: Array) -> Array:
@@ -33,9 +32,9 @@ def share(squares_V: Array, chosen_V: Array) -> Array:
     return kept / jnp.maximum(jnp.sum(squares_V), jnp.finfo(squares_V.dtype).tiny)
 
 
-def row_gram(gradients: Mapping[str, Params]) -> dict[str, Array]:
+def row_gram(gradients: Mapping[str, Params], axes: Axes) -> dict[str, Array]:
     """{table: (V, K, K)}: inner products of the terms' gradients, item by item."""
-    trees = [tables_of(gradient) for gradient in gradients.values()]
+    trees = [tables_of(gradient, axes) for gradient in gradients.values()]
     return {
         name: jnp.stack([jnp.stack([_row_inner(a[name], b[name]) for b in trees], -1) for a in trees], -2)
         for name in trees[0]
@@ -55,6 +54,8 @@ def by_role(
     key: Array | None,
     epoch: Array | float = 0.0,
     term: str = "ranking",
+    *,
+    axes: Axes,
 ) -> dict[str, Array]:
     """{table: (3, V + 2, D)}: the term's gradient by what an item is there, see `ROLES`; the three sum to the whole.
 
@@ -62,6 +63,8 @@ def by_role(
     each role: no model knows of it. Exact for a loss that reads items through their vectors alone, as the ranking
     losses with negatives of each position's own do.
 
+    Args:
+      axes: the model's, `Recommender.axes`.
     Raises:
       ValueError: the batch has shared negatives, which may be a position's target (`has_roles`).
     """
@@ -74,19 +77,14 @@ def by_role(
         negatives_TxK=as_role(batch.negatives_TxK, 2),
     )
     thrice = lambda x: jnp.tile(x, (3,) + (1,) * (x.ndim - 1))  # noqa: E731
-    large = jax.tree_util.tree_map_with_path(lambda path, x: thrice(x) if _is_table(path) else x, params)
-    of_items = lambda name, table: name.startswith(FROZEN) and len(table) == rows  # noqa: E731
-    frozen = {name: thrice(table) if of_items(name, table) else table for name, table in tables.items()}
+    large = jax.tree_util.tree_map_with_path(lambda path, x: thrice(x) if axes.at(path) == ITEM else x, params)
+    frozen = {name: thrice(table) if axes.of_table(name) == ITEM else table for name, table in tables.items()}
 
     def loss(p):
         return terms_lib.weighted(recommender, p, frozen, tripled, key, epoch)[term]
 
-    return {name: x.reshape(3, rows, -1) for name, x in tables_of(jax.grad(loss)(large)).items()}
+    return {name: x.reshape(3, rows, -1) for name, x in tables_of(jax.grad(loss)(large), axes).items()}
 
 
 def _row_inner(a: Array, b: Array) -> Array:
     return jnp.sum(a[1:-1].astype(wide(a)) * b[1:-1].astype(wide(b)), axis=1)
-
-
-def _is_table(path: tuple[Any, ...]) -> bool:
-    return bool(path) and getattr(path[-1], "key", None) == ITEM_TABLE

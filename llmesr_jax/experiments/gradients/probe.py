@@ -20,10 +20,11 @@ from llmesr_jax.experiments.gradients import (
     users,
 )
 from llmesr_jax.experiments.gradients.settings import Options
+from llmesr_jax.models.axes import in_steps
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches
+from llmesr_jax.training import batches, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 
@@ -101,12 +102,14 @@ class _Batches:
     def __init__(self, experiment: Experiment, params: Params, epoch: int):
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
         self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
-        self.tables = tables_lib.on_device({k: v for k, v in experiment.tables.items() if k != "item_pca"})
+        tables = tables_lib.on_device(experiment.tables)
         self.groups = parameter_groups.names(params)
         self.epoch = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
         self._data = batches.interactions(self.corpus, self.plan)
+        self.axes = self.model.axes(tables, steps.example_batch(self.plan, self._data, tables))
+        self.tables = in_steps(tables, self.model.kinds)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
         # Longest sequence first, as a batch has them: so its rows are these users.
         length_U = np.minimum(
@@ -126,24 +129,24 @@ class _Batches:
 _make_batch = jax.jit(batches.make_batch, static_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _terms(model, params, tables, batch, key, epoch):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _terms(model, axes, params, tables, batch, key, epoch):
     gradients = terms.gradients(model, params, tables, batch, key, epoch)
     ordered = _ordered(gradients)
-    squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(ordered).items()}
+    squares = {name: jax.vmap(jnp.diagonal)(gram).T for name, gram in items.row_gram(ordered, axes).items()}
     return gradients, terms.gram(ordered), squares
 
 
 _some_targets = jax.jit(terms.some_targets)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _roles(model, params, tables, batch, key, epoch):
-    found = items.by_role(model, params, tables, batch, key, epoch)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _roles(model, axes, params, tables, batch, key, epoch):
+    found = items.by_role(model, params, tables, batch, key, epoch, axes=axes)
     return {name: jax.vmap(items.row_squares)(x) for name, x in found.items()}
 
 
-_row_gram = jax.jit(lambda gradients: items.row_gram(_ordered(gradients)))
+_row_gram = jax.jit(lambda axes, gradients: items.row_gram(_ordered(gradients), axes), static_argnums=0)
 _gram = jax.jit(lambda gradients: terms.gram(_ordered(gradients)))
 _listed_gram = jax.jit(lambda trees: terms.gram(dict(enumerate(trees))))
 _add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
@@ -155,11 +158,11 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
     grams, target_grams, in_tail = [], [], []
     for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
         batch, key = bag[step], bag.draw(_DROPOUT, step)
-        gradients, gram, square = _terms(bag.model, bag.params, bag.tables, batch, key, bag.epoch)
+        gradients, gram, square = _terms(bag.model, bag.axes, bag.params, bag.tables, batch, key, bag.epoch)
         parts = {}
         for name, where_V in zip(TARGETS, (bag.tail_V, ~bag.tail_V)):
             some, share = _some_targets(batch, where_V)
-            found = _terms(bag.model, bag.params, bag.tables, some, key, bag.epoch)[0]["ranking"]
+            found = _terms(bag.model, bag.axes, bag.params, bag.tables, some, key, bag.epoch)[0]["ranking"]
             parts[name] = _scale(found, share)
             in_tail += [float(share)] if name == TARGETS[0] else []
         parts |= {name: gradient for name, gradient in _ordered(gradients).items() if name != "ranking"}
@@ -168,7 +171,7 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
         total = gradients if total is None else _add(total, gradients)
         squares = square if squares is None else _add(squares, square)
         if items.has_roles(bag.model, batch) and not config_lib.section(bag.experiment.config, "loss").all_items:
-            role = _roles(bag.model, bag.params, bag.tables, batch, key, bag.epoch)
+            role = _roles(bag.model, bag.axes, bag.params, bag.tables, batch, key, bag.epoch)
             roles = role if roles is None else _add(roles, role)
     mean = _scale(total, np.float32(1 / steps))
     names = ranking_first(mean)
@@ -182,7 +185,7 @@ def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
         "tail_positions": float(np.mean(in_tail)),
         "squares": jax.device_get(squares),
         "roles": jax.device_get(roles or {}),
-        "row_gram": jax.device_get(_row_gram(mean)),
+        "row_gram": jax.device_get(_row_gram(bag.axes, mean)),
     }
 
 
@@ -205,7 +208,7 @@ def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     numbers = (bag.order[:count] >= 0).sum(axis=1)
     total = None
     for step, number in enumerate(numbers):
-        gradients = _terms(bag.model, bag.params, bag.tables, bag[step], None, bag.epoch)[0]
+        gradients = _terms(bag.model, bag.axes, bag.params, bag.tables, bag[step], None, bag.epoch)[0]
         gradients = _scale({name: gradients[name] for name in kept}, np.float32(number / numbers.sum()))
         total = gradients if total is None else _add(total, gradients)
     block = users.block_size(bag.params, len(kept))
@@ -269,7 +272,7 @@ def _surface(bag: _Batches, options: Options, pairs: curvature.Eigenpairs | None
     reach = np.ones(2)
     if pairs is None:
         keys = jax.random.split(bag.draw(_DIRECTIONS))
-        first, second = (curvature.random_direction(bag.params, key) for key in keys)
+        first, second = (curvature.random_direction(bag.params, key, bag.axes) for key in keys)
     else:
         first, second = pairs.vectors[:2]
         reach = np.sqrt(2 * float(jax.jit(loss)(bag.params, *arguments)) / np.maximum(pairs.values[:2], 1e-12))

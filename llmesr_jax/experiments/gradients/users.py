@@ -47,6 +47,8 @@ def alone(batch: Batch) -> Batch:
         more["log_q"] = jnp.broadcast_to(batch.log_q, (count, *batch.log_q.shape)) if shared else own(batch.log_q)
     if batch.shared_K is not None:
         more["shared_K"] = jnp.broadcast_to(batch.shared_K, (count, *batch.shared_K.shape))
+    if batch.extra is not None:  # of no user: each batch has all of it, as each has the shared negatives
+        more["extra"] = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), batch.extra)
     if batch.teachers is not None:
         rows, _, _ = _one_row_each(batch.teachers)
         similar = batch.teacher_rows_BxN.shape[1]
@@ -58,6 +60,7 @@ def alone(batch: Batch) -> Batch:
             positions_T=rows.positions_T.reshape(count, -1),
             last_R=rows.last_R[..., 0] + first_N[None],
             left_out_R=None if rows.left_out_R is None else rows.left_out_R[..., 0],
+            user_R=None if rows.user_R is None else rows.user_R[..., 0],
             buckets=((similar, width),),
         )
         rows_1xN = jnp.arange(similar, dtype=jnp.int32)[None]
@@ -189,6 +192,7 @@ def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarr
         (sequences.last_R - first_R)[:, None],
         ((1, longest),),
         None if sequences.left_out_R is None else sequences.left_out_R[:, None],
+        user_R=None if sequences.user_R is None else sequences.user_R[:, None],
     )
     return bag, slots_RxL, valid_RxL
 

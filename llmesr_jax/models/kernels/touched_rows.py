@@ -1,15 +1,16 @@
-"""Updates of the item rows that a step touches, and of no others: its cost does not grow with the catalogue.
+"""Updates of the rows that a step touches, and of no others: its cost does not grow with the catalogue or the users.
 
-The step's batch is renumbered: its different items become ids 0, 1, ... of a small catalogue, for which item tables,
-trained or frozen, and the optimiser's moments are cut out. Loss, gradient and optimiser then run as they always do,
-on small tables, and the rows that a gradient belongs to are written back.
+The step's batch is renumbered: its different items become ids 0, 1, ... of a small catalogue, its different users rows
+0, 1, ... of a small crowd. For these, arrays over items and users are cut out: parameters, frozen tables and the
+optimiser's moments. Loss, gradient and optimiser then run as they always do, on small arrays, and the rows that a
+gradient belongs to are written back.
 
 What differs from dense updates: an item that is neither input, target nor negative of a step keeps its row and its
 moments as they are. Dense Adam lets moments decay at every step and moves rows by them after their last gradient.
 Both count steps alike for the bias correction. PyTorch calls this SparseAdam, TensorFlow Addons LazyAdam.
 
-Item tables are known by their names: a parameter `items` (`methods.layers.ItemTable`), a frozen table `item_...`. Any
-other array with as many rows as there are items would be read with renumbered ids, so `check` refuses it.
+What is over items or users says so (`models.axes`). Any other array with as many rows would be read with renumbered
+ids, so `check` refuses it, and `check_optimizer` an optimiser for which rows are not independent.
 """
 
 from __future__ import annotations
@@ -18,107 +19,192 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.models.axes import ITEM, USER, Axes, path_of
 from llmesr_jax.models.layers.dense import take_rows
-from llmesr_jax.models.types import Array, Batch
+from llmesr_jax.models.types import Array, Batch, Ids, Sequences
 
-ITEM_TABLE = "items"  # the name of every parameter with a row for each item, see `methods.layers.ItemTable`
-FROZEN = "item_"  # the names of such tables that are not trained begin so
-_OF_USERS = ("user", "similar_users")  # names of what has a row for each user begin so
+_SETTING = "config: train.table_updates=touched"
 
 
-class Touched(NamedTuple):
-    """The items of one batch.
+class Rows(NamedTuple):
+    """The rows of one axis that a batch touches.
 
     Attributes:
-      ids_n: int32, different ids in ascending order, first 0, the padding; then ids past the last.
-      trained_n: bool, those that are input, target or negative; the others occur in teachers only.
+      ids_n: int32, different rows in ascending order (of items the first is 0, the padding); then rows past the last.
+      trained_n: bool, those that a gradient may belong to; the others occur in teachers only.
     """
 
     ids_n: Array
     trained_n: Array
 
 
-def touched(batch: Batch, num_rows: int) -> tuple[Touched, Batch]:
-    """The batch's items, and the batch with their places in `ids_n` for ids.
+Touched = dict[str, Rows]  # by axis
 
-    Sorting the batch's ids costs nothing that grows with `num_rows`, the rows of an item table.
+
+def touched(batch: Batch, axes: Axes) -> tuple[Touched, Batch]:
+    """The batch's items and users, and the batch with their places in `ids_n` for ids and rows.
+
+    Sorting the batch's ids costs nothing that grows with the catalogue. Users are left as they are where no array is
+    over users.
     """
     shared = [] if batch.shared_K is None else [batch.shared_K]
-    trained = jnp.concatenate([batch.students.items_T, batch.targets_T, batch.negatives_TxK.reshape(-1), *shared])
-    every = trained if batch.teachers is None else jnp.concatenate([trained, batch.teachers.items_T])
-    ordered = jnp.sort(jnp.concatenate([jnp.zeros(1, every.dtype), every]))
-    new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
-    room = min(num_rows, len(ordered))
-    ids_n = jnp.full(room, num_rows, jnp.int32).at[jnp.where(new, jnp.cumsum(new) - 1, room)].set(ordered, mode="drop")
+    extra = [x for x in _parts(batch.extra) if isinstance(x, (Sequences, Ids))]
+    bags = [x for x in extra if isinstance(x, Sequences)]
+    own = lambda axis: [x.ids.reshape(-1) for x in extra if isinstance(x, Ids) and x.axis == axis]  # noqa: E731
+    trained = [batch.students.items_T, batch.targets_T, batch.negatives_TxK.reshape(-1), *shared]
+    trained += [*(bag.items_T for bag in bags), *own(ITEM)]
+    items = _rows(trained, [] if batch.teachers is None else [batch.teachers.items_T], axes.items, np.zeros(1))
+    found, users = {ITEM: items}, None
+    if axes.has(USER):
+        trained = [batch.students.users_R, *(bag.users_R for bag in bags), *own(USER)]
+        other = [] if batch.users_B is None else [batch.users_B]
+        other += [] if batch.teachers is None else [batch.teachers.users_R]
+        nobody = lambda parts: [jnp.where(x < 0, axes.users, x) for x in parts]  # noqa: E731
+        users = found[USER] = _rows(nobody(trained), nobody(other), axes.users, np.zeros(0))
 
-    def places(ids):
-        return jnp.searchsorted(ids_n, ids).astype(jnp.int32)
+    def item_places(ids):
+        return _places(items, ids)
 
-    trained_n = jnp.zeros(room, bool).at[places(trained)].set(True)
-    students = batch.students.replace(items_T=places(batch.students.items_T))
-    teachers = batch.teachers and batch.teachers.replace(items_T=places(batch.teachers.items_T))
-    renumbered = batch.replace(
-        students=students,
-        targets_T=places(batch.targets_T),
-        negatives_TxK=places(batch.negatives_TxK),
-        shared_K=places(batch.shared_K) if shared else None,
-        teachers=teachers,
-        catalogue_n=ids_n,
+    def user_places(rows):
+        return rows if users is None else jnp.where(rows < 0, rows, _places(users, rows))
+
+    def renumbered(bag):
+        user_R = None if bag.user_R is None else user_places(bag.user_R)
+        return bag.replace(items_T=item_places(bag.items_T), user_R=user_R)
+
+    def of_extra(x):
+        if isinstance(x, Sequences):
+            return renumbered(x)
+        if isinstance(x, Ids):
+            return x.replace(ids=(item_places if x.axis == ITEM else user_places)(x.ids))
+        return x
+
+    batch = batch.replace(
+        students=renumbered(batch.students),
+        targets_T=item_places(batch.targets_T),
+        negatives_TxK=item_places(batch.negatives_TxK),
+        shared_K=item_places(batch.shared_K) if shared else None,
+        teachers=batch.teachers and renumbered(batch.teachers),
+        users_B=None if batch.users_B is None else user_places(batch.users_B),
+        extra=jax.tree.map(of_extra, batch.extra, is_leaf=_is_part),
+        catalogue_n=items.ids_n,
     )
-    return Touched(ids_n, trained_n), renumbered
+    return found, batch
 
 
-def cut(tree: Any, rows: Touched) -> Any:
-    """A tree of parameters, or an optimiser's state, with the touched rows of item tables in their place."""
-    return jax.tree_util.tree_map_with_path(lambda p, x: take_rows(x, rows.ids_n) if _is_item_table(p) else x, tree)
+def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarray) -> Rows:
+    """The different rows among some, those of `first` too; `count` and above are none."""
+    trained_n = jnp.concatenate(trained)
+    every_n = jnp.concatenate([trained_n, *other]) if other else trained_n
+    ordered = jnp.sort(jnp.concatenate([first.astype(every_n.dtype), every_n]))
+    new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    room = min(count, len(ordered))
+    ids_n = jnp.full(room, count, jnp.int32).at[jnp.where(new, jnp.cumsum(new) - 1, room)].set(ordered, mode="drop")
+    rows = Rows(ids_n, jnp.zeros(room, bool))
+    trained_n = rows.trained_n.at[_places(rows, trained_n)].set(True, mode="drop")
+    return Rows(ids_n, trained_n & (ids_n < count))
 
 
-def cut_tables(tables: dict[str, Array], rows: Touched, num_rows: int) -> dict[str, Array]:
-    """The frozen tables with the touched rows of item tables, those of `num_rows` rows, in their place."""
-    is_of_items = lambda name, table: name.startswith(FROZEN) and len(table) == num_rows  # noqa: E731
-    return {name: take_rows(table, rows.ids_n) if is_of_items(name, table) else table for name, table in tables.items()}
+def _places(rows: Rows, ids: Array) -> Array:
+    return jnp.searchsorted(rows.ids_n, ids).astype(jnp.int32)
 
 
-def check(params: Any, tables: dict[str, Array], num_items: int) -> None:
-    """Raises InputError for an array with a row for each item that is not known as an item table.
-
-    Args:
-      params, tables: of one lane; arrays or shapes. Those over users are left alone: a name that begins with `user`.
-      num_items: V; V, V + 1 or V + 2 rows are a row for each item.
-    """
-    found = [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in _with_paths(params)]
-    trained = [(name, x, name.split("/")[-1] == ITEM_TABLE, "a parameter is named `items`") for name, x in found]
-    frozen = [
-        (name, x, name.startswith(FROZEN), f"a frozen table's name begins with `{FROZEN}`")
-        for name, x in tables.items()
-    ]
-    for name, x, is_named, rule in trained + frozen:
-        of_users = any(part.startswith(_OF_USERS) for part in name.split("/"))
-        looks = bool(x.shape) and x.shape[0] - num_items in (0, 1, 2)
-        if looks and not of_users and not (is_named and x.shape[0] == num_items + 2):
-            raise InputError(
-                f"config: train.table_updates=touched, and {name} of shape {tuple(x.shape)} may hold a row for each "
-                f"of the {num_items} items, but is not known as an item table: {rule} and has {num_items + 2} rows "
-                "(padding, items, mask token); rename or pad it, or set train.table_updates=dense"
-            )
+def _is_part(x: Any) -> bool:
+    return isinstance(x, (Sequences, Ids))
 
 
-def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+def _parts(extra: Any) -> list[Any]:
+    return jax.tree.leaves(extra, is_leaf=_is_part)
 
 
-def put_back(tree: Any, small: Any, rows: Touched) -> Any:
-    """The large tree with the trained rows of `small` written into its item tables; all else is from `small`."""
+def cut(tree: Any, rows: Touched, axes: Axes) -> Any:
+    """A tree of parameters, or an optimiser's state, with the touched rows in the place of arrays over either axis."""
+
+    def one(path, x):
+        axis = axes.at(path)
+        return take_rows(x, rows[axis].ids_n) if axis else x
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def cut_tables(tables: dict[str, Array], rows: Touched, axes: Axes) -> dict[str, Array]:
+    """The frozen tables that the model reads in such a step: without those that hold ids, cut as `cut` does."""
+    kinds, found = dict(axes.tables), {}
+    for name, table in tables.items():
+        if name in kinds and kinds[name].holds_ids:
+            continue
+        axis = axes.of_table(name)
+        found[name] = take_rows(table, rows[axis].ids_n) if axis else table
+    return found
+
+
+def put_back(tree: Any, small: Any, rows: Touched, axes: Axes) -> Any:
+    """The large tree with the trained rows of `small` written into arrays over either axis; all else is `small`'s."""
 
     def put(path, x, y):
-        if not _is_item_table(path):
+        axis = axes.at(path)
+        if not axis:
             return y
-        return x.at[jnp.where(rows.trained_n, rows.ids_n, len(x))].set(y, mode="drop")
+        return x.at[jnp.where(rows[axis].trained_n, rows[axis].ids_n, len(x))].set(y, mode="drop")
 
     return jax.tree_util.tree_map_with_path(put, tree, small)
 
 
-def _is_item_table(path: tuple[Any, ...]) -> bool:
-    return bool(path) and getattr(path[-1], "key", None) == ITEM_TABLE
+def check(params: Any, tables: dict[str, Array], axes: Axes, batch: Batch | None = None) -> None:
+    """Raises InputError for what would be read with renumbered ids and does not say what it is over.
+
+    Args:
+      params, tables: of one lane; arrays or shapes. V, V + 1 or V + 2 rows may be the items', U rows the users'.
+      batch: any, for what a method adds to it.
+    """
+    found = [(f"parameter {path_of(p)}", axes.at(p), x) for p, x in jax.tree_util.tree_flatten_with_path(params)[0]]
+    found += [(f"table {name}", axes.of_table(name), x) for name, x in tables.items()]
+    for name, axis, x in found:
+        num_items = axes.items - 2
+        of_items = bool(x.shape) and x.shape[0] - num_items in (0, 1, 2)
+        of_users = bool(x.shape) and x.shape[0] == axes.users and axes.has(USER)
+        if axis is None and (of_items or of_users):
+            count, kind = (num_items, "items") if of_items else (axes.users, "users")
+            raise InputError(
+                f"{_SETTING}, and {name} of shape {tuple(x.shape)} may hold a row for each of the {count} {kind}, but "
+                "does not say so; make it by models.axes.parameter, or name it in the method's needs, with its axis "
+                "(item, user, or '' for neither), or set train.table_updates=dense"
+            )
+    for x in _parts(batch.extra if batch is not None else None):
+        if not _is_part(x) and jnp.issubdtype(x.dtype, jnp.integer):
+            raise InputError(
+                f"{_SETTING}, and the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
+                "wanted ids as models.types.Ids, and other numbers as floats; or set train.table_updates=dense"
+            )
+
+
+def check_optimizer(optimizer: optax.GradientTransformation, params: Any, axes: Axes) -> None:
+    """Raises InputError for an optimiser that does not keep rows apart.
+
+    Its state for a parameter over items or users must have the parameter's shape, and where a gradient is zero it must
+    not move, as decay of weights does.
+
+    Args:
+      params: of one lane; arrays or shapes.
+    """
+    shapes = {path_of(path): tuple(x.shape) for path, x in jax.tree_util.tree_flatten_with_path(params)[0]}
+    for path, x in jax.tree_util.tree_flatten_with_path(jax.eval_shape(optimizer.init, params))[0]:
+        name = axes.parameter_at(path)
+        if axes.at(path) and tuple(x.shape) != shapes[name]:
+            raise InputError(
+                f"{_SETTING}, and the optimiser's state for {name} has the shape {tuple(x.shape)}, not the "
+                f"parameter's {shapes[name]}, so it has no rows to cut out; set train.table_updates=dense, or choose "
+                "another train.optimizer, such as adam"
+            )
+    sample = jax.tree.map(lambda x: jnp.ones([min(n, 2) for n in x.shape], x.dtype), params)
+    with jax.numpy_dtype_promotion("standard"):  # optax's own
+        still = optimizer.update(jax.tree.map(jnp.zeros_like, sample), optimizer.init(sample), sample)[0]
+    if any(bool(jnp.any(x != 0)) for x in jax.tree.leaves(still)):
+        raise InputError(
+            f"{_SETTING}, and the optimiser also moves what has no gradient (by decay of weights), so every row at "
+            "each step; wanted train.table_updates=dense, or an optimiser without decay"
+        )

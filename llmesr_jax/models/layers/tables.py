@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from llmesr_jax.models import losses
+from llmesr_jax.models import axes, losses
 from llmesr_jax.models.layers.dense import take_rows, uniform_bias
 from llmesr_jax.models.losses import AllItems, Drawn, LossConfig
 from llmesr_jax.models.types import Array, Batch, Sequences, Sizes, Term, wide
@@ -173,9 +173,7 @@ class ItemTable(nn.Module):
                 return nn.initializers.xavier_normal()(key, shape, dtype)
             return jnp.array(start, dtype).reshape(shape)
 
-        if self.has_variable("params", "items"):  # only a step's rows of it, perhaps: see `touched_rows`
-            return self.get_variable("params", "items")
-        return self.param("items", init, (self.num_items + 2, self.width))
+        return axes.parameter(self, "items", init, (self.num_items + 2, self.width), axes.ITEM)
 
 
 class Adapter(nn.Module):
@@ -219,17 +217,22 @@ class SingleView(nn.Module):
         start = self.get_variable("tables", self.start) if self.start else None
         return take_rows(self.table(start), ids)
 
-    def encode(self, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """(T, E), or (R, E) with `last_only`: user vectors after each slot, or after the newest."""
-        x_TxD = self.backbone.stem(self.items(sequences.items_T), sequences, deterministic)
+    def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
+        """(T, D): the vector of each slot's item."""
+        return self.items(sequences.items_T)
+
+    def encode(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
+        """The slots' vectors to user vectors, after each slot, (T, E), or after the newest, (R, E) with `last_only`."""
+        x_TxD = self.backbone.stem(x_TxD, sequences, deterministic)
         return self.backbone(x_TxD, sequences, deterministic, last_only)
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
-        return self.encode(sequences, deterministic, last_only=True)
+        return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """The loss's terms by name; `epoch` counts from 1, as a float, for methods whose weights move."""
-        h_TxE = self.encode(batch.students, deterministic, last_only=False)
+        students = batch.students
+        h_TxE = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
         return {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, vectors)}

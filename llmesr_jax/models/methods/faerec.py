@@ -198,7 +198,7 @@ class Method(nn.Module):
         found, views_2xnxD = self.views(ids, ids[:0], False, True)
         return take_rows(self.fused(views_2xnxD), found.places[0])
 
-    def of_slots(self, sequences: Sequences, deterministic: bool) -> Array:
+    def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(2, T, D): both views of each slot's item, ID first."""
         found, views_2xnxD = self.views(sequences.items_T, sequences.items_T[:0], False, deterministic)
         return jnp.take(views_2xnxD, found.places[0], axis=1, mode="clip")
@@ -213,7 +213,7 @@ class Method(nn.Module):
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, D): user vectors. The score of an item is its vector's dot product with this."""
-        return self.encode(self.of_slots(sequences, deterministic), sequences, deterministic, last_only=True)
+        return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, item_alignment and feature_alignment; `epoch` counts from 1."""

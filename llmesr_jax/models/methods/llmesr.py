@@ -135,6 +135,10 @@ class Method(nn.Module):
         """int32 (n,) -> (n, E): item vectors."""
         return side_by_side(self.vectors(ids)[0])
 
+    def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
+        """(views, T, D): the vectors of each slot's item, collaborative first."""
+        return self.vectors(sequences.items_T)[0]
+
     def encode(self, x_VxTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         """Both views' item vectors to user vectors: (T, E), or (R, E) with `last_only`."""
         x_VxTxD = self.backbone.stem(x_VxTxD, sequences, deterministic)
@@ -151,7 +155,7 @@ class Method(nn.Module):
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
-        return self.encode(self.vectors(sequences.items_T)[0], sequences, deterministic, last_only=True)
+        return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""

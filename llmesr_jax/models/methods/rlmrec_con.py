@@ -77,11 +77,12 @@ class Method(SingleView):
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking and alignment (if weight)."""
-        h_TxD = self.encode(batch.students, deterministic, last_only=False)
+        students = batch.students
+        h_TxD = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, vectors)}
         if self.aligns:
-            terms["alignment"] = Term(self.alignment(newest(h_TxD, batch.students), batch), self.config.weight)
+            terms["alignment"] = Term(self.alignment(newest(h_TxD, students), batch), self.config.weight)
         return terms
 
     def alignment(self, users_BxD: Array, batch: Batch) -> Array:

@@ -247,8 +247,8 @@ def test_occurrences_of_an_item_share_the_mappers_dropout():
     )
     variables = {"params": world()[2], "tables": case.tables}
     rows = tiny.lay([[1, 2, 1], [1, 3, 2]], ((2, 3),))
-    still = module.apply(variables, rows, True, method="of_slots")
-    moved = module.apply(variables, rows, False, method="of_slots", rngs={"dropout": KEY})
+    still = module.apply(variables, rows, True, method="slot_views")
+    moved = module.apply(variables, rows, False, method="slot_views", rngs={"dropout": KEY})
     by_llm = np.asarray(moved[1])
     for a, b in ((0, 2), (0, 3), (1, 5)):
         np.testing.assert_array_equal(by_llm[a], by_llm[b])

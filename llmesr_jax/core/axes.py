@@ -1,0 +1,47 @@
+"""What the first axis of a table or parameter runs over: items, users, or neither; and the frozen tables by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+ITEM = "item"  # V + 2 rows: padding, items 1..V, mask token; an item's id is its row
+USER = "user"  # U rows; row u is user id u + 1
+
+_T = TypeVar("_T")
+
+
+class Table(NamedTuple):
+    """What a frozen table is.
+
+    Attributes:
+      axis: `ITEM`, `USER`, or "" where the first axis is neither.
+      starts: it only starts a parameter: it is there when parameters are made, and not in the steps or afterwards.
+      holds_ids: its content are items' ids or users' rows, as batches are made from. A step of touched updates gives
+        both other numbers, so there the model does not get the table (`models.kernels.touched_rows`).
+    """
+
+    axis: str = ""
+    starts: bool = False
+    holds_ids: bool = False
+
+
+# The tables that any method may ask for, as `semantic.tables` makes them.
+TABLES: Mapping[str, Table] = {
+    "item_llm": Table(ITEM),
+    "item_pca": Table(ITEM, starts=True),
+    "item_popularity": Table(ITEM),
+    "tail_item": Table(ITEM),
+    "user_llm": Table(USER),
+    "similar_users": Table(USER, holds_ids=True),
+    "tail_user": Table(USER),
+}
+
+
+def in_steps(tables: Mapping[str, _T], kinds: Mapping[str, Table]) -> dict[str, _T]:
+    """The tables that a trained model reads: those that only start a parameter are left out.
+
+    Args:
+      kinds: what each table is; one that is not among them stays.
+    """
+    return {name: table for name, table in tables.items() if not kinds.get(name, Table()).starts}

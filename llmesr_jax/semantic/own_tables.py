@@ -1,0 +1,86 @@
+"""The tables that a method makes itself, on the host: kept and digested beside those that `tables` makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.core.axes import Table
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.semantic.cache import Recipe
+from llmesr_jax.semantic.sources import SemanticConfig, cache_of
+from llmesr_jax.semantic.tables import Tables, copied, digest
+
+
+class Own(NamedTuple):
+    """The tables that a method makes itself, and what they depend on besides the interactions.
+
+    Attributes:
+      method: its name.
+      kinds: what each of them is, by name.
+      make: () -> {name: array}; over items V + 2 rows, over users U.
+      settings: the method's.
+      version: of what `make` computes, raised where that changes.
+      source: digest of the code of `make`, so that what older code computed is not found again.
+    """
+
+    method: str
+    kinds: Mapping[str, Table]
+    make: Callable[[], Mapping[str, np.ndarray]]
+    settings: Mapping[str, Any]
+    version: int
+    source: str
+
+
+def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
+    """A method's own tables, kept beside the others.
+
+    The recipe is of their content where that are whole numbers or flags, which are the same on every machine, and else
+    of what they were made from.
+
+    Raises:
+      InputError: other tables were made than the method's `needs` name, or they hold objects or NaN.
+    """
+    if not own.kinds:
+        return Tables({}, "")
+    names = tuple(sorted(own.kinds))
+
+    def build() -> tuple[np.ndarray, ...]:
+        made = {name: np.asarray(table) for name, table in own.make().items()}
+        if made.keys() != own.kinds.keys():
+            raise InputError(
+                f"method {own.method!r}: `tables` made {sorted(made)}; wanted those that its needs name as its own: "
+                f"{list(names)}"
+            )
+        for name, table in made.items():
+            _check_own(f"method {own.method!r}: its table {name}", table)
+        return tuple(made[name] for name in names)
+
+    recipe = Recipe(
+        f"{own.method}.tables",
+        own.version,
+        {name: str(value) for name, value in own.settings.items()},
+        {"interactions": corpus.digest, "code": own.source},
+    )
+    kept = cache_of(corpus, config).arrays(tuple(f"{own.method}_{name}.npy" for name in names), recipe, build)
+    as_int32 = lambda x: x.astype(np.int32) if x.dtype.kind in "iu" else x  # noqa: E731
+    arrays = {name: copied(as_int32(table)) for name, table in zip(names, kept)}
+    described = f"{corpus.digest} version {own.version} {sorted(recipe.parameters.items())}"
+    exact = {name: table.dtype.kind != "f" for name, table in arrays.items()}
+    inputs = {name: digest({name: table}) if exact[name] else described for name, table in arrays.items()}
+    return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
+
+
+def _check_own(where: str, table: np.ndarray) -> None:
+    limits = np.iinfo(np.int32)
+    if table.dtype.kind not in "fiub":
+        raise InputError(f"{where} holds {table.dtype}; wanted numbers or flags")
+    if table.dtype.kind == "f" and not np.isfinite(table).all():
+        raise InputError(f"{where} holds numbers that are not finite; wanted finite ones")
+    if table.dtype.kind in "iu" and table.size and (table.min() < limits.min or table.max() > limits.max):
+        raise InputError(f"{where} holds {table.min()} to {table.max()}; wanted 32-bit numbers")

@@ -1,0 +1,35 @@
+"""Optimisers, one file each, found by its name (`--config.train.optimizer=adamw`). What such a file has is `Optimizer`.
+
+A method may bring an optimiser of its own, by a function `optimizer` in its file (`llmesr_jax.models.methods`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llmesr_jax.core.plugins import Plugins
+
+if TYPE_CHECKING:
+    import optax
+
+
+class Optimizer(Protocol):
+    """What the file of an optimiser has."""
+
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`."""
+        ...
+
+    def optimizer(self, config: Any, learning_rate: Any, /) -> optax.GradientTransformation:
+        """Any optax transformation.
+
+        Args:
+          config: the file's `Config`.
+          learning_rate: `train.learning_rate`: a number, or in training an array, as seeds and runs that train together
+            may differ in it; so no `if` may ask for it.
+        """
+        ...
+
+
+PLUGINS: Plugins[Optimizer] = Plugins("optimizer", __name__, Optimizer)

@@ -1,0 +1,44 @@
+"""From a configuration to the tables that its method makes: what the method's file must have for that."""
+
+import numpy as np
+import pytest
+import tiny
+
+from llmesr_jax.core.axes import ITEM, TABLES, Table
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.models import recommender
+from llmesr_jax.models.methods import none
+from llmesr_jax.models.types import Needs
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import method_tables
+
+
+@pytest.fixture
+def config(tmp_path):
+    return config_lib.build({"method": "none", "semantic.cache_dir": str(tmp_path / "cache")})
+
+
+def test_tables_are_made_of_the_corpus_and_the_settings(config, monkeypatch):
+    corpus = tiny.ragged(3)
+    monkeypatch.setattr(none, "needs", lambda config: Needs(own={"mood": Table(ITEM)}))
+    made = lambda corpus, config: {"mood": np.full(corpus.num_items + 2, float(config.width))}  # noqa: E731
+    monkeypatch.setattr(none, "tables", made, raising=False)
+    found = method_tables.own(config, corpus).arrays
+    np.testing.assert_array_equal(found["mood"], np.full(corpus.num_items + 2, 128, np.float32), strict=True)
+
+
+def test_a_method_without_tables_of_its_own_makes_none(config):
+    assert method_tables.own(config, tiny.ragged(3)).arrays == {}
+
+
+def test_tables_that_nothing_makes_are_refused(config, monkeypatch):
+    monkeypatch.setattr(none, "needs", lambda config: Needs(own={"mood": Table(ITEM)}))
+    with pytest.raises(InputError, match=r"method 'none': its needs name tables of its own \(mood\).*no function `tab"):
+        method_tables.own(config, tiny.ragged(3))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_name_that_all_methods_share_is_refused(name):
+    with pytest.raises(InputError, match=f"table {name}: a method's own table has the name"):
+        recommender.kinds(Needs(own={name: Table()}))
+    assert recommender.kinds(Needs(frozenset({name}))) == {name: TABLES[name]}
