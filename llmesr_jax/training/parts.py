@@ -65,5 +65,6 @@ def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
     first = state.take(program.fresh((seed,), start_lib.read(experiment))["state"], 0)
     program = program.started(experiment.config.precision)
     numbers = {key: jnp.float32(value) for key, value in traced.numbers(experiment.config).items()}
-    made = (program.model, program.optimizer, program.plan, program.tables, program.data)
+    optimizer = optax.with_extra_args_support(program.optimizer)
+    made = (program.model, optimizer, program.plan, program.tables, program.data)
     return LoopParts(*made, numbers, first, experiment.epochs, seed)
