@@ -23,7 +23,7 @@ from typing import Any
 from ml_collections.config_dict import placeholder
 
 from llmesr_jax.core import commands
-from llmesr_jax.core.config_dict import ConfigDict
+from llmesr_jax.core.config_dict import ConfigDict, Recorded
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
@@ -43,33 +43,6 @@ _RENAMED = {"loss.calibration": "gbce.calibration", "loss.log_q": "sampled_softm
 def describe() -> str:
     """One line of help for each setting."""
     return "\n".join(f"--config.{key} ({k.default!r}): {k.doc}" for key, k in schema.settings().items())
-
-
-class Recorded(ConfigDict):
-    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        object.__setattr__(self, "_given", set())
-        super().__init__(*args, **kwargs)
-        self._given.clear()
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        self._given.add(key)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        object.__setattr__(self, "_given", set(state["_given"]))
-
-    def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
-        """As that of ConfigDict; the copy knows of the same values that they were set."""
-        copied = super().copy_and_resolve_references(visit_map)
-        object.__setattr__(copied, "_given", set(self._given))
-        return copied
-
-    def given(self) -> frozenset[str]:
-        """The names that were set."""
-        return frozenset(self._given)
 
 
 def default() -> ConfigDict:
