@@ -3,7 +3,7 @@
     from llmesr_jax.extend import Array, Sequences, Sizes, dense, knob, newest
 
 The Protocols say what a plug-in of each kind has: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
-`LossFile`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
+`LossFile`, `OptimizerFile`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
 `ImporterFile`. `plugin("method", "llmesr")` is the file of another plug-in, to wrap it.
 
 Names are imported when they are first asked for, so a logger or an importer imports no JAX through here.
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from llmesr_jax.core.lazy import lazily
 
 if TYPE_CHECKING:
+    from llmesr_jax.core.axes import ITEM, USER, Table
     from llmesr_jax.core.errors import InputError
     from llmesr_jax.core.knobs import knob
     from llmesr_jax.data.importers import Downloads
     from llmesr_jax.data.importers import Importer as ImporterFile
+    from llmesr_jax.models.axes import parameter
     from llmesr_jax.models.backbones import Backbone as BackboneFile
     from llmesr_jax.models.backbones import Encoder
     from llmesr_jax.models.kernels.dropout import Dropout
@@ -44,10 +46,12 @@ if TYPE_CHECKING:
     from llmesr_jax.models.types import (
         Array,
         Batch,
+        Ids,
         Needs,
         Sequences,
         Sizes,
         Term,
+        from_rows,
         join,
     )
     from llmesr_jax.ranking.metrics import Lists
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from llmesr_jax.training.kinds import plugin
     from llmesr_jax.training.loggers import Logger as LoggerFile
     from llmesr_jax.training.loggers import Writer
+    from llmesr_jax.training.optimizers import Optimizer as OptimizerFile
 
 _NAMES = {
     "InputError": "core.errors:InputError",
@@ -66,11 +71,17 @@ _NAMES = {
     "plugin": "training.kinds:plugin",
     "Array": "models.types:Array",
     "Batch": "models.types:Batch",
+    "Ids": "models.types:Ids",
     "Needs": "models.types:Needs",
     "Sequences": "models.types:Sequences",
     "Sizes": "models.types:Sizes",
     "Term": "models.types:Term",
+    "from_rows": "models.types:from_rows",
     "join": "models.types:join",
+    "ITEM": "core.axes:ITEM",
+    "USER": "core.axes:USER",
+    "Table": "core.axes:Table",
+    "parameter": "models.axes:parameter",
     "Dropout": "models.kernels.dropout:Dropout",
     "LayerNorm": "models.layers.dense:LayerNorm",
     "dense": "models.layers.dense:dense",
@@ -96,6 +107,7 @@ _NAMES = {
     "LossFile": "models.losses:Loss",
     "MetricOfRanks": "ranking.metrics:OfRanks",
     "MetricOfLists": "ranking.metrics:OfLists",
+    "OptimizerFile": "training.optimizers:Optimizer",
     "LoggerFile": "training.loggers:Logger",
     "Writer": "training.loggers:Writer",
     "EncoderOfTexts": "semantic.encoders:OfTexts",
@@ -108,11 +120,17 @@ __all__ = [
     "plugin",
     "Array",
     "Batch",
+    "Ids",
     "Needs",
     "Sequences",
     "Sizes",
     "Term",
+    "from_rows",
     "join",
+    "ITEM",
+    "USER",
+    "Table",
+    "parameter",
     "Dropout",
     "LayerNorm",
     "dense",
@@ -138,6 +156,7 @@ __all__ = [
     "LossFile",
     "MetricOfRanks",
     "MetricOfLists",
+    "OptimizerFile",
     "LoggerFile",
     "Writer",
     "EncoderOfTexts",

@@ -1,4 +1,7 @@
-"""`ml_collections.ConfigDict` as type checkers are to see it: an attribute is a setting or a section, of any type."""
+"""`ml_collections.ConfigDict` as type checkers are to see it, and one that records what is set.
+
+To a type checker an attribute is a setting or a section, of any type.
+"""
 
 from __future__ import annotations
 
@@ -15,4 +18,31 @@ if TYPE_CHECKING:
 else:
     from ml_collections import ConfigDict
 
-__all__ = ["ConfigDict"]
+__all__ = ["ConfigDict", "Recorded"]
+
+
+class Recorded(ConfigDict):
+    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        object.__setattr__(self, "_given", set())
+        super().__init__(*args, **kwargs)
+        self._given.clear()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._given.add(key)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        object.__setattr__(self, "_given", set(state["_given"]))
+
+    def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
+        """As that of ConfigDict; the copy knows of the same values that they were set."""
+        copied = super().copy_and_resolve_references(visit_map)
+        object.__setattr__(copied, "_given", set(self._given))
+        return copied
+
+    def given(self) -> frozenset[str]:
+        """The names that were set."""
+        return frozenset(self._given)

@@ -175,9 +175,9 @@ def fixed(section: Any) -> Any:
     For code that runs outside the loss, where such a number is no argument: what reads it gets nan, and not the number
     of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
     """
-    if not dataclasses.is_dataclass(section):
+    if not dataclasses.is_dataclass(type(section)):
         return section
-    traced = [f.name for f in dataclasses.fields(section) if f.metadata.get("traced") and getattr(section, f.name)]
+    traced = [name for name, one in fields(type(section)).items() if one.traced and getattr(section, name)]
     return dataclasses.replace(section, **dict.fromkeys(traced, math.nan))
 
 

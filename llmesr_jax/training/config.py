@@ -23,11 +23,11 @@ from typing import Any
 from ml_collections.config_dict import placeholder
 
 from llmesr_jax.core import commands
-from llmesr_jax.core.config_dict import ConfigDict
+from llmesr_jax.core.config_dict import ConfigDict, Recorded
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import loggers, optimizers, schema
+from llmesr_jax.training import loggers, schema
 
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
@@ -43,33 +43,6 @@ _RENAMED = {"loss.calibration": "gbce.calibration", "loss.log_q": "sampled_softm
 def describe() -> str:
     """One line of help for each setting."""
     return "\n".join(f"--config.{key} ({k.default!r}): {k.doc}" for key, k in schema.settings().items())
-
-
-class Recorded(ConfigDict):
-    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        object.__setattr__(self, "_given", set())
-        super().__init__(*args, **kwargs)
-        self._given.clear()
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        self._given.add(key)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        object.__setattr__(self, "_given", set(state["_given"]))
-
-    def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
-        """As that of ConfigDict; the copy knows of the same values that they were set."""
-        copied = super().copy_and_resolve_references(visit_map)
-        object.__setattr__(copied, "_given", set(self._given))
-        return copied
-
-    def given(self) -> frozenset[str]:
-        """The names that were set."""
-        return frozenset(self._given)
 
 
 def default() -> ConfigDict:
@@ -163,8 +136,6 @@ def build(
     methods.PLUGINS.load(config.method)
     for name in config.loggers.split(",") if config.loggers not in ("auto", "none") else ():
         loggers.PLUGINS.load(name.strip())
-    if config.train.optimizer != schema.AUTO:
-        optimizers.PLUGINS.load(config.train.optimizer)
     return config
 
 
@@ -230,7 +201,7 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
       InputError: one of those was used.
     """
     for key, plugins in schema.chosen().items():
-        if key in flat and flat[key] not in (*plugins.names(), schema.AUTO):
+        if key in flat and flat[key] not in (schema.AUTO, *plugins.names()):
             kind = f"{where}: {plugins.kind}"
             raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
     known = schema.sections()
@@ -261,11 +232,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the plug-ins (see `schema.chosen`) that the run does not use."""
+    """{key: value} without the sections of the plug-ins (backbones, methods, losses, optimisers) that it does not use."""
     flat, unused = flatten(config), set()
     for key, plugins in schema.chosen().items():
-        used = schema.DEFAULT if flat.get(key) == schema.AUTO else flat.get(key)
-        unused |= set(plugins.names()) - {used}
+        name = schema.DEFAULT if flat.get(key) == schema.AUTO else flat.get(key)
+        unused |= set(plugins.names()) - {name}
     return {key: value for key, value in flat.items() if key.partition(".")[0] not in unused}
 
 

@@ -18,6 +18,7 @@ from llmesr_jax.core.plugins import Plugins
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.ranking import metrics
+from llmesr_jax.training import optimizers
 
 AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 
@@ -70,7 +71,9 @@ class TrainConfig:
         True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
     )
     optimizer: str = knob(
-        AUTO, "auto: the method's own, where it has one, else adam; or adam, adamw, lion: a section each of settings"
+        AUTO,
+        "optimiser, with a section of settings each; auto: the method's own, where it has one, else adam",
+        choices=lambda: (AUTO, *optimizers.PLUGINS.names()),
     )
     learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
     average: float = knob(
@@ -122,12 +125,8 @@ def chosen() -> dict[str, Plugins[Any]]:
     )
     from llmesr_jax.training import optimizers
 
-    return {
-        "backbone": backbones.PLUGINS,
-        "method": methods.PLUGINS,
-        "loss.ranking": losses.PLUGINS,
-        "train.optimizer": optimizers.PLUGINS,
-    }
+    found = (backbones.PLUGINS, methods.PLUGINS, losses.PLUGINS, optimizers.PLUGINS)
+    return dict(zip(("backbone", "method", "loss.ranking", "train.optimizer"), found))
 
 
 @functools.cache

@@ -82,6 +82,11 @@ def test_the_plug_ins_of_a_package_are_in_help_listings_and_settings(run):
     full = run("-m", "launch.train", "--helpfull").out
     assert all(f"--config.{key}" in full for key in ("mean.blocks", "llmesr_uniform.uniformity", "hinge.margin"))
     assert "--metric" in (shown := run("-m", "launch.report", "--help").out) and "H@1," in shown
+    grid = ["--config.loss.ranking=hinge", "--grid=hinge.margin=0.5,1", "--grid=backbone=mean,sasrec", "--dry_run"]
+    cells = run("-m", "launch.sweep", "--dataset=demo", "--method=llmesr_uniform", *grid).out
+    assert [line.split()[0] for line in cells.splitlines()[1:]] == [
+        f"margin={margin},{backbone}" for margin in (0.5, 1.0) for backbone in ("mean", "sasrec")
+    ]
     refused = run("-m", "launch.train", "--dataset=demo", "--config.loss.ranking=hing")
     assert (refused.status, refused.err.count("\n")) == (2, 1) and "did you mean hinge?" in refused.err
 

@@ -1,6 +1,6 @@
 """Methods, one file each, found by its name (`--method=llmesr`). What such a file has is `Method`.
 
-It may also have any of these functions. All are pure; each has a default that does nothing. In `config` a traced number that
+It may have any of these functions. All are pure; each has a default that does nothing. In `config` a traced number that
 is not 0 reads nan, since runs that differ in it share a program: only `terms` may calculate with those.
 
     tables(corpus, config) -> {name: array}
@@ -82,11 +82,11 @@ class Model(Protocol):
         ...
 
     def encode(self, views: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """The views to user vectors after each slot, (T, E), or after each row's newest, (R, E) with `last_only`."""
+        """The views to user vectors after each slot, (T, E), or after each row's newest item, (R, E)."""
         ...
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
-        """(R, E): the user vector after each row's newest item: `encode` of `slot_views`."""
+        """(R, E): the user vector after each row's newest item, `encode` of `slot_views`."""
         ...
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:

@@ -1,6 +1,6 @@
 """Optimisers, one file each, found by its name (`--config.train.optimizer=adamw`). What such a file has is `Optimizer`.
 
-A method may bring an optimiser of its own, by a function of this name in its file (`llmesr_jax.models.methods`).
+A method may bring an optimiser of its own, by a function `optimizer` in its file (`llmesr_jax.models.methods`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from llmesr_jax.core.plugins import Plugins
 if TYPE_CHECKING:
     import optax
 
-    from llmesr_jax.models.types import Array
-
 
 class Optimizer(Protocol):
     """What the file of an optimiser has."""
@@ -23,11 +21,13 @@ class Optimizer(Protocol):
         """Frozen dataclass; every field a `knob(default, help)`, set as `--config.<file>.<field>`."""
         ...
 
-    def optimizer(self, config: Any, learning_rate: float | Array, /) -> optax.GradientTransformation:
+    def optimizer(self, config: Any, learning_rate: Any, /) -> optax.GradientTransformation:
         """Any optax transformation.
 
-        `learning_rate` is `train.learning_rate`: a number, or in training an array, as seeds and runs that train
-        together may differ in it; so no `if` may ask for it.
+        Args:
+          config: the file's `Config`.
+          learning_rate: `train.learning_rate`: a number, or in training an array, as seeds and runs that train together
+            may differ in it; so no `if` may ask for it.
         """
         ...
 
