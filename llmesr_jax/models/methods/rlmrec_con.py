@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import alignment
 from llmesr_jax.models.kernels.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import newest, take_rows, uniform_bias
 from llmesr_jax.models.layers.tables import (
     SingleView,
@@ -42,6 +43,7 @@ from llmesr_jax.models.types import Array, Batch, Needs, Term
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
+    table_start: str = settings.table_start()
     weight: float = knob(0.01, "weight of the alignment with the LLM embeddings; 0 is none", least=0, traced=True)
     temperature: float = knob(0.2, "of the alignment", least=1e-3, traced=True)
 
@@ -66,7 +68,12 @@ class Mapper(nn.Module):
         return TwoLayers(*arrays)
 
 
-class Method(SingleView):
+def Method(config: Config, loss, sizes, make_backbone) -> Aligned:
+    """See `Aligned`."""
+    return Aligned(config, loss, sizes, make_backbone, drawn=config.table_start)
+
+
+class Aligned(SingleView):
     """A `SingleView` with one term more."""
 
     def setup(self):
