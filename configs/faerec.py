@@ -3,7 +3,8 @@
     python -m launch.train --config=configs/faerec.py --dataset=beauty --method=none,llminit,rlmrec_con,llmesr,faerec
 
 The method `faerec` has this setting on beauty, grocery and yelp without being told (`configs/beauty.py`); this file
-gives it to the others too, and on any data set.
+gives it to the others too, and on any data set. FAERec's logs show other values for the plain backbone ("Base"), and
+first monitored epochs that differ between data sets: `FOR`.
 """
 
 from ml_collections import ConfigDict
@@ -18,9 +19,28 @@ TRAINING = {
     "train.patience": 10,
     "train.valid_protocol": "full",
     "train.monitor": "N@20",
-    "train.monitor_after": 60,  # 50 on yelp
+    "train.monitor_after": 60,
     "train.validate_unmonitored": False,
 }
+
+FIRST_MONITORED = {
+    ("faerec", "sasrec", "yelp"): {"train.monitor_after": 50},
+    ("faerec", "lrurec", "yelp"): {"train.monitor_after": 45},
+    ("faerec", "lrurec", "grocery"): {"train.monitor_after": 50},
+}
+
+
+def _base(method: str) -> dict:
+    """What the logs show for "Base", for a method that is the plain backbone with nothing from an LLM in its table."""
+    return {
+        (method, "*"): {f"{method}.table_start": "normal"},
+        (method, "sasrec"): {"sasrec.dropout": 0.5, "train.monitor_after": 200},
+        (method, "fmlprec"): {"fmlprec.dropout": 0.5, "train.monitor_after": 300},
+        (method, "lrurec"): {"lrurec.dropout": 0.4, "train.monitor_after": 100},
+    }
+
+
+FOR = {**_base("none"), **_base("rlmrec_con"), **FIRST_MONITORED}
 
 
 def get_config() -> ConfigDict:

@@ -6,11 +6,12 @@ python -m launch.train --dataset=grocery
 OVERRIDES is LLM-ESR's setting, FOR is FAERec's: its length, batch and early stopping, and the curriculum by backbone.
 """
 
-from .faerec import TRAINING
+from .faerec import FIRST_MONITORED, TRAINING
 
 OVERRIDES = {"data.max_len": 200}
 FOR = {
     ("faerec", "*"): TRAINING,
+    **FIRST_MONITORED,
     ("faerec", "sasrec"): {"faerec.period": 20.0, "faerec.w_min": 0.7},
     ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.3},
     ("faerec", "lrurec"): {"faerec.period": 25.0, "faerec.w_min": 0.3},

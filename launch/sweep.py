@@ -39,7 +39,7 @@ def main(argv, stop):
             return print(search.states(build, axes))
         return print(search.run(build, axes, FLAGS.trials, stop=stop))
     plan = grid.read(FLAGS.sweep) if FLAGS.sweep else grid.from_flags(FLAGS.grid)
-    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
+    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base, plan.varying))
     cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name}")
     if FLAGS.dry_run:
         return print(sweep.states(cells))

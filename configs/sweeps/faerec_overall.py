@@ -3,9 +3,10 @@
 python -m launch.sweep --sweep=faerec_overall --dataset=beauty
 """
 
-from ..faerec import SASREC, TRAINING
+from .. import faerec
 
-BASE = {**TRAINING, **SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+BASE = {**faerec.TRAINING, **faerec.SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+FOR = faerec.FOR
 GRIDS = [
     {
         "backbone": ["sasrec", "fmlprec", "lrurec"],

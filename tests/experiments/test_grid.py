@@ -18,7 +18,7 @@ CELLS = {
     "alpha_and_n": (9, 5),
     "faerec_overall": (15, 15),
     "faerec_backbones": (6, 6),
-    "faerec_ablations": (21, 21),
+    "faerec_ablations": (24, 24),
     "faerec_weights": (9, 1),
     "best": (14, 12),
 }
