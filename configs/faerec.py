@@ -40,7 +40,7 @@ def _base(method: str) -> dict:
     }
 
 
-FOR = {**_base("none"), **_base("rlmrec_con"), **FIRST_MONITORED}
+FOR = {**_base("none"), **_base("rlmrec_con"), **_base("rlmrec_gen"), **FIRST_MONITORED}
 
 
 def get_config() -> ConfigDict:

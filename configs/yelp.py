@@ -10,6 +10,11 @@ from .faerec import FIRST_MONITORED, TRAINING
 
 OVERRIDES = {"data.max_len": 200}
 FOR = {
+    ("rlmrec_gen", "*"): {  # as RLMRec's release on Yelp
+        "rlmrec_gen.hidden_share": 0.05,
+        "rlmrec_gen.weight": 0.01,
+        "rlmrec_gen.temperature": 0.1,
+    },
     ("faerec", "*"): TRAINING,
     **FIRST_MONITORED,
     ("faerec", "sasrec"): {"faerec.period": 25.0, "faerec.w_min": 0.3},

@@ -237,7 +237,7 @@ def sensitivity_by_slot(backbone, method):
         if x.ndim == 3 and x.shape[1] in (num_items + 2, case.config.max_len + 2):
             out[jax.tree_util.keystr(path)] = np.abs(x[:, 1 : length + 1]).sum(axis=2)
     # Of tables, one only starts another, and one may be there for other terms of the loss.
-    aside = ("item_pca", "item_llm") if method == "rlmrec_con" else ("item_pca",)
+    aside = ("item_pca", "item_llm") if method.startswith("rlmrec_") else ("item_pca",)
     return {name: value for name, value in out.items() if not any(table in name for table in aside)}
 
 
@@ -315,7 +315,8 @@ def test_the_losss_score_is_users_dot_items(backbone, method):
     with tiny.float64():
         model, params, tables, _, said = in_float64(backbone, method)
         scores = np.asarray(said["users"] @ said["items"].T)[rows]
-        new = batch.replace(targets_T=jnp.asarray(targets), negatives_TxK=jnp.asarray(negatives))
+        # What a method adds to a batch, or hides in it, has no part in how a user is served.
+        new = batch.replace(targets_T=jnp.asarray(targets), negatives_TxK=jnp.asarray(negatives), extra=None)
         found = float(tiny.outputs(model, params, tables, new)["values"]["ranking"])
     at = np.arange(len(rows))
     pairs = [scores[at, negative - 1] - scores[at, drawn[0] - 1] for negative in drawn[1:]]

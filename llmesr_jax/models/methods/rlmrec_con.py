@@ -54,15 +54,14 @@ def needs(config: Config) -> Needs:
 
 
 class Mapper(nn.Module):
-    """The parameters of M."""
+    """The parameters of M: Xavier-uniform matrices, PyTorch's biases. `widths` are those before, between and behind."""
 
-    llm_width: int
-    width: int
+    widths: tuple[int, int, int]
 
     @nn.compact
     def __call__(self) -> TwoLayers:
-        widths, arrays = (self.llm_width, (self.llm_width + self.width) // 2, self.width), []
-        for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:])):
+        arrays = []
+        for i, (fan_in, fan_out) in enumerate(zip(self.widths[:-1], self.widths[1:])):
             arrays.append(self.param(f"kernel_{i}", nn.initializers.xavier_uniform(), (fan_in, fan_out)))
             arrays.append(self.param(f"bias_{i}", uniform_bias(fan_in), (fan_out,)))
         return TwoLayers(*arrays)
@@ -80,7 +79,8 @@ class Aligned(SingleView):
         super().setup()
         self.aligns = self.has_variable("tables", "user_llm")  # the weight is not 0: see `needs`
         if self.aligns:
-            self.mapper = Mapper(self.sizes.llm_width, self.config.width)
+            width, llm_width = self.config.width, self.sizes.llm_width
+            self.mapper = Mapper((llm_width, (llm_width + width) // 2, width))
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking and alignment (if weight)."""
