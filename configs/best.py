@@ -31,6 +31,7 @@ OVERRIDES = {
     "llminit.width": 256,
     "rlmrec_con.width": 256,  # as `none`, which it is but for a term of the loss
     "rlmrec_gen.width": 256,
+    "loam.width": 256,
     "none.width": 256,
     "faerec.period": 30.0,
     "faerec.w_min": 0.9,

@@ -40,7 +40,8 @@ def _base(method: str) -> dict:
     }
 
 
-FOR = {**_base("none"), **_base("rlmrec_con"), **_base("rlmrec_gen"), **FIRST_MONITORED}
+_PLAIN = ("none", "rlmrec_con", "rlmrec_gen", "loam")
+FOR = {key: value for method in _PLAIN for key, value in _base(method).items()} | FIRST_MONITORED
 
 
 def get_config() -> ConfigDict:

@@ -25,6 +25,7 @@ OVERRIDES = {
     "llmesr.second_pass": False,
     "llmesr.teacher_dropout": False,
     "faerec.training_scores": "fused",
+    "loam.similarity": "cosine",
 }
 FOR = {
     ("faerec", "*"): {"loss.ranking": "bce"},

@@ -22,6 +22,7 @@ OVERRIDES = {
     "llmesr.cross_output": True,
     "llmesr.second_pass": True,
     "llmesr.teacher_dropout": True,
+    "loam.similarity": "dot",
 }
 FOR = {  # FAERec's release has other deviations
     ("faerec", "*"): {

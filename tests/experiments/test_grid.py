@@ -16,7 +16,7 @@ CELLS = {
     "ablations": (8, 8),
     "text_and_freezing": (4, 4),
     "alpha_and_n": (9, 5),
-    "faerec_overall": (18, 18),
+    "faerec_overall": (21, 21),
     "faerec_backbones": (6, 6),
     "faerec_ablations": (24, 24),
     "faerec_weights": (9, 1),

@@ -78,7 +78,7 @@ def test_every_pair_has_the_shapes_of_the_contract(backbone, method):
 
 
 @pytest.mark.parametrize("kind, name", [("backbone", b) for b in BACKBONES] + [("method", m) for m in METHODS])
-def test_every_setting_of_a_plug_in_is_read(kind, name):
+def test_every_setting_of_a_plug_in_is_read(kind, name, monkeypatch):
     """A setting that nothing reads would be a switch without effect."""
     read = set()
 
@@ -93,12 +93,17 @@ def test_every_setting_of_a_plug_in_is_read(kind, name):
     backbone, method = (name, "none") if kind == "backbone" else ("sasrec", name)
     made = {"backbone": tiny.plugin_config("backbone", backbone), "method": tiny.plugin_config("method", method)}
     made[kind] = Recorder(made[kind])
+    monkeypatch.setattr(recommender.knobs, "fixed", lambda section: section)  # which copies, and so reads all of them
     case = tiny.case(backbone, method)
     recommender.needs(method, made["method"])
+    if hasattr(methods.PLUGINS.load(method), "tables"):
+        methods.PLUGINS.load(method).tables(case.corpus, made["method"])
     backbones.PLUGINS.load(backbone).needs_padding(made["backbone"])
     model = recommender.build(method, made["method"], backbone, made["backbone"], losses.LossConfig(), case.model.sizes)
     plan, key = case.epochs.plan, jax.random.key(0)
     batch = jax.eval_shape(lambda d, t: steps.example_batch(plan, d, t), case.data, case.tables)
+    if model.extra is not None:
+        jax.eval_shape(model.extra, case.data, case.tables, batch, key)
     params = jax.eval_shape(model.init, key, case.tables, batch)
     jax.eval_shape(lambda p, t, b, k: recommender.loss_fn(model, p, t, b, k), params, case.tables, batch, key)
     fields = {

@@ -48,7 +48,16 @@ from llmesr_jax.models.layers.tables import (
     ranking_term,
 )
 from llmesr_jax.models.methods.rlmrec_con import Mapper
-from llmesr_jax.models.types import Array, Batch, Ids, Needs, Sizes, Tables, Term, row_of_slot
+from llmesr_jax.models.types import (
+    Array,
+    Batch,
+    Ids,
+    Needs,
+    Sizes,
+    Tables,
+    Term,
+    row_of_slot,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from llmesr_jax.models import backbones, recommender
-from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.methods import rlmrec_gen
 
 SHARE = 0.3
@@ -191,40 +190,3 @@ def test_a_user_is_served_as_under_none():
         tiny.assert_equal(
             getattr(one.model, name)(params, one.tables, *more), getattr(plain.model, name)(alone, {}, *more)
         )
-
-
-def test_seeds_together_learn_what_each_learns_alone():
-    one = case()
-    batches = [one.batch(seed, 1) for seed in (1, 2)]
-    params = special(one)
-    pairs = [(params, batches[0]), (jax.tree.map(lambda x: 0.7 * x, params), batches[1])]
-
-    def run(params, batch):
-        return jax.value_and_grad(recommender.loss_fn, argnums=1, has_aux=True)(
-            one.model, params, one.tables, batch, None
-        )
-
-    together = jax.jit(jax.vmap(run))(*(jax.tree.map(lambda *x: jnp.stack(x), *part) for part in zip(*pairs)))
-    for i, pair in enumerate(pairs):
-        tiny.assert_close(jax.tree.map(lambda x: x[i], together), jax.jit(run)(*pair), 1e-4)  # noqa: B023
-
-
-@pytest.mark.slow
-def test_touched_updates_hide_the_same_items_and_send_the_same_gradients():
-    """A step renumbers ids; draws belong to those of the catalogue."""
-    one = case()
-    params, batch, rows = special(one), one.batch(), one.corpus.num_items + 2
-    axes = one.model.axes(one.tables, batch)
-    run = jax.jit(
-        jax.value_and_grad(
-            lambda p, tables, batch: recommender.loss_fn(one.model, p, tables, batch, None), has_aux=True
-        )
-    )
-    dense = run(params, one.tables, batch)
-    found, small = touched_rows.touched(batch, axes)
-    assert (np.asarray(found["item"].ids_n) < rows).sum() < rows  # fewer than the catalogue
-    np.testing.assert_array_equal(hidden(one, small), hidden(one, batch))
-    small_tables = touched_rows.cut_tables(one.tables, found, axes)
-    values, gradient = run(touched_rows.cut(params, found, axes), small_tables, small)
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    tiny.assert_close((values, touched_rows.put_back(zeros, gradient, found, axes)), dense, 1e-5)
