@@ -141,7 +141,10 @@ def newest_targets(batch: Batch, only: bool) -> Array:
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
-    """The walks of a batch: `walks`, their `targets`, and `sources`, the rows of the students at whose target they start."""
+    """The walks of a batch: `walks`, their `targets`, and `sources`, the rows of the students at whose target they start.
+
+    These rows are floats, as no ids are.
+    """
     most = int(config.walk_ratio * len(batch.students.last_R))
     if not most:
         return {}
@@ -161,7 +164,7 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
     targets_s = jnp.where(length_s > 2, path_sxL[:, 0], 0)
     items_sxL = as_input(path_sxL, jnp.where(length_s > 2, length_s - 1, 0), sizes)
     walks = from_rows(items_sxL, batch.students, sizes.max_len)
-    return {"walks": walks, "targets": Ids(targets_s), "sources": source_n[chosen_s]}
+    return {"walks": walks, "targets": Ids(targets_s), "sources": source_n[chosen_s].astype(jnp.float32)}
 
 
 def as_input(path_sxL: Array, length_s: Array, sizes: Sizes) -> Array:
@@ -223,7 +226,10 @@ class Augmented(SingleView):
         """The vectors of the batch's slots and of its walks, and a batch with the targets and negatives of both."""
         if not batch.extra:
             return h_TxD, batch
-        walks, slots_s = batch.extra["walks"], take_rows(batch.students.last_R, batch.extra["sources"])
+        walks, slots_s = (
+            batch.extra["walks"],
+            take_rows(batch.students.last_R, batch.extra["sources"].astype(jnp.int32)),
+        )
         h_sxD = self.encode(self.slot_views(walks, deterministic), walks, deterministic, last_only=True)
         more = at_slots(batch, slots_s, batch.extra["targets"].ids)
         names = ["targets_T", "negatives_TxK", *(["log_q"] if _own_log_q(batch) else [])]

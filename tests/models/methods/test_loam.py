@@ -93,7 +93,9 @@ def test_walks_of_a_batch(backbone, layout):
         members = {*shown.tolist(), *targets.tolist()} - {0, token}
         walks = batch.extra["walks"]
         assert len(walks.last_R) == int(RATIO * 24)
-        rows = zip(tiny.items_by_row(walks), batch.extra["targets"].ids.tolist(), batch.extra["sources"].tolist())
+        rows = zip(
+            tiny.items_by_row(walks), batch.extra["targets"].ids.tolist(), batch.extra["sources"].astype(int).tolist()
+        )
         for items, target, source in rows:
             assert bool(items) == bool(target)
             if not target:
@@ -157,7 +159,7 @@ def test_both_terms_by_hand(backbone):
         table, last = np.asarray(params["table"]["items"]), np.asarray(batch.students.last_R)
         walks, newest = served(batch.extra["walks"]), served(batch.students)
     targets, negatives = np.asarray(batch.targets_T), np.asarray(batch.negatives_TxK)
-    rows = zip(walks, batch.extra["targets"].ids.tolist(), batch.extra["sources"].tolist())
+    rows = zip(walks, batch.extra["targets"].ids.tolist(), batch.extra["sources"].astype(int).tolist())
     losses = [bpr(h @ table[y], table[negatives[last[at]]] @ h) for h, y, at in rows if y]
     count = (targets > 0).sum()
     assert losses and float(found["ranking"]) == pytest.approx(
