@@ -338,10 +338,10 @@ def test_the_losss_score_is_users_dot_items(backbone, method):
 @pytest.mark.parametrize("backbone, method", NUMBERS)
 def test_every_parameter_learns_and_no_table_is_one(backbone, method):
     with tiny.float64():
-        _, params, tables, _, said = in_float64(backbone, method)
+        model, params, tables, _, said = in_float64(backbone, method)
     gradients = jax.tree_util.tree_leaves_with_path(said["gradients"])
     assert jax.tree.structure(said["gradients"]) == jax.tree.structure(params)
     for path, gradient in gradients:
         name = jax.tree_util.keystr(path)
-        assert np.abs(gradient).max() > 1e-7, name
+        assert (np.abs(gradient).max() > 1e-7) == model.trains(path_of(path)), name
         assert not [table for table in tables if table in name], name
