@@ -29,7 +29,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,15 +40,15 @@ from llmesr_jax.core.streams import stream
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.occurrences import occurrences
+from llmesr_jax.models.kernels.row_blocks import in_blocks, widths_to
 from llmesr_jax.models.layers import settings
-from llmesr_jax.models.layers.dense import softmax, take_rows, uniform_bias
+from llmesr_jax.models.layers.dense import take_rows
+from llmesr_jax.models.layers.few_shot import Inference
 from llmesr_jax.models.layers.tables import SingleView, candidates, ranking_term
 from llmesr_jax.models.types import Array, Batch, Ids, Needs, Sizes, Tables, Term, wide
 
-_HEADS, _LAYERS = 4, 2
 _HELD_OUT = 0.05  # of the head items
 _WARM_UP = 100  # steps
-_ROWS = 256  # contexts, or items, that are served at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +193,6 @@ def for_serving(config: Config, apply: Any, params: Any, tables: Tables, data: A
     count_t, items_t = tables["tail_counts"], tables["tail_items"]
     start_t = jnp.cumsum(count_t) - count_t
     rows_VxD = params["table"]["items"]
-    widths = [*(width for width in (1, 2, 4, 8, 16) if width < config.most_contexts), config.most_contexts]
 
     def block(arrays, width, rows_VxD):
         count_b, start_b, items_b, is_one_b = arrays
@@ -205,7 +203,7 @@ def for_serving(config: Config, apply: Any, params: Any, tables: Tables, data: A
             inferred_bxD.astype(rows_VxD.dtype), mode="drop"
         )
 
-    rows_VxD = in_blocks((count_t, start_t, items_t), count_t, widths, block, rows_VxD)
+    rows_VxD = in_blocks((count_t, start_t, items_t), count_t, widths_to(config.most_contexts), block, rows_VxD)
     return {**params, "table": {**params["table"], "items": rows_VxD}}
 
 
@@ -216,8 +214,6 @@ def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data:
     place_m, first_m, end_m = places_mx3.T
     before_m = jnp.minimum(place_m - first_m, config.window)
     length_m = before_m + jnp.minimum(end_m - place_m, config.window + 1)
-    longest = 2 * config.window + 1
-    widths = [*(width for width in (4, 8, 16, 32) if width < longest), longest]
     width_of_row = params["table"]["items"].shape[1]
 
     def block(arrays, width, read_mxD):
@@ -227,120 +223,7 @@ def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data:
         return read_mxD.at[jnp.where(is_one_b, rows_b, len(read_mxD))].set(read_bxD.astype(read_mxD.dtype), mode="drop")
 
     empty = jnp.zeros((len(rows_m), width_of_row), jnp.float32)
-    return in_blocks((places_mx3, rows_m), length_m, widths, block, empty)
-
-
-def in_blocks(arrays: tuple[Array, ...], length_m: Array, widths: list[int], block: Any, total: Array) -> Array:
-    """`block` over rows of arrays, so many at a time, each block as wide as its rows need: what it made of `total`.
-
-    Args:
-      arrays: (m, ...) each, in the order of lengths, longest first.
-      length_m: int32, from 1 to the last of `widths`.
-      widths: ascending.
-      block: (arrays of so many rows and bool, which of them count; width; total) -> total.
-    """
-    padded = [jnp.pad(a, ((0, _ROWS), *((0, 0),) * (a.ndim - 1))) for a in arrays]
-    ends = [jnp.sum(length_m > width, dtype=jnp.int32) for width in (0, *widths)]
-    for place, width in enumerate(widths):
-        first, end = ends[place + 1], ends[place]
-
-        def one(i, total, first=first, end=end, width=width):
-            start = first + i * _ROWS
-            cut = [jax.lax.dynamic_slice_in_dim(a, start, _ROWS) for a in padded]
-            return block((*cut, start + jnp.arange(_ROWS, dtype=jnp.int32) < end), width, total)
-
-        total = jax.lax.fori_loop(0, (end - first + _ROWS - 1) // _ROWS, one, total)
-    return total
-
-
-def sines(slots: int, width: int, form: str) -> np.ndarray:
-    """float32 (slots, width): sine and cosine of each slot in turn."""
-    with np.errstate(over="ignore"):
-        frequency = 10000.0 ** -(np.arange(0, width, 2) / width)
-        if form == "release":
-            frequency = 1 / (10000.0 ** np.arange(0, width, 2) / width)
-    angle = np.arange(slots)[:, None] * frequency[None]
-    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(slots, width).astype(np.float32)
-
-
-class Norm(nn.Module):
-    """a (x - mean) / (std + 1e-6) + b over the last axis, with the unbiased std."""
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(x.dtype)
-        lead = (1,) * (x.ndim - 1)
-        x = x - x.mean(axis=-1, keepdims=True)
-        square = jnp.sum(jnp.square(x), axis=-1, keepdims=True) / (x.shape[-1] - 1)
-        # The root has no slope at 0, where x is 0 too.
-        std = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-        return x / (std + 1e-6) * scale.reshape(*lead, -1) + bias.reshape(*lead, -1)
-
-
-class Layer(nn.Module):
-    """x = N(x + MHA(x)); x = N(x + W2 relu(W1 x))."""
-
-    dropout: float
-    attention_dropout: float
-
-    @nn.compact
-    def __call__(self, x_mxwxD: Array, real_mxw: Array, deterministic: bool) -> Array:
-        width, init = x_mxwxD.shape[-1], nn.initializers.xavier_uniform()
-        dense = lambda name, features, fan_in: nn.Dense(  # noqa: E731
-            features, name != "key", kernel_init=init, bias_init=uniform_bias(fan_in), name=name
-        )
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        split = lambda x: x.reshape(*x.shape[:-1], _HEADS, width // _HEADS)  # noqa: E731
-        query, key, value = (split(dense(name, width, width)(x_mxwxD)) for name in ("query", "key", "value"))
-        score = jnp.einsum("mqhd,mkhd->mhqk", query * (width // _HEADS) ** -0.5, key)
-        weight = softmax(score, -1, real_mxw[:, None, None, :]).astype(value.dtype)
-        weight = nn.Dropout(self.attention_dropout, deterministic=deterministic)(weight)
-        mixed = jnp.einsum("mhqk,mkhd->mqhd", weight, value).reshape(x_mxwxD.shape)
-        x = Norm(name="attention_norm")(x_mxwxD + drop(dense("out", width, width)(mixed)))
-        inner = drop(jax.nn.relu(dense("inner", 2 * width, width)(x)))
-        return Norm(name="feedforward_norm")(x + drop(dense("outer", width, 2 * width)(inner)))
-
-
-class Inference(nn.Module):
-    """F in its two parts; with `own_target` it has a vector of its own for the place of a context."""
-
-    config: Config
-    own_target: bool
-
-    def setup(self):
-        c = self.config
-        layers = lambda: [Layer(c.dropout, c.attention_dropout) for _ in range(_LAYERS)]  # noqa: E731
-        self.slot_scale = self.param("slot_scale", nn.initializers.ones, (2 * c.window + 1,))
-        if self.own_target:
-            self.target = self.param("target", nn.initializers.normal(0.02), (c.width,))
-        self.readers, self.aggregators = layers(), layers()
-        self.drop = nn.Dropout(c.dropout)
-        self.out = nn.Dense(c.width, kernel_init=nn.initializers.xavier_uniform(), bias_init=uniform_bias(c.width))
-
-    def read(self, x_mxwxD: Array, slots_mxw: Array, deterministic: bool) -> Array:
-        """Contexts to r_k: (m, w, D), int32 slots (m, w), -1 for none -> (m, D)."""
-        c, real_mxw, slots_mxw = self.config, slots_mxw >= 0, jnp.maximum(slots_mxw, 0)
-        if self.own_target:
-            x_mxwxD = jnp.where((slots_mxw == c.window)[..., None], self.target.astype(x_mxwxD.dtype), x_mxwxD)
-        sine_SxD = jnp.asarray(sines(2 * c.window + 1, c.width, c.positions) / np.sqrt(c.width), x_mxwxD.dtype)
-        x = x_mxwxD * take_rows(self.slot_scale.astype(x_mxwxD.dtype), slots_mxw)[..., None]
-        x = self.drop(x + take_rows(sine_SxD, slots_mxw), deterministic=deterministic)
-        for layer in self.readers:
-            x = layer(x, real_mxw, deterministic)
-        return masked_mean(x, real_mxw)
-
-    def aggregate(self, r_nxKxD: Array, real_nxK: Array, deterministic: bool) -> Array:
-        """(n, K, D), bool (n, K) -> (n, D): the embedding inferred from the contexts that are real."""
-        for layer in self.aggregators:
-            r_nxKxD = layer(r_nxKxD, real_nxK, deterministic)
-        return self.out(masked_mean(r_nxKxD, real_nxK))
-
-
-def masked_mean(x_nxKxD: Array, real_nxK: Array) -> Array:
-    """(n, D): the mean over the second axis where real, 0 if nowhere."""
-    count_nx1 = jnp.maximum(jnp.sum(real_nxK, axis=1, keepdims=True), 1).astype(x_nxKxD.dtype)
-    return jnp.sum(jnp.where(real_nxK[..., None], x_nxKxD, 0), axis=1) / count_nx1
+    return in_blocks((places_mx3, rows_m), length_m, widths_to(2 * config.window + 1, 4), block, empty)
 
 
 def Method(config: Config, loss, sizes, make_backbone) -> Inferring:
@@ -353,7 +236,9 @@ class Inferring(SingleView):
 
     def setup(self):
         super().setup()
-        self.inference = Inference(self.config, not self.sizes.bidirectional)
+        c = self.config
+        rates = c.dropout, c.attention_dropout
+        self.inference = Inference(c.width, c.window, *rates, c.positions, not self.sizes.bidirectional)
 
     def place_token(self) -> int:
         """What the place of a context shows: the mask token if it is trained, else nothing."""

@@ -37,6 +37,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.occurrences import occurrences
+from llmesr_jax.models.kernels.row_blocks import in_blocks, widths_to
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import dense, take_rows
 from llmesr_jax.models.layers.tables import SingleView, candidates, ranking_term
@@ -53,7 +54,6 @@ from llmesr_jax.models.types import (
     wide,
 )
 
-_BLOCK = 512  # contexts that a renewal encodes at a time
 _BEFORE, _BEHIND = -1, 1  # where a context's older items lie, seen from its newest
 
 
@@ -255,32 +255,21 @@ def context_means(
     room = sizes.max_len - int(sizes.bidirectional)
     room = min(room, config.context_len or room)
     context_mx3, item_m = take_rows(tables["contexts"], tables["tail_contexts"]), tables["tail_context_items"]
-    widths = [*(width for width in (4, 8, 16, 32, 64, 128) if width < room), room]
-    length_m = jnp.minimum(context_mx3[:, 2], room)
-    ends = [jnp.sum(length_m > width, dtype=jnp.int32) for width in (0, *widths)]  # the longest stand first
-    padded_mx3 = jnp.pad(context_mx3, ((0, _BLOCK), (0, 0)))
-    padded_m = jnp.pad(item_m, (0, _BLOCK))
     nothing = jnp.zeros(1, jnp.int32)
     like = Sequences(nothing, nothing, nothing, ((1, 1),), left_out_R=nothing, items_first=True)
-    width = params["table"]["items"].shape[1]
-    sums = jnp.zeros((sizes.num_items + 2, width), jnp.float32)
 
-    def group(sums, width, first, end):
-        def block(i, sums):
-            start = first + i * _BLOCK
-            cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, _BLOCK)  # noqa: E731
-            is_one_b = start + jnp.arange(_BLOCK, dtype=jnp.int32) < end
-            rows_bx3 = jnp.where(is_one_b[:, None], cut(padded_mx3), 0)
-            rows = from_rows(context_items(data.items_n, rows_bx3, width, token), like, sizes.max_len)
-            f_bxD = apply(params, tables, rows, method="encoded").astype(sums.dtype)
-            return sums.at[jnp.where(is_one_b, cut(padded_m), 0)].add(jnp.where(is_one_b[:, None], f_bxD, 0))
+    def block(arrays, width, sum_VxD):
+        context_bx3, item_b, is_one_b = arrays
+        context_bx3 = jnp.where(is_one_b[:, None], context_bx3, 0)
+        rows = from_rows(context_items(data.items_n, context_bx3, width, token), like, sizes.max_len)
+        f_bxD = apply(params, tables, rows, method="encoded").astype(sum_VxD.dtype)
+        return sum_VxD.at[jnp.where(is_one_b, item_b, len(sum_VxD))].add(f_bxD, mode="drop")
 
-        return jax.lax.fori_loop(0, (end - first + _BLOCK - 1) // _BLOCK, block, sums)
-
-    for place, width in enumerate(widths):
-        sums = group(sums, width, ends[place + 1], ends[place])
+    empty = jnp.zeros((sizes.num_items + 2, params["table"]["items"].shape[1]), jnp.float32)
+    length_m = jnp.minimum(context_mx3[:, 2], room)
+    sum_VxD = in_blocks((context_mx3, item_m), length_m, widths_to(room, 4), block, empty)
     count_V = jnp.zeros(sizes.num_items + 2, jnp.int32).at[item_m].add(1)
-    return sums / jnp.maximum(count_V, 1).astype(sums.dtype)[:, None], count_V > 0
+    return sum_VxD / jnp.maximum(count_V, 1).astype(sum_VxD.dtype)[:, None], count_V > 0
 
 
 def Method(config: Config, loss, sizes, make_backbone) -> Mapped:

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from llmesr_jax.data import groups
+from llmesr_jax.models.layers import few_shot
 from llmesr_jax.models.methods import cities
 from llmesr_jax.training import optimizer
 
@@ -125,7 +126,7 @@ def test_learnt_items_are_of_the_head_and_served_ones_of_the_tail():
 
 @pytest.mark.parametrize("form", ["usual", "release"])
 def test_the_sine(form):
-    found = cities.sines(49, 128, form)
+    found = few_shot.sines(49, 128, form)
     for slot, k in ((0, 5), (7, 0), (48, 1), (30, 40)):
         rate = 10000 ** (-2 * k / 128) if form == "usual" else 128 * 10000.0 ** (-2 * k)
         np.testing.assert_allclose(
