@@ -30,18 +30,26 @@ FIRST_MONITORED = {
 }
 
 
-def _base(method: str) -> dict:
-    """What the logs show for "Base", for a method that is the plain backbone with nothing from an LLM in its table."""
-    return {
-        (method, "*"): {f"{method}.table_start": "normal"},
-        (method, "sasrec"): {"sasrec.dropout": 0.5, "train.monitor_after": 200},
-        (method, "fmlprec"): {"fmlprec.dropout": 0.5, "train.monitor_after": 300},
-        (method, "lrurec"): {"lrurec.dropout": 0.4, "train.monitor_after": 100},
-    }
+_BASE = {"sasrec": (0.5, 200), "fmlprec": (0.5, 300), "lrurec": (0.4, 100)}  # dropout, epochs before the first monitored
 
 
-_PLAIN = ("none", "rlmrec_con", "rlmrec_gen", "loam")
-FOR = {key: value for method in _PLAIN for key, value in _base(method).items()} | FIRST_MONITORED
+def _base(method: str, trains_on: bool) -> dict:
+    """What the logs show for "Base", for a method that is the plain backbone with nothing from an LLM in its table.
+
+    One that trains on from Base has something to show from the first epoch on.
+    """
+    found = {(method, "*"): {f"{method}.table_start": "normal"}}
+    if trains_on:
+        found[method, "*"] |= {"start": "@none", "train.monitor_after": 0}
+    for backbone, (dropout, before) in _BASE.items():
+        found[method, backbone] = {f"{backbone}.dropout": dropout}
+        if not trains_on:
+            found[method, backbone] |= {"train.monitor_after": before}
+    return found
+
+
+_PLAIN = {"none": False, "rlmrec_con": False, "rlmrec_gen": False, "cities": True, "melt": True, "loam": False}
+FOR = {key: value for method, on in _PLAIN.items() for key, value in _base(method, on).items()} | FIRST_MONITORED
 
 
 def get_config() -> ConfigDict:

@@ -26,8 +26,12 @@ OVERRIDES = {
     "llmesr.teacher_dropout": False,
     "faerec.training_scores": "fused",
     "loam.similarity": "cosine",
+    "cities.positions": "usual",
+    "melt.renew_from": 1,
+    "melt.square_weights": False,
 }
 FOR = {
+    ("cities", "*"): {"train.learning_rate": 1e-4},
     ("faerec", "*"): {"loss.ranking": "bce"},
     ("faerec", "sasrec"): SASREC,
 }

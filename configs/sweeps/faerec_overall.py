@@ -10,6 +10,6 @@ FOR = faerec.FOR
 GRIDS = [
     {
         "backbone": ["sasrec", "fmlprec", "lrurec"],
-        "method": ["none", "llminit", "rlmrec_con", "rlmrec_gen", "loam", "llmesr", "faerec"],
+        "method": ["none", "llminit", "rlmrec_con", "rlmrec_gen", "cities", "melt", "loam", "llmesr", "faerec"],
     }
 ]

@@ -78,7 +78,7 @@ def needs(config: Config) -> Needs:
         "tail_items": Table(holds_ids=True),
         "tail_counts": Table(),
     }
-    return Needs(own=own)
+    return Needs(own=own, start=True)
 
 
 def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:

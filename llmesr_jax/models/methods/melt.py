@@ -87,7 +87,7 @@ def needs(config: Config) -> Needs:
         "fewer": Table(),
         "user_lengths": Table(),
     }
-    return Needs(frozenset({"item_popularity", "tail_user"}), own=own)
+    return Needs(frozenset({"item_popularity", "tail_user"}), own=own, start=True)
 
 
 def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
