@@ -30,10 +30,15 @@ OVERRIDES = {
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,
     "rlmrec_con.width": 256,  # as `none`, which it is but for a term of the loss
+    "rlmrec_gen.width": 256,
+    "loam.width": 256,
+    "cities.width": 256,
+    "melt.width": 256,
     "none.width": 256,
     "faerec.period": 30.0,
     "faerec.w_min": 0.9,
 }
 FOR = {
+    ("cities", "*"): {"train.learning_rate": 1e-4},
     ("faerec", "sasrec"): {"sasrec.form": "faerec", "sasrec.heads": 2, "sasrec.dropout": 0.4},
 }

@@ -3,7 +3,8 @@
     python -m launch.train --config=configs/faerec.py --dataset=beauty --method=none,llminit,rlmrec_con,llmesr,faerec
 
 The method `faerec` has this setting on beauty, grocery and yelp without being told (`configs/beauty.py`); this file
-gives it to the others too, and on any data set.
+gives it to the others too, and on any data set. FAERec's logs show other values for the plain backbone ("Base"), and
+first monitored epochs that differ between data sets: `FOR`.
 """
 
 import llmesr_jax
@@ -16,9 +17,37 @@ TRAINING = {
     "train.patience": 10,
     "train.valid_protocol": "full",
     "train.monitor": "N@20",
-    "train.monitor_after": 60,  # 50 on yelp
+    "train.monitor_after": 60,
     "train.validate_unmonitored": False,
 }
+
+FIRST_MONITORED = {
+    ("faerec", "sasrec", "yelp"): {"train.monitor_after": 50},
+    ("faerec", "lrurec", "yelp"): {"train.monitor_after": 45},
+    ("faerec", "lrurec", "grocery"): {"train.monitor_after": 50},
+}
+
+
+_BASE = {"sasrec": (0.5, 200), "fmlprec": (0.5, 300), "lrurec": (0.4, 100)}  # dropout, epochs before the first monitored
+
+
+def _base(method: str, trains_on: bool) -> dict:
+    """What the logs show for "Base", for a method that is the plain backbone with nothing from an LLM in its table.
+
+    One that trains on from Base has something to show from the first epoch on.
+    """
+    found = {(method, "*"): {f"{method}.table_start": "normal"}}
+    if trains_on:
+        found[method, "*"] |= {"start": "@none", "train.monitor_after": 0}
+    for backbone, (dropout, before) in _BASE.items():
+        found[method, backbone] = {f"{backbone}.dropout": dropout}
+        if not trains_on:
+            found[method, backbone] |= {"train.monitor_after": before}
+    return found
+
+
+_PLAIN = {"none": False, "rlmrec_con": False, "rlmrec_gen": False, "cities": True, "melt": True, "loam": False}
+FOR = {key: value for method, on in _PLAIN.items() for key, value in _base(method, on).items()} | FIRST_MONITORED
 
 
 def get_config():

@@ -25,8 +25,13 @@ OVERRIDES = {
     "llmesr.second_pass": False,
     "llmesr.teacher_dropout": False,
     "faerec.training_scores": "fused",
+    "loam.similarity": "cosine",
+    "cities.positions": "usual",
+    "melt.renew_from": 1,
+    "melt.square_weights": False,
 }
 FOR = {
+    ("cities", "*"): {"train.learning_rate": 1e-4},
     ("faerec", "*"): {"loss.ranking": "bce"},
     ("faerec", "sasrec"): SASREC,
 }

@@ -22,8 +22,14 @@ OVERRIDES = {
     "llmesr.cross_output": True,
     "llmesr.second_pass": True,
     "llmesr.teacher_dropout": True,
+    "loam.similarity": "dot",
+    "cities.positions": "release",
+    "melt.renew_from": 0,
+    "melt.square_weights": True,
 }
-FOR = {  # FAERec's release has other deviations
+FOR = {
+    ("cities", "*"): {"train.learning_rate": 1e-4},
+    # FAERec's release has other deviations.
     ("faerec", "*"): {
         "data.avoid": "history",
         "data.single_item_students": False,

@@ -167,12 +167,14 @@ def configs_from_flags() -> list[ConfigDict]:
     Raises:
       InputError: see `config.build`; a method that is named twice; `--start=@none` without `none` among the methods.
     """
-    base, overrides, given = _layers()
+    base, overrides, given, varying = _layers()
     names = [name.strip() for name in given.get("method", base.method).split(",")]
     if len(set(names)) < len(names):
         raise InputError(f"--method={','.join(names)}: a method stands twice; give each once")
     named = "method" in given or "method" in config.changes(base)  # else the preset may choose one
-    found = [config.build(overrides, {**given, "method": name} if named else given, base) for name in names]
+    found = [
+        config.build(overrides, {**given, "method": name} if named else given, base, varying=varying) for name in names
+    ]
     for one in found:
         if not one.workdir:
             one.workdir = str(Path("runs", one.dataset, f"{one.backbone}-{one.preset}", one.method))
@@ -181,32 +183,40 @@ def configs_from_flags() -> list[ConfigDict]:
     return stages.among(found)
 
 
-def config_from_flags(varied: Mapping[str, Any], name: str, defaults: Mapping[str, Any] | None = None) -> ConfigDict:
+def config_from_flags(
+    varied: Mapping[str, Any],
+    name: str,
+    defaults: Mapping[str, Any] | None = None,
+    varying: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+) -> ConfigDict:
     """The configuration of one cell of a sweep; its `workdir` is that of the sweep.
 
     Args:
       varied: {key: value} that the sweep sets; the command line must not.
       name: of the sweep; an own `--workdir` is used as it is.
       defaults: {key: value} that the command line beats.
+      varying: such defaults by method and backbone, like `FOR` of a file of configs/; they beat `defaults`.
     Raises:
       InputError: see `config.build`; a setting is both given and varied.
     """
-    base, overrides, given = _layers()
+    base, overrides, given, own = _layers()
     if both := sorted(varied.keys() & {**overrides, **given}.keys()):
         raise InputError(f"{both[0]} is given on the command line and varied by the sweep; wanted one of the two")
-    one = config.build({**(defaults or {}), **overrides, **varied}, given, base)
+    one = config.build({**overrides, **varied}, given, base, defaults, (*own, varying or {}))
     one.workdir = one.workdir or str(Path("runs", one.dataset, f"{name}-{one.preset}"))
     return one
 
 
-def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
-    """The config that `--config` loaded, what `--config.a.b` sets, and what the short flags set."""
+def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any], list[Any]]:
+    """The config that `--config` loaded, what `--config.a.b` sets, what the short flags set; the file's `FOR`."""
     base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
     if not isinstance(base, ConfigDict):
         path = config_flags.get_config_filename(FLAGS["config"])
         raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
     given = {key: FLAGS[name].value for name, key in _SHORT.items() if FLAGS[name].value is not None}
-    return base, overrides, given
+    path = Path(config_flags.get_config_filename(FLAGS["config"]))
+    has_more = re.search(r"^FOR\b", path.read_text(), re.MULTILINE)
+    return base, overrides, given, [config.module_of(path).FOR] if has_more else []
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:

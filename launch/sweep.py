@@ -46,7 +46,7 @@ def main(argv, stop):
             return print(search.states(build, axes))
         return print(search.run(build, axes, options.trials, stop=stop))
     plan = grid.read(options.sweep) if options.sweep else grid.from_flags(options.grid)
-    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base))
+    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base, plan.varying))
     cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name}")
     if options.dry_run:
         return print(sweep.states(cells))

@@ -20,7 +20,15 @@ from llmesr_jax.models.types import Batch, Sequences, Sizes
 from llmesr_jax.training import batches
 
 LLM_WIDTH = 6
-_SMALL = {"width": 4, "similar": 2, "expansion": 2}
+_SMALL = {
+    "width": 4,
+    "similar": 2,
+    "expansion": 2,
+    "walk_ratio": 0.5,
+    "window": 3,  # of CITIES, as the next two
+    "shots": 4,
+    "items": 16,
+}
 
 
 def corpus(histories: list[list[int]]) -> Corpus:

@@ -3,15 +3,17 @@
 python -m launch.sweep --sweep=faerec_ablations --dataset=beauty
 """
 
-from ..faerec import SASREC, TRAINING
+from .. import faerec
 
-BASE = {**TRAINING, **SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+BASE = {**faerec.TRAINING, **faerec.SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+FOR = faerec.FOR
 GRIDS = [
     {
         "backbone": ["sasrec", "fmlprec", "lrurec"],
         "variant": {
             "faerec": {"method": "faerec"},
             "wo-AGF": {"method": "faerec", "faerec.gate": False},
+            "wo-AGF-mean": {"method": "faerec", "faerec.gate": False, "faerec.without_gate": "mean"},
             "wo-ILA": {"method": "faerec", "faerec.item_alignment": False},
             "wo-FLA": {"method": "faerec", "faerec.feature_alignment": False},
             "wo-CLS": {"method": "faerec", "faerec.curriculum": False},

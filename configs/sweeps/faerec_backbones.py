@@ -3,7 +3,13 @@
 python -m launch.sweep --sweep=faerec_backbones --dataset=beauty
 """
 
-from ..faerec import TRAINING
+from .. import faerec
 
-BASE = {**TRAINING, "loss.ranking": "bce", "seeds": "42,43,44"}
+BASE = {
+    **faerec.TRAINING,
+    "loss.ranking": "bce",
+    "narm.supervision": "every",  # it is causal: all prefixes in one pass, as its paper trains
+    "seeds": "42,43,44",
+}
+FOR = faerec.FOR
 GRIDS = [{"backbone": ["narm", "lightsans", "gmlp"], "method": ["none", "faerec"]}]

@@ -3,12 +3,13 @@
 python -m launch.sweep --sweep=faerec_overall --dataset=beauty
 """
 
-from ..faerec import SASREC, TRAINING
+from .. import faerec
 
-BASE = {**TRAINING, **SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+BASE = {**faerec.TRAINING, **faerec.SASREC, "loss.ranking": "bce", "seeds": "42,43,44"}
+FOR = faerec.FOR
 GRIDS = [
     {
         "backbone": ["sasrec", "fmlprec", "lrurec"],
-        "method": ["none", "llminit", "rlmrec_con", "llmesr", "faerec"],
+        "method": ["none", "llminit", "rlmrec_con", "rlmrec_gen", "cities", "melt", "loam", "llmesr", "faerec"],
     }
 ]

@@ -5,9 +5,10 @@
 All cells share a program.
 """
 
-from ..faerec import SASREC, TRAINING
+from .. import faerec
 
-BASE = {**TRAINING, **SASREC, "method": "faerec", "loss.ranking": "bce", "seeds": "42,43,44"}
+BASE = {**faerec.TRAINING, **faerec.SASREC, "method": "faerec", "loss.ranking": "bce", "seeds": "42,43,44"}
+FOR = faerec.FOR
 GRIDS = [
     {"faerec.redundancy": [0.001, 0.005, 0.01, 0.05, 0.1]},
     {"faerec.beta": [0.05, 0.1, 0.2, 0.3, 0.5]},

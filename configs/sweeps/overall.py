@@ -1,4 +1,4 @@
-"""LLM-ESR's table 1: three backbones, each plain, with LLMInit and with LLM-ESR; three seeds.
+"""LLM-ESR's table 1: three backbones, each plain, with CITIES, MELT, LLMInit and with LLM-ESR; three seeds.
 
     python -m launch.sweep --sweep=overall --dataset=fashion
 
@@ -8,4 +8,5 @@ On the demo, where 15 epochs tell the tables apart:
 """
 
 BASE = {"seeds": "42,43,44"}
-GRIDS = [{"backbone": ["gru4rec", "bert4rec", "sasrec"], "method": ["none", "llminit", "llmesr"]}]
+FOR = {(method, "*"): {"start": "@none"} for method in ("cities", "melt")}
+GRIDS = [{"backbone": ["gru4rec", "bert4rec", "sasrec"], "method": ["none", "cities", "melt", "llminit", "llmesr"]}]

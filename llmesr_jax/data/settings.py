@@ -40,4 +40,9 @@ class DataConfig(SplitConfig):
         "a similar user's sequence: whole training part, or input (without its last item)",
         choices=("whole", "input"),
     )
+    prefixes: bool = knob(
+        False,
+        "every prefix of a training sequence is a sample of its own, for backbones that learn from the last position; "
+        "False: one sample a user, the whole sequence",
+    )
     single_item_students: bool = knob(False, "users with one training item are students too (preset release)")

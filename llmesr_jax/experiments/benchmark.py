@@ -122,9 +122,11 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
     slots = sum(rows * length for bag in bags for rows, length in bag.buckets)
-    train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
-    real = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)[users].sum()
+    real = batches.student_lengths(experiment.corpus, plan, epochs.samples_N).sum()
     if plan.teachers is not None:
+        train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
+        if plan.config.prefixes:
+            users = users[epochs.samples_N < experiment.corpus.num_users]  # a prefix has no teachers
         similar_UxN = experiment.tables["similar_users"]
         teacher_U = np.minimum(train_U - (plan.config.teacher_input == "input"), plan.config.max_len)
         real += (teacher_U[similar_UxN] * (similar_UxN >= 0)).sum(axis=1)[users].sum()

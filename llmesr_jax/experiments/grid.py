@@ -33,11 +33,13 @@ class Plan(NamedTuple):
       name: of the file, or of the axes.
       base: {key: value} of all its runs.
       grids: the axes of each; cells that several have in common run once.
+      varying: {(method, backbone): {key: value}}, like `FOR` of a file of configs/; it beats `base`.
     """
 
     name: str
     base: Mapping[str, Any]
     grids: Sequence[Axes]
+    varying: Mapping[tuple[str, ...], Mapping[str, Any]] = {}
 
 
 def known() -> list[str]:
@@ -50,7 +52,7 @@ def _folder() -> Path:
 
 
 def read(name: str) -> Plan:
-    """The plan of a file: `GRIDS`, a list of axes, and perhaps `BASE`.
+    """The plan of a file: `GRIDS`, a list of axes, and perhaps `BASE` and `FOR`.
 
     Args:
       name: of a file in configs/sweeps, or the path of one of your own.
@@ -66,6 +68,7 @@ def read(name: str) -> Plan:
     try:
         module = config_lib.module_of(path)
         base, grids = dict(getattr(module, "BASE", {})), list(module.GRIDS)
+        varying = dict(getattr(module, "FOR", {}))
         grids = [
             {axis: values if isinstance(values, Mapping) else list(values) for axis, values in g.items()} for g in grids
         ]
@@ -76,7 +79,8 @@ def read(name: str) -> Plan:
         ) from error
     if not grids or not all(axes and all(len(values) for values in axes.values()) for axes in grids):
         raise InputError(f"{path}: a grid or an axis is empty; wanted at least one value of at least one setting")
-    schema.checked(base, str(path))
+    for one in (base, *varying.values()):
+        schema.checked(one, str(path))
     for axes in grids:
         for axis, values in axes.items():
             sets = list(values.values()) if isinstance(values, Mapping) else [{axis: value} for value in values]
@@ -86,7 +90,7 @@ def read(name: str) -> Plan:
                 )
             for one in sets:
                 schema.checked(one, str(path))
-    return Plan(path.stem, base, grids)
+    return Plan(path.stem, base, grids, varying)
 
 
 def from_flags(texts: Sequence[str]) -> Plan:

@@ -15,52 +15,68 @@ from llmesr_jax.models.types import Array, wide
 _ROWS, _COLUMNS = 256, 512  # of the logits: `info_nce` holds a block of rows, and works on so many columns at a time
 
 
-def info_nce(x_NxD: Array, y_NxD: Array, counts_N: Array, *, temperature: float) -> Array:
+def info_nce(
+    x_NxD: Array,
+    y_MxD: Array,
+    counts_M: Array,
+    *,
+    temperature: float,
+    pairs_N: Array | None = None,
+    weights_N: Array | None = None,
+) -> Array:
     """Contrastive loss in one direction between paired rows that stand for several occurrences each (FAERec eq. 5).
 
-    s_ij = cos(x_i, y_j) / temperature; loss = mean over occurrences of
-    log(exp(s_ii) + sum over j != i of counts_j exp(s_ij)) - s_ii. That is the plain loss over all occurrences, in which
-    other occurrences of the same row are no negatives, at the cost of the different rows alone.
+    s_ij = cos(x_i, y_j) / temperature, p the pair of i; loss = mean over i, as often as it occurs, of
+    log(exp(s_ip) + sum over j != p of counts_j exp(s_ij)) - s_ip. That is the plain loss over all occurrences, in which
+    other occurrences of the same y are no negatives, at the cost of the different rows alone.
 
-    Works in blocks of rows, forth and back: never an (N, N) array.
+    Works in blocks of rows, forth and back: never an (N, M) array. A y that needs no gradient costs none.
 
     Args:
-      x_NxD, y_NxD: paired rows, row i is item i.
-      counts_N: how often each occurs; 0: neither a row nor a negative.
+      x_NxD, y_MxD: rows.
+      counts_M: how often each y occurs; 0: no negative.
       temperature: of the softmax.
+      pairs_N: int32, which y each x is paired with; None: row i with row i, and M = N.
+      weights_N: how often each x counts, 0: not at all; its pair must occur. None, with `pairs_N`: as often as its y.
     Returns: (); 0 if nothing occurs.
     """
     dtype = wide(x_NxD)
-    return _info_nce(_unit(x_NxD.astype(dtype)) / temperature, _unit(y_NxD.astype(dtype)), counts_N.astype(dtype))
+    pairs_N = jnp.arange(len(x_NxD), dtype=jnp.int32) if pairs_N is None else pairs_N
+    counts_M = counts_M.astype(dtype)
+    weights_N = counts_M if weights_N is None else weights_N.astype(dtype)
+    return _info_nce(_unit(x_NxD.astype(dtype)) / temperature, _unit(y_MxD.astype(dtype)), counts_M, weights_N, pairs_N)
 
 
 def _unit(x_NxD: Array) -> Array:
     return x_NxD * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x_NxD), axis=1, keepdims=True), 1e-24))
 
 
-def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient: bool):
-    """The loss; and its gradients in x and y, or None: once a block's logits are there, they cost two products more.
+def _info_nce_blocks(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array, wants: int):
+    """The loss; and where wanted its gradients in x, or in x and y: once a block's logits are there, a product more each.
 
     Blocks of rows and, within, of columns; both stop at the last one that occurs, which only the device knows.
+
+    Args:
+      wants: how many gradients: 0, 1 or 2.
     """
-    n, width = x_NxD.shape
-    rows, columns = min(_ROWS, n), min(_COLUMNS, n)
-    pad = lambda z, size: jnp.pad(z, ((0, -n % size),) + ((0, 0),) * (z.ndim - 1))  # noqa: E731
+    n, m, width = *(len(a) for a in (x_NxD, y_MxD)), x_NxD.shape[1]
+    rows, columns = min(_ROWS, n), min(_COLUMNS, m)
+    pad = lambda z, size: jnp.pad(z, ((0, -len(z) % size),) + ((0, 0),) * (z.ndim - 1))  # noqa: E731
     cut = jax.lax.dynamic_slice_in_dim
-    scale = 1 / jnp.maximum(jnp.sum(counts_N), 1)
-    count = jnp.max(jnp.where(counts_N > 0, jnp.arange(1, n + 1), 0))
-    column_blocks = (count + columns - 1) // columns
-    x_NxD, row_counts_N = pad(x_NxD, rows), pad(counts_N, rows)
-    log_counts_Jxc = jnp.log(pad(counts_N, columns)).reshape(-1, columns)
-    y_JxcxD = pad(y_NxD, columns).reshape(-1, columns, width)
+    scale = 1 / jnp.maximum(jnp.sum(weights_N), 1)
+    last = lambda z: jnp.max(jnp.where(z > 0, jnp.arange(1, len(z) + 1), 0))  # noqa: E731
+    column_blocks = (last(counts_M) + columns - 1) // columns
+    row_blocks = (last(weights_N) + rows - 1) // rows
+    x_NxD, weights_N, pairs_N = (pad(z, rows) for z in (x_NxD, weights_N, pairs_N))
+    log_counts_Jxc = jnp.log(pad(counts_M, columns)).reshape(-1, columns)
+    y_JxcxD = pad(y_MxD, columns).reshape(-1, columns, width)
     y_JxDxc = y_JxcxD.swapaxes(1, 2)  # once, and not in every turn
-    gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_JxDxc)) if with_gradient else None
+    gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_JxDxc))[:wants]
 
     def one(i, carry):
         total, gradients = carry
-        x_bxD, counts_b = cut(x_NxD, i * rows, rows), cut(row_counts_N, i * rows, rows)
-        row_bx1 = (i * rows + jnp.arange(rows))[:, None]
-        own = lambda j: row_bx1 == (j * columns + jnp.arange(columns))[None, :]  # noqa: E731
+        x_bxD, weights_b, pairs_b = (cut(z, i * rows, rows) for z in (x_NxD, weights_N, pairs_N))
+        own = lambda j: pairs_b[:, None] == (j * columns + jnp.arange(columns))[None, :]  # noqa: E731
 
         def fill(j, carry):
             logits, own_b, highest_b = carry
@@ -74,44 +90,41 @@ def _info_nce_blocks(x_NxD: Array, y_NxD: Array, counts_N: Array, with_gradient:
         logits, own_b, highest_b = jax.lax.fori_loop(0, column_blocks, fill, (empty, zero_b, zero_b - jnp.inf))
         weigh = lambda j: jnp.exp(cut(logits, j * columns, columns, 1) - highest_b[:, None])  # noqa: E731
         sums_b = jax.lax.fori_loop(0, column_blocks, lambda j, s: s + jnp.sum(weigh(j), axis=1), zero_b)
-        each_b = jnp.where(counts_b > 0, counts_b * (jnp.log(sums_b) + highest_b - own_b), 0)
+        each_b = jnp.where(weights_b > 0, weights_b * (jnp.log(sums_b) + highest_b - own_b), 0)
         total = total + jnp.sum(each_b) * scale
-        if not with_gradient:
-            return total, None
+        if not wants:
+            return total, gradients
+
+        x_Dxb = x_bxD.T
 
         def back(j, carry):
-            dx_bxD, dy_JxDxc = carry
-            by_logit = (weigh(j) / sums_b[:, None] - own(j).astype(x_NxD.dtype)) * (counts_b * scale)[:, None]
-            return dx_bxD + by_logit @ y_JxcxD[j], dy_JxDxc.at[j].add(x_Dxb @ by_logit)
+            by_logit = (weigh(j) / sums_b[:, None] - own(j).astype(x_NxD.dtype)) * (weights_b * scale)[:, None]
+            by_x = carry[0] + by_logit @ y_JxcxD[j]
+            return (by_x, *(by_y.at[j].add(x_Dxb @ by_logit) for by_y in carry[1:]))
 
-        dx_NxD, dy_JxDxc = gradients
-        x_Dxb = x_bxD.T
-        dx_bxD, dy_JxDxc = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), dy_JxDxc))
-        return total, (jax.lax.dynamic_update_slice_in_dim(dx_NxD, dx_bxD, i * rows, 0), dy_JxDxc)
+        by_x, *by_y = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), *gradients[1:]))
+        return total, (jax.lax.dynamic_update_slice_in_dim(gradients[0], by_x, i * rows, 0), *by_y)
 
-    start = jnp.zeros((), x_NxD.dtype), gradients
-    total, gradients = jax.lax.fori_loop(0, (count + rows - 1) // rows, one, start)
-    if not with_gradient:
-        return (total,)
-    dx_NxD, dy_JxDxc = gradients
-    return total, dx_NxD[:n], dy_JxDxc.swapaxes(1, 2).reshape(-1, width)[:n]
+    total, gradients = jax.lax.fori_loop(0, row_blocks, one, (jnp.zeros((), x_NxD.dtype), gradients))
+    by_y = [g.swapaxes(1, 2).reshape(-1, width)[:m] for g in gradients[1:]]
+    return total, [*(g[:n] for g in gradients[:1]), *by_y]
 
 
 @jax.custom_vjp
-def _info_nce(x_NxD: Array, y_NxD: Array, counts_N: Array) -> Array:
-    return _info_nce_blocks(x_NxD, y_NxD, counts_N, False)[0]
+def _info_nce(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array) -> Array:
+    return _info_nce_blocks(x_NxD, y_MxD, counts_M, weights_N, pairs_N, 0)[0]
 
 
-def _info_nce_forward(x_NxD, y_NxD, counts_N):
-    value, *gradients = _info_nce_blocks(x_NxD, y_NxD, counts_N, True)
-    return value, gradients
+def _info_nce_forward(x, y, counts, weights, pairs):
+    return _info_nce_blocks(*(a.value for a in (x, y, counts, weights, pairs)), 2 if y.perturbed else 1)
 
 
 def _info_nce_backward(gradients, by_value):
-    return *(g * by_value for g in gradients), None
+    by_x, by_y = (*(g * by_value for g in gradients), None)[:2]
+    return by_x, by_y, None, None, None
 
 
-_info_nce.defvjp(_info_nce_forward, _info_nce_backward)
+_info_nce.defvjp(_info_nce_forward, _info_nce_backward, symbolic_zeros=True)
 
 
 def barlow_twins(x_NxD: Array, y_NxD: Array, counts_N: Array, *, redundancy: float) -> Array:

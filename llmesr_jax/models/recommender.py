@@ -116,8 +116,10 @@ def build(
     wants, supervision = method_module.needs(method_config), backbone_module.supervision(backbone_config)
     if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
-    sizes = dataclasses.replace(sizes, bidirectional=supervision == "masked", normed=wants.normed)
     declared = tuple(kinds(wants).items())
+    sizes = dataclasses.replace(
+        sizes, bidirectional=supervision == "masked", normed=wants.normed, all_slots=wants.all_slots
+    )
 
     def with_numbers(numbers):
         of_method, of_backbone, of_loss = (

@@ -231,6 +231,8 @@ class Sizes:
       bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
       normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
       num_users: U.
+      all_slots: every slot with an item has an output, also where the last position alone has a loss
+        (`Needs.all_slots`).
     """
 
     num_items: int
@@ -239,6 +241,7 @@ class Sizes:
     bidirectional: bool = False
     normed: bool = False
     num_users: int = 0
+    all_slots: bool = False
 
 
 class Needs(NamedTuple):
@@ -251,6 +254,8 @@ class Needs(NamedTuple):
       normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
       start: the method trains on from a finished run of another, which the setting `start` names.
       own: tables that the method makes itself (`tables` of its file): what each is, by name.
+      all_slots: the method reads the encoder's output at every slot. Otherwise an encoder that learns from the last
+        position leaves the others out.
     """
 
     tables: frozenset[str] = frozenset()
@@ -259,3 +264,4 @@ class Needs(NamedTuple):
     normed: bool = False
     start: bool = False
     own: Mapping[str, Table] = MappingProxyType({})
+    all_slots: bool = False

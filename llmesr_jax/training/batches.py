@@ -22,6 +22,7 @@ from llmesr_jax.models.types import Array, Batch, Needs, Tables, row_of_slot
 from llmesr_jax.ranking import layout
 
 _EXTRA = 17  # of the step's keys, the one of what a method adds
+_MOST_SAMPLES = 2**31 - 1  # their numbers are int32
 
 
 @flax.struct.dataclass
@@ -87,8 +88,8 @@ class Epochs(NamedTuple):
     """What the host needs to plan an epoch.
 
     Attributes:
-      samples_N: int32 users that are students; under masked supervision each stands twice, the second time as
-        user + U: only its last item hidden.
+      samples_N: int32 user + U * k. Under masked supervision each student stands twice, with k = 0 and with k = 1: only
+        its last item hidden. Under `data.prefixes` k is how many of its newest training items a prefix lacks; else 0.
       counts_NxG, most_G: what an order must fit, see `layout.draw_order`.
       plan: the static facts.
     """
@@ -113,17 +114,57 @@ def _students(corpus: Corpus, config: DataConfig) -> np.ndarray:
     return corpus.train_lengths_U >= (1 if config.single_item_students else 2)
 
 
+def _cut(plan: BatchPlan, samples: np.ndarray | Array, num_users: int) -> np.ndarray | Array:
+    """int32: how many of a user's newest training items each sample lacks; for -1, nobody, of no meaning."""
+    return samples // num_users * int(plan.config.prefixes)
+
+
+def student_lengths(corpus: Corpus, plan: BatchPlan, samples: np.ndarray) -> np.ndarray:
+    """int (same shape): the items of each sample's input; 0 for -1, nobody."""
+    train = corpus.train_lengths_U[samples % corpus.num_users] - _cut(plan, samples, corpus.num_users)
+    lengths = np.minimum(train - (plan.supervision != "masked"), plan.config.max_len)
+    return np.where(samples >= 0, lengths, 0)
+
+
+def _samples(corpus: Corpus, config: DataConfig, supervision: str) -> np.ndarray:
+    """`Epochs.samples_N`."""
+    users = np.flatnonzero(_students(corpus, config))
+    if not len(users):
+        raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
+    if config.prefixes and supervision != "last":
+        learns = "hidden positions" if supervision == "masked" else "every position of a sequence already"
+        raise InputError(
+            f"config: data.prefixes=True is for backbones that learn from the last position, and this one learns from "
+            f"{learns}; set data.prefixes=False"
+        )
+    turns = np.full(len(users), 2 if supervision == "masked" else 1, np.int64)
+    if config.prefixes:
+        turns = np.maximum(corpus.train_lengths_U[users] - 1, 1)
+    if corpus.num_users * int(turns.max()) > _MOST_SAMPLES:
+        raise InputError(
+            f"{corpus.name}: {corpus.num_users} users and up to {turns.max()} prefixes of one have more than 32-bit "
+            "numbers; set data.prefixes=False"
+        )
+    number = np.arange(turns.sum()) - np.repeat(np.cumsum(turns) - turns, turns)
+    order = np.argsort(number, kind="stable")  # first everybody as a whole
+    return (np.repeat(users, turns) + corpus.num_users * number)[order].astype(np.int32)
+
+
 def target_counts(corpus: Corpus, plan: BatchPlan) -> np.ndarray:
     """float64 (V,): how often each item is a target in an epoch; under the cloze task on average over its draws.
 
-    Targets are those training items of a student that have their place in its input (`every`), the newest one (`last`),
-    or `mask_share` of its input and, in the second look, the newest one (`masked`).
+    Targets are those training items of a student that have their place in its input (`every`), the newest one (`last`;
+    with `data.prefixes` all but the first), or `mask_share` of its input and, in the second look, the newest one
+    (`masked`).
     """
     train_U = corpus.train_lengths_U
     slots_U = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     from_end_n = (corpus.offsets[:-1] + train_U)[user_n] - np.arange(len(corpus.items))  # 1: the newest to train on
     newest_n, within_n = from_end_n == 1, (from_end_n >= 1) & (from_end_n <= slots_U[user_n])
+    if plan.config.prefixes:
+        follows_n = np.arange(len(corpus.items)) > corpus.offsets[user_n]
+        newest_n |= follows_n & (from_end_n >= 1)
     share_n = {"every": within_n, "last": newest_n, "masked": plan.mask_share * within_n + newest_n}[plan.supervision]
     weight_n = share_n * _students(corpus, plan.config)[user_n]
     return np.bincount(corpus.items - 1, weight_n, minlength=corpus.num_items)
@@ -181,22 +222,19 @@ def plan_epochs(
     Args:
       extra: see `BatchPlan`.
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
-        a -1 is a student like the others and takes no part in the distillation.
+        a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
-      InputError: nobody has enough training items.
+      InputError: nobody has enough training items; `data.prefixes` where more than the last position is learnt from.
     """
-    train_U = corpus.train_lengths_U
-    users = np.flatnonzero(_students(corpus, config)).astype(np.int32)
-    if not len(users):
-        raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
-    samples = np.concatenate([users, users + corpus.num_users]) if supervision == "masked" else users
-    student_U = np.minimum(train_U - (supervision != "masked"), config.max_len)
-    student_Nx1 = student_U[samples % corpus.num_users][:, None]
-    teacher_U = np.clip(train_U - (config.teacher_input == "input"), 0, config.max_len)
+    samples = _samples(corpus, config, supervision)
+    plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra)
+    student_Nx1 = student_lengths(corpus, plan, samples)[:, None]
+    teacher_U = np.clip(corpus.train_lengths_U - (config.teacher_input == "input"), 0, config.max_len)
     teacher_NxM = None
     if similar_UxN is not None:
         similar_NxM = similar_UxN[samples % corpus.num_users]
-        taught_Nx1 = (similar_NxM >= 0).all(axis=1, keepdims=True)
+        whole_N = _cut(plan, samples, corpus.num_users) == 0
+        taught_Nx1 = ((similar_NxM >= 0).all(axis=1) & whole_N)[:, None]
         teacher_NxM = np.where(taught_Nx1, teacher_U[similar_NxM], 0)
     bags = [student_Nx1] if teacher_NxM is None else [student_Nx1, teacher_NxM]
     if config.layout == "padded":
@@ -206,8 +244,7 @@ def plan_epochs(
     counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
     most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
     teachers = stairs[1] if len(stairs) > 1 else None
-    plan = BatchPlan(config, supervision, mask_share, stairs[0], teachers, needs.similar, extra)
-    return Epochs(samples, counts_NxG, most_G, plan)
+    return Epochs(samples, counts_NxG, most_G, plan._replace(students=stairs[0], teachers=teachers))
 
 
 def unseen(data: Interactions, draws: Array, users: Array) -> Array:
@@ -274,7 +311,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
 
     Args:
       plan: static facts.
-      samples_B: int32 (B,) users (plus U for the masked task's second look), -1 = nobody.
+      samples_B: int32 (B,) of `Epochs.samples_N`, -1 = nobody.
       key: random key of this step.
     """
     config, batch_size, max_len = plan.config, samples_B.shape[0], plan.config.max_len
@@ -282,10 +319,11 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     num_users, behind = data.start_U.shape[0], int(not masked)  # the newest item is a target only
     somebody = samples_B >= 0
     users = jnp.where(somebody, samples_B, 0) % num_users
-    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - behind, max_len), 0)
+    cut = _cut(plan, samples_B, num_users)
+    length = jnp.where(somebody, jnp.minimum(data.train_U[users] - cut - behind, max_len), 0)
     by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
-    somebody, users, length = somebody[by_length], users[by_length], length[by_length]
-    end = data.start_U[users] + data.train_U[users] - behind
+    somebody, users, length, cut = somebody[by_length], users[by_length], length[by_length], cut[by_length]
+    end = data.start_U[users] + data.train_U[users] - cut - behind
     groups = plan.students.buckets
     user_B = jnp.where(somebody, users, -1)
     sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length, user_B)
@@ -324,7 +362,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         shared_K, log_q_K = shared_negatives(config, data, targets_T, negative_key)
         batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
     if plan.teachers is not None:
-        batch = _with_teachers(plan, data, tables, batch, somebody, by_length)
+        batch = _with_teachers(plan, data, tables, batch, somebody & (cut == 0), by_length)
     if plan.extra is not None:
         batch = batch.replace(extra=plan.extra(data, tables, batch, jax.random.fold_in(key, _EXTRA)))
     return batch

@@ -16,7 +16,7 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,32 +103,41 @@ def build(
     overrides: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     base: ConfigDict | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    varying: Sequence[Mapping[tuple[str, ...], Mapping[str, Any]]] = (),
 ) -> ConfigDict:
     """The configuration of one run, complete and checked; later beats earlier:
 
-    defaults, the data set's file, the preset's file, what `base` sets (`changes`), `overrides`, `flags`.
+    defaults, the data set's file, the preset's file, what `base` sets (`changes`), `defaults`, `varying`, `overrides`, `flags`.
 
-    A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any.
-    It beats the `OVERRIDES` of its file, later entries beat earlier ones. A preset may choose method and backbone.
+    A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any; a
+    key may name the data set as its third. It beats the `OVERRIDES` of its file, later entries beat earlier ones. A
+    preset may choose method and backbone.
 
     Args:
       overrides: {key: value}, as given by `--config.a.b=value`.
       flags: {key: value}, as given by the short flags (`--epochs` is `train.epochs`).
       base: a whole config, as an own file given with `--config=` returns it.
+      defaults: {key: value}, of a sweep, say.
+      varying: each like `FOR`, that of an own file, say; later ones beat earlier ones.
 
     Raises:
       InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone,
         method or logger, seeds that are no list of integers.
     """
     start = flatten(default())
-    changed = {} if base is None else changes(base)
-    given = schema.checked({**changed, **(overrides or {}), **(flags or {})}, "config")
+    changed = {**({} if base is None else changes(base)), **(defaults or {})}
+    last = {**(overrides or {}), **(flags or {})}
+    given = schema.checked({**changed, **last}, "config")
     preset = {**start, **given}["preset"]
     start |= {key: value for key, value in _preset(preset).OVERRIDES.items() if key in ("method", "backbone")}
     values = {**start, **given}
-    pair = values["method"], values["backbone"]
-    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"], pair), **given}
-    config = _nested({**values, **_file_overrides(preset, pair), **given})
+    names = values["method"], values["backbone"], values["dataset"]
+    for one in varying:
+        changed.update(_chosen(one, names))
+    given = schema.checked({**changed, **last}, "config")
+    values = {**start, **_dataset_overrides(values["dataset"], values["data_dir"], names), **given}
+    config = _nested({**values, **_file_overrides(preset, names), **given})
     for name in schema.sections():
         section(config, name)
     seed_list(config)
@@ -265,12 +274,18 @@ def decisive(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in used(config).items() if key not in RESUMABLE}
 
 
-def _file_overrides(name: str, pair: tuple[str, str]) -> dict[str, Any]:
+def _chosen(varying: Mapping[tuple[str, ...], Mapping[str, Any]], names: tuple[str, str, str]) -> dict[str, Any]:
+    """What such a mapping as `FOR` says for a method, a backbone and a data set."""
+    found = {}
+    for wanted, more in varying.items():
+        if all(want in ("*", is_) for want, is_ in zip(wanted, names)):
+            found.update(more)
+    return found
+
+
+def _file_overrides(name: str, names: tuple[str, str, str]) -> dict[str, Any]:
     module = configs_module(name)
-    overrides = dict(module.OVERRIDES)
-    for wanted, more in getattr(module, "FOR", {}).items():
-        if all(want in ("*", is_) for want, is_ in zip(wanted, pair)):
-            overrides.update(more)
+    overrides = {**module.OVERRIDES, **_chosen(getattr(module, "FOR", {}), names)}
     return schema.checked(overrides, f"configs/{name}.py")
 
 
@@ -280,11 +295,11 @@ def _preset(name: str) -> types.ModuleType:
     return configs_module(name)
 
 
-def _dataset_overrides(name: str, data_dir: str, pair: tuple[str, str]) -> dict[str, Any]:
+def _dataset_overrides(name: str, data_dir: str, names: tuple[str, str, str]) -> dict[str, Any]:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"data set {name!r}: wanted a name of letters, digits, '_', '-' and '.'")
     if name in datasets():
-        return _file_overrides(name, pair)
+        return _file_overrides(name, names)
     if data_dir or Path("data", name).is_dir():
         return {}
     known = ", ".join(datasets())

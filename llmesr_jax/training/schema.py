@@ -123,7 +123,6 @@ def chosen() -> dict[str, Plugins[Any]]:
     from llmesr_jax.models import (
         losses,  # imports jax, which a command's --help does not wait for
     )
-    from llmesr_jax.training import optimizers
 
     found = (backbones.PLUGINS, methods.PLUGINS, losses.PLUGINS, optimizers.PLUGINS)
     return dict(zip(("backbone", "method", "loss.ranking", "train.optimizer"), found))

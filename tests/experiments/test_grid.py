@@ -12,24 +12,24 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import traced
 
 CELLS = {
-    "overall": (9, 9),
+    "overall": (15, 15),
     "ablations": (8, 8),
     "text_and_freezing": (4, 4),
     "alpha_and_n": (9, 5),
-    "faerec_overall": (15, 15),
+    "faerec_overall": (27, 27),
     "faerec_backbones": (6, 6),
-    "faerec_ablations": (21, 21),
+    "faerec_ablations": (24, 24),
     "faerec_weights": (9, 1),
     "best": (14, 12),
 }
 
 
-def build(varied, base=None, **flags):
-    return config_lib.build({**(base or {}), **varied}, flags)
+def build(varied, base=None, varying=None, **flags):
+    return config_lib.build(varied, flags, defaults=base, varying=[varying or {}])
 
 
 def cells(plan, **flags):
-    return grid.cells(plan, functools.partial(build, base=plan.base, **flags))
+    return grid.cells(plan, functools.partial(build, base=plan.base, varying=plan.varying, **flags))
 
 
 def write(path, text):
@@ -52,7 +52,9 @@ def test_the_ready_files_have_the_papers_cells(name, dataset):
 
 def test_table_1_is_named_by_backbone_and_method():
     found = cells(grid.read("overall"))
-    assert list(found)[:4] == ["gru4rec,none", "gru4rec,llminit", "gru4rec,llmesr", "bert4rec,none"]
+    methods = ["none", "cities", "melt", "llminit", "llmesr"]
+    assert list(found)[:6] == [*(f"gru4rec,{method}" for method in methods), "bert4rec,none"]
+    assert (found["bert4rec,melt"].start, found["bert4rec,none"].start) == ("@bert4rec,none", "")
     assert (found["sasrec,llminit"].backbone, found["sasrec,llminit"].method) == ("sasrec", "llminit")
 
 

@@ -286,10 +286,10 @@ def test_forkme_makes_three_changes():
     assert changed.items() <= config.flatten(config.build(base=forkme.get_config())).items()
 
 
-@pytest.mark.parametrize("name", [*config.datasets(), *config.PRESETS])
+@pytest.mark.parametrize("name", [*config.datasets(), *config.PRESETS, "faerec"])
 def test_every_rule_of_a_file_names_a_method_and_holds_known_settings(name):
     rules = getattr(config.configs_module(name), "FOR", {})
-    for (method, _), values in rules.items():
+    for (method, *_), values in rules.items():
         assert method in ("*", *methods.PLUGINS.names())
         schema.checked(values, name)
 
@@ -302,6 +302,10 @@ def test_faerec_has_its_papers_setting_where_the_paper_has_one():
     assert of(dataset="beauty") == (50, 256, 60, 30.0, 0.9)
     assert of(dataset="grocery") == (50, 256, 60, 20.0, 0.7)
     assert of(dataset="yelp") == (50, 256, 50, 25.0, 0.3)
+    assert of(dataset="yelp", backbone="fmlprec")[2] == 60
+    assert of(dataset="yelp", backbone="lrurec")[2] == 45
+    assert of(dataset="grocery", backbone="lrurec")[2] == 50
+    assert of(dataset="beauty", backbone="lrurec")[2] == 60
     assert of(dataset="yelp", method="llmesr")[:3] == (200, 128, 0)
     for preset, scores, seen in (("paper", "fused", "hidden"), ("release", "id", "zero")):
         one = config.build(flags={"dataset": "beauty5", "method": "faerec", "preset": preset})
@@ -340,6 +344,36 @@ def test_an_own_file_sets_the_patience_of_faerec_on_grocery_to_its_default():
     assert config.build(flags=flags, base=base).train.patience == 10  # as FAERec's setting has it
     base.train.patience = 20
     assert config.build(flags=flags, base=base).train.patience == 20
+
+
+@pytest.mark.parametrize(
+    "backbone, dropout, first", [("sasrec", 0.5, 200), ("fmlprec", 0.5, 300), ("lrurec", 0.4, 100)]
+)
+def test_faerecs_base_has_the_dropout_and_the_first_monitored_epoch_of_its_logs(backbone, dropout, first):
+    faerec = config.configs_module("faerec")
+
+    def of(method, overrides=None):
+        flags = {"dataset": "yelp", "method": method, "backbone": backbone}
+        one = config.build(overrides, flags, faerec.get_config(), varying=[faerec.FOR])
+        return one[backbone].dropout, one.train.monitor_after, one.none.table_start
+
+    assert of("none") == (dropout, first, "normal")
+    assert of("none", {"train.monitor_after": 7, "none.table_start": "xavier"}) == (dropout, 7, "xavier")
+    assert of("llmesr") == (0.4, 60, "xavier")
+    assert of("faerec")[:2] == (0.4, {"sasrec": 50, "fmlprec": 60, "lrurec": 45}[backbone])
+
+
+def test_what_varies_with_the_method_beats_a_sweeps_defaults_and_gives_way_to_the_sweep():
+    varying = [{("none",): {"data.max_len": 9}, ("*", "gru4rec"): {"data.max_len": 8}}]
+    varied = lambda **more: {key.replace("__", "."): value for key, value in more.items()}  # noqa: E731
+
+    def length(defaults, **more):
+        flags = {"dataset": "demo", "method": "none"}
+        return config.build(varied(**more), flags, defaults=defaults, varying=varying).data.max_len
+
+    assert length({"data.max_len": 7}) == 9
+    assert length({"backbone": "gru4rec"}) == 8
+    assert length({"data.max_len": 7}, data__max_len=6) == 6
 
 
 def test_faerecs_setting_is_one_file_for_every_method():

@@ -112,10 +112,7 @@ class _Batches:
         self.tables = in_steps(tables, self.model.kinds)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
         # Longest sequence first, as a batch has them: so its rows are these users.
-        length_U = np.minimum(
-            self.corpus.train_lengths_U - (self.plan.supervision != "masked"), self.plan.config.max_len
-        )
-        lengths = np.where(order >= 0, length_U[order % len(length_U)], 0)
+        lengths = batches.student_lengths(self.corpus, self.plan, order)
         self.order = np.take_along_axis(order, np.argsort(-lengths, axis=1, kind="stable"), axis=1)
 
     def __getitem__(self, step: int) -> Batch:

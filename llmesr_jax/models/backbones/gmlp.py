@@ -68,9 +68,9 @@ class Backbone(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
 
-        Without a loss at other positions these are zeros.
+        Without a loss at other positions these are zeros, unless `Sizes.all_slots`.
         """
-        newest_only = last_only or not self.config.causal
+        newest_only = last_only or (not self.config.causal and not self.sizes.all_slots)
         for i, block in enumerate(self.blocks):
             x_TxD = block(x_TxD, sequences, deterministic, newest_only and i == len(self.blocks) - 1)
         x_TxD = self.last_norm(x_TxD)

@@ -80,15 +80,19 @@ class Backbone(nn.Module):
         return self.drop(x_TxD, sequences, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
-        """(..., T, D) -> (..., T, D), zeros but in newest positions, or these alone, (..., R, D), with `last_only`."""
+        """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
+
+        The other positions are zeros, unless `Sizes.all_slots`.
+        """
         if x_TxD.shape[-1] % self.config.heads:
             raise InputError(
                 f"{self.config.heads} attention heads do not divide a width of {x_TxD.shape[-1]}; change one of the two"
             )
         position_TxD = self.positions(sequences, x_TxD)
+        newest_only = last_only or not self.sizes.all_slots
         for i, block in enumerate(self.blocks):
-            x_TxD = block(x_TxD, position_TxD, sequences, deterministic, i == len(self.blocks) - 1)
-        return x_TxD if last_only else at_newest(x_TxD, sequences)
+            x_TxD = block(x_TxD, position_TxD, sequences, deterministic, newest_only and i == len(self.blocks) - 1)
+        return at_newest(x_TxD, sequences) if newest_only and not last_only else x_TxD
 
 
 class Positions(nn.Module):

@@ -59,9 +59,9 @@ class Backbone(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
 
-        Without a loss at other positions these are zeros.
+        Without a loss at other positions these are zeros, unless `Sizes.all_slots`.
         """
-        newest_only = last_only or self.config.supervision == "last"
+        newest_only = last_only or (self.config.supervision == "last" and not self.sizes.all_slots)
         out = self.reader(x_TxD, sequences, deterministic, newest_only)
         return at_newest(out, sequences) if newest_only and not last_only else out
 

@@ -2,8 +2,9 @@
 
 `form=llmesr`: x sqrt(D) + position of the item, counted from the oldest; block Q = LN(x); x = LN(Q + MHA(Q, x, x));
 x = x + W2 relu(W1 x), width D. A last LayerNorm; every epsilon 1e-8.
-`form=faerec`: x + position by column, counted from the newest; block x = LN(x + MHA(x)); x = LN(x + W2 gelu(W1 x)),
-width 4 D; every epsilon 1e-12. FAERec runs it with 2 heads and dropout 0.4.
+`form=faerec`: LN(x + position by column, counted from the newest); block x = LN(x + MHA(x)); x = LN(x + W2 gelu(W1 x)),
+width 4 D; every epsilon 1e-12. FAERec runs it with 2 heads; dropout 0.4, alone 0.5. Under the method `faerec` the first
+LayerNorm is that behind its gate.
 
 Deviations. LLM-ESR's release runs it with the causal mask left out and without masking padded keys, although it
 trains at every position, so a position sees its own target: `causal=False, mask_padding=False`, preset `release`.
@@ -54,15 +55,16 @@ class Backbone(nn.Module):
 
     def setup(self):
         c = self.config
-        positions, transformer = {
-            "llmesr": (Positions, Transformer),
-            "faerec": (ColumnPositions, PostNormTransformer),
-        }[c.form]
-        self.positions = positions(self.sizes.max_len, c.dropout)
-        self.transformer = transformer(c.blocks, c.heads, c.causal, c.mask_padding, c.dropout)
+        kinds = (c.blocks, c.heads, c.causal, c.mask_padding, c.dropout)
+        if c.form == "faerec":
+            self.positions = ColumnPositions(self.sizes.max_len, not self.sizes.normed, c.dropout)
+            self.transformer = PostNormTransformer(*kinds)
+        else:
+            self.positions = Positions(self.sizes.max_len, c.dropout)
+            self.transformer = Transformer(*kinds)
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        """Scale, positions, dropout: (..., T, D) -> (..., T, D)."""
+        """Scale or LayerNorm, by the form, positions, dropout: (..., T, D) -> (..., T, D)."""
         return self.positions(x_TxD, sequences, deterministic)
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:

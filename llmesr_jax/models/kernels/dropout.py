@@ -110,6 +110,17 @@ def keeps(key: Array, rate: float, parts: Sequence[tuple[Array, Array, int]]) ->
     return [_fields(w, bits)[..., :channels] < least for w, (_, _, channels) in zip(words, parts)]
 
 
+def words(key: Array, owners_n: Array) -> Array:
+    """uint32 (n,): a uniform random word that belongs to the key and the owner, wherever this one stands.
+
+    Args:
+      key: or its key data.
+      owners_n: int32.
+    """
+    owners_n = owners_n.astype(jnp.uint32)
+    return _words(key, owners_n, jnp.zeros_like(owners_n))[..., 0]
+
+
 def _precision(rate: float) -> tuple[int, int]:
     """How many random bits decide about an entry, as many as its rate needs; and below which number it is kept."""
     bits = next((b for b in (1, 2, 4, 8) if (rate * 2**b).is_integer()), _MOST_BITS)

@@ -22,6 +22,15 @@ def dropout(default: float, where: str = "embeddings, attention weights, feed-fo
     return knob(default, f"dropout rate: {where}", least=0, most=0.99)
 
 
+def table_start() -> Any:
+    """How a table of items that no embeddings start is drawn."""
+    return knob(
+        "xavier",
+        "start of the item table: xavier: Xavier-normal, or normal: N(0, 0.02), as in FAERec's release",
+        choices=("xavier", "normal"),
+    )
+
+
 def mask_padding() -> Any:
     """Whether attention leaves padding out."""
     return knob(True, "padded keys take no part in the attention")

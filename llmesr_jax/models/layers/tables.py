@@ -157,20 +157,25 @@ def _map_rows_backward(kept, gradient_nxD):
 map_rows.defvjp(_map_rows_forward, _map_rows_backward, symbolic_zeros=True)
 
 
+_STARTS = {"xavier": nn.initializers.xavier_normal(), "normal": nn.initializers.normal(0.02)}
+
+
 class ItemTable(nn.Module):
     """A trainable table (V + 2, D): row 0 padding, row V + 1 the mask token.
 
-    It starts at `start`, (V + 2, D), if that is given (the PCA of the LLM embeddings), else Xavier-normal.
+    It starts at `start`, (V + 2, D), if that is given (the PCA of the LLM embeddings), else as `drawn` says: see
+    `settings.table_start`.
     """
 
     num_items: int
     width: int
+    drawn: str = "xavier"
 
     @nn.compact
     def __call__(self, start: Array | None = None) -> Array:
         def init(key, shape, dtype=jnp.float32):
             if start is None:
-                return nn.initializers.xavier_normal()(key, shape, dtype)
+                return _STARTS[self.drawn](key, shape, dtype)
             return jnp.array(start, dtype).reshape(shape)
 
         return axes.parameter(self, "items", init, (self.num_items + 2, self.width), axes.ITEM)
@@ -200,16 +205,23 @@ class Adapter(nn.Module):
 
 
 class SingleView(nn.Module):
-    """One item table under one backbone: the plain sequential recommender, and what most methods start from."""
+    """One item table under one backbone: the plain sequential recommender, and what most methods start from.
+
+    Attributes:
+      config: the method's; it has `width`.
+      start: name of the frozen table that the item table starts at.
+      drawn: how it is drawn without one, see `settings.table_start`.
+    """
 
     config: Any
     loss: LossConfig
     sizes: Sizes
     make_backbone: Callable[[], nn.Module]
     start: str = ""
+    drawn: str = "xavier"
 
     def setup(self):
-        self.table = ItemTable(self.sizes.num_items, self.config.width)
+        self.table = ItemTable(self.sizes.num_items, self.config.width, self.drawn)
         self.backbone = self.make_backbone()
 
     def items(self, ids: Array) -> Array:

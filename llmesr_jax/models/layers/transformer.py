@@ -98,12 +98,13 @@ def _only(valid_T: Array, x: Array) -> Array:
 
 
 class ColumnPositions(nn.Module):
-    """x + position embedding, then dropout: the stem of FAERec's SASRec.
+    """x + position embedding, LayerNorm (unless the method has one), dropout: the stem of FAERec's SASRec.
 
     Positions are the columns 0..max_len - 1 of rows padded on the left, so they count from the newest item.
     """
 
     max_len: int
+    norm: bool
     dropout: float
 
     @nn.compact
@@ -117,6 +118,7 @@ class ColumnPositions(nn.Module):
             x_TxD = jnp.stack([view_TxD + positions_TxD for view_TxD in x_TxD])
         else:
             x_TxD = x_TxD + aligned(positions_TxD, x_TxD)
+        x_TxD = LayerNorm(postnorm.EPSILON, name="norm")(x_TxD) if self.norm else x_TxD
         return Dropout(self.dropout)(x_TxD, sequences, deterministic)
 
 

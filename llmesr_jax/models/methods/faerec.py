@@ -11,8 +11,9 @@ LLM view (eq. 5), L_feature Barlow Twins between the views, popular items and ot
 the inputs and negatives of the batch. In epoch t = 0, 1, ... of a period T (eq. 11):
 w_item = w_min + (w_max - w_min) (1 + cos(2 pi t / T)) / 2, w_feature = 1 - w_item.
 
-Every ablation is one setting: w/o AGF `gate=False`, w/o ILA `item_alignment=False`, w/o FLA `feature_alignment=False`,
-w/o CLS `curriculum=False`, w/o PG `popularity_groups=False`.
+Every ablation is one setting: w/o AGF `gate=False` (the ID view alone, or with `without_gate=mean` both views in equal
+parts: the paper does not say which), w/o ILA `item_alignment=False`, w/o FLA `feature_alignment=False`, w/o CLS
+`curriculum=False`, w/o PG `popularity_groups=False`.
 
 Cost: the mapper, F^2 / 2 + F D / 2 multiply-adds, runs once for each different item of a step; the gate takes 6 D^2 a
 slot; L_item 3 D for each pair of different items, in blocks.
@@ -68,7 +69,10 @@ class Config:
     )
     mapper_dropout: float = knob(0.3, "dropout inside the map from the LLM's space", least=0, most=0.99)
     gate_dropout: float = knob(0.1, "dropout inside the gate", least=0, most=0.99)
-    gate: bool = knob(True, "fuse the views by the gate; False is w/o AGF: the ID view alone is the input")
+    gate: bool = knob(True, "fuse the views by the gate; False is w/o AGF")
+    without_gate: str = knob(
+        "id", "w/o AGF, what the encoder reads: id: the ID view, or mean: both views", choices=("id", "mean")
+    )
     item_alignment: bool = knob(True, "False is w/o ILA")
     feature_alignment: bool = knob(True, "False is w/o FLA")
     popularity_groups: bool = knob(True, "popular items and others apart in the feature alignment; False is w/o PG")
@@ -161,6 +165,7 @@ class Method(nn.Module):
         c, sizes = self.config, self.sizes
         self.table = ItemTable(sizes.num_items, c.width)
         self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout)
+        self.fusion = {True: "gate", False: c.without_gate}[c.gate]
         if c.gate:
             self.gate = Gate(c.width, c.gate_dropout)
         self.norm = LayerNorm(1e-12)
@@ -205,10 +210,12 @@ class Method(nn.Module):
 
     def encode(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
         """Both views of the slots' items to user vectors: (T, D), or (R, D) with `last_only`."""
-        if self.config.gate:
-            x_TxD = self.gate(self.backbone.stem(x_2xTxD, sequences, deterministic), sequences, deterministic)
-        else:
+        if self.fusion == "id":
             x_TxD = self.backbone.stem(x_2xTxD[0], sequences, deterministic)
+        else:
+            x_2xTxD = self.backbone.stem(x_2xTxD, sequences, deterministic)
+            mean = lambda x_2xTxD, *_: (x_2xTxD[0] + x_2xTxD[1]) / 2  # noqa: E731
+            x_TxD = (self.gate if self.fusion == "gate" else mean)(x_2xTxD, sequences, deterministic)
         return self.backbone(self.norm(x_TxD), sequences, deterministic, last_only)
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:

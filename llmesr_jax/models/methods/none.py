@@ -1,6 +1,7 @@
 """No enhancement: the plain backbone over one trainable item table (the rows without a name in the papers' tables).
 
-Width 128, so that its budget equals LLM-ESR's two views of 64. The table starts Xavier-normal.
+Width 128, so that its budget equals LLM-ESR's two views of 64. The table starts Xavier-normal, as in LLM-ESR's release,
+or with `table_start=normal` at N(0, 0.02), as FAERec's "Base".
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from llmesr_jax.core.knobs import knob
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.tables import SingleView
 from llmesr_jax.models.types import Needs
 
@@ -15,6 +17,7 @@ from llmesr_jax.models.types import Needs
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
+    table_start: str = settings.table_start()
 
 
 def needs(config: Config) -> Needs:
@@ -24,4 +27,4 @@ def needs(config: Config) -> Needs:
 
 def Method(config: Config, loss, sizes, make_backbone) -> SingleView:
     """See `llmesr_jax.models.layers.tables.SingleView`."""
-    return SingleView(config, loss, sizes, make_backbone)
+    return SingleView(config, loss, sizes, make_backbone, drawn=config.table_start)

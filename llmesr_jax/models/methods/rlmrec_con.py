@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import alignment
 from llmesr_jax.models.kernels.mapped_rows import TwoLayers, map_two_layers
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import newest, take_rows, uniform_bias
 from llmesr_jax.models.layers.tables import (
     SingleView,
@@ -42,6 +43,7 @@ from llmesr_jax.models.types import Array, Batch, Needs, Term
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
+    table_start: str = settings.table_start()
     weight: float = knob(0.01, "weight of the alignment with the LLM embeddings; 0 is none", least=0, traced=True)
     temperature: float = knob(0.2, "of the alignment", least=1e-3, traced=True)
 
@@ -52,28 +54,33 @@ def needs(config: Config) -> Needs:
 
 
 class Mapper(nn.Module):
-    """The parameters of M."""
+    """The parameters of M: Xavier-uniform matrices, PyTorch's biases. `widths` are those before, between and behind."""
 
-    llm_width: int
-    width: int
+    widths: tuple[int, int, int]
 
     @nn.compact
     def __call__(self) -> TwoLayers:
-        widths, arrays = (self.llm_width, (self.llm_width + self.width) // 2, self.width), []
-        for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:])):
+        arrays = []
+        for i, (fan_in, fan_out) in enumerate(zip(self.widths[:-1], self.widths[1:])):
             arrays.append(self.param(f"kernel_{i}", nn.initializers.xavier_uniform(), (fan_in, fan_out)))
             arrays.append(self.param(f"bias_{i}", uniform_bias(fan_in), (fan_out,)))
         return TwoLayers(*arrays)
 
 
-class Method(SingleView):
+def Method(config: Config, loss, sizes, make_backbone) -> Aligned:
+    """See `Aligned`."""
+    return Aligned(config, loss, sizes, make_backbone, drawn=config.table_start)
+
+
+class Aligned(SingleView):
     """A `SingleView` with one term more."""
 
     def setup(self):
         super().setup()
         self.aligns = self.has_variable("tables", "user_llm")  # the weight is not 0: see `needs`
         if self.aligns:
-            self.mapper = Mapper(self.sizes.llm_width, self.config.width)
+            width, llm_width = self.config.width, self.sizes.llm_width
+            self.mapper = Mapper((llm_width, (llm_width + width) // 2, width))
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking and alignment (if weight)."""

@@ -195,6 +195,17 @@ def test_without_the_gate_users_are_made_from_ids_alone():
         assert bool((users[0] == users[1]).all()) == same
 
 
+def test_without_the_gate_the_encoder_reads_the_mean_of_both_views_if_asked_to():
+    """Where the gate gives both views the same weight, a half, it reads what the gate's output would be."""
+    case, batch, params = world()
+    gate = jax.tree.map(jnp.zeros_like, params["gate"])  # sigmoid(0) = 1/2
+    users = tiny.user_vectors(case.model, {**params, "gate": gate}, case.tables, batch.students)
+    model = tiny.case("gru4rec", "faerec", gate=False, without_gate="mean").model
+    rest = {name: part for name, part in params.items() if name != "gate"}
+    found = tiny.user_vectors(model, rest, case.tables, batch.students)
+    np.testing.assert_allclose(found, users, atol=1e-6)
+
+
 def apart():
     """Inputs 1..4, targets 5 and 6, negatives 7 and 8: nobody in two roles."""
     students = tiny.lay([[1, 2], [3, 4]], ((2, 3),))

@@ -1,0 +1,277 @@
+"""CITIES: embeddings of tail items inferred from their contexts (Jang et al., ICDM 2020; the network is HiCE's).
+
+Starts from a trained plain backbone (`--start`), all of which is frozen. What trains is F: contexts of an item -> its
+embedding, on items of the head; then the rows of tail items that have a context are F of theirs, in inputs and scores.
+A context of a place in a training sequence: the 24 items before it, the place, the 24 behind it; the place shows the
+mask token (BERT4Rec) or a learnt vector. Contexts with less than two other items are left out.
+- x = E[items] * a[slot] + sin(slot) / sqrt(D), dropout .2; two transformer layers over the real slots of each context by
+  itself, and their mean: r_k.
+- Two more layers over the K vectors r_k, without positions, their mean, and y = W y + b.
+A layer: x = N(x + MHA(x)); x = N(x + W2 relu(W1 x)), 2 D wide inside, 4 heads; dropout .5 of attention weights, .2 else;
+N(x) = a (x - mean) / (std + 1e-6) + b with the unbiased std. Keys have no bias: no softmax would see it.
+Loss: the mean of (F(K contexts of i) - E[i])^2 over 128 head items, drawn with replacement, K the same for all of a step,
+1 to 10. `ranking` is logged with weight 0, and so is `inference_valid`, the loss over head items held out (5 %).
+
+Cost: a step, 128 K contexts of up to 49 slots, 16 D^2 multiply-adds a slot, thrice; what is served, each context of each
+tail item once, in blocks of rows of a few lengths, whatever is padding left out.
+
+Deviations. Which items are head is ours, the top fifth by training count, those with two contexts at least; the release
+takes counts above 5. The items held out are the same for all seeds. An epoch has as many steps as that of other methods,
+early stopping watches the served model's ranking, and its best epoch is kept, where the release stops by the error held out
+and keeps the last. The release divides outside of the power in its sine, which leaves two channels with a position
+(`positions=release`, preset `release`). Its clipping comes before there are gradients, and its decay over 10^6 steps does
+nothing; both are left out. Adam has epsilon 1e-6 and a warm-up over 100 steps; its step size, 1e-4, is in the presets.
+The paper encodes contexts by the pre-trained sequence model; the release, which is what we have, by layers of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llmesr_jax.core.axes import ITEM, Table
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.core.streams import stream
+from llmesr_jax.data import groups
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.occurrences import occurrences
+from llmesr_jax.models.kernels.row_blocks import in_blocks, widths_to
+from llmesr_jax.models.layers import settings
+from llmesr_jax.models.layers.dense import take_rows
+from llmesr_jax.models.layers.few_shot import Inference
+from llmesr_jax.models.layers.tables import SingleView, candidates, ranking_term
+from llmesr_jax.models.types import Array, Batch, Ids, Needs, Sizes, Tables, Term, wide
+
+_HELD_OUT = 0.05  # of the head items
+_WARM_UP = 100  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = knob(128, "width of the item table and the encoder; a multiple of 4", least=4)
+    table_start: str = settings.table_start()
+    window: int = knob(24, "items of a context on either side", least=1)
+    shots: int = knob(10, "most contexts that an item is inferred from in training", least=1)
+    items: int = knob(128, "head items of a step", least=1)
+    most_contexts: int = knob(32, "most contexts that a tail item is inferred from when it is served", least=1)
+    dropout: float = knob(0.2, "of embeddings, feed-forward and residuals", least=0, most=0.99)
+    attention_dropout: float = knob(0.5, "of attention weights", least=0, most=0.99)
+    positions: str = knob("usual", "the sine: usual, or as in preset release", choices=("usual", "release"))
+    serve: bool = knob(True, "tail items are served with inferred rows; False: with those of the start")
+
+
+def needs(config: Config) -> Needs:
+    """Contexts of items, and which items F learns on and infers."""
+    own = {
+        "places": Table(),
+        "place_start": Table(ITEM),
+        "place_count": Table(ITEM),
+        "learnt_items": Table(holds_ids=True),
+        "held_out_items": Table(holds_ids=True),
+        "tail_places": Table(),
+        "tail_rows": Table(),
+        "tail_items": Table(holds_ids=True),
+        "tail_counts": Table(),
+    }
+    return Needs(own=own, start=True)
+
+
+def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
+    """Contexts, and what is drawn and inferred.
+
+    places (n, 3): place of each context, first and end of its sequence; item after item, at `place_start` (V + 2,),
+    `place_count` (V + 2,). learnt_items, held_out_items: of the head. tail_items (t,): those with a context, the most first,
+    tail_counts (t,): how many of them are read; tail_places (m,): these contexts, the longest first; tail_rows (m,): where
+    each lies when they stand item after item.
+    """
+    found = occurrences(corpus)
+    others_n = np.minimum(config.window, found.place_n - found.first_n)
+    others_n = others_n + np.minimum(config.window, found.end_n - 1 - found.place_n)
+    item_n = np.repeat(np.arange(corpus.num_items + 2), found.count_V)
+    kept = others_n >= 2
+    places = np.stack([found.place_n, found.first_n, found.end_n], axis=1)[kept]
+    item_n, others_n = item_n[kept], others_n[kept]
+    count_V = np.bincount(item_n, minlength=corpus.num_items + 2)
+    start_V = np.cumsum(count_V) - count_V
+    head_V = np.pad(groups.head_items(corpus), 1)
+    learnt = stream("cities held out").permutation(np.flatnonzero(head_V & (count_V >= 2)))
+    held_out = int(_HELD_OUT * len(learnt))
+    tail = np.flatnonzero(~head_V & (count_V > 0))
+    read_t = np.minimum(count_V[tail], config.most_contexts)
+    order = np.argsort(-read_t, kind="stable")
+    tail, read_t = tail[order], read_t[order]
+    within_m = np.arange(read_t.sum()) - np.repeat(np.cumsum(read_t) - read_t, read_t)
+    last_m = np.repeat(
+        start_V[tail] + count_V[tail] - read_t, read_t
+    )  # the last ones of the data, where not all are read
+    at_m = last_m + within_m
+    longest_first = np.argsort(-others_n[at_m], kind="stable")
+    made = {
+        "places": places,
+        "place_start": start_V,
+        "place_count": count_V,
+        "learnt_items": np.sort(learnt[held_out:]),
+        "held_out_items": np.sort(learnt[:held_out]),
+        "tail_places": at_m[longest_first],
+        "tail_rows": longest_first,
+        "tail_items": tail,
+        "tail_counts": read_t,
+    }
+    return {name: table.astype(np.int32) for name, table in made.items()}
+
+
+def trains(config: Config, path: str) -> bool:
+    """F alone."""
+    return path.startswith("inference/")
+
+
+def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:
+    """Adam with epsilon 1e-6, whose step size grows over the first 100 steps."""
+    warm_up = optax.linear_schedule(0.0, 1.0, _WARM_UP)
+    return optax.chain(
+        optax.scale_by_adam(eps=1e-6),
+        optax.scale_by_schedule(lambda count: warm_up(count + 1)),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def context_of(items_n: Array, places_mx3: Array, window: int, width: int, token: int) -> tuple[Array, Array]:
+    """Contexts as rows of `width`: int32 (m, width) items, and their slots, 0 to 2 window; the place is slot `window`.
+
+    Real slots stand first, oldest first; behind them items are 0 and slots -1.
+
+    Args:
+      places_mx3: int32, as `tables` has them; an end of 0 is an empty context.
+      width: at least the longest context.
+      token: what the place itself shows.
+    """
+    place_mx1, first_mx1, end_mx1 = jnp.split(places_mx3, 3, axis=1)
+    from_mx1 = jnp.maximum(first_mx1, place_mx1 - window)
+    at_mxw = from_mx1 + jnp.arange(width, dtype=jnp.int32)[None]
+    real_mxw = at_mxw < jnp.minimum(end_mx1, place_mx1 + window + 1)
+    items_mxw = jnp.where(at_mxw == place_mx1, token, jnp.take(items_n, at_mxw, mode="clip"))
+    return jnp.where(real_mxw, items_mxw, 0), jnp.where(real_mxw, at_mxw - place_mx1 + window, -1)
+
+
+def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
+    """Head items of a step and their contexts: `learnt`, and some that are held out, `held_out`.
+
+    Slots and the number of contexts are floats, as no ids are.
+    """
+    made, keys, longest = {}, jax.random.split(key, 3), 2 * config.window + 1
+    token = (sizes.num_items + 1) * int(sizes.bidirectional)
+    shots_1 = jax.random.randint(keys[2], (1,), 1, config.shots + 1)
+    for name, count, draw_key in (("learnt", config.items, keys[0]), ("held_out", config.items // 8, keys[1])):
+        items = tables[f"{name}_items"]
+        if not count or not len(items):
+            continue
+        item_key, place_key = jax.random.split(draw_key)
+        item_n = items[jax.random.randint(item_key, (count,), 0, len(items))]
+        which_nxK = jax.random.randint(place_key, (count, config.shots), 0, tables["place_count"][item_n][:, None])
+        at_nxK = tables["place_start"][item_n][:, None] + which_nxK
+        places = take_rows(tables["places"], at_nxK.reshape(-1))
+        items_mxw, slots_mxw = context_of(data.items_n, places, config.window, longest, token)
+        made[name] = {
+            "items": Ids(item_n),
+            "contexts": Ids(items_mxw.reshape(count, config.shots, -1)),
+            "slots": slots_mxw.astype(jnp.float32).reshape(count, config.shots, -1),
+            "shots": jnp.full(count, shots_1.astype(jnp.float32)),
+        }
+    return made
+
+
+def for_serving(config: Config, apply: Any, params: Any, tables: Tables, data: Any) -> Any:
+    """The parameters with inferred rows for tail items that have a context."""
+    if not config.serve or not len(tables["tail_items"]):
+        return params
+    read_mxD = read_contexts(config, apply, params, tables, data)
+    count_t, items_t = tables["tail_counts"], tables["tail_items"]
+    start_t = jnp.cumsum(count_t) - count_t
+    rows_VxD = params["table"]["items"]
+
+    def block(arrays, width, rows_VxD):
+        count_b, start_b, items_b, is_one_b = arrays
+        at_bxK = start_b[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
+        real_bxK = jnp.arange(width, dtype=jnp.int32)[None] < count_b[:, None]
+        inferred_bxD = apply(params, tables, take_rows(read_mxD, at_bxK), real_bxK, method="aggregated")
+        return rows_VxD.at[jnp.where(is_one_b, items_b, len(rows_VxD))].set(
+            inferred_bxD.astype(rows_VxD.dtype), mode="drop"
+        )
+
+    rows_VxD = in_blocks((count_t, start_t, items_t), count_t, widths_to(config.most_contexts), block, rows_VxD)
+    return {**params, "table": {**params["table"], "items": rows_VxD}}
+
+
+def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data: Any) -> Array:
+    """(m, D): r_k of each context that is served, item after item."""
+    token = apply(params, tables, method="place_token")
+    places_mx3, rows_m = take_rows(tables["places"], tables["tail_places"]), tables["tail_rows"]
+    place_m, first_m, end_m = places_mx3.T
+    before_m = jnp.minimum(place_m - first_m, config.window)
+    length_m = before_m + jnp.minimum(end_m - place_m, config.window + 1)
+    width_of_row = params["table"]["items"].shape[1]
+
+    def block(arrays, width, read_mxD):
+        places_bx3, rows_b, is_one_b = arrays
+        items_bxw, slots_bxw = context_of(data.items_n, places_bx3, config.window, width, token)
+        read_bxD = apply(params, tables, items_bxw, slots_bxw, method="read")
+        return read_mxD.at[jnp.where(is_one_b, rows_b, len(read_mxD))].set(read_bxD.astype(read_mxD.dtype), mode="drop")
+
+    empty = jnp.zeros((len(rows_m), width_of_row), jnp.float32)
+    return in_blocks((places_mx3, rows_m), length_m, widths_to(2 * config.window + 1, 4), block, empty)
+
+
+def Method(config: Config, loss, sizes, make_backbone) -> Inferring:
+    """See `Inferring`."""
+    return Inferring(config, loss, sizes, make_backbone, drawn=config.table_start)
+
+
+class Inferring(SingleView):
+    """A frozen `SingleView`, and F."""
+
+    def setup(self):
+        super().setup()
+        c = self.config
+        rates = c.dropout, c.attention_dropout
+        self.inference = Inference(c.width, c.window, *rates, c.positions, not self.sizes.bidirectional)
+
+    def place_token(self) -> int:
+        """What the place of a context shows: the mask token if it is trained, else nothing."""
+        return (self.sizes.num_items + 1) * int(self.sizes.bidirectional)
+
+    def read(self, items_mxw: Array, slots_mxw: Array, deterministic: bool = True) -> Array:
+        """(m, D): r_k of contexts as `context_of` makes them, with 0 for items that are not there."""
+        x_nxD = jax.lax.stop_gradient(self.items(items_mxw.reshape(-1)))
+        return self.inference.read(x_nxD.reshape(*items_mxw.shape, -1), slots_mxw, deterministic)
+
+    def aggregated(self, r_nxKxD: Array, real_nxK: Array, deterministic: bool = True) -> Array:
+        """(n, D): embeddings inferred from what was read."""
+        return self.inference.aggregate(r_nxKxD, real_nxK, deterministic)
+
+    def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
+        """inference; and with weight 0 ranking, of the frozen model, and inference_valid."""
+        students = batch.students
+        h_TxD = self.encode(self.slot_views(students, True), students, True, last_only=False)
+        vectors = self.items(candidates(self.loss, self.sizes, batch))
+        ranking = ranking_term(self.loss, self.sizes, h_TxD, batch, vectors)
+        terms, found = {"ranking": Term(ranking.value, 0.0)}, batch.extra or {}
+        if "learnt" in found:
+            terms["inference"] = Term(self.error(found["learnt"], deterministic), 1.0)
+        if "held_out" in found:
+            terms["inference_valid"] = Term(self.error(found["held_out"], True), 0.0)
+        return terms
+
+    def error(self, asked: Any, deterministic: bool) -> Array:
+        """(): the mean of (F(contexts of i) - E[i])^2 over items and components."""
+        items_nxKxw, slots_nxKxw = asked["contexts"].ids, asked["slots"].astype(jnp.int32)
+        n, most, width = items_nxKxw.shape
+        r_mxD = self.read(items_nxKxw.reshape(-1, width), slots_nxKxw.reshape(-1, width), deterministic)
+        real_nxK = jnp.arange(most, dtype=jnp.int32)[None] < asked["shots"].astype(jnp.int32)[:, None]
+        inferred_nxD = self.aggregated(r_mxD.reshape(n, most, -1), real_nxK, deterministic)
+        row_nxD = jax.lax.stop_gradient(self.items(asked["items"].ids))
+        return jnp.mean(jnp.square((inferred_nxD - row_nxD).astype(wide(row_nxD))))
