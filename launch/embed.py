@@ -38,6 +38,7 @@ class Options:
     tables: bool = knob(True, "PCA start and similar users, too; else the first training makes them")
     yes: bool = knob(False, "spend without a question")
     dry_run: bool = knob(False, "count texts, tokens and price, and stop")
+    skip_failed: bool = knob(False, "rows of zeros for texts that no usable vector can be had for, counted")
 
 
 @dataclasses.dataclass(frozen=True)

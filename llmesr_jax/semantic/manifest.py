@@ -154,6 +154,13 @@ def look(folder: Path, wanted: Mapping[str, Any]) -> State:
     return State(folder, previous, wanted, whole)
 
 
+def describes(folder: Path, path: Path) -> bool:
+    """Whether a file is one that the manifest of `folder` tells of, byte by byte."""
+    made = read(folder)
+    entry = made["arrays"].get(path.name) if made else None
+    return bool(entry) and path.parent == folder and file_digest(path) == entry["sha256"]
+
+
 def file_digest(path: Path) -> str | None:
     """sha256 of a file's bytes; None where there is none to be read."""
     try:
