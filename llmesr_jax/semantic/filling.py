@@ -107,22 +107,24 @@ class Filling:
 
     def _take(self, answer: Answer) -> int:
         """Stores the vectors of an answer that can be used; returns the number of texts that are off the list."""
-        before = int(self.missing_W.sum()) if answer.keys or answer.failed else 0
+        off = 0
         if answer.keys:
             wrong = unusable_rows(answer.vectors)
             which = texts.places(self._plan.different_W, np.frombuffer(b"".join(answer.keys), KEY))
             new = [i for i in np.flatnonzero((which >= 0) & self.missing_W[which]) if i not in wrong]
             self._store.add([answer.keys[i] for i in new], answer.vectors[new])
             self.missing_W[which[new]] = False
-            self._fail({int(which[i]): reason for i, reason in wrong.items() if which[i] >= 0})
+            off = len(new) + self._fail({int(which[i]): reason for i, reason in wrong.items() if which[i] >= 0})
         if answer.failed:
             which = texts.places(self._plan.different_W, np.frombuffer(b"".join(answer.failed), KEY))
-            self._fail({int(w): reason for w, reason in zip(which, answer.failed.values()) if w >= 0})
-        return before - int(self.missing_W.sum()) if before else 0
+            off += self._fail({int(w): reason for w, reason in zip(which, answer.failed.values()) if w >= 0})
+        return off
 
-    def _fail(self, reasons: dict[int, str]) -> None:
+    def _fail(self, reasons: dict[int, str]) -> int:
+        new = [which for which in reasons if self.missing_W[which]]
         self.failed |= reasons
-        self.missing_W[list(reasons)] = False
+        self.missing_W[new] = False
+        return len(new)
 
     def _check_different(self) -> None:
         """Takes vectors that many different texts share out of the store, and the texts for failed."""
@@ -130,7 +132,7 @@ class Filling:
         vectors = self._store.rows()
         count = len(self._store)
         found = vector_checks.hashes(vectors(np.arange(i, min(i + _BLOCK, count))) for i in range(0, count, _BLOCK))
-        where_W = np.concatenate([stored_W, np.full(0, -1)])
+        where_W = stored_W
         if self._old is not None and self._old.items.dtype == np.float32:  # else its vectors were rounded
             in_old = np.flatnonzero(self._in_old_W >= 0)
             blocks = (in_old[i : i + _BLOCK] for i in range(0, len(in_old), _BLOCK))

@@ -93,8 +93,9 @@ def load(config: Config) -> TextEncoder:
                 api_key=key or "none",  # of a server that wants no key, the client still wants one
                 base_url=server.url,
                 default_query=server.query,
+                default_headers=server.headers,
                 # A key in a header of the user's own goes without a second one.
-                default_headers=server.headers if key or not server.headers else _without_key(server.headers),
+                http_client=None if key or not server.headers else _without_key(server.headers),
                 timeout=config.timeout,
                 max_retries=0,
             )
@@ -142,10 +143,15 @@ def load(config: Config) -> TextEncoder:
     )
 
 
-def _without_key(headers: dict[str, str]) -> dict[str, Any]:
+def _without_key(headers: dict[str, str]) -> Any:
+    """An HTTP client that sends no `Authorization`, unless it is among these headers."""
     import openai
 
-    return {"Authorization": openai.Omit(), **headers}
+    async def drop(request: Any) -> None:
+        if not any(name.lower() == "authorization" for name in headers):
+            request.headers.pop("Authorization", None)
+
+    return openai.DefaultAsyncHttpxClient(event_hooks={"request": [drop]})
 
 
 def _dollars(price: float) -> str:
