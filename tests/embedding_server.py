@@ -59,6 +59,23 @@ TOO_LONG = {
 }  # fmt: skip
 
 
+# What four servers put around the vectors, as their documentation and sources show, and say of a model they have not.
+PRODUCTS = {
+    "vllm": (
+        {"id": "embd-1", "object": "list", "created": 1, "usage": {"prompt_tokens": 9, "total_tokens": 9, "completion_tokens": 0, "prompt_tokens_details": None}},
+        {},
+        {"error": {"message": "The model `{model}` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}},
+    ),
+    "ollama": (
+        {"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}},
+        {},
+        {"error": {"message": "model \"{model}\" not found, try pulling it first", "type": "api_error", "param": None, "code": None}},
+    ),
+    "tei": ({"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}}, {}, None),
+    "llama.cpp": ({"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}}, {"encoding_format": "base64"}, None),
+}  # fmt: skip
+
+
 def refusal(kind: tuple[int, str | dict | bytes], n: int, most: int) -> tuple[int, dict | bytes]:
     """Status and body of a refusal: `n` there are, and `most` are allowed."""
     status, said = kind
@@ -95,6 +112,8 @@ class EmbeddingServer:
       status: answer every request with this status and `message`.
       failing: a function of the texts of a request: status and message, or an answer, instead of the right one; else
         None.
+      product: a key of `PRODUCTS`, whose answers it gives; None for OpenAI's.
+      model: the one that it has; None for any.
       batch_looks: looks at a batch before it is done.
       spoilt_lines: custom ids of batches whose answer fails the first time.
     """
@@ -104,7 +123,7 @@ class EmbeddingServer:
         self.paid, self.requests, self.keys = collections.Counter(), [], set()
         self.bodies, self.queries, self.headers = [], [], []
         self.delay, self.status, self.message, self.code = 0.0, None, "", None
-        self.failing = None
+        self.failing = self.product = self.model = None
         self.batch_looks, self.batch_error, self.spoilt_lines = 2, None, set()
         self.files, self.batches = {}, {}
         self.slow = 1.0
@@ -169,6 +188,10 @@ class EmbeddingServer:
             data[-1]["embedding"] = "*"
         if fault == "shuffled":
             data = data[::-1]
+        if self.product:
+            around, of_each, _ = PRODUCTS[self.product]
+            of_each = of_each if body.get("encoding_format") == "base64" else {}
+            return {**around, "model": body["model"], "data": [entry | of_each for entry in data]}
         return {"object": "list", "model": body["model"], "data": data, "usage": {"total_tokens": 1}}
 
 
@@ -239,6 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.failing and (wrong := self.owner.failing(body["input"])) is not None:
             status, said = wrong
             return self._send({"error": {"message": said}} if isinstance(said, str) else said, status)
+        if self.owner.model not in (None, body["model"]) and (unknown := PRODUCTS[self.owner.product][2]):
+            return self._send(json.dumps(unknown).replace("{model}", body["model"]).encode(), 404)
         if refused := self.owner.refusal(body["input"]):
             return self._send(refused[1], refused[0])
         answer = self.owner.embeddings(body, fault)

@@ -113,7 +113,9 @@ class _Array:
 
 
 def _frombuffer(data: Any, dtype: Any, shape: tuple, order: str, axis_order: tuple | None = None) -> np.ndarray:
-    if not isinstance(dtype, _Dtype) or dtype.is_object or not isinstance(data, (bytes, bytearray)):
+    if isinstance(dtype, _Dtype) and dtype.is_object:
+        raise _Refused("data type 'O8'")
+    if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
         raise _Refused(f"an array made of {type(data).__name__}")
     flat = np.frombuffer(data, dtype.dtype)
     if order == "K" and axis_order is not None:

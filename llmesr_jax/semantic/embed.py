@@ -302,7 +302,8 @@ def _failed(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int, int]
         found.append({"row": name, "reason": filling.failed[int(plan.which_N[row])]})
     some = "; ".join(f"{one['row']}: {one['reason']}" for one in found[:_MOST_NAMED])
     more = f"; and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
-    message = f"{len(filling.failed):,} texts have no usable vector: {some}{more}; {filling.done}"
+    count = len(filling.failed)
+    message = f"{count:,} text{'s have' if count > 1 else ' has'} no usable vector: {some}{more}; {filling.done}"
     if len(filling.failed) == len(plan.different_W):
         raise InputError(f"{message}; check the server and its model")
     if not skip:

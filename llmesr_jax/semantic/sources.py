@@ -55,7 +55,9 @@ class SemanticConfig:
     )
     random_width: int = knob(1536, "width F of random embeddings", least=1)
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
-    item_template: str = knob("", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
+    item_template: str = knob(
+        "", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
+    )
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
     cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
     seed: int = knob(

@@ -113,7 +113,7 @@ def _npy(path: Path) -> np.ndarray | Mapping[str, Any]:
 
 def _npz(path: Path) -> np.ndarray | Mapping[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

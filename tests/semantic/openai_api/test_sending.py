@@ -95,7 +95,7 @@ def test_a_text_that_fails_is_named_and_may_be_skipped(embed, server, folder, fa
     bad = lambda texts: any(LAMP in text for text in texts)  # noqa: E731
     server.failing = lambda texts: fails(texts) if bad(texts) else None
     run = {"dimensions": dimensions, "batch_size": 16}
-    with pytest.raises(InputError, match=f'^1 texts have no usable vector: item B9 "thing 9": .*{reason}') as error:
+    with pytest.raises(InputError, match=f'^1 text has no usable vector: item B9 "thing 9": .*{reason}') as error:
         embed(**run)
     assert "; 39 of 40 texts are done; give --skip_failed to write rows of zeros for them" in str(error.value)
     assert not (folder / "item_emb.npy").exists() and sum(bad([text]) for text in server.paid) == 0
