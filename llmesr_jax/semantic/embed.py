@@ -24,11 +24,10 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.semantic import (
     encoders,
-    file_checks,
     manifest,
     prompts,
-    raw_ids,
     rows,
+    skipped,
     stand_ins,
     texts,
 )
@@ -37,8 +36,6 @@ from llmesr_jax.semantic.encoders import Cost, TextEncoder
 from llmesr_jax.semantic.filling import Filling, without
 from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Plan, Wording
-
-_MOST_NAMED, _MOST_LISTED = 3, 1000  # failed texts in a message, and in the manifest
 
 
 class Options(NamedTuple):
@@ -141,35 +138,18 @@ def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording
         raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; wanted one width")
     made["counts"] = {"items": corpus.num_items, "users": corpus.num_users}
     arrays = {"items": items_VxF, "users": users_UxF}
-    wrong = {kind: _wrong_rows(corpus, module, kind, arrays[kind], options) for kind in ("items", "users")[: 1 + given]}
-    if skipped := sum(map(len, wrong.values())):
-        made["counts"]["skipped"] = skipped
-        made["skipped"] = [
-            {"row": raw_ids.of_row(corpus, kind, row), "reason": reason}
-            for kind, rows_of in wrong.items()
-            for row, reason in list(rows_of.items())[:_MOST_LISTED]
-        ]
+    wrong = {
+        kind: skipped.rows_of_files(corpus, kind, arrays[kind], options.skip_failed)
+        for kind in ("items", "users")[: 1 + given]
+        if not getattr(module, "UNKNOWN_WORDS", False)
+    }
+    if any(wrong.values()):
+        made |= skipped.listed(corpus, wrong)
+        made["counts"]["skipped"] = sum(map(len, wrong.values()))
     dtype = np.dtype(made["made_by"]["dtype"])
     blocks = zip(manifest.ARRAYS, arrays.items())
     _write(corpus, made, {name: rows.cast(array, dtype, wrong.get(kind, {})) for name, (kind, array) in blocks})
     return True
-
-
-def _wrong_rows(corpus: Corpus, module: ModuleType, kind: str, array: np.ndarray, options: Options) -> dict[int, str]:
-    """The rows that are to become zeros.
-
-    Raises:
-      InputError: there are some, and they are not to be skipped.
-    """
-    if getattr(module, "UNKNOWN_WORDS", False) or not (wrong := file_checks.wrong_rows(array, corpus, kind)):
-        return {}
-    message = f"--{kind.removesuffix('s')}_file: {file_checks.told(wrong, corpus, kind)}"
-    if len(wrong) == len(array):
-        raise InputError(f"{message}; embed them again")
-    if not options.skip_failed:
-        raise InputError(f"{message}; embed these again, or give --skip_failed to write rows of zeros for them")
-    print(f"{corpus.folder}: {message}; skipped: their rows are zeros", flush=True)
-    return wrong
 
 
 def _text_by_text(
@@ -210,16 +190,16 @@ def _text_by_text(
             if cost is not None and cost.ask and not options.yes:
                 _ask()
             filling.run(stop, options.skip_failed)
-        skipped = _failed(corpus, plan, filling, first, options.skip_failed)
-        counts, plan = _counts(plan), without(plan, list(filling.failed))
+        counts, failed = _counts(plan), skipped.rows_of_texts(corpus, plan, filling, first, options.skip_failed)
+        plan = without(plan, list(filling.failed))
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
         if options.append:
             made["appended"] = True  # old rows may tell of texts that have changed since
         shortened = len(encoder.shortened(store.folder))
         rows_of = {"items": corpus.num_items, "users": corpus.num_users}
-        made["counts"] = {**rows_of, **counts, "shortened": shortened, "skipped": len(skipped)}
-        if skipped:
-            made["skipped"] = skipped[:_MOST_LISTED]
+        made["counts"] = {**rows_of, **counts, "shortened": shortened}
+        made["counts"]["skipped"] = sum(map(len, failed.values()))
+        made |= skipped.listed(corpus, failed)
         if shortened:
             print(f"{corpus.folder}: {shortened:,} texts were too long for the server, which got their beginning only")
         made["notes"] = {"source": encoder.source, **encoder.notes()}
@@ -285,33 +265,6 @@ def _ask() -> None:
 def _stopped() -> bool:
     print("stopped here, as --dry_run says; nothing was sent or written")
     return False
-
-
-def _failed(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int, int], skip: bool) -> list[dict[str, str]]:
-    """Items and users whose text failed: which, and why, for the manifest.
-
-    Raises:
-      InputError: there are some, and they are not to be skipped, or nothing else is left.
-    """
-    if not filling.failed:
-        return []
-    found = []
-    for row in np.flatnonzero(np.isin(plan.which_N, list(filling.failed))).tolist():
-        kind, at = ("items", row + first[0]) if row < plan.num_items else ("users", row - plan.num_items + first[1])
-        name = raw_ids.of_row(corpus, kind, at) if len(found) < _MOST_LISTED else ""
-        found.append({"row": name, "reason": filling.failed[int(plan.which_N[row])]})
-    some = "; ".join(f"{one['row']}: {one['reason']}" for one in found[:_MOST_NAMED])
-    more = f"; and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
-    count = len(filling.failed)
-    message = f"{count:,} text{'s have' if count > 1 else ' has'} no usable vector: {some}{more}; {filling.done}"
-    if len(filling.failed) == len(plan.different_W):
-        raise InputError(f"{message}; check the server and its model")
-    if not skip:
-        raise InputError(
-            f"{message}; give --skip_failed to write rows of zeros for them, or the same command to try them again"
-        )
-    print(f"{corpus.folder}: {message}; skipped: their rows are zeros", flush=True)
-    return found
 
 
 def _counts(plan: Plan) -> dict[str, int]:

@@ -73,6 +73,11 @@ def within(record: Mapping[str, Any], path: str) -> Any:
     return None
 
 
+def told(record: Mapping[str, Any], path: str, apart: str = "; ") -> str:
+    """As `text`, of the value at a path (`within`)."""
+    return text(record[path], apart) if path in record else _part(within(record, path), apart)
+
+
 def _below(value: Any, path: str) -> Any:
     value = _opened(value) if isinstance(value, str) else value
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -41,5 +42,6 @@ def of_row(corpus: Corpus, kind: str, row: int) -> str:
     return f"{kind.removesuffix('s')} {raw}{title}"
 
 
+@functools.lru_cache(4)
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")

@@ -75,7 +75,7 @@ def test_names_of_other_fields(field):
 
 RECORD = {
     "details": {"Material": "Oak", "Box": {"Width": 3}, "Item.Weight": "3 oz"},
-    "offers": [{"price": 1.5, "shop": {"name": "A"}}, {"price": 2}, "x"],
+    "offers": [{"price": 1.5, "shop": {"name": "A"}}, {"price": 2.0}, "x"],
     "spelled": '{"Colour": "<b>red</b>"}',
     "a.b": "whole name",
     "a": {"b": "path"},
@@ -104,7 +104,7 @@ RECORD = {
     ],
 )
 def test_a_path_reaches_into_objects_and_lists(path, wanted):
-    assert fields.text(fields.within(RECORD, path)) == wanted
+    assert fields.told(RECORD, path) == wanted
 
 
 def _records(**columns):

@@ -39,11 +39,13 @@ class Job(NamedTuple):
 
     Attributes:
       texts: the texts.
-      failed: times that they were in a request that failed, in a way that may be due to them.
+      tries: times that this request was sent.
+      failed: times that the texts were in a request that failed, in a way that may be due to them.
       by_row: these are the texts whose rows could not be used in an answer that held others.
     """
 
     texts: list[Text]
+    tries: int = 0
     failed: int = 0
     by_row: bool = False
 
@@ -175,55 +177,64 @@ class Sender:
         Raises:
           ServerError: the server fails whatever it is sent.
         """
-        waits = alone = 0
         while True:
             answered, encoding = self._session.answered, self.encoding
             try:
                 vectors = await self._once(job.texts)
             except Failure as failure:
-                if failure.timed_out:
-                    self._limit = max(1, self._limit // 2)  # it may be that many at once are too many
-                if failure.kind is Kind.STOP:
-                    raise self._session.error(failure) from None
-                if failure.kind is Kind.WAIT:
-                    waits += 1
-                    await self._session.wait(failure, waits)
-                    continue
+                job = job._replace(tries=job.tries + 1)
                 if failure.kind is Kind.SIZE:
                     try:
                         parts = self._room.less(job.texts, limits.TooMuch(failure.reason, failure.said))
-                        return Outcome(parts=tuple(job._replace(texts=part) for part in parts))
+                        return Outcome(parts=tuple(job._replace(texts=part, tries=0) for part in parts))
                     except ServerError as error:  # it refuses even a few letters
                         failure = Failure(Kind.REFUSED, str(error))
-                job, alone = job._replace(failed=job.failed + 1), alone + (len(job.texts) == 1)
-                if failure.kind is Kind.BROKEN and job.failed == 1:
-                    waits += 1
-                    await self._session.wait(failure, waits)
-                elif failure.kind is Kind.UNUSABLE and job.failed == 1:  # what always answers so is not tried thrice
-                    waits += 1
-                    await self._session.wait(failure, waits)
-                    if self._session.answered == answered and not await self._answers_a_word(failure, answered):
-                        waits += 1
-                        await self._session.wait(failure, waits)
-                elif self._session.answered == answered and not await self._answers_a_word(failure, answered):
-                    waits += 1
-                    await self._session.wait(failure, waits)
-                elif self.encoding != encoding:
-                    logging.info(
-                        "%s: %s; numbers as %s", self._session.server, failure.reason, self.encoding or "they come"
-                    )
-                elif len(job.texts) > 1 and not (job.by_row and failure.rows):
-                    half = len(job.texts) // 2
-                    halves = (job._replace(texts=part) for part in (job.texts[:half], job.texts[half:]))
-                    return Outcome(parts=tuple(halves))
-                elif failure.kind is Kind.REFUSED or failure.rows or alone >= _ALONE:
-                    reasons = failure.rows or {0: failure.reason}
-                    return Outcome(Answer([], NOTHING.vectors, {job.texts[row].key: reasons[row] for row in reasons}))
-                else:
-                    waits += 1
-                    await self._session.wait(failure, waits)
+                job, outcome = await self._after(job, failure, answered, encoding)
+                if outcome is not None:
+                    return outcome
             else:
                 return self._outcome(job, vectors)
+
+    async def _after(self, job: Job, failure: Failure, answered: int, encoding: str) -> tuple[Job, Outcome | None]:
+        """What follows from a failure, now or after a wait; no outcome where the job is to be sent again.
+
+        Args:
+          answered: answers that the session had when the job was sent.
+          encoding: that it was sent with.
+
+        Raises:
+          ServerError: the server fails whatever it is sent.
+        """
+        if failure.timed_out:
+            self._limit = max(1, self._limit // 2)  # it may be that many at once are too many
+        if failure.kind is Kind.STOP:
+            raise self._session.error(failure)
+        if failure.kind is Kind.WAIT:
+            await self._session.wait(failure, job.tries)
+            return job, None
+        job = job._replace(failed=job.failed + 1)
+        once_more = job.failed == 1 and failure.kind in (Kind.BROKEN, Kind.UNUSABLE)
+        if once_more:
+            await self._session.wait(failure, job.tries)
+        # A request that broke is first sent again. One that was answered uselessly is not, before a word was answered.
+        if not (once_more and failure.kind is Kind.BROKEN) and self._session.answered == answered:
+            if not await self._answers_a_word(failure, answered):
+                await self._session.wait(failure, job.tries)
+                return job, None
+        if once_more:
+            return job, None
+        if self.encoding != encoding:
+            logging.info("%s: %s; numbers as %s", self._session.server, failure.reason, self.encoding or "they come")
+            return job, None
+        if len(job.texts) > 1 and not (job.by_row and failure.rows):
+            half = len(job.texts) // 2
+            halves = (job._replace(texts=part, tries=0) for part in (job.texts[:half], job.texts[half:]))
+            return job, Outcome(parts=tuple(halves))
+        if failure.kind in (Kind.BROKEN, Kind.UNUSABLE) and not failure.rows and job.tries < _ALONE:
+            await self._session.wait(failure, job.tries)
+            return job, None
+        reasons = failure.rows or {0: failure.reason}
+        return job, Outcome(Answer([], NOTHING.vectors, {job.texts[row].key: reasons[row] for row in reasons}))
 
     def _outcome(self, job: Job, vectors: np.ndarray) -> Outcome:
         """The rows of an answer that can be used; the texts of the others are sent once more, or given up."""

@@ -135,7 +135,8 @@ def assert_shortened(server, folder, halved):
         else:
             share = embedding_server.tokens(sent[text]) / server.most_tokens
             assert (0.4 if halved else 0.7) <= share <= 1
-    assert server.paid == collections.Counter(sent.values())
+    paid = {text: times for text, times in server.paid.items() if text != "text"}  # the word that shows that it works
+    assert paid == collections.Counter(sent.values())
     rows = [embedding_server.vector(sent[text], WIDTH) if text else np.zeros(WIDTH) for text in texts_of(folder)]
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), np.array(rows, np.float32))
     assert counted(folder)["shortened"] == len(too_long)

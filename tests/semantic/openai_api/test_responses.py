@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmesr_jax.semantic.openai_api.responses import Refused, parse, sentence, unusable_rows
+from llmesr_jax.semantic.openai_api.responses import (
+    Refused,
+    parse,
+    sentence,
+    unusable_rows,
+)
 
 
 def _answer(*vectors, index=None):
