@@ -135,6 +135,26 @@ def test_killed_at_random_moments_it_pays_again_at_most_for_what_was_under_way(s
     _no_key_below(tmp_path)
 
 
+def test_interrupted_at_random_moments_it_stops_soon_and_pays_for_nothing_twice(start, server, folder, tmp_path):
+    rng, slowest = np.random.default_rng(), 0.0
+    server.delay = 0.3
+    for _ in range(int(os.environ.get("LLMESR_KILLS", 3))):
+        process, before = start(), len(server.requests)
+        wait_for = rng.integers(0, 4)
+        while len(server.requests) - before < wait_for and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.3 if wait_for else 3.0))
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        result = commands.finish(process)
+        slowest = max(slowest, time.monotonic() - sent)
+        assert result.status == 130 and "Traceback" not in result.err, result.err
+    server.delay = 0.0
+    assert commands.finish(start()).status == 0
+    assert set(server.paid.values()) == {1}
+    print(f"the slowest stop took {slowest:.1f} s")
+
+
 def test_an_interrupt_says_how_to_go_on(start, server, folder):
     server.delay = 0.3
     process = start()
