@@ -73,7 +73,7 @@ def within(record: Mapping[str, Any], path: str) -> Any:
     return None
 
 
-def told(record: Mapping[str, Any], path: str, apart: str = "; ") -> str:
+def text_at(record: Mapping[str, Any], path: str, apart: str = "; ") -> str:
     """As `text`, of the value at a path (`within`)."""
     return text(record[path], apart) if path in record else _part(within(record, path), apart)
 

@@ -34,12 +34,12 @@ def check(where: str, vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> Non
         return
     flag = f"{kind.removesuffix('s')}_file"
     raise InputError(
-        f"{where}: {told(wrong, corpus, kind)}; embed these again, or have `{commands.line('embed')} --encoder=npy "
+        f"{where}: {summary(wrong, corpus, kind)}; embed these again, or have `{commands.line('embed')} --encoder=npy "
         f"--{flag}=FILE --skip_failed` write rows of zeros for them"
     )
 
 
-def told(wrong: dict[int, str], corpus: Corpus, kind: str) -> str:
+def summary(wrong: dict[int, str], corpus: Corpus, kind: str) -> str:
     """How many rows are wrong, and which are the first."""
     some = "; ".join(
         f"row {row} ({raw_ids.of_row(corpus, kind, row)}): {reason}"

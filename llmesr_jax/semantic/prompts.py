@@ -199,7 +199,7 @@ def _names(field: str) -> tuple[str, ...]:
 
 def _value(record: Mapping[str, Any], fields: Sequence[str], apart: str = "; ") -> str:
     """Text of the first of `fields` that says anything; `apart` joins the pairs of an object."""
-    return next((text for field in fields if (text := fields_lib.told(record, field, apart))), "")
+    return next((text for field in fields if (text := fields_lib.text_at(record, field, apart))), "")
 
 
 def _further(record: Mapping[str, Any], template: Template, unsaid: frozenset[str]) -> list[Attribute]:

@@ -58,7 +58,7 @@ def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) 
     """
     if not (wrong := file_checks.wrong_rows(array_NxF, corpus, kind)):
         return {}
-    message = f"--{kind.removesuffix('s')}_file: {file_checks.told(wrong, corpus, kind)}"
+    message = f"--{kind.removesuffix('s')}_file: {file_checks.summary(wrong, corpus, kind)}"
     if len(wrong) == len(array_NxF):
         raise InputError(f"{message}; embed them again")
     if not skip:

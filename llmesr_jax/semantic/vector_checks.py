@@ -1,7 +1,8 @@
 """Vectors that say nothing: zeros for a text that is not empty, and one vector for many different texts.
 
 A server that is broken, or a file that was made by one, gives such vectors without an error, and a model trains on them
-without one. Both are refused. Texts that differ in case, accents or signs alone count as one: many models read them so.
+without one. Both are refused. Texts that differ in case, accents or signs alone count as one, for many models read them so, and
+so do texts with one long beginning, for models cut long texts.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 MOST_SHARING = 2  # different texts that may have one vector
+_BEGINNING = 500  # characters, some 120 tokens: less than any model reads
 _BLOCK = 4096
 
 
 def plain(text: str) -> str:
-    """A text as models without case and accents read it: small letters and digits, joined by one blank."""
+    """The beginning of a text as models without case and accents read it: small letters and digits, and single blanks."""
+    text = text[:_BEGINNING]
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return " ".join(re.findall(r"\w+", text.casefold())) or text

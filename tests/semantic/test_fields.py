@@ -104,7 +104,7 @@ RECORD = {
     ],
 )
 def test_a_path_reaches_into_objects_and_lists(path, wanted):
-    assert fields.told(RECORD, path) == wanted
+    assert fields.text_at(RECORD, path) == wanted
 
 
 def _records(**columns):

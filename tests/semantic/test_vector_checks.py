@@ -18,7 +18,14 @@ from llmesr_jax.semantic.texts import Wording
 
 @pytest.mark.parametrize(
     ("text", "plain"),
-    [("Blue  mug!", "blue mug"), ("Crème Brûlée", "creme brulee"), ("!!!", "!!!"), ("ẞ", "ss"), ("蓝 杯", "蓝 杯")],
+    [
+        ("Blue  mug!", "blue mug"),
+        ("Crème Brûlée", "creme brulee"),
+        ("!!!", "!!!"),
+        ("ẞ", "ss"),
+        ("蓝 杯", "蓝 杯"),
+        ("A" * 600, "a" * 500),
+    ],
 )
 def test_texts_as_models_without_case_and_accents_read_them(text, plain):
     assert vector_checks.plain(text) == plain

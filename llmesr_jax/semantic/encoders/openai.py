@@ -29,6 +29,7 @@ from llmesr_jax.semantic.openai_api.sending import Sender
 from llmesr_jax.semantic.openai_api.session import Patience, Session
 
 TAKES = "texts"
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key", "ocp-apim-subscription-key")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ def load(config: Config) -> TextEncoder:
                 default_query=server.query,
                 default_headers=server.headers,
                 # A key in a header of the user's own goes without a second one.
-                http_client=None if key or not server.headers else _without_key(server.headers),
+                http_client=_without_key(server.headers) if server.headers and not key else None,
                 timeout=config.timeout,
                 max_retries=0,
             )
@@ -159,6 +160,9 @@ def _dollars(price: float) -> str:
 
 
 def _key(server: address_lib.Address) -> str:
+    """The key of OPENAI_API_KEY; "" where there is none, or `--extra_header` gives the server another one."""
+    if any(name.lower() in _KEY_HEADERS for name in server.headers):
+        return ""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and server.openai:
         raise InputError("OPENAI_API_KEY is not set; export it with your key, or name another server with --base_url")

@@ -212,6 +212,7 @@ def test_texts_that_differ_in_case_alone_may_have_one_vector(embed, server, fold
 
 def test_fields_queries_and_headers_reach_the_server(embed, server, folder, monkeypatch):
     monkeypatch.setenv("SHOP_KEY", "s3cret-of-mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-server")
     settings = {
         "base_url": f"{server.base_url}/?api-version=1",
         "extra_body": '{"input_type": "passage", "options": {"num_ctx": 64}, "dimensions": null}',
