@@ -186,10 +186,9 @@ def _text_by_text(
         cost = _announce(corpus, plan, encoder, filling.missing_W)
         if options.dry_run:
             return _stopped()
-        if filling.missing_W.any():
-            if cost is not None and cost.ask and not options.yes:
-                _ask()
-            filling.run(stop, options.skip_failed)
+        if filling.missing_W.any() and cost is not None and cost.ask and not options.yes:
+            _ask()
+        filling.run(stop, options.skip_failed)
         counts, failed = _counts(plan), skipped.rows_of_texts(corpus, plan, filling, first, options.skip_failed)
         plan = without(plan, list(filling.failed))
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)

@@ -17,7 +17,7 @@ from llmesr_jax.semantic.rows import Old
 from llmesr_jax.semantic.store import KEY, Store, key_of
 from llmesr_jax.semantic.texts import Plan
 
-_EARLY = (32, 2**10, 2**15, 2**20)  # vectors in the store at which these are compared with each other
+_EARLY = (32, 2**10, 2**15)  # vectors in the store at which these are compared with each other
 _MOST_FAILED = 100  # texts, beyond which a run that is to leave none out ends at once
 _BLOCK = 4096
 
@@ -128,29 +128,26 @@ class Filling:
 
     def _check_different(self) -> None:
         """Takes vectors that many different texts share out of the store, and the texts for failed."""
-        stored_W = texts.places(self._plan.different_W, self._store.keys)
-        vectors = self._store.rows()
-        count = len(self._store)
+        if not (count := len(self._store)):
+            return
+        vectors, where_W = self._store.rows(), texts.places(self._plan.different_W, self._store.keys)
         found = vector_checks.hashes(vectors(np.arange(i, min(i + _BLOCK, count))) for i in range(0, count, _BLOCK))
-        where_W = stored_W
         if self._old is not None and self._old.items.dtype == np.float32:  # else its vectors were rounded
             in_old = np.flatnonzero(self._in_old_W >= 0)
             blocks = (in_old[i : i + _BLOCK] for i in range(0, len(in_old), _BLOCK))
             old = vector_checks.hashes(self._old.rows(self._in_old_W[block]) for block in blocks)
             found, where_W = np.concatenate([found, old]), np.concatenate([where_W, in_old])
-        found, places = found[where_W >= 0], np.flatnonzero(where_W >= 0)
+        found, where_W = found[where_W >= 0], where_W[where_W >= 0]
         # The server had no room for the end of these, so they may well be the same to it.
         cut = self._encoder.shortened(self._store.folder)
-        groups = [where_W[places[group]] for group in vector_checks.sharing(found)]
-        groups = [
-            [w for w in group.tolist() if self._plan.different_W[w].tobytes().hex() not in cut] for group in groups
-        ]
+        groups = [where_W[group].tolist() for group in vector_checks.sharing(found)]
+        groups = [[w for w in group if self._plan.different_W[w].tobytes().hex() not in cut] for group in groups]
         plain = self._plain({w for group in groups for w in group})
-        for group in vector_checks.too_many([np.array(g, int) for g in groups], plain.__getitem__):
-            reason = f"one and the same vector for {len(group):,} different texts"
-            new = [w for w in group.tolist() if self._in_old_W[w] < 0]
+        for group in vector_checks.too_many(groups, plain.__getitem__):
+            new = [w for w in group if self._in_old_W[w] < 0]
             self._store.drop([self._plan.different_W[w].tobytes() for w in new])
-            self._fail(dict.fromkeys(new, reason))
+            different = len({plain[w] for w in group})
+            self._fail(dict.fromkeys(new, f"one and the same vector for {different:,} different texts"))
 
     def _plain(self, wanted: set[int]) -> dict[int, str]:
         """The texts at some places, as models without case and accents read them."""

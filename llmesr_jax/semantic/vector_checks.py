@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -47,9 +47,9 @@ def sharing(hash_N: np.ndarray) -> list[np.ndarray]:
     return np.split(rows_n[order], ends) if len(rows_n) else []
 
 
-def too_many(groups: Sequence[np.ndarray], text_of: Callable[[int], str]) -> list[np.ndarray]:
+def too_many(groups: Iterable[list[int]], text_of: Callable[[int], str]) -> list[list[int]]:
     """Those of `sharing`'s groups whose texts are more than `MOST_SHARING` different ones."""
-    return [rows for rows in groups if len({text_of(int(row)) for row in rows}) > MOST_SHARING]
+    return [rows for rows in groups if len(set(map(text_of, rows))) > MOST_SHARING]
 
 
 def wrong_rows(vectors_NxF: np.ndarray, texts: Callable[[], Iterable[tuple[bool, str]]]) -> dict[int, str]:
@@ -61,12 +61,12 @@ def wrong_rows(vectors_NxF: np.ndarray, texts: Callable[[], Iterable[tuple[bool,
     """
     zero_N = zero_rows(vectors_NxF)
     blocks = (vectors_NxF[i : i + _BLOCK] for i in range(0, len(vectors_NxF), _BLOCK))
-    groups = [group for group in sharing(hashes(blocks)) if not zero_N[group[0]]]
+    groups = [group.tolist() for group in sharing(hashes(blocks)) if not zero_N[group[0]]]
     if not zero_N.any() and not groups:
         return {}
-    asked = set(np.flatnonzero(zero_N).tolist()).union(*(group.tolist() for group in groups))
+    asked = set(np.flatnonzero(zero_N).tolist()).union(*groups)
     known = {row: text for row, text in enumerate(texts()) if row in asked}
     wrong = {row: "a row of zeros" for row in np.flatnonzero(zero_N).tolist() if known[row][0]}
     for group in too_many(groups, lambda row: known[row][1]):
-        wrong |= dict.fromkeys(group.tolist(), f"one and the same vector as {len(group) - 1:,} others of other texts")
+        wrong |= dict.fromkeys(group, f"one and the same vector as {len(group) - 1:,} others of other texts")
     return dict(sorted(wrong.items()))

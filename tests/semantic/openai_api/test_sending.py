@@ -9,6 +9,7 @@ import pytest
 from embedded import WIDTH, arrays, texts_of, wanted
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.semantic import filling
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.openai_api import sending
 
@@ -77,6 +78,20 @@ def test_one_vector_for_all_texts_shows_where_each_goes_alone(embed, server, fol
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
 
 
+def test_vectors_are_compared_even_if_a_run_is_killed_before_that(embed, server, folder, monkeypatch):
+    server.failing = lambda texts: answer(np.ones((len(texts), WIDTH)))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(filling, "_EARLY", ())
+        patched.setattr(filling.vector_checks, "sharing", lambda hashes: (_ for _ in ()).throw(KeyboardInterrupt))
+        embed(batch_size=1)
+    server.failing, count = None, len(server.requests)
+    with pytest.raises(InputError, match="40 texts have no usable vector: .* one and the same vector for 40 different"):
+        embed()
+    assert len(server.requests) == count
+    embed()
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+
+
 @pytest.mark.parametrize("dimensions", [WIDTH, 0])
 @pytest.mark.parametrize(
     ("fails", "reason"),
@@ -123,8 +138,6 @@ def test_a_text_that_fails_is_named_and_may_be_skipped(embed, server, folder, fa
 
 
 def test_many_texts_that_fail_end_a_run_unless_they_are_skipped(embed, server, folder, monkeypatch):
-    from llmesr_jax.semantic import filling
-
     monkeypatch.setattr(filling, "_MOST_FAILED", 2)
     server.failing = lambda texts: (500, "NaN") if any("thing 1" in text for text in texts) else None
     with pytest.raises(InputError, match="^3 texts have no usable vector: "):
