@@ -1,7 +1,8 @@
 """`embeddings.json`: what the embedding files of a data folder are, and writing them so that none is ever half there.
 
     {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
-     "appended": true where old rows were left as they were, "counts": {...},
+     "appended": true where old rows were left as they were, "counts": {...}, "skipped": [{row, reason}] where
+     some texts have no usable vector,
      "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...}, "created": ...,
      "libraries": {name: version}}
 

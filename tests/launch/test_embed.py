@@ -28,6 +28,8 @@ QUICK = (
     f"--concurrency={CONCURRENCY}",
 )
 
+LOCAL = ("--dataset=tiny", "--encoder=openai", "--model=m", "--base_url=http://localhost:1/v1")
+
 
 @pytest.fixture(scope="module")
 def forker(environment, tmp_path_factory):
@@ -229,6 +231,11 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
         (("--dataset=tiny", "--encoder=openai"), "--model is missing"),
         (("--dataset=tiny", "--encoder=openai", "--model=m"), "OPENAI_API_KEY is not set"),
         (("--dataset=tiny", "--encoder=openai", "--batch_size=4096"), "batch_size=4096; wanted at most 2048"),
+        ((*LOCAL, "--extra_body=x"), "--extra_body=x: not a JSON object; wanted one such as"),
+        ((*LOCAL, "--extra_query=x"), "--extra_query=x: not a query; wanted one such as api-version="),
+        ((*LOCAL, "--extra_header=x"), "--extra_header: not a header; wanted 'Name: value'"),
+        ((*LOCAL, "--tokenizer=nowhere"), "--tokenizer=nowhere: no such file; wanted the tokenizer.json"),
+        ((*LOCAL, "--base_url=localhost:1"), "--base_url=localhost:1: not an address"),
         (("--dataset=tiny", "--encoder=npy"), "--item_file is missing"),
         (("--dataset=tiny", "--encoder=npy", "--item_file=no.npy"), "no.npy: cannot be read (No such file"),
         (("--dataset=tiny", "--encoder=sentence_transformers"), "--model is missing"),

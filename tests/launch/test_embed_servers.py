@@ -20,7 +20,7 @@ import pytest
 from embedding_server import EmbeddingServer
 from forked import Forker
 
-from llmesr_jax.data import reading
+from llmesr_jax.data import pickles, reading
 from llmesr_jax.semantic import texts
 from llmesr_jax.semantic.texts import Wording
 
@@ -175,3 +175,27 @@ def test_each_mode_that_cannot_be_met_ends_soon_in_one_line(run, mode):
     if mode != "nan500":
         assert len(requests) <= 2
     print(f"{mode}: {seconds:.1f} s, {len(requests)} requests: {result.err.strip()}")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("arr.npz", ""),
+        ("dict.pkl", ""),
+        ("object.npy", ""),
+        ("nan.npy", r"nan.npy: row 3 \(id 4\) holds NaN or infinity .* 1 of 40 rows"),
+        ("plus_padding.npy", "plus_padding.npy: has 41 rows; wanted 40, .*row 0 must be id 1"),
+    ],
+)
+def test_each_file_of_vectors(cases, plain, embed, tmp_path, name, message):
+    folder = tmp_path / "tiny"
+    shutil.copytree(plain[""], folder)
+    file = cases / "npy" / name
+    result = embed("--dataset=tiny", f"--data_dir={folder}", "--encoder=npy", f"--item_file={file}", cwd=tmp_path)
+    assert result.status == (2 if message else 0) and re.search(message, result.err), result.err
+    assert result.err.count("\n") == bool(message) and (folder / "item_emb.npy").exists() == (not message)
+    if name == "dict.pkl":  # joined by raw id, and not in the order of the file
+        raw = (folder / "item_ids.txt").read_text().split()
+        given = pickles.load_vectors(file)
+        np.testing.assert_array_equal(np.load(folder / "item_emb.npy"), [given[one] for one in raw])
+        assert raw != list(given)
