@@ -192,6 +192,20 @@ def test_the_key_is_nowhere(forker_with_key, openai, server, tmp_path):
     _no_key_below(tmp_path)
 
 
+def test_a_text_that_fails_is_named_and_may_be_skipped(forker_with_key, openai, server, folder, tmp_path):
+    title = json.loads((folder / "items.jsonl").read_text().splitlines()[6])["title"]
+    said = f"name is {title}; "
+    server.failing = lambda texts: (500, "NaN is not supported") if any(said in text for text in texts) else None
+    refused = forker_with_key.run("launch.embed", *openai, "--notables", cwd=tmp_path)
+    assert refused.status == 2 and refused.err.count("\n") == 1
+    assert f'"{title}": status 500 (NaN is not supported)' in refused.err and "--skip_failed" in refused.err
+    assert not (folder / "item_emb.npy").exists()
+    skipped = forker_with_key.run("launch.embed", *openai, "--notables", "--skip_failed", cwd=tmp_path)
+    assert (skipped.status, skipped.err) == (0, "")
+    assert not np.load(folder / "item_emb.npy")[6].any() and set(server.paid.values()) == {1}
+    assert json.loads((folder / "embeddings.json").read_text())["counts"]["skipped"] >= 1
+
+
 def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
     """Too small for the vectors, then for the files, then large enough; what was paid for is used."""
     disk = tmp_path / "disk"

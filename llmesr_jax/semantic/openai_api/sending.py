@@ -83,7 +83,6 @@ class Sender:
         self._limit, self._settled, self._asking = config.concurrency, False, asyncio.Lock()
         self._again: collections.deque[Job] = collections.deque()
         self._held: list[Answer] = []  # until the width is known
-        self._disagreed = 0
 
     def run(self, texts: Iterable[Text]) -> Iterator[Answer]:
         """The answers as they come.
@@ -95,7 +94,7 @@ class Sender:
         requests = tokens.pack(texts, self._config.batch_size, self._config.request_tokens)
         try:
             while True:
-                while failure is None and not session.stopping and len(waiting) < self._at_once():
+                while not session.stopping and len(waiting) < self._at_once():
                     if (job := self._next(texts, requests)) is None:
                         break
                     waiting.add(self._runner.get_loop().create_task(self._attend(job)))
@@ -105,8 +104,9 @@ class Sender:
                     asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
                 )
                 ended = [task for task in done if not task.cancelled()]
-                failure = failure or next((error for task in ended if (error := task.exception())), None)
-                # Also beside a failure: paid for.
+                if failure is None and (errors := [error for task in ended if (error := task.exception())]):
+                    failure = errors[0]
+                    session.stop()  # what waits to be sent again need not be waited for; what was sent is paid for
                 answers = []
                 for task in ended:
                     if not task.exception():
@@ -123,7 +123,7 @@ class Sender:
             yield from self._left()
         finally:
             leave(self._runner, waiting)
-        if failure is not None and not session.stopping:
+        if failure is not None and until == float("inf"):  # else the end was requested
             raise failure
 
     def _at_once(self) -> int:
