@@ -38,13 +38,14 @@ class Options:
     tables: bool = knob(True, "PCA start and similar users, too; else the first training makes them")
     yes: bool = knob(False, "spend without a question")
     dry_run: bool = knob(False, "count texts, tokens and price, and stop")
+    skip_failed: bool = knob(False, "rows of zeros for texts that no usable vector can be had for, counted")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
     """Settings of the section `semantic`; not given, they are as the data set wants them."""
 
-    item_template: str | None = knob(None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
+    item_template: str | None = knob(None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)")
     crop: bool | None = knob(None, "item prompts with name and categories only")
 
 

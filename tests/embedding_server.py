@@ -59,6 +59,23 @@ TOO_LONG = {
 }  # fmt: skip
 
 
+# What four servers put around the vectors, as their documentation and sources show, and say of a model they have not.
+PRODUCTS = {
+    "vllm": (
+        {"id": "embd-1", "object": "list", "created": 1, "usage": {"prompt_tokens": 9, "total_tokens": 9, "completion_tokens": 0, "prompt_tokens_details": None}},
+        {},
+        {"error": {"message": "The model `{model}` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}},
+    ),
+    "ollama": (
+        {"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}},
+        {},
+        {"error": {"message": "model \"{model}\" not found, try pulling it first", "type": "api_error", "param": None, "code": None}},
+    ),
+    "tei": ({"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}}, {}, None),
+    "llama.cpp": ({"object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}}, {"encoding_format": "base64"}, None),
+}  # fmt: skip
+
+
 def refusal(kind: tuple[int, str | dict | bytes], n: int, most: int) -> tuple[int, dict | bytes]:
     """Status and body of a refusal: `n` there are, and `most` are allowed."""
     status, said = kind
@@ -93,6 +110,10 @@ class EmbeddingServer:
       too_many, too_long: how it says so, a key of `TOO_MANY` and of `TOO_LONG`.
       delay: seconds before each answer.
       status: answer every request with this status and `message`.
+      failing: a function of the texts of a request: status and message, or an answer, instead of the right one; else
+        None.
+      product: a key of `PRODUCTS`, whose answers it gives; None for OpenAI's.
+      model: the one that it has; None for any.
       batch_looks: looks at a batch before it is done.
       spoilt_lines: custom ids of batches whose answer fails the first time.
     """
@@ -100,13 +121,15 @@ class EmbeddingServer:
     def __init__(self, width: int = 16, faults: tuple[str, ...] = (), port: int = 0):
         self.width, self.faults = width, faults
         self.paid, self.requests, self.keys = collections.Counter(), [], set()
+        self.bodies, self.queries, self.headers = [], [], []
         self.delay, self.status, self.message, self.code = 0.0, None, "", None
+        self.failing = self.product = self.model = None
         self.batch_looks, self.batch_error, self.spoilt_lines = 2, None, set()
         self.files, self.batches = {}, {}
         self.slow = 1.0
         self.most_texts, self.most_tokens = 10**9, 10**9
         self.too_many, self.too_long = "tei", "vllm"
-        self._numbers, self._lock = itertools.count(), threading.Lock()
+        self._numbers, self._gone_wrong, self._lock = itertools.count(), set(), threading.Lock()
         server = self
 
         class Handler(_Handler):
@@ -126,11 +149,18 @@ class EmbeddingServer:
     def serve(self) -> None:
         self._http.serve_forever(poll_interval=0.05)
 
-    def fault(self) -> str | None:
-        """Every second request goes wrong, in one way after the other."""
+    def fault(self, texts: list[str]) -> str | None:
+        """The request that a text comes in first goes wrong, in one way after the other.
+
+        The plain word that shows whether the server works at all does not go wrong.
+        """
+        if not self.faults or texts == ["text"]:
+            return None
         with self._lock:
-            number = next(self._numbers)
-        return self.faults[number // 2 % len(self.faults)] if self.faults and number % 2 == 0 else None
+            if self._gone_wrong.issuperset(texts):
+                return None
+            self._gone_wrong.update(texts)
+            return self.faults[next(self._numbers) % len(self.faults)]
 
     def refusal(self, texts: list[str]) -> tuple[int, dict | bytes] | None:
         """Status and body, where the texts are too many or one is too long."""
@@ -158,6 +188,10 @@ class EmbeddingServer:
             data[-1]["embedding"] = "*"
         if fault == "shuffled":
             data = data[::-1]
+        if self.product:
+            around, of_each, _ = PRODUCTS[self.product]
+            of_each = of_each if body.get("encoding_format") == "base64" else {}
+            return {**around, "model": body["model"], "data": [entry | of_each for entry in data]}
         return {"object": "list", "model": body["model"], "data": data, "usage": {"total_tokens": 1}}
 
 
@@ -180,7 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.owner.keys.add(self.headers.get("Authorization"))
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        path = self.path.removeprefix("/v1")
+        path, _, query = self.path.removeprefix("/v1").partition("?")
+        self.owner.queries.append(query)
+        self.owner.headers.append(dict(self.headers))
         if self.owner.status:
             error = {"message": self.owner.message, "code": self.owner.code, "type": self.owner.code}
             self._send({"error": error}, self.owner.status)
@@ -212,7 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _embeddings(self, body: dict) -> None:
         self.owner.requests.append(body["input"])
-        fault = self.owner.fault()
+        self.owner.bodies.append(body)
+        fault = self.owner.fault(body["input"])
         time.sleep(self.owner.delay + (self.owner.slow if fault == "slow" else 0))
         if fault in ("429", "429-seconds", "429-date"):
             now = email.utils.formatdate(usegmt=True)
@@ -222,6 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(b"<html>busy</html>", int(fault))
         if fault == "closed":
             return self._close()
+        if self.owner.failing and (wrong := self.owner.failing(body["input"])) is not None:
+            status, said = wrong
+            return self._send({"error": {"message": said}} if isinstance(said, str) else said, status)
+        if self.owner.model not in (None, body["model"]) and (unknown := PRODUCTS[self.owner.product][2]):
+            return self._send(json.dumps(unknown).replace("{model}", body["model"]).encode(), 404)
         if refused := self.owner.refusal(body["input"]):
             return self._send(refused[1], refused[0])
         answer = self.owner.embeddings(body, fault)

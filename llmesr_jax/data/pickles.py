@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
 
+T = TypeVar("T")
 _WANTED = "NumPy arrays of numbers only"
 _NUMBER = re.compile(r"[<>=|]?([fiu][248]|[iub]1)")
 
@@ -26,11 +28,47 @@ def load_arrays(path: str | Path) -> np.ndarray:
     Raises:
       InputError: the file is missing, unreadable, truncated, or holds anything but numbers.
     """
-    path = Path(path)
+    return _load(Path(path), lambda tree: _native(np.asarray(_arrays(tree))))
+
+
+def load_vectors(path: str | Path) -> np.ndarray | dict[Any, np.ndarray]:
+    """As `load_arrays`, or the dict {id: array or list of numbers} that the pickle holds; ids are texts or numbers.
+
+    Raises:
+      InputError: likewise.
+    """
+
+    def vectors(tree: Any) -> np.ndarray | dict[Any, np.ndarray]:
+        if not isinstance(tree, dict):
+            return _native(np.asarray(_arrays(tree)))
+        if wrong := next((key for key in tree if not isinstance(key, (str, int, float, bytes, np.number))), None):
+            raise _Refused(f"an id of type {type(wrong).__name__}")
+        return {key: _native(np.asarray(_arrays(value))) for key, value in tree.items()}
+
+    return _load(Path(path), vectors)
+
+
+def load_object_npy(path: str | Path) -> np.ndarray:
+    """The rows that an `.npy` file of Python objects holds, which is a header and a pickle: arrays of one length.
+
+    Raises:
+      InputError: see `load_arrays`.
+    """
+
+    def skip_header(file: Any) -> None:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read(file)
+
+    return _load(Path(path), lambda tree: _native(np.asarray(_arrays(tree))), skip_header)
+
+
+def _load(path: Path, then: Callable[[Any], T], before: Callable[[Any], None] = lambda file: None) -> T:
     try:
         with path.open("rb") as file:
+            before(file)
             tree = _ArrayUnpickler(file).load()
-        return _native(np.asarray(_arrays(tree)))
+        return then(tree)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a pickle of {_WANTED}") from error
     except _Refused as error:
@@ -51,7 +89,8 @@ class _Dtype:
     """Stands for a `numpy.dtype` while loading: a numeric type and its byte order."""
 
     def __init__(self, code: Any, *_: Any):
-        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+        self.is_object = code in ("O", "O8")
+        if not self.is_object and (not isinstance(code, str) or not _NUMBER.fullmatch(code)):
             raise _Refused(f"data type {ascii(code)[:40]}")
         self.dtype = np.dtype(code)
 
@@ -63,14 +102,19 @@ class _Dtype:
 class _Array:
     """Stands for a `numpy.ndarray` while loading, until its shape and bytes are known."""
 
-    array: np.ndarray
+    array: np.ndarray | list
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state
+        if isinstance(dtype, _Dtype) and dtype.is_object and isinstance(data, list) and len(shape) == 1:
+            self.array = data  # of further stand-ins, or numbers
+            return
         self.array = _frombuffer(data, dtype, shape, "F" if is_fortran else "C")
 
 
 def _frombuffer(data: Any, dtype: Any, shape: tuple, order: str, axis_order: tuple | None = None) -> np.ndarray:
+    if isinstance(dtype, _Dtype) and dtype.is_object:
+        raise _Refused("data type 'O8'")
     if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
         raise _Refused(f"an array made of {type(data).__name__}")
     flat = np.frombuffer(data, dtype.dtype)
@@ -124,7 +168,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _arrays(tree: Any) -> Any:
     """Replaces the stand-ins in nested lists and tuples; refuses what is not a number."""
     if isinstance(tree, _Array):
-        return tree.array
+        return _arrays(tree.array) if isinstance(tree.array, list) else tree.array
     if isinstance(tree, (list, tuple)):
         # A list of plain numbers is checked in one pass: similar users are millions of them.
         return list(tree) if set(map(type, tree)) <= {int, float} else [_arrays(part) for part in tree]

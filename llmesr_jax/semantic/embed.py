@@ -7,27 +7,34 @@ store. No file in the folder changes before all are whole.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from llmesr_jax.core.errors import InputError, ServerError
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
-from llmesr_jax.semantic import encoders, manifest, prompts, rows, stand_ins, texts
+from llmesr_jax.semantic import (
+    encoders,
+    manifest,
+    prompts,
+    rows,
+    skipped,
+    stand_ins,
+    texts,
+)
 from llmesr_jax.semantic import store as store_lib
-from llmesr_jax.semantic.encoders import Cost, Text, TextEncoder
-from llmesr_jax.semantic.store import KEY, Store, key_of
+from llmesr_jax.semantic.encoders import Cost, TextEncoder
+from llmesr_jax.semantic.filling import Filling, without
+from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Plan, Wording
 
 
@@ -40,6 +47,7 @@ class Options(NamedTuple):
       overwrite: replace files that were not made by the same encoder and settings.
       yes: spend without a question.
       dry_run: stop after the counts.
+      skip_failed: texts for which no usable vector can be had become rows of zeros, counted; else they are an error.
     """
 
     float16: bool = False
@@ -47,6 +55,7 @@ class Options(NamedTuple):
     overwrite: bool = False
     yes: bool = False
     dry_run: bool = False
+    skip_failed: bool = False
 
 
 def embed(
@@ -96,7 +105,7 @@ def _embed(
         made["inputs"]["most_tokens"] = by_text.most_tokens
     manifest.finish(folder)
     state = manifest.look(folder, made)
-    if state.up_to_date:
+    if state.up_to_date and (options.skip_failed or not state.previous["counts"].get("skipped")):
         manifest.remove_partials(folder)
         if by_text:
             shutil.rmtree(_store_folder(folder, by_text, encoder), ignore_errors=True)
@@ -122,14 +131,24 @@ def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording
         return _stopped()
     lines = _item_texts(corpus, wording)
     items_VxF, users_UxF = module.embed(corpus, lines, config)
+    given = users_UxF is not None
     if users_UxF is None:
         users_UxF = stand_ins.mean_of_items(items_VxF, corpus)
     if items_VxF.shape[1] != users_UxF.shape[1]:
         raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; wanted one width")
     made["counts"] = {"items": corpus.num_items, "users": corpus.num_users}
+    arrays = {"items": items_VxF, "users": users_UxF}
+    wrong = {
+        kind: skipped.rows_of_files(corpus, kind, arrays[kind], options.skip_failed)
+        for kind in ("items", "users")[: 1 + given]
+        if not getattr(module, "UNKNOWN_WORDS", False)
+    }
+    if any(wrong.values()):
+        made |= skipped.listed(corpus, wrong)
+        made["counts"]["skipped"] = sum(map(len, wrong.values()))
     dtype = np.dtype(made["made_by"]["dtype"])
-    arrays = zip(manifest.ARRAYS, (items_VxF, users_UxF))
-    _write(corpus, made, {name: rows.cast(array, dtype) for name, array in arrays})
+    blocks = zip(manifest.ARRAYS, arrays.items())
+    _write(corpus, made, {name: rows.cast(array, dtype, wrong.get(kind, {})) for name, (kind, array) in blocks})
     return True
 
 
@@ -163,19 +182,23 @@ def _text_by_text(
     with Store(
         folder, {**encoder.identity, "source": encoder.source}, old.items.shape[1] if old else encoder.width
     ) as store:
-        missing_W = (in_old_W < 0) & (rows.find(store.keys, plan.different_W) < 0)
-        cost = _announce(corpus, plan, encoder, missing_W)
+        filling = Filling(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), old, in_old_W)
+        cost = _announce(corpus, plan, encoder, filling.missing_W)
         if options.dry_run:
             return _stopped()
-        if missing_W.any():
-            if cost is not None and cost.ask and not options.yes:
-                _ask()
-            _fill(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), missing_W, stop)
+        if filling.missing_W.any() and cost is not None and cost.ask and not options.yes:
+            _ask()
+        filling.run(stop, options.skip_failed)
+        counts, failed = _counts(plan), skipped.rows_of_texts(corpus, plan, filling, first, options.skip_failed)
+        plan = without(plan, list(filling.failed))
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
         if options.append:
             made["appended"] = True  # old rows may tell of texts that have changed since
-        shortened = encoder.shortened(store.folder)
-        made["counts"] = {"items": corpus.num_items, "users": corpus.num_users, **_counts(plan), "shortened": shortened}
+        shortened = len(encoder.shortened(store.folder))
+        rows_of = {"items": corpus.num_items, "users": corpus.num_users}
+        made["counts"] = {**rows_of, **counts, "shortened": shortened}
+        made["counts"]["skipped"] = sum(map(len, failed.values()))
+        made |= skipped.listed(corpus, failed)
         if shortened:
             print(f"{corpus.folder}: {shortened:,} texts were too long for the server, which got their beginning only")
         made["notes"] = {"source": encoder.source, **encoder.notes()}
@@ -184,71 +207,6 @@ def _text_by_text(
         store.remove()
         rows.forget_keys(corpus.folder, made["texts"])
     return True
-
-
-def _fill(
-    store: Store,
-    plan: Plan,
-    encoder: TextEncoder,
-    stream: Callable[[], Iterator[str]],
-    missing_W: np.ndarray,
-    stop: Stop,
-) -> None:
-    """Encodes what is missing, until nothing is."""
-    total = len(missing_W)
-
-    def pending() -> Iterator[Text]:
-        asked_W = ~missing_W
-        for which, text in zip(plan.which_N.tolist(), stream()):
-            if which >= 0 and not asked_W[which]:
-                asked_W[which] = True
-                clipped = encoder.clip(text)
-                yield Text(key_of(clipped.text), clipped.text, clipped.tokens)
-
-    def done() -> str:
-        return f"{total - int(missing_W.sum()):,} of {total:,} texts are done"
-
-    with tqdm(total=total, initial=total - int(missing_W.sum()), desc="embedding", unit="text", disable=None) as bar:
-        try:
-            while before := int(missing_W.sum()):
-                with (
-                    stop.gracefully("sending nothing more, and storing the answers under way"),
-                    contextlib.closing(encoder.encode(pending(), store.folder, store.width)) as answers,
-                ):
-                    for keys, vectors in _till_stopped(answers, stop):
-                        if keys:
-                            which = texts.places(plan.different_W, np.frombuffer(b"".join(keys), KEY))
-                            new = np.flatnonzero((which >= 0) & missing_W[which])
-                            store.add([keys[i] for i in new], vectors[new])
-                            missing_W[which[new]] = False
-                            bar.update(len(new))
-                if int(missing_W.sum()) == before:
-                    raise InputError(f"no vector came for {before:,} texts")
-        except InputError as error:
-            some = f"; {done()}" if not missing_W.all() else ""
-            if not isinstance(error, ServerError):
-                raise InputError(f"{error}{some}") from error
-            if error.passing:
-                some += "; the same command continues" if some else "; then give the same command again"
-            raise ServerError(f"{error}{some}", error.passing) from error
-        except KeyboardInterrupt:
-            bar.close()
-            print(f"{done()}; the same command continues", flush=True)
-            raise
-
-
-def _till_stopped(
-    answers: Generator[tuple[list[bytes], np.ndarray], None, None], stop: Stop
-) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """The answers; once the end is requested, those that come without more being sent."""
-    told = False
-    with contextlib.suppress(StopIteration, encoders.Stop):
-        while True:
-            if stop.requested and not told:
-                told = True
-                yield answers.throw(encoders.Stop())
-            else:
-                yield next(answers)
 
 
 def _write(corpus: Corpus, made: dict, blocks: dict[str, Iterator[np.ndarray]]) -> None:
@@ -285,7 +243,7 @@ def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.nd
     if plan.cut:
         parts.append(f"{plan.cut:,} too long, and cut")
     parts.append(f"{len(missing_W) - missing:,} embedded before, {missing:,} to embed")
-    cost = encoder.cost(missing, float(plan.likely_W[missing_W].sum()), int(plan.tokens_W[missing_W].sum()))
+    cost = encoder.cost(missing, int(plan.tokens_W[missing_W].sum()))
     if cost is not None and missing:
         parts.append(cost.text)
     print(f"{corpus.folder}: {'; '.join(parts)}", flush=True)
@@ -314,5 +272,5 @@ def _counts(plan: Plan) -> dict[str, int]:
         "different": len(plan.different_W),
         "empty": plan.empty,
         "cut": plan.cut,
-        "tokens_about": int(plan.likely_W.sum()),
+        "tokens_about": int(plan.tokens_W.sum()),
     }

@@ -36,6 +36,8 @@ def _flags(made: dict) -> list[str]:
     given = {name: made_by[name] for name in settings if made_by.get(name) not in (None, settings[name])}
     if "base_url" in settings and "openai.com" not in (source := made.get("notes", {}).get("source", "")):
         given["base_url"] = source
+    for name, separator in (("extra_query", "="), ("extra_header", ": ")):  # values may be secrets: they are not kept
+        given |= {name: f"{one}{separator}<value>" for one in made.get("notes", {}).get(name, ())[:1]}
     given |= {name: made_by[name] for name in ("item_template", "user_template") if made_by.get(name)}
     flags += [f"--{name}={value}" for name, value in given.items() if value != ""]
     flags += ["--crop"] if made_by.get("crop") else []

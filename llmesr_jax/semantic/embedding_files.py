@@ -47,7 +47,16 @@ def read_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.nd
 
 def map_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     """As `read_embedding`, of the file's own type, and checked block by block."""
-    array = _open(path, rows, kind, command)
+    return checked(_open(path), path, rows, kind, command)
+
+
+def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
+    """The array, if it is one that `read_embedding` gives, but for its type.
+
+    Raises:
+      InputError: it is not.
+    """
+    _check_shape(array, path, rows, kind, command)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise InputError(f"{path}: holds {array.dtype}; wanted float16, float32 or float64; save it as one of these")
     wrong, first = 0, 0
@@ -71,7 +80,8 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     Raises:
       InputError: it holds anything else.
     """
-    array = _open(path, num_users, "users")
+    array = _open(path)
+    _check_shape(array, path, num_users, "users")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= num_users:
         raise InputError(
             f"{path}: holds {array.dtype} from {array.min()} to {array.max()}; wanted user rows, integers from 0 to "
@@ -80,9 +90,12 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _open(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """The file's array, of two dimensions and the right number of rows; a `.npy` file is mapped, not read."""
-    array = load_arrays(path) if path.suffix == ".pkl" else _map_npy(path)
+def _open(path: Path) -> np.ndarray:
+    """The file's array; a `.npy` file is mapped, not read."""
+    return load_arrays(path) if path.suffix == ".pkl" else _map_npy(path)
+
+
+def _check_shape(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> None:
     if array.ndim != 2 or array.shape[1] == 0:
         raise InputError(f"{path}: has shape {array.shape}; wanted ({rows}, width): one row for each of the {kind}")
     if len(array) != rows:
@@ -90,7 +103,6 @@ def _open(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
         hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
         hint = f"; make the others with {command}" if command and extra < 0 else hint
         raise InputError(f"{path}: has {len(array)} rows; wanted {rows}, one for each of the {kind}{hint}")
-    return array
 
 
 def _map_npy(path: Path) -> np.ndarray:

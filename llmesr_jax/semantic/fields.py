@@ -57,6 +57,41 @@ def text(value: Any, apart: str = "; ") -> str:
     return str(value) if known else ""
 
 
+def within(record: Mapping[str, Any], path: str) -> Any:
+    """The value at a path such as "details.Material", or "offers.0.price"; None where there is none.
+
+    A field of the whole name goes before a path. In a list of objects, a name stands for that of each of them.
+    """
+    if path in record:
+        return record[path]
+    name, dot, rest = path.partition(".")
+    while dot:
+        if name in record:
+            return _below(record[name], rest)
+        more, dot, rest = rest.partition(".")
+        name = f"{name}.{more}"
+    return None
+
+
+def text_at(record: Mapping[str, Any], path: str, apart: str = "; ") -> str:
+    """As `text`, of the value at a path (`within`)."""
+    return text(record[path], apart) if path in record else _part(within(record, path), apart)
+
+
+def _below(value: Any, path: str) -> Any:
+    value = _opened(value) if isinstance(value, str) else value
+    if isinstance(value, Mapping):
+        return within(value, path)
+    if isinstance(value, (list, tuple)):
+        place, dot, rest = path.partition(".")
+        if place.isdecimal():
+            found = value[int(place)] if int(place) < len(value) else None
+            return _below(found, rest) if dot else found
+        found = [_below(part, path) for part in value if isinstance(part, Mapping)]
+        return [part for part in found if part is not None] or None
+    return None
+
+
 @functools.lru_cache(4096)
 def is_identifier(field: str) -> bool:
     """Whether a field of this name holds identifiers or links: "parent_asin", "productId", "image_url", "ISBN-13"."""

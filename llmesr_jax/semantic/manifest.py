@@ -1,7 +1,8 @@
 """`embeddings.json`: what the embedding files of a data folder are, and writing them so that none is ever half there.
 
     {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
-     "appended": true where old rows were left as they were, "counts": {...},
+     "appended": true where old rows were left as they were, "counts": {...}, "skipped": [{row, reason}] where
+     some texts have no usable vector,
      "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...}, "created": ...,
      "libraries": {name: version}}
 
@@ -152,6 +153,13 @@ def look(folder: Path, wanted: Mapping[str, Any]) -> State:
     previous = read(folder)
     whole = previous is not None and not previous.get("incomplete") and _are_whole(folder, previous["arrays"])
     return State(folder, previous, wanted, whole)
+
+
+def describes(folder: Path, path: Path) -> bool:
+    """Whether a file is one that the manifest of `folder` tells of, byte by byte."""
+    made = read(folder)
+    entry = made["arrays"].get(path.name) if made else None
+    return bool(entry) and path.parent == folder and file_digest(path) == entry["sha256"]
 
 
 def file_digest(path: Path) -> str | None:

@@ -169,13 +169,18 @@ def _user_prompts(corpus: Corpus, parts: tuple[templates.Part, ...], start: int)
 def _check_fields(records: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> None:
     absent = {name for name in wanted}
     for record in records:
-        absent = {name for name in absent if not any(field in record for field in _names(name))}
+        absent = {name for name in absent if not any(_has(record, field) for field in _names(name))}
         if not absent:
             return
     there = sorted({field for record in records[:1000] for field in record} - {"item_id"})
     raise InputError(
-        f"item_template: no item has a field {sorted(absent)[0]!r}; wanted noun or some of: {', '.join(there)}"
+        f"item_template: no item has a field {sorted(absent)[0]!r}; wanted noun or some of: {', '.join(there)}; a "
+        "field within one is details.Material"
     )
+
+
+def _has(record: Mapping[str, Any], field: str) -> bool:
+    return field in record or fields_lib.within(record, field) is not None
 
 
 def _fill(parts: tuple[templates.Part, ...], record: Mapping[str, Any], noun: str) -> str:
@@ -194,7 +199,7 @@ def _names(field: str) -> tuple[str, ...]:
 
 def _value(record: Mapping[str, Any], fields: Sequence[str], apart: str = "; ") -> str:
     """Text of the first of `fields` that says anything; `apart` joins the pairs of an object."""
-    return next((text for field in fields if (text := fields_lib.text(record.get(field), apart))), "")
+    return next((text for field in fields if (text := fields_lib.text_at(record, field, apart))), "")
 
 
 def _further(record: Mapping[str, Any], template: Template, unsaid: frozenset[str]) -> list[Attribute]:

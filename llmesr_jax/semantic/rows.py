@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,8 +145,15 @@ class New(NamedTuple):
             yield out
 
 
-def cast(array_NxF: np.ndarray, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Blocks of rows as another type; what it cannot hold becomes infinity."""
+def cast(array_NxF: np.ndarray, dtype: np.dtype, zeros: Collection[int] = ()) -> Iterator[np.ndarray]:
+    """Blocks of rows as another type; what it cannot hold becomes infinity.
+
+    Args:
+      zeros: rows that become zeros.
+    """
     for start in range(0, len(array_NxF), _BLOCK):
         with np.errstate(over="ignore"):
-            yield np.asarray(array_NxF[start : start + _BLOCK]).astype(dtype)
+            block = np.asarray(array_NxF[start : start + _BLOCK]).astype(dtype)
+        if zeros:
+            block[[row - start for row in zeros if start <= row < start + len(block)]] = 0
+        yield block

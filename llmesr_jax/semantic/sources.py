@@ -19,6 +19,7 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic import (
     embed_command,
     embedding_files,
+    file_checks,
     manifest,
     prompts,
     stand_ins,
@@ -54,7 +55,9 @@ class SemanticConfig:
     )
     random_width: int = knob(1536, "width F of random embeddings", least=1)
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
-    item_template: str = knob("", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/data.md)")
+    item_template: str = knob(
+        "", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
+    )
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
     cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
     seed: int = knob(
@@ -176,9 +179,17 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
             read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
         else:
             command = embed_command.after_growth(corpus.name, corpus.folder)
-            read = functools.partial(embedding_files.map_embedding, path, rows[kind], kind, command)
+            read = functools.partial(_read, corpus, name, path, rows[kind], kind, command)
         checks[path] = (rows[kind], read)
     return checks
+
+
+def _read(corpus: Corpus, name: str, path: Path, rows: int, kind: str, command: str) -> np.ndarray:
+    array = embedding_files.map_embedding(path, rows, kind, command)
+    # What launch.embed wrote was checked then, and may hold rows that were skipped.
+    if name != "item_pca" and not manifest.describes(corpus.folder, path):
+        file_checks.check(str(path), array, corpus, kind)
+    return array
 
 
 def settings_of(recipe: Recipe) -> dict[str, str]:

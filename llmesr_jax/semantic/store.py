@@ -106,6 +106,23 @@ class Store:
         self._places.extend(range(self._end, self._end + len(keys)))
         self._end += len(keys)
 
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Forgets vectors: their records become those of no text."""
+        wanted = set(keys)
+        here = [self._keys[i : i + KEY.itemsize] for i in range(0, len(self._keys), KEY.itemsize)]
+        kept = [i for i, key in enumerate(here) if bytes(key) not in wanted]
+        empty = np.zeros(1, self._record)
+        empty["vector"] = 1.0  # zeros would be taken for damage
+        empty["crc"] = _checksums(empty)
+        with open(self._file.name, "r+b") as file:
+            for i in set(range(len(here))) - set(kept):
+                file.seek(self._places[i] * self._record.itemsize)
+                file.write(empty.tobytes())
+        self._keys, self._places = (
+            bytearray(b"".join(here[i] for i in kept)),
+            array("q", (self._places[i] for i in kept)),
+        )
+
     def rows(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function: places in the order of `keys` -> their vectors, (n, width) float32, read from the disk."""
         if not len(self):
@@ -146,7 +163,8 @@ class Store:
         block = max(1, _BLOCK_BYTES // record.itemsize)
         for start in range(0, self._end, block):
             some = np.array(records[start : start + block])
-            sound_N = (some["crc"] == _checksums(some)) & np.isfinite(some["vector"]).all(axis=1)
+            usable_N = np.isfinite(some["vector"]).all(axis=1) & some["vector"].any(axis=1)
+            sound_N = (some["crc"] == _checksums(some)) & usable_N
             keys += some["key"][sound_N].tobytes()
             places.extend((start + np.flatnonzero(sound_N)).tolist())
         if damaged := self._end - len(places):

@@ -34,8 +34,7 @@ class Plan(NamedTuple):
       different_W: the different keys, sorted; without that of empty texts.
       which_N: int64; the place of each text in `different_W`, -1 for an empty one.
       first_W: int64; the first text of each.
-      tokens_W: int64; most tokens that it counts.
-      likely_W: float32; tokens to be expected.
+      tokens_W: int64; tokens that it has (about, where the encoder cannot count).
       cut: texts that had to be cut.
     """
 
@@ -45,7 +44,6 @@ class Plan(NamedTuple):
     which_N: np.ndarray
     first_W: np.ndarray
     tokens_W: np.ndarray
-    likely_W: np.ndarray
     cut: int
 
     @property
@@ -114,17 +112,17 @@ def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first
     num_items = corpus.num_items - first_item
     count = num_items + corpus.num_users - first_user
     texts = stream(corpus, wording, first_item, first_user)
-    keys, tokens_N, likely_N, cut = bytearray(), np.zeros(count, np.int64), np.zeros(count, np.float32), 0
+    keys, tokens_N, cut = bytearray(), np.zeros(count, np.int64), 0
     for n, text in enumerate(tqdm(texts, "texts", count, disable=None if count >= _LONG else True)):
         clipped = clip(text)
         keys += key_of(clipped.text) if clipped.text else bytes(KEY.itemsize)
-        tokens_N[n], likely_N[n] = clipped.tokens, clipped.likely
+        tokens_N[n] = clipped.tokens
         cut += clipped.cut
     keys_N = np.frombuffer(keys, KEY)
     different_W, first_W, which_N = np.unique(keys_N, return_index=True, return_inverse=True)
     if len(different_W) and different_W[0].tobytes() == bytes(KEY.itemsize):  # zeros sort first
         different_W, first_W, which_N = different_W[1:], first_W[1:], which_N - 1
-    return Plan(num_items, keys_N, different_W, which_N, first_W, tokens_N[first_W], likely_N[first_W], cut)
+    return Plan(num_items, keys_N, different_W, which_N, first_W, tokens_N[first_W], cut)
 
 
 def check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:

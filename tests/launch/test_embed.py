@@ -28,6 +28,8 @@ QUICK = (
     f"--concurrency={CONCURRENCY}",
 )
 
+LOCAL = ("--dataset=tiny", "--encoder=openai", "--model=m", "--base_url=http://localhost:1/v1")
+
 
 @pytest.fixture(scope="module")
 def forker(environment, tmp_path_factory):
@@ -135,6 +137,26 @@ def test_killed_at_random_moments_it_pays_again_at_most_for_what_was_under_way(s
     _no_key_below(tmp_path)
 
 
+def test_interrupted_at_random_moments_it_stops_soon_and_pays_for_nothing_twice(start, server, folder, tmp_path):
+    rng, slowest = np.random.default_rng(), 0.0
+    server.delay = 0.3
+    for _ in range(int(os.environ.get("LLMESR_KILLS", 3))):
+        process, before = start(), len(server.requests)
+        wait_for = rng.integers(0, 4)
+        while len(server.requests) - before < wait_for and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.3 if wait_for else 3.0))
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        result = commands.finish(process)
+        slowest = max(slowest, time.monotonic() - sent)
+        assert result.status == 130 and "Traceback" not in result.err, result.err
+    server.delay = 0.0
+    assert commands.finish(start()).status == 0
+    assert set(server.paid.values()) == {1}
+    print(f"the slowest stop took {slowest:.1f} s")
+
+
 def test_an_interrupt_says_how_to_go_on(start, server, folder):
     server.delay = 0.3
     process = start()
@@ -168,6 +190,21 @@ def test_the_key_is_nowhere(forker_with_key, openai, server, tmp_path):
         assert KEY not in result.out + result.err
         assert "Traceback" not in result.err
     _no_key_below(tmp_path)
+
+
+def test_a_text_that_fails_is_named_and_may_be_skipped(forker_with_key, openai, server, folder, tmp_path):
+    title = json.loads((folder / "items.jsonl").read_text().splitlines()[6])["title"]
+    said = f"name is {title}; "
+    server.failing = lambda texts: (500, "NaN is not supported") if any(said in text for text in texts) else None
+    refused = forker_with_key.run("launch.embed", *openai, "--notables", cwd=tmp_path)
+    assert refused.status == 2 and refused.err.count("\n") == 1
+    assert f'"{title}": status 500 (NaN is not supported)' in refused.err and "--skip_failed" in refused.err
+    assert not (folder / "item_emb.npy").exists()
+    skipped = forker_with_key.run("launch.embed", *openai, "--notables", "--skip_failed", cwd=tmp_path)
+    assert (skipped.status, skipped.err) == (0, "")
+    assert not np.load(folder / "item_emb.npy")[6].any()
+    assert {times for text, times in server.paid.items() if text != "text"} == {1}  # the word shows that it works
+    assert json.loads((folder / "embeddings.json").read_text())["counts"]["skipped"] >= 1
 
 
 def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
@@ -209,6 +246,11 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
         (("--dataset=tiny", "--encoder=openai"), "--model is missing"),
         (("--dataset=tiny", "--encoder=openai", "--model=m"), "OPENAI_API_KEY is not set"),
         (("--dataset=tiny", "--encoder=openai", "--batch_size=4096"), "batch_size=4096; wanted at most 2048"),
+        ((*LOCAL, "--extra_body=x"), "--extra_body=x: not a JSON object; wanted one such as"),
+        ((*LOCAL, "--extra_query=x"), "--extra_query=x: not a query; wanted one such as api-version="),
+        ((*LOCAL, "--extra_header=x"), "--extra_header: not a header; wanted 'Name: value'"),
+        ((*LOCAL, "--tokenizer=nowhere"), "--tokenizer=nowhere: no such file; wanted the tokenizer.json"),
+        ((*LOCAL, "--base_url=localhost:1"), "--base_url=localhost:1: not an address"),
         (("--dataset=tiny", "--encoder=npy"), "--item_file is missing"),
         (("--dataset=tiny", "--encoder=npy", "--item_file=no.npy"), "no.npy: cannot be read (No such file"),
         (("--dataset=tiny", "--encoder=sentence_transformers"), "--model is missing"),

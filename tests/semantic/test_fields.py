@@ -73,6 +73,40 @@ def test_names_of_other_fields(field):
     assert not fields.is_identifier(field)
 
 
+RECORD = {
+    "details": {"Material": "Oak", "Box": {"Width": 3}, "Item.Weight": "3 oz"},
+    "offers": [{"price": 1.5, "shop": {"name": "A"}}, {"price": 2.0}, "x"],
+    "spelled": '{"Colour": "<b>red</b>"}',
+    "a.b": "whole name",
+    "a": {"b": "path"},
+    "title": "Mug",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("title", "Mug"),
+        ("details.Material", "Oak"),
+        ("details.Box.Width", "3"),
+        ("details.Box", "Width: 3"),
+        ("details.Item.Weight", "3 oz"),
+        ("offers.0.price", "1.5"),
+        ("offers.price", "1.5, 2"),
+        ("offers.shop.name", "A"),
+        ("offers.7.price", ""),
+        ("offers.1.shop.name", ""),
+        ("spelled.Colour", "red"),
+        ("a.b", "whole name"),
+        ("details.Colour", ""),
+        ("title.x", ""),
+        ("none.of.it", ""),
+    ],
+)
+def test_a_path_reaches_into_objects_and_lists(path, wanted):
+    assert fields.text_at(RECORD, path) == wanted
+
+
 def _records(**columns):
     count = len(next(iter(columns.values())))
     return [{"title": "Blue mug", **{name: column[n] for name, column in columns.items()}} for n in range(count)]

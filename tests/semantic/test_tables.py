@@ -298,6 +298,9 @@ def test_the_authors_folder(corpus, monkeypatch):
 @pytest.mark.parametrize("source", ["files", "pickles", "items-only"])
 def test_users_without_an_embedding_have_no_similar_users_and_are_nobodys(corpus, source):
     """Users 0 and 7 have vectors of zeros: they got users 0 to 6 as teachers. The authors' pickle is then not used."""
+    records = [json.dumps({"item_id": item, "title": ""}) + "\n" for item in range(1, corpus.num_items + 1)]
+    (corpus.folder / "items.jsonl").write_text("".join(records))  # with texts, zeros are refused
+    corpus = load("toy", corpus.folder)
     item_llm, user_llm = _save(corpus)
     if source == "items-only":  # a user is the mean of the items, here of items whose text was empty
         (corpus.folder / "user_emb.npy").unlink()

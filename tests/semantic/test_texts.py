@@ -44,13 +44,13 @@ def test_the_plan_names_each_text_once(titles, users):
 def test_tokens_are_those_of_each_different_text_and_cuts_are_counted():
     corpus = _corpus(["hat", "hat", "", "a much longer hat"])
     got = plan(corpus, Wording(item_template="{title}", user_template="{titles}"), _clip, 0, 0)
-    found = {key.tobytes(): (int(t), float(x)) for key, t, x in zip(got.different_W, got.tokens_W, got.likely_W)}
-    assert found == {key_of("hat"): (3, 1.5), key_of("a muc"): (5, 2.5), key_of("hat, "): (5, 2.5)}
+    found = {key.tobytes(): int(count) for key, count in zip(got.different_W, got.tokens_W)}
+    assert found == {key_of("hat"): 3, key_of("a muc"): 5, key_of("hat, "): 5}
     assert (got.cut, got.empty, got.num_items) == (2, 1, 4)
 
 
 def _clip(text):
-    return Clipped(text[:5], len(text[:5]), len(text[:5]) / 2, len(text) > 5)
+    return Clipped(text[:5], len(text[:5]), len(text) > 5)
 
 
 def test_a_plan_of_new_rows_only():

@@ -10,8 +10,9 @@ inside of functions, so that the flags of all encoders are known quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,14 +43,12 @@ class Clipped(NamedTuple):
 
     Attributes:
       text: as it is sent.
-      tokens: at most so many; what the limits of a request are counted in.
-      likely: tokens to be expected, for the estimate of the price.
+      tokens: that it has, or has about, where they cannot be counted here.
       cut: something was cut off.
     """
 
     text: str
     tokens: int = 0
-    likely: float = 0.0
     cut: bool = False
 
 
@@ -65,10 +64,24 @@ class Cost(NamedTuple):
     ask: bool
 
 
-# Pending texts, a folder for the encoder's own files, F if it is known -> (keys, (len(keys), F) float32), in any order.
-# Nothing (`NOTHING`) may come as well, while a server is waited for: the caller then looks whether it is to `Stop`.
-Encode = Callable[[Iterable[Text], Path, int | None], Generator[tuple[list[bytes], np.ndarray], None, None]]
-NOTHING: tuple[list[bytes], np.ndarray] = ([], np.empty((0, 0), np.float32))
+class Answer(NamedTuple):
+    """Vectors that came.
+
+    Attributes:
+      keys: of their texts, in any order.
+      vectors: (len(keys), F) float32.
+      failed: key -> reason, of texts that have no usable vector and will have none.
+    """
+
+    keys: list[bytes]
+    vectors: np.ndarray
+    failed: Mapping[bytes, str] = MappingProxyType({})
+
+
+NOTHING = Answer([], np.empty((0, 0), np.float32))
+# Pending texts, a folder for the encoder's own files, F if it is known -> answers in any order. `NOTHING` may come as
+# well, while a server is waited for: the caller then looks whether it is to `Stop`.
+Encode = Callable[[Iterable[Text], Path, int | None], Generator[Answer, None, None]]
 
 
 class TextEncoder(NamedTuple):
@@ -80,12 +93,12 @@ class TextEncoder(NamedTuple):
         what is missing for it.
       source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
       encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
-        ends the run.
+        ends the run. Rows of zeros, NaN or infinity are taken for failed.
       width: F where it is known before the first vector, else None.
       clip: a text -> what is sent of it.
       most_tokens: what `clip` cuts at, if it does; with the way of counting, where that is not by a vocabulary.
-      shortened: the store's folder -> texts whose end the server had no room for, counted while the vectors are there.
-      cost: (texts, likely tokens, most tokens) -> what is said before anything is sent; None: it costs nothing.
+      shortened: the store's folder -> keys, in hex, of the texts whose end the server had no room for.
+      cost: (texts, their tokens) -> what is said before anything is sent; None: it costs nothing.
       notes: for the manifest, after the run; nothing that decides about the vectors.
     """
 
@@ -96,9 +109,9 @@ class TextEncoder(NamedTuple):
     width: int | None = None
     clip: Callable[[str], Clipped] = Clipped
     most_tokens: int | str | None = None
-    shortened: Callable[[Path], int] = lambda folder: 0
-    cost: Callable[[int, float, int], Cost | None] = lambda texts, likely, most: None
-    notes: Callable[[], dict[str, str | int | float]] = dict
+    shortened: Callable[[Path], set[str]] = lambda folder: set()
+    cost: Callable[[int, int], Cost | None] = lambda texts, tokens: None
+    notes: Callable[[], dict[str, Any]] = dict
 
 
 class OfTexts(Protocol):
@@ -120,7 +133,11 @@ class OfTexts(Protocol):
 
 
 class OfCorpus(Protocol):
-    """What the file of an encoder has whose vectors depend on all texts, or on none."""
+    """What the file of an encoder has whose vectors depend on all texts, or on none.
+
+    It may also have `UNKNOWN_WORDS = True`, where a text without known words has a vector of zeros: then these are
+    counted, not refused.
+    """
 
     @property
     def Config(self) -> type:

@@ -1,4 +1,4 @@
-"""Vectors that are there already: checked, converted, and put in place.
+"""Vectors that are there already, in files (`semantic.vector_files`): checked, converted, and put in place.
 
 python -m launch.embed --dataset=fashion --encoder=npy --item_file=items.npy --user_file=users.npy
 """
@@ -15,14 +15,16 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import embedding_files
+from llmesr_jax.semantic import embedding_files, raw_ids, vector_files
 
 TAKES = "corpus"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    item_file: str = knob("", ".npy or .pkl file of NumPy floats, (items, F), row 0 = id 1")
+    item_file: str = knob(
+        "", "vectors of the items (.npy, .npz, .pkl, .safetensors, .parquet): row 0 = id 1, or by raw id"
+    )
     user_file: str = knob("", "the same for users; empty: a user is the mean of the training items")
 
 
@@ -41,20 +43,28 @@ def identity(config: Config) -> dict[str, str]:
 
 
 def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays of the two files, mapped, not read.
+    """The arrays of the two files; a `.npy` file is mapped, not read.
 
     Raises:
       InputError: one is not as it should be.
     """
     del texts_V
-    items = embedding_files.map_embedding(Path(config.item_file), corpus.num_items, "items")
-    if not config.user_file:
-        return items, None
-    return items, embedding_files.map_embedding(Path(config.user_file), corpus.num_users, "users")
+    items = _read(Path(config.item_file), corpus, "items")
+    return items, _read(Path(config.user_file), corpus, "users") if config.user_file else None
+
+
+def _read(path: Path, corpus: Corpus, kind: str) -> np.ndarray:
+    found = vector_files.read(path, lambda: raw_ids.read(corpus, kind), kind)
+    rows = corpus.num_items if kind == "items" else corpus.num_users
+    if found.missing:
+        print(f"{path}: has no vector for {found.missing:,} of {rows:,} {kind}", flush=True)
+    if found.of_nobody:
+        print(f"{path}: {found.of_nobody:,} of its vectors belong to none of the {kind}, and are left out", flush=True)
+    return embedding_files.checked(found.array, path, rows, kind)
 
 
 def _digest(flag: str, path: Path) -> str:
     try:
         return files.sha256(path)
     except OSError as error:
-        raise InputError(f"--{flag}={path}: cannot be read ({error.strerror}); wanted a .npy file") from error
+        raise InputError(f"--{flag}={path}: cannot be read ({error.strerror}); wanted a file of vectors") from error

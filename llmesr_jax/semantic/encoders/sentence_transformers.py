@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
-from llmesr_jax.semantic.encoders import Text, TextEncoder
+from llmesr_jax.semantic.encoders import Answer, Text, TextEncoder
 
 TAKES = "texts"
 
-_BATCHES = 16  # of texts handed over at once, which the library sorts by length
+_BATCHES = 16  # handed over at once, at most
+_SECONDS = 1.0  # that they should take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,11 @@ def load(config: Config) -> TextEncoder:
             "its folder; without a network, only those that were loaded before"
         ) from error
 
-    def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[Answer]:
         del folder, width
-        texts = iter(texts)
-        while some := list(itertools.islice(texts, _BATCHES * config.batch_size)):
+        texts, batches = iter(texts), 1
+        while some := list(itertools.islice(texts, batches * config.batch_size)):
+            started = time.monotonic()
             vectors = model.encode(
                 [text.text for text in some],
                 batch_size=config.batch_size,
@@ -66,7 +69,10 @@ def load(config: Config) -> TextEncoder:
                 convert_to_numpy=True,
                 normalize_embeddings=False,
             )
-            yield [text.key for text in some], np.asarray(vectors, np.float32)
+            # Many at once, which the library sorts by length, but no more than an interrupt may wait for.
+            seconds = time.monotonic() - started
+            batches = min(2 * batches, _BATCHES) if seconds < _SECONDS / 2 else max(1, batches // 2)
+            yield Answer([text.key for text in some], np.asarray(vectors, np.float32))
 
     # Longer texts are cut by the model itself.
     notes = {"max_tokens": getattr(model, "max_seq_length", None), "library": sentence_transformers.__version__}

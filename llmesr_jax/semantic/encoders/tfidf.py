@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
+from absl import logging
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
@@ -13,6 +14,7 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic.stand_ins import training_counts
 
 TAKES = "corpus"
+UNKNOWN_WORDS = True  # a text without words that others share is a row of zeros
 
 _COMMON = 0.5  # a word in more than this share of the items (such as the prompt's own) tells nothing
 _BLOCK = 4096  # users at once: their words side by side are many times the items'
@@ -61,8 +63,9 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
     from threadpoolctl import threadpool_limits
 
     vectorizer = TfidfVectorizer(max_df=_COMMON, dtype=np.float32)
+    has_text: list[bool] = []
     try:
-        items_VxW = vectorizer.fit_transform(texts_V)
+        items_VxW = vectorizer.fit_transform(has_text.append(bool(text)) or text for text in texts_V)
     except InputError:  # from where the texts come
         raise
     except ValueError as error:  # scikit-learn: empty vocabulary, or nothing left of it
@@ -70,6 +73,8 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
     width = min(width, items_VxW.shape[1] - 1, items_VxW.shape[0] - 1)
     if width < 1:
         raise _too_few_words(corpus.num_items)
+    if unknown := int((np.array(has_text) & (np.diff(items_VxW.indptr) == 0)).sum()):
+        logging.warning("%d items have a text without a word that tells items apart; their vectors are zeros", unknown)
     del vectorizer  # and with it the dictionary of all words
     counts_UxV = training_counts(corpus)
     with threadpool_limits(1):  # so that the sums, and with them a run's numbers, do not depend on the number of cores

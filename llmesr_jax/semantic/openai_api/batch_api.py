@@ -10,6 +10,7 @@ Limits (OpenAI's API reference): 50,000 texts and 200 MB a batch.
 from __future__ import annotations
 
 import asyncio
+import collections
 import hashlib
 import itertools
 import json
@@ -17,13 +18,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import ServerError
-from llmesr_jax.semantic.encoders import Text
+from llmesr_jax.semantic.encoders import Answer, Text
 from llmesr_jax.semantic.openai_api import responses, tokens
+from llmesr_jax.semantic.openai_api.sending import Sender, body
 from llmesr_jax.semantic.openai_api.session import Session, finished
 from llmesr_jax.semantic.store import key_of
 
@@ -33,23 +34,37 @@ _PATH = "/v1/embeddings"
 _OVER = ("completed", "expired", "cancelled", "failed")
 
 
-def body(request: list[Text], config: Any) -> dict[str, Any]:
-    """The body of one request, in a batch or alone."""
-    dimensions = {"dimensions": config.dimensions} if config.dimensions else {}
-    texts = [text.text for text in request]
-    return {"model": config.model, "input": texts, "encoding_format": config.encoding, **dimensions}
-
-
 def send(
-    runner: asyncio.Runner, session: Session, texts: Iterable[Text], folder: Path, width: int, config: Any
-) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """Vectors as batches end. Texts of a batch that failed or expired are left out."""
+    runner: asyncio.Runner,
+    session: Session,
+    sender: Sender,
+    texts: Iterable[Text],
+    folder: Path,
+    width: int,
+    config: Any,
+    refused: set[bytes],
+) -> Iterator[Answer]:
+    """Vectors as batches end. Texts of a batch that failed or expired are left out.
+
+    Args:
+      refused: texts that a batch got no usable answer for, which are sent through `sender` instead; more are added.
+    """
     under_way = sorted(folder.glob("batch-*.jsonl"))
     sent = {key for path in under_way for _, keys in _requests(path) for key in keys}
-    new = _write_batches((text for text in texts if text.key not in sent), folder, config)
+    alone: list[Text] = []
+
+    def others() -> Iterator[Text]:
+        for text in texts:
+            if text.key in refused:
+                alone.append(text)
+            elif text.key not in sent:
+                yield text
+
+    new = _write_batches(others(), folder, config)
     while True:
         under_way += itertools.islice(new, max(0, config.concurrency - len(under_way)))
         if not under_way:
+            yield from sender.run(alone)
             return
         for path in list(under_way):
             batch = yield from finished(runner, _look(session, path))
@@ -62,7 +77,7 @@ def send(
             if batch.status == "failed" and not batch.output_file_id:
                 _forget(path)
                 raise ServerError(f"batch {batch.id}: failed ({_reason(batch)}); check --model and the account")
-            yield from _results(runner, session, path, batch, width)
+            yield from _results(runner, session, path, batch, width, refused)
             _forget(path)
             under_way.remove(path)
         if under_way:
@@ -97,24 +112,34 @@ async def _find(session: Session, tag: str) -> Any:
 
 
 def _results(
-    runner: asyncio.Runner, session: Session, path: Path, batch: Any, width: int
-) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """The usable answers of a batch."""
+    runner: asyncio.Runner, session: Session, path: Path, batch: Any, width: int, refused: set[bytes]
+) -> Iterator[Answer]:
+    """The usable answers of a batch; texts of the others are added to `refused`."""
     if not batch.output_file_id:
         return
     answers = path.with_suffix(".answers")
     yield from finished(runner, session.ask(lambda client: _download(client, batch.output_file_id, answers)))
-    requests, refused = dict(_requests(path)), {}
+    requests, reasons = dict(_requests(path)), collections.Counter()
     with answers.open("rb") as lines:
         for line in lines:
+            keys: list[bytes] = []
             try:
                 answer = json.loads(line)
                 keys = requests[answer["custom_id"]]
-                yield keys, responses.check(answer["response"]["body"], len(keys), width)
+                vectors = responses.check(answer["response"]["body"], len(keys), width)
             except (ValueError, KeyError, TypeError, responses.Refused) as error:
-                refused[str(error) or type(error).__name__] = refused.get(str(error), 0) + 1
-    for reason, count in refused.items():
-        logging.warning("batch %s: %d answers refused (%s); asked again", batch.id, count, reason)
+                reasons[str(error) or type(error).__name__] += 1
+                refused.update(keys)
+                continue
+            wrong = responses.unusable_rows(vectors)
+            reasons.update(wrong.values())
+            refused.update(keys[row] for row in wrong)
+            good = [row for row in range(len(keys)) if row not in wrong]
+            yield Answer([keys[row] for row in good], vectors[good])
+    for reason, count in reasons.items():
+        logging.warning(
+            "batch %s: %d answers refused (%s); their texts are sent one request at a time", batch.id, count, reason
+        )
 
 
 async def _download(client: Any, file_id: str, path: Path) -> None:
@@ -133,7 +158,7 @@ def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator
         with files.replacing(path) as file:
             while left is not None and count + len(left) <= _MOST_TEXTS and size < _MOST_BYTES:
                 key = left[0].key.hex()
-                line = {"custom_id": key, "method": "POST", "url": _PATH, "body": body(left, config)}
+                line = {"custom_id": key, "method": "POST", "url": _PATH, "body": body(left, config, config.encoding)}
                 size += file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 count += len(left)
                 left = next(requests, None)

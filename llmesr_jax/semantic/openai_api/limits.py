@@ -135,9 +135,13 @@ class Room:
                 file.writelines(f"{key}\n" for key in short)
 
 
-def shortened(folder: Path) -> int:
-    """Texts that were shortened for the server, in this run and those that it continues; `folder` is the store's."""
+def shortened(folder: Path) -> set[str]:
+    """Keys, in hex, of the texts that were shortened for the server, in this run and those that it continues.
+
+    Args:
+      folder: the store's.
+    """
     try:
-        return len(set((folder / _FILE).read_text().split()))
+        return set((folder / _FILE).read_text().split())
     except FileNotFoundError:
-        return 0
+        return set()

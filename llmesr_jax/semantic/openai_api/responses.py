@@ -1,4 +1,4 @@
-"""Reading an answer of the embeddings API, and refusing every one that is not exactly what was asked for."""
+"""Reading an answer of the embeddings API: exactly the vectors that were asked for, or the reason why not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from llmesr_jax.data import markup
+
 
 class Refused(Exception):
-    """An answer that is not to be used; the message says why. Ask again."""
+    """An answer that cannot be used; the message says why.
+
+    Attributes:
+      code: the status that an error in the body of an answer names; None without one.
+    """
+
+    def __init__(self, reason: str, code: int | None = None):
+        super().__init__(reason)
+        self.code = code
 
 
 def parse(content: bytes | str, count: int, width: int | None) -> np.ndarray:
     """(count, F) float32, in the order of the texts that were sent.
+
+    A row may be zeros or hold NaN or infinity: what to do about single texts is up to the caller (`unusable_rows`).
 
     Args:
       content: the answer's body.
@@ -23,11 +35,16 @@ def parse(content: bytes | str, count: int, width: int | None) -> np.ndarray:
       width: F, or None where any will do.
 
     Raises:
-      Refused: it is no JSON, or not `count` finite vectors of one width, numbered 0 to count - 1.
+      Refused: it is no JSON, it is an error, or it is not `count` vectors of one width.
     """
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:
+        text = content.decode(errors="replace") if isinstance(content, bytes) else content
+        if text.lstrip()[:1] == "<":
+            raise Refused(
+                f"the answer is a web page, not JSON ({' '.join(markup.plain(text[:2000]).split())[:80]})"
+            ) from error
         raise Refused("the answer is not JSON") from error
     return check(body, count, width)
 
@@ -36,12 +53,12 @@ def check(body: Any, count: int, width: int | None) -> np.ndarray:
     """As `parse`, of an answer that was decoded."""
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
+        if isinstance(body, dict) and (said := sentence(body)):
+            raise Refused(f"the answer is an error ({said})", _code(body))
         raise Refused("the answer holds no list of embeddings")
     if len(data) != count:
         raise Refused(f"{len(data)} embeddings for {count} texts")
-    index = [entry.get("index") for entry in data]
-    if not all(type(i) is int for i in index) or sorted(index) != list(range(count)):
-        raise Refused("the embeddings are not numbered 0, 1, 2, ... each once")
+    places = _places([entry.get("index") for entry in data])
     vectors = [_vector(entry.get("embedding")) for entry in data]
     widths = {len(vector) for vector in vectors}
     if len(widths) != 1 or 0 in widths:
@@ -50,10 +67,59 @@ def check(body: Any, count: int, width: int | None) -> np.ndarray:
     if width is not None and found != width:
         raise Refused(f"embeddings of width {found}, not {width}")
     ordered = np.empty((count, found), np.float32)
-    ordered[index] = vectors
-    if not np.isfinite(ordered).all():
-        raise Refused("embeddings with NaN or infinity")
+    ordered[places] = vectors
     return ordered
+
+
+def unusable_rows(vectors_NxF: np.ndarray) -> dict[int, str]:
+    """Row -> what is wrong with it: zeros, NaN, infinity."""
+    finite_N = np.isfinite(vectors_NxF).all(axis=1)
+    zero_N = finite_N & ~vectors_NxF.any(axis=1)
+    wrong = {int(row): "a vector with NaN or infinity" for row in np.flatnonzero(~finite_N)}
+    return wrong | {int(row): "a vector of zeros" for row in np.flatnonzero(zero_N)}
+
+
+def sentence(body: Any) -> str:
+    """What a server says of an error, in whichever field of its answer, on one line; "" where it says nothing."""
+    if isinstance(body, str):
+        return " ".join((markup.plain(body) if body.lstrip()[:1] == "<" else body).split())
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(sentence, body[:3])))
+    if isinstance(body, dict):
+        names = ("message", "error", "errors", "detail", "msg", "error_message", "title")
+        return next((said for name in names if (said := sentence(body.get(name)))), "")
+    return ""
+
+
+def _code(body: dict) -> int | None:
+    """The status that an error names: of the body itself, or of the object below `error`."""
+    for part in (body.get("error"), body):
+        code = (
+            next((part.get(name) for name in ("code", "status") if name in part), None)
+            if isinstance(part, dict)
+            else None
+        )
+        if isinstance(code, (int, str)) and str(code).isdecimal() and 400 <= int(code) < 600:
+            return int(code)
+    return None
+
+
+def _places(index: list[Any]) -> list[int]:
+    """The text that each embedding belongs to.
+
+    Some servers number nothing, leave out the number 0, or give every embedding the same number; there the position
+    counts. Numbers that are there, differ from each other and do not agree with that are refused.
+    """
+    count = len(index)
+    given = [i for i in index if i is not None]
+    if all(type(i) is int for i in given):
+        if len(given) == count - 1 and len(left := set(range(count)) - set(given)) == 1:  # one number is left out
+            return [left.copy().pop() if i is None else i for i in index]
+        if len(set(given)) == count == len(given) and set(given) == set(range(count)):
+            return index
+        if len(set(given)) < len(given) or all(i in (None, place) for place, i in enumerate(index)):
+            return list(range(count))
+    raise Refused("the embeddings are not numbered 0, 1, 2, ... each once")
 
 
 def _vector(embedding: Any) -> np.ndarray:

@@ -1,35 +1,29 @@
-"""Asking a server again until it gives a usable answer, as its rate limits allow."""
+"""Asking a server, and waiting until it can be asked again, as its rate limits allow."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import datetime
-import email.utils
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from absl import logging
 
 from llmesr_jax.core.errors import ServerError
-from llmesr_jax.semantic.encoders import NOTHING
-from llmesr_jax.semantic.openai_api import limits
-from llmesr_jax.semantic.openai_api.responses import Refused
+from llmesr_jax.semantic.encoders import NOTHING, Answer
+from llmesr_jax.semantic.openai_api import failures
+from llmesr_jax.semantic.openai_api.failures import Failure, Kind
 
 T = TypeVar("T")
 LOOK = 0.2  # seconds of waiting between two looks about
 
-_RETRIED = frozenset({408, 409, 429})  # and all from 500
-_FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong address is told soon
+_FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong address is reported soon
 _SAID = 10.0  # seconds of waiting that are worth a line
 
 
-def finished(
-    runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]
-) -> Generator[tuple[list[bytes], np.ndarray], None, T]:
+def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Generator[Answer, None, T]:
     """What the coroutine returns; gives `NOTHING` every now and then, so that who waits can look about."""
     task = runner.get_loop().create_task(coroutine)
     try:
@@ -67,15 +61,18 @@ class Session:
 
     Attributes:
       client: the client.
+      server: its address, for messages.
+      patience: see `Patience`.
+      answered: answers that had their form, from the beginning.
       retries: reason -> requests that were asked again for it.
       stopping: nothing more is to be sent.
     """
 
-    def __init__(self, client: Any, patience: Patience, server: str, secret: str):
-        self.client, self.retries = client, collections.Counter()
-        self._patience, self._server, self._secret = patience, server, secret
-        self._answered, self._not_before = False, 0.0
-        self.stopping, self._resting = False, set()
+    def __init__(self, client: Any, patience: Patience, server: str, secrets: tuple[str, ...] = ()):
+        self.client, self.patience, self.server = client, patience, server
+        self.retries, self.answered, self.stopping = collections.Counter(), 0, False
+        self._secrets = tuple(filter(None, secrets))
+        self._reached, self._not_before, self._resting = False, 0.0, set()
 
     def stop(self) -> None:
         """Sends nothing more: what is under way may end, what waits for its turn to be sent again is cancelled."""
@@ -83,121 +80,75 @@ class Session:
         for task in self._resting:
             task.cancel()
 
-    async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """What `call(client)` returns, once it does so without an error that may pass.
+    async def once(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """What `call(client)` returns, sent once, after the time that the server asked for.
 
         Raises:
-          ServerError: the server refuses for good, was asked as often as allowed, or wants a valid key or credit.
-          TooMuch: it refuses a request of this size.
-          CancelledError: after `stop`, where it would have to be asked again.
+          Failure: it failed.
+          CancelledError: after `stop`.
         """
-        for attempt in range(1, self._patience.attempts + 1):
-            while (wait := self._not_before - time.monotonic()) > 0:
-                await self._rest(wait)
-            try:
-                result = await call(self.client)
-            except Exception as error:
-                reason, asked_for = self._passing(error)
-            else:
-                self._answered = True
-                return result
-            if attempt == self._patience.attempts or (not self._answered and attempt == _FIRST_CONTACT):
-                break
-            if self.stopping:
-                raise asyncio.CancelledError
-            self.retries[reason] += 1
-            await self._wait(attempt, reason, asked_for)
-        raise ServerError(f"{self._server}: no usable answer in {attempt} attempts; the last: {reason}", passing=True)
+        while (wait := self._not_before - time.monotonic()) > 0:
+            await self._rest(wait)
+        if self.stopping:
+            raise asyncio.CancelledError
+        try:
+            result = await call(self.client)
+        except Exception as error:
+            failure = failures.of(error, self._secrets)
+            if failure is None:
+                raise
+            self._reached = self._reached or not failure.reason.startswith("no connection") and not failure.timed_out
+            raise failure from None  # the error's request holds the key
+        self._reached = True
+        return result
 
-    async def _wait(self, attempt: int, reason: str, asked_for: float | None) -> None:
-        longest = self._patience.longest_wait
-        wait = min(longest, self._patience.first_wait * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-        if asked_for is not None:
-            wait = min(longest, asked_for) + random.uniform(0.0, 0.1) * wait
+    async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """What `call(client)` returns, once it does so; asked again as long as that may help.
+
+        Raises:
+          ServerError: the server refuses, or was asked as often as allowed.
+          CancelledError: after `stop`.
+        """
+        attempt = 0
+        while True:
+            try:
+                return await self.once(call)
+            except Failure as failure:
+                if failure.kind not in (Kind.WAIT, Kind.BROKEN, Kind.UNUSABLE):
+                    raise self.error(failure) from None
+                attempt += 1
+                await self.wait(failure, attempt)
+
+    async def wait(self, failure: Failure, attempt: int) -> None:
+        """Waits before the attempt after this one, the `attempt`-th that failed.
+
+        Raises:
+          ServerError: it was the last.
+          CancelledError: after `stop`.
+        """
+        if attempt >= self.patience.attempts or (not self._reached and attempt >= _FIRST_CONTACT):
+            reason = f"no usable answer in {attempt} attempts; the last: {failure.reason}"
+            raise ServerError(f"{self.server}: {reason}", passing=True)
+        self.retries[failure.reason] += 1
+        longest = self.patience.longest_wait
+        wait = min(longest, self.patience.first_wait * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        if failure.wait is not None:
+            wait = min(longest, failure.wait) + random.uniform(0.0, 0.1) * wait
             self._not_before = max(self._not_before, time.monotonic() + wait)  # holds for all requests
         if wait >= _SAID:
-            logging.warning("%s: %s; asking again in %.0f s", self._server, reason, wait)
+            logging.warning("%s: %s; asking again in %.0f s", self.server, failure.reason, wait)
         await self._rest(wait)
 
+    def error(self, failure: Failure) -> ServerError:
+        """The error that ends a run for a failure that will not pass by itself."""
+        return ServerError(f"{self.server}: {failure.full}", passing=failure.kind is Kind.STOP)
+
     async def _rest(self, seconds: float) -> None:
+        if self.stopping:
+            raise asyncio.CancelledError
         task = asyncio.current_task()
         self._resting.add(task)
         try:
             await asyncio.sleep(seconds)
         finally:
             self._resting.discard(task)
-
-    def _passing(self, error: Exception) -> tuple[str, float | None]:
-        """Reason and seconds that the server asks for, of an error that may pass; raises `ServerError` for another."""
-        import openai
-
-        if isinstance(error, Refused):
-            self._answered = True
-            return str(error), None
-        if isinstance(error, openai.APITimeoutError):
-            return "no answer in time", None
-        if isinstance(error, openai.APIStatusError):
-            self._answered = True
-            if limits.is_too_much(error.status_code, sentence := _sentence(error)):
-                reason = f"status {error.status_code} ({self._shown(sentence)})"
-                raise limits.TooMuch(f"{self._server}: {reason}", sentence) from None
-            if error.status_code in _RETRIED or error.status_code >= 500:
-                if "insufficient_quota" not in (error.code, error.type):
-                    said = self._said(error)
-                    reason = f"status {error.status_code}" + (f" ({said})" if said else "")
-                    return reason, _retry_after(error.response.headers)
-            message = f"{self._server}: {self._for_good(error)}"
-            raise ServerError(message, passing=error.status_code in (401, 429)) from None  # its request holds the key
-        if isinstance(error, openai.APIConnectionError):
-            return f"no connection ({type(error.__cause__).__name__})", None
-        if isinstance(error, openai.APIResponseValidationError):
-            return "the answer is not JSON", None
-        raise error
-
-    def _said(self, error: Any) -> str:
-        """The server's own message, if it is one."""
-        return self._shown(error.body.get("message") or "") if isinstance(error.body, dict) else ""
-
-    def _shown(self, text: Any) -> str:
-        """On one line, without the key."""
-        line = " ".join(str(text).split())
-        return (line.replace(self._secret, "[key]") if self._secret else line)[:200]
-
-    def _for_good(self, error: Any) -> str:
-        """What is wrong and what to do about it."""
-        if error.status_code == 429:
-            return "the account has no credit left (insufficient_quota); add some"
-        if error.status_code == 401:
-            return "status 401, the key is refused; set OPENAI_API_KEY to a valid key of this server"
-        said = self._said(error) or self._shown(error.message)
-        if error.status_code == 404:
-            return f"status 404 ({said}); check --model and --base_url (which ends in /v1 for most servers)"
-        if error.status_code in (400, 413, 422):
-            return (
-                f"status {error.status_code} ({said}); check --model and --dimensions; where a text or a request is "
-                "too long, lower --max_tokens, --batch_size or --request_tokens"
-            )
-        return f"status {error.status_code} ({said})"
-
-
-def _sentence(error: Any) -> str:
-    """What a server says of its refusal, in whichever field of its answer."""
-    body = error.body
-    if isinstance(body, dict):
-        body = next((body[name] for name in ("message", "error", "detail") if body.get(name)), "")
-    return " ".join(str(body or error.message).split())
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds: of `retry-after-ms`, or of `retry-after`, which is seconds or a date; None if there is neither."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    try:
-        date = email.utils.parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError, TypeError):
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
-    return max(0.0, (date - datetime.datetime.now(datetime.UTC)).total_seconds())

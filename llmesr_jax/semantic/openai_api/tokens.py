@@ -1,11 +1,11 @@
 """Counting tokens, and cutting texts that have too many.
 
-With tiktoken, if it is installed and its vocabulary is on this machine (it would be fetched from the network, which is
-not done here unasked), counts of OpenAI's models are exact. Else only the server can count. A text is sent as it is, up
-to eight characters for each token that is allowed, more than any language has; where that is too much, the server says
-so (`limits`). A batch is answered hours later, so there the UTF-8 bytes of a text stand for its tokens: every token of
-the usual vocabularies covers at least one byte, so no limit is ever passed. English has about four bytes a token, which
-is what the price is estimated by.
+Tokens are counted by the model's own tokenizer where it is named (`--tokenizer`), or by tiktoken for OpenAI's models,
+if it is installed and its vocabulary is on this machine (it would be fetched from the network, which is not done here
+unasked). Else only the server can count: a text is sent as it is, up to eight characters for each token that is
+allowed, more than any language has, and where that is too much, the server says so (`limits`). What the price is
+estimated by, and a request is filled by, is then a quarter of a token for each character, and half a token for each
+byte that UTF-8 needs beyond one a character.
 """
 
 from __future__ import annotations
@@ -15,33 +15,55 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from llmesr_jax.core import files
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.encoders import Clipped, Text
 
-_BYTES_A_TOKEN = 4
 _CHARACTERS_A_TOKEN = 8
-# Of all of OpenAI's embedding models; tiktoken keeps the file under the SHA-1 of its address.
-_VOCABULARY = "cl100k_base"
-_ADDRESS = f"https://openaipublic.blob.core.windows.net/encodings/{_VOCABULARY}.tiktoken"
+_VOCABULARY = "cl100k_base"  # of all of OpenAI's embedding models
+# tiktoken keeps a vocabulary under the SHA-1 of its address.
+_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+_NAMES = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
 
 
-def clipper(max_tokens: int, exact: bool, refusable: bool = True) -> Callable[[str], Clipped]:
-    """A function that cuts a text to `max_tokens`.
+class Counting(NamedTuple):
+    """A way of counting tokens.
+
+    Attributes:
+      clip: a text -> what is sent of it.
+      by: how it counts, for the manifest; None for the vocabulary of an OpenAI model.
+      exact: the counts are the model's own.
+    """
+
+    clip: Callable[[str], Clipped]
+    by: str | None
+    exact: bool
+
+
+def counting(tokenizer: str, max_tokens: int, of_openai: bool) -> Counting:
+    """How to count, and to cut a text to `max_tokens`.
 
     Args:
-      exact: the model's vocabulary is tiktoken's; it counts where `vocabulary_is_here()`.
-      refusable: a text that turns out too long can be shortened and sent again.
+      tokenizer: a `tokenizer.json`, its folder, or the name of a vocabulary of tiktoken; "" for none.
+      of_openai: the model is one whose vocabulary tiktoken knows.
+
+    Raises:
+      InputError: the tokenizer cannot be loaded.
     """
-    if exact and vocabulary_is_here():
-        import tiktoken
+    if tokenizer in _NAMES:
+        return Counting(_tiktoken(tokenizer, max_tokens), tokenizer, True)
+    if tokenizer:
+        path = Path(tokenizer).expanduser()
+        path = path / "tokenizer.json" if path.is_dir() else path
+        return Counting(_tokenizers(path, max_tokens), f"tokenizer.json {files.sha256(path)[:12]}", True)
+    if of_openai and vocabulary_is_here():
+        return Counting(_tiktoken(_VOCABULARY, max_tokens), None, True)
+    return Counting(lambda text: _by_characters(text, max_tokens), "the server", False)
 
-        return _exact(tiktoken.get_encoding(_VOCABULARY), max_tokens)
-    if refusable:
-        return lambda text: _by_characters(text, max_tokens)
-    return lambda text: _by_bytes(text, max_tokens)
 
-
-def vocabulary_is_here() -> bool:
+def vocabulary_is_here(name: str = _VOCABULARY) -> bool:
     """tiktoken is installed, and so is its vocabulary."""
     try:
         import tiktoken  # noqa: F401
@@ -49,33 +71,80 @@ def vocabulary_is_here() -> bool:
         return False
     places = [os.environ[name] for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR") if name in os.environ]
     places.append(os.path.join(tempfile.gettempdir(), "data-gym-cache"))
-    return bool(places[0]) and Path(places[0], hashlib.sha1(_ADDRESS.encode()).hexdigest()).is_file()
+    address = _ADDRESS.format(name)
+    return bool(places[0]) and Path(places[0], hashlib.sha1(address.encode()).hexdigest()).is_file()
+
+
+def estimate(text: str) -> int:
+    """Tokens that a text has about."""
+    characters = len(text)
+    beyond = 0 if text.isascii() else len(text.encode()) - characters
+    return -(-(characters + 2 * beyond) // 4)
 
 
 def _by_characters(text: str, max_tokens: int) -> Clipped:
     sent = text[: max_tokens * _CHARACTERS_A_TOKEN]
-    size = len(sent.encode())
-    return Clipped(sent, size, min(size / _BYTES_A_TOKEN, max_tokens), cut=len(sent) < len(text))
+    return Clipped(sent, min(estimate(sent), max_tokens), cut=len(sent) < len(text))
 
 
-def _by_bytes(text: str, max_tokens: int) -> Clipped:
-    content = text.encode()
-    if len(content) <= max_tokens:
-        return Clipped(text, len(content), len(content) / _BYTES_A_TOKEN)
-    text = content[:max_tokens].decode(errors="ignore")
-    return Clipped(text, max_tokens, max_tokens / _BYTES_A_TOKEN, cut=True)
+def _tiktoken(name: str, max_tokens: int) -> Callable[[str], Clipped]:
+    if not vocabulary_is_here(name):
+        raise InputError(
+            f"--tokenizer={name}: tiktoken or its vocabulary is not here; run pip install tiktoken, then once, with a "
+            f"network, python -c \"import tiktoken; tiktoken.get_encoding('{name}')\""
+        )
+    import tiktoken
 
+    encoding = tiktoken.get_encoding(name)
 
-def _exact(encoding, max_tokens: int) -> Callable[[str], Clipped]:
     def clip(text: str) -> Clipped:
         tokens, kept = encoding.encode_ordinary(text), max_tokens
         if len(tokens) <= max_tokens:
-            return Clipped(text, len(tokens), len(tokens))
+            return Clipped(text, len(tokens))
         cut = tokens
         while len(cut) > max_tokens:  # a cut within a character may make other tokens, and one more of them
             text = encoding.decode_bytes(tokens[:kept]).decode(errors="ignore")
             cut, kept = encoding.encode_ordinary(text), kept - 1
-        return Clipped(text, len(cut), len(cut), cut=True)
+        return Clipped(text, len(cut), cut=True)
+
+    return clip
+
+
+def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
+    """By a `tokenizer.json`, as models on the Hugging Face hub have it; the tokens that it adds to a text count too."""
+    if not path.is_file():
+        raise InputError(
+            f"--tokenizer={path}: no such file; wanted the tokenizer.json of the model, its folder, or one of: "
+            f"{', '.join(_NAMES)}"
+        )
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise InputError("--tokenizer: the package tokenizers is not installed; run pip install tokenizers") from error
+    try:
+        tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"--tokenizer={path}: cannot be read ({reason}); wanted a model's tokenizer.json") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    added = tokenizer.num_special_tokens_to_add(False)
+    most = max_tokens - added
+    if most < 1:
+        raise InputError(
+            f"--max_tokens={max_tokens}: the tokenizer adds {added} tokens to a text; wanted more than that"
+        )
+
+    def clip(text: str) -> Clipped:
+        found = tokenizer.encode(text, add_special_tokens=False)
+        count = len(found.ids)
+        if count <= most:
+            return Clipped(text, count + added)
+        kept = most
+        while count > most:  # a cut may make other tokens, and one more of them
+            text, kept = text[: found.offsets[kept - 1][1]], kept - 1
+            count = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        return Clipped(text, count + added, cut=True)
 
     return clip
 

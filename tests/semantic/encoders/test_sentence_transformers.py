@@ -37,12 +37,12 @@ def test_texts_go_through_in_bounded_groups(library, tmp_path):
     texts = [Text(bytes([n]), "x" * n, 0) for n in range(40)]
     made = encoder.load(encoder.Config(model="toy", batch_size=1))
     got = list(made.encode(iter(texts), tmp_path, None))
-    groups = (range(16), range(16, 32), range(32, 40))
-    assert [keys for keys, _ in got] == [[bytes([n]) for n in group] for group in groups]
-    vectors = np.concatenate([vectors for _, vectors in got])
+    ends = (0, 1, 3, 7, 15, 31, 40)  # more and more, as long as they are quick
+    assert [answer.keys for answer in got] == [[bytes([n]) for n in range(a, b)] for a, b in zip(ends, ends[1:])]
+    vectors = np.concatenate([answer.vectors for answer in got])
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors[:, 0], np.arange(40, dtype=np.float32))
-    assert _Model.seen == [(16, 1), (16, 1), (8, 1)]
+    assert _Model.seen == [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (9, 1)]
     assert made.identity == {"model": "toy"} and made.notes()["max_tokens"] == 256
 
 
@@ -64,3 +64,32 @@ def test_what_is_missing_is_one_line(library, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(InputError, match=r"run pip install sentence-transformers"):
         encoder.load(encoder.Config(model="toy"))
+
+
+@pytest.fixture
+def folder_of_a_model(tmp_path):
+    """A model of one layer with drawn weights, in a folder as the library saves it."""
+    library = pytest.importorskip("sentence_transformers")
+    transformers = pytest.importorskip("transformers")
+    from sentence_transformers import models
+
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] red blue mug hat thing".split()
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path / "bert")
+    parts = [models.Transformer(str(tmp_path / "bert"), max_seq_length=32), models.Pooling(16)]
+    library.SentenceTransformer(modules=parts, device="cpu").save(str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_real_model_in_a_folder(folder_of_a_model, tmp_path):
+    made = encoder.load(encoder.Config(model=str(folder_of_a_model), device="cpu"))
+    said = ["red mug", "blue hat", "thing", "red red mug"]
+    answers = list(made.encode(iter([Text(text.encode(), text, 0) for text in said]), tmp_path, None))
+    assert [key.decode() for answer in answers for key in answer.keys] == said
+    vectors = np.concatenate([answer.vectors for answer in answers])
+    assert vectors.shape == (4, 16) and vectors.dtype == np.float32 and len(np.unique(vectors, axis=0)) == 4
+    assert made.identity["model"] == "model" and made.notes()["max_tokens"] == 32

@@ -35,7 +35,7 @@ def test_batches_give_the_same_files(embed, folder, server, undisturbed):
     assert len(server.batches) == 4  # 40 texts, in requests of 4, in batches of 12
 
 
-def test_an_answer_that_is_refused_is_asked_for_again_alone(embed, folder, server, undisturbed):
+def test_texts_of_an_answer_that_cannot_be_used_are_sent_one_request_at_a_time(embed, folder, server, undisturbed):
     spoilt = []
 
     class Firsts(set):
@@ -51,7 +51,8 @@ def test_an_answer_that_is_refused_is_asked_for_again_alone(embed, folder, serve
     server.spoilt_lines = Firsts()
     embed(batch_api=True)
     assert _bytes(folder) == undisturbed
-    assert len(server.batches) == 5 and set(server.paid.values()) == {1}
+    assert len(server.batches) == 4 and set(server.paid.values()) == {1}
+    assert [len(request) for request in server.requests] == [1]  # the text whose row was NaN
 
 
 @pytest.mark.parametrize("place", ["uploaded", "made", "looked", "half-stored"])

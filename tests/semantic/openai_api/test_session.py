@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic.openai_api import session as session_lib
+from llmesr_jax.semantic.openai_api.failures import Failure, Kind, _retry_after
 from llmesr_jax.semantic.openai_api.responses import Refused
-from llmesr_jax.semantic.openai_api.session import Patience, Session, _retry_after
+from llmesr_jax.semantic.openai_api.session import Patience, Session
 
 
 @pytest.mark.parametrize(
@@ -62,11 +63,11 @@ def _ask(session, results):
 
 
 def _session(attempts=9):
-    return Session(None, Patience(attempts, 1.0, 20.0), "http://server/v1", "")
+    return Session(None, Patience(attempts, 1.0, 20.0), "http://server/v1")
 
 
 def test_waits_double_up_to_the_longest_less_some_by_chance(waits):
-    session = _session()
+    session = _session(attempts=8)
     assert _ask(session, [Refused("3 embeddings for 4 texts")] * 7 + ["done"]) == "done"
     for wait, full in zip(waits, (1, 2, 4, 8, 16, 20, 20), strict=True):
         assert full / 2 <= wait <= full
@@ -89,7 +90,7 @@ def test_the_server_may_ask_for_time_but_not_for_ever(seconds):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session_lib.asyncio, "sleep", sleep)
-        asyncio.run(session._wait(1, "status 429", seconds))
+        asyncio.run(session.wait(Failure(Kind.WAIT, "status 429", wait=seconds), 1))
     (wait,) = slept
     assert min(seconds, 20) <= wait <= min(seconds, 20) + 0.1
     assert session._not_before <= time.monotonic() + 20.1  # for all requests

@@ -1,0 +1,314 @@
+"""Texts through the embeddings API: many requests under way, and what to do about each that fails.
+
+One text goes alone first (two, where the width is not known, whose answers must agree on it), so that a server that
+refuses everything does so once. After that, a request that fails in a way that may be due to its texts is cut in halves,
+down to the texts that fail alone: these are given up with the reason, all others are embedded. Whether the texts are to
+blame shows in a request of one plain word: a server that fails that one, too, fails all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from llmesr_jax.core.errors import ServerError
+from llmesr_jax.semantic.encoders import NOTHING, Answer, Stop, Text
+from llmesr_jax.semantic.openai_api import limits, responses, tokens
+from llmesr_jax.semantic.openai_api.failures import Failure, Kind
+from llmesr_jax.semantic.openai_api.session import LOOK, Session, leave
+from llmesr_jax.semantic.vector_checks import plain
+
+GRACE = 1.5  # seconds that answers under way are waited for once the end is requested
+_PLAIN = [Text(b"", word, 1) for word in ("text", "seven", "house")]
+_ALONE = 2  # times that a text which fails alone is sent
+_ALL_THE_SAME = 3  # different texts from which one vector for all is a failure
+_ENCODING = re.compile("encoding|base64", re.IGNORECASE)
+_SERVER = "check the server's log and its model"
+
+
+class Job(NamedTuple):
+    """Texts for one request.
+
+    Attributes:
+      texts: the texts.
+      tries: times that this request was sent.
+      failed: times that the texts were in a request that failed, in a way that may be due to them.
+      by_row: these are the texts whose rows could not be used in an answer that held others.
+    """
+
+    texts: list[Text]
+    tries: int = 0
+    failed: int = 0
+    by_row: bool = False
+
+
+class Outcome(NamedTuple):
+    """What came of a job: an answer, and what is to be sent next instead of it."""
+
+    answer: Answer = NOTHING
+    parts: tuple[Job, ...] = ()
+
+
+def body(request: list[Text], config: Any, encoding: str) -> dict[str, Any]:
+    """The body of one request, in a batch or alone; `--extra_body` adds fields, and null leaves one out.
+
+    Args:
+      encoding: "base64", "float", or "" to leave the field out.
+    """
+    fields = {"model": config.model, "input": [text.text for text in request]}
+    fields |= {"encoding_format": encoding} if encoding else {}
+    fields |= {"dimensions": config.dimensions} if config.dimensions else {}
+    return {name: value for name, value in (fields | config.extra).items() if value is not None}
+
+
+class Sender:
+    """Sends texts through a session; see the module.
+
+    Attributes:
+      width: F, once it is known.
+      encoding: how numbers travel.
+    """
+
+    def __init__(self, runner: asyncio.Runner, session: Session, room: limits.Room, width: int | None, config: Any):
+        self._runner, self._session, self._room, self._config = runner, session, room, config
+        self.width, self.encoding = width, config.encoding
+        self._limit, self._settled, self._asking = config.concurrency, False, asyncio.Lock()
+        self._again: collections.deque[Job] = collections.deque()
+        self._held: list[Answer] = []  # until the width is known
+
+    def run(self, texts: Iterable[Text]) -> Iterator[Answer]:
+        """The answers as they come.
+
+        After `Stop`, nothing more is sent, and what is under way is waited for a moment.
+        """
+        session, waiting, failure, until = self._session, set(), None, float("inf")
+        texts = iter(texts)
+        requests = tokens.pack(texts, self._config.batch_size, self._config.request_tokens)
+        try:
+            while True:
+                while not session.stopping and len(waiting) < self._at_once():
+                    if (job := self._next(texts, requests)) is None:
+                        break
+                    waiting.add(self._runner.get_loop().create_task(self._attend(job)))
+                if not waiting:
+                    break
+                done, waiting = self._runner.run(
+                    asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+                )
+                ended = [task for task in done if not task.cancelled()]
+                if failure is None and (errors := [error for task in ended if (error := task.exception())]):
+                    failure = errors[0]
+                    session.stop()  # what waits to be sent again need not be waited for; what was sent is paid for
+                answers = []
+                for task in ended:
+                    if not task.exception():
+                        self._again.extendleft(reversed(task.result().parts))
+                        answers += self._agreed(task.result().answer)
+                for answer in answers or [NOTHING]:
+                    try:
+                        yield answer
+                    except Stop:
+                        session.stop()
+                        until = time.monotonic() + GRACE
+                if time.monotonic() > until:
+                    break
+            yield from self._left()
+        finally:
+            leave(self._runner, waiting)
+        if failure is not None and until == float("inf"):  # else the end was requested
+            raise failure
+
+    def _at_once(self) -> int:
+        return self._limit if self._session.answered and self.width is not None else 1
+
+    def _next(self, texts: Iterator[Text], requests: Iterator[list[Text]]) -> Job | None:
+        """What to send next; None where nothing is left."""
+        if not self._again:
+            if self._session.answered and self.width is not None:
+                self._again.extend(Job(part) for part in self._room.split(next(requests, [])))
+            else:
+                self._again.extend(Job([text]) for text in itertools.islice(texts, 1))
+        if not self._again:
+            return None
+        job = self._again.popleft()
+        first, *more = (job._replace(texts=part) for part in self._room.split(job.texts))
+        self._again.extendleft(reversed(more))
+        return first
+
+    def _agreed(self, answer: Answer) -> list[Answer]:
+        """The answers that may be used now that this one came: a single wrong one must not decide about the width."""
+        if self.width is not None or not answer.keys:
+            return [answer] if answer.keys or answer.failed else []
+        self._held.append(answer)
+        widths = [held.vectors.shape[1] for held in self._held]
+        if len(widths) < 2:
+            return []
+        found = collections.Counter(widths).most_common(1)[0]
+        if found[1] < 2:
+            if len(widths) > self._config.attempts:
+                raise ServerError(
+                    f"{self._config.model}: gives another width each time ({sorted(widths)}); wanted one width"
+                )
+            return []
+        self.width, held, self._held = found[0], self._held, []
+        wrong = [key for one in held if one.vectors.shape[1] != self.width for key in one.keys]
+        if wrong:
+            logging.info("%s: %d answers of another width are left out", self._session.server, len(wrong))
+        return [one for one in held if one.vectors.shape[1] == self.width]
+
+    def _left(self) -> list[Answer]:
+        """What is held when nothing more is sent: the answer of the only text, or of a run that was stopped."""
+        widths = sorted({held.vectors.shape[1] for held in self._held})
+        if len(widths) > 1 and not self._session.stopping:
+            raise ServerError(f"{self._config.model}: gives another width each time ({widths}); wanted one width")
+        return self._held if len(widths) == 1 else []
+
+    async def _attend(self, job: Job) -> Outcome:
+        """Sends a job until it is answered, is to be sent in parts, or is given up.
+
+        Raises:
+          ServerError: the server fails whatever it is sent.
+        """
+        while True:
+            answered, encoding = self._session.answered, self.encoding
+            try:
+                vectors = await self._once(job.texts)
+            except Failure as failure:
+                job = job._replace(tries=job.tries + 1)
+                if failure.kind is Kind.SIZE:
+                    try:
+                        parts = self._room.less(job.texts, limits.TooMuch(failure.reason, failure.said))
+                        return Outcome(parts=tuple(job._replace(texts=part, tries=0) for part in parts))
+                    except ServerError as error:  # it refuses even a few letters
+                        failure = Failure(Kind.REFUSED, str(error))
+                job, outcome = await self._after(job, failure, answered, encoding)
+                if outcome is not None:
+                    return outcome
+            else:
+                return self._outcome(job, vectors)
+
+    async def _after(self, job: Job, failure: Failure, answered: int, encoding: str) -> tuple[Job, Outcome | None]:
+        """What follows from a failure, now or after a wait; no outcome where the job is to be sent again.
+
+        Args:
+          answered: answers that the session had when the job was sent.
+          encoding: that it was sent with.
+
+        Raises:
+          ServerError: the server fails whatever it is sent.
+        """
+        if failure.timed_out:
+            self._limit = max(1, self._limit // 2)  # it may be that many at once are too many
+        if failure.kind is Kind.STOP:
+            raise self._session.error(failure)
+        if failure.kind is Kind.WAIT:
+            await self._session.wait(failure, job.tries)
+            return job, None
+        job = job._replace(failed=job.failed + 1)
+        once_more = job.failed == 1 and failure.kind in (Kind.BROKEN, Kind.UNUSABLE)
+        if once_more:
+            await self._session.wait(failure, job.tries)
+        # A request that broke is first sent again. One that was answered uselessly is not, before a word was answered.
+        if not (once_more and failure.kind is Kind.BROKEN) and self._session.answered == answered:
+            if not await self._answers_a_word(failure, answered):
+                await self._session.wait(failure, job.tries)
+                return job, None
+        if once_more:
+            return job, None
+        if self.encoding != encoding:
+            logging.info("%s: %s; numbers as %s", self._session.server, failure.reason, self.encoding or "they come")
+            return job, None
+        if len(job.texts) > 1 and not (job.by_row and failure.rows):
+            half = len(job.texts) // 2
+            halves = (job._replace(texts=part, tries=0) for part in (job.texts[:half], job.texts[half:]))
+            return job, Outcome(parts=tuple(halves))
+        if failure.kind in (Kind.BROKEN, Kind.UNUSABLE) and not failure.rows and job.tries < _ALONE:
+            await self._session.wait(failure, job.tries)
+            return job, None
+        reasons = failure.rows or {0: failure.reason}
+        return job, Outcome(Answer([], NOTHING.vectors, {job.texts[row].key: reasons[row] for row in reasons}))
+
+    def _outcome(self, job: Job, vectors: np.ndarray) -> Outcome:
+        """The rows of an answer that can be used; the texts of the others are sent once more, or given up."""
+        wrong = responses.unusable_rows(vectors)
+        good = [row for row in range(len(job.texts)) if row not in wrong]
+        self._room.taken([job.texts[row] for row in good])
+        keys = [job.texts[row].key for row in good]
+        if not wrong:
+            return Outcome(Answer(keys, vectors))
+        if job.by_row:
+            return Outcome(Answer(keys, vectors[good], {job.texts[row].key: wrong[row] for row in wrong}))
+        self._session.retries.update(set(wrong.values()))
+        again = Job([job.texts[row] for row in wrong], failed=job.failed + 1, by_row=True)
+        return Outcome(Answer(keys, vectors[good]), (again,))
+
+    async def _once(self, request: list[Text]) -> np.ndarray:
+        """(len(request), F): an answer in which at least one row can be used.
+
+        Raises:
+          Failure: the request failed, or no row can be used.
+        """
+
+        async def call(client: Any) -> np.ndarray:
+            import httpx
+
+            sent = body(request, self._config, self.encoding)
+            # As it comes, for `responses` reads it more strictly than the client would.
+            answer = await client.post("/embeddings", cast_to=httpx.Response, body=sent)
+            return responses.parse(answer.content, len(request), self.width)
+
+        vectors = await self._session.once(call)
+        wrong = responses.unusable_rows(vectors)
+        if len(wrong) == len(request):
+            raise Failure(Kind.UNUSABLE, _of_rows(wrong), advice=_SERVER, rows=wrong)
+        if len(request) >= _ALL_THE_SAME and (vectors == vectors[0]).all():
+            if (different := len({plain(text.text) for text in request})) >= _ALL_THE_SAME:
+                raise Failure(
+                    Kind.UNUSABLE, f"one and the same vector for {different:,} different texts", advice=_SERVER
+                )
+        self._session.answered += 1
+        self._settled = True
+        return vectors
+
+    async def _answers_a_word(self, failure: Failure, answered: int) -> bool:
+        """Whether the server embeds one plain word, where no answer has come since there were `answered` of them.
+
+        Numbers as base64 are refused by some servers, so until any answer came, the word is asked for without.
+
+        Raises:
+          ServerError: it refuses that, too, so it would refuse everything.
+        """
+        async with self._asking:
+            if self._session.answered > answered:
+                return True
+            before = self.encoding
+            several = "different texts" in failure.reason  # which one word could not show
+            found = failure
+            for encoding in [before] if self._settled else dict.fromkeys(("float", "")):
+                self.encoding = encoding
+                try:
+                    await self._once(_PLAIN if several else _PLAIN[:1])
+                    return True
+                except Failure as other:
+                    found = other
+                    if not _ENCODING.search(other.reason):
+                        break
+            self.encoding = before
+            if found.kind is Kind.STOP:
+                raise self._session.error(found)
+            if found.kind in (Kind.WAIT, Kind.BROKEN):
+                return False
+            raise self._session.error(failure if failure.kind is not Kind.BROKEN else found)
+
+
+def _of_rows(wrong: dict[int, str]) -> str:
+    reasons = " or ".join(sorted(set(wrong.values())))
+    return reasons if len(wrong) == 1 else f"{reasons} for each of {len(wrong):,} texts"
