@@ -7,6 +7,8 @@ gives it to the others too, and on any data set. FAERec's logs show other values
 first monitored epochs that differ between data sets: `FOR`.
 """
 
+from typing import Any
+
 import llmesr_jax
 
 SASREC = {"sasrec.form": "faerec", "sasrec.heads": 2, "sasrec.dropout": 0.4}
@@ -28,7 +30,11 @@ FIRST_MONITORED = {
 }
 
 
-_BASE = {"sasrec": (0.5, 200), "fmlprec": (0.5, 300), "lrurec": (0.4, 100)}  # dropout, epochs before the first monitored
+_BASE = {
+    "sasrec": (0.5, 200),
+    "fmlprec": (0.5, 300),
+    "lrurec": (0.4, 100),
+}  # dropout, epochs before the first monitored
 
 
 def _base(method: str, trains_on: bool) -> dict:
@@ -36,7 +42,7 @@ def _base(method: str, trains_on: bool) -> dict:
 
     One that trains on from Base has something to show from the first epoch on.
     """
-    found = {(method, "*"): {f"{method}.table_start": "normal"}}
+    found: dict[tuple[str, str], dict[str, Any]] = {(method, "*"): {f"{method}.table_start": "normal"}}
     if trains_on:
         found[method, "*"] |= {"start": "@none", "train.monitor_after": 0}
     for backbone, (dropout, before) in _BASE.items():

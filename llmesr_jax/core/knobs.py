@@ -115,8 +115,9 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str, prefix: 
     for name in names:
         if name not in known:
             field = name.rpartition(".")[2]
-            near = [k for k in known if k.rpartition(".")[2] == field or k.startswith(f"{name}.")]
-            near = near or _within(name, known) or nearest(name, known)
+            inside = [k for k in known if k.startswith(f"{name}.")]
+            same = [k for k in known if k.rpartition(".")[2] == field]
+            near = inside or nearest(name, same) or same or _within(name, known) or nearest(name, known)
             hint = f"did you mean {', '.join(prefix + k for k in near[:3])}?" if near else "--helpfull lists them all"
             raise InputError(f"{where}: {prefix}{name} is not a setting; {hint}")
 
