@@ -62,7 +62,7 @@ def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
     tables = {name: jnp.asarray(x) for name, x in host.items()}
     data = batches.interactions(made.corpus, made.epochs.plan)
     example = steps.example_batch(made.epochs.plan, data, tables)
-    params = made.recommender.init(jax.random.key(1), tables, example)
+    params = tiny.init(made.recommender, jax.random.key(1), tables, example)
     rng = np.random.default_rng(5)
     moved = jax.tree.map(lambda x: x + 0.2 * jnp.asarray(rng.normal(size=x.shape), x.dtype), params)
     return made, moved, {name: x for name, x in tables.items() if name != "item_pca"}

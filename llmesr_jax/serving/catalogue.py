@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,17 +13,20 @@ import numpy as np
 
 from llmesr_jax.core.errors import InputError
 
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
 _EXACT = 2**53  # the first whole number whose neighbour a float does not know
 
 
 def as_id(value: Any) -> str | None:
-    """A raw id as text, as the data were read: 12 and 12.0 are "12"; None for None, NaN and the empty text.
+    """A raw id as text, as the data were read: 12, 12.0 and "12.0" are "12"; None for None, NaN and the empty text.
 
     Raises:
       InputError: it is neither text nor a number.
     """
     if isinstance(value, str):
-        return value.strip() or None
+        value = value.strip()
+        whole = _WHOLE_FLOAT.fullmatch(value) if value.endswith("0") else None
+        return whole[1] if whole else value or None
     if value is None:
         return None
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
@@ -98,7 +102,10 @@ class Catalogue:
             )
         get, ids, unknown = self.numbers.get, [], 0
         for value in history:
-            raw = as_id(value)
+            try:
+                raw = as_id(value)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
             if raw is None:
                 continue
             number = get(raw)

@@ -82,7 +82,9 @@ def _by_blocks(users_BxE, items_VxE, k, hidden, among) -> Top:
             scores_BxN[places, columns] = -np.inf
         best = _merge(best, scores_BxN, start, k)
         start, step = stop, max(_BLOCK // users, k)
-    return best if among is None else best._replace(rows_BxK=np.where(best.rows_BxK < 0, -1, among[best.rows_BxK]))
+    if among is None or not items:
+        return best
+    return best._replace(rows_BxK=np.where(best.rows_BxK < 0, -1, among[best.rows_BxK]))
 
 
 def _merge(best: Top, scores_BxN: np.ndarray, start: int, k: int) -> Top:
