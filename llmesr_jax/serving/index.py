@@ -1,42 +1,41 @@
-"""The items of highest score of each user, exactly, in blocks of items: never all scores at once.
-
-On a CPU the products are NumPy's: no dispatch, all cores, and a block is only searched above the worst of the best so
-far. On an accelerator one compiled function has the scores and `top_k`.
-"""
+"""The items of highest score of each user, exactly, in blocks of items: never all scores at once."""
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_BLOCK = 4 << 20  # scores held at a time on a CPU
-_FIRST = 4096  # items of the first block, which sets the bar for the others
+USERS = (1, 4, 16, 64, 256)  # searched for at a time; fewer are filled up to the next of these
+# Items of a block. On a CPU its scores stay in the caches; elsewhere few blocks fill the device.
+_BLOCK = {"cpu": 8192}
+_BLOCK_DEFAULT = 1 << 18
+_LEAST_PAIRS = 64
 
 
 class Hidden(NamedTuple):
     """P pairs of a user and an item that the user cannot get.
 
     Attributes:
-      rows_P: int64 places of users.
-      columns_P: int64 rows of items.
+      rows_P: places of users.
+      columns_P: rows of items.
     """
 
     rows_P: np.ndarray
     columns_P: np.ndarray
 
 
-NOTHING = Hidden(np.zeros(0, np.int64), np.zeros(0, np.int64))
+NOTHING = Hidden(np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 class Top(NamedTuple):
     """The best items of B users, best first; equal scores in order of row.
 
     Attributes:
-      rows_BxK: int64 rows of items, -1 once they run out.
+      rows_BxK: int32 rows of items, -1 once they run out.
       scores_BxK: float32, -inf there.
     """
 
@@ -44,94 +43,69 @@ class Top(NamedTuple):
     scores_BxK: np.ndarray
 
 
-def search(
-    users_BxE: np.ndarray, items_VxE: np.ndarray, k: int, hidden: Hidden = NOTHING, among: np.ndarray | None = None
-) -> Top:
+def search(users_BxE: np.ndarray, items_VxE: Any, k: int, hidden: Hidden = NOTHING, allowed_V: Any = None) -> Top:
     """The k items of highest user . item. A score that is NaN is never among them.
 
     Args:
-      users_BxE, items_VxE: float32.
+      users_BxE: float32.
+      items_VxE: float32, on the device.
       k: how many.
       hidden: pairs that are left out.
-      among: int64 (n,) ascending rows of the items that may be found; None for all.
+      allowed_V: bool, on the device, the items that may be found; None for all.
     """
-    if jax.default_backend() == "cpu":
-        return _by_blocks(users_BxE, items_VxE, k, hidden, among)
-    return _on_device(users_BxE, items_VxE, k, hidden, among)
-
-
-def _by_blocks(users_BxE, items_VxE, k, hidden, among) -> Top:
-    users, items = len(users_BxE), len(items_VxE) if among is None else len(among)
-    order = np.argsort(hidden.columns_P, kind="stable")
-    hidden_rows, hidden_columns = hidden.rows_P[order], hidden.columns_P[order]
-    best = Top(np.full((users, k), -1, np.int64), np.full((users, k), -np.inf, np.float32))
-    start, step = 0, max(min(_FIRST, items), k)
-    while start < items and users:
-        stop = min(start + step, items)
-        rows = slice(start, stop) if among is None else among[start:stop]
-        scores_BxN = users_BxE @ items_VxE[rows].T
-        if len(hidden_columns):
-            first = start if among is None else rows[0]
-            last = stop if among is None else rows[-1] + 1
-            pairs = slice(*np.searchsorted(hidden_columns, (first, last)))
-            places, columns = hidden_rows[pairs], hidden_columns[pairs] - first
-            if among is not None:
-                at = np.searchsorted(rows, hidden_columns[pairs])
-                there = rows[np.minimum(at, len(rows) - 1)] == hidden_columns[pairs]
-                places, columns = places[there], at[there]
-            scores_BxN[places, columns] = -np.inf
-        best = _merge(best, scores_BxN, start, k)
-        start, step = stop, max(_BLOCK // users, k)
-    if among is None or not items:
-        return best
-    return best._replace(rows_BxK=np.where(best.rows_BxK < 0, -1, among[best.rows_BxK]))
-
-
-def _merge(best: Top, scores_BxN: np.ndarray, start: int, k: int) -> Top:
-    """The best of those found so far and of a block, whose first item is `start`."""
-    bar_B = best.scores_BxK[:, -1]
-    if start == 0 and scores_BxN.shape[1] > k:  # the k-th best of the block: what is lower is out
-        with np.errstate(invalid="ignore"):
-            kth = np.partition(np.nan_to_num(scores_BxN, nan=-np.inf, posinf=np.inf, neginf=-np.inf), -k, axis=1)[:, -k]
-        above = (scores_BxN >= kth[:, None]) & (scores_BxN > -np.inf)
-    else:
-        above = scores_BxN > bar_B[:, None]
-    users, columns = np.nonzero(above)
-    if not len(users):
-        return best
-    old_users, old_places = np.nonzero(best.rows_BxK >= 0)
-    users = np.concatenate([old_users, users])
-    rows = np.concatenate([best.rows_BxK[old_users, old_places], columns + start])
-    scores = np.concatenate([best.scores_BxK[old_users, old_places], scores_BxN[above]])
-    order = np.lexsort((rows, -scores, users))
-    users, rows, scores = users[order], rows[order], scores[order]
-    place = np.arange(len(users)) - np.searchsorted(users, users)
-    kept = place < k
-    found = Top(np.full_like(best.rows_BxK, -1), np.full_like(best.scores_BxK, -np.inf))
-    found.rows_BxK[users[kept], place[kept]] = rows[kept]
-    found.scores_BxK[users[kept], place[kept]] = scores[kept]
-    return found
-
-
-def _on_device(users_BxE, items_VxE, k, hidden, among) -> Top:
-    size = max(64, 1 << (max(1, len(hidden.rows_P)) - 1).bit_length())  # few shapes, so few compilations
-    rows_P, columns_P = np.full(size, len(users_BxE), np.int32), np.zeros(size, np.int32)
+    users, items = len(users_BxE), len(items_VxE)
+    if users > USERS[-1]:
+        parts = []
+        for start in range(0, users, USERS[-1]):
+            mine = (hidden.rows_P >= start) & (hidden.rows_P < start + USERS[-1])
+            pairs = Hidden(hidden.rows_P[mine] - start, hidden.columns_P[mine])
+            parts.append(search(users_BxE[start : start + USERS[-1]], items_VxE, k, pairs, allowed_V))
+        return Top(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+    shape = (users, k)
+    if not users or not items:
+        return Top(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32))
+    size = next(size for size in USERS if size >= users)
+    filled_BxE = np.zeros((size, users_BxE.shape[1]), np.float32)
+    filled_BxE[:users] = users_BxE
+    pairs = max(_LEAST_PAIRS, 1 << (max(1, len(hidden.rows_P)) - 1).bit_length())  # few shapes, so few compilations
+    rows_P, columns_P = np.full(pairs, size, np.int32), np.zeros(pairs, np.int32)
     rows_P[: len(hidden.rows_P)], columns_P[: len(hidden.rows_P)] = hidden
-    banned_V = np.zeros(len(items_VxE), bool)
-    if among is not None:
-        banned_V[:] = True
-        banned_V[among] = False
-    taken = min(k, len(items_VxE))
-    scores, rows = jax.device_get(_compiled(users_BxE, items_VxE, rows_P, columns_P, banned_V, taken))
-    rows, scores = np.where(scores > -np.inf, rows.astype(np.int64), -1), np.asarray(scores)
-    wide = ((0, 0), (0, k - taken))
-    return Top(np.pad(rows, wide, constant_values=-1), np.pad(scores, wide, constant_values=-np.inf))
+    block = min(items, _BLOCK.get(jax.default_backend(), _BLOCK_DEFAULT))
+    block = items if items <= 2 * block else block
+    found = jax.device_get(_search(filled_BxE, items_VxE, rows_P, columns_P, allowed_V, k, block))
+    return Top(*(x[:users] for x in found))
 
 
-@functools.partial(jax.jit, static_argnames="k")
-def _compiled(users_BxE, items_VxE, rows_P, columns_P, banned_V, k):
-    scores_BxV = jax.lax.dot_general(
-        users_BxE, items_VxE, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
-    )
-    scores_BxV = jnp.where(jnp.isnan(scores_BxV) | banned_V[None, :], -jnp.inf, scores_BxV)
-    return jax.lax.top_k(scores_BxV.at[rows_P, columns_P].set(-jnp.inf, mode="drop"), k)
+@functools.partial(jax.jit, static_argnames=("k", "block"))
+def _search(users_BxE, items_VxE, rows_P, columns_P, allowed_V, k: int, block: int) -> tuple[Any, Any]:
+    users, items = len(users_BxE), len(items_VxE)
+    taken = min(k, block)
+    minus = jnp.full((), -jnp.inf, jnp.float32)
+
+    def best_of(start, first):
+        """The best of `block` items from `start` on, those before `first` left out: the last block overlaps."""
+        vectors = jax.lax.dynamic_slice_in_dim(items_VxE, start, block)
+        scores = jax.lax.dot_general(users_BxE, vectors, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+        open_N = start + jnp.arange(block, dtype=jnp.int32) >= first
+        if allowed_V is not None:
+            open_N &= jax.lax.dynamic_slice_in_dim(allowed_V, start, block)
+        scores = jnp.where(open_N[None, :] & ~jnp.isnan(scores), scores, minus)
+        places = columns_P - start
+        rows = jnp.where((places >= 0) & (places < block), rows_P, users)  # out of range: dropped
+        scores = scores.at[rows, places].set(minus, mode="drop")
+        values, columns = jax.lax.top_k(scores, taken)
+        return columns.astype(jnp.int32) + start, values
+
+    def step(n, best):
+        first = n * block
+        rows, values = best_of(jnp.minimum(first, items - block), first)
+        rows, values = jnp.concatenate([best[0], rows], axis=1), jnp.concatenate([best[1], values], axis=1)
+        values, places = jax.lax.top_k(values, k)  # of equal ones the first, which are those of lower rows
+        return jnp.take_along_axis(rows, places, axis=1), values
+
+    best = jnp.full((users, k), -1, jnp.int32), jnp.full((users, k), -jnp.inf, jnp.float32)
+    if block == items:
+        rows, values = step(jnp.zeros((), jnp.int32), best)
+    else:
+        rows, values = jax.lax.fori_loop(0, -(-items // block), step, best)
+    return jnp.where(values > minus, rows, -1), values

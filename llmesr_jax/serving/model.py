@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
@@ -67,7 +68,7 @@ class Answer(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """Lists of B users as arrays: int64 rows of items, -1 for none; float32 scores; bool, whose list is of popular items."""
+    """Lists of B users as arrays: int32 rows of items, -1 for none; float32 scores; bool, whose list is of popular items."""
 
     rows_BxK: np.ndarray
     scores_BxK: np.ndarray
@@ -75,10 +76,14 @@ class Ranked(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """The items that options allow: ascending int64 rows of all of them, and of the tail items; None: every item."""
+    """The items that options allow, as bool (V,) masks: all of them, None for every item; and the tail items.
 
-    rows: np.ndarray | None
-    tail_rows: np.ndarray
+    `on_device` has both as `index.search` takes them.
+    """
+
+    items_V: np.ndarray | None
+    tail_V: np.ndarray
+    on_device: tuple[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,8 +158,19 @@ class ServedModel:
             allowed_V &= conditions.meet(self.catalogue, options.where)
         if not allowed_V.any():
             raise InputError("allow, deny and where leave no item to recommend; loosen one of them")
-        rows = None if allowed_V.all() else np.flatnonzero(allowed_V)
-        return options, Allowed(rows, np.flatnonzero(allowed_V & self.catalogue.tail_V))
+        if allowed_V.all() and not options.tail_share:
+            return options, self._every
+        tail_V = allowed_V & self.catalogue.tail_V
+        return options, Allowed(allowed_V, tail_V, (jnp.asarray(allowed_V), jnp.asarray(tail_V)))
+
+    @functools.cached_property
+    def _every(self) -> Allowed:
+        return Allowed(None, self.catalogue.tail_V, (None, None))
+
+    @functools.cached_property
+    def _items(self) -> Any:
+        """float32 (V, E), on the device."""
+        return jnp.asarray(self.items_VxE)
 
     def rank(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Ranked:
         """Lists for histories of item ids.
@@ -165,7 +181,7 @@ class ServedModel:
         """
         popular_B = np.array([len(ids) == 0 for ids in histories], bool)
         shape = (len(histories), options.k)
-        rows, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+        rows, scores = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
         if popular_B.any():
             rows[popular_B], scores[popular_B] = self._popular(options, allowed)
         chosen = np.flatnonzero(~popular_B)
@@ -180,14 +196,15 @@ class ServedModel:
         hidden = index.NOTHING
         if options.hide_seen:
             places = np.repeat(np.arange(len(histories)), [len(ids) for ids in histories])
-            hidden = Hidden(places, np.concatenate(histories).astype(np.int64) - 1)
-        find = functools.partial(index.search, users_BxE, self.items_VxE, hidden=hidden)
+            hidden = Hidden(places, np.concatenate(histories) - 1)
+        find = functools.partial(index.search, users_BxE, self._items, hidden=hidden)
+        every, tail = allowed.on_device
         if not (options.tail_share or options.diversity):
-            return find(options.k, among=allowed.rows)
+            return find(options.k, allowed_V=every)
         size = max(_POOL * options.k, _LEAST_POOL) if options.diversity else options.k
-        pool = find(min(size, max(len(self.catalogue), options.k)), among=allowed.rows)
+        pool = find(min(size, max(len(self.catalogue), options.k)), allowed_V=every)
         if wanted := rerank.least_tail(options.tail_share, options.k):
-            pool = rerank.merged(pool, find(wanted, among=allowed.tail_rows))
+            pool = rerank.merged(pool, find(wanted, allowed_V=tail))
         return rerank.choose(
             pool,
             options.k,
@@ -200,9 +217,9 @@ class ServedModel:
     def _popular(self, options: Options, allowed: Allowed) -> tuple[np.ndarray, np.ndarray]:
         """(k,) rows and counts: the items of most training interactions that are allowed, enough tail items among them."""
         order = self.catalogue.by_popularity
-        if allowed.rows is not None:
-            order = order[np.isin(order, allowed.rows)]
-        need = min(rerank.least_tail(options.tail_share, options.k), len(allowed.tail_rows))
+        if allowed.items_V is not None:
+            order = order[allowed.items_V[order]]
+        need = min(rerank.least_tail(options.tail_share, options.k), int(allowed.tail_V.sum()))
         tail = order[self.catalogue.tail_V[order]][:need]
         others = order[~np.isin(order, tail)][: options.k - len(tail)]
         taken = order[np.isin(order, np.concatenate([tail, others]))]
