@@ -38,6 +38,10 @@ def define_flags() -> None:
     flags.DEFINE_string("encoding", "", "--histories: of a text file; empty: UTF-8, and Windows-1252 where it is not")
     flags.DEFINE_integer("k", 10, "recommendations a user", lower_bound=1)
     flags.DEFINE_enum("seen", "hidden", ["hidden", "shown"], "items of the user's own history")
+    flags.DEFINE_string(
+        "new_items", "", "JSON lines of items that came after training: item (raw id), title, other columns"
+    )
+    flags.DEFINE_string("new_embeddings", "", ".npy of floats: the embeddings of --new_items, a row a line")
     flags.DEFINE_string("allow", "", "file of raw item ids, one a line: recommend these only")
     flags.DEFINE_string("deny", "", "file of raw item ids, one a line: never recommend these")
     flags.DEFINE_multi_string(
@@ -67,8 +71,8 @@ def main(argv, stop):
         tail_share=FLAGS.tail_share,
         diversity=FLAGS.diversity,
     )
-    names = ("out", "workdir", "bundle", "data_dir", "seed", "users", "histories", "allow", "deny", "overwrite")
-    given = {name: FLAGS[name].value for name in names}
+    names = ("out", "workdir", "bundle", "data_dir", "seed", "users", "histories", "new_items", "new_embeddings")
+    given = {name: FLAGS[name].value for name in (*names, "allow", "deny", "overwrite")}
     print(bulk.recommend(bulk.Request(**given, columns=columns, options=options), stop=stop))
 
 

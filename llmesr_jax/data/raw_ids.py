@@ -8,7 +8,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import Corpus
 
 # Fields of items.jsonl that importers keep the raw id in, for folders without item_ids.txt.
-_FIELDS = ("raw_id", "asin", "parent_asin", "movie_id", "business_id")
+FIELDS = ("raw_id", "asin", "parent_asin", "movie_id", "business_id")
 
 
 def items(corpus: Corpus) -> list[str]:
@@ -20,7 +20,7 @@ def items(corpus: Corpus) -> list[str]:
     if (found := _file(corpus, "item", corpus.num_items)) is not None:
         return found
     records = corpus.item_records
-    field = next((name for name in _FIELDS if name in records[0]), None) if records else None
+    field = next((name for name in FIELDS if name in records[0]), None) if records else None
     if field:
         found = [str(record.get(field, "")) for record in records]
         if len(set(found)) == len(found) and all(found):

@@ -13,7 +13,7 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import raw_ids
-from llmesr_jax.serving import answers, bundle, run
+from llmesr_jax.serving import answers, bundle, new_files, run
 from llmesr_jax.serving.histories import Columns, OfCorpus, Source, of_users, stage
 from llmesr_jax.serving.model import Options, ServedModel
 
@@ -29,6 +29,7 @@ class Request:
       users: file of raw ids of the run's users, one a line; "" for all.
       histories: file of histories of anyone; "" for the run's users.
       columns: how that file is read.
+      new_items, new_embeddings: items that came after training, see `new_files.with_items`.
       allow, deny: files of raw item ids, one a line.
       options: of the lists; its `allow` and `deny` are filled in from the files.
       overwrite: replace `out`.
@@ -42,6 +43,8 @@ class Request:
     users: str = ""
     histories: str = ""
     columns: Columns = Columns()
+    new_items: str = ""
+    new_embeddings: str = ""
     allow: str = ""
     deny: str = ""
     options: Options = Options()
@@ -62,6 +65,8 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     started = time.perf_counter()
     found = None if request.bundle else run.load(request.workdir, request.data_dir)
     model = bundle.load(request.bundle) if found is None else found.served(request.seed)
+    if request.new_items:
+        model = new_files.with_items(model, request.new_items, request.new_embeddings)
     listed = {name: _ids(getattr(request, name), f"--{name}") for name in ("allow", "deny") if getattr(request, name)}
     options, allowed = model.check(dataclasses.replace(request.options, **listed))
     wanted = _ids(request.users, "--users") if request.users else None
@@ -94,6 +99,8 @@ def _check(request: Request) -> None:
             f"--workdir and --bundle: {what}; wanted one of them: the folder of a run, as launch.train makes it, or a "
             "bundle, as launch.export makes it"
         )
+    if bool(request.new_items) != bool(request.new_embeddings):
+        raise InputError("--new_items and --new_embeddings: one of them is missing; wanted both, or none")
     if not request.out:
         raise InputError("--out is missing; wanted a file for the recommendations, such as --out=recs.parquet")
     if request.users and request.histories:
@@ -126,7 +133,7 @@ def _identity(request: Request, model: ServedModel) -> dict[str, object]:
     sha256 = hashlib.sha256(np.ascontiguousarray(model.items_VxE))
     sha256.update(np.ascontiguousarray(model.views_WxVxD))
     found = dataclasses.asdict(request)
-    for name in ("users", "histories", "allow", "deny"):
+    for name in ("users", "histories", "allow", "deny", "new_items", "new_embeddings"):
         found[name] = files.sha256(Path(found[name])) if found[name] else ""
     left_out = ("out", "workdir", "bundle", "data_dir", "seed", "overwrite")
     return {"model": sha256.hexdigest(), "users of a part": answers.PART} | {

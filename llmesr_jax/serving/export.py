@@ -62,7 +62,7 @@ def export(run: Run, out: str | Path, settings: Settings = Settings(), seed: int
     out = Path(out)
     _check_target(out, settings)
     model = run.served(seed)
-    params = state.take(run.params_S, run.seeds.index(model.about["seed"]))
+    params = state.take(run.served_S, run.seeds.index(model.about["seed"]))
     work = out.with_name(out.name + ".partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -66,7 +66,7 @@ def served(run: runs.Run, seed: int | None = None) -> ServedModel:
       InputError: the run has no such seed.
     """
     seed = _seed(run, seed)
-    params = state.take(run.params_S, run.seeds.index(seed))
+    params = state.take(run.served_S, run.seeds.index(seed))
     return of_params(run.experiment, params, run.tables, {"seed": seed, "epochs": run.progress.epoch})
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 
 import commands
+import numpy as np
 import pytest
 
 from llmesr_jax.core.errors import InputError
@@ -32,7 +33,7 @@ def answers(path):
     return {line["user"]: line for line in map(json.loads, path.read_text().splitlines())}
 
 
-def items(answer):
+def items_of(answer):
     return [one["item"] for one in answer["recommendations"]]
 
 
@@ -65,10 +66,22 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
         assert "1 of them have no known item in their history and got popular items" in result.out
         assert "1 items of histories are not in the catalogue" in result.out
     run, bundle = (answers(workplace / f"by_{name}.jsonl") for name in ("wor", "bun"))
-    assert [items(run[user]) for user in run] == [items(bundle[user]) for user in bundle]
+    assert [items_of(run[user]) for user in run] == [items_of(bundle[user]) for user in bundle]
     assert run["empty"]["source"] == "popular" and run["new"]["source"] == "model" and run["new"]["unknown"] == 1
     brands = {str(r["item_id"]): r["brand"] for r in map(json.loads, (data / "items.jsonl").read_text().splitlines())}
-    assert {brands[item] for item in items(run["new"]) + items(run["empty"])} == {"red"}
+    assert {brands[item] for item in items_of(run["new"]) + items_of(run["empty"])} == {"red"}
+
+
+def test_new_items(call, workplace, data):
+    items = [{"item": "new-1", "title": "red tea", "brand": "red"}, {"item": "new-2", "title": "", "brand": "blue"}]
+    (workplace / "new.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
+    np.save(workplace / "new.npy", np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32))
+    (workplace / "new-h.jsonl").write_text('{"user": "u", "items": ["new-1", "3"]}\n')
+    flags = ("--new_items=new.jsonl", "--new_embeddings=new.npy", "--histories=new-h.jsonl", "--where=brand=blue")
+    result = call("recommend", "--workdir=run", *flags, "--out=new.jsonl.jsonl", "--k=40")
+    assert result.status == 0, result.err
+    answer = answers(workplace / "new.jsonl.jsonl")["u"]
+    assert "unknown" not in answer and "new-2" in items_of(answer) and "new-1" not in items_of(answer)
 
 
 def test_some_users_and_lists(call, workplace):
@@ -80,7 +93,7 @@ def test_some_users_and_lists(call, workplace):
     assert result.status == 0 and "1 users are not in the data set" in result.out, result.err
     found = answers(workplace / "some.jsonl")
     assert list(found) == ["7", "stranger", "3"] and found["stranger"]["source"] == "popular"
-    assert set(items(found["7"])) <= {str(n) for n in range(1, 31)} - {"5", "6"} and len(items(found["7"])) == 10
+    assert set(items_of(found["7"])) <= {str(n) for n in range(1, 31)} - {"5", "6"} and len(items_of(found["7"])) == 10
 
 
 MISTAKES = [

@@ -15,7 +15,7 @@ import tiny
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import bundle, export
 from llmesr_jax.serving.run import Run
-from llmesr_jax.training.active_run import Progress
+from llmesr_jax.training.progress import Progress
 
 pytest.importorskip("flatbuffers")
 HISTORIES = [["sku-1", "sku-2"], ["商品3"], [], ["nope"], ["sku-4"] * 70, ["sku-5", None, 7, "sku-7"]]
