@@ -24,6 +24,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("platforms", ["cpu", "cuda"], "where the bundle runs: some of cpu, cuda, rocm, tpu")
     flags.DEFINE_bool("embeddings", True, "with the items' frozen embeddings, for new items and diversity")
+    flags.DEFINE_integer("onnx", 0, "the encoder as ONNX, too, for so many histories at a time; 0: none", lower_bound=0)
     flags.DEFINE_bool("overwrite", False, "replace a bundle that is there")
 
 
@@ -33,7 +34,7 @@ def main(argv, stop):
             raise InputError(f"--{name} is missing; wanted --workdir, the folder of a run, and --out, a folder to make")
     from llmesr_jax.serving import export, run
 
-    settings = export.Settings(tuple(FLAGS.platforms), FLAGS.embeddings, FLAGS.overwrite)
+    settings = export.Settings(tuple(FLAGS.platforms), FLAGS.embeddings, FLAGS.onnx, FLAGS.overwrite)
     manifest = export.export(run.load(FLAGS.workdir, FLAGS.data_dir), FLAGS.out, settings, FLAGS.seed)
     size = sum(file["bytes"] for file in manifest["files"].values()) / 2**20
     print(

@@ -22,7 +22,7 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.ranking import inference
-from llmesr_jax.serving import bundle, live
+from llmesr_jax.serving import bundle, live, onnx_export
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.run import Run
 from llmesr_jax.training import state
@@ -39,11 +39,13 @@ class Settings:
     Attributes:
       platforms: of `PLATFORMS`, on which its programs run.
       embeddings: the frozen embeddings of the items, for new items and diversity: half precision, 2 F bytes an item.
+      onnx: the encoder as ONNX, too, for so many histories at a time; 0: no ONNX.
       overwrite: replace a bundle that is there.
     """
 
     platforms: tuple[str, ...] = ("cpu", "cuda")
     embeddings: bool = True
+    onnx: int = 0
     overwrite: bool = False
 
 
@@ -101,6 +103,8 @@ def _check_target(out: Path, settings: Settings) -> None:
 def _write(run: Run, model: ServedModel, params: Any, work: Path, settings: Settings) -> dict[str, Any]:
     """Everything but the parity; returns the manifest."""
     programs = _write_programs(run, model, params, work, settings.platforms)
+    if settings.onnx:
+        programs["onnx"] = onnx_export.write(live.functions(run.experiment, params), model, work, settings.onnx)
     np.save(work / "items.npy", model.items_VxE)
     np.save(work / "views.npy", np.asarray(model.views_WxVxD))
     catalogue = model.catalogue

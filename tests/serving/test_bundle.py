@@ -177,3 +177,29 @@ def test_another_platform(folder, monkeypatch):
     monkeypatch.setattr(bundle, "platform", lambda: "tpu")
     with pytest.raises(InputError, match="was exported for cpu, cuda, and this machine runs tpu"):
         bundle.load(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "backbone"), [("faerec", "sasrec"), ("llmesr", "gru4rec"), ("llmesr", "bert4rec")])
+def test_onnx_gives_the_same_users(method, backbone, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    run = run_of(method, backbone)
+    manifest = export.export(run, tmp_path / "bundle", export.Settings(("cpu",), onnx=2))
+    loaded = bundle.load(tmp_path / "bundle")
+    session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / manifest["programs"]["onnx"]["16"]))
+    ids = np.zeros((2, 16), np.int32)
+    ids[0, :3], ids[1, :1] = [1, 2, 3], [9]
+    inputs = {"views": np.load(tmp_path / "bundle" / "views.npy"), "ids": ids, "lengths": np.array([3, 1], np.int32)}
+    users = session.run(["users"], inputs)[0]
+    wanted = loaded.programs.users(loaded.views_WxVxD, [ids[0, :3], ids[1, :1]])
+    tiny.assert_close(users, wanted, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["fmlprec", "lrurec", "gmlp"])
+def test_what_onnx_cannot_do_is_said(backbone, tmp_path):
+    pytest.importorskip("jax2onnx")
+    with pytest.raises(InputError, match=f"--onnx: .*{backbone} under faerec"):
+        export.export(run_of("faerec", backbone), tmp_path / "bundle", export.Settings(("cpu",), onnx=1))
+    assert list(tmp_path.iterdir()) == []
