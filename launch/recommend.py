@@ -47,6 +47,12 @@ def define_flags() -> None:
     flags.DEFINE_multi_string(
         "where", [], "condition on a column of the items' file, such as brand=Acme, price<20, title~tea; all must hold"
     )
+    flags.DEFINE_enum(
+        "index",
+        "exact",
+        ["exact", "faiss", "usearch"],
+        "search; faiss and usearch are approximate, for millions of items",
+    )
     flags.DEFINE_float("tail_share", 0.0, "at least this share of a list are tail items", lower_bound=0, upper_bound=1)
     flags.DEFINE_float(
         "diversity",
@@ -71,7 +77,18 @@ def main(argv, stop):
         tail_share=FLAGS.tail_share,
         diversity=FLAGS.diversity,
     )
-    names = ("out", "workdir", "bundle", "data_dir", "seed", "users", "histories", "new_items", "new_embeddings")
+    names = (
+        "out",
+        "workdir",
+        "bundle",
+        "data_dir",
+        "seed",
+        "users",
+        "histories",
+        "new_items",
+        "new_embeddings",
+        "index",
+    )
     given = {name: FLAGS[name].value for name in (*names, "allow", "deny", "overwrite")}
     print(bulk.recommend(bulk.Request(**given, columns=columns, options=options), stop=stop))
 

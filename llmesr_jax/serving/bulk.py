@@ -13,9 +13,11 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import raw_ids
-from llmesr_jax.serving import answers, bundle, new_files, run
+from llmesr_jax.serving import answers, approximate, bundle, new_files, run
 from llmesr_jax.serving.histories import Columns, OfCorpus, Source, of_users, stage
-from llmesr_jax.serving.model import Options, ServedModel
+from llmesr_jax.serving.model import Allowed, Options, ServedModel
+
+_RECALL = 256  # users by whom approximate search is compared with exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Request:
       histories: file of histories of anyone; "" for the run's users.
       columns: how that file is read.
       new_items, new_embeddings: items that came after training, see `new_files.with_items`.
+      index: "exact", or approximate search by "faiss" or "usearch".
       allow, deny: files of raw item ids, one a line.
       options: of the lists; its `allow` and `deny` are filled in from the files.
       overwrite: replace `out`.
@@ -45,6 +48,7 @@ class Request:
     columns: Columns = Columns()
     new_items: str = ""
     new_embeddings: str = ""
+    index: str = "exact"
     allow: str = ""
     deny: str = ""
     options: Options = Options()
@@ -83,6 +87,9 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     try:
         if request.histories:
             source = stage(Path(request.histories), request.columns, model.catalogue, work)
+        if request.index != "exact":
+            exact, model = model, model.with_index(request.index)
+            said.append(_recall(exact, model, source, options, allowed))
         summary = answers.write(model, source, out, work, options, allowed, stop=stop)
     except InputError:
         if not any(work.glob("[0-9]*.json")):  # nothing that could be continued
@@ -90,6 +97,13 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
         raise
     seconds = time.perf_counter() - started
     return "; ".join([f"{out}: top {options.k} for {summary.describe()}", *said, f"{seconds:.1f} s"])
+
+
+def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
+    """A line on how many of the exact lists' items the approximate lists of some users have."""
+    histories = [ids for ids in source.batch(0, _RECALL).histories if len(ids)]
+    found, wanted = (one.rank(histories, options, allowed).rows_BxK for one in (model, exact))
+    return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {len(histories):,} users"
 
 
 def _check(request: Request) -> None:

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.serving import conditions, explain, index, new_items, rerank
+from llmesr_jax.serving import (
+    approximate,
+    conditions,
+    explain,
+    index,
+    new_items,
+    rerank,
+)
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.index import Hidden
 from llmesr_jax.serving.programs import BATCHES, Programs
@@ -97,6 +104,7 @@ class ServedModel:
       views_WxVxD: float32 view rows (`Programs`), V + 2 of each of W views, on the device.
       items_VxE: float32 item vectors. A score is user vector . item vector.
       embeddings_VxF: frozen embeddings of the items; None without.
+      graph: approximate search (`approximate.build`); None for exact search.
     """
 
     about: Mapping[str, Any]
@@ -105,6 +113,7 @@ class ServedModel:
     views_WxVxD: Any
     items_VxE: np.ndarray
     embeddings_VxF: np.ndarray | None = None
+    graph: Any = None
 
     def recommend(self, histories: Sequence[Sequence[Any]], k: int = 10, **options: Any) -> list[Answer]:
         """The k items of highest score for each history.
@@ -197,14 +206,14 @@ class ServedModel:
         if options.hide_seen:
             places = np.repeat(np.arange(len(histories)), [len(ids) for ids in histories])
             hidden = Hidden(places, np.concatenate(histories) - 1)
-        find = functools.partial(index.search, users_BxE, self._items, hidden=hidden)
-        every, tail = allowed.on_device
+        find = functools.partial(self._search, users_BxE, hidden=hidden)
+        every, tail = ((x, y) for x, y in zip((allowed.items_V, allowed.tail_V), allowed.on_device, strict=True))
         if not (options.tail_share or options.diversity):
-            return find(options.k, allowed_V=every)
+            return find(options.k, allowed=every)
         size = max(_POOL * options.k, _LEAST_POOL) if options.diversity else options.k
-        pool = find(min(size, max(len(self.catalogue), options.k)), allowed_V=every)
+        pool = find(min(size, max(len(self.catalogue), options.k)), allowed=every)
         if wanted := rerank.least_tail(options.tail_share, options.k):
-            pool = rerank.merged(pool, find(wanted, allowed_V=tail))
+            pool = rerank.merged(pool, find(wanted, allowed=tail))
         return rerank.choose(
             pool,
             options.k,
@@ -213,6 +222,21 @@ class ServedModel:
             diversity=options.diversity,
             vectors_VxF=self.embeddings_VxF,
         )
+
+    def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> index.Top:
+        """The best items, `allowed` being a mask on the host and on the device."""
+        exact = functools.partial(index.search, items_VxE=self._items, k=k, allowed_V=allowed[1])
+        if self.graph is None:
+            return exact(users_BxE, hidden=hidden)
+        return approximate.search(self.graph, exact, users_BxE, self.items_VxE, k, hidden, allowed[0])
+
+    def with_index(self, kind: str) -> ServedModel:
+        """The model with another search: "exact", or "faiss" or "usearch", approximate graphs for large catalogues.
+
+        Raises:
+          InputError: the kind is not known, or its package is not installed.
+        """
+        return dataclasses.replace(self, graph=None if kind == "exact" else approximate.build(kind, self.items_VxE))
 
     def _popular(self, options: Options, allowed: Allowed) -> tuple[np.ndarray, np.ndarray]:
         """(k,) rows and counts: the items of most training interactions that are allowed, enough tail items among them."""

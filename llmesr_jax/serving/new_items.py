@@ -29,7 +29,7 @@ def with_items(
 
     The semantic view of a new item comes from its embedding, as that of any other (LLM-ESR: the adapter; FAERec: the
     mapper). Its ID row was never trained: it is the mean of the ID rows of the items nearest to it by the cosine of the
-    embeddings, or zeros.
+    embeddings, or zeros. Search is exact again; `with_index` makes another graph.
 
     Args:
       model: a `ServedModel`.
@@ -89,6 +89,7 @@ def with_items(
         views_WxVxD=views,
         items_VxE=np.concatenate([model.items_VxE, vectors]),
         embeddings_VxF=np.concatenate([np.asarray(own), embeddings.astype(own.dtype)]),
+        graph=None,
     )
 
 
