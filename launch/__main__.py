@@ -13,6 +13,8 @@ COMMANDS = {
     "prepare": "make a data set from raw files",
     "inspect": "say what is in a data set, and what would mislead",
     "embed": "embed the texts of items and users",
+    "recommend": "recommend to users of a run, or to anyone",
+    "export": "a bundle that recommends without the training set",
     "evaluate": "measure finished runs again",
     "sweep": "train a grid of runs, or search",
     "report": "tables, tests and figures of finished runs",

@@ -21,6 +21,7 @@ class Options:
     repeats: int = knob(5, "timings of each part; medians are shown", least=1)
     eval_users: int = knob(0, "users who are ranked for, drawn once; 0: all", least=0)
     synthetic: str = knob("", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files")
+    serve: bool = knob(False, "time answers instead: one history, 1,000, all users, a million items")
     out: str = knob("", "JSON file for the numbers")
     plot: str = knob("", "times nothing: a picture (.svg, .png, .pdf) of the files named by --files")
     files: tuple[str, ...] = knob((), "files of earlier --out, for --plot")
@@ -34,7 +35,7 @@ def define_flags() -> None:
 def main(argv, stop):
     from llmesr_jax.core import files
     from llmesr_jax.core.errors import InputError
-    from llmesr_jax.experiments import benchmark, benchmark_plot
+    from llmesr_jax.experiments import benchmark, benchmark_plot, serving_benchmark
     from llmesr_jax.training import experiment
 
     options = setting_flags.made(Options)
@@ -51,6 +52,10 @@ def main(argv, stop):
     results = {}
     for config in configs:
         made = benchmark.synthetic(config, *map(int, size)) if size else experiment.prepare(config)
+        if options.serve:
+            results[config.method] = serving_benchmark.run(made, repeats=options.repeats)
+            print(serving_benchmark.table(results[config.method]) + "\n", flush=True)
+            continue
         results[config.method] = benchmark.run(made, options.groups, options.count, options.repeats, options.eval_users)
         print(benchmark.table(results[config.method]) + "\n", flush=True)
     if options.out:

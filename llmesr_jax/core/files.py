@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 _BLOCK = 2**22  # bytes read at once
 _LONG = 2**28  # bytes from which a progress bar is shown
 
@@ -45,13 +43,17 @@ def sha256(path: Path) -> str:
     Raises:
       OSError: it cannot be read.
     """
-    digest, size = hashlib.sha256(), path.stat().st_size
-    hide = True if size < _LONG else None  # None: hidden where the output is no terminal
-    with (
-        path.open("rb") as file,
-        tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=hide) as bar,
-    ):
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            bar.update(len(block))
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size < _LONG:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        from tqdm import (
+            tqdm,  # here, because what loads a bundle has nothing but jax and numpy
+        )
+
+        digest = hashlib.sha256()
+        with tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=None) as bar:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                bar.update(len(block))
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from llmesr_jax.core import knobs
 from llmesr_jax.core.axes import TABLES, Table
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.models import axes, backbones, methods
-from llmesr_jax.models.layers.tables import score_vectors
+from llmesr_jax.models.layers.tables import score_scale, score_vectors
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.types import (
     Array,
@@ -48,6 +48,8 @@ class Recommender(NamedTuple):
         the other.
       axes: (tables, batch) -> `Axes`: which arrays are over items and users. Of shapes alone, arrays or not; wants all
         tables, those too that only start a parameter.
+      parts: (params, tables, views) -> {name: (n, E)}: what the vectors of n items consist of, from their `slot_views`;
+        they add up to `item_vectors`. The first names are those of the views, in their order.
       tables: what each frozen table is that it asks for, see `kinds`.
       trains: path of a parameter, such as table/items -> whether steps update it.
       optimizer: learning rate -> the method's own optimiser; None where it has none.
@@ -65,6 +67,7 @@ class Recommender(NamedTuple):
     slot_views: Callable[[Params, Tables, Sequences], Array]
     encode: Callable[[Params, Tables, Array, Sequences], Array]
     axes: Callable[[Tables, Batch], axes.Axes]
+    parts: Callable[[Params, Tables, Array], dict[str, Array]]
     tables: tuple[tuple[str, Table], ...] = ()
     trains: Callable[[str], bool] = lambda path: True
     optimizer: Callable[[Any], Any] | None = None
@@ -176,12 +179,19 @@ def build(
         items = apply(params, tables, ids, method="items")
         return score_vectors(loss, items.astype(wide(items)))
 
+    def parts(params, tables, views):
+        found = apply(params, tables, in_precision(views, precision), method="parts")
+        found = {name: x.astype(wide(x)) for name, x in found.items()}
+        total = functools.reduce(jnp.add, found.values())
+        scale = jnp.ones_like(total[:, :1]) if loss.score == "dot" else score_scale(total)
+        return {name: x * scale for name, x in found.items()}
+
     more = {}
     for name in ("trains", "optimizer", "extra", "before_epoch", "for_serving"):
         if function := getattr(method_module, name, None):
             first = {"extra": (sizes,), "before_epoch": (apply,), "for_serving": (apply,)}.get(name, ())
             more[name] = functools.partial(function, knobs.fixed(method_config), *first)
-    made = (init, terms, user_vectors, item_vectors, supervision, sizes, slot_views, encode, axes_of, declared)
+    made = (init, terms, user_vectors, item_vectors, supervision, sizes, slot_views, encode, axes_of, parts, declared)
     return Recommender(*made, **more)
 
 

@@ -62,8 +62,13 @@ def score_vectors(loss: LossConfig, x: Array) -> Array:
     """Vectors whose dot product is the score: x, at length 1 under `score=cosine`."""
     if loss.score == "dot":
         return x
+    return (x * score_scale(x)).astype(x.dtype)
+
+
+def score_scale(x: Array) -> Array:
+    """(..., 1): what brings the rows of x to length 1, in the dtype of sums."""
     square = jnp.sum(jnp.square(x.astype(wide(x))), axis=-1, keepdims=True)
-    return (x * jax.lax.rsqrt(square + 1e-12)).astype(x.dtype)
+    return jax.lax.rsqrt(square + 1e-12)
 
 
 class Distinct(NamedTuple):
@@ -237,6 +242,10 @@ class SingleView(nn.Module):
         """The slots' vectors to user vectors, after each slot, (T, E), or after the newest, (R, E) with `last_only`."""
         x_TxD = self.backbone.stem(x_TxD, sequences, deterministic)
         return self.backbone(x_TxD, sequences, deterministic, last_only)
+
+    def parts(self, x_nxD: Array) -> dict[str, Array]:
+        """{name: (n, E)} that add up to the vectors by which items are scored, from their rows in `slot_views`."""
+        return {"id": x_nxD}
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""

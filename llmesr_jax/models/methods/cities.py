@@ -12,8 +12,8 @@ N(x) = a (x - mean) / (std + 1e-6) + b with the unbiased std. Keys have no bias:
 Loss: the mean of (F(K contexts of i) - E[i])^2 over 128 head items, drawn with replacement, K the same for all of a step,
 1 to 10. `ranking` is logged with weight 0, and so is `inference_valid`, the loss over head items held out (5 %).
 
-Cost: a step, 128 K contexts of up to 49 slots, 16 D^2 multiply-adds a slot, thrice; what is served, each context of each
-tail item once, in blocks of rows of a few lengths, whatever is padding left out.
+Cost: a step, 1,280 contexts of up to 49 slots in rows of a few lengths (`drawn_rows`), 16 D^2 multiply-adds a slot, thrice;
+what is served, each context of each tail item once, in blocks of such rows.
 
 Deviations. Which items are head is ours, the top fifth by training count, those with two contexts at least; the release
 takes counts above 5. The items held out are the same for all seeds. An epoch has as many steps as that of other methods,
@@ -40,6 +40,7 @@ from llmesr_jax.core.streams import stream
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.occurrences import occurrences
+from llmesr_jax.models.kernels import drawn_rows
 from llmesr_jax.models.kernels.row_blocks import in_blocks, widths_to
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import take_rows
@@ -77,7 +78,7 @@ def needs(config: Config) -> Needs:
         "tail_rows": Table(),
         "tail_items": Table(holds_ids=True),
         "tail_counts": Table(),
-    }
+    } | {name: Table() for name in drawn_rows.names("room")}
     return Needs(own=own, start=True)
 
 
@@ -87,7 +88,7 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
     places (n, 3): place of each context, first and end of its sequence; item after item, at `place_start` (V + 2,),
     `place_count` (V + 2,). learnt_items, held_out_items: of the head. tail_items (t,): those with a context, the most first,
     tail_counts (t,): how many of them are read; tail_places (m,): these contexts, the longest first; tail_rows (m,): where
-    each lies when they stand item after item.
+    each lies when they stand item after item. room_0, ...: the rows of a step's contexts, see `drawn_rows`.
     """
     found = occurrences(corpus)
     others_n = np.minimum(config.window, found.place_n - found.first_n)
@@ -122,7 +123,10 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
         "tail_items": tail,
         "tail_counts": read_t,
     }
-    return {name: table.astype(np.int32) for name, table in made.items()}
+    made = {name: table.astype(np.int32) for name, table in made.items()}
+    of_learnt = np.isin(item_n, made["learnt_items"])
+    chance_m = 1 / count_V[item_n[of_learnt]] / max(len(made["learnt_items"]), 1)
+    return made | drawn_rows.plan("room", others_n[of_learnt] + 1, chance_m, 2 * config.window + 1)
 
 
 def trains(config: Config, path: str) -> bool:
@@ -143,27 +147,35 @@ def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformatio
 def context_of(items_n: Array, places_mx3: Array, window: int, width: int, token: int) -> tuple[Array, Array]:
     """Contexts as rows of `width`: int32 (m, width) items, and their slots, 0 to 2 window; the place is slot `window`.
 
-    Real slots stand first, oldest first; behind them items are 0 and slots -1.
+    Real slots stand first, oldest first; behind them items are 0 and slots -1. Where they are more than `width`, those
+    nearest to the place are there.
 
     Args:
       places_mx3: int32, as `tables` has them; an end of 0 is an empty context.
-      width: at least the longest context.
       token: what the place itself shows.
     """
-    place_mx1, first_mx1, end_mx1 = jnp.split(places_mx3, 3, axis=1)
-    from_mx1 = jnp.maximum(first_mx1, place_mx1 - window)
+    place_mx1 = places_mx3[:, :1]
+    from_mx1, to_mx1 = context_ends(places_mx3, window)
+    nearest_mx1 = jnp.minimum(jnp.maximum(from_mx1, place_mx1 - (width - 1) // 2), to_mx1 - width)
+    from_mx1 = jnp.maximum(from_mx1, nearest_mx1)
     at_mxw = from_mx1 + jnp.arange(width, dtype=jnp.int32)[None]
-    real_mxw = at_mxw < jnp.minimum(end_mx1, place_mx1 + window + 1)
+    real_mxw = at_mxw < to_mx1
     items_mxw = jnp.where(at_mxw == place_mx1, token, jnp.take(items_n, at_mxw, mode="clip"))
     return jnp.where(real_mxw, items_mxw, 0), jnp.where(real_mxw, at_mxw - place_mx1 + window, -1)
+
+
+def context_ends(places_mx3: Array, window: int) -> tuple[Array, Array]:
+    """int32 (m, 1) twice: the first index of each context, and one past its last."""
+    place_mx1, first_mx1, end_mx1 = jnp.split(places_mx3, 3, axis=1)
+    return jnp.maximum(first_mx1, place_mx1 - window), jnp.minimum(end_mx1, place_mx1 + window + 1)
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
     """Head items of a step and their contexts: `learnt`, and some that are held out, `held_out`.
 
-    Slots and the number of contexts are floats, as no ids are.
+    Slots, the number of contexts, and which of the rows is whose are floats, as no ids are.
     """
-    made, keys, longest = {}, jax.random.split(key, 3), 2 * config.window + 1
+    made, keys = {}, jax.random.split(key, 3)
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
     shots_1 = jax.random.randint(keys[2], (1,), 1, config.shots + 1)
     for name, count, draw_key in (("learnt", config.items, keys[0]), ("held_out", config.items // 8, keys[1])):
@@ -174,14 +186,23 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
         item_n = items[jax.random.randint(item_key, (count,), 0, len(items))]
         which_nxK = jax.random.randint(place_key, (count, config.shots), 0, tables["place_count"][item_n][:, None])
         at_nxK = tables["place_start"][item_n][:, None] + which_nxK
-        places = take_rows(tables["places"], at_nxK.reshape(-1))
-        items_mxw, slots_mxw = context_of(data.items_n, places, config.window, longest, token)
+        places_mx3 = take_rows(tables["places"], at_nxK.reshape(-1))
+        from_mx1, to_mx1 = context_ends(places_mx3, config.window)
+        order_m, place_m = drawn_rows.sort((to_mx1 - from_mx1)[:, 0])
         made[name] = {
             "items": Ids(item_n),
-            "contexts": Ids(items_mxw.reshape(count, config.shots, -1)),
-            "slots": slots_mxw.astype(jnp.float32).reshape(count, config.shots, -1),
             "shots": jnp.full(count, shots_1.astype(jnp.float32)),
+            "rows": place_m.astype(jnp.float32).reshape(count, config.shots),
+            "contexts": [],
+            "slots": [],
         }
+        start = 0
+        for rows, width in drawn_rows.groups(tables, "room", len(order_m)):
+            own_mx3 = take_rows(places_mx3, order_m[start : start + rows])
+            items_mxw, slots_mxw = context_of(data.items_n, own_mx3, config.window, width, token)
+            made[name]["contexts"].append(Ids(items_mxw))
+            made[name]["slots"].append(slots_mxw.astype(jnp.float32))
+            start += rows
     return made
 
 
@@ -268,10 +289,13 @@ class Inferring(SingleView):
 
     def error(self, asked: Any, deterministic: bool) -> Array:
         """(): the mean of (F(contexts of i) - E[i])^2 over items and components."""
-        items_nxKxw, slots_nxKxw = asked["contexts"].ids, asked["slots"].astype(jnp.int32)
-        n, most, width = items_nxKxw.shape
-        r_mxD = self.read(items_nxKxw.reshape(-1, width), slots_nxKxw.reshape(-1, width), deterministic)
-        real_nxK = jnp.arange(most, dtype=jnp.int32)[None] < asked["shots"].astype(jnp.int32)[:, None]
-        inferred_nxD = self.aggregated(r_mxD.reshape(n, most, -1), real_nxK, deterministic)
+        rows_nxK = asked["rows"].astype(jnp.int32)
+        parts = [
+            self.read(items.ids, slots.astype(jnp.int32), deterministic)
+            for items, slots in zip(asked["contexts"], asked["slots"])
+        ]
+        r_nxKxD = take_rows(jnp.concatenate(parts), rows_nxK)
+        real_nxK = jnp.arange(rows_nxK.shape[1], dtype=jnp.int32)[None] < asked["shots"].astype(jnp.int32)[:, None]
+        inferred_nxD = self.aggregated(r_nxKxD, real_nxK, deterministic)
         row_nxD = jax.lax.stop_gradient(self.items(asked["items"].ids))
         return jnp.mean(jnp.square((inferred_nxD - row_nxD).astype(wide(row_nxD))))

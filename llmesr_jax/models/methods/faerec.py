@@ -222,6 +222,21 @@ class Method(nn.Module):
         """(R, D): user vectors. The score of an item is its vector's dot product with this."""
         return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
+    def parts(self, x_2xnxD: Array) -> dict[str, Array]:
+        """{name: (n, D)} that add up to the vectors by which items are scored, from their rows in `slot_views`.
+
+        LayerNorm is linear once the deviation of the sum is known, so each view has its share, and the bias its own.
+        """
+        total_nxD = self.fused(x_2xnxD)
+        bias_nxD = jnp.broadcast_to(
+            self.norm.variables["params"]["bias"].astype(total_nxD.dtype)[None], total_nxD.shape
+        )
+        centred = x_2xnxD - x_2xnxD.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred.sum(axis=0)).mean(axis=-1, keepdims=True)
+        scale_D = self.norm.variables["params"]["scale"].astype(total_nxD.dtype)
+        by_id = centred[0] * jax.lax.rsqrt(variance + self.norm.epsilon) * scale_D[None]
+        return {"id": by_id, "semantic": total_nxD - bias_nxD - by_id, "constant": bias_nxD}
+
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, item_alignment and feature_alignment; `epoch` counts from 1."""
         c, students = self.config, batch.students

@@ -157,6 +157,14 @@ class Method(nn.Module):
         """(R, E): user vectors. The score of an item is its vector's dot product with this."""
         return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
+    def parts(self, x_VxnxD: Array) -> dict[str, Array]:
+        """{name: (n, E)} that add up to the vectors by which items are scored, from their rows in `slot_views`."""
+        names = {"collaborative": "id", "semantic": "semantic"}
+        apart = [
+            jnp.stack([x if i == n else jnp.zeros_like(x) for i, x in enumerate(x_VxnxD)]) for n in range(len(x_VxnxD))
+        ]
+        return {names[view]: side_by_side(part) for view, part in zip(self.views, apart)}
+
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, distillation (if alpha) and item_regularizer (if beta)."""
         c, students = self.config, batch.students

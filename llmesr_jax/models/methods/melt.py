@@ -11,8 +11,8 @@ Starts from a trained plain backbone (`--start`) and trains on, nothing frozen. 
 - Loss: ranking + lambda_U L_u + lambda_I L_i. A tail user is served h + W_U h, a head user h.
 T_U and T_I are the largest training length and count in the tail, L is `data.max_len`.
 
-Cost: a step encodes B / 5 head users twice and T_I contexts of each of its head items, `context_len` slots each; a
-renewal all contexts of tail items, in blocks of rows of a few lengths.
+Cost: a step encodes B / 5 head users twice and T_I contexts of each of its head items, in rows of a few lengths
+(`drawn_rows`); a renewal all contexts of tail items, in blocks of such rows.
 
 Deviations. In the release head users and items come once an epoch each; here as many are drawn with each step. Its item
 weight stands inside the square (`square_weights`, preset `release`), and its first renewal comes before the first epoch, by
@@ -37,6 +37,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.occurrences import occurrences
+from llmesr_jax.models.kernels import drawn_rows
 from llmesr_jax.models.kernels.row_blocks import in_blocks, widths_to
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import dense, take_rows
@@ -86,7 +87,7 @@ def needs(config: Config) -> Needs:
         "thresholds": Table(),
         "fewer": Table(),
         "user_lengths": Table(),
-    }
+    } | {name: Table() for name in drawn_rows.names("room")}
     return Needs(frozenset({"item_popularity", "tail_user"}), own=own, start=True)
 
 
@@ -96,7 +97,8 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
     contexts (n, 3): place of the newest item, where older ones lie (-1 before, 1 behind), how many items; item after
     item, at `context_start` (V + 2,), `context_count` (V + 2,). tail_contexts (m,): those of tail items, the longest first;
     tail_context_items (m,): whose. head_item_ids, head_user_rows: what steps draw from. thresholds: T_U, T_I. fewer and
-    user_lengths: 1, 2, ..., how many contexts of an item and items of a user may stand for all.
+    user_lengths: 1, 2, ..., how many contexts of an item and items of a user may stand for all. room_0, ...: the rows of a step's contexts, see
+    `drawn_rows`.
     """
     found = occurrences(corpus)
     item_n = np.repeat(np.arange(corpus.num_items + 2), found.count_V)
@@ -125,7 +127,11 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
         "fewer": np.arange(1, max(1, most_count) + 1),
         "user_lengths": np.arange(1, max(1, most_length - 1) + 1),
     }
-    return {name: table.astype(np.int32) for name, table in made.items()}
+    made = {name: table.astype(np.int32) for name, table in made.items()}
+    of_head = np.isin(item_m, made["head_item_ids"])
+    length_m = contexts[of_head, 2]
+    chance_m = 1 / count_V[item_m[of_head]] / max(len(made["head_item_ids"]), 1)
+    return made | drawn_rows.plan("room", length_m, chance_m, int(length_m.max(initial=1)))
 
 
 def context_items(items_n: Array, contexts_mx3: Array, width: int, token: int = 0) -> Array:
@@ -187,7 +193,7 @@ def item_weights(epoch: Array, epochs: int, counts_n: Array, threshold: Array) -
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
     """What the maps learn from in a step: head users (`recent`, `whole`), and head items with contexts of them.
 
-    Lengths and numbers of contexts are floats, as no ids are.
+    Lengths, numbers of contexts, and which of the rows is whose are floats, as no ids are.
     """
     rows, (num_users,) = len(batch.students.last_R), data.train_U.shape
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
@@ -217,7 +223,16 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
         at_nxK = jnp.where(is_one_nxK, tables["context_start"][item_n][:, None] + which_nxK, 0)
         context_mx3 = take_rows(tables["contexts"], at_nxK.reshape(-1))
         context_mx3 = jnp.where(is_one_nxK.reshape(-1, 1), context_mx3, 0)
-        made["contexts"] = laid_out(context_mx3, min(room, config.context_len or room))
+        order_m, place_m = drawn_rows.sort(context_mx3[:, 2])
+        parts, start = [], 0
+        for count, width in drawn_rows.groups(tables, "room", len(order_m)):
+            own_mx3 = take_rows(context_mx3, order_m[start : start + count])
+            parts.append(laid_out(own_mx3, min(width, room, config.context_len or room)))
+            start += count
+        made["contexts"], made["rows"] = (
+            drawn_rows.together(parts),
+            place_m.astype(jnp.float32).reshape(len(item_n), -1),
+        )
         made["items"], made["fewer"] = Ids(item_n), fewer_n.astype(jnp.float32)
     return made
 
@@ -334,7 +349,7 @@ class Mapped(SingleView):
         """(): L_i; `epoch` counts from 0."""
         ids_n, fewer_n = found["items"].ids, found["fewer"]
         f_mxD = self.encoded(found["contexts"], deterministic)
-        f_nxKxD = (f_mxD + self.user_map(f_mxD)).reshape(len(ids_n), -1, f_mxD.shape[1])
+        f_nxKxD = take_rows(f_mxD + self.user_map(f_mxD), found["rows"].astype(jnp.int32))
         is_one_nxK = jnp.arange(f_nxKxD.shape[1], dtype=fewer_n.dtype)[None] < fewer_n[:, None]
         sum_nxD = jnp.sum(jnp.where(is_one_nxK[..., None], f_nxKxD, 0), axis=1)
         off_nxD = self.item_map(sum_nxD / fewer_n.astype(sum_nxD.dtype)[:, None]) - self.items(ids_n)

@@ -124,6 +124,15 @@ def test_learnt_items_are_of_the_head_and_served_ones_of_the_tail():
     assert len(set(tables["tail_places"].tolist())) == len(of_row)
 
 
+def test_a_context_that_does_not_fit_keeps_what_is_nearest_to_its_place():
+    items = jnp.arange(100, 120)
+    places = jnp.array([[5, 0, 20], [1, 0, 20], [18, 0, 20], [5, 4, 7], [0, 0, 0]])
+    found, slots = cities.context_of(items, places, 4, 3, 7)
+    assert found.tolist() == [[104, 7, 106], [100, 7, 102], [117, 7, 119], [104, 7, 106], [0, 0, 0]]
+    assert slots.tolist() == [[3, 4, 5], [3, 4, 5], [3, 4, 5], [3, 4, 5], [-1, -1, -1]]
+    assert cities.context_of(items, places[2:3], 4, 9, 7)[1].tolist() == [[0, 1, 2, 3, 4, 5, -1, -1, -1]]
+
+
 @pytest.mark.parametrize("form", ["usual", "release"])
 def test_the_sine(form):
     found = few_shot.sines(49, 128, form)
@@ -146,16 +155,17 @@ def test_the_loss_by_hand(backbone, form):
     for seed in range(3):
         batch = one.batch(seed)
         asked = batch.extra["learnt"]
-        losses = []
+        losses, rows = [], []
+        for items, slots in zip(asked["contexts"], asked["slots"]):
+            rows += zip(items.ids.tolist(), slots.tolist())
         how_many = int(asked["shots"][0])
         assert set(asked["shots"].tolist()) == {how_many} and 1 <= how_many <= SHOTS
         for n, item in enumerate(asked["items"].ids.tolist()):
             assert item in learnt
             own = []
-            for row, slot in zip(asked["contexts"].ids[n, :how_many], asked["slots"][n, :how_many]):
-                pairs = [
-                    (int(s), None if s == WINDOW else int(i)) for i, s in zip(row.tolist(), slot.tolist()) if s >= 0
-                ]
+            for at in asked["rows"][n, :how_many].astype(int).tolist():
+                row, slot = rows[at]
+                pairs = [(int(s), None if s == WINDOW else int(i)) for i, s in zip(row, slot) if s >= 0]
                 assert pairs in contexts[item]
                 own.append(pairs)
             off = inferred_by_loop(params, own, form) - np.asarray(params["table"]["items"])[item]

@@ -10,7 +10,7 @@ from llmesr_jax.models import recommender
 from llmesr_jax.models.kernels import touched_rows
 
 pytestmark = pytest.mark.slow
-METHODS = {"rlmrec_gen": {"hidden_share": 0.3}, "loam": {"walk_ratio": 0.5}}
+METHODS = {"rlmrec_gen": {"hidden_share": 0.3}, "loam": {"walk_ratio": 0.5}, "cities": {}, "melt": {}}
 
 
 def started(method):

@@ -149,9 +149,12 @@ def test_both_maps_losses_by_hand(backbone, changes):
             losses.append(weight * np.mean((mapped(r, params["user_map"]) - p) ** 2))
         assert float(found["users"]) == pytest.approx(np.mean(losses), rel=1e-3)
 
-        rows, losses = iter(items_of("contexts")), []
-        for item, k in zip(extra["items"].ids.tolist(), extra["fewer"].astype(int).tolist()):
-            own = [next(rows) for _ in range(len(one.tables["fewer"]))]
+        rows, losses = items_of("contexts"), []
+        asked = zip(
+            extra["items"].ids.tolist(), extra["fewer"].astype(int).tolist(), extra["rows"].astype(int).tolist()
+        )
+        for item, k, at in asked:
+            own = [rows[place] for place in at]
             assert all(own[:k]) and not any(own[k:]) and 1 <= k <= most_count and counts[item] >= 1
             room = one.config.max_len - (backbone == "bert4rec")
             there = sorted(context[-room:] for context in all_contexts[item])

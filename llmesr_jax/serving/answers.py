@@ -1,0 +1,193 @@
+"""Recommendations for many users as one file: CSV, JSON lines or Parquet, made in parts, so that it can be continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from llmesr_jax.core import files
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.serving.catalogue import Catalogue
+from llmesr_jax.serving.histories import Batch, Source
+from llmesr_jax.serving.model import Allowed, Options, Ranked, ServedModel
+
+KINDS = (".parquet", ".csv", ".jsonl")
+PART = 4096  # users of a part
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What was done: users, how many of them got popular items, and items of histories that are not in the catalogue."""
+
+    users: int = 0
+    popular: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: Summary) -> Summary:
+        return Summary(self.users + other.users, self.popular + other.popular, self.unknown + other.unknown)
+
+    def describe(self) -> str:
+        """Sentences for the user."""
+        said = [f"{self.users:,} users"]
+        if self.popular:
+            said.append(f"{self.popular:,} of them have no known item in their history and got popular items")
+        if self.unknown:
+            said.append(f"{self.unknown:,} items of histories are not in the catalogue and were left out")
+        return "; ".join(said)
+
+
+def kind_of(out: Path) -> str:
+    """The ending of the file to write.
+
+    Raises:
+      InputError: another one than `KINDS`, or a folder that is not there.
+    """
+    if out.suffix not in KINDS:
+        raise InputError(f"--out={out}: wanted a file that ends in {', '.join(KINDS)}")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out={out}: there is no folder {out.absolute().parent}; make it, or name another file")
+    return out.suffix
+
+
+def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
+    """The folder beside `out` in which it is made; what lies there of the same request is used again.
+
+    Raises:
+      InputError: `out` is there already, or the folder belongs to another request.
+    """
+    kind_of(out)
+    if out.exists() and not overwrite:
+        raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
+    work = out.with_name(out.name + ".partial")
+    stored, path = json.loads(json.dumps(request)), work / "request.json"
+    if work.exists():
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError):
+            before = None
+        if before != stored:
+            changed = [key for key in stored if before is None or before.get(key) != stored[key]]
+            raise InputError(
+                f"{work}: holds the parts of another request ({', '.join(changed) or 'options'} changed); give the former "
+                "command to finish it, delete the folder, or name another --out"
+            )
+    else:
+        work.mkdir()
+        files.write_text(path, json.dumps(stored, indent=1) + "\n")
+    return work
+
+
+def write(
+    model: ServedModel,
+    source: Source,
+    out: Path,
+    work: Path,
+    options: Options,
+    allowed: Allowed,
+    *,
+    stop: Stop | None = None,
+) -> Summary:
+    """Ranks for all users of a source and writes `out`, in parts of `PART` users; parts that are there are kept.
+
+    Memory is that of a part, whatever the number of users.
+
+    Raises:
+      KeyboardInterrupt: `stop` was requested; the same call continues.
+    """
+    total, stop = Summary(), stop or Stop()
+    hide = None if source.count > PART else True
+    with (
+        stop.gracefully("stopping after the users under way"),
+        tqdm(total=source.count, desc="recommending", unit="user", disable=hide) as bar,
+    ):
+        for number, start in enumerate(range(0, source.count, PART)):
+            if stop.requested:
+                return total
+            done, part = work / f"{number:06d}.json", work / f"{number:06d}{out.suffix}"
+            if not done.exists():
+                batch = source.batch(start, start + PART)
+                ranked = model.rank(batch.histories, options, allowed)
+                with files.replacing(part) as file:
+                    file.write(_WRITERS[out.suffix](batch, ranked, model.catalogue))
+                made = Summary(len(batch.users), int(ranked.popular_B.sum()), int(sum(batch.unknown)))
+                files.write_text(done, json.dumps(dataclasses.asdict(made)))
+            total += Summary(**json.loads(done.read_text()))
+            bar.update(min(PART, source.count - start))
+    _join(sorted(work.glob(f"[0-9]*{out.suffix}")), out)
+    shutil.rmtree(work, ignore_errors=True)
+    return total
+
+
+def discard(work: Path) -> None:
+    """Deletes the folder of a request of which nothing is done yet."""
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _frame(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> pl.DataFrame:
+    """A row a recommendation: user, rank, item, score, title (where there are texts), source."""
+    users, places = np.nonzero(ranked.rows_BxK >= 0)
+    rows = ranked.rows_BxK[users, places]
+    columns: dict[str, Any] = {
+        "user": pl.Series(batch.users, dtype=pl.String).gather(users),
+        "rank": (places + 1).astype(np.int32),
+        "item": pl.Series([catalogue.ids[row] for row in rows], dtype=pl.String),
+        "score": ranked.scores_BxK[users, places],
+    }
+    if catalogue.titles is not None:
+        columns["title"] = pl.Series([catalogue.title(row) for row in rows], dtype=pl.String)
+    columns["source"] = np.where(ranked.popular_B[users], "popular", "model")
+    return pl.DataFrame(columns)
+
+
+def _parquet(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    _frame(batch, ranked, catalogue).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _csv(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> bytes:
+    return _frame(batch, ranked, catalogue).write_csv().encode()
+
+
+def _json_lines(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> bytes:
+    lines = []
+    arrays = (x.tolist() for x in ranked)
+    for user, unknown, rows, scores, popular in zip(batch.users, batch.unknown, *arrays, strict=True):
+        found: list[dict[str, Any]] = []
+        for row, score in zip(rows, scores):
+            if row < 0:
+                break
+            one = {"item": catalogue.ids[row], "score": round(score, 6)}
+            found.append(one | ({"title": catalogue.title(row)} if catalogue.titles is not None else {}))
+        answer = {"user": user, "recommendations": found, "source": "popular" if popular else "model"}
+        lines.append(json.dumps(answer | ({"unknown": unknown} if unknown else {}), ensure_ascii=False) + "\n")
+    return "".join(lines).encode("utf-8", "replace")
+
+
+_WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}
+
+
+def _join(parts: list[Path], out: Path) -> None:
+    """Parts one behind the other, as one file that takes `out`'s place when it is whole."""
+    if out.suffix == ".parquet":
+        whole = out.with_name(out.name + ".partial") / "whole"
+        pl.scan_parquet(parts, glob=False).sink_parquet(whole)
+        whole.replace(out)
+        return
+    with files.replacing(out, parts[0].with_name("whole")) as file:
+        for place, part in enumerate(parts):
+            with part.open("rb") as source:
+                if place and out.suffix == ".csv":
+                    source.readline()
+                shutil.copyfileobj(source, file)

@@ -1,0 +1,155 @@
+"""From a run or a bundle, and users, to a file of recommendations: what `launch.recommend` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+from llmesr_jax.core import files
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.data import raw_ids
+from llmesr_jax.serving import answers, approximate, bundle, new_files, run
+from llmesr_jax.serving.histories import Columns, OfCorpus, Source, of_users, stage
+from llmesr_jax.serving.model import Allowed, Options, ServedModel
+
+_RECALL = 256  # users by whom approximate search is compared with exact
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Who is to get recommendations, out of what, and where they go.
+
+    Attributes:
+      out: file that ends in .parquet, .csv or .jsonl.
+      workdir, bundle: a run's folder or a bundle: one of the two.
+      data_dir, seed: of the run, see `run.load` and `Run.served`.
+      users: file of raw ids of the run's users, one a line; "" for all.
+      histories: file of histories of anyone; "" for the run's users.
+      columns: how that file is read.
+      new_items, new_embeddings: items that came after training, see `new_files.with_items`.
+      index: "exact", or approximate search by "faiss" or "usearch".
+      allow, deny: files of raw item ids, one a line.
+      options: of the lists; its `allow` and `deny` are filled in from the files.
+      overwrite: replace `out`.
+    """
+
+    out: str
+    workdir: str = ""
+    bundle: str = ""
+    data_dir: str = ""
+    seed: int | None = None
+    users: str = ""
+    histories: str = ""
+    columns: Columns = Columns()
+    new_items: str = ""
+    new_embeddings: str = ""
+    index: str = "exact"
+    allow: str = ""
+    deny: str = ""
+    options: Options = Options()
+    overwrite: bool = False
+
+
+def recommend(request: Request, *, stop: Stop | None = None) -> str:
+    """Writes `request.out`; the same request continues what was interrupted. Returns a line on what was done.
+
+    Raises:
+      InputError: anything wrong with the request, the model or the files; nothing is written then.
+    """
+    _check(request)
+    out = Path(request.out)
+    answers.kind_of(out)
+    if out.exists() and not request.overwrite:
+        raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
+    started = time.perf_counter()
+    found = None if request.bundle else run.load(request.workdir, request.data_dir)
+    model = bundle.load(request.bundle) if found is None else found.served(request.seed)
+    if request.new_items:
+        model = new_files.with_items(model, request.new_items, request.new_embeddings)
+    listed = {name: _ids(getattr(request, name), f"--{name}") for name in ("allow", "deny") if getattr(request, name)}
+    options, allowed = model.check(dataclasses.replace(request.options, **listed))
+    wanted = _ids(request.users, "--users") if request.users else None
+    said = []
+    if not request.histories:
+        raw_users, corpus = raw_ids.users(found.experiment.corpus), found.experiment.corpus
+        source: Source = OfCorpus(corpus, raw_users)
+        if wanted is not None:
+            source, absent = of_users(corpus, raw_users, wanted, f"--users={request.users}")
+            said += [f"{absent:,} users are not in the data set"] if absent else []
+    elif not Path(request.histories).is_file():
+        raise InputError(f"--histories={request.histories}: no such file; wanted a CSV, JSON lines or Parquet file")
+    work = answers.workplace(out, _identity(request, model), request.overwrite)
+    try:
+        if request.histories:
+            source = stage(Path(request.histories), request.columns, model.catalogue, work)
+        if request.index != "exact":
+            exact, model = model, model.with_index(request.index)
+            said.append(_recall(exact, model, source, options, allowed))
+        summary = answers.write(model, source, out, work, options, allowed, stop=stop)
+    except InputError:
+        if not any(work.glob("[0-9]*.json")):  # nothing that could be continued
+            answers.discard(work)
+        raise
+    seconds = time.perf_counter() - started
+    return "; ".join([f"{out}: top {options.k} for {summary.describe()}", *said, f"{seconds:.1f} s"])
+
+
+def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
+    """A line on how many of the exact lists' items the approximate lists of some users have."""
+    histories = [ids for ids in source.batch(0, _RECALL).histories if len(ids)]
+    found, wanted = (one.rank(histories, options, allowed).rows_BxK for one in (model, exact))
+    return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {len(histories):,} users"
+
+
+def _check(request: Request) -> None:
+    if bool(request.workdir) == bool(request.bundle):
+        what = "both are given" if request.bundle else "both are missing"
+        raise InputError(
+            f"--workdir and --bundle: {what}; wanted one of them: the folder of a run, as launch.train makes it, or a "
+            "bundle, as launch.export makes it"
+        )
+    if bool(request.new_items) != bool(request.new_embeddings):
+        raise InputError("--new_items and --new_embeddings: one of them is missing; wanted both, or none")
+    if not request.out:
+        raise InputError("--out is missing; wanted a file for the recommendations, such as --out=recs.parquet")
+    if request.users and request.histories:
+        raise InputError(
+            "--users and --histories: both are given; wanted one of them, or none for all users of the run"
+        )
+    if request.bundle and not request.histories:
+        raise InputError(
+            "--bundle: a bundle knows no users; wanted --histories, a file of histories, or --workdir in place of --bundle"
+        )
+
+
+def _ids(path: str, flag: str) -> list[str]:
+    """The raw ids in a file, one a line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(
+            f"{flag}={path}: cannot be read ({reason}); wanted a text file with one raw id a line"
+        ) from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{flag}={path}: holds no ids; wanted one raw id a line")
+    return found
+
+
+def _identity(request: Request, model: ServedModel) -> dict[str, object]:
+    """What the answers depend on: two requests of the same identity have the same answers."""
+    sha256 = hashlib.sha256(np.ascontiguousarray(model.items_VxE))
+    sha256.update(np.ascontiguousarray(model.views_WxVxD))
+    found = dataclasses.asdict(request)
+    for name in ("users", "histories", "allow", "deny", "new_items", "new_embeddings"):
+        found[name] = files.sha256(Path(found[name])) if found[name] else ""
+    left_out = ("out", "workdir", "bundle", "data_dir", "seed", "overwrite")
+    return {"model": sha256.hexdigest(), "users of a part": answers.PART} | {
+        name: value for name, value in found.items() if name not in left_out
+    }

@@ -1,0 +1,177 @@
+"""The items of a served model: raw ids, titles, popularity, and the columns of the items' file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
+_EXACT = 2**53  # the first whole number whose neighbour a float does not know
+
+
+def as_id(value: Any) -> str | None:
+    """A raw id as text, as the data were read: 12, 12.0 and "12.0" are "12"; None for None, NaN and the empty text.
+
+    Raises:
+      InputError: it is neither text nor a number.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        whole = _WHOLE_FLOAT.fullmatch(value) if value.endswith("0") else None
+        return whole[1] if whole else value or None
+    if value is None:
+        return None
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return None
+        whole = float(value).is_integer() and abs(value) < _EXACT
+        return str(int(value)) if whole else str(float(value))
+    raise InputError(f"{ascii(value)[:60]} is no raw id; wanted text or a number")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Catalogue:
+    """V items. Row v - 1 is item id v, which is what an encoder sees.
+
+    Attributes:
+      ids: raw ids, all different.
+      counts_V: int64 (V,) training interactions.
+      tail_V: bool (V,) tail items, by training counts.
+      titles: None without texts.
+      records: the rows of the items' file, read when a condition asks for them; None without texts.
+    """
+
+    ids: Sequence[str]
+    counts_V: np.ndarray
+    tail_V: np.ndarray
+    titles: Sequence[str] | None = None
+    records: Sequence[Mapping[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """{raw id: item id from 1}."""
+        return {raw: number for number, raw in enumerate(self.ids, 1)}
+
+    @functools.cached_property
+    def by_popularity(self) -> np.ndarray:
+        """int64 (V,): rows, most training interactions first, then by id."""
+        return np.argsort(-self.counts_V, kind="stable")
+
+    def title(self, row: int) -> str:
+        """The title of a row; "" where there is none."""
+        return "" if self.titles is None else self.titles[row]
+
+    def number(self, raw: Any) -> int:
+        """The item id of a raw id.
+
+        Raises:
+          InputError: there is no such item.
+        """
+        found = self.numbers.get(as_id(raw) or "")
+        if found is None:
+            raise InputError(
+                f"item {ascii(raw)[:60]} is not in the catalogue of {len(self):,} items (ids are like "
+                f"{ascii(self.ids[0])[:40]}); wanted one of its raw ids"
+            )
+        return found
+
+    def known(self, history: Sequence[Any], where: str = "history") -> tuple[np.ndarray, int]:
+        """int32 (n,): the item ids of those that are in the catalogue, in order; and how many are not.
+
+        A missing value (None, NaN, "") is neither.
+
+        Raises:
+          InputError: the history is a text, or holds what is no id.
+        """
+        if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
+            raise InputError(
+                f"{where}: {ascii(history)[:60]} is not a list; wanted a list of raw item ids for each user, oldest first"
+            )
+        get, ids, unknown = self.numbers.get, [], 0
+        for value in history:
+            try:
+                raw = as_id(value)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
+            if raw is None:
+                continue
+            number = get(raw)
+            if number is None:
+                unknown += 1
+            else:
+                ids.append(number)
+        return np.array(ids, np.int32), unknown
+
+    def mask(self, raw_ids: Sequence[Any], where: str) -> np.ndarray:
+        """bool (V,): the items of a list; those that are not in the catalogue do not matter.
+
+        Raises:
+          InputError: none of them is in the catalogue, or the list is none.
+        """
+        numbers, unknown = self.known(raw_ids, where)
+        if unknown and not len(numbers):
+            example = next(raw for value in raw_ids if (raw := as_id(value)))
+            raise InputError(
+                f"{where}: none of its {unknown:,} ids is in the catalogue (they are like {ascii(example)[:40]}, the "
+                f"catalogue's like {ascii(self.ids[0])[:40]}); wanted raw item ids of the data set"
+            )
+        found_V = np.zeros(len(self), bool)
+        found_V[numbers - 1] = True
+        return found_V
+
+    def extended(
+        self, ids: Sequence[str], titles: Sequence[str] | None, records: Sequence[Mapping] | None
+    ) -> Catalogue:
+        """The catalogue with new items behind the others: no training interactions, in the tail.
+
+        Raises:
+          InputError: an id is there already, or stands twice.
+        """
+        for raw in ids:
+            if raw in self.numbers:
+                raise InputError(
+                    f"new item {ascii(raw)[:60]} is in the catalogue already; leave it out of the new items"
+                )
+        if twice := next((raw for raw, found in collections.Counter(ids).items() if found > 1), None):
+            raise InputError(f"new item {ascii(twice)[:60]} stands twice; give each once")
+        count = len(ids)
+        both_titles = self.titles is not None or titles is not None
+        new_titles = list(titles) if titles is not None else [""] * count
+        return Catalogue(
+            [*self.ids, *ids],
+            np.concatenate([self.counts_V, np.zeros(count, self.counts_V.dtype)]),
+            np.concatenate([self.tail_V, np.ones(count, bool)]),
+            [*(self.titles or [""] * len(self)), *new_titles] if both_titles else None,
+            _Joined(self.records or [{}] * len(self), records or [{}] * count) if self.records or records else None,
+        )
+
+
+class _Joined(Sequence):
+    """Two sequences one behind the other; neither is read before it is asked for."""
+
+    def __init__(self, first: Sequence, second: Sequence):
+        self._parts = first, second
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __getitem__(self, index: int):
+        first, second = self._parts
+        return first[index] if index < len(first) else second[index - len(first)]
+
+    def __iter__(self):
+        for part in self._parts:
+            yield from part

@@ -1,0 +1,115 @@
+"""Conditions on the columns of the items' file, as in `brand=Arden`, `price<20`, `categories~tea`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving.catalogue import Catalogue
+
+_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_NUMBER = re.compile(r"[^\d.+-]*([+-]?\d[\d,]*\.?\d*)\D*")  # "$1,299.00"
+_ORDER: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+class Condition(NamedTuple):
+    """column operator value."""
+
+    column: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.column}{self.operator}{self.value}"
+
+    def holds(self, found: Any) -> bool:
+        """Whether a value of the column meets it: of a list or an object, any of its values; a missing value never."""
+        if isinstance(found, Mapping):
+            found = list(found.values())
+        if isinstance(found, (list, tuple)):
+            if self.operator == "!=":
+                return bool(found) and all(self.holds(value) for value in found)
+            return any(self.holds(value) for value in found)
+        if found is None:
+            return False
+        if self.operator in _ORDER:
+            number = as_number(found)
+            return number is not None and _ORDER[self.operator](number, float(self.value))
+        if self.operator == "~":
+            return self.value.casefold() in str(found).casefold()
+        return _equal(found, self.value) == (self.operator == "=")
+
+
+def parse(text: str) -> Condition:
+    """A condition from its text.
+
+    Raises:
+      InputError: it is none.
+    """
+    match = _CONDITION.fullmatch(text)
+    if not match:
+        raise InputError(
+            f"condition {text!r} is not understood; wanted a column, one of = != < <= > >= ~ (contains), and a value, as "
+            "in brand=Acme or price<20"
+        )
+    found = Condition(*match.groups())
+    if found.operator in _ORDER and _plain_number(found.value) is None:
+        raise InputError(f"condition {text!r}: {found.value!r} is no number; wanted one, as in price<20")
+    return found
+
+
+def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
+    """bool (V,): the items that meet all conditions.
+
+    Raises:
+      InputError: a condition is not understood, there are no columns, or none of this name.
+    """
+    conditions = [parse(text) for text in texts]
+    if catalogue.records is None:
+        raise InputError(f"condition {texts[0]!r}: the items have no columns; prepare the data with a file of items")
+    met_V, columns = np.zeros(len(catalogue), bool), dict.fromkeys(())
+    there = {condition.column: False for condition in conditions}
+    for row, record in enumerate(catalogue.records):
+        columns.update(dict.fromkeys(record))
+        for column in there:
+            there[column] = there[column] or column in record
+        met_V[row] = all(condition.holds(record.get(condition.column)) for condition in conditions)
+    if absent := [column for column, found in there.items() if not found]:
+        names = ", ".join(str(name) for name in columns if name != "item_id")[:300]
+        raise InputError(f"condition on {absent[0]!r}: the items have no such column; wanted one of: {names}")
+    return met_V
+
+
+def as_number(value: Any) -> float | None:
+    """A number, or the one in a text such as "$12.50"; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    match = _NUMBER.fullmatch(str(value))
+    return float(match[1].replace(",", "")) if match else None
+
+
+def _equal(found: Any, wanted: str) -> bool:
+    if isinstance(found, bool):
+        return str(found).casefold() == wanted.casefold()
+    if isinstance(found, (int, float)):
+        return float(found) == _plain_number(wanted)
+    return str(found).casefold() == wanted.casefold()
+
+
+def _plain_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

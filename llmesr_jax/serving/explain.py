@@ -1,0 +1,93 @@
+"""What a score is made of: which views of the item carry it, and which items of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+
+
+class Influence(NamedTuple):
+    """What one item of the history does to the score.
+
+    Attributes:
+      item, title: which.
+      added: the score of the history up to this item, less that of the history before it; before the first item the
+        score counts as 0. They add up to the score.
+      left_out: the score, less that of the whole history without this item. They do not add up: items that say the same
+        stand in for each other.
+    """
+
+    item: str
+    title: str
+    added: float
+    left_out: float
+
+
+class Explanation(NamedTuple):
+    """What a score is made of.
+
+    Attributes:
+      score: of the item, for this history.
+      views: {part of the item's vector: its share of the score}. An exact decomposition: they add up to the score.
+      history: of each known item of the history, oldest first, of those that the encoder reads.
+      unknown: items of the history that are not in the catalogue.
+      cut: known items of the history that are older than what the encoder reads.
+    """
+
+    score: float
+    views: dict[str, float]
+    history: tuple[Influence, ...]
+    unknown: int
+    cut: int
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{name} {share:+.4f}" for name, share in self.views.items())
+        width = max((len(one.item) for one in self.history), default=0)
+        lines = [f"score {self.score:.4f} = {shares}", f"{'item':<{width}}    added  left out  title"]
+        lines += [f"{i.item:<{width}}  {i.added:+.4f}   {i.left_out:+.4f}  {i.title}" for i in self.history]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def explain(model: Any, history: Sequence[Any], item: Any) -> Explanation:
+    """Takes apart the score of an item.
+
+    By views: an item's vector is a sum of parts (`Programs.parts`), and the score is linear in it, so each part has its
+    share exactly. LLM-ESR's parts are the two views; FAERec's the two views within the LayerNorm of their sum, at its
+    deviation, and "constant", the LayerNorm's bias.
+
+    By the history's items: an encoder is not linear in them. `added` follows the history from its oldest item on, and
+    `left_out` leaves items out one by one; two encodings for each item.
+
+    Args:
+      model: a `ServedModel`.
+      history: raw item ids, oldest first.
+      item: a raw id of the catalogue.
+    Raises:
+      InputError: the item is not in the catalogue, or no item of the history is.
+    """
+    row = model.catalogue.number(item) - 1
+    ids, unknown = model.catalogue.known(history)
+    if not len(ids):
+        raise InputError(
+            "history: no item of it is in the catalogue, so there is no score to explain; give some that are"
+        )
+    read = ids[-model.programs.longest :]
+    prefixes = [read[: n + 1] for n in range(len(read))]
+    without = [np.delete(read, n) for n in range(len(read))] if len(read) > 1 else []
+    users = model.programs.users(model.views_WxVxD, [*prefixes, *without])
+    scores = (users @ model.items_VxE[row]).astype(np.float64)
+    whole = scores[len(read) - 1]
+    added = np.diff(scores[: len(read)], prepend=0.0)
+    left_out = whole - scores[len(read) :] if without else np.array([whole])
+    parts_PxE = np.asarray(model.programs.parts(model.views_WxVxD[:, row + 1 : row + 2]))[:, 0]
+    shares = parts_PxE @ users[len(read) - 1]
+    influences = [
+        Influence(model.catalogue.ids[number - 1], model.catalogue.title(number - 1), float(a), float(o))
+        for number, a, o in zip(read.tolist(), added, left_out, strict=True)
+    ]
+    views = dict(zip(model.programs.names, map(float, shares), strict=True))
+    return Explanation(float(whole), views, tuple(influences), unknown, len(ids) - len(read))

@@ -1,0 +1,264 @@
+"""Histories to recommend for, in batches: those of a run's users, or those of a file, staged on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.data.decoding import Text
+from llmesr_jax.data.delimited import Form, find, open_table
+from llmesr_jax.data.importers import table
+from llmesr_jax.data.json_files import objects
+from llmesr_jax.data.raw_files import BadLines, Files, RawFile, head
+from llmesr_jax.data.staging import Reader
+from llmesr_jax.serving.catalogue import Catalogue, as_id
+
+_STAGED = 50_000  # users at a time
+
+
+class Batch(NamedTuple):
+    """Some users: raw ids, int32 arrays of item ids, oldest first, and how many of each one's items are unknown."""
+
+    users: list[str]
+    histories: list[np.ndarray]
+    unknown: list[int]
+
+
+class Source(Protocol):
+    """Histories in a fixed order.
+
+    Attributes:
+      count: users.
+    """
+
+    count: int
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """The users from `start` to `stop`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """How a file of histories is read.
+
+    Attributes:
+      user, item, time: columns of a file with a row an interaction; "" for a time: one that looks like it, if any.
+      items: column of a file with a row a user: a list (JSON, Parquet), or ids with blanks between (CSV).
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = ""
+    items: str = "items"
+    separator: str = ""
+    encoding: str = ""
+    time_unit: str = "s"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfCorpus:
+    """All interactions of a corpus's users: what is recommended follows their newest item."""
+
+    corpus: Corpus
+    ids: Sequence[str]
+    rows: np.ndarray | None = None  # of the users wanted; -1 for one who is not there
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        rows = np.arange(start, min(stop, self.count)) if self.rows is None else self.rows[start:stop]
+        bounds = self.corpus.offsets
+        found = [self.corpus.items[bounds[r] : bounds[r + 1]] if r >= 0 else np.zeros(0, np.int32) for r in rows]
+        return Batch(list(self.ids[start:stop]), found, [0] * len(rows))
+
+
+def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, int]:
+    """The histories of some of a corpus's users, by raw ids; and how many are not there. Those have no history.
+
+    Raises:
+      InputError: none of them is there.
+    """
+    rows = {raw: row for row, raw in enumerate(raw_users)}
+    found = np.array([rows.get(raw, -1) for raw in wanted], np.int64)
+    absent = int((found < 0).sum())
+    if absent == len(wanted):
+        raise InputError(
+            f"{where}: none of its {absent:,} users is in the data set (they are like {ascii(wanted[0])[:40]}, the data "
+            f"set's like {ascii(raw_users[0])[:40]}); wanted raw user ids; for new users give --histories"
+        )
+    return OfCorpus(corpus, list(wanted), found), absent
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """Histories that lie in a Parquet file: user, items (numbers from 1), unknown."""
+
+    path: Path
+    count: int
+
+    def batch(self, start: int, stop: int) -> Batch:
+        frame = pl.scan_parquet(self.path, glob=False).slice(start, stop - start).collect()
+        found = [np.array(ids, np.int32) for ids in frame["items"].to_list()]
+        return Batch(frame["user"].to_list(), found, frame["unknown"].to_list())
+
+
+def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Staged:
+    """Reads a file of histories once, into a Parquet file in `work`; what was read before is used again.
+
+    The file is CSV (any separator), JSON lines or Parquet, plain or gzipped. A row is an interaction, in time order or
+    with a time; or, where there is a column `columns.items`, a user with a list.
+
+    Raises:
+      InputError: it cannot be read, or holds no history.
+    """
+    staged = work / "histories.parquet"
+    if not staged.exists():
+        if not path.is_file():
+            raise InputError(f"--histories={path}: no such file; wanted a CSV, JSON lines or Parquet file of histories")
+        partial = staged.with_suffix(".partial")
+        with _readable(path):
+            _read(path, columns, catalogue, work).sink_parquet(partial, row_group_size=_STAGED)
+        partial.replace(staged)
+    return Staged(staged, int(pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()))
+
+
+def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
+    raw, kind = RawFile(path), _kind(path)
+    if kind == "parquet":
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+        if isinstance(schema.get(columns.items), pl.List):
+            _check_user(raw, columns, list(schema))
+            return _lists(_parquet_rows(path, columns), raw, catalogue, work)
+    elif kind == "json":
+        first = next((value for _, value in objects(Text(raw, columns.encoding), None)), {})
+        if isinstance(first.get(columns.items), list):
+            _check_user(raw, columns, list(first))
+            return _lists(_json_rows(raw, columns), raw, catalogue, work)
+    else:
+        form = Form(columns.separator.replace("\\t", "\t"), columns.encoding, "auto")
+        opened = open_table(raw, form, [columns.user], lambda *_: True)
+        if find(opened.names, columns.items) is not None and find(opened.names, columns.item) is None:
+            _check_user(raw, columns, opened.names)
+            return _lists(_delimited_rows(opened, columns, work), raw, catalogue, work)
+    return _interactions(raw, columns, catalogue, work)
+
+
+def _kind(path: Path) -> str:
+    start = head(RawFile(path), 64)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    return "json" if start.startswith((b"{", b"[")) else "delimited"
+
+
+def _check_user(raw: RawFile, columns: Columns, names: Sequence[str]) -> None:
+    if find(names, _user(columns, names)) is None:
+        raise InputError(
+            f"{raw}: has no column {columns.user!r}; wanted one of: {', '.join(map(str, names))[:300]}; name it with "
+            "--user_column"
+        )
+
+
+def _user(columns: Columns, names: Sequence[str]) -> str:
+    """The column of users: the one named, or "user" in a file of lists."""
+    return "user" if columns.user not in names and "user" in names else columns.user
+
+
+def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
+    """A row an interaction, as launch.prepare reads a table, brought together by user."""
+    options = table.Options(
+        user_column=columns.user,
+        item_column=columns.item,
+        time_column=columns.time,
+        time_unit=columns.time_unit,
+        separator=columns.separator,
+        encoding=columns.encoding,
+    )
+    frame = table.interactions(Files((raw,)), options, Reader(work / "parts", BadLines(0), reads_rating=False))
+    numbers = pl.LazyFrame({"item": list(catalogue.ids), "number": np.arange(1, len(catalogue) + 1, dtype=np.int32)})
+    frame = frame.join(numbers, on="item", how="left", maintain_order="left")
+    known = pl.col("number").drop_nulls()
+    if "time" in frame.collect_schema():
+        known = pl.col("number").sort_by("time", nulls_last=False, maintain_order=True).drop_nulls()
+    return frame.group_by("user", maintain_order=True).agg(
+        known.alias("items"), pl.col("number").is_null().sum().alias("unknown")
+    )
+
+
+def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
+    """A row a user: (where, user, list of raw ids), staged in parts."""
+    folder, rows = work / "lists", iter(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.parquet"):
+        old.unlink()
+    schema = {"user": pl.String, "items": pl.List(pl.Int32), "unknown": pl.UInt32}
+    for part in itertools.count():
+        made: list[tuple] = []
+        for where, user, items in itertools.islice(rows, _STAGED):
+            name = as_id(user)
+            if name is None:
+                raise InputError(f"{where}: has no user; wanted a raw user id in each row")
+            ids, unknown = catalogue.known([] if items is None else items, where)
+            made.append((name, ids.tolist(), unknown))
+        if not made and part:
+            break
+        pl.DataFrame(made, schema=schema, orient="row").write_parquet(folder / f"{part:06d}.parquet")
+        if not made:
+            raise InputError(f"{raw}: holds no rows; wanted a history a row")
+    return pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
+
+
+def _json_rows(raw: RawFile, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    for line, value in objects(Text(raw, columns.encoding), BadLines(0)):
+        items = value.get(columns.items)
+        where = f"{raw}, line {line}"
+        if items is not None and not isinstance(items, list):
+            raise InputError(f"{where}: {columns.items!r} is {ascii(items)[:40]}; wanted a list of raw item ids")
+        yield where, value.get(_user(columns, value)), items
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
+    scan = pl.scan_parquet(path, glob=False)
+    user, start = _user(columns, scan.collect_schema().names()), 0
+    while len(frame := scan.select(user, columns.items).slice(start, _STAGED).collect()):
+        for row, (name, items) in enumerate(frame.iter_rows(), start + 1):
+            yield f"{path}, row {row}", name, items
+        start += len(frame)
+
+
+def _delimited_rows(opened: Any, columns: Columns, work: Path) -> Iterator[tuple[str, Any, Any]]:
+    user, items = find(opened.names, _user(columns, opened.names)), find(opened.names, columns.items)
+    for line, cells in opened.rows(Reader(work / "parts", BadLines(0))):
+        yield f"{opened.raw}, line {line}", cells[user], _cell(cells[items])
+
+
+def _cell(text: str) -> list[Any]:
+    """A list in a cell: JSON, or ids with blanks between them."""
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+            if isinstance(found, list):
+                return found
+    return text.split()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{path}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted a whole CSV, JSON lines or Parquet file"
+        ) from error

@@ -1,0 +1,262 @@
+"""A served model out of a run's folder: the same functions that a bundle holds, compiled here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import llmesr_jax
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import groups, raw_ids
+from llmesr_jax.models import recommender
+from llmesr_jax.models.recommender import Recommender
+from llmesr_jax.models.types import Array, Sequences, Tables
+from llmesr_jax.ranking import inference
+from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.serving.bundle import blockwise
+from llmesr_jax.serving.catalogue import Catalogue
+from llmesr_jax.serving.model import ServedModel
+from llmesr_jax.serving.programs import Programs, lengths_up_to
+from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import runs, state
+from llmesr_jax.training.experiment import Experiment
+
+MAPPED = 256  # embeddings that the semantic view is computed of at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Functions:
+    """The functions of a model as JAX traces them: what `Programs` compiles and `export` writes.
+
+    Attributes:
+      user: (views, ids (L,), length ()) -> (E,), for one history.
+      parts: views -> (P, n, E).
+      names: of the parts, views first.
+      semantic: (MAPPED, F) -> (MAPPED, D); None without a semantic view.
+      lengths: static lengths of histories.
+      longest: items of a history that are read.
+    """
+
+    user: Any
+    parts: Any
+    names: tuple[str, ...]
+    semantic: Any
+    lengths: tuple[int, ...]
+    longest: int
+
+    def encode(self, views_WxVxD: Array, ids_BxL: Array, lengths_B: Array) -> Array:
+        """(B, E): `user` for each history."""
+        with jax.default_matmul_precision("highest"):
+            return jax.vmap(self.user, in_axes=(None, 0, 0))(views_WxVxD, ids_BxL, lengths_B)
+
+
+def served(run: runs.Run, seed: int | None = None) -> ServedModel:
+    """The best parameters of one seed, ready to answer.
+
+    Args:
+      run: as `runs.load` reads it.
+      seed: which; the one that was best in validation if not given.
+    Raises:
+      InputError: the run has no such seed.
+    """
+    seed = _seed(run, seed)
+    params = state.take(run.served_S, run.seeds.index(seed))
+    return of_params(run.experiment, params, run.tables, {"seed": seed, "epochs": run.progress.epoch})
+
+
+def _seed(run: runs.Run, seed: int | None) -> int:
+    if seed is None:
+        best = dict(zip(run.experiment.seeds, run.progress.best, strict=True))
+        return max(run.seeds, key=lambda one: best[one])
+    if seed not in run.seeds:
+        raise InputError(
+            f"{run.experiment.config.workdir}: has no seed {seed}; wanted one of: {', '.join(map(str, run.seeds))}"
+        )
+    return seed
+
+
+def of_params(experiment: Experiment, params: Any, tables: Tables, trained: Mapping[str, Any]) -> ServedModel:
+    """A served model of these parameters.
+
+    Args:
+      tables: frozen, on the device.
+      trained: goes into `about`.
+    """
+    model, corpus = experiment.recommender, experiment.corpus
+    views = item_views(model, params, tables)
+    found = functions(experiment, params)
+    compiled = jax.jit(found.encode)
+    semantic = blockwise(jax.jit(found.semantic), MAPPED) if found.semantic else None
+    programs = Programs(
+        {length: compiled for length in found.lengths}, jax.jit(found.parts), found.names, semantic, found.longest
+    )
+    tail_V = ~groups.head_items(corpus)
+    catalogue = Catalogue(raw_ids.items(corpus), corpus.item_counts_V, tail_V, corpus.item_titles, corpus.item_records)
+    items = np.asarray(inference.item_vectors(model, params, tables), np.float32)
+    return ServedModel(about(experiment, trained), catalogue, programs, views, items, embeddings(experiment))
+
+
+def about(experiment: Experiment, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model is, as JSON values."""
+    config = experiment.config
+    return {
+        "method": config.method,
+        "backbone": config.backbone,
+        "dataset": experiment.corpus.name,
+        "preset": config.preset,
+        **trained,
+        "data": experiment.identity(),
+        "score": config_lib.section(config, "loss").score,
+        "llmesr_jax": llmesr_jax.__version__,
+        "jax": jax.__version__,
+    }
+
+
+def functions(experiment: Experiment, params: Any) -> Functions:
+    """The functions of a trained model, its parameters in them."""
+    model, data = experiment.recommender, experiment.epochs.plan.config
+    left_padded, masked, max_len = data.layout == "padded", model.supervision == "masked", model.sizes.max_len
+    views = views_shape(experiment, params)
+    names = jax.eval_shape(lambda p, v: _Named(model.parts(p, _of_model(v))), params, views).names
+
+    def user(views_WxVxD, ids_L, length):
+        return one_user(model, params, views_WxVxD, ids_L, length, left_padded=left_padded, masked=masked)
+
+    def parts(views_WxnxD):
+        with jax.default_matmul_precision("highest"):
+            found = model.parts(params, _of_model(views_WxnxD))
+        return jnp.stack(list(found.values()))
+
+    semantic = semantic_view(experiment, params, names) if "semantic" in names else None
+    longest = max_len - masked
+    return Functions(user, parts, names, semantic, (longest,) if left_padded else lengths_up_to(longest), longest)
+
+
+def one_user(model: Recommender, params, views_WxVxD, ids_L, length, *, left_padded: bool, masked: bool) -> Array:
+    """(E,): the vector of a user with the first `length` of these item ids, oldest first.
+
+    Equal to a row of `ranking.inference`: where the backbone learns from hidden positions, a mask token stands behind
+    the newest item, and with `left_padded` the padding stands before the oldest.
+    """
+    ids_L = jnp.pad(ids_L, (0, int(masked)))
+    place_L = jnp.arange(len(ids_L), dtype=jnp.int32)
+    if masked:
+        ids_L = jnp.where(place_L == length, views_WxVxD.shape[1] - 1, ids_L)
+        length = length + 1
+    if left_padded:
+        place_L = place_L - (len(ids_L) - length)
+    valid_L = (place_L >= 0) & (place_L < length)
+    ids_L = jnp.where(valid_L, jnp.take(ids_L, place_L, mode="clip"), 0).astype(jnp.int32)
+    last = len(ids_L) - 1 if left_padded else jnp.maximum(length - 1, 0)
+    sequences = Sequences(
+        ids_L,
+        jnp.where(valid_L, place_L + 1, 0),
+        jnp.asarray(last, jnp.int32)[None],
+        ((1, len(ids_L)),),
+        None if left_padded else (model.sizes.max_len - length)[None],
+        items_first=not left_padded,
+    )
+    x_WxLxD = jnp.take(views_WxVxD, ids_L, axis=1, mode="clip")
+    return model.encode(params, _of_model(x_WxLxD), sequences)[0]
+
+
+def _of_model(views_Wxnxd: Array) -> Array:
+    """Views as a method has them: without an axis where there is one."""
+    return views_Wxnxd[0] if len(views_Wxnxd) == 1 else views_Wxnxd
+
+
+def _of_ids(ids_n: Array) -> Sequences:
+    """Ids as one row of slots, for their vectors only."""
+    n = len(ids_n)
+    return Sequences(ids_n, (ids_n > 0).astype(jnp.int32), jnp.zeros(1, jnp.int32), ((1, n),))
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def item_views(model: Recommender, params, tables) -> Array:
+    """float32 (W, V + 2, D): what the encoder reads of each item in each view; row 0 padding, the last the mask token."""
+    with jax.default_matmul_precision("highest"):
+        ids = jnp.arange(model.sizes.num_items + 2, dtype=jnp.int32)
+        views = model.slot_views(params, tables, _of_ids(ids)).astype(jnp.float32)
+    return views if views.ndim == 3 else views[None]
+
+
+def views_shape(experiment: Experiment, params: Any) -> jax.ShapeDtypeStruct:
+    """The shape of `item_views`."""
+    tables = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in experiment.tables.items() if name != "item_pca"
+    }
+    return jax.eval_shape(functools.partial(item_views, experiment.recommender), params, tables)
+
+
+@jax.tree_util.register_pytree_node_class
+class _Named:
+    """A dictionary that keeps its order through `eval_shape`."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.names, self.values = tuple(values), tuple(values.values())
+
+    def tree_flatten(self):
+        return self.values, self.names
+
+    @classmethod
+    def tree_unflatten(cls, names, values):
+        return cls(dict(zip(names, values, strict=True)))
+
+
+def semantic_view(experiment: Experiment, params: Any, names: tuple[str, ...]):
+    """(MAPPED, F) embeddings -> (MAPPED, D) rows of the view "semantic".
+
+    A catalogue of MAPPED items is put in the place of the trained one: their embeddings in the frozen table, zeros in
+    trained tables of items. So any method's own code makes the view.
+    """
+    config, sizes = experiment.config, experiment.recommender.sizes
+    section = functools.partial(config_lib.section, config)
+    small = recommender.build(
+        config.method,
+        section(config.method),
+        config.backbone,
+        section(config.backbone),
+        section("loss"),
+        dataclasses.replace(sizes, num_items=MAPPED),
+        config.precision,
+    )
+    place = names.index("semantic")
+    popularity = {"item_popularity": jnp.ones(MAPPED + 2, jnp.int32)} if "item_popularity" in experiment.tables else {}
+
+    def view(embeddings_nxF: Array) -> Array:
+        llm = jnp.pad(embeddings_nxF, ((1, 1), (0, 0)))
+
+        def replaced(path, leaf):
+            keys = [getattr(key, "key", "") for key in path]
+            if keys[-1] != "items":
+                return leaf
+            return llm if "llm_table" in keys else jnp.zeros((MAPPED + 2, *leaf.shape[1:]), leaf.dtype)
+
+        small_params = jax.tree_util.tree_map_with_path(replaced, params)
+        with jax.default_matmul_precision("highest"):
+            views = small.slot_views(
+                small_params, {"item_llm": llm, **popularity}, _of_ids(jnp.arange(1, MAPPED + 1, dtype=jnp.int32))
+            )
+        return (views if views.ndim == 3 else views[None])[place].astype(jnp.float32)
+
+    return view
+
+
+def embeddings(experiment: Experiment) -> np.ndarray | None:
+    """float32 (V, F): the frozen embeddings of the items; None where the data have none, or noise stands in for them."""
+    semantic = config_lib.section(experiment.config, "semantic")
+    if semantic.encoder == "random":
+        return None
+    if "item_llm" in experiment.tables:
+        return experiment.tables["item_llm"][1:-1]
+    try:
+        found, _ = tables_lib.prepare(experiment.corpus, semantic, needs=frozenset({"item_llm"}), pca_width=0)
+    except InputError:  # no texts, or none that tell items apart
+        return None
+    return found["item_llm"][1:-1]

@@ -1,0 +1,331 @@
+"""A served model: raw histories of anyone in, raw item ids out, with or without the run that it was trained in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving import (
+    approximate,
+    conditions,
+    explain,
+    index,
+    new_items,
+    rerank,
+)
+from llmesr_jax.serving.catalogue import Catalogue
+from llmesr_jax.serving.index import Hidden
+from llmesr_jax.serving.programs import BATCHES, Programs
+
+_POOL = 10  # with diversity a list of k is chosen from the best 10 k items
+_LEAST_POOL = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a list may hold.
+
+    Attributes:
+      k: items of a list.
+      hide_seen: leave out the items of the history.
+      allow: raw ids that may be recommended; None for all.
+      deny: raw ids that may not.
+      where: conditions on columns of the items' file, all to be met: `brand=Acme`, `price<20`, `title~tea` (contains).
+      tail_share: at least this share of a list are tail items, as far as there are any: 0..1.
+      diversity: 0 for the best scores; towards 1, items unlike each other by their frozen embeddings (maximal marginal
+        relevance).
+    """
+
+    k: int = 10
+    hide_seen: bool = True
+    allow: Sequence[Any] | None = None
+    deny: Sequence[Any] = ()
+    where: Sequence[str] = ()
+    tail_share: float = 0.0
+    diversity: float = 0.0
+
+
+class Recommendation(NamedTuple):
+    """An item, its score, and its title ("" where there is none)."""
+
+    item: str
+    score: float
+    title: str
+
+
+class Answer(NamedTuple):
+    """What is recommended to one user.
+
+    Attributes:
+      recommendations: best first; fewer than k once the allowed items run out.
+      source: "model"; or "popular" where no item of the history is known, so that the items with the most training
+        interactions are recommended, and scores are these counts.
+      unknown: items of the history that are not in the catalogue and were left out.
+    """
+
+    recommendations: tuple[Recommendation, ...]
+    source: str
+    unknown: int
+
+
+class Ranked(NamedTuple):
+    """Lists of B users as arrays: int32 rows of items, -1 for none; float32 scores; bool, whose list is of popular items."""
+
+    rows_BxK: np.ndarray
+    scores_BxK: np.ndarray
+    popular_B: np.ndarray
+
+
+class Allowed(NamedTuple):
+    """The items that options allow, as bool (V,) masks: all of them, None for every item; and the tail items.
+
+    `on_device` has both as `index.search` takes them.
+    """
+
+    items_V: np.ndarray | None
+    tail_V: np.ndarray
+    on_device: tuple[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A trained model that answers.
+
+    Attributes:
+      about: what it is: method, backbone, data set, seed, versions.
+      catalogue: the items.
+      programs: what the model computes.
+      views_WxVxD: float32 view rows (`Programs`), V + 2 of each of W views, on the device.
+      items_VxE: float32 item vectors. A score is user vector . item vector.
+      embeddings_VxF: frozen embeddings of the items; None without.
+      graph: approximate search (`approximate.build`); None for exact search.
+    """
+
+    about: Mapping[str, Any]
+    catalogue: Catalogue
+    programs: Programs
+    views_WxVxD: Any
+    items_VxE: np.ndarray
+    embeddings_VxF: np.ndarray | None = None
+    graph: Any = None
+
+    def recommend(self, histories: Sequence[Sequence[Any]], k: int = 10, **options: Any) -> list[Answer]:
+        """The k items of highest score for each history.
+
+        Args:
+          histories: for each user the raw ids of items, oldest first. Ids that are not in the catalogue are left out and
+            counted; a history of which nothing is left gets popular items, and its answer says so.
+          k: how many.
+          **options: the other fields of `Options`.
+
+        Raises:
+          InputError: what is given is no list of lists of ids, or an option is wrong.
+        """
+        checked = self.check(_options(k, options))
+        if isinstance(histories, (str, bytes, Mapping)) or not hasattr(histories, "__iter__"):
+            raise InputError(f"histories: found {ascii(histories)[:60]}; wanted a list of lists of raw item ids")
+        known = [self.catalogue.known(history, f"history {n}") for n, history in enumerate(histories)]
+        ranked = self.rank([ids for ids, _ in known], *checked)
+        title, ids = self.catalogue.title, self.catalogue.ids
+        answers = []
+        for (_, unknown), rows, scores, popular in zip(known, *(x.tolist() for x in ranked), strict=True):
+            found = tuple(Recommendation(ids[r], s, title(r)) for r, s in zip(rows, scores) if r >= 0)
+            answers.append(Answer(found, "popular" if popular else "model", unknown))
+        return answers
+
+    def check(self, options: Options) -> tuple[Options, Allowed]:
+        """The options, and the items that they allow.
+
+        Raises:
+          InputError: an option has no sense, or no item is allowed.
+        """
+        if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
+            raise InputError(f"k={options.k!r}: wanted a whole number from 1")
+        for name in ("tail_share", "diversity"):
+            value = getattr(options, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"{name}={value!r}: wanted a number from 0 to 1")
+        if options.diversity and self.embeddings_VxF is None:
+            raise InputError(
+                "diversity: compares items by their frozen embeddings, and this model has none (data without texts, or a "
+                "bundle made with --embeddings=False); leave diversity at 0"
+            )
+        allowed_V = np.ones(len(self.catalogue), bool)
+        if options.allow is not None:
+            allowed_V &= self.catalogue.mask(options.allow, "allow")
+        if len(options.deny):
+            allowed_V &= ~self.catalogue.mask(options.deny, "deny")
+        if isinstance(options.where, str):
+            options = dataclasses.replace(options, where=(options.where,))
+        if options.where:
+            allowed_V &= conditions.meet(self.catalogue, options.where)
+        if not allowed_V.any():
+            raise InputError("allow, deny and where leave no item to recommend; loosen one of them")
+        if allowed_V.all() and not options.tail_share:
+            return options, self._every
+        tail_V = allowed_V & self.catalogue.tail_V
+        return options, Allowed(allowed_V, tail_V, (jnp.asarray(allowed_V), jnp.asarray(tail_V)))
+
+    @functools.cached_property
+    def _every(self) -> Allowed:
+        return Allowed(None, self.catalogue.tail_V, (None, None))
+
+    @functools.cached_property
+    def _items(self) -> Any:
+        """float32 (V, E), on the device."""
+        return jnp.asarray(self.items_VxE)
+
+    def rank(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Ranked:
+        """Lists for histories of item ids.
+
+        Args:
+          histories: int32 arrays of ids, oldest first; an empty one gets popular items.
+          options, allowed: as of `check`.
+        """
+        popular_B = np.array([len(ids) == 0 for ids in histories], bool)
+        shape = (len(histories), options.k)
+        rows, scores = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
+        if popular_B.any():
+            rows[popular_B], scores[popular_B] = self._popular(options, allowed)
+        chosen = np.flatnonzero(~popular_B)
+        for start in range(0, len(chosen), BATCHES[-1]):
+            batch = chosen[start : start + BATCHES[-1]]
+            found = self._of_model([histories[n] for n in batch], options, allowed)
+            rows[batch], scores[batch] = found
+        return Ranked(rows, scores, popular_B)
+
+    def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> index.Top:
+        users_BxE = self.programs.users(self.views_WxVxD, histories)
+        hidden = index.NOTHING
+        if options.hide_seen:
+            places = np.repeat(np.arange(len(histories)), [len(ids) for ids in histories])
+            hidden = Hidden(places, np.concatenate(histories) - 1)
+        find = functools.partial(self._search, users_BxE, hidden=hidden)
+        every, tail = ((x, y) for x, y in zip((allowed.items_V, allowed.tail_V), allowed.on_device, strict=True))
+        if not (options.tail_share or options.diversity):
+            return find(options.k, allowed=every)
+        size = max(_POOL * options.k, _LEAST_POOL) if options.diversity else options.k
+        pool = find(min(size, max(len(self.catalogue), options.k)), allowed=every)
+        if wanted := rerank.least_tail(options.tail_share, options.k):
+            pool = rerank.merged(pool, find(wanted, allowed=tail))
+        return rerank.choose(
+            pool,
+            options.k,
+            tail_V=self.catalogue.tail_V,
+            tail_share=options.tail_share,
+            diversity=options.diversity,
+            vectors_VxF=self.embeddings_VxF,
+        )
+
+    def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> index.Top:
+        """The best items, `allowed` being a mask on the host and on the device."""
+        exact = functools.partial(index.search, items_VxE=self._items, k=k, allowed_V=allowed[1])
+        if self.graph is None:
+            return exact(users_BxE, hidden=hidden)
+        return approximate.search(self.graph, exact, users_BxE, self.items_VxE, k, hidden, allowed[0])
+
+    def with_index(self, kind: str) -> ServedModel:
+        """The model with another search: "exact", or "faiss" or "usearch", approximate graphs for large catalogues.
+
+        Raises:
+          InputError: the kind is not known, or its package is not installed.
+        """
+        return dataclasses.replace(self, graph=None if kind == "exact" else approximate.build(kind, self.items_VxE))
+
+    def _popular(self, options: Options, allowed: Allowed) -> tuple[np.ndarray, np.ndarray]:
+        """(k,) rows and counts: the items of most training interactions that are allowed, enough tail items among them."""
+        order = self.catalogue.by_popularity
+        if allowed.items_V is not None:
+            order = order[allowed.items_V[order]]
+        need = min(rerank.least_tail(options.tail_share, options.k), int(allowed.tail_V.sum()))
+        tail = order[self.catalogue.tail_V[order]][:need]
+        others = order[~np.isin(order, tail)][: options.k - len(tail)]
+        taken = order[np.isin(order, np.concatenate([tail, others]))]
+        rows, scores = np.full(options.k, -1, np.int64), np.full(options.k, -np.inf, np.float32)
+        rows[: len(taken)], scores[: len(taken)] = taken, self.catalogue.counts_V[taken]
+        return rows, scores
+
+    def scores(self, history: Sequence[Any], items: Sequence[Any]) -> np.ndarray:
+        """float32 (n,): the scores of items for one history, both by raw ids.
+
+        Raises:
+          InputError: an item is not in the catalogue, or no item of the history is.
+        """
+        rows = np.array([self.catalogue.number(item) for item in items], np.int64) - 1
+        ids, _ = self.catalogue.known(history)
+        if not len(ids):
+            raise InputError(
+                "history: no item of it is in the catalogue, so the model has no score; give some that are"
+            )
+        return self.items_VxE[rows] @ self.programs.users(self.views_WxVxD, [ids])[0]
+
+    def similar_items(self, item: Any, k: int = 10, view: str = "both") -> list[Recommendation]:
+        """The k items most like one, by cosine: of item vectors ("both"), or of one view ("id", "semantic").
+
+        "embedding" compares the frozen embeddings themselves.
+
+        Raises:
+          InputError: the item is not in the catalogue, or the model has no such view.
+        """
+        row = self.catalogue.number(item) - 1
+        if k < 1:
+            raise InputError(f"k={k!r}: wanted a whole number from 1")
+        unit_VxD = self._unit(view)
+        cosine_V = unit_VxD @ unit_VxD[row]
+        cosine_V[row] = -np.inf
+        order = np.lexsort((np.arange(len(cosine_V)), -cosine_V))[: min(k, len(cosine_V) - 1)]
+        return [Recommendation(self.catalogue.ids[r], float(cosine_V[r]), self.catalogue.title(r)) for r in order]
+
+    @functools.cached_property
+    def _units(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _unit(self, view: str) -> np.ndarray:
+        """float32 (V, ...): the vectors of a view, at length 1; kept, once they were asked for."""
+        if view not in self._units:
+            self._units[view] = self._brought_to_length_1(view)
+        return self._units[view]
+
+    def _brought_to_length_1(self, view: str) -> np.ndarray:
+        views = self.programs.names[: len(self.views_WxVxD)]
+        if view == "both":
+            x = self.items_VxE
+        elif view in views:
+            x = np.asarray(self.views_WxVxD[views.index(view)])[1:-1]
+        elif view == "embedding" and self.embeddings_VxF is not None:
+            x = np.asarray(self.embeddings_VxF, np.float32)
+        else:
+            there = [*views, "both", *(["embedding"] if self.embeddings_VxF is not None else [])]
+            raise InputError(f"view={view!r}: this model has no such view; wanted one of: {', '.join(there)}")
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+    def explain(self, history: Sequence[Any], item: Any) -> explain.Explanation:
+        """What a score is made of: which views carry it, and which items of the history. See `explain.explain`."""
+        return explain.explain(self, history, item)
+
+    def with_items(
+        self, items: Sequence[Any], embeddings: np.ndarray, titles: Sequence[str] | None = None, **more: Any
+    ) -> ServedModel:
+        """The model with new items, which it was not trained on. See `new_items.with_items`."""
+        return new_items.with_items(self, items, embeddings, titles, **more)
+
+    def warm(self, batches: Sequence[int] = (1,)) -> None:
+        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, so that no request waits."""
+        shortest = 1
+        for length in sorted(self.programs.encode):
+            for batch in batches:
+                self.programs.users(self.views_WxVxD, [np.ones(shortest, np.int32)] * batch)
+            shortest = length + 1
+
+
+def _options(k: int, given: Mapping[str, Any]) -> Options:
+    known = [field.name for field in dataclasses.fields(Options)]
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"{unknown[0]} is no option of recommend; wanted some of: {', '.join(known)}")
+    return Options(k=k, **given)

@@ -1,0 +1,81 @@
+"""A list chosen from the best items of a user: a least share of tail items, and items unlike each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmesr_jax.serving.index import Top
+
+
+def choose(
+    pool: Top, k: int, *, tail_V: np.ndarray, tail_share: float, diversity: float, vectors_VxF: np.ndarray | None
+) -> Top:
+    """Greedy: item after item, the best of the pool that the list may still take.
+
+    With `diversity` d this is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next item has the
+    highest (1 - d) relevance - d similarity, where relevance is the score, brought to 0..1 over the user's pool, and
+    similarity is the highest cosine to an item that is in the list. The list is in the order of choice.
+
+    Without it the list is the one of the highest sum of scores that has enough tail items, in order of score.
+
+    Args:
+      pool: the candidates of B users, P each.
+      k: items of a list; at most P.
+      tail_V: bool (V,).
+      tail_share: at least ceil(tail_share * k) items of each list are tail items, as far as the pool has them.
+      diversity: 0..1.
+      vectors_VxF: float (V, F) frozen embeddings; only with diversity.
+    """
+    users, wanted = len(pool.rows_BxK), least_tail(tail_share, k)
+    free_BxP = pool.rows_BxK >= 0
+    tail_BxP = free_BxP & tail_V[pool.rows_BxK]
+    relevance_BxP = (
+        _unit_range(pool.scores_BxK, free_BxP) if diversity else np.where(free_BxP, pool.scores_BxK, -np.inf)
+    )
+    unit_BxPxF = _unit(np.asarray(vectors_VxF[pool.rows_BxK], np.float32)) if diversity else None
+    nearest_BxP = np.zeros(pool.rows_BxK.shape, np.float32)
+    chosen_BxK = np.full((users, k), -1, np.int64)
+    need_B, at_B = np.minimum(wanted, tail_BxP.sum(axis=1)), np.arange(users)
+    for place in range(k):
+        must_B = need_B >= k - place
+        value_BxP = (1 - diversity) * relevance_BxP - diversity * nearest_BxP if diversity else relevance_BxP
+        value_BxP = np.where(free_BxP & (tail_BxP | ~must_B[:, None]), value_BxP, -np.inf)
+        best_B = value_BxP.argmax(axis=1)
+        found_B = free_BxP[at_B, best_B] & (value_BxP[at_B, best_B] > -np.inf)
+        chosen_BxK[:, place] = np.where(found_B, best_B, -1)
+        need_B = need_B - (found_B & tail_BxP[at_B, best_B])
+        free_BxP[at_B[found_B], best_B[found_B]] = False
+        if diversity:
+            cosine_BxP = np.einsum("bpf,bf->bp", unit_BxPxF, unit_BxPxF[at_B, best_B])
+            nearest_BxP = np.maximum(nearest_BxP, cosine_BxP) if place else cosine_BxP
+    there_BxK = chosen_BxK >= 0
+    rows = np.where(there_BxK, np.take_along_axis(pool.rows_BxK, chosen_BxK, axis=1), -1)
+    scores = np.where(there_BxK, np.take_along_axis(pool.scores_BxK, chosen_BxK, axis=1), -np.inf).astype(np.float32)
+    if not diversity:
+        order = np.lexsort((rows, -scores), axis=1)
+        rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    return Top(rows, scores)
+
+
+def least_tail(share: float, k: int) -> int:
+    """ceil(share * k), whatever a float makes of .3 * 10."""
+    return int(np.ceil(round(share * k, 9)))
+
+
+def merged(first: Top, second: Top) -> Top:
+    """The first pool, and behind it what only the second one has."""
+    again = (second.rows_BxK[:, :, None] == first.rows_BxK[:, None, :]).any(axis=2)
+    rows = np.concatenate([first.rows_BxK, np.where(again, -1, second.rows_BxK)], axis=1)
+    return Top(rows, np.concatenate([first.scores_BxK, np.where(again, -np.inf, second.scores_BxK)], axis=1))
+
+
+def _unit_range(scores_BxP: np.ndarray, there_BxP: np.ndarray) -> np.ndarray:
+    low = np.where(there_BxP, scores_BxP, np.inf).min(axis=1, keepdims=True)
+    high = np.where(there_BxP, scores_BxP, -np.inf).max(axis=1, keepdims=True)
+    width = np.where(high > low, high - low, 1)
+    with np.errstate(invalid="ignore"):
+        return np.where(there_BxP, (scores_BxP - low) / width, -np.inf)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,76 @@
+"""A run read back, which answers: `llmesr_jax.load_run("runs/...").recommend([["raw id", ...]])`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import raw_ids
+from llmesr_jax.serving import live
+from llmesr_jax.serving.catalogue import as_id
+from llmesr_jax.serving.explain import Explanation
+from llmesr_jax.serving.model import Answer, Recommendation, ServedModel
+from llmesr_jax.training import runs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run(runs.Run):
+    """A trained, or half trained, run, and what it recommends. The answers are those of its best parameters."""
+
+    @functools.cached_property
+    def _served(self) -> dict[int | None, ServedModel]:
+        return {}
+
+    def served(self, seed: int | None = None) -> ServedModel:
+        """The model of one seed that answers; of the one that was best in validation if none is given. Kept."""
+        if seed not in self._served:
+            self._served[seed] = live.served(self, seed)
+        return self._served[seed]
+
+    def recommend(self, histories: Sequence[Sequence[Any]], k: int = 10, **options: Any) -> list[Answer]:
+        """See `ServedModel.recommend`."""
+        return self.served().recommend(histories, k, **options)
+
+    def similar_items(self, item: Any, k: int = 10, view: str = "both") -> list[Recommendation]:
+        """See `ServedModel.similar_items`."""
+        return self.served().similar_items(item, k, view)
+
+    def explain(self, history: Sequence[Any], item: Any) -> Explanation:
+        """See `ServedModel.explain`."""
+        return self.served().explain(history, item)
+
+    def history(self, user: Any) -> list[str]:
+        """The raw ids of all items of one of the data set's users, oldest first.
+
+        Raises:
+          InputError: there is no such user.
+        """
+        corpus, catalogue = self.experiment.corpus, self.served().catalogue
+        row = self._user_rows.get(as_id(user) or "")
+        if row is None:
+            example = ascii(next(iter(self._user_rows)))[:40]
+            raise InputError(
+                f"user {ascii(user)[:60]} is not in the data set (ids are like {example}); wanted a raw id"
+            )
+        return [catalogue.ids[number - 1] for number in corpus.items[corpus.offsets[row] : corpus.offsets[row + 1]]]
+
+    @functools.cached_property
+    def _user_rows(self) -> dict[str, int]:
+        return {raw: row for row, raw in enumerate(raw_ids.users(self.experiment.corpus))}
+
+
+def load(folder: str | Path, data_dir: str = "") -> Run:
+    """Reads a run's folder and its data; changes nothing in the folder.
+
+    Args:
+      folder: as training made it.
+      data_dir: where the data are now; empty for where they were.
+    Raises:
+      InputError: as `training.runs.load`.
+    """
+    found = runs.load(folder, data_dir)
+    return Run(found.experiment, found.params_S, found.progress)

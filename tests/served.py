@@ -1,0 +1,99 @@
+"""Untrained models, ready to answer: what the tests of serving share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tiny
+
+from llmesr_jax.data.corpus import Corpus, from_pairs
+from llmesr_jax.models import recommender
+from llmesr_jax.serving import live
+from llmesr_jax.training import batches, config, experiment, steps
+
+SMALL = {
+    "data.batch_size": 8,
+    "data.max_len": 20,
+    "data.buckets": 2,
+    "none.width": 8,
+    "llminit.width": 8,
+    "rlmrec_con.width": 8,
+    "llmesr.width": 4,
+    "llmesr.similar": 2,
+    "faerec.width": 8,
+}
+ITEMS = 30
+
+
+def corpus() -> Corpus:
+    """Users with 3 to 14 of 30 items; titles in several scripts, prices, brands."""
+    plain = tiny.ragged(3, items=ITEMS)
+    names = ["tea", "Tee grün", "お茶", "чай", "mug"]
+    records = [
+        {
+            "item_id": i,
+            "title": f"{names[i % 5]} {i}",
+            "raw_id": f"sku-{i}" if i % 3 else f"商品{i}",
+            "brand": ["Acme", "Borg"][i % 2],
+            "price": f"${i}.50",
+            "tags": ["hot"] if i % 4 else ["hot", "cold"],
+        }
+        for i in range(1, plain.num_items + 1)
+    ]
+    users = np.repeat(np.arange(1, plain.num_users + 1), plain.lengths_U)
+    return from_pairs("tiny", users, plain.items, item_records=records)
+
+
+@functools.cache
+def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
+    """(experiment, params, tables): parameters as they start, moved a little so that no two rows are alike."""
+    overrides = {**SMALL, "method": method, "backbone": backbone, "dataset": "demo", "semantic.encoder": "tfidf"}
+    settings = config.build({**overrides, **{key.replace("__", "."): value for key, value in changes.items()}})
+    users_items = corpus()
+    needs = recommender.needs(method, config.section(settings, method))
+    host = tiny.tables(users_items, needs)
+    if needs.similar:
+        host["similar_users"] = host["similar_users"][:, : needs.similar]
+    made = experiment.assemble(settings, users_items, host)
+    tables = {name: jnp.asarray(x) for name, x in host.items()}
+    data = batches.interactions(made.corpus, made.epochs.plan)
+    example = steps.example_batch(made.epochs.plan, data, tables)
+    params = tiny.init(made.recommender, jax.random.key(1), tables, example)
+    rng = np.random.default_rng(5)
+    moved = jax.tree.map(lambda x: x + 0.2 * jnp.asarray(rng.normal(size=x.shape), x.dtype), params)
+    return made, moved, {name: x for name, x in tables.items() if name != "item_pca"}
+
+
+@functools.cache
+def model(method: str = "llmesr", backbone: str = "sasrec", **changes):
+    """The served model of `trained`; `embeddings_VxF` are those of the tables, or noise."""
+    made, params, tables = trained(method, backbone, **changes)
+    found = live.of_params(made, params, tables, {"seed": 1})
+    noise = np.random.default_rng(2).normal(size=(made.corpus.num_items, tiny.LLM_WIDTH)).astype(np.float32)
+    llm = made.tables["item_llm"][1:-1] if "item_llm" in made.tables else noise
+    return dataclasses.replace(found, embeddings_VxF=llm)
+
+
+def histories(seed: int, count: int, longest: int = 40) -> list[list[int]]:
+    """Random histories of item ids 1..30, of 0 to `longest` items, with repeats."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, ITEMS + 1, rng.integers(0, longest + 1)).tolist() for _ in range(count)]
+
+
+def plain_users(made, params, tables, ids: list[list[int]]) -> np.ndarray:
+    """(n, E): user vectors as evaluation computes them, from a corpus of these histories."""
+    from llmesr_jax.ranking import inference
+
+    flat = np.concatenate([np.asarray(h, np.int32) for h in ids])
+    lengths = np.array([len(h) for h in ids])
+    stand_in = dataclasses.replace(
+        made.corpus, items=flat, offsets=np.concatenate([[0], np.cumsum(lengths)]), num_users=len(ids)
+    )
+    found = inference.histories(
+        stand_in, np.arange(len(ids)), lengths, made.epochs.plan.config, made.recommender.supervision
+    )
+    return np.asarray(inference.user_vectors(made.recommender, params, tables, found))

@@ -1,0 +1,107 @@
+"""Recommendations as files: three formats say the same, and what was interrupted continues to the same bytes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import served
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.serving import answers, histories
+from llmesr_jax.serving.model import Options
+
+
+@pytest.fixture(scope="module")
+def model():
+    return served.model("none", "gru4rec")
+
+
+@dataclasses.dataclass
+class Users:
+    """70 users, every tenth without a history; stops where asked."""
+
+    count: int = 70
+    stop: Stop | None = None
+    at: int = -1
+    asked: int = 0
+
+    def batch(self, start, stop):
+        self.asked += 1
+        if start == self.at:
+            self.stop.request()
+        ids = range(start, min(stop, self.count))
+        found = [np.arange(1, 1 + n % 10, dtype=np.int32) for n in ids]
+        return histories.Batch([f"üser {n}" for n in ids], found, [n % 2 for n in ids])
+
+
+def write(model, out, users, stop=None, request=None, overwrite=False):
+    options, allowed = model.check(Options(k=3))
+    work = answers.workplace(out, request or {"k": 3}, overwrite)
+    return answers.write(model, users, out, work, options, allowed, stop=stop)
+
+
+def table(out):
+    """{(user, rank): (item, score, title, source)}; the scores of JSON lines are rounded."""
+    if out.suffix == ".jsonl":
+        lines = map(json.loads, out.read_text().splitlines())
+        return {
+            (line["user"], rank): (one["item"], pytest.approx(one["score"], abs=1e-5), one["title"], line["source"])
+            for line in lines
+            for rank, one in enumerate(line["recommendations"], 1)
+        }
+    rows = (pl.read_csv(out) if out.suffix == ".csv" else pl.read_parquet(out)).iter_rows(named=True)
+    return {(r["user"], r["rank"]): (r["item"], r["score"], r["title"], r["source"]) for r in rows}
+
+
+def test_three_formats_say_the_same(model, tmp_path):
+    tables = {}
+    for kind in answers.KINDS:
+        out = tmp_path / f"recs{kind}"
+        summary = write(model, out, Users())
+        assert summary == answers.Summary(70, 7, 35)
+        tables[kind] = table(out)
+    assert tables[".csv"] == tables[".jsonl"] and tables[".parquet"] == tables[".jsonl"] and len(tables[".csv"]) == 210
+    first = tables[".csv"]["üser 0", 1]
+    assert first[3] == "popular" and first[1] == model.catalogue.counts_V.max()
+    assert "7 of them have no known item" in summary.describe()
+    assert {path.name for path in tmp_path.iterdir()} == {"recs.parquet", "recs.csv", "recs.jsonl"}
+
+
+@pytest.mark.parametrize("kind", answers.KINDS)
+def test_what_was_interrupted_continues_to_the_same_bytes(kind, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "PART", 16)
+    whole, out = tmp_path / f"whole{kind}", tmp_path / f"recs{kind}"
+    wanted = write(model, whole, Users())
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        write(model, out, Users(stop=stop, at=32), stop)
+    assert not out.exists() and len(list((tmp_path / f"recs{kind}.partial").glob("0*.json"))) == 3
+    rest = Users()
+    assert write(model, out, rest) == wanted and rest.asked == 2
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_another_request_does_not_continue(model, tmp_path):
+    out = tmp_path / "recs.csv"
+    stop = Stop()
+    stop.request()
+    with pytest.raises(KeyboardInterrupt):
+        write(model, out, Users(), stop)
+    with pytest.raises(InputError, match=r"recs.csv.partial: holds the parts of another request \(k changed\)"):
+        write(model, out, Users(), request={"k": 4})
+    write(model, out, Users())
+    with pytest.raises(InputError, match="is there already; name another file, or replace it with --overwrite"):
+        write(model, out, Users())
+    write(model, out, Users(), overwrite=True)
+
+
+def test_names_of_files(tmp_path):
+    for name, said in (
+        ("recs.xlsx", "wanted a file that ends in .parquet, .csv, .jsonl"),
+        ("no/recs.csv", "there is no folder"),
+    ):
+        with pytest.raises(InputError, match=said):
+            answers.kind_of(tmp_path / name)

@@ -1,0 +1,118 @@
+"""Files of histories: every format and shape gives the same histories."""
+
+import gzip
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import served
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving import histories
+from llmesr_jax.serving.catalogue import Catalogue
+
+CATALOGUE = Catalogue(["a", "b", "7", "お茶"], np.zeros(4, int), np.ones(4, bool))
+# user -> items as written, numbers of those known, how many are not
+WANTED = {"u2": (["b", "a", "b"], [2, 1, 2], 0), "ü 1": (["お茶", "zzz", 7], [4, 3], 1), "3": (["qqq"], [], 1)}
+
+
+def read(path, work, **columns):
+    staged = histories.stage(path, histories.Columns(**columns), CATALOGUE, work)
+    batch = staged.batch(0, 99)
+    return {u: (h.tolist(), n) for u, h, n in zip(batch.users, batch.histories, batch.unknown, strict=True)}
+
+
+def rows():
+    """(user, item, time), a row an interaction; times descend, so that they matter."""
+    return [(user, item, 1000 + 60 * n) for user, (items, *_) in WANTED.items() for n, item in enumerate(items)][::-1]
+
+
+def text(kind):
+    if kind == "csv":
+        return "".join(["user_id,item_id,timestamp\n", *(f"{u},{i},{t}\n" for u, i, t in rows())])
+    if kind == "tsv":
+        return "".join(["user_id\titem_id\ttimestamp\n", *(f"{u}\t{i}\t{t}\n" for u, i, t in rows())])
+    if kind == "jsonl":
+        return "".join(json.dumps({"user_id": u, "item_id": i, "timestamp": t}) + "\n" for u, i, t in rows())
+    if kind == "lists.jsonl":
+        return "".join(json.dumps({"user": u, "items": items}) + "\n" for u, (items, *_) in WANTED.items())
+    lists = {u: " ".join(map(str, items)) for u, (items, *_) in WANTED.items()}
+    return "user,items\n" + "".join(f"{u},{items}\n" for u, items in lists.items())
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "lists.jsonl", "lists.csv"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_every_text_format(kind, zipped, tmp_path):
+    path = tmp_path / f"h.{kind}{'.gz' if zipped else ''}"
+    path.write_bytes(gzip.compress(text(kind).encode()) if zipped else text(kind).encode())
+    assert read(path, tmp_path) == {u: (ids, unknown) for u, (_, ids, unknown) in WANTED.items()}
+
+
+def test_parquet(tmp_path):
+    users, items, times = zip(*rows())
+    frame = pl.DataFrame({"user_id": users, "item_id": list(map(str, items)), "time": times})
+    lists = pl.DataFrame({"user_id": list(WANTED), "items": [list(map(str, items)) for items, *_ in WANTED.values()]})
+    for number, one in enumerate((frame, lists)):
+        work = tmp_path / str(number)
+        work.mkdir()
+        one.write_parquet(work / "h.parquet")
+        assert read(work / "h.parquet", work) == {u: (ids, unknown) for u, (_, ids, unknown) in WANTED.items()}
+
+
+def test_columns_by_name_and_file_order_without_a_time(tmp_path):
+    (tmp_path / "h.csv").write_text("who;what\nx;b\ny;a\nx;a\n")
+    assert read(tmp_path / "h.csv", tmp_path, user="who", item="what") == {"x": ([2, 1], 0), "y": ([1], 0)}
+
+
+def test_a_user_without_items_and_numbers_as_ids(tmp_path):
+    (tmp_path / "h.jsonl").write_text('{"user": 5, "items": []}\n{"user": 5.0, "items": [7.0, "7", null]}\n')
+    staged = histories.stage(tmp_path / "h.jsonl", histories.Columns(), CATALOGUE, tmp_path)
+    batch = staged.batch(0, 9)
+    assert batch.users == ["5", "5"] and [h.tolist() for h in batch.histories] == [[], [3, 3]]
+    assert staged.count == 2 and staged.batch(1, 2).users == ["5"]
+
+
+def test_what_was_staged_is_used_again(tmp_path):
+    path = tmp_path / "h.jsonl"
+    path.write_text('{"user": "x", "items": ["a"]}\n')
+    assert read(path, tmp_path) == {"x": ([1], 0)}
+    path.write_text("")
+    assert read(path, tmp_path) == {"x": ([1], 0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "h.jsonl",
+            '{"user": "x", "items": ["a"]}\n{"user": "x", "items": "a"}\n',
+            "line 2: 'items' is 'a'; wanted a list",
+        ),
+        ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"items": ["a"]}\n', "line 2: has no user"),
+        ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; wanted one of: items"),
+        ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is no raw id"),
+        ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"user": \n', "line 2"),
+        ("h.csv", "user_id,thing\nx,a\n", "has no column 'item_id'"),
+        ("h.csv", "", "is empty"),
+        ("h.parquet", "PAR1 and nothing", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read(name, content, said, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said) as caught:
+        read(tmp_path / name, tmp_path)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_users_of_a_corpus():
+    corpus = served.corpus()
+    names = [f"u{n}" for n in range(1, corpus.num_users + 1)]
+    source, absent = histories.of_users(corpus, names, ["u2", "stranger", "u1"], "--users")
+    batch = source.batch(0, 10)
+    assert absent == 1 and batch.users == ["u2", "stranger", "u1"]
+    assert [h.tolist() for h in batch.histories] == [
+        *(corpus.items[corpus.offsets[1] : corpus.offsets[2]].tolist(), [], corpus.items[: corpus.offsets[1]].tolist()),
+    ]
+    with pytest.raises(InputError, match="--users: none of its 1 users is in the data set"):
+        histories.of_users(corpus, names, ["x"], "--users")
