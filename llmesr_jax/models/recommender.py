@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -30,55 +31,182 @@ from llmesr_jax.models.types import (
 Params = Any
 
 
-class Recommender(NamedTuple):
-    """What training, evaluation, export and gradient analysis need to know of a model. All functions are pure.
+@dataclasses.dataclass(frozen=True)
+class MakeBackbone:
+    """Makes a backbone anew for each module that holds one; equal to others with the same settings.
 
     Attributes:
-      init: (key, tables, batch) -> params.
-      terms: (params, tables, batch, key, epoch, numbers) -> {name: Term}; key None switches dropout off. `numbers`,
-        {key: value}, stand in for traced settings (`core.knobs`); None for those that it was built with.
-      user_vectors: (params, tables, sequences) -> (R, E).
-      item_vectors: (params, tables) -> (V, E), row 0 = id 1. A score is user vector . item vector, everywhere. With a
-        third argument, True, one row more: the mask token's.
-      supervision: which positions the backbone may learn from: every, last or masked.
-      sizes: the numbers it was built from.
-      slot_views: (params, tables, sequences) -> (..., T, D): the method's views of each slot's item, before the encoder,
-        with a leading axis where there are several. Reads `items_T` alone.
-      encode: (params, tables, views, sequences) -> (R, E): the views to user vectors; `user_vectors` is the one after
-        the other.
-      axes: (tables, batch) -> `Axes`: which arrays are over items and users. Of shapes alone, arrays or not; wants all
-        tables, those too that only start a parameter.
-      parts: (params, tables, views) -> {name: (n, E)}: what the vectors of n items consist of, from their `slot_views`;
-        they add up to `item_vectors`. The first names are those of the views, in their order.
-      tables: what each frozen table is that it asks for, see `kinds`.
-      trains: path of a parameter, such as table/items -> whether steps update it.
-      optimizer: learning rate -> the method's own optimiser; None where it has none.
-      extra: (data, tables, batch, key) -> `Batch.extra`; None where the method adds nothing to batches.
-      before_epoch: (params, tables, data, epoch) -> params, before the first step of an epoch; None: nothing changes.
-      for_serving: (params, tables, data) -> params that vectors are made from; None: the trained ones.
+      kind: the `Backbone` of its file.
+      name, method: of backbone and method, the names of their settings' sections.
+      config: the backbone's settings.
+      sizes: the numbers it is built from.
     """
 
-    init: Callable[[Array, Tables, Batch], Params]
-    terms: Callable[..., dict[str, Term]]
-    user_vectors: Callable[[Params, Tables, Sequences], Array]
-    item_vectors: Callable[..., Array]
-    supervision: str
+    kind: Callable[..., nn.Module]
+    name: str
+    method: str
+    config: Any
     sizes: Sizes
-    slot_views: Callable[[Params, Tables, Sequences], Array]
-    encode: Callable[[Params, Tables, Array, Sequences], Array]
-    axes: Callable[[Tables, Batch], axes.Axes]
-    parts: Callable[[Params, Tables, Array], dict[str, Array]]
-    tables: tuple[tuple[str, Table], ...] = ()
-    trains: Callable[[str], bool] = lambda path: True
-    optimizer: Callable[[Any], Any] | None = None
-    extra: Callable[[Any, Tables, Batch, Array], Mapping[str, Any]] | None = None
-    before_epoch: Callable[[Params, Tables, Any, Array], Params] | None = None
-    for_serving: Callable[[Params, Tables, Any], Params] | None = None
+
+    def __call__(self) -> nn.Module:
+        return self.kind(self.config, self.sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommender:
+    """What training, evaluation, export and gradient analysis need to know of a model; `build` makes it.
+
+    A static argument of jitted functions: two that are equal share compiled code. All functions are pure.
+
+    Attributes:
+      plugin, kind: the file of the method, and its `Method`.
+      config: the method's settings.
+      make_backbone: makes the backbone.
+      loss: settings of the ranking loss.
+      sizes: the numbers it was built from.
+      supervision: which positions the backbone may learn from: every, last or masked.
+      precision: see `build`.
+    """
+
+    plugin: Any
+    kind: Callable[..., nn.Module]
+    config: Any
+    make_backbone: MakeBackbone
+    loss: LossConfig
+    sizes: Sizes
+    supervision: str
+    precision: str
+
+    def init(self, key: Array, tables: Tables, batch: Batch) -> Params:
+        """Drawn parameters; of the batch only shapes matter."""
+        return axes.plain(self._boxed(key, tables, batch))
+
+    def terms(
+        self,
+        params: Params,
+        tables: Tables,
+        batch: Batch,
+        key: Array | None,
+        epoch: Array | float = 0.0,
+        numbers: Mapping[str, Array] | None = None,
+    ) -> dict[str, Term]:
+        """The terms of the loss by name.
+
+        Args:
+          key: for dropout; None switches it off.
+          epoch: from 1, for methods whose weights move.
+          numbers: {key: value} in place of traced settings (`core.knobs`); None for those that it was built with.
+        """
+        rngs = {} if key is None else {"dropout": key}
+        variables = in_precision({"params": params, "tables": tables}, self.precision)
+        model = self._with(numbers) if numbers else self.module
+        return model.apply(variables, batch, jnp.asarray(epoch, jnp.float32), key is None, method="terms", rngs=rngs)
+
+    def user_vectors(self, params: Params, tables: Tables, sequences: Sequences) -> Array:
+        """(R, E). A score is user vector . item vector, everywhere."""
+        users = self.apply(params, tables, sequences, True, method="users")
+        return score_vectors(self.loss, users.astype(wide(users)))
+
+    def item_vectors(self, params: Params, tables: Tables, with_mask: bool = False) -> Array:
+        """(V, E), row 0 = id 1; with `with_mask` one row more: the mask token's."""
+        ids = jnp.arange(1, self.sizes.num_items + 1 + with_mask, dtype=jnp.int32)
+        items = self.apply(params, tables, ids, method="items")
+        return score_vectors(self.loss, items.astype(wide(items)))
+
+    def slot_views(self, params: Params, tables: Tables, sequences: Sequences) -> Array:
+        """(..., T, D): the method's views of each slot's item, before the encoder, with a leading axis if several.
+
+        Reads `items_T` alone.
+        """
+        return self.apply(params, tables, sequences, True, method="slot_views")
+
+    def encode(self, params: Params, tables: Tables, views: Array, sequences: Sequences) -> Array:
+        """(R, E): the views to user vectors; `user_vectors` is the one after the other."""
+        users = self.apply(params, tables, views, sequences, True, True, method="encode")
+        return score_vectors(self.loss, users.astype(wide(users)))
+
+    def parts(self, params: Params, tables: Tables, views: Array) -> dict[str, Array]:
+        """{name: (n, E)}: what the vectors of n items consist of, from their `slot_views`.
+
+        They add up to `item_vectors`. The first names are those of the views, in their order.
+        """
+        found = self.apply(params, tables, in_precision(views, self.precision), method="parts")
+        found = {name: x.astype(wide(x)) for name, x in found.items()}
+        total = functools.reduce(jnp.add, found.values())
+        scale = jnp.ones_like(total[:, :1]) if self.loss.score == "dot" else score_scale(total)
+        return {name: x * scale for name, x in found.items()}
+
+    def axes(self, tables: Tables, batch: Batch) -> axes.Axes:
+        """Which arrays are over items and users. Of shapes alone; wants all tables, those too that only start others."""
+        shapes = jax.eval_shape(self._boxed, jax.random.key(0), tables, batch)
+        return axes.collect(shapes, self.tables, self.sizes.num_items + 2, self.sizes.num_users)
+
+    def apply(self, params: Params, tables: Tables, *arguments: Any, method: str) -> Any:
+        """A function of the module, in the run's precision."""
+        variables = in_precision({"params": params, "tables": tables}, self.precision)
+        return self.module.apply(variables, *arguments, method=method)
+
+    @functools.cached_property
+    def tables(self) -> tuple[tuple[str, Table], ...]:
+        """What each frozen table is that the method asks for, see `kinds`."""
+        return tuple(kinds(self.plugin.needs(self.config)).items())
 
     @property
     def kinds(self) -> dict[str, Table]:
         """What each frozen table is, by name."""
         return dict(self.tables)
+
+    @functools.cached_property
+    def trains(self) -> Callable[[str], bool]:
+        """Path of a parameter, such as table/items -> whether steps update it."""
+        return self._own("trains") or (lambda path: True)
+
+    @functools.cached_property
+    def optimizer(self) -> Callable[[Any], Any] | None:
+        """Learning rate -> the method's own optimiser; None where it has none."""
+        return self._own("optimizer")
+
+    @functools.cached_property
+    def extra(self) -> Callable[[Any, Tables, Batch, Array], Mapping[str, Any]] | None:
+        """(data, tables, batch, key) -> `Batch.extra`; None where the method adds nothing to batches."""
+        return self._own("extra", self.sizes)
+
+    @functools.cached_property
+    def before_epoch(self) -> Callable[[Params, Tables, Any, Array], Params] | None:
+        """(params, tables, data, epoch) -> params, before the first step of an epoch; None: nothing changes."""
+        return self._own("before_epoch", self.apply)
+
+    @functools.cached_property
+    def for_serving(self) -> Callable[[Params, Tables, Any], Params] | None:
+        """(params, tables, data) -> params that vectors are made from; None: the trained ones."""
+        return self._own("for_serving", self.apply)
+
+    def _own(self, name: str, *first: Any) -> Callable[..., Any] | None:
+        function = getattr(self.plugin, name, None)
+        return function and functools.partial(function, knobs.fixed(self.config), *first)
+
+    @functools.cached_property
+    def module(self) -> nn.Module:
+        """The method's linen module, around its backbone."""
+        return self._with({})
+
+    def _with(self, numbers: Mapping[str, Array]) -> nn.Module:
+        """The module with numbers, perhaps traced, in place of those of the settings."""
+        make = self.make_backbone
+        return self.kind(
+            knobs.put(self.config, make.method, numbers),
+            dataclasses.replace(
+                knobs.put(self.loss, "loss", numbers), own=knobs.put(self.loss.settings, self.loss.ranking, numbers)
+            ),
+            self.sizes,
+            dataclasses.replace(make, config=knobs.put(make.config, make.name, numbers)),
+        )
+
+    def _boxed(self, key: Array, tables: Tables, batch: Batch) -> Params:
+        """Drawn parameters that say what their first axis is."""
+        apply = functools.partial(self.module.apply, method="terms", mutable=["params"], rngs={"params": key})
+        _, variables = apply({"tables": tables}, batch, jnp.zeros(()), True)
+        return variables["params"]
 
 
 def needs(method: str, method_config: Any) -> Needs:
@@ -119,80 +247,13 @@ def build(
     wants, supervision = method_module.needs(method_config), backbone_module.supervision(backbone_config)
     if "item_llm" in wants.tables and sizes.llm_width < 1:
         raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
-    declared = tuple(kinds(wants).items())
+    kinds(wants)
     sizes = dataclasses.replace(
         sizes, bidirectional=supervision == "masked", normed=wants.normed, all_slots=wants.all_slots
     )
-
-    def with_numbers(numbers):
-        of_method, of_backbone, of_loss = (
-            knobs.put(section, name, numbers)
-            for section, name in ((method_config, method), (backbone_config, backbone), (loss, "loss"))
-        )
-        of_loss = dataclasses.replace(of_loss, own=knobs.put(loss.settings, loss.ranking, numbers))
-        make_backbone = functools.partial(backbone_module.Backbone, of_backbone, sizes)
-        return method_module.Method(of_method, of_loss, sizes, make_backbone)
-
-    module, zero = with_numbers({}), jnp.zeros(())
-
-    def boxed(key, tables, batch):
-        _, variables = module.apply(
-            {"tables": tables},
-            batch,
-            zero,
-            True,
-            method="terms",
-            mutable=["params"],
-            rngs={"params": key},
-        )
-        return variables["params"]
-
-    def init(key, tables, batch):
-        return axes.plain(boxed(key, tables, batch))
-
-    def axes_of(tables, batch):
-        shapes = jax.eval_shape(boxed, jax.random.key(0), tables, batch)
-        return axes.collect(shapes, declared, sizes.num_items + 2, sizes.num_users)
-
-    def apply(params, tables, *arguments, method):
-        return module.apply(in_precision({"params": params, "tables": tables}, precision), *arguments, method=method)
-
-    def terms(params, tables, batch, key, epoch=zero, numbers=None):
-        rngs = {} if key is None else {"dropout": key}
-        variables = in_precision({"params": params, "tables": tables}, precision)
-        model = with_numbers(numbers) if numbers else module
-        return model.apply(variables, batch, epoch, key is None, method="terms", rngs=rngs)
-
-    def user_vectors(params, tables, sequences):
-        users = apply(params, tables, sequences, True, method="users")
-        return score_vectors(loss, users.astype(wide(users)))
-
-    def slot_views(params, tables, sequences):
-        return apply(params, tables, sequences, True, method="slot_views")
-
-    def encode(params, tables, views, sequences):
-        users = apply(params, tables, views, sequences, True, True, method="encode")
-        return score_vectors(loss, users.astype(wide(users)))
-
-    def item_vectors(params, tables, with_mask=False):
-        ids = jnp.arange(1, sizes.num_items + 1 + with_mask, dtype=jnp.int32)
-        items = apply(params, tables, ids, method="items")
-        return score_vectors(loss, items.astype(wide(items)))
-
-    def parts(params, tables, views):
-        found = apply(params, tables, in_precision(views, precision), method="parts")
-        found = {name: x.astype(wide(x)) for name, x in found.items()}
-        total = functools.reduce(jnp.add, found.values())
-        scale = jnp.ones_like(total[:, :1]) if loss.score == "dot" else score_scale(total)
-        return {name: x * scale for name, x in found.items()}
-
-    more = {}
-    for name in ("trains", "optimizer", "extra", "before_epoch", "for_serving"):
-        if function := getattr(method_module, name, None):
-            first = {"extra": (sizes,), "before_epoch": (apply,), "for_serving": (apply,)}.get(name, ())
-            more[name] = functools.partial(function, knobs.fixed(method_config), *first)
-    made = (init, terms, user_vectors, item_vectors, supervision, sizes, slot_views, encode, axes_of, parts, declared)
-    return Recommender(*made, **more)
+    make_backbone = MakeBackbone(backbone_module.Backbone, backbone, method, backbone_config, sizes)
+    kind = method_module.Method
+    return Recommender(method_module, kind, method_config, make_backbone, loss, sizes, supervision, precision)
 
 
 def in_precision(tree: Any, precision: str) -> Any:
@@ -218,8 +279,7 @@ def loss_fn(
       epoch: from 1, for methods whose weights move.
       numbers: see `Recommender.terms`.
     """
-    given = () if numbers is None else (numbers,)
-    terms = recommender.terms(params, tables, batch, key, jnp.asarray(epoch, jnp.float32), *given)
+    terms = recommender.terms(params, tables, batch, key, epoch, numbers)
     total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
     return total, {name: term.value for name, term in terms.items()}
 

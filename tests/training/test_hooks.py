@@ -1,10 +1,13 @@
 """What a method may do before an epoch and before it serves, in training as a run goes through it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.training import config, experiment, loop, optimizer, runs, steps
 
 pytestmark = pytest.mark.slow
@@ -43,7 +46,12 @@ def zeroed(params, tables, data):
 
 def prepared(folder, before_epoch=None, for_serving=None, **changes):
     found = experiment.prepare(config.build({**SMALL, "workdir": str(folder), **changes}))
-    return found._replace(recommender=found.recommender._replace(before_epoch=before_epoch, for_serving=for_serving))
+    hooks = {"before_epoch": before_epoch, "for_serving": for_serving}
+    # A class of its own, so that no compiled code of other hooks is taken for its own.
+    hooked = type("Hooked", (Recommender,), {name: hook and staticmethod(hook) for name, hook in hooks.items()})
+    plain = found.recommender
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    return found._replace(recommender=hooked(**fields))
 
 
 def trained_row(monkeypatch, one, stop_at=0):
