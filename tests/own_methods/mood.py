@@ -80,7 +80,7 @@ class Method(SingleView):
         self.scale = self.param("scale", nn.initializers.ones, (1, width))
 
     def items(self, ids):
-        rarity = self.get_variable("tables", "rarity") * self.scale
+        rarity = self.get_variable("tables", "rarity") * jax.lax.stop_gradient(self.scale)
         return super().items(ids) + take_rows(self.mood, ids) + take_rows(rarity, ids)
 
     def of_crowd(self, users_R):
@@ -96,6 +96,8 @@ class Method(SingleView):
         return super().encode(x_TxD, sequences, deterministic, last_only) + of_rows
 
     def terms(self, batch, epoch, deterministic=False):
+        if batch.extra is None:  # a batch made by hand
+            return super().terms(batch, epoch, deterministic)
         pairs, followers = batch.extra["pairs"], batch.extra["followers"].ids
         users_BxD = self.encode(self.slot_views(pairs, deterministic), pairs, deterministic, last_only=True)
         apart_B = jnp.sum(jnp.square(users_BxD - self.items(followers)), axis=1)

@@ -193,5 +193,6 @@ def test_it_holds_to_the_contract_of_methods(contract):
 
 
 @pytest.mark.slow
-def test_its_settings_are_all_read():
-    importlib.import_module("models.test_contract").test_every_setting_of_a_plug_in_is_read("method", "mood")
+def test_its_settings_are_all_read(monkeypatch):
+    contract = importlib.import_module("models.test_contract")
+    contract.test_every_setting_of_a_plug_in_is_read("method", "mood", monkeypatch)
