@@ -45,7 +45,9 @@ class Options:
 class Prompts:
     """Settings of the section `semantic`; not given, they are as the data set wants them."""
 
-    item_template: str | None = knob(None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)")
+    item_template: str | None = knob(
+        None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
+    )
     crop: bool | None = knob(None, "item prompts with name and categories only")
 
 
