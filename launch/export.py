@@ -6,39 +6,44 @@ It needs jax, numpy and flatbuffers: `llmesr_jax.load_bundle("bundle").recommend
 compared with the run before it is put in place. What a bundle holds: docs/serving.md.
 """
 
-from absl import flags
+import dataclasses
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 
-from . import cli
+from . import cli, setting_flags
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is exported, and where to."""
+
+    workdir: str = knob("", "folder of a run, as launch.train makes it")
+    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
+    out: str = knob("", "folder of the bundle")
+    seed: int | None = knob(None, "which of the run's seeds; the one best in validation if not given", least=0)
+    platforms: tuple[str, ...] = knob(("cpu", "cuda"), "where the bundle runs: some of cpu, cuda, rocm, tpu")
+    embeddings: bool = knob(True, "with the items' frozen embeddings, for new items and diversity")
+    onnx: int = knob(0, "the encoder as ONNX, too, for so many histories at a time; 0: none", least=0)
+    overwrite: bool = knob(False, "replace a bundle that is there")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", "", "folder of a run, as launch.train makes it")
-    flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
-    flags.DEFINE_string("out", "", "folder of the bundle")
-    flags.DEFINE_integer(
-        "seed", None, "which of the run's seeds; the one best in validation if not given", lower_bound=0
-    )
-    flags.DEFINE_list("platforms", ["cpu", "cuda"], "where the bundle runs: some of cpu, cuda, rocm, tpu")
-    flags.DEFINE_bool("embeddings", True, "with the items' frozen embeddings, for new items and diversity")
-    flags.DEFINE_integer("onnx", 0, "the encoder as ONNX, too, for so many histories at a time; 0: none", lower_bound=0)
-    flags.DEFINE_bool("overwrite", False, "replace a bundle that is there")
+    setting_flags.define(Options)
 
 
 def main(argv, stop):
+    options = setting_flags.made(Options)
     for name in ("workdir", "out"):
-        if not FLAGS[name].value:
+        if not getattr(options, name):
             raise InputError(f"--{name} is missing; wanted --workdir, the folder of a run, and --out, a folder to make")
     from llmesr_jax.serving import export, run
 
-    settings = export.Settings(tuple(FLAGS.platforms), FLAGS.embeddings, FLAGS.onnx, FLAGS.overwrite)
-    manifest = export.export(run.load(FLAGS.workdir, FLAGS.data_dir), FLAGS.out, settings, FLAGS.seed)
+    settings = export.Settings(tuple(options.platforms), options.embeddings, options.onnx, options.overwrite)
+    manifest = export.export(run.load(options.workdir, options.data_dir), options.out, settings, options.seed)
     size = sum(file["bytes"] for file in manifest["files"].values()) / 2**20
     print(
-        f"{FLAGS.out}: {manifest['items']:,} items, {size:.1f} MiB, for {' and '.join(manifest['platforms'])}; scores "
+        f"{options.out}: {manifest['items']:,} items, {size:.1f} MiB, for {' and '.join(manifest['platforms'])}; scores "
         f"equal the run's to {max(manifest['parity'].values()):.0e}"
     )
 

@@ -8,89 +8,85 @@ The file has a row a recommendation (user, rank, item, score, title, source), or
 command continues what was interrupted. What the flags mean in full: docs/serving.md.
 """
 
-from absl import flags
+import dataclasses
 
-from . import cli
+from llmesr_jax.core.knobs import knob
 
-FLAGS = flags.FLAGS
+from . import cli, setting_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What recommends, and where the answers go: fields of `serving.bulk.Request`."""
+
+    workdir: str = knob("", "folder of a run, as launch.train makes it")
+    bundle: str = knob("", "folder of a bundle, as launch.export makes it; in place of --workdir")
+    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
+    seed: int | None = knob(None, "which of the run's seeds; the one best in validation if not given", least=0)
+    out: str = knob("", "file to write: .parquet, .csv or .jsonl")
+    overwrite: bool = knob(False, "replace --out where it is there already")
+    users: str = knob("", "file of raw user ids of the data set, one a line; empty: all of them")
+    histories: str = knob("", "CSV, JSON lines or Parquet file of histories of anyone, by raw item ids")
+    new_items: str = knob("", "JSON lines of items that came after training: item (raw id), title, other columns")
+    new_embeddings: str = knob("", ".npy of floats: the embeddings of --new_items, a row a line")
+    allow: str = knob("", "file of raw item ids, one a line: recommend these only")
+    deny: str = knob("", "file of raw item ids, one a line: never recommend these")
+    index: str = knob(
+        "exact",
+        "search; faiss and usearch are approximate, for millions of items",
+        choices=("exact", "faiss", "usearch"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """How --histories is read: `serving.histories.Columns`."""
+
+    user_column: str = knob("user_id", "--histories: column of the user")
+    item_column: str = knob("item_id", "--histories: column of the item, in a file with a row an interaction")
+    time_column: str = knob("", "--histories: column of the time; empty: one that looks like it, else file order")
+    items_column: str = knob("items", "--histories: column of the list, in a file with a row a user")
+    separator: str = knob("", "--histories: between the fields of a line; empty: the one that fits")
+    encoding: str = knob("", "--histories: of a text file; empty: UTF-8, and Windows-1252 where it is not")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """What a list holds: `serving.model.Options`."""
+
+    k: int = knob(10, "recommendations a user", least=1)
+    seen: str = knob("hidden", "items of the user's own history", choices=("hidden", "shown"))
+    where: tuple[str, ...] = knob(
+        (), "condition on a column of the items' file, such as brand=Acme, price<20, title~tea; all must hold"
+    )
+    tail_share: float = knob(0.0, "at least this share of a list are tail items", least=0, most=1)
+    diversity: float = knob(
+        0.0,
+        "0: the best scores; towards 1: items that are unlike each other by their embeddings (maximal marginal relevance)",
+        least=0,
+        most=1,
+    )
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", "", "folder of a run, as launch.train makes it")
-    flags.DEFINE_string("bundle", "", "folder of a bundle, as launch.export makes it; in place of --workdir")
-    flags.DEFINE_string("data_dir", "", "folder of the data set, where it is not where it was at training")
-    flags.DEFINE_integer(
-        "seed", None, "which of the run's seeds; the one best in validation if not given", lower_bound=0
-    )
-    flags.DEFINE_string("out", "", "file to write: .parquet, .csv or .jsonl")
-    flags.DEFINE_bool("overwrite", False, "replace --out where it is there already")
-    flags.DEFINE_string("users", "", "file of raw user ids of the data set, one a line; empty: all of them")
-    flags.DEFINE_string("histories", "", "CSV, JSON lines or Parquet file of histories of anyone, by raw item ids")
-    flags.DEFINE_string("user_column", "user_id", "--histories: column of the user")
-    flags.DEFINE_string(
-        "item_column", "item_id", "--histories: column of the item, in a file with a row an interaction"
-    )
-    flags.DEFINE_string(
-        "time_column", "", "--histories: column of the time; empty: one that looks like it, else file order"
-    )
-    flags.DEFINE_string("items_column", "items", "--histories: column of the list, in a file with a row a user")
-    flags.DEFINE_string("separator", "", "--histories: between the fields of a line; empty: the one that fits")
-    flags.DEFINE_string("encoding", "", "--histories: of a text file; empty: UTF-8, and Windows-1252 where it is not")
-    flags.DEFINE_integer("k", 10, "recommendations a user", lower_bound=1)
-    flags.DEFINE_enum("seen", "hidden", ["hidden", "shown"], "items of the user's own history")
-    flags.DEFINE_string(
-        "new_items", "", "JSON lines of items that came after training: item (raw id), title, other columns"
-    )
-    flags.DEFINE_string("new_embeddings", "", ".npy of floats: the embeddings of --new_items, a row a line")
-    flags.DEFINE_string("allow", "", "file of raw item ids, one a line: recommend these only")
-    flags.DEFINE_string("deny", "", "file of raw item ids, one a line: never recommend these")
-    flags.DEFINE_multi_string(
-        "where", [], "condition on a column of the items' file, such as brand=Acme, price<20, title~tea; all must hold"
-    )
-    flags.DEFINE_enum(
-        "index",
-        "exact",
-        ["exact", "faiss", "usearch"],
-        "search; faiss and usearch are approximate, for millions of items",
-    )
-    flags.DEFINE_float("tail_share", 0.0, "at least this share of a list are tail items", lower_bound=0, upper_bound=1)
-    flags.DEFINE_float(
-        "diversity",
-        0.0,
-        "0: the best scores; towards 1: items that are unlike each other by their embeddings (maximal marginal relevance)",
-        lower_bound=0,
-        upper_bound=1,
-    )
+    for group in (Model, Columns, Lists):
+        setting_flags.define(group, repeated=("where",))
 
 
 def main(argv, stop):
     from llmesr_jax.serving import bulk, histories
     from llmesr_jax.serving.model import Options
 
-    columns = histories.Columns(
-        FLAGS.user_column, FLAGS.item_column, FLAGS.time_column, FLAGS.items_column, FLAGS.separator, FLAGS.encoding
-    )
+    model, columns, lists = (setting_flags.made(group) for group in (Model, Columns, Lists))
+    read = histories.Columns(*dataclasses.astuple(columns))
     options = Options(
-        FLAGS.k,
-        FLAGS.seen == "hidden",
-        where=tuple(FLAGS.where),
-        tail_share=FLAGS.tail_share,
-        diversity=FLAGS.diversity,
+        lists.k,
+        lists.seen == "hidden",
+        where=tuple(lists.where),
+        tail_share=lists.tail_share,
+        diversity=lists.diversity,
     )
-    names = (
-        "out",
-        "workdir",
-        "bundle",
-        "data_dir",
-        "seed",
-        "users",
-        "histories",
-        "new_items",
-        "new_embeddings",
-        "index",
-    )
-    given = {name: FLAGS[name].value for name in (*names, "allow", "deny", "overwrite")}
-    print(bulk.recommend(bulk.Request(**given, columns=columns, options=options), stop=stop))
+    print(bulk.recommend(bulk.Request(**dataclasses.asdict(model), columns=read, options=options), stop=stop))
 
 
 def run() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tiny
 
 from llmesr_jax.data.corpus import Corpus, from_pairs
-from llmesr_jax.models import recommender
+from llmesr_jax.models import methods, recommender
 from llmesr_jax.serving import live
 from llmesr_jax.training import batches, config, experiment, steps
 
@@ -56,6 +56,9 @@ def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
     users_items = corpus()
     needs = recommender.needs(method, config.section(settings, method))
     host = tiny.tables(users_items, needs)
+    if needs.own:
+        own = methods.PLUGINS.load(method).tables(users_items, config.section(settings, method))
+        host |= {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in own.items()}
     if needs.similar:
         host["similar_users"] = host["similar_users"][:, : needs.similar]
     made = experiment.assemble(settings, users_items, host)
@@ -96,4 +99,5 @@ def plain_users(made, params, tables, ids: list[list[int]]) -> np.ndarray:
     found = inference.histories(
         stand_in, np.arange(len(ids)), lengths, made.epochs.plan.config, made.recommender.supervision
     )
+    found = found._replace(user_NxR=jnp.full_like(found.user_NxR, -1))
     return np.asarray(inference.user_vectors(made.recommender, params, tables, found))

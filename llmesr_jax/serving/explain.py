@@ -47,6 +47,7 @@ class Explanation(NamedTuple):
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {share:+.4f}" for name, share in self.views.items())
         width = max((len(one.item) for one in self.history), default=0)
+        width = max(width, len("item"))
         lines = [f"score {self.score:.4f} = {shares}", f"{'item':<{width}}    added  left out  title"]
         lines += [f"{i.item:<{width}}  {i.added:+.4f}   {i.left_out:+.4f}  {i.title}" for i in self.history]
         return "\n".join(line.rstrip() for line in lines)

@@ -104,7 +104,9 @@ def _write(run: Run, model: ServedModel, params: Any, work: Path, settings: Sett
     """Everything but the parity; returns the manifest."""
     programs = _write_programs(run, model, params, work, settings.platforms)
     if settings.onnx:
-        programs["onnx"] = onnx_export.write(live.functions(run.experiment, params), model, work, settings.onnx)
+        programs["onnx"] = onnx_export.write(
+            live.functions(run.experiment, params, run.tables), model, work, settings.onnx
+        )
     np.save(work / "items.npy", model.items_VxE)
     np.save(work / "views.npy", np.asarray(model.views_WxVxD))
     catalogue = model.catalogue
@@ -138,7 +140,7 @@ def _write(run: Run, model: ServedModel, params: Any, work: Path, settings: Sett
 
 
 def _write_programs(run: Run, model: ServedModel, params: Any, work: Path, platforms: Sequence[str]) -> dict[str, Any]:
-    found = live.functions(run.experiment, params)
+    found = live.functions(run.experiment, params, run.tables)
     views, _, width = model.views_WxVxD.shape
     b, n = jax.export.symbolic_shape("b, n")
     float_ = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
@@ -209,6 +211,8 @@ def _compare(run: Run, params: Any, exported: ServedModel) -> dict[str, float]:
     histories = inference.histories(
         corpus, rows, corpus.lengths_U[rows], experiment.epochs.plan.config, model.supervision
     )
+    # A bundle is told a history and not whose it is.
+    histories = histories._replace(user_NxR=jnp.full_like(histories.user_NxR, -1))
     users = np.asarray(inference.user_vectors(model, params, run.tables, histories))
     items = np.asarray(inference.item_vectors(model, params, run.tables))
     ids = [corpus.items[corpus.offsets[row] : corpus.offsets[row + 1]] for row in rows]

@@ -90,7 +90,7 @@ def of_params(experiment: Experiment, params: Any, tables: Tables, trained: Mapp
     """
     model, corpus = experiment.recommender, experiment.corpus
     views = item_views(model, params, tables)
-    found = functions(experiment, params)
+    found = functions(experiment, params, tables)
     compiled = jax.jit(found.encode)
     semantic = blockwise(jax.jit(found.semantic), MAPPED) if found.semantic else None
     programs = Programs(
@@ -118,19 +118,29 @@ def about(experiment: Experiment, trained: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def functions(experiment: Experiment, params: Any) -> Functions:
-    """The functions of a trained model, its parameters in them."""
+def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
+    """The functions of a trained model, its parameters and what they read of its frozen tables in them.
+
+    Raises:
+      InputError: the method does not say what its item vectors consist of.
+    """
     model, data = experiment.recommender, experiment.epochs.plan.config
     left_padded, masked, max_len = data.layout == "padded", model.supervision == "masked", model.sizes.max_len
-    views = views_shape(experiment, params)
-    names = jax.eval_shape(lambda p, v: _Named(model.parts(p, _of_model(v))), params, views).names
+    views = jax.eval_shape(functools.partial(item_views, model), params, tables)
+    try:
+        names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, _of_model(v))), params, tables, views).names
+    except AttributeError as error:  # Flax's, for a function that a module does not have
+        raise InputError(
+            f"method {experiment.config.method!r} has no function `parts`, which says what the vectors of items consist "
+            "of; serving needs it (docs/forking.md)"
+        ) from error
 
     def user(views_WxVxD, ids_L, length):
-        return one_user(model, params, views_WxVxD, ids_L, length, left_padded=left_padded, masked=masked)
+        return one_user(model, params, tables, views_WxVxD, ids_L, length, left_padded=left_padded, masked=masked)
 
     def parts(views_WxnxD):
         with jax.default_matmul_precision("highest"):
-            found = model.parts(params, _of_model(views_WxnxD))
+            found = model.parts(params, tables, _of_model(views_WxnxD))
         return jnp.stack(list(found.values()))
 
     semantic = semantic_view(experiment, params, names) if "semantic" in names else None
@@ -138,7 +148,9 @@ def functions(experiment: Experiment, params: Any) -> Functions:
     return Functions(user, parts, names, semantic, (longest,) if left_padded else lengths_up_to(longest), longest)
 
 
-def one_user(model: Recommender, params, views_WxVxD, ids_L, length, *, left_padded: bool, masked: bool) -> Array:
+def one_user(
+    model: Recommender, params, tables, views_WxVxD, ids_L, length, *, left_padded: bool, masked: bool
+) -> Array:
     """(E,): the vector of a user with the first `length` of these item ids, oldest first.
 
     Equal to a row of `ranking.inference`: where the backbone learns from hidden positions, a mask token stands behind
@@ -163,7 +175,7 @@ def one_user(model: Recommender, params, views_WxVxD, ids_L, length, *, left_pad
         items_first=not left_padded,
     )
     x_WxLxD = jnp.take(views_WxVxD, ids_L, axis=1, mode="clip")
-    return model.encode(params, _of_model(x_WxLxD), sequences)[0]
+    return model.encode(params, tables, _of_model(x_WxLxD), sequences)[0]
 
 
 def _of_model(views_Wxnxd: Array) -> Array:
@@ -184,14 +196,6 @@ def item_views(model: Recommender, params, tables) -> Array:
         ids = jnp.arange(model.sizes.num_items + 2, dtype=jnp.int32)
         views = model.slot_views(params, tables, _of_ids(ids)).astype(jnp.float32)
     return views if views.ndim == 3 else views[None]
-
-
-def views_shape(experiment: Experiment, params: Any) -> jax.ShapeDtypeStruct:
-    """The shape of `item_views`."""
-    tables = {
-        name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in experiment.tables.items() if name != "item_pca"
-    }
-    return jax.eval_shape(functools.partial(item_views, experiment.recommender), params, tables)
 
 
 @jax.tree_util.register_pytree_node_class

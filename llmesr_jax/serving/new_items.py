@@ -23,13 +23,13 @@ def with_items(
     *,
     records: Sequence[Mapping[str, Any]] | None = None,
     rows: str = "neighbours",
-    neighbours: int = 10,
+    neighbours: int = 5,
 ) -> Any:
     """The model with n new items behind its own.
 
     The semantic view of a new item comes from its embedding, as that of any other (LLM-ESR: the adapter; FAERec: the
     mapper). Its ID row was never trained: it is the mean of the ID rows of the items nearest to it by the cosine of the
-    embeddings, or zeros. Search is exact again; `with_index` makes another graph.
+    embeddings, at the mean of their lengths (a mean of vectors is shorter, so its scores are lower), or zeros. Search is exact again; `with_index` makes another graph.
 
     Args:
       model: a `ServedModel`.
@@ -94,7 +94,8 @@ def with_items(
 
 
 def nearest_mean(new_nxF: np.ndarray, own_VxF: np.ndarray, rows_VxD: np.ndarray, neighbours: int) -> np.ndarray:
-    """float32 (n, D): for each new embedding, the mean of the rows of the items with the nearest embeddings, by cosine.
+    """float32 (n, D): for each new embedding, the mean of the rows of the items with the nearest embeddings, by cosine,
+    brought to the mean of their lengths.
 
     Zeros for an embedding of zeros, which is near to nothing; own embeddings of zeros are nobody's neighbours.
     """
@@ -109,6 +110,7 @@ def nearest_mean(new_nxF: np.ndarray, own_VxF: np.ndarray, rows_VxD: np.ndarray,
         cosine = unit(new_nxF[start : start + 1024]) @ own.T
         cosine[:, ~embedded_V] = -np.inf
         nearest = np.argpartition(-cosine, taken - 1, axis=1)[:, :taken]
-        found[start : start + 1024] = rows_VxD[nearest].mean(axis=1)
+        lengths = np.linalg.norm(rows_VxD[nearest], axis=2).mean(axis=1, keepdims=True)
+        found[start : start + 1024] = unit(rows_VxD[nearest].mean(axis=1)) * lengths
     found[np.abs(new_nxF).sum(axis=1) == 0] = 0
     return found

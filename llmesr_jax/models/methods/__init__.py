@@ -85,6 +85,9 @@ class Model(Protocol):
         """The views to user vectors after each slot, (T, E), or after each row's newest item, (R, E)."""
         ...
 
+    # Serving also wants `parts(views) -> {name: (n, E)}`: from the `slot_views` of n items what their vectors consist of,
+    # the first names being those of the views. `layers.tables.SingleView` has it.
+
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): the user vector after each row's newest item, `encode` of `slot_views`."""
         ...
