@@ -10,7 +10,7 @@ from .faerec import TRAINING
 
 OVERRIDES = {"data.max_len": 200}
 FOR = {
-    ("melt", "fmlprec"): {"melt.user_weight": 0.2, "melt.item_weight": 0.1, "melt.epochs": 200},
+    ("melt", "fmlprec"): {"melt.user_weight": 0.2, "melt.item_weight": 0.1, "melt.curriculum_epochs": 200},
     ("faerec", "*"): TRAINING,
     ("faerec", "sasrec"): {"faerec.period": 30.0, "faerec.w_min": 0.9},
     ("faerec", "fmlprec"): {"faerec.period": 30.0, "faerec.w_min": 0.7},

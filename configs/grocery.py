@@ -11,7 +11,7 @@ from .faerec import FIRST_MONITORED, TRAINING
 OVERRIDES = {"data.max_len": 200}
 FOR = {
     ("melt", "*"): {"melt.item_weight": 0.3},
-    ("melt", "fmlprec"): {"melt.user_weight": 0.2, "melt.item_weight": 0.2, "melt.epochs": 200},
+    ("melt", "fmlprec"): {"melt.user_weight": 0.2, "melt.item_weight": 0.2, "melt.curriculum_epochs": 200},
     ("faerec", "*"): TRAINING,
     **FIRST_MONITORED,
     ("faerec", "sasrec"): {"faerec.period": 20.0, "faerec.w_min": 0.7},

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmesr_jax.models.types import Array, Sequences
 
-_SHARES = (0.0, 0.05, 0.2, 0.5)  # of the sequences that are longer than the width of each group
+_SHARES = (0.0, 0.1, 0.5)  # of the sequences that are longer than the width of each group
 _ROWS = 1024  # for which a table says how many have which width
 _FEWEST = 128  # sequences of a draw, for the margin
 

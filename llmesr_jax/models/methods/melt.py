@@ -16,7 +16,7 @@ Cost: a step encodes B / 5 head users twice and T_I contexts of each of its head
 
 Deviations. In the release head users and items come once an epoch each; here as many are drawn with each step. Its item
 weight stands inside the square (`square_weights`, preset `release`), and its first renewal comes before the first epoch, by
-a W_I that has learnt nothing: `renew_from=0`, preset `release`; by default before the second. e_max is `epochs`: the
+a W_I that has learnt nothing: `renew_from=0`, preset `release`; by default before the second. e_max is `curriculum_epochs`: the
 curriculum's length, as early stopping decides when training ends. The thresholds are quantiles (.8 of lengths, .78 of
 counts) there, and here follow from our head, the top fifth. A user who is not in the data is tail by the length of the
 input. lambda_U, lambda_I, e_max are those on Beauty.
@@ -64,7 +64,7 @@ class Config:
     table_start: str = settings.table_start()
     user_weight: float = knob(0.1, "lambda_U, weight of the users' map; 0: none", least=0, traced=True)
     item_weight: float = knob(0.4, "lambda_I, weight of the items' map; 0: none", least=0, traced=True)
-    epochs: int = knob(180, "e_max, epochs of the curriculum", least=1)
+    curriculum_epochs: int = knob(180, "e_max, epochs of the curriculum", least=1)
     context_len: int = knob(0, "longest context of an item, in items; 0: data.max_len", least=0)
     square_weights: bool = knob(False, "the items' weights stand inside the square (preset release)")
     renew: bool = knob(True, "rows of tail items are renewed before epochs")
@@ -341,7 +341,7 @@ class Mapped(SingleView):
         """(): L_u; `epoch` counts from 0."""
         few_nxD, all_nxD = (self.encoded(found[name], deterministic) for name in ("recent", "whole"))
         threshold = self.get_variable("tables", "thresholds")[0]
-        weight_n = user_weights(epoch, self.config.epochs, found["lengths"], self.sizes.max_len, threshold)
+        weight_n = user_weights(epoch, self.config.curriculum_epochs, found["lengths"], self.sizes.max_len, threshold)
         square_nxD = jnp.square((self.user_map(few_nxD) - all_nxD).astype(wide(all_nxD)))
         return jnp.mean(weight_n[:, None] * square_nxD)
 
@@ -355,6 +355,6 @@ class Mapped(SingleView):
         off_nxD = self.item_map(sum_nxD / fewer_n.astype(sum_nxD.dtype)[:, None]) - self.items(ids_n)
         counts_n = take_rows(self.get_variable("tables", "item_popularity"), ids_n)
         threshold = self.get_variable("tables", "thresholds")[1]
-        weight_n = item_weights(epoch, self.config.epochs, counts_n, threshold)
+        weight_n = item_weights(epoch, self.config.curriculum_epochs, counts_n, threshold)
         weight_n = jnp.square(weight_n) if self.config.square_weights else weight_n
         return jnp.mean(weight_n[:, None] * jnp.square(off_nxD.astype(wide(off_nxD))))

@@ -195,6 +195,7 @@ def test_what_is_served_by_hand(backbone):
     tiny.assert_equal({**served, "table": 0}, {**params, "table": 0})
 
 
+@pytest.mark.slow
 def test_with_the_hook_off_the_start_is_served():
     one, plain = case(serve=False), tiny.case("gru4rec", "none", blocks=1)
     params, batch = special(one), plain.batch()
@@ -206,6 +207,7 @@ def test_with_the_hook_off_the_start_is_served():
         )
 
 
+@pytest.mark.slow
 def test_the_network_alone_trains():
     one = case()
     params, batch = special(one), one.batch()

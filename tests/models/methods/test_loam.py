@@ -215,7 +215,8 @@ def test_no_tail_target_no_mixture():
     assert float(values(one.model, special(one), tables, one.batch())["mixture"]) == 0
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", pytest.param("narm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["sasrec", "narm"])
 def test_without_walks_and_mixtures_it_is_none(backbone):
     one, plain = case(backbone, walk_ratio=0.0, mixture_weight=0.0), tiny.case(backbone, "none", blocks=1)
     assert not one.tables

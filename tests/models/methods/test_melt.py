@@ -123,7 +123,7 @@ def test_the_weights_start_at_the_longest_and_move_to_the_threshold():
     [("sasrec", {}), ("gru4rec", {"square_weights": True}), ("bert4rec", {}), ("gru4rec", {"layout": "padded"})],
 )
 def test_both_maps_losses_by_hand(backbone, changes):
-    one = case(backbone, epochs=9, **changes)
+    one = case(backbone, curriculum_epochs=9, **changes)
     corpus, epoch = one.corpus, 4.0
     params = special(one)
     all_contexts, counts = contexts_by_loop(corpus), np.pad(corpus.item_counts_V, 1)
@@ -197,6 +197,7 @@ def test_a_renewal_by_hand_changes_rows_of_tail_items_with_a_context_and_no_othe
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_releases_renewal_comes_before_the_first_epoch_and_without_it_nothing_changes():
     one = case(renew_from=0)
     params = special(one)
@@ -220,6 +221,7 @@ def test_tail_users_are_served_with_a_correction(correction):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_reach_both_maps_the_encoder_and_the_rows_of_both_sides():
     one = case()
     params, batch = special(one), one.batch(1)

@@ -169,7 +169,8 @@ def test_the_ranking_loss_reads_the_token_and_no_table_of_the_llm():
     assert not any(np.asarray(x).any() for x in jax.tree.leaves((by_params["decoder"], by_tables)))
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", pytest.param("narm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["sasrec", "narm"])
 def test_without_hidden_items_and_weight_it_is_none(backbone):
     one, plain = case(backbone, hidden_share=0.0, weight=0.0), tiny.case(backbone, "none", blocks=1)
     assert not one.tables and not one.model.sizes.all_slots
