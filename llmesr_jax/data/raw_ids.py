@@ -47,7 +47,9 @@ def _file(corpus: Corpus, kind: str, count: int) -> list[str] | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted one raw id a line; prepare the data again") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); wanted one raw id a line; prepare the data again"
+        ) from error
     found = found[:-1] if found[-1] == "" else found
     if len(found) != count:
         raise InputError(

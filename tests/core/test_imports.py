@@ -12,7 +12,19 @@ import commands
 import pytest
 
 # From docs/architecture.md. A package imports only from packages before it.
-ORDER = ["core", "data", "semantic", "audit", "models", "ranking", "training", "serving", "experiments", "configs", "launch"]
+ORDER = [
+    "core",
+    "data",
+    "semantic",
+    "audit",
+    "models",
+    "ranking",
+    "training",
+    "serving",
+    "experiments",
+    "configs",
+    "launch",
+]
 NO_JAX = ["core", "data", "audit"]
 LIBRARY = ["llmesr_jax", "launch", "configs"]
 
