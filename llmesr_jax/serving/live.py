@@ -127,8 +127,10 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
     model, data = experiment.recommender, experiment.epochs.plan.config
     left_padded, masked, max_len = data.layout == "padded", model.supervision == "masked", model.sizes.max_len
     views = jax.eval_shape(functools.partial(item_views, model), params, tables)
+    one = jax.eval_shape(lambda p, t: model.slot_views(p, t, _of_ids(jnp.zeros(1, jnp.int32))), params, tables)
+    of_model = (lambda x: x[0]) if one.ndim == 2 else (lambda x: x)  # a method of one view may have no axis for it
     try:
-        names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, _of_model(v))), params, tables, views).names
+        names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, of_model(v))), params, tables, views).names
     except AttributeError as error:  # Flax's, for a function that a module does not have
         raise InputError(
             f"method {experiment.config.method!r} has no function `parts`, which says what the vectors of items consist "
@@ -136,11 +138,12 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
         ) from error
 
     def user(views_WxVxD, ids_L, length):
-        return one_user(model, params, tables, views_WxVxD, ids_L, length, left_padded=left_padded, masked=masked)
+        encode = lambda x, sequences: model.encode(params, tables, of_model(x), sequences)  # noqa: E731
+        return one_user(encode, views_WxVxD, ids_L, length, max_len, left_padded=left_padded, masked=masked)
 
     def parts(views_WxnxD):
         with jax.default_matmul_precision("highest"):
-            found = model.parts(params, tables, _of_model(views_WxnxD))
+            found = model.parts(params, tables, of_model(views_WxnxD))
         return jnp.stack(list(found.values()))
 
     semantic = semantic_view(experiment, params, names) if "semantic" in names else None
@@ -148,9 +151,7 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
     return Functions(user, parts, names, semantic, (longest,) if left_padded else lengths_up_to(longest), longest)
 
 
-def one_user(
-    model: Recommender, params, tables, views_WxVxD, ids_L, length, *, left_padded: bool, masked: bool
-) -> Array:
+def one_user(encode, views_WxVxD, ids_L, length, max_len: int, *, left_padded: bool, masked: bool) -> Array:
     """(E,): the vector of a user with the first `length` of these item ids, oldest first.
 
     Equal to a row of `ranking.inference`: where the backbone learns from hidden positions, a mask token stands behind
@@ -171,16 +172,11 @@ def one_user(
         jnp.where(valid_L, place_L + 1, 0),
         jnp.asarray(last, jnp.int32)[None],
         ((1, len(ids_L)),),
-        None if left_padded else (model.sizes.max_len - length)[None],
+        None if left_padded else (max_len - length)[None],
         items_first=not left_padded,
     )
     x_WxLxD = jnp.take(views_WxVxD, ids_L, axis=1, mode="clip")
-    return model.encode(params, tables, _of_model(x_WxLxD), sequences)[0]
-
-
-def _of_model(views_Wxnxd: Array) -> Array:
-    """Views as a method has them: without an axis where there is one."""
-    return views_Wxnxd[0] if len(views_Wxnxd) == 1 else views_Wxnxd
+    return encode(x_WxLxD, sequences)[0]
 
 
 def _of_ids(ids_n: Array) -> Sequences:
