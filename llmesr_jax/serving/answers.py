@@ -39,7 +39,7 @@ class Summary:
         """Sentences for the user."""
         said = [f"{self.users:,} users"]
         if self.popular:
-            said.append(f"{self.popular:,} of them have no known item in their history and got popular items")
+            said.append(f"popular items for {self.popular:,} of them, whose history holds no known item")
         if self.unknown:
             said.append(f"{self.unknown:,} items of histories are not in the catalogue and were left out")
         return "; ".join(said)

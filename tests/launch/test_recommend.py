@@ -63,7 +63,7 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
         out = f"--out=by_{source[2:5]}.jsonl"
         result = call("recommend", source, "--histories=h.jsonl", out, "--where=brand=red", "--diversity=0.2")
         assert result.status == 0, result.err
-        assert "1 of them have no known item in their history and got popular items" in result.out
+        assert "popular items for 1 of them, whose history holds no known item" in result.out
         assert "1 items of histories are not in the catalogue" in result.out
     run, bundle = (answers(workplace / f"by_{name}.jsonl") for name in ("wor", "bun"))
     assert [items_of(run[user]) for user in run] == [items_of(bundle[user]) for user in bundle]
