@@ -68,7 +68,7 @@ class Recommender:
       precision: see `build`.
     """
 
-    plugin: Any
+    plugin: Any = dataclasses.field(compare=False)  # which `kind` tells: a file that was read again has another
     kind: Callable[..., nn.Module]
     config: Any
     make_backbone: MakeBackbone

@@ -37,7 +37,7 @@ class Summary:
 
     def describe(self) -> str:
         """Sentences for the user."""
-        said = [f"{self.users:,} users"]
+        said = [f"{self.users:,} user{'s' * (self.users != 1)}"]
         if self.popular:
             said.append(f"popular items for {self.popular:,} of them, whose history holds no known item")
         if self.unknown:

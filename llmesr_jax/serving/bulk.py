@@ -121,6 +121,8 @@ def _check(request: Request) -> None:
         raise InputError(
             "--users and --histories: both are given; wanted one of them, or none for all users of the run"
         )
+    if request.bundle and request.seed is not None:
+        raise InputError("--seed: a bundle is of one seed; leave --seed out, or name the run with --workdir")
     if request.bundle and not request.histories:
         raise InputError(
             "--bundle: a bundle knows no users; wanted --histories, a file of histories, or --workdir in place of --bundle"

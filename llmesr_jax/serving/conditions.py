@@ -13,7 +13,9 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving.catalogue import Catalogue
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_NUMBER = re.compile(r"[^\d.+-]*([+-]?\d[\d,]*\.?\d*)\D*")  # "$1,299.00"
+_NUMBER = re.compile(r"[^\d.,+-]*([+-]?\d[\d.,]*)\D*")  # in "$1,299.00" or "2,50 EUR"
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d*")
 _ORDER: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -91,13 +93,23 @@ def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, or the one in a text such as "$12.50"; None for anything else."""
+    """A number, or the one in a text such as "$12.50" or "2,50 EUR"; None for anything else.
+
+    A comma before exactly three digits stands between thousands: "1,299" is 1299. Any other is decimal.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
         return float(value)
     match = _NUMBER.fullmatch(str(value))
-    return float(match[1].replace(",", "")) if match else None
+    if match is None:
+        return None
+    text = match[1].rstrip(".,")
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    elif _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
+    return _plain_number(text)
 
 
 def _equal(found: Any, wanted: str) -> bool:

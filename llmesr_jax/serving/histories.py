@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -127,14 +128,23 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
     if not staged.exists():
         if not path.is_file():
             raise InputError(f"--histories={path}: no such file; wanted a CSV, JSON lines or Parquet file of histories")
-        partial = staged.with_suffix(".partial")
+        partial, reader = staged.with_suffix(".partial"), Reader(work / "parts", BadLines(0), reads_rating=False)
         with _readable(path):
-            _read(path, columns, catalogue, work).sink_parquet(partial, row_group_size=_STAGED)
+            _read(path, columns, catalogue, work, reader).sink_parquet(partial, row_group_size=_STAGED)
+        for note in reader.notes:  # in what order a history is, above all
+            print(f"note: {note}", file=sys.stderr, flush=True)
+        if not _rows(partial):
+            partial.unlink()
+            raise InputError(f"--histories={path}: holds no rows; wanted a history, or an interaction, in each")
         partial.replace(staged)
-    return Staged(staged, int(pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()))
+    return Staged(staged, _rows(staged))
 
 
-def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
+def _rows(path: Path) -> int:
+    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
+def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path, reader: Reader) -> pl.LazyFrame:
     raw, kind = RawFile(path), _kind(path)
     if kind == "parquet":
         schema = pl.scan_parquet(path, glob=False).collect_schema()
@@ -152,7 +162,7 @@ def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> pl.
         if find(opened.names, columns.items) is not None and find(opened.names, columns.item) is None:
             _check_user(raw, columns, opened.names)
             return _lists(_delimited_rows(opened, columns, work), raw, catalogue, work)
-    return _interactions(raw, columns, catalogue, work)
+    return _interactions(raw, columns, catalogue, reader)
 
 
 def _kind(path: Path) -> str:
@@ -175,7 +185,7 @@ def _user(columns: Columns, names: Sequence[str]) -> str:
     return "user" if columns.user not in names and "user" in names else columns.user
 
 
-def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
+def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: Reader) -> pl.LazyFrame:
     """A row an interaction, as launch.prepare reads a table, brought together by user."""
     options = table.Options(
         user_column=columns.user,
@@ -185,7 +195,7 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, work: Pa
         separator=columns.separator,
         encoding=columns.encoding,
     )
-    frame = table.interactions(Files((raw,)), options, Reader(work / "parts", BadLines(0), reads_rating=False))
+    frame = table.interactions(Files((raw,)), options, reader)
     numbers = pl.LazyFrame({"item": list(catalogue.ids), "number": np.arange(1, len(catalogue) + 1, dtype=np.int32)})
     frame = frame.join(numbers, on="item", how="left", maintain_order="left")
     known = pl.col("number").drop_nulls()

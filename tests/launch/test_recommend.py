@@ -11,6 +11,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import bulk
 from llmesr_jax.serving.model import Options
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workplace(train, tmp_path_factory):

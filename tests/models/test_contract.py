@@ -29,6 +29,14 @@ NUMBERS = sorted(
     | {(backbone, method) for backbone in ("gru4rec", "bert4rec") for method in ("llmesr", "faerec")}
     | set(PAIRS if os.environ.get("LLMESR_ALL_PAIRS") else ())
 )
+# These trace and compile long; the plain model under each backbone and the papers' own methods stay among the fast tests.
+_SLOW = ("cities", "loam", "melt", "rlmrec_gen")
+
+
+def _marked(pairs):
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair[1] in _SLOW else ()) for pair in pairs]
+
+
 SUPERVISION = {
     name: backbones.PLUGINS.load(name).supervision(tiny.plugin_config("backbone", name)) for name in BACKBONES
 }
@@ -53,7 +61,7 @@ def floats(tables):
     return {name: table for name, table in tables.items() if jnp.issubdtype(table.dtype, jnp.floating)}
 
 
-@pytest.mark.parametrize("backbone, method", PAIRS)
+@pytest.mark.parametrize("backbone, method", _marked(PAIRS))
 def test_every_pair_has_the_shapes_of_the_contract(backbone, method):
     case = tiny.case(backbone, method)
     model, plan = case.model, case.epochs.plan
@@ -184,7 +192,7 @@ def in_float64(backbone, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone, method", NUMBERS)
+@pytest.mark.parametrize("backbone, method", _marked(NUMBERS))
 def test_results_do_not_depend_on_padding(backbone, method):
     """Bucketed rows, and rows padded to any one length on either side: same losses, gradients and user vectors."""
     with tiny.float64():
@@ -313,7 +321,7 @@ def test_the_cloze_task_sees_both_sides(backbone, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone, method", NUMBERS)
+@pytest.mark.parametrize("backbone, method", _marked(NUMBERS))
 def test_the_losss_score_is_users_dot_items(backbone, method):
     """With targets at the newest slots only, the ranking loss is that of user_vectors . item_vectors."""
     _, batch, _ = started(backbone, method)
@@ -337,7 +345,7 @@ def test_the_losss_score_is_users_dot_items(backbone, method):
     assert len(rows) and found == pytest.approx(np.logaddexp(0, pairs).mean(), rel=1e-10)
 
 
-@pytest.mark.parametrize("backbone, method", NUMBERS)
+@pytest.mark.parametrize("backbone, method", _marked(NUMBERS))
 def test_every_parameter_learns_and_no_table_is_one(backbone, method):
     with tiny.float64():
         model, params, tables, _, said = in_float64(backbone, method)

@@ -66,7 +66,7 @@ def test_three_formats_say_the_same(model, tmp_path):
     assert tables[".csv"] == tables[".jsonl"] and tables[".parquet"] == tables[".jsonl"] and len(tables[".csv"]) == 210
     first = tables[".csv"]["üser 0", 1]
     assert first[3] == "popular" and first[1] == model.catalogue.counts_V.max()
-    assert "7 of them have no known item" in summary.describe()
+    assert "popular items for 7 of them" in summary.describe()
     assert {path.name for path in tmp_path.iterdir()} == {"recs.parquet", "recs.csv", "recs.jsonl"}
 
 

@@ -116,3 +116,20 @@ def test_users_of_a_corpus():
     ]
     with pytest.raises(InputError, match="--users: none of its 1 users is in the data set"):
         histories.of_users(corpus, names, ["x"], "--users")
+
+
+@pytest.mark.parametrize("text", ["user_id,item_id\n", "user,items\n"])
+def test_a_file_with_a_header_alone_is_refused_and_leaves_nothing_that_stands_in_the_way(text, tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match="h.csv: holds no rows"):
+        read(path, tmp_path)
+    path.write_text(text + ("u,a\n" if "item_id" in text else "u,a b\n"))
+    assert list(read(path, tmp_path)) == ["u"]
+
+
+def test_times_that_cannot_be_read_are_told(tmp_path, capsys):
+    path = tmp_path / "h.csv"
+    path.write_text("user_id,item_id,date\nu,a,02.01.2024\nu,b,never\n")
+    assert read(path, tmp_path)["u"][0] == [1, 2]  # file order
+    assert "note: " in capsys.readouterr().err

@@ -10,6 +10,8 @@ import tiny
 
 from llmesr_jax.models import backbones, types
 
+pytestmark = pytest.mark.slow
+
 SIZES = types.Sizes(30, 9)
 ROWS = [[1, 2, 3, 4, 5], [6, 7], [8], []]
 SETTINGS = {name: tiny.plugin_config("backbone", name, causal=False) for name in backbones.PLUGINS.names()}

@@ -224,6 +224,7 @@ def first_step(case, touched):
     return step(case.model, OPTIMIZER, *arguments, touched=axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_an_item_table_of_a_fork_is_cut_under_any_name(fork, frozen):
     """`mood`: the first step is the dense one. Undeclared, its rows would be read with renumbered ids."""
@@ -233,6 +234,7 @@ def test_an_item_table_of_a_fork_is_cut_under_any_name(fork, frozen):
     tiny.assert_close(touched[0].params, dense[0].params, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [0, 1, 2])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_an_item_table_that_does_not_say_so_is_refused(fork, frozen, more):
