@@ -174,12 +174,12 @@ class Recommender:
     @functools.cached_property
     def before_epoch(self) -> Callable[[Params, Tables, Any, Array], Params] | None:
         """(params, tables, data, epoch) -> params, before the first step of an epoch; None: nothing changes."""
-        return self._own("before_epoch", self.apply)
+        return self._keeping_form("before_epoch")
 
     @functools.cached_property
     def for_serving(self) -> Callable[[Params, Tables, Any], Params] | None:
         """(params, tables, data) -> params that vectors are made from; None: the trained ones."""
-        return self._own("for_serving", self.apply)
+        return self._keeping_form("for_serving")
 
     def _own(self, name: str, *first: Any) -> Callable[..., Any] | None:
         function = getattr(self.plugin, name, None)
@@ -189,6 +189,26 @@ class Recommender:
     def module(self) -> nn.Module:
         """The method's linen module, around its backbone."""
         return self._with({})
+
+    def _keeping_form(self, name: str) -> Callable[..., Params] | None:
+        """A function of the method's file from parameters to parameters, which must be of the same form."""
+        function = self._own(name, self.apply)
+        if function is None:
+            return None
+
+        def checked(params: Params, *more: Any) -> Params:
+            found = function(params, *more)
+            wanted, given = _form(params), _form(found)
+            if given != wanted:
+                other = sorted(path for path in wanted.keys() | given.keys() if wanted.get(path) != given.get(path))[0]
+                raise InputError(
+                    f"method {self.make_backbone.method!r}: {name} returned {other or 'parameters'} as "
+                    f"{given.get(other, 'nothing')}, wanted {wanted.get(other, 'nothing')}: all parameters that it got, "
+                    "with their shapes and types"
+                )
+            return found
+
+        return checked
 
     def _with(self, numbers: Mapping[str, Array]) -> nn.Module:
         """The module with numbers, perhaps traced, in place of those of the settings."""
@@ -282,6 +302,15 @@ def loss_fn(
     terms = recommender.terms(params, tables, batch, key, epoch, numbers)
     total = functools.reduce(jnp.add, [term.weight * term.value for term in terms.values()])
     return total, {name: term.value for name, term in terms.items()}
+
+
+def _form(tree: Any) -> dict[str, str]:
+    """{path: type and shape} of arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{jnp.result_type(x)}{list(jnp.shape(x))}"
+        for path, x in leaves
+    }
 
 
 def parameter_count(params: Params) -> int:

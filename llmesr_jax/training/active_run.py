@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError, TrainingError
+from llmesr_jax.models import recommender
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, provenance, state, traced
 from llmesr_jax.training import start as start_lib
@@ -241,7 +242,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         """The run to start from, if there is one; prints what is taken from it."""
         found = start_lib.read(self.experiment)
         if found is not None:
-            told = found.describe(shapes, program.axes.by_path)
+            method = self.experiment.config.method
+            both = recommender.needs(method, config_lib.section(self.experiment.config, method)).start
+            told = found.describe(shapes, program.axes.by_path, both)
             epochs = ", ".join(f"seed {seed}: epoch {epoch}" for seed, epoch in zip(found.seeds, found.best_epochs))
             print(f"{self.folder}: starts from {found.folder} ({epochs})\n{told}", flush=True)
         return found

@@ -45,26 +45,28 @@ class Start(NamedTuple):
     params: Mapping[str, np.ndarray]
     rows: Mapping[str, np.ndarray] | None
 
-    def describe(self, params_S: Any, axes: Mapping[str, str]) -> str:
+    def describe(self, params_S: Any, axes: Mapping[str, str], both: bool = False) -> str:
         """What is taken and what begins anew, in a few lines.
 
         Args:
           params_S: arrays or shapes of the parameters as drawn.
           axes: {path: "item" or "user"} of the tables among them.
+          both: item table and encoder are wanted, not only one of them.
         Raises:
-          InputError: neither an item table nor the encoder can be taken.
+          InputError: an item table and the whole encoder, or with `both` one of the two, cannot be taken.
         """
         drawn = _named(params_S)
         fits = {path: self._fits(path, x.shape, axes.get(path)) for path, x in drawn.items()}
         items = [path for path in drawn if axes.get(path) == "item"]
         encoder = [path for path in drawn if path.startswith(f"{ENCODER}/")]
-        if not any(fits[path] for path in (*items, *encoder)):
+        taken = any(fits[path] for path in items), bool(encoder) and all(fits[path] for path in encoder)
+        if not (all(taken) if both else any(taken)):
             of_items = "; ".join(
                 f"{path} is {self._shape(path)} there and {tuple(drawn[path].shape[1:])} here" for path in items
             )
             raise InputError(
-                f"--start={self.folder}: neither its item table nor its encoder fits this model ({of_items}); wanted a "
-                "run with the same backbone and width"
+                f"--start={self.folder}: {'not both' if any(taken) else 'neither'} its item table {'and' if any(taken) else 'nor'} its encoder "
+                f"fit{'s' * (not any(taken))} this model ({of_items}); wanted a run with the same backbone, width and settings"
             )
         lines = [f"takes {_parts(fits, True)}"]
         if self.rows is not None:

@@ -1,5 +1,6 @@
 """Composing a model by name: its loss, its sizes, and what is refused."""
 
+import dataclasses
 import types
 
 import jax
@@ -89,3 +90,21 @@ def test_an_unknown_plug_in_is_refused_with_the_known_ones(kind, method, backbon
         InputError, match=f"{kind} .* is not known; wanted one of: .*{'none' if kind == 'method' else 'sasrec'}"
     ):
         recommender.build(method, None, backbone, None, LossConfig(), SIZES)
+
+
+@pytest.mark.parametrize("name", ["before_epoch", "for_serving"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: None, "returned b as nothing, wanted float32\\[2\\]"),
+        (lambda params: {"b": params["b"]}, "returned table/items as nothing, wanted float32\\[9, 4\\]"),
+        (lambda params: {**params, "b": params["b"][:1]}, "returned b as float32\\[1\\], wanted float32\\[2\\]"),
+    ],
+)
+def test_parameters_of_another_form_are_refused(name, change, message):
+    plain = build()
+    function = lambda config, apply, params, *more: change(params)  # noqa: E731
+    model = dataclasses.replace(plain, plugin=types.SimpleNamespace(**{name: function}))
+    params = {"table": {"items": jnp.zeros((9, 4))}, "b": jnp.zeros(2)}
+    with pytest.raises(InputError, match=f"method 'none': {name} {message}: all parameters that it got"):
+        getattr(model, name)(params, {}, None)

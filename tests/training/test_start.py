@@ -70,6 +70,21 @@ def test_a_start_of_which_nothing_fits_is_refused():
         start.describe(params, AXES)
 
 
+def test_a_part_of_an_encoder_alone_is_no_start():
+    start = source({"table/items": np.zeros((5, 2)), "backbone/scale": np.zeros(()), "backbone/w": np.zeros(3)})
+    params = drawn(table__items=(5, 4), backbone__scale=(), backbone__w=(6,))
+    with pytest.raises(InputError, match="neither its item table nor its encoder fits"):
+        start.describe(params, AXES)
+
+
+def test_a_method_that_trains_on_wants_both():
+    start = source({"table/items": np.zeros((5, 2)), "backbone/w": np.zeros(3)})
+    params = drawn(table__items=(5, 2), backbone__w=(6,))
+    assert "begins anew: backbone" in start.describe(params, AXES)
+    with pytest.raises(InputError, match="not both its item table and its encoder fit this model"):
+        start.describe(params, AXES, both=True)
+
+
 def configs(*methods, start="@none"):
     found = [config_lib.build({}, {"method": method, "start": start}) for method in methods]
     for config in found:
