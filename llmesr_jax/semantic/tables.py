@@ -91,7 +91,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
     """
     if unknown := needs - set(TABLES):
-        raise ValueError(f"unknown tables {sorted(unknown)}; wanted some of {tuple(TABLES)}")
+        raise InputError(f"unknown tables {sorted(unknown)}; wanted some of {', '.join(TABLES)}, or tables of its own")
     if not needs:
         return Tables({}, "")
     semantics = semantics_of(corpus, config) if needs - COUNTED else None

@@ -79,7 +79,7 @@ def test_only_what_is_needed_is_made(corpus, monkeypatch):
     assert _prepare(corpus, needs=frozenset()) == {} and not (corpus.folder / "cache").exists()
     _without_builders(monkeypatch)
     assert _prepare(corpus, needs=frozenset({"item_llm"})).keys() == {"item_llm"}
-    with pytest.raises(ValueError, match="unknown tables.*item_lm"):
+    with pytest.raises(InputError, match="unknown tables.*item_lm"):
         _prepare(corpus, needs=frozenset({"item_lm"}))
 
 
