@@ -83,7 +83,10 @@ def test_interrupted_at_random_moments(env, forker, data, tmp_path):
             assert re.search(r"\n\d+ of \d+ texts are done; the same command continues\n$", result.out)
             time.sleep(2 * server.delay)
             assert len(server.requests) - sent[0] <= 2 * CONCURRENCY  # till it looks, an answer may lead to another
-            assert "\nsending nothing more, and storing the answers under way; once more stops at once\n" in result.out
+            assert (
+                "\nsending nothing more, and waiting a moment for the answers under way; once more stops at once\n"
+                in result.out
+            )
         server.delay = 0.0
         assert forker.run("launch.embed", *args, cwd=tmp_path).status == 0
         assert set(server.paid.values()) == {1}

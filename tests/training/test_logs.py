@@ -10,7 +10,7 @@ import pytest
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import experiment, loggers, logs, loop
+from llmesr_jax.training import active_run, experiment, loggers, logs, loop
 from llmesr_jax.training.logs import Log
 
 
@@ -197,7 +197,7 @@ def test_a_run_that_crashes_in_its_test_closes_its_loggers(tmp_path, stand_in, m
     def crash(*_):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(loop, "test", crash)
+    monkeypatch.setattr(active_run, "test", crash)
     with pytest.raises(RuntimeError, match="no memory"):
         trained(tmp_path / "w")
     assert calls[-1][0] == "finish" and [call[0] for call in calls].count("finish") == 1
