@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import active_run, experiment, loggers, logs, loop
+from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.logs import Log
 
 
