@@ -108,6 +108,7 @@ def test_files_with_one_vector_for_many_items(folder, given_files):
 def test_users_with_the_same_items_may_have_one_vector(folder, given_files):
     (folder / "inter.txt").write_text("".join(f"{u} {i}\n" for u in range(1, 7) for i in range(1, 31)))
     embed(folder, given_files(vectors(30), np.ones((6, 4))))
+    np.testing.assert_array_equal(np.load(folder / "user_emb.npy"), np.ones((6, 4)))
 
 
 def test_files_in_the_data_folder_are_checked_when_they_are_read(folder):
