@@ -9,7 +9,8 @@
 | --- | --- |
 | `settings`, `default_settings` | the settings of a run |
 | `prepare`, `Experiment` | data, tables, model and row plan of a run |
-| `train`, `load_run`, `Run`, `evaluate` | train a run, read it back, measure it again |
+| `train`, `load_run`, `Run`, `evaluate` | train a run, read it back (and recommend from it), measure it again |
+| `load_bundle` | what `launch.export` wrote: recommends without the training data |
 | `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients` | a training loop of your own |
 | `InputError` | a mistake in what was given, in one line |
 
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
     from llmesr_jax.core.errors import InputError
     from llmesr_jax.experiments.gradients.terms import gradients as term_gradients
     from llmesr_jax.models.recommender import loss_fn
+    from llmesr_jax.serving.bundle import load as load_bundle
+    from llmesr_jax.serving.run import Run
+    from llmesr_jax.serving.run import load as load_run
     from llmesr_jax.training.batches import make_batch
     from llmesr_jax.training.config import default as default_settings
     from llmesr_jax.training.config import settings
     from llmesr_jax.training.experiment import Experiment, prepare
     from llmesr_jax.training.loop import train
     from llmesr_jax.training.parts import loop_parts
-    from llmesr_jax.training.runs import Run
     from llmesr_jax.training.runs import evaluate_run as evaluate
-    from llmesr_jax.training.runs import load as load_run
     from llmesr_jax.training.steps import step_keys, train_step
 
 __version__ = "0.1.0"
@@ -70,6 +72,7 @@ __all__ = [
     "load_run",
     "Run",
     "evaluate",
+    "load_bundle",
     "loss_fn",
     "term_gradients",
     "train_step",

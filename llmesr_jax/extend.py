@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from llmesr_jax.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from llmesr_jax.core.axes import ITEM, USER, Table
+    from llmesr_jax.core.axes import ITEM, TABLES, USER, Table
     from llmesr_jax.core.errors import InputError
     from llmesr_jax.core.knobs import knob
+    from llmesr_jax.data.corpus import Corpus
     from llmesr_jax.data.importers import Downloads
     from llmesr_jax.data.importers import Importer as ImporterFile
     from llmesr_jax.models.axes import parameter
@@ -81,6 +82,8 @@ _NAMES = {
     "ITEM": "core.axes:ITEM",
     "USER": "core.axes:USER",
     "Table": "core.axes:Table",
+    "TABLES": "core.axes:TABLES",
+    "Corpus": "data.corpus:Corpus",
     "parameter": "models.axes:parameter",
     "Dropout": "models.kernels.dropout:Dropout",
     "LayerNorm": "models.layers.dense:LayerNorm",
@@ -130,6 +133,8 @@ __all__ = [
     "ITEM",
     "USER",
     "Table",
+    "TABLES",
+    "Corpus",
     "parameter",
     "Dropout",
     "LayerNorm",

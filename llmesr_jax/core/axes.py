@@ -15,13 +15,14 @@ class Table(NamedTuple):
     """What a frozen table is.
 
     Attributes:
-      axis: `ITEM`, `USER`, or "" where the first axis is neither.
+      axis: `ITEM`, `USER`, "" where the first axis is neither, or None where nothing is said: then touched updates
+        refuse the table if it has as many rows as there are items or users.
       starts: it only starts a parameter: it is there when parameters are made, and not in the steps or afterwards.
       holds_ids: its content are items' ids or users' rows, as batches are made from. A step of touched updates gives
         both other numbers, so there the model does not get the table (`models.kernels.touched_rows`).
     """
 
-    axis: str = ""
+    axis: str | None = None
     starts: bool = False
     holds_ids: bool = False
 

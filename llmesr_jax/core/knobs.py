@@ -170,16 +170,39 @@ def coerced(value: Any, kind: Any) -> Any:
     raise TypeError(kind.__name__)
 
 
-def fixed(section: Any) -> Any:
-    """The `Config` of a section with nan for each traced number that is not 0.
+class Unread:
+    """In the place of a traced number where compiled code has no argument for it: calculating with it raises."""
 
-    For code that runs outside the loss, where such a number is no argument: what reads it gets nan, and not the number
-    of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
+    def __init__(self, name: str):
+        self._name = name
+
+    def _refuse(self, *_: Any) -> Any:
+        raise InputError(
+            f"setting {self._name} is traced, so its number is known in terms of the loss alone, and not where it was "
+            "read; declare it without traced=True"
+        )
+
+    __float__ = __int__ = __index__ = __array__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __pow__ = __rpow__ = __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+    def __bool__(self) -> bool:
+        return True  # a 0 stays a 0
+
+    def __repr__(self) -> str:
+        return "traced"
+
+
+def fixed(section: Any) -> Any:
+    """The `Config` of a section with an `Unread` for each traced number that is not 0.
+
+    For code that runs outside the loss, where such a number is no argument: who calculates with it is told so, and does
+    not get the number of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
     """
     if not dataclasses.is_dataclass(type(section)):
         return section
     traced = [name for name, one in fields(type(section)).items() if one.traced and getattr(section, name)]
-    return dataclasses.replace(section, **dict.fromkeys(traced, math.nan))
+    return dataclasses.replace(section, **{name: Unread(name) for name in traced})
 
 
 def put(section: Any, name: str, values: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
+import logging
 import pkgutil
 import sys
 from collections.abc import Mapping
@@ -78,9 +79,28 @@ class Plugins(Generic[P]):
         _check(self, name, module)
         return module
 
+    def modules(self) -> dict[str, P]:
+        """{name: module} of all of them, for what cares about every one.
+
+        An installed package that is broken is left out with a warning, since it may have nothing to do with what is
+        asked for; `load` of its name says the same as an error.
+
+        Raises:
+          InputError: see `names`; a plug-in of this library that is not whole.
+        """
+        found = {}
+        for name in self.names():
+            try:
+                found[name] = self.load(name)
+            except InputError as error:
+                if name in self._own():
+                    raise
+                logging.warning("%s; left out", error)
+        return found
+
     def listing(self) -> str:
         """A line for each of them: its name, and the first line of its docstring."""
-        found = {name: (self.load(name).__doc__ or "").strip().splitlines() for name in self.names()}
+        found = {name: (module.__doc__ or "").strip().splitlines() for name, module in self.modules().items()}
         width = max(map(len, found))
         return "\n".join(f"{name:<{width}}  {next(iter(lines), '')}".rstrip() for name, lines in found.items())
 
@@ -105,9 +125,10 @@ class Plugins(Generic[P]):
     def _imported(self, point: importlib.metadata.EntryPoint) -> Any:
         try:
             return point.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever its module does while it is imported
+            what = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
             raise InputError(
-                f"{self.kind} {point.name!r}: {point.value} of {_of(point)} cannot be imported ({error}); check the "
+                f"{self.kind} {point.name!r}: {point.value} of {_of(point)} cannot be imported ({what}); check the "
                 f"entry point and the package, or uninstall {_of(point)}"
             ) from error
 

@@ -26,7 +26,7 @@ class Own(NamedTuple):
       make: () -> {name: array}; over items V + 2 rows, over users U.
       settings: the method's.
       version: of what `make` computes, raised where that changes.
-      source: digest of the code of `make`, so that what older code computed is not found again.
+      source: digest of the code of `make`: what other code computed is not found again, and is not the same table.
     """
 
     method: str
@@ -41,7 +41,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
     """A method's own tables, kept beside the others.
 
     The recipe is of their content where that are whole numbers or flags, which are the same on every machine, and else
-    of what they were made from.
+    of what they were made from: interactions, settings, version and code.
 
     Raises:
       InputError: other tables were made than the method's `needs` name, or they hold objects or NaN.
@@ -70,7 +70,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
     kept = cache_of(corpus, config).arrays(tuple(f"{own.method}_{name}.npy" for name in names), recipe, build)
     as_int32 = lambda x: x.astype(np.int32) if x.dtype.kind in "iu" else x  # noqa: E731
     arrays = {name: copied(as_int32(table)) for name, table in zip(names, kept)}
-    described = f"{corpus.digest} version {own.version} {sorted(recipe.parameters.items())}"
+    described = f"{corpus.digest} version {own.version} {own.source} {sorted(recipe.parameters.items())}"
     exact = {name: table.dtype.kind != "f" for name, table in arrays.items()}
     inputs = {name: digest({name: table}) if exact[name] else described for name, table in arrays.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())

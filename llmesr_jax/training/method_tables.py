@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import inspect
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -37,6 +39,36 @@ def own(config: ConfigDict, corpus: Corpus) -> Tables:
         make=lambda: module.tables(corpus, fixed),
         settings=dataclasses.asdict(fixed),
         version=getattr(module, "TABLES_VERSION", 1),
-        source=hashlib.sha256(inspect.getsource(module).encode()).hexdigest() if kinds else "",
+        source=source_of(module) if kinds else "",
     )
     return own_tables.prepare(corpus, config_lib.section(config, "semantic"), wanted)
+
+
+def source_of(module: ModuleType) -> str:
+    """Digest of what computes a method's tables: `tables`, and what it uses of its own file, directly or not.
+
+    Comments, docstrings and layout do not matter. What other files compute is not in it: `TABLES_VERSION` is for that.
+    """
+    parts: dict[str, ast.stmt] = {}
+    for part in ast.parse(inspect.getsource(module)).body:
+        if isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+            parts[part.name] = part
+        elif isinstance(part, (ast.Assign, ast.AnnAssign)):
+            targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+            names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+            parts |= dict.fromkeys(names, part)
+    used, ahead = set(), ["tables"]
+    while ahead:
+        name = ahead.pop()
+        if name in parts and name not in used:
+            used.add(name)
+            ahead += [node.id for node in ast.walk(parts[name]) if isinstance(node, ast.Name)]
+    code = "\n".join(f"{name} {ast.dump(_without_docstrings(parts[name]))}" for name in sorted(used))
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _without_docstrings(tree: ast.stmt) -> ast.stmt:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree

@@ -48,7 +48,7 @@ class RunConfig:
     loggers: str = knob(
         "auto",
         "where each epoch's numbers go besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "
-        "with commas between them (tensorboard, wandb, mlflow)",
+        "with commas between them: tensorboard, wandb, mlflow, or one that an installed package brings",
     )
     workdir: str = knob(
         "",
@@ -140,10 +140,10 @@ def sections() -> dict[str, type]:
 
     found = {"": RunConfig, "data": DataConfig, "semantic": SemanticConfig, "loss": LossConfig, "train": TrainConfig}
     for plugins in chosen().values():
-        for name in plugins.names():
+        for name, module in plugins.modules().items():
             if name in found or name in RunConfig.__annotations__:
                 raise InputError(f"{plugins.kind} {name!r} has the name of another section of settings; rename it")
-            found[name] = plugins.load(name).Config
+            found[name] = module.Config
     return found
 
 

@@ -1,8 +1,9 @@
 """The real settings refuse what they cannot be, in one line that names the setting, the value and what is wanted."""
 
 import dataclasses
-import math
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from llmesr_jax.core import knobs
@@ -45,7 +46,7 @@ def test_every_default_is_allowed():
     assert schema.checked(defaults, "default") == defaults
 
 
-def test_traced_numbers_are_nan_outside_of_the_loss_but_0_stays_0():
+def test_traced_numbers_cannot_be_read_outside_of_the_loss_but_0_stays_0():
     """What reads one there would compute with another run's number; 0 switches off, and is the same for all."""
 
     @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,10 @@ def test_traced_numbers_are_nan_outside_of_the_loss_but_0_stays_0():
         other: float = knobs.knob(0.0, "another", traced=True)
 
     found = knobs.fixed(Config())
-    assert (found.width, found.other) == (4, 0.0) and math.isnan(found.weight)
+    assert (found.width, found.other, bool(found.weight)) == (4, 0.0, True)
+    ways = (float, jnp.asarray, np.asarray, lambda x: 2 * x, lambda x: x < 1, lambda x: np.ones(2) + x)
+    for read in (*ways, lambda x: jnp.ones(2) * x):
+        with pytest.raises(InputError, match="setting weight is traced, .* declare it without traced=True"):
+            read(found.weight)
     plain = Config(weight=0.0)
     assert knobs.fixed(plain) == plain

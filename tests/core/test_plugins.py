@@ -137,6 +137,23 @@ def test_a_module_that_is_not_there_is_one_line(installed):
     assert "absent" in KINDS["loss"].names()  # listing imports nothing
 
 
+def test_a_broken_package_stops_nobody_who_does_not_ask_for_it(installed, caplog):
+    installed("loss", {"absent": None, "empty": types.ModuleType("empty"), "whole": whole("loss")})
+    assert KINDS["loss"].modules().keys() - {"bce", "bpr", "softmax"} >= {"whole"}
+    assert not KINDS["loss"].modules().keys() & {"absent", "empty"}
+    assert "loss 'absent'" in caplog.text and "loss 'empty'" in caplog.text and "left out" in caplog.text
+
+
+def test_whatever_a_module_raises_while_it_is_imported_is_one_line(installed, tmp_path, monkeypatch):
+    (tmp_path / "brought_torn.py").write_text("def value(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed("loss", {"torn": None})
+    with pytest.raises(
+        InputError, match=r"loss 'torn': .* cannot be imported \(SyntaxError: .*brought_torn.py, line 1"
+    ):
+        plugin("loss", "torn")
+
+
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids="-".join)
 def test_a_wrong_name_suggests_the_right_one(kind, name):
     """One letter dropped, in capitals."""

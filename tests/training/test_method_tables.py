@@ -1,5 +1,7 @@
 """From a configuration to the tables that its method makes: what the method's file must have for that."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import tiny
@@ -29,6 +31,48 @@ def test_tables_are_made_of_the_corpus_and_the_settings(config, monkeypatch):
 
 def test_a_method_without_tables_of_its_own_makes_none(config):
     assert method_tables.own(config, tiny.ragged(3)).arrays == {}
+
+
+SOURCE = """
+from numpy import ones
+
+SHARE, OTHER = 0.5, 1.0  # how much
+WIDE: int = 4
+
+def scaled(x):
+    return x * SHARE
+
+def tables(corpus, config):
+    '''Ones.'''
+    return {"mood": scaled(ones(WIDE))}
+
+def terms():
+    return OTHER
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("# how much", "# how little", True),
+        ("'''Ones.'''", "", True),
+        ("return OTHER", "return 2 * OTHER", True),
+        ("x * SHARE", "x / SHARE", False),
+        ("SHARE, OTHER = 0.5", "SHARE, OTHER = 0.6", False),
+        ("int = 4", "int = 5", False),
+        ("scaled(ones(WIDE))", "ones(WIDE)", False),
+    ],
+)
+def test_the_code_of_tables_is_what_they_use_of_their_file(tmp_path, old, new, same):
+    """Another formula makes another table, which is no rounding; a comment or a term of the loss does not."""
+    digests = []
+    for name, text in (("before", SOURCE), ("after", SOURCE.replace(old, new))):
+        (tmp_path / f"{name}.py").write_text(text)
+        spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        digests.append(method_tables.source_of(module))
+    assert (digests[0] == digests[1]) == same and old in SOURCE
 
 
 def test_tables_that_nothing_makes_are_refused(config, monkeypatch):

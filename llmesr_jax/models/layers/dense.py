@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.models.types import Array, Sequences, wide
 
 EPSILON = 1e-8  # of every LayerNorm in LLM-ESR's release; FAERec's has 1e-12
@@ -53,7 +54,13 @@ class LayerNorm(nn.Module):
 
 
 def take_rows(table: Array, ids: Array) -> Array:
-    """table[ids] for ids known to be in range; clipping spares the bounds check's select."""
+    """table[ids] for ids known to be in range; clipping spares the bounds check's select.
+
+    Raises:
+      InputError: the table is None, as `get_variable("tables", name)` is for a name that there is not.
+    """
+    if table is None:
+        raise InputError("rows are taken of a table that is not there; wanted a name that the method's needs name")
     return jnp.take(table, ids, axis=0, mode="clip")
 
 

@@ -107,8 +107,7 @@ PLUGINS: Plugins[Any] = Plugins("metric", __name__, form="FROM", forms={"ranks":
 
 @functools.cache
 def _modules(kind: str) -> dict[str, Any]:
-    found = {name: PLUGINS.load(name) for name in PLUGINS.names()}
-    return {name: module for name, module in found.items() if kind == module.FROM}
+    return {name: module for name, module in PLUGINS.modules().items() if kind == module.FROM}
 
 
 @functools.cache

@@ -39,7 +39,10 @@ class Writer(Protocol):
     """A logger at work."""
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Takes {name: number} after each epoch, and once more with the test's metrics."""
+        """Takes {name: number}: after each epoch, and once more at the end of the run with the test's metrics.
+
+        Names end in `/seed_<seed>`. Several seeds write one after the other, so an epoch comes once for each.
+        """
         ...
 
     def close(self) -> None:

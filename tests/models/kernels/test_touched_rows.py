@@ -268,6 +268,8 @@ def test_what_says_that_it_is_over_neither_passes_and_so_does_what_has_other_row
     touched_rows.check(params | {"scale": shape()}, tables, Axes(named, kinds, 102, 60))
     with pytest.raises(InputError, match="table other of shape .60, 2. may hold a row for each of the 60 users"):
         touched_rows.check(params, {"other": shape(60, 2)}, Axes(named, (), 102, 60))
+    with pytest.raises(InputError, match="table mood of shape .102, 8. may hold a row for each of the 100 items"):
+        touched_rows.check(params, {"mood": shape(102, 8)}, Axes(named, (("mood", Table()),), 102, 60))
 
 
 def test_integers_that_may_be_ids_are_refused():
