@@ -168,6 +168,17 @@ def float64():
         yield
 
 
+def in_float64(test):
+    """A test in 64-bit numbers, where rounding hides no wrong factor."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        with float64():
+            test(*args, **kwargs)
+
+    return run
+
+
 def as_float64(tree):
     """Float leaves as float64 (inside `float64()`)."""
     return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

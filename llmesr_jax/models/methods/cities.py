@@ -235,7 +235,7 @@ def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data:
     place_m, first_m, end_m = places_mx3.T
     before_m = jnp.minimum(place_m - first_m, config.window)
     length_m = before_m + jnp.minimum(end_m - place_m, config.window + 1)
-    width_of_row = params["table"]["items"].shape[1]
+    items_VxD = params["table"]["items"]
 
     def block(arrays, width, read_mxD):
         places_bx3, rows_b, is_one_b = arrays
@@ -243,7 +243,7 @@ def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data:
         read_bxD = apply(params, tables, items_bxw, slots_bxw, method="read")
         return read_mxD.at[jnp.where(is_one_b, rows_b, len(read_mxD))].set(read_bxD.astype(read_mxD.dtype), mode="drop")
 
-    empty = jnp.zeros((len(rows_m), width_of_row), jnp.float32)
+    empty = jnp.zeros((len(rows_m), items_VxD.shape[1]), wide(items_VxD))
     return in_blocks((places_mx3, rows_m), length_m, widths_to(2 * config.window + 1, 4), block, empty)
 
 

@@ -280,7 +280,8 @@ def context_means(
         f_bxD = apply(params, tables, rows, method="encoded").astype(sum_VxD.dtype)
         return sum_VxD.at[jnp.where(is_one_b, item_b, len(sum_VxD))].add(f_bxD, mode="drop")
 
-    empty = jnp.zeros((sizes.num_items + 2, params["table"]["items"].shape[1]), jnp.float32)
+    items_VxD = params["table"]["items"]
+    empty = jnp.zeros_like(items_VxD, dtype=wide(items_VxD))
     length_m = jnp.minimum(context_mx3[:, 2], room)
     sum_VxD = in_blocks((context_mx3, item_m), length_m, widths_to(room, 4), block, empty)
     count_V = jnp.zeros(sizes.num_items + 2, jnp.int32).at[item_m].add(1)

@@ -23,7 +23,10 @@ def case(backbone="gru4rec", **changes):
 
 def special(case):
     noise = lambda x: x + 0.2 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731
-    return jax.tree.map(noise, case.params())
+    params = case.params()
+    if jax.config.jax_enable_x64:
+        params = tiny.as_float64(params)
+    return jax.tree.map(noise, params)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -147,6 +150,7 @@ def test_the_sine(form):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone, form", [("gru4rec", "usual"), ("bert4rec", "release")])
+@tiny.in_float64
 def test_the_loss_by_hand(backbone, form):
     one = case(backbone, positions=form)
     params, corpus = special(one), one.corpus
@@ -171,13 +175,14 @@ def test_the_loss_by_hand(backbone, form):
             off = inferred_by_loop(params, own, form) - np.asarray(params["table"]["items"])[item]
             losses.append(np.mean(off**2))
         found = values(one.model, params, one.tables, batch)
-        assert float(found["inference"]) == pytest.approx(np.mean(losses), rel=1e-4)
+        assert float(found["inference"]) == pytest.approx(np.mean(losses), rel=1e-6)
         shots.add(how_many)
     assert len(shots) > 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["sasrec", "bert4rec"])
+@tiny.in_float64
 def test_what_is_served_by_hand(backbone):
     """Rows of tail items with a context are inferred from all of them; no other number changes."""
     one = case(backbone)
@@ -189,7 +194,7 @@ def test_what_is_served_by_hand(backbone):
         if not 1 <= item <= one.corpus.num_items or head[item - 1] or not contexts[item]:
             np.testing.assert_array_equal(after[item], before[item])
             continue
-        np.testing.assert_allclose(after[item], inferred_by_loop(params, contexts[item]), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(after[item], inferred_by_loop(params, contexts[item]), rtol=1e-6, atol=1e-7)
         changed += 1
     assert changed > 5
     tiny.assert_equal({**served, "table": 0}, {**params, "table": 0})
