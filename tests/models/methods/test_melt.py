@@ -210,7 +210,7 @@ def test_a_renewal_by_hand_changes_rows_of_tail_items_with_a_context_and_no_othe
 def test_the_releases_renewal_comes_before_the_first_epoch_and_without_it_nothing_changes():
     one = case(renew_from=0)
     params = special(one)
-    after = one.model.before_epoch(params, one.tables, one.data, jnp.float32(1))
+    after = jax.jit(one.model.before_epoch)(params, one.tables, one.data, jnp.float32(1))
     assert np.abs(after["table"]["items"] - params["table"]["items"]).max() > 0.1
     off = case(renew=False)
     assert off.model.before_epoch(params, off.tables, off.data, jnp.float32(9)) is params
@@ -263,5 +263,6 @@ def test_without_maps_renewal_and_correction_it_is_none():
     (loss, gradient), wanted = run(one.model)(params), run(plain.model)(alone)
     tiny.assert_equal((loss, {name: gradient[name] for name in alone}), wanted)
     tiny.assert_equal(
-        one.model.user_vectors(params, one.tables, batch.students), plain.model.user_vectors(alone, {}, batch.students)
+        tiny.user_vectors(one.model, params, one.tables, batch.students),
+        tiny.user_vectors(plain.model, alone, {}, batch.students),
     )
