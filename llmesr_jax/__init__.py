@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmesr_jax.core.lazy import lazily
+from llmesr_jax.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from llmesr_jax.core.errors import InputError
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from llmesr_jax.training.parts import loop_parts
     from llmesr_jax.training.runs import evaluate_run as evaluate
     from llmesr_jax.training.steps import step_keys, train_step
-
-__version__ = "0.1.0"
 
 _NAMES = {
     "InputError": "core.errors:InputError",

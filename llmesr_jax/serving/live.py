@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import llmesr_jax
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.version import VERSION
 from llmesr_jax.data import groups, raw_ids
 from llmesr_jax.models import recommender
 from llmesr_jax.models.recommender import Recommender
@@ -113,7 +113,7 @@ def about(experiment: Experiment, trained: Mapping[str, Any]) -> dict[str, Any]:
         **trained,
         "data": experiment.identity(),
         "score": config_lib.section(config, "loss").score,
-        "llmesr_jax": llmesr_jax.__version__,
+        "llmesr_jax": VERSION,
         "jax": jax.__version__,
     }
 
