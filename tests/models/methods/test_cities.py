@@ -206,7 +206,9 @@ def test_with_the_hook_off_the_start_is_served():
     params, batch = special(one), plain.batch()
     assert one.model.for_serving(params, one.tables, one.data) is params
     alone = {name: params[name] for name in ("backbone", "table")}
-    served = jax.jit(lambda model, *a: (model.user_vectors(*a, batch.students), model.item_vectors(*a)), static_argnums=0)
+    served = jax.jit(
+        lambda model, *a: (model.user_vectors(*a, batch.students), model.item_vectors(*a)), static_argnums=0
+    )
     tiny.assert_equal(served(one.model, params, one.tables), served(plain.model, alone, {}))
 
 
