@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "tables, tests and figures of finished runs",
     "gradients": "take the loss of a run apart",
     "benchmark": "time every part of a run",
+    "doctor": "say what this installation is, and what is wrong with it",
 }
 
 

@@ -43,7 +43,7 @@ from . import command_help, quiet, setting_flags, signals
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
 
-_MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
+MOST_COMPILED = 2 * 2**30  # bytes of compiled code that are kept
 _DEFAULT_FILE = Path(config.configs().__path__[0], "default.py")
 _OF_A_RUN = ("dataset", "data_dir", "method", "backbone", "preset", "seeds", "start", "workdir", "loggers")
 _OF_SECTIONS = {
@@ -130,16 +130,21 @@ def keep_compiled_code() -> None:
     except OSError:
         cpu = None
     kind = hashlib.sha256((cpu[0] if cpu else platform.processor()).encode()).hexdigest()[:12]
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(home, "llmesr_jax", "compiled", kind)
+    folder = compiled_folder() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
-    _delete_unused(folder.parent, _MOST_COMPILED)
+    _delete_unused(folder.parent, MOST_COMPILED)
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def compiled_folder() -> Path:
+    """Where compiled code is kept, for all kinds of CPU; it may not exist."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(home, "llmesr_jax", "compiled")
 
 
 def _delete_unused(folder: Path, most: int) -> None:

@@ -24,7 +24,7 @@ def kept(folder):
 
 def test_what_was_unused_for_longest_is_deleted_once_there_is_too_much(cache, monkeypatch):
     """Five programs of 10 bytes, 25 allowed: the two used last stay, whenever they were written."""
-    monkeypatch.setattr(cli, "_MOST_COMPILED", 25)
+    monkeypatch.setattr(cli, "MOST_COMPILED", 25)
     for number, (written, used) in enumerate([(1, 9), (5, 6), (3, 3), (8, 8), (2, 2)]):
         path = cache / "another-cpu" / f"program-{number}"
         path.write_bytes(b"0123456789")
@@ -40,8 +40,8 @@ def test_what_was_unused_for_longest_is_deleted_once_there_is_too_much(cache, mo
 def test_what_fits_stays_and_a_file_that_cannot_be_deleted_is_no_error(cache, monkeypatch):
     (cache / "another-cpu" / "program").write_bytes(b"0123456789")
     cli.keep_compiled_code()
-    assert kept(cache) == ["program"] and cli._MOST_COMPILED == 2 * 2**30
-    monkeypatch.setattr(cli, "_MOST_COMPILED", 5)
+    assert kept(cache) == ["program"] and cli.MOST_COMPILED == 2 * 2**30
+    monkeypatch.setattr(cli, "MOST_COMPILED", 5)
     monkeypatch.setattr(cli.Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
     cli.keep_compiled_code()
     assert kept(cache) == ["program"]

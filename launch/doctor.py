@@ -1,0 +1,43 @@
+"""Says what this installation is, and what is wrong with it, as text to paste into an issue.
+
+    python -m launch.doctor
+    python -m launch.doctor --clear_cache
+
+Versions, devices and how fast they are, memory, caches. Nothing is trained, and no secret is printed.
+"""
+
+import dataclasses
+
+from llmesr_jax.core.knobs import knob
+
+from . import cli, setting_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is done."""
+
+    clear_cache: bool = knob(False, "delete compiled code instead; it is made again when it is needed")
+
+
+def define_flags() -> None:
+    setting_flags.define(Options)
+
+
+def main(argv, stop):
+    from llmesr_jax.experiments import doctor
+
+    folder = cli.compiled_folder()
+    if setting_flags.made(Options).clear_cache:
+        return print(f"{folder}: {doctor.clear(folder) / 2**20:,.0f} MiB deleted")
+    print(doctor.examine(folder, cli.MOST_COMPILED))
+
+
+def run() -> None:
+    """The command: reads the command line, and exits."""
+    define_flags()
+    cli.run(main, with_config=False)
+
+
+if __name__ == "__main__":
+    run()
