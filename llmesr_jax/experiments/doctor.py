@@ -63,16 +63,23 @@ class Examined:
         return "\n".join([*lines, "", "Problems", *found])
 
 
-def examine(compiled: Path, most_compiled: int, environ: Mapping[str, str] | None = None) -> Examined:
+def examine(version: str, compiled: Path, most_compiled: int, environ: Mapping[str, str] | None = None) -> Examined:
     """Looks at the installation; takes a few seconds, most of them to start JAX and to time one matrix product.
 
     Args:
+      version: of this library.
       compiled: the folder of compiled code.
       most_compiled: bytes that are kept there.
       environ: environment variables; those of the process by default.
     """
     environ = os.environ if environ is None else environ
-    parts = (_software(), _hardware(), _devices(environ), _folders(compiled, most_compiled), _environment(environ))
+    parts = (
+        _software(version),
+        _hardware(),
+        _devices(environ),
+        _folders(compiled, most_compiled),
+        _environment(environ),
+    )
     found = list(itertools.chain.from_iterable(parts))
     facts = tuple((one.what, one.value) for one in found if isinstance(one, Fact))
     return Examined(facts, tuple(one.line for one in found if isinstance(one, Problem)))
@@ -96,15 +103,13 @@ def clear(compiled: Path) -> int:
 _Found = Iterator[Fact | Problem]
 
 
-def _software() -> _Found:
-    from llmesr_jax import __version__
-
+def _software(own: str) -> _Found:
     try:
         wanted = importlib.metadata.requires(_PROJECT) or []
         where = "installed"
     except importlib.metadata.PackageNotFoundError:
         wanted, where = [], "not installed by pip, run from a folder"
-    yield Fact(_PROJECT, f"{__version__} ({where})")
+    yield Fact(_PROJECT, f"{own} ({where})")
     yield Fact("Python", f"{platform.python_version()} ({platform.python_implementation()})")
     if sys.version_info < (3, 11):
         yield Problem(f"Python is {platform.python_version()}; wanted 3.11 or newer")

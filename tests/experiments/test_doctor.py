@@ -32,7 +32,7 @@ def installed(monkeypatch):
 
 
 def examine(tmp_path, **environ):
-    return doctor.examine(tmp_path / "compiled", 2**31, environ)
+    return doctor.examine("1.0", tmp_path / "compiled", 2**31, environ)
 
 
 def test_facts_of_a_sound_installation(tmp_path, installed):
