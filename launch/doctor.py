@@ -25,13 +25,13 @@ def define_flags() -> None:
 
 
 def main(argv, stop):
-    from llmesr_jax import __version__
+    from llmesr_jax.core.version import VERSION
     from llmesr_jax.experiments import doctor
 
     folder = cli.compiled_folder()
     if setting_flags.made(Options).clear_cache:
         return print(f"{folder}: {doctor.clear(folder) / 2**20:,.0f} MiB deleted")
-    print(doctor.examine(__version__, folder, cli.MOST_COMPILED))
+    print(doctor.examine(VERSION, folder, cli.MOST_COMPILED))
 
 
 def run() -> None:
