@@ -110,6 +110,19 @@ def write(app) -> None:
             path.write_text(text)
 
 
+def with_code(app, what, name, obj, options, lines: list[str]) -> None:
+    """An indented paragraph of a docstring is code; reStructuredText would take it for a quotation."""
+    found: list[str] = []
+    for line in lines:
+        before = [one for one in found if one.strip()]
+        after_text = before and not before[-1].startswith(" ") and not found[-1].strip()
+        if line.startswith("    ") and after_text:
+            found += ["::", ""]
+        found.append(line)
+    lines[:] = found
+
+
 def setup(app):
     app.connect("builder-inited", write)
+    app.connect("autodoc-process-docstring", with_code, priority=400)  # before napoleon, which indents sections
     return {"parallel_read_safe": True}
