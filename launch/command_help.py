@@ -63,7 +63,8 @@ def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
     for module, found in FLAGS.flags_by_module_dict().items():
         if not module.startswith(("absl", "ml_collections")):
             for flag in found:
-                if not isinstance(flag, flags.Flag) or flag.name in aliases:
+                second_name = aliases.get(flag.name) in FLAGS
+                if not isinstance(flag, flags.Flag) or second_name:
                     continue
                 choices = getattr(flag.parser, "enum_values", None)
                 yield _entry(_usage(flag, aliases), _text(flag, choices))

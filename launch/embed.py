@@ -80,6 +80,8 @@ def main(argv, stop):
         args = [f"--dataset={options.dataset}", *([f"--data_dir={options.data_dir}"] if options.data_dir else [])]
         if max(corpus.repeated(part).mean() for part in corpus.targets) > MOST_REPEATED:
             args.append("--config.train.seen_items=shown")
+        if options.dataset not in reading.DATASETS:  # for the papers' sets, the presets are a choice
+            args.append("--preset=best")
         print(f"next: {commands.line('train')}", shlex.join(args))
 
 

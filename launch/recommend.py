@@ -48,11 +48,15 @@ class Columns:
     items_column: str = knob("items", "--histories: column of the list, in a file with a row a user")
     separator: str = knob("", "--histories: between the fields of a line; empty: the one that fits")
     encoding: str = knob("", "--histories: of a text file; empty: UTF-8, and Windows-1252 where it is not")
+    time_unit: str = knob(
+        "s", "--histories: unit of times that are numbers, since 1970", choices=("s", "ms", "us", "ns")
+    )
+    header: str = knob("auto", "--histories: does its first line name columns", choices=("auto", "yes", "no"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
-    """What a list holds: `serving.model.Options`."""
+    """What a list holds: `serving.options.Options`."""
 
     k: int = knob(10, "recommendations a user", least=1)
     seen: str = knob("hidden", "items of the user's own history", choices=("hidden", "shown"))
@@ -75,7 +79,7 @@ def define_flags() -> None:
 
 def main(argv, stop):
     from llmesr_jax.serving import bulk, histories
-    from llmesr_jax.serving.model import Options
+    from llmesr_jax.serving.options import Options
 
     model, columns, lists = (setting_flags.made(group) for group in (Model, Columns, Lists))
     read = histories.Columns(*dataclasses.astuple(columns))

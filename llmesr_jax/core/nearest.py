@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def nearest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
@@ -36,6 +36,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean sasrec?`, or nothing where no name is near."""
     found = nearest(name, known)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+_MOST = 50_000  # ids among which the nearest is looked for, which takes about a second
+
+
+def nearest_id(raw: str, known: Collection[str]) -> str:
+    """`; did you mean 'sku-12'?`, or nothing: where no id is near, where there are too many, and for numbers, which all
+    have near neighbours.
+
+    >>> nearest_id("sku12", ["sku-12", "mug-7"])
+    "; did you mean 'sku-12'?"
+    """
+    if len(known) > _MOST or raw.strip().isdigit():
+        return ""
+    found = nearest(raw, known)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _plain(name: str) -> str:

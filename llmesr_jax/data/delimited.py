@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.data.columns import TYPED, find, is_number
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.raw_files import MAX_LINE, RawFile
 from llmesr_jax.data.staging import Reader
 
 SEPARATORS = (",", ";", "\t", "|")
 _UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'
-_TYPED = re.compile(r"(.+):(?:token|float)(?:_seq)?")
 _SEEN = 200  # lines of a first look
 _IS_EMPTY = "is empty; wanted a line with the columns' names, then one line a row"
 
@@ -140,28 +139,6 @@ def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in cells)
 
 
-def bare(name: str) -> str:
-    """A column's name without the type that RecBole writes behind it."""
-    typed = _TYPED.fullmatch(name)
-    return typed[1] if typed else name
-
-
-def find(names: Sequence[str], wanted: str) -> int | None:
-    """The place of a column: by its whole name, by its name without RecBole's type, or by its number from 1."""
-    wanted = wanted.strip()
-    for known in (names, [bare(name) for name in names]):
-        if wanted in known:
-            return list(known).index(wanted)
-    if bare(wanted) != wanted and bare(wanted) in names:
-        return list(names).index(bare(wanted))
-    return int(wanted) - 1 if is_number(wanted) and int(wanted) <= len(names) else None
-
-
-def is_number(name: str) -> bool:
-    """Whether it may be a column's number."""
-    return name.isascii() and name.isdigit() and 0 < int(name[:9])
-
-
 def open_table(
     raw: RawFile, form: Form, wanted: Sequence[str], is_header: Callable[[Sequence[str], Sequence[str]], bool]
 ) -> Table:
@@ -180,10 +157,10 @@ def open_table(
     if not seen:
         raise InputError(f"{raw}: {_IS_EMPTY}")
     separator = form.separator or _separator(raw, seen, wanted, form.quoted)
-    quoted = form.quoted and not all(_TYPED.fullmatch(name.strip()) for name in seen[0].split(separator))
+    quoted = form.quoted and not all(TYPED.fullmatch(name.strip()) for name in seen[0].split(separator))
     rows = _look(seen, separator, quoted)
     if not rows:
-        raise InputError(f"{raw}, line 1: found {ascii(seen[0][:60])}; {_IS_EMPTY.partition('; ')[2]}")
+        raise InputError(f"{raw}, line 1: found {repr(seen[0][:60])}; {_IS_EMPTY.partition('; ')[2]}")
     has_header = form.header == "yes"
     if form.header == "auto":
         by_number = all(is_number(name) for name in wanted) and find(_stripped(rows[0]), wanted[0]) is not None

@@ -212,7 +212,7 @@ def _receive(response: httpx.Response, part: Path, start: int, whole: int) -> No
 
 def _reason(error: Exception) -> str:
     """What an error says, on one short line."""
-    return ascii(str(error))[1:-1][:80] or type(error).__name__
+    return repr(str(error))[1:-1][:80] or type(error).__name__
 
 
 def _size(path: Path) -> int:

@@ -56,7 +56,7 @@ def _by_line(
         except (ValueError, RecursionError):
             found = _several(line)
         if not found and bad is not None:
-            bad.add(text.raw, number, f"found {ascii(line[:60])}; wanted {_WANTED}")
+            bad.add(text.raw, number, f"found {repr(line[:60])}; wanted {_WANTED}")
         for value in found:
             yield number, value
 
@@ -103,7 +103,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
             if isinstance(value, dict):
                 yield line, value
             elif bad is not None:
-                bad.add(text.raw, line, f"found {ascii(value)[:60]}; wanted {_WANTED}")
+                bad.add(text.raw, line, f"found {repr(value)[:60]}; wanted {_WANTED}")
             at = end
             continue
         if ended:
@@ -124,7 +124,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
 
 def _broken(text: Text, error: ValueError, line: int) -> InputError:
     where = line + getattr(error, "lineno", 1) - 1
-    reason = ascii(getattr(error, "msg", str(error)))[1:-1][:80]
+    reason = repr(getattr(error, "msg", str(error)))[1:-1][:80]
     return InputError(
         f"{text.raw}, line {where}: is malformed or cut short ({reason}); wanted {_WANTED}; correct the line, or get "
         "the file again"

@@ -68,9 +68,20 @@ def _short(value: Any) -> str:
 
 
 def first(changes: list[str]) -> str:
-    """The first few of `changes`, on one line."""
-    more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return "; ".join(changes[:_SHOWN]) + more
+    """The first few of `changes`, on one line, settings by their flags."""
+    shown = list(dict.fromkeys(_by_flag(change) for change in changes))
+    more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return "; ".join(shown[:_SHOWN]) + more
+
+
+def _by_flag(change: str) -> str:
+    name, _, values = change.partition(": ")
+    for prefix in ("source.options.", "source.split.", "source.", "rule.", ""):
+        if name.startswith(prefix):
+            break
+    if prefix == "source." and name.startswith("source.files."):
+        return f"{name.removeprefix('source.files.').rpartition('.')[0]} is another file"
+    return f"--{name.removeprefix(prefix)}: {values}"
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def _load(path: Path, then: Callable[[Any], T], before: Callable[[Any], None] = 
         raise InputError(f"{path}: refused, it holds {error}; wanted {_WANTED}; nothing of it was run") from error
     # Damaged bytes may fail in any opcode, with any exception; each of them means the same to the user.
     except Exception as error:
-        reason = f"{type(error).__name__}: {ascii(str(error))[1:81]}"
+        reason = f"{type(error).__name__}: {repr(str(error))[1:81]}"
         raise InputError(
             f"{path}: truncated or damaged pickle ({reason}); wanted {_WANTED}; copy the file again"
         ) from error
@@ -91,7 +91,7 @@ class _Dtype:
     def __init__(self, code: Any, *_: Any):
         self.is_object = code in ("O", "O8")
         if not self.is_object and (not isinstance(code, str) or not _NUMBER.fullmatch(code)):
-            raise _Refused(f"data type {ascii(code)[:40]}")
+            raise _Refused(f"data type {repr(code)[:40]}")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
@@ -133,7 +133,7 @@ def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
 
 def _encode(text: str, codec: str) -> bytes:
     if codec != "latin1":
-        raise _Refused(f"codec {ascii(codec)[:40]}")
+        raise _Refused(f"codec {repr(codec)[:40]}")
     return text.encode("latin1")
 
 
@@ -161,7 +161,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = "builtins" if module == "__builtin__" else module
         if (module, name) not in _ADMITTED:
-            raise _Refused(ascii(f"{module}.{name}")[1:-1])
+            raise _Refused(repr(f"{module}.{name}")[1:-1])
         return _ADMITTED[module, name]
 
 

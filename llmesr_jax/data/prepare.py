@@ -435,5 +435,5 @@ def _readable(p: Plan) -> Iterator[None]:
         if code := re.search(r"os error (\d+)", str(error)):  # polars gives its OSErrors no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(
-            f"{p.raw}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
+            f"{p.raw}: cannot be read ({repr(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
         ) from error

@@ -239,7 +239,7 @@ def _order(
     if gone := before["code"].null_count():
         first = before.filter(pl.col("code").is_null())["id"][0]
         raise InputError(
-            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {ascii(first)[:60]}; "
+            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {repr(first)[:60]}; "
             "wanted raw data that only grew; use --overwrite to number all anew"
         )
     codes = before["code"].to_numpy()

@@ -58,12 +58,14 @@ class BadLines:
 
     Attributes:
       limit: more than this many are an error.
+      flag: what raises the limit; "" where the user cannot.
       found: how many there were.
       first: the first few, as "file, line n: what".
       read: rows that were read.
     """
 
     limit: int
+    flag: str = "--max_bad_lines"
     found: int = 0
     first: list[str] = field(default_factory=list)
     read: int = 0
@@ -87,10 +89,12 @@ class BadLines:
                 "read it"
             )
         if self.found > self.limit:
-            raise InputError(
-                f"{self.first[0]}; malformed lines up to {raw}, line {last}: {self.found}; "
-                f"wanted at most {self.limit}; check the file, or raise --max_bad_lines"
-            )
+            count = f"malformed lines up to {raw}, line {last}: {self.found}; wanted at most {self.limit}; "
+            raise InputError(f"{self.first[0]}; {count if self.limit else ''}{self._todo}")
+
+    @property
+    def _todo(self) -> str:
+        return "check the file" + (f", or raise {self.flag}" if self.flag else "")
 
     def add_rows(self, path: Path, count: int, of: int, what: str) -> None:
         """Counts rows of a table that has no lines and `of` rows in all.
@@ -107,9 +111,8 @@ class BadLines:
         if count == of:
             raise InputError(f"{path}: all {rows} are {what}; check the file, and the flags that say how it is read")
         if self.found > self.limit:
-            raise InputError(
-                f"{path}: {rows} {what}; wanted at most {self.limit}; check the file, or raise --max_bad_lines"
-            )
+            most = f"at most {self.limit}" if self.limit else "none"
+            raise InputError(f"{path}: {rows} {what}; wanted {most}; {self._todo}")
         logging.warning("%s: %s %s; left out", path, rows, what)
 
 
@@ -251,7 +254,7 @@ def check_encoding(name: str) -> None:
         "a".encode(name or "utf-8")
     except (LookupError, ValueError) as error:
         raise InputError(
-            f"--encoding={ascii(name)[1:-1][:40]}: is no encoding that Python knows; wanted one such as utf-8, cp1252, "
+            f"--encoding={repr(name)[1:-1][:40]}: is no encoding that Python knows; wanted one such as utf-8, cp1252, "
             "latin-1, utf-16, gbk or shift_jis"
         ) from error
 
@@ -276,7 +279,7 @@ def _reading(
     except UnicodeError as error:
         where = f" after line {at[0]}" if at[0] else ""
         raise InputError(
-            f"{raw}: is not {encoding or 'UTF-16'} text{where} ({ascii(str(error))[1:-1][:80]}); name its encoding "
+            f"{raw}: is not {encoding or 'UTF-16'} text{where} ({repr(str(error))[1:-1][:80]}); name its encoding "
             "with --encoding"
         ) from error
     except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
@@ -351,7 +354,7 @@ def parsed(raw: RawFile, bad: BadLines, parse: Callable[[bytes], Any]) -> Iterat
         try:
             value = parse(line)
         except Malformed as error:
-            bad.add(raw, number, f"found {ascii(line[:60].decode(errors='replace'))}; wanted {error}")
+            bad.add(raw, number, f"found {repr(line[:60].decode(errors='replace'))}; wanted {error}")
         else:
             yield number, value
 

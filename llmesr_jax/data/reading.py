@@ -11,6 +11,7 @@ import numpy as np
 
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.data import handled, known, manifest, records, synthetic
 from llmesr_jax.data.corpus import Corpus, from_pairs
 from llmesr_jax.data.splits import SplitConfig
@@ -29,9 +30,11 @@ def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = 
       InputError: an unknown name without a folder, or a folder that cannot be read.
     """
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
+        made = sorted(path.name for path in Path("data").glob("*/"))
         raise InputError(
             f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with "
             f"--data_dir, a folder that {commands.line('prepare')} made or that is laid out alike"
+            f"{did_you_mean(dataset, [*made, *DATASETS])}"
         )
     if data_dir is None and dataset == "demo":
         return synthetic.demo(split=split)
@@ -137,7 +140,7 @@ def _malformed(path: Path, is_wrong) -> InputError:
     except UnicodeDecodeError as error:
         return _unreadable(path, error)
     return InputError(
-        f'{path}, line {number}: found {ascii(line.strip()[:60])}; wanted two whole numbers, "user item", both from 1'
+        f'{path}, line {number}: found {repr(line.strip()[:60])}; wanted two whole numbers, "user item", both from 1'
     )
 
 

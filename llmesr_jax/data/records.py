@@ -88,10 +88,10 @@ def _checked(where: str, line: bytes) -> int:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: found {ascii(text.strip()[:60])}; wanted one JSON object a line")
+        raise InputError(f"{where}: found {repr(text.strip()[:60])}; wanted one JSON object a line")
     item = record.get("item_id")
     if type(item) is not int or item < 1:
-        raise InputError(f"{where}: item_id is {ascii(item)[:60]}; wanted a whole number from 1")
+        raise InputError(f"{where}: item_id is {repr(item)[:60]}; wanted a whole number from 1")
     # "" is a title: real catalogues have items without a name.
     if not isinstance(record.get("title"), str):
         raise InputError(f'{where}: item {item} has no title; wanted "title": "..." ("" where it is unknown)')

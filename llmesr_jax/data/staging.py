@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data.raw_files import BadLines, RawFile
+from llmesr_jax.data.raw_files import BadLines
 
 _BATCH = 200_000  # rows; about 30 MB of Python objects
 _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
@@ -63,7 +63,9 @@ class Reader:
                 batch, parts = [], parts + 1
         if batch or not parts:
             if not batch and self.bad.found:
-                raise InputError(f"{self.bad.first[0]}; no line of the file can be read; check --importer")
+                raise InputError(
+                    f"{self.bad.first[0]}; no line of the file can be read; check the file and the flags that say how to read it"
+                )
             if not batch and self.dropped:
                 why = ", ".join(f"{count:,} {what}" for what, count in self.dropped.items())
                 raise InputError(
@@ -77,15 +79,3 @@ class Reader:
         columns = zip(*batch) if batch else [[] for _ in schema]
         frame = pl.DataFrame([pl.Series(*column) for column in zip(schema, columns, schema.values())])
         frame.write_parquet(path, compression="zstd", compression_level=1)
-
-
-def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str]) -> None:
-    """Raises InputError for the first of {flag: column} that is not there, naming those that are."""
-    there = list(there)
-    for flag, name in wanted.items():
-        if name not in there:
-            found = ", ".join(ascii(column)[1:-1] for column in there[:20])
-            hint = " (one column: does --separator fit?)" if len(there) == 1 else ""
-            raise InputError(
-                f"{raw}: has no column {name!r}; wanted one of: {found[:300]}{hint}; name it with --{flag}"
-            )

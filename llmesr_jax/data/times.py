@@ -36,9 +36,9 @@ def from_number(value: Any, unit: str = "s") -> int:
         whole = value // 1000 if unit == "ns" else value * UNITS[unit]
         found = int(whole) if math.isfinite(whole) else -1
     except (TypeError, ValueError, OverflowError):
-        raise Malformed(f"a time, not {ascii(value)[:40]}") from None
+        raise Malformed(f"a time, not {repr(value)[:40]}") from None
     if not 0 <= found < LAST:
-        raise Malformed(f"a time from 1970 to 2100 in {unit}, not {ascii(value)[:40]}")
+        raise Malformed(f"a time from 1970 to 2100 in {unit}, not {repr(value)[:40]}")
     return found
 
 
@@ -53,9 +53,9 @@ def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 2
         moment = moment if moment.tzinfo else moment.replace(tzinfo=_UTC)
         found = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
     except (TypeError, ValueError, OverflowError):
-        raise Malformed(f"{wanted}, not {ascii(value)[:40]}") from None
+        raise Malformed(f"{wanted}, not {repr(value)[:40]}") from None
     if not 0 <= found < LAST:
-        raise Malformed(f"a date from 1970 to 2100, not {ascii(value)[:40]}")
+        raise Malformed(f"a date from 1970 to 2100, not {repr(value)[:40]}")
     return found
 
 
@@ -81,10 +81,10 @@ def from_any(value: Any, unit: str) -> int:
         try:
             float(value)
         except (TypeError, ValueError):
-            raise Malformed(f"{WANTED}, not {ascii(value)[:40]}") from None
+            raise Malformed(f"{WANTED}, not {repr(value)[:40]}") from None
         except OverflowError:
             pass  # a number all the same
-        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {ascii(value)[:40]}") from None
+        raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {repr(value)[:40]}") from None
 
 
 def date(micro: int) -> str:

@@ -47,7 +47,7 @@ class Ids:
             self.float = self.float or value
             return whole[1]
         if not value.isprintable() and _UNFIT.search(value):
-            raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
+            raise Malformed(f"an id (text or a whole number), not {repr(value)[:40]}")
         return value
 
     def _number(self, value: Any) -> str | None:
@@ -56,7 +56,7 @@ class Ids:
         if type(value) is int:
             return str(value)
         if type(value) is not float or abs(value) >= _EXACT:
-            raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
+            raise Malformed(f"an id (text or a whole number), not {repr(value)[:40]}")
         if math.isnan(value):
             return None
         if not value.is_integer():
@@ -74,7 +74,7 @@ def identifier(value: Any) -> str:
     if type(value) is int:
         return str(value)
     if not isinstance(value, str) or not value or (not value.isprintable() and _UNFIT.search(value)):
-        raise Malformed(f"an id (text or a whole number), not {ascii(value)[:40]}")
+        raise Malformed(f"an id (text or a whole number), not {repr(value)[:40]}")
     return value
 
 
@@ -95,5 +95,5 @@ def number(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise Malformed(f"a number, not {ascii(value)[:40]}")
+        raise Malformed(f"a number, not {repr(value)[:40]}")
     return found

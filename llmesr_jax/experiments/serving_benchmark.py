@@ -13,7 +13,8 @@ import numpy as np
 from llmesr_jax.experiments import benchmark
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.serving import index, live
-from llmesr_jax.serving.model import Options, ServedModel
+from llmesr_jax.serving.model import ServedModel
+from llmesr_jax.serving.options import Options
 from llmesr_jax.training import batches, steps
 from llmesr_jax.training.experiment import Experiment
 

@@ -176,7 +176,10 @@ def _are_whole(folder: Path, arrays: Mapping[str, Any]) -> bool:
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return "; ".join(f"{name} {old.get(name)!r} there, {new.get(name)!r} wanted" for name in names[:3])
+    if "encoder" in names:  # whose settings have nothing to do with the other's
+        names = ["encoder"]
+    both = ((name, *("none" if x.get(name) is None else repr(x[name]) for x in (old, new))) for name in names[:3])
+    return "; ".join(f"{name} {there} there, {wanted} wanted" for name, there, wanted in both)
 
 
 def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str, Any]:

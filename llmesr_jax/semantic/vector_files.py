@@ -97,7 +97,7 @@ def _read(path: Path) -> np.ndarray | Mapping[str, Any]:
     if start[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         return pickles.load_vectors(path)
     raise InputError(
-        f"{path}: not a readable .npy file, nor any other of vectors ({ascii(start[:8])}); {_HAVE}; write it with numpy.save"
+        f"{path}: not a readable .npy file, nor any other of vectors ({repr(start[:8])}); {_HAVE}; write it with numpy.save"
     )
 
 
@@ -210,8 +210,8 @@ def _joined(path: Path, found: Mapping[str, Any], raw_ids: Sequence[str] | None,
     here = [name for name in raw_ids if name in vectors]
     if not here:
         raise InputError(
-            f"{path}: none of its {len(vectors)} ids is one of these {kind}: it has {ascii(next(iter(vectors)))}, and "
-            f"{kind.removesuffix('s')} 1 is {ascii(raw_ids[0])}; wanted raw ids"
+            f"{path}: none of its {len(vectors)} ids is one of these {kind}: it has {repr(next(iter(vectors)))}, and "
+            f"{kind.removesuffix('s')} 1 is {repr(raw_ids[0])}; wanted raw ids"
         )
     joined = np.zeros((len(raw_ids), shape[0]), as_floats(path, vectors[here[0]]).dtype)
     for row, name in enumerate(raw_ids):

@@ -16,33 +16,52 @@ from tqdm import tqdm
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.core.wording import counted
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.histories import Batch, Source
-from llmesr_jax.serving.model import Allowed, Options, Ranked, ServedModel
+from llmesr_jax.serving.model import Ranked, ServedModel
+from llmesr_jax.serving.options import Allowed, Options
 
 KINDS = (".parquet", ".csv", ".jsonl")
 PART = 4096  # users of a part
+_WHOLE, _JOINED = "whole", "joined"  # all parts in one file, before it takes its place; says that this file is whole
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What was done: users, how many of them got popular items, and items of histories that are not in the catalogue."""
+    """What was done.
+
+    Attributes:
+      users: how many.
+      popular: of them got popular items.
+      unknown: items of histories that are not in the catalogue.
+      short: lists of fewer than k items.
+    """
 
     users: int = 0
     popular: int = 0
     unknown: int = 0
+    short: int = 0
 
     def __add__(self, other: Summary) -> Summary:
-        return Summary(self.users + other.users, self.popular + other.popular, self.unknown + other.unknown)
+        both = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Summary(*(one + another for one, another in both))
 
-    def describe(self) -> str:
-        """Sentences for the user."""
-        said = [f"{self.users:,} user{'s' * (self.users != 1)}"]
+    def remarks(self, k: int) -> list[str]:
+        """Sentences for the user on what is not as usual."""
+        said = []
         if self.popular:
-            said.append(f"popular items for {self.popular:,} of them, whose history holds no known item")
+            their = "whose history holds" if self.popular == 1 else "whose histories hold"
+            said.append(f"{counted(self.popular, 'user')} got popular items, {their} no known item")
         if self.unknown:
-            said.append(f"{self.unknown:,} items of histories are not in the catalogue and were left out")
-        return "; ".join(said)
+            what = "is not in the catalogue, and was" if self.unknown == 1 else "are not in the catalogue, and were"
+            said.append(f"{counted(self.unknown, 'item')} of the histories {what} left out")
+        if self.short:
+            have = "list has" if self.short == 1 else "lists have"
+            said.append(
+                f"{self.short:,} {have} fewer than {counted(k, 'item')}: conditions and histories leave no more"
+            )
+        return said
 
 
 def kind_of(out: Path) -> str:
@@ -67,7 +86,7 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
     kind_of(out)
     if out.exists() and not overwrite:
         raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
-    work = out.with_name(out.name + ".partial")
+    work = _work(out)
     stored, path = json.loads(json.dumps(request)), work / "request.json"
     if work.exists():
         try:
@@ -118,13 +137,40 @@ def write(
                 ranked = model.rank(batch.histories, options, allowed)
                 with files.replacing(part) as file:
                     file.write(_WRITERS[out.suffix](batch, ranked, model.catalogue))
-                made = Summary(len(batch.users), int(ranked.popular_B.sum()), int(sum(batch.unknown)))
+                short = int((ranked.rows_BxK < 0).any(axis=1).sum())
+                made = Summary(len(batch.users), int(ranked.popular_B.sum()), int(sum(batch.unknown)), short)
                 files.write_text(done, json.dumps(dataclasses.asdict(made)))
             total += Summary(**json.loads(done.read_text()))
             bar.update(min(PART, source.count - start))
     _join(sorted(work.glob(f"[0-9]*{out.suffix}")), out)
-    shutil.rmtree(work, ignore_errors=True)
+    _clean_up(out, work)
     return total
+
+
+def cleaned_up(out: Path) -> bool:
+    """Whether `write` had completed `out` and was killed while it deleted its parts; deletes the rest of them then."""
+    work = _work(out)
+    left = [folder for folder in (work, _finished(out)) if folder.exists()]
+    if not left or (work in left and ((work / _WHOLE).exists() or not (work / _JOINED).exists())):
+        return False
+    _clean_up(out, work)
+    return True
+
+
+def _clean_up(out: Path, work: Path) -> None:
+    """Deletes the parts; a folder of which some files are gone already has another name than one to continue from."""
+    if work.exists():
+        shutil.rmtree(_finished(out), ignore_errors=True)
+        work.rename(_finished(out))
+    shutil.rmtree(_finished(out), ignore_errors=True)
+
+
+def _work(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
+
+
+def _finished(out: Path) -> Path:
+    return out.with_name(out.name + ".finished")
 
 
 def discard(work: Path) -> None:
@@ -180,14 +226,17 @@ _WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}
 
 def _join(parts: list[Path], out: Path) -> None:
     """Parts one behind the other, as one file that takes `out`'s place when it is whole."""
+    whole, joined = _work(out) / _WHOLE, _work(out) / _JOINED
+    joined.unlink(missing_ok=True)
     if out.suffix == ".parquet":
-        whole = out.with_name(out.name + ".partial") / "whole"
         pl.scan_parquet(parts, glob=False).sink_parquet(whole)
+        joined.touch()
         whole.replace(out)
         return
-    with files.replacing(out, parts[0].with_name("whole")) as file:
+    with files.replacing(out, whole) as file:
         for place, part in enumerate(parts):
             with part.open("rb") as source:
                 if place and out.suffix == ".csv":
                     source.readline()
                 shutil.copyfileobj(source, file)
+        joined.touch()

@@ -12,10 +12,12 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.core.wording import counted
 from llmesr_jax.data import raw_ids
-from llmesr_jax.serving import answers, approximate, bundle, new_files, run
+from llmesr_jax.serving import answers, approximate, bundle, folders, new_files, run
 from llmesr_jax.serving.histories import Columns, OfCorpus, Source, of_users, stage
-from llmesr_jax.serving.model import Allowed, Options, ServedModel
+from llmesr_jax.serving.model import ServedModel
+from llmesr_jax.serving.options import Allowed, Options
 
 _RECALL = 256  # users by whom approximate search is compared with exact
 
@@ -56,7 +58,7 @@ class Request:
 
 
 def recommend(request: Request, *, stop: Stop | None = None) -> str:
-    """Writes `request.out`; the same request continues what was interrupted. Returns a line on what was done.
+    """Writes `request.out`; the same request continues what was interrupted. Returns lines on what was done.
 
     Raises:
       InputError: anything wrong with the request, the model or the files; nothing is written then.
@@ -65,24 +67,27 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     out = Path(request.out)
     answers.kind_of(out)
     if out.exists() and not request.overwrite:
+        if answers.cleaned_up(out):
+            return f"{out}: is complete; the command before was stopped while it deleted its parts"
         raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
     started = time.perf_counter()
+    lists = {name: _ids(path, f"--{name}") for name in ("users", "allow", "deny") if (path := getattr(request, name))}
+    if request.histories and not Path(request.histories).is_file():
+        raise InputError(f"--histories={request.histories}: no such file; wanted a CSV, JSON lines or Parquet file")
     found = None if request.bundle else run.load(request.workdir, request.data_dir)
     model = bundle.load(request.bundle) if found is None else found.served(request.seed)
     if request.new_items:
         model = new_files.with_items(model, request.new_items, request.new_embeddings)
-    listed = {name: _ids(getattr(request, name), f"--{name}") for name in ("allow", "deny") if getattr(request, name)}
-    options, allowed = model.check(dataclasses.replace(request.options, **listed))
-    wanted = _ids(request.users, "--users") if request.users else None
-    said = []
+    said: list[str] = []
+    wanted = lists.pop("users", None)
+    said += filter(None, (_unknown(model, ids, f"--{name}={getattr(request, name)}") for name, ids in lists.items()))
+    options, allowed = model.check(dataclasses.replace(request.options, **lists))
     if not request.histories:
         raw_users, corpus = raw_ids.users(found.experiment.corpus), found.experiment.corpus
         source: Source = OfCorpus(corpus, raw_users)
         if wanted is not None:
             source, absent = of_users(corpus, raw_users, wanted, f"--users={request.users}")
-            said += [f"{absent:,} users are not in the data set"] if absent else []
-    elif not Path(request.histories).is_file():
-        raise InputError(f"--histories={request.histories}: no such file; wanted a CSV, JSON lines or Parquet file")
+            said += [absent] if absent else []
     work = answers.workplace(out, _identity(request, model), request.overwrite)
     try:
         if request.histories:
@@ -96,14 +101,15 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
             answers.discard(work)
         raise
     seconds = time.perf_counter() - started
-    return "; ".join([f"{out}: top {options.k} for {summary.describe()}", *said, f"{seconds:.1f} s"])
+    done = f"{out}: top {options.k} for {counted(summary.users, 'user')}; {seconds:.1f} s"
+    return "\n".join([done, *said, *summary.remarks(options.k)])
 
 
 def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
     """A line on how many of the exact lists' items the approximate lists of some users have."""
     histories = [ids for ids in source.batch(0, _RECALL).histories if len(ids)]
     found, wanted = (one.rank(histories, options, allowed).rows_BxK for one in (model, exact))
-    return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {len(histories):,} users"
+    return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {counted(len(histories), 'user')}"
 
 
 def _check(request: Request) -> None:
@@ -117,6 +123,10 @@ def _check(request: Request) -> None:
         raise InputError("--new_items and --new_embeddings: one of them is missing; wanted both, or none")
     if not request.out:
         raise InputError("--out is missing; wanted a file for the recommendations, such as --out=recs.parquet")
+    if request.bundle:
+        folders.check_bundle(Path(request.bundle))
+    else:
+        folders.check_run(Path(request.workdir))
     if request.users and request.histories:
         raise InputError(
             "--users and --histories: both are given; wanted one of them, or none for all users of the run"
@@ -127,6 +137,18 @@ def _check(request: Request) -> None:
         raise InputError(
             "--bundle: a bundle knows no users; wanted --histories, a file of histories, or --workdir in place of --bundle"
         )
+
+
+def _unknown(model: ServedModel, ids: list[str], where: str) -> str:
+    """A line on the raw item ids of a list that are not in the catalogue; "" where all are.
+
+    Raises:
+      InputError: none of them is.
+    """
+    known, unknown = model.catalogue.known(ids, where)
+    if not len(known):
+        raise model.catalogue.unlike(where, counted(unknown, "id"), ids[0])
+    return f"{where}: {unknown:,} of its {counted(len(ids), 'id')} not in the catalogue" if unknown else ""
 
 
 def _ids(path: str, flag: str) -> list[str]:

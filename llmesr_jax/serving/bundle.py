@@ -19,6 +19,7 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import records
+from llmesr_jax.serving import folders
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.programs import Programs
@@ -38,6 +39,7 @@ def load(folder: str | Path, *, check: bool = True) -> ServedModel:
       InputError: it is no bundle, a file is missing or damaged, or this version of jax cannot run it.
     """
     folder = Path(folder)
+    folders.check_bundle(folder)
     manifest = read_manifest(folder)
     _check_files(folder, manifest, check)
     programs = Programs(

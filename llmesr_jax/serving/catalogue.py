@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import nearest_id
+from llmesr_jax.core.wording import counted
 
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
 _EXACT = 2**53  # the first whole number whose neighbour a float does not know
@@ -36,7 +38,7 @@ def as_id(value: Any) -> str | None:
             return None
         whole = float(value).is_integer() and abs(value) < _EXACT
         return str(int(value)) if whole else str(float(value))
-    raise InputError(f"{ascii(value)[:60]} is no raw id; wanted text or a number")
+    raise InputError(f"{repr(value)[:60]} is no raw id; wanted text or a number")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,8 +85,8 @@ class Catalogue:
         found = self.numbers.get(as_id(raw) or "")
         if found is None:
             raise InputError(
-                f"item {ascii(raw)[:60]} is not in the catalogue of {len(self):,} items (ids are like "
-                f"{ascii(self.ids[0])[:40]}); wanted one of its raw ids"
+                f"item {repr(raw)[:60]} is not in the catalogue of {len(self):,} items (ids are like "
+                f"{repr(self.ids[0])[:40]}); wanted one of its raw ids{nearest_id(str(raw), self.ids)}"
             )
         return found
 
@@ -98,7 +100,7 @@ class Catalogue:
         """
         if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
             raise InputError(
-                f"{where}: {ascii(history)[:60]} is not a list; wanted a list of raw item ids for each user, oldest first"
+                f"{where}: {repr(history)[:60]} is not a list; wanted a list of raw item ids for each user, oldest first"
             )
         get, ids, unknown = self.numbers.get, [], 0
         for value in history:
@@ -115,6 +117,13 @@ class Catalogue:
                 ids.append(number)
         return np.array(ids, np.int32), unknown
 
+    def unlike(self, where: str, what: str, example: str) -> InputError:
+        """The error for a list of which nothing is in the catalogue."""
+        return InputError(
+            f"{where}: {what} found, none in the catalogue (such as {repr(example)[:40]}; ids of the catalogue are like "
+            f"{repr(self.ids[0])[:40]}); wanted raw item ids of the data set{nearest_id(example, self.ids)}"
+        )
+
     def mask(self, raw_ids: Sequence[Any], where: str) -> np.ndarray:
         """bool (V,): the items of a list; those that are not in the catalogue do not matter.
 
@@ -124,10 +133,7 @@ class Catalogue:
         numbers, unknown = self.known(raw_ids, where)
         if unknown and not len(numbers):
             example = next(raw for value in raw_ids if (raw := as_id(value)))
-            raise InputError(
-                f"{where}: none of its {unknown:,} ids is in the catalogue (they are like {ascii(example)[:40]}, the "
-                f"catalogue's like {ascii(self.ids[0])[:40]}); wanted raw item ids of the data set"
-            )
+            raise self.unlike(where, counted(unknown, "id"), example)
         found_V = np.zeros(len(self), bool)
         found_V[numbers - 1] = True
         return found_V
@@ -143,10 +149,10 @@ class Catalogue:
         for raw in ids:
             if raw in self.numbers:
                 raise InputError(
-                    f"new item {ascii(raw)[:60]} is in the catalogue already; leave it out of the new items"
+                    f"new item {repr(raw)[:60]} is in the catalogue already; leave it out of the new items"
                 )
         if twice := next((raw for raw, found in collections.Counter(ids).items() if found > 1), None):
-            raise InputError(f"new item {ascii(twice)[:60]} stands twice; give each once")
+            raise InputError(f"new item {repr(twice)[:60]} stands twice; give each once")
         count = len(ids)
         both_titles = self.titles is not None or titles is not None
         new_titles = list(titles) if titles is not None else [""] * count

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.serving.catalogue import Catalogue
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
@@ -87,8 +88,11 @@ def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
             there[column] = there[column] or column in record
         met_V[row] = all(condition.holds(record.get(condition.column)) for condition in conditions)
     if absent := [column for column, found in there.items() if not found]:
-        names = ", ".join(str(name) for name in columns if name != "item_id")[:300]
-        raise InputError(f"condition on {absent[0]!r}: the items have no such column; wanted one of: {names}")
+        names = [str(name) for name in columns if name != "item_id"]
+        raise InputError(
+            f"condition on {absent[0]!r}: the items have no such column; wanted one of: {', '.join(names)[:300]}"
+            f"{did_you_mean(absent[0], names)}"
+        )
     return met_V
 
 

@@ -15,9 +15,12 @@ import numpy as np
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import nearest_id
+from llmesr_jax.core.wording import counted
+from llmesr_jax.data.columns import find
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.decoding import Text
-from llmesr_jax.data.delimited import Form, find, open_table
+from llmesr_jax.data.delimited import Form, open_table
 from llmesr_jax.data.importers import table
 from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import BadLines, Files, RawFile, head
@@ -64,6 +67,7 @@ class Columns:
     separator: str = ""
     encoding: str = ""
     time_unit: str = "s"
+    header: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,8 +89,8 @@ class OfCorpus:
         return Batch(list(self.ids[start:stop]), found, [0] * len(rows))
 
 
-def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, int]:
-    """The histories of some of a corpus's users, by raw ids; and how many are not there. Those have no history.
+def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, str]:
+    """The histories of some of a corpus's users, by raw ids; and a line on those who are not there and have no history.
 
     Raises:
       InputError: none of them is there.
@@ -96,15 +100,21 @@ def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], wh
     absent = int((found < 0).sum())
     if absent == len(wanted):
         raise InputError(
-            f"{where}: none of its {absent:,} users is in the data set (they are like {ascii(wanted[0])[:40]}, the data "
-            f"set's like {ascii(raw_users[0])[:40]}); wanted raw user ids; for new users give --histories"
+            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users of the "
+            f"data set are like {repr(raw_users[0])[:40]}); wanted raw user ids, or new users' --histories"
+            f"{nearest_id(wanted[0], rows)}"
         )
-    return OfCorpus(corpus, list(wanted), found), absent
+    if not absent:
+        return OfCorpus(corpus, list(wanted), found), ""
+    first = wanted[int((found < 0).argmax())]
+    which = f"{repr(first)[:40]}{nearest_id(first, rows)}" if absent == 1 else f"such as {repr(first)[:40]}"
+    are = "is" if absent == 1 else "are"
+    return OfCorpus(corpus, list(wanted), found), f"{counted(absent, 'user')} {are} not in the data set: {which}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """Histories that lie in a Parquet file: user, items (numbers from 1), unknown."""
+    """Histories that lie in a Parquet file: user, items (numbers from 1), unknown (how many), example (of those)."""
 
     path: Path
     count: int
@@ -128,7 +138,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
     if not staged.exists():
         if not path.is_file():
             raise InputError(f"--histories={path}: no such file; wanted a CSV, JSON lines or Parquet file of histories")
-        partial, reader = staged.with_suffix(".partial"), Reader(work / "parts", BadLines(0), reads_rating=False)
+        partial, reader = staged.with_suffix(".partial"), _reader(work)
         with _readable(path):
             _read(path, columns, catalogue, work, reader).sink_parquet(partial, row_group_size=_STAGED)
         for note in reader.notes:  # in what order a history is, above all
@@ -136,8 +146,27 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
         if not _rows(partial):
             partial.unlink()
             raise InputError(f"--histories={path}: holds no rows; wanted a history, or an interaction, in each")
+        _check_known(partial, f"--histories={path}", catalogue)
         partial.replace(staged)
     return Staged(staged, _rows(staged))
+
+
+def _reader(work: Path) -> Reader:
+    """No line may be malformed."""
+    return Reader(work / "parts", BadLines(0, flag=""), reads_rating=False)
+
+
+def _check_known(staged: Path, where: str, catalogue: Catalogue) -> None:
+    """Raises InputError if the histories hold items, of which none is in the catalogue."""
+    known, unknown, example = (
+        pl.scan_parquet(staged, glob=False)
+        .select(pl.col("items").list.len().sum(), pl.col("unknown").sum(), pl.col("example").drop_nulls().first())
+        .collect()
+        .row(0)
+    )
+    if unknown and not known:
+        staged.unlink()
+        raise catalogue.unlike(where, counted(unknown, "item"), example)
 
 
 def _rows(path: Path) -> int:
@@ -157,7 +186,7 @@ def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path, reader
             _check_user(raw, columns, list(first))
             return _lists(_json_rows(raw, columns), raw, catalogue, work)
     else:
-        form = Form(columns.separator.replace("\\t", "\t"), columns.encoding, "auto")
+        form = Form(columns.separator.replace("\\t", "\t"), columns.encoding, columns.header)
         opened = open_table(raw, form, [columns.user], lambda *_: True)
         if find(opened.names, columns.items) is not None and find(opened.names, columns.item) is None:
             _check_user(raw, columns, opened.names)
@@ -194,6 +223,7 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: 
         time_unit=columns.time_unit,
         separator=columns.separator,
         encoding=columns.encoding,
+        header=columns.header,
     )
     frame = table.interactions(Files((raw,)), options, reader)
     numbers = pl.LazyFrame({"item": list(catalogue.ids), "number": np.arange(1, len(catalogue) + 1, dtype=np.int32)})
@@ -202,7 +232,9 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: 
     if "time" in frame.collect_schema():
         known = pl.col("number").sort_by("time", nulls_last=False, maintain_order=True).drop_nulls()
     return frame.group_by("user", maintain_order=True).agg(
-        known.alias("items"), pl.col("number").is_null().sum().alias("unknown")
+        known.alias("items"),
+        pl.col("number").is_null().sum().alias("unknown"),
+        pl.col("item").filter(pl.col("number").is_null()).first().alias("example"),
     )
 
 
@@ -212,7 +244,7 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.parquet"):
         old.unlink()
-    schema = {"user": pl.String, "items": pl.List(pl.Int32), "unknown": pl.UInt32}
+    schema = {"user": pl.String, "items": pl.List(pl.Int32), "unknown": pl.UInt32, "example": pl.String}
     for part in itertools.count():
         made: list[tuple] = []
         for where, user, items in itertools.islice(rows, _STAGED):
@@ -220,7 +252,8 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
             if name is None:
                 raise InputError(f"{where}: has no user; wanted a raw user id in each row")
             ids, unknown = catalogue.known([] if items is None else items, where)
-            made.append((name, ids.tolist(), unknown))
+            example = next(filter(None, map(as_id, items))) if unknown and not len(ids) else None
+            made.append((name, ids.tolist(), unknown, example))
         if not made and part:
             break
         pl.DataFrame(made, schema=schema, orient="row").write_parquet(folder / f"{part:06d}.parquet")
@@ -230,11 +263,11 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
 
 
 def _json_rows(raw: RawFile, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
-    for line, value in objects(Text(raw, columns.encoding), BadLines(0)):
+    for line, value in objects(Text(raw, columns.encoding), BadLines(0, flag="")):
         items = value.get(columns.items)
         where = f"{raw}, line {line}"
         if items is not None and not isinstance(items, list):
-            raise InputError(f"{where}: {columns.items!r} is {ascii(items)[:40]}; wanted a list of raw item ids")
+            raise InputError(f"{where}: {columns.items!r} is {repr(items)[:40]}; wanted a list of raw item ids")
         yield where, value.get(_user(columns, value)), items
 
 
@@ -249,7 +282,7 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]
 
 def _delimited_rows(opened: Any, columns: Columns, work: Path) -> Iterator[tuple[str, Any, Any]]:
     user, items = find(opened.names, _user(columns, opened.names)), find(opened.names, columns.items)
-    for line, cells in opened.rows(Reader(work / "parts", BadLines(0))):
+    for line, cells in opened.rows(_reader(work)):
         yield f"{opened.raw}, line {line}", cells[user], _cell(cells[items])
 
 
@@ -270,5 +303,5 @@ def _readable(path: Path) -> Iterator[None]:
     except pl.exceptions.PolarsError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{path}: cannot be read ({ascii(reason)[1:-1][:160]}); wanted a whole CSV, JSON lines or Parquet file"
+            f"{path}: cannot be read ({repr(reason)[1:-1][:160]}); wanted a whole CSV, JSON lines or Parquet file"
         ) from error

@@ -11,44 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.serving import (
-    approximate,
-    conditions,
-    explain,
-    index,
-    new_items,
-    rerank,
-)
+from llmesr_jax.core.wording import counted
+from llmesr_jax.serving import approximate, explain, index, new_items, rerank
+from llmesr_jax.serving import options as options_lib
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.index import Hidden
+from llmesr_jax.serving.options import Allowed, Options
 from llmesr_jax.serving.programs import BATCHES, Programs
 
 _POOL = 10  # with diversity a list of k is chosen from the best 10 k items
 _LEAST_POOL = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a list may hold.
-
-    Attributes:
-      k: items of a list.
-      hide_seen: leave out the items of the history.
-      allow: raw ids that may be recommended; None for all.
-      deny: raw ids that may not.
-      where: conditions on columns of the items' file, all to be met: `brand=Acme`, `price<20`, `title~tea` (contains).
-      tail_share: at least this share of a list are tail items, as far as there are any: 0..1.
-      diversity: 0 for the best scores; towards 1, items unlike each other by their frozen embeddings (maximal marginal
-        relevance).
-    """
-
-    k: int = 10
-    hide_seen: bool = True
-    allow: Sequence[Any] | None = None
-    deny: Sequence[Any] = ()
-    where: Sequence[str] = ()
-    tail_share: float = 0.0
-    diversity: float = 0.0
 
 
 class Recommendation(NamedTuple):
@@ -82,18 +54,7 @@ class Ranked(NamedTuple):
     popular_B: np.ndarray
 
 
-class Allowed(NamedTuple):
-    """The items that options allow, as bool (V,) masks: all of them, None for every item; and the tail items.
-
-    `on_device` has both as `index.search` takes them.
-    """
-
-    items_V: np.ndarray | None
-    tail_V: np.ndarray
-    on_device: tuple[Any, Any]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ServedModel:
     """A trained model that answers.
 
@@ -115,6 +76,11 @@ class ServedModel:
     embeddings_VxF: np.ndarray | None = None
     graph: Any = None
 
+    def __repr__(self) -> str:
+        about = self.about
+        what = f"{about['method']} on {about['backbone']}, {about['dataset']}"
+        return f"<served model: {what}; {counted(len(self.catalogue), 'item')}>"
+
     def recommend(self, histories: Sequence[Sequence[Any]], k: int = 10, **options: Any) -> list[Answer]:
         """The k items of highest score for each history.
 
@@ -127,9 +93,9 @@ class ServedModel:
         Raises:
           InputError: what is given is no list of lists of ids, or an option is wrong.
         """
-        checked = self.check(_options(k, options))
+        checked = self.check(options_lib.of_call(k, options))
         if isinstance(histories, (str, bytes, Mapping)) or not hasattr(histories, "__iter__"):
-            raise InputError(f"histories: found {ascii(histories)[:60]}; wanted a list of lists of raw item ids")
+            raise InputError(f"histories: found {repr(histories)[:60]}; wanted a list of lists of raw item ids")
         known = [self.catalogue.known(history, f"history {n}") for n, history in enumerate(histories)]
         ranked = self.rank([ids for ids, _ in known], *checked)
         title, ids = self.catalogue.title, self.catalogue.ids
@@ -140,41 +106,8 @@ class ServedModel:
         return answers
 
     def check(self, options: Options) -> tuple[Options, Allowed]:
-        """The options, and the items that they allow.
-
-        Raises:
-          InputError: an option has no sense, or no item is allowed.
-        """
-        if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
-            raise InputError(f"k={options.k!r}: wanted a whole number from 1")
-        for name in ("tail_share", "diversity"):
-            value = getattr(options, name)
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise InputError(f"{name}={value!r}: wanted a number from 0 to 1")
-        if options.diversity and self.embeddings_VxF is None:
-            raise InputError(
-                "diversity: compares items by their frozen embeddings, and this model has none (data without texts, or a "
-                "bundle made with --embeddings=False); leave diversity at 0"
-            )
-        allowed_V = np.ones(len(self.catalogue), bool)
-        if options.allow is not None:
-            allowed_V &= self.catalogue.mask(options.allow, "allow")
-        if len(options.deny):
-            allowed_V &= ~self.catalogue.mask(options.deny, "deny")
-        if isinstance(options.where, str):
-            options = dataclasses.replace(options, where=(options.where,))
-        if options.where:
-            allowed_V &= conditions.meet(self.catalogue, options.where)
-        if not allowed_V.any():
-            raise InputError("allow, deny and where leave no item to recommend; loosen one of them")
-        if allowed_V.all() and not options.tail_share:
-            return options, self._every
-        tail_V = allowed_V & self.catalogue.tail_V
-        return options, Allowed(allowed_V, tail_V, (jnp.asarray(allowed_V), jnp.asarray(tail_V)))
-
-    @functools.cached_property
-    def _every(self) -> Allowed:
-        return Allowed(None, self.catalogue.tail_V, (None, None))
+        """The options, and the items that they allow. See `options.check`."""
+        return options_lib.check(options, self.catalogue, self.embeddings_VxF is not None)
 
     @functools.cached_property
     def _items(self) -> Any:
@@ -315,17 +248,24 @@ class ServedModel:
         """The model with new items, which it was not trained on. See `new_items.with_items`."""
         return new_items.with_items(self, items, embeddings, titles, **more)
 
-    def warm(self, batches: Sequence[int] = (1,)) -> None:
-        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, so that no request waits."""
+    def history(self, user: Any) -> list[str]:
+        """Raises InputError: only a run knows users, see `Run.history`."""
+        raise InputError(
+            f"history({repr(user)[:40]}): a bundle knows no users; give recommend the raw ids of the user's items, oldest "
+            f"first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or read the run with load_run"
+        )
+
+    def warm(self, batches: int | Sequence[int] = 1) -> None:
+        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, so that no request waits.
+
+        Raises:
+          InputError: a batch size is no whole number from 1.
+        """
+        sizes = [batches] if isinstance(batches, int) else batches
+        if isinstance(sizes, str) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+            raise InputError(f"warm({repr(batches)[:40]}): wanted batch sizes from 1, as in warm(64) or warm((1, 64))")
         shortest = 1
         for length in sorted(self.programs.encode):
-            for batch in batches:
+            for batch in sizes:
                 self.programs.users(self.views_WxVxD, [np.ones(shortest, np.int32)] * batch)
             shortest = length + 1
-
-
-def _options(k: int, given: Mapping[str, Any]) -> Options:
-    known = [field.name for field in dataclasses.fields(Options)]
-    if unknown := sorted(set(given) - set(known)):
-        raise InputError(f"{unknown[0]} is no option of recommend; wanted some of: {', '.join(known)}")
-    return Options(k=k, **given)

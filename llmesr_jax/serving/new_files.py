@@ -43,7 +43,7 @@ def with_items(model: ServedModel, items: str, embeddings: str) -> ServedModel:
 def _records(path: str) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         raise InputError(f"--new_items={path}: no such file; wanted JSON lines, an object for each new item")
-    found = [value for _, value in objects(Text(RawFile(Path(path))), BadLines(0))]
+    found = [value for _, value in objects(Text(RawFile(Path(path))), BadLines(0, flag=""))]
     if not found:
         raise InputError(f"--new_items={path}: holds no items; wanted JSON lines, an object for each new item")
     return found

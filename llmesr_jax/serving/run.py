@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import nearest_id
 from llmesr_jax.data import raw_ids
-from llmesr_jax.serving import live
+from llmesr_jax.serving import folders, live
 from llmesr_jax.serving.catalogue import as_id
 from llmesr_jax.serving.explain import Explanation
 from llmesr_jax.serving.model import Answer, Recommendation, ServedModel
 from llmesr_jax.training import runs
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run(runs.Run):
     """A trained, or half trained, run, and what it recommends. The answers are those of its best parameters."""
 
@@ -52,9 +53,10 @@ class Run(runs.Run):
         corpus, catalogue = self.experiment.corpus, self.served().catalogue
         row = self._user_rows.get(as_id(user) or "")
         if row is None:
-            example = ascii(next(iter(self._user_rows)))[:40]
+            example = repr(next(iter(self._user_rows)))[:40]
+            near = nearest_id(str(user), self._user_rows)
             raise InputError(
-                f"user {ascii(user)[:60]} is not in the data set (ids are like {example}); wanted a raw id"
+                f"user {repr(user)[:60]} is not in the data set (ids are like {example}); wanted a raw id{near}"
             )
         return [catalogue.ids[number - 1] for number in corpus.items[corpus.offsets[row] : corpus.offsets[row + 1]]]
 
@@ -72,5 +74,6 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     Raises:
       InputError: as `training.runs.load`.
     """
+    folders.check_run(Path(folder))
     found = runs.load(folder, data_dir)
     return Run(found.experiment, found.params_S, found.progress)

@@ -23,7 +23,7 @@ SPLITS = ("test", "valid")
 _ROUNDING = 0.02  # by which a metric of few users may differ where one pair of scores changes places
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A trained, or half trained, run.
 
@@ -58,6 +58,9 @@ class Run:
             inference.served(model, state.take(self.params_S, i), self.tables, data) for i in range(len(self.seeds))
         ]
         return state.stack(served)
+
+    def __repr__(self) -> str:
+        return f"<{self.experiment.config.workdir}: {self.describe()}>"
 
     def describe(self) -> str:
         """One line: what it is, and how far it got."""

@@ -89,7 +89,7 @@ def test_embed_then_train(forker, train, folder, tmp_path):
     assert result.out.splitlines() == [
         f"{folder}: 150 items and 60 users, at no cost",
         f"{folder}: item_emb.npy (150, 8), user_emb.npy (60, 8), float32",
-        f"next: python -m launch.train --dataset=tiny --data_dir={folder}",
+        f"next: python -m launch.train --dataset=tiny --data_dir={folder} --preset=best",
     ]
     made = {path: path.stat().st_mtime_ns for path in (folder / "cache").glob("*.npy")}
     assert {path.name for path in made} == {"item_pca_4.npy", "similar_users_59.npy", "users_embedded.npy"}

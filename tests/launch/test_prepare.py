@@ -165,9 +165,9 @@ def test_again_append_and_overwrite(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
 
     message = refused(raw, out, [*flags, "--min_length=2"])
-    assert message.startswith(f"{out}: was prepared otherwise (rule.min_length: 1 -> 2); name another --out")
+    assert message.startswith(f"{out}: was prepared otherwise (--min_length: 1 -> 2); name another --out")
     assert "--append" not in message  # which would be refused
-    assert "rule.min_length" in refused(raw, out, [*flags, "--min_length=2", "--append"])
+    assert "--min_length: 1 -> 2" in refused(raw, out, [*flags, "--min_length=2", "--append"])
 
     with (raw / "products.csv").open("a") as file:
         file.write("new,Lamp,\n")
@@ -175,7 +175,7 @@ def test_again_append_and_overwrite(tmp_path):
     lines = [f"{int(t)},{i},{u},{r}" for u, i, r, t in rows]
     raw_samples.gzipped(raw / "log.csv.gz", ["when,sku,uid,stars", *lines])
     message = refused(raw, out, flags)
-    assert "source.files.log.csv.gz" in message and "--append where the raw data grew" in message
+    assert "log.csv.gz is another file" in message and "--append where the raw data grew" in message
     assert prepared.contents(out) == before
 
     appended = prepared.run(raw, out, ["--append"])  # the manifest knows importer, rule and options

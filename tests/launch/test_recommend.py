@@ -2,24 +2,25 @@
 
 import csv
 import json
+import time
 
 import commands
 import numpy as np
+import polars as pl
 import pytest
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.serving import bulk
-from llmesr_jax.serving.model import Options
+from llmesr_jax.serving import bulk, run
+from llmesr_jax.serving.options import Options
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def workplace(train, tmp_path_factory):
+def workplace(trained, tmp_path_factory):
     """A folder with a trained run."""
     folder = tmp_path_factory.mktemp("serving")
-    result = train("--method=llmesr", "--epochs=1", "--seeds=1,2", "--workdir=run", cwd=folder)
-    assert result.status == 0, result.err
+    (folder / "run").symlink_to(trained[0] / "w" / "llmesr")
     return folder
 
 
@@ -29,6 +30,20 @@ def call(environment, workplace):
     return lambda command, *args: commands.finish(
         commands.start("-m", f"launch.{command}", *args, cwd=workplace, env=environment)
     )
+
+
+@pytest.fixture(scope="module")
+def loaded(workplace):
+    """The run, read once."""
+    return run.load(workplace / "run")
+
+
+@pytest.fixture
+def recommend(loaded, workplace, monkeypatch):
+    """recommend(out, **request) -> the lines of `bulk.recommend`, called in the workplace."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(run, "load", lambda *_: loaded)
+    return lambda out, **request: bulk.recommend(bulk.Request(out, **{"workdir": "run", **request})).splitlines()
 
 
 def answers(path):
@@ -65,8 +80,8 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
         out = f"--out=by_{source[2:5]}.jsonl"
         result = call("recommend", source, "--histories=h.jsonl", out, "--where=brand=red", "--diversity=0.2")
         assert result.status == 0, result.err
-        assert "popular items for 1 of them, whose history holds no known item" in result.out
-        assert "1 items of histories are not in the catalogue" in result.out
+        assert "\n1 user got popular items, whose history holds no known item\n" in result.out
+        assert "\n1 item of the histories is not in the catalogue, and was left out\n" in result.out
     run, bundle = (answers(workplace / f"by_{name}.jsonl") for name in ("wor", "bun"))
     assert [items_of(run[user]) for user in run] == [items_of(bundle[user]) for user in bundle]
     assert run["empty"]["source"] == "popular" and run["new"]["source"] == "model" and run["new"]["unknown"] == 1
@@ -74,62 +89,109 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
     assert {brands[item] for item in items_of(run["new"]) + items_of(run["empty"])} == {"red"}
 
 
-def test_new_items(call, workplace, data):
+def test_new_items(recommend, workplace):
     items = [{"item": "new-1", "title": "red tea", "brand": "red"}, {"item": "new-2", "title": "", "brand": "blue"}]
     (workplace / "new.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
     np.save(workplace / "new.npy", np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32))
     (workplace / "new-h.jsonl").write_text('{"user": "u", "items": ["new-1", "3"]}\n')
-    flags = ("--new_items=new.jsonl", "--new_embeddings=new.npy", "--histories=new-h.jsonl", "--where=brand=blue")
-    result = call("recommend", "--workdir=run", *flags, "--out=new.jsonl.jsonl", "--k=40")
-    assert result.status == 0, result.err
+    files = {"new_items": "new.jsonl", "new_embeddings": "new.npy", "histories": "new-h.jsonl"}
+    recommend("new.jsonl.jsonl", options=Options(k=40, where=("brand=blue",)), **files)
     answer = answers(workplace / "new.jsonl.jsonl")["u"]
     assert "unknown" not in answer and "new-2" in items_of(answer) and "new-1" not in items_of(answer)
 
 
-def test_some_users_and_lists(call, workplace):
+def test_some_users_and_lists(recommend, workplace):
     (workplace / "users.txt").write_text("7\nstranger\n3\n")
-    (workplace / "allow.txt").write_text("\n".join(map(str, range(1, 31))))
+    (workplace / "allow.txt").write_text("\n".join(map(str, [*range(1, 31), "nope"])))
     (workplace / "deny.txt").write_text("5\n6\n")
-    args = ("--users=users.txt", "--allow=allow.txt", "--deny=deny.txt", "--seen=shown", "--seed=2", "--tail_share=.5")
-    result = call("recommend", "--workdir=run", "--out=some.jsonl", *args)
-    assert result.status == 0 and "1 users are not in the data set" in result.out, result.err
+    request = {"users": "users.txt", "allow": "allow.txt", "deny": "deny.txt", "seed": 2}
+    said = recommend("some.jsonl", **request, options=Options(hide_seen=False, tail_share=0.5))
+    assert said[0].startswith("some.jsonl: top 10 for 3 users; ") and said[1:] == [
+        "--allow=allow.txt: 1 of its 31 ids not in the catalogue",
+        "1 user is not in the data set: 'stranger'",
+        "1 user got popular items, whose history holds no known item",
+    ]
     found = answers(workplace / "some.jsonl")
     assert list(found) == ["7", "stranger", "3"] and found["stranger"]["source"] == "popular"
     assert set(items_of(found["7"])) <= {str(n) for n in range(1, 31)} - {"5", "6"} and len(items_of(found["7"])) == 10
+    (workplace / "allow.txt").write_text("1\n2\n3\n")
+    said = recommend("short.jsonl", allow="allow.txt", users="users.txt")
+    assert said[-1] == "3 lists have fewer than 10 items: conditions and histories leave no more"
+    assert len(items_of(answers(workplace / "short.jsonl")["stranger"])) == 3
+    assert max(map(len, said)) <= 80
 
 
 MISTAKES = [
     ({}, "--workdir and --bundle: both are missing"),
     ({"workdir": "run", "out": ""}, "--out is missing"),
     ({"workdir": "run", "out": "x.xls"}, "wanted a file that ends in .parquet, .csv, .jsonl"),
-    ({"workdir": "nowhere"}, "nowhere/config.json: cannot be read"),
-    ({"bundle": "nowhere", "histories": "h.csv"}, "wanted a bundle, a folder that launch.export makes"),
+    ({"workdir": "nowhere"}, "nowhere: there is no such folder; wanted the folder of a run"),
+    ({"workdir": ".."}, "..: is not the folder of a run (it has no config.json); "),
+    ({"bundle": "nowhere"}, "wanted a bundle, a folder that launch.export makes"),
+    ({"bundle": "run", "histories": "h.csv"}, "run: is the folder of a run; wanted a bundle, a folder that launch.exp"),
     ({"bundle": "b"}, "a bundle knows no users; wanted --histories"),
     ({"workdir": "run", "histories": "no.csv"}, "no.csv: no such file"),
     ({"workdir": "run", "users": "no.txt"}, "--users=no.txt: cannot be read"),
     ({"workdir": "run", "options": Options(where=("colour=red",))}, "no such column; wanted one of: title, brand"),
     ({"workdir": "run", "seed": 9}, "has no seed 9; wanted one of: 1, 2"),
+    ({"workdir": "run", "allow": "bad.txt"}, "--allow=bad.txt: 1 id found, none in the catalogue (such as 'nope'; ids"),
+    ({"workdir": "run", "users": "bad.txt"}, "--users=bad.txt: 1 user found, none in the data set (such as 'nope'; "),
+    ({"workdir": "run", "histories": "bad.jsonl"}, "bad.jsonl, line 2: 'items' is 3; wanted a list"),
 ]
 
 
-@pytest.mark.parametrize(("given", "said"), MISTAKES, ids=str)
-def test_mistakes_leave_nothing(workplace, data, given, said, monkeypatch):
-    monkeypatch.chdir(workplace)
-    before = {path.name for path in workplace.iterdir()}
-    with pytest.raises(InputError) as caught:
-        bulk.recommend(bulk.Request(**{"out": "x.csv", **given}))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
-    assert {path.name for path in workplace.iterdir()} == before
-
-
-def test_histories_that_cannot_be_read_leave_nothing(call, workplace):
+def test_mistakes_leave_nothing(recommend, workplace):
+    (workplace / "b").mkdir()
+    (workplace / "b" / "manifest.json").write_text("{}")
+    (workplace / "bad.txt").write_text("nope\n")
     (workplace / "bad.jsonl").write_text('{"user": "u", "items": ["1"]}\n{"user": "v", "items": 3}\n')
-    result = call("recommend", "--workdir=run", "--histories=bad.jsonl", "--out=bad.csv")
-    assert result.status == 2 and "bad.jsonl, line 2: 'items' is 3; wanted a list" in result.err
-    assert not list(workplace.glob("bad.csv*"))
+    before = {path.name for path in workplace.iterdir()}
+    for given, said in MISTAKES:
+        with pytest.raises(InputError) as caught:
+            recommend(**{"out": "x.csv", "workdir": "", **given})
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+        assert {path.name for path in workplace.iterdir()} == before
 
 
 @pytest.mark.parametrize("args", [["--out=b"], ["--workdir=run", "--out=run"]])
 def test_what_export_refuses(call, args):
     result = call("export", *args)
     assert result.status == 2 and result.err.startswith("error: ") and result.err.count("\n") == 1
+
+
+# launch.recommend in parts of 3 users, each of which takes a while.
+_SLOWLY = """
+import time
+from launch import recommend
+from llmesr_jax.serving import answers, model
+
+answers.PART, rank = 3, model.ServedModel.rank
+model.ServedModel.rank = lambda *args: (time.sleep(0.02), rank(*args))[1]
+recommend.run()
+"""
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_file(environment, workplace):
+    """SIGKILL comes a random while after a random part, and once after the start; rows of Parquet are compared."""
+
+    def start(out):
+        return commands.start("-c", _SLOWLY, "--workdir=run", f"--out={out}", cwd=workplace, env=environment)
+
+    whole = commands.finish(start("whole.csv"))
+    assert whole.status == 0, whole.err
+    rng = np.random.default_rng()
+    for out in ("killed.csv", "killed.parquet"):
+        process, part = start(out), int(rng.integers(0, 20))
+        while process.poll() is None and not (workplace / f"{out}.partial" / f"{part:06d}.json").exists():
+            time.sleep(0.001)
+        time.sleep(wait := rng.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        print(
+            f"{out}: killed {wait:.3f} s after part {part}, which left {len(list(workplace.glob(f'{out}*/*')))} files"
+        )
+        result = commands.finish(start(out))
+        assert result.status == 0, result.err
+        assert [path.name for path in workplace.glob(f"{out}*")] == [out]
+    assert (workplace / "killed.csv").read_bytes() == (workplace / "whole.csv").read_bytes()
+    assert pl.read_parquet(workplace / "killed.parquet").write_csv() == (workplace / "whole.csv").read_text()

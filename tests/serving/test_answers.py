@@ -11,7 +11,7 @@ import served
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.serving import answers, histories
-from llmesr_jax.serving.model import Options
+from llmesr_jax.serving.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,10 @@ def test_three_formats_say_the_same(model, tmp_path):
     assert tables[".csv"] == tables[".jsonl"] and tables[".parquet"] == tables[".jsonl"] and len(tables[".csv"]) == 210
     first = tables[".csv"]["üser 0", 1]
     assert first[3] == "popular" and first[1] == model.catalogue.counts_V.max()
-    assert "popular items for 7 of them" in summary.describe()
+    assert summary.remarks(3) == [
+        "7 users got popular items, whose histories hold no known item",
+        "35 items of the histories are not in the catalogue, and were left out",
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"recs.parquet", "recs.csv", "recs.jsonl"}
 
 
@@ -105,3 +108,18 @@ def test_names_of_files(tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             answers.kind_of(tmp_path / name)
+
+
+def test_a_call_that_was_killed_while_it_cleaned_up_is_complete(tmp_path):
+    """Nothing but the parts is deleted then; a file of the same name that is not of these parts is left alone."""
+    out, work, finished = (tmp_path / name for name in ("r.csv", "r.csv.partial", "r.csv.finished"))
+    out.write_text("rows")
+    assert not answers.cleaned_up(out)
+    for left in (["joined", "000000.csv"], ["whole", "joined"], ["000000.csv"]):
+        work.mkdir()
+        for name in left:
+            (work / name).touch()
+        assert answers.cleaned_up(out) == (left == ["joined", "000000.csv"]) != work.exists()
+        answers.discard(work)
+    finished.mkdir()
+    assert answers.cleaned_up(out) and [path.name for path in tmp_path.iterdir()] == ["r.csv"]

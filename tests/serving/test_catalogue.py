@@ -37,7 +37,7 @@ def test_what_is_known_of_a_history():
     assert CATALOGUE.known([])[0].tolist() == [] and CATALOGUE.known(np.array(["a", "b"]))[1] == 1
     with pytest.raises(InputError, match="history 3: 'abc' is not a list"):
         CATALOGUE.known("abc", "history 3")
-    with pytest.raises(InputError, match="deny: none of its 2 ids is in the catalogue"):
+    with pytest.raises(InputError, match="deny: 2 ids found, none in the catalogue"):
         CATALOGUE.mask(["q", "r"], "deny")
 
 

@@ -93,6 +93,21 @@ def test_what_was_staged_is_used_again(tmp_path):
         ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; wanted one of: items"),
         ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is no raw id"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"user": \n', "line 2"),
+        (
+            "h.jsonl",
+            '{"user": "x", "items": ["A-", 3]}\n{"user": "y", "items": []}\n',
+            "2 items found, none in the cata",
+        ),
+        (
+            "h.csv",
+            "user_id,item_id\nx,üb\n",
+            "h.csv: 1 item found, none in the catalogue .such as 'üb'; ids of the cat",
+        ),
+        (
+            "h.csv",
+            "user_id,item_id,n\nx,a,1\nx,a\n",
+            "line 3: found 2 fields; wanted 3, as in the first line; check the file$",
+        ),
         ("h.csv", "user_id,thing\nx,a\n", "has no column 'item_id'"),
         ("h.csv", "", "is empty"),
         ("h.parquet", "PAR1 and nothing", "cannot be read"),
@@ -108,14 +123,21 @@ def test_files_that_cannot_be_read(name, content, said, tmp_path):
 def test_users_of_a_corpus():
     corpus = served.corpus()
     names = [f"u{n}" for n in range(1, corpus.num_users + 1)]
-    source, absent = histories.of_users(corpus, names, ["u2", "stranger", "u1"], "--users")
+    source, said = histories.of_users(corpus, names, ["u2", "stranger", "u1"], "--users")
     batch = source.batch(0, 10)
-    assert absent == 1 and batch.users == ["u2", "stranger", "u1"]
+    assert said == "1 user is not in the data set: 'stranger'" and batch.users == ["u2", "stranger", "u1"]
     assert [h.tolist() for h in batch.histories] == [
         *(corpus.items[corpus.offsets[1] : corpus.offsets[2]].tolist(), [], corpus.items[: corpus.offsets[1]].tolist()),
     ]
-    with pytest.raises(InputError, match="--users: none of its 1 users is in the data set"):
+    with pytest.raises(InputError, match="--users: 1 user found, none in the data set"):
         histories.of_users(corpus, names, ["x"], "--users")
+    assert histories.of_users(corpus, names, ["u2"], "--users")[1] == ""
+    assert (
+        histories.of_users(corpus, names, ["x", "y", "u2"], "--users")[1]
+        == "2 users are not in the data set: such as 'x'"
+    )
+    with pytest.raises(InputError, match="did you mean 'u2'"):
+        histories.of_users(corpus, names, ["U-2"], "--users")
 
 
 @pytest.mark.parametrize("text", ["user_id,item_id\n", "user,items\n"])

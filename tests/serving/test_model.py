@@ -99,7 +99,7 @@ def test_what_options_allow(model, catalogue):
     [
         ({"k": 0}, "k=0: wanted a whole number from 1"),
         ({"tail_share": 1.5}, "tail_share=1.5: wanted a number from 0 to 1"),
-        ({"allow": ["nope"]}, "allow: none of its 1 ids is in the catalogue"),
+        ({"allow": ["nope"]}, "allow: 1 id found, none in the catalogue"),
         ({"where": ["price>9000"]}, "leave no item to recommend"),
         ({"size": 3}, "size is no option of recommend; wanted some of: k, hide_seen"),
     ],
@@ -209,6 +209,18 @@ def test_the_mean_of_the_nearest_rows():
 def test_new_items_that_do_not_fit(model, given, said):
     with pytest.raises(InputError, match=said):
         model.with_items(*given)
+
+
+def test_a_model_says_what_it_is_and_what_it_wants(model):
+    assert repr(model) == "<served model: llmesr on gru4rec, demo; 30 items>"
+    with pytest.raises(InputError, match=r"a bundle knows no users; .* as in model.recommend\(\[\['sku-1'\]\]\)"):
+        model.history("17")
+    model.warm(1)
+    for wrong in (0, "64", (1, 0.5)):
+        with pytest.raises(InputError, match=r"wanted batch sizes from 1, as in warm\(64\) or warm\(\(1, 64\)\)"):
+            model.warm(wrong)
+    with pytest.raises(InputError, match="did you mean 'sku-1'"):
+        model.similar_items("SKU_1")
 
 
 def test_views_stay_on_the_device(model):

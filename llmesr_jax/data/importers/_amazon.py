@@ -193,7 +193,7 @@ def _header(raw: RawFile) -> tuple[int, dict[str, int] | None]:
         place = next((names.index(name) for name in known if name in names), None)
         if place is None:
             raise InputError(
-                f"{raw}, line {line}: has the columns {ascii(', '.join(fields))[1:-1][:200]}; wanted user_id, asin (or "
+                f"{raw}, line {line}: has the columns {repr(', '.join(fields))[1:-1][:200]}; wanted user_id, asin (or "
                 "parent_asin), rating, timestamp, or no such line; read it with --importer=table and its column flags"
             )
         found[column] = place

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import times
-from llmesr_jax.data.delimited import bare, find
+from llmesr_jax.data.columns import absence, bare, find
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed
@@ -59,11 +59,7 @@ def place(raw: RawFile, names: Sequence[str], flag: str, wanted: str, hint: str 
     """
     found = find(names, wanted)
     if found is None:
-        there = ", ".join(ascii(name)[1:-1] for name in names[:20])
-        one = " (one column: does --separator fit?)" if len(names) == 1 else ""
-        raise InputError(
-            f"{raw}: has no column {wanted!r}; wanted one of: {there[:300]}{one}{hint}; name it with --{flag}"
-        )
+        raise absence(raw, {flag: wanted}, names, hint)
     if wanted in names and list(names).count(wanted) > 1:
         raise InputError(
             f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; wanted one; give them different names, "
@@ -88,6 +84,7 @@ def find_time(
     *,
     standard: Collection[str] = (),
     broad: bool = False,
+    taken: Collection[int] = (),
 ) -> Time:
     """The column of times where no flag names it: one that is named like a time and holds times.
 
@@ -99,6 +96,7 @@ def find_time(
       reader: gets a note that says what was found.
       standard: names that need no note.
       broad: whether any name that may mean a time will do, or only one that cannot mean anything else.
+      taken: places of columns that hold something else.
 
     Raises:
       InputError: there are several such columns.
@@ -129,8 +127,14 @@ def find_time(
         example = next((row[n] for row in sample if row[n] not in (None, "")), "")
         why = f"is not used; if it is the time, use --time_column={names[n]}"
         if not units[n]:
-            why = f"is not used, as it holds {ascii(example)[:40]}; wanted {times.WANTED}"
+            why = f"is not used, as it holds {repr(example)[:40]}; wanted {times.WANTED}"
         unused += f"; column {names[n]!r} {why}"
+    for n in set(range(len(names))) - {*like, *taken}:
+        other = _OTHER_TIMES.union(["id"]).intersection(words(names[n]))
+        if not other and _unit_since_1980([row[n] for row in sample], unit):
+            unused += (
+                f"; column {names[n]!r} looks like times; if these are the interactions', use --time_column={names[n]}"
+            )
     reader.note(f"{file}: without times, the rows of each user count as in time order{unused}")
     return Time(None, unit)
 
@@ -151,17 +155,21 @@ def _is_a_time(name: str) -> bool:
 
 def _unit(name: str, values: Sequence[Any], unit: str) -> str:
     """The unit under which the values are times; "" for none. Times before 1980 only where the name is plain."""
-    values = [value for value in values if value is not None and str(value).strip()]
-    parsed = {one: _parsed(values, one) for one in dict.fromkeys([unit, *times.UNITS])}
-    for one, found in parsed.items():
+    return _unit_since_1980(values, unit) or (unit if _is_a_time(name) and _parsed(values, unit) else "")
+
+
+def _unit_since_1980(values: Sequence[Any], unit: str) -> str:
+    """The unit under which the values are times since 1980; "" for none."""
+    for one in dict.fromkeys([unit, *times.UNITS]):
+        found = _parsed(values, one)
         if found and min(found) >= _EARLIEST:
             return one
-    return unit if parsed[unit] and _is_a_time(name) else ""
+    return ""
 
 
 def _parsed(values: Sequence[Any], unit: str) -> list[int]:
     """The values as times; none where most are not, as a few may be malformed."""
-    found = []
+    values, found = [value for value in values if value is not None and str(value).strip()], []
     for value in values:
         with contextlib.suppress(Malformed):
             found.append(times.from_any(value, unit))

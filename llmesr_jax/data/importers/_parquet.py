@@ -19,10 +19,11 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import isolated, times
+from llmesr_jax.data.columns import check_columns
 from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.raw_files import RawFile
-from llmesr_jax.data.staging import Reader, check_columns
+from llmesr_jax.data.staging import Reader
 
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
 _UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters
@@ -57,7 +58,7 @@ def footers(paths: Sequence[Path]) -> list[Footer]:
     try:
         return isolated.footers(paths)
     except isolated.Failed as error:
-        reason = ascii(str(error))[1:-1][:80]
+        reason = repr(str(error))[1:-1][:80]
         raise InputError(
             f"{error.path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
         ) from error
@@ -138,7 +139,7 @@ def _cleaned(
             reader.dropped[why] += facts[why]
     for flag in ("user_column", "item_column"):
         if (example := facts[f"{_KEYS[flag]} unfit"]) is not None:
-            what += f"; {named[flag]} has {ascii(example.removeprefix(_UNFIT))[:40]}, wanted text or a whole number"
+            what += f"; {named[flag]} has {repr(example.removeprefix(_UNFIT))[:40]}, wanted text or a whole number"
     where = Path(os.path.commonpath(paths))
     reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts[NO_ID] - facts[NO_RATING], what)
     frame = frame.filter(good)
@@ -380,5 +381,5 @@ def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
             raise OSError(errno.ENOSPC, str(error), str(target)) from error
         where = Path(os.path.commonpath(paths))
         raise InputError(
-            f"{where}: cannot be read ({ascii(str(error))[1:-1][:160]}); wanted whole Parquet files; write them again"
+            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); wanted whole Parquet files; write them again"
         ) from error

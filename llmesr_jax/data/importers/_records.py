@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmesr_jax.data import times
+from llmesr_jax.data.columns import check_columns
 from llmesr_jax.data.raw_files import RawFile
-from llmesr_jax.data.staging import Reader, check_columns
+from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Ids, Malformed, identifier, number
 
 MISSING = Ids().missing
@@ -67,7 +68,7 @@ def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
     except Malformed:
         found = -1
     if found < datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp() * 1_000_000:
-        raise Malformed(f"a time from {year} to 2100 in {unit} since 1970, not {ascii(value)[:40]}")
+        raise Malformed(f"a time from {year} to 2100 in {unit} since 1970, not {repr(value)[:40]}")
     return found
 
 

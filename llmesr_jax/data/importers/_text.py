@@ -11,6 +11,7 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import times
+from llmesr_jax.data.columns import absence, find
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Table
 from llmesr_jax.data.importers import _columns
@@ -115,14 +116,19 @@ def places(
       InputError: a column is absent, or there are several that may hold times.
     """
     raw, names = source.raw, source.names
-    found = {
-        flag: _columns.place(raw, names, flag, column, hint)
+    wanted = {
+        flag: column
         for flag, column in named.items()
         if column and (flag != "time_column" or column != _columns.NONE or column in names)
     }
+    if absent := {flag: column for flag, column in wanted.items() if find(names, column) is None}:
+        raise absence(raw, absent, names, hint)
+    found = {flag: _columns.place(raw, names, flag, column) for flag, column in wanted.items()}
     time = _columns.Time(found.get("time_column"), unit)
     if not named["time_column"]:
-        time = _columns.find_time(raw, names, source.sample, unit, reader, standard=standard, broad=broad)
+        time = _columns.find_time(
+            raw, names, source.sample, unit, reader, standard=standard, broad=broad, taken=found.values()
+        )
     item = names[found["item_column"]]
     history = item.partition(":")[0] + _LIST
     where = names.index(history) if history in names else None
@@ -199,7 +205,7 @@ class _Histories:
         before = self._before.get(user)
         if before is not None and not (items and before.endswith(text)):
             raise InputError(
-                f"{where}: the {self._column!r} of user {ascii(user)[1:-1][:40]} ends with {_end(text)}, but the rows "
+                f"{where}: the {self._column!r} of user {repr(user)[1:-1][:40]} ends with {_end(text)}, but the rows "
                 f"before with {_end(before)}; wanted the rows of each user in time order, each with all its earlier "
                 "items or the newest of them; sort the file, or delete that column if it means something else"
             )
@@ -212,4 +218,4 @@ class _Histories:
 
 
 def _end(text: str) -> str:
-    return ascii(" ".join(text.split()[-3:]))[:60]
+    return repr(" ".join(text.split()[-3:]))[:60]

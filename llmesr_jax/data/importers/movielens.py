@@ -216,7 +216,7 @@ def _header(raw: RawFile, wanted: str) -> int:
         return number
     if first and not names.split(",")[0].isdigit():
         raise InputError(
-            f"{raw}, line {number}: has the columns {ascii(first.decode('latin-1'))[1:-1][:200]}; wanted {wanted}, as "
+            f"{raw}, line {number}: has the columns {repr(first.decode('latin-1'))[1:-1][:200]}; wanted {wanted}, as "
             "MovieLens has them; read it with --importer=table and its column flags"
         )
     return 0

@@ -17,7 +17,8 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import times
-from llmesr_jax.data.delimited import Form, Table, bare, find, open_table
+from llmesr_jax.data.columns import bare, find
+from llmesr_jax.data.delimited import Form, Table, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _text
 from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
 from llmesr_jax.data.splits import PARTS

@@ -54,7 +54,7 @@ def _pairs(text: Text, ids: Ids, reader: Reader) -> Iterator[tuple[str, str]]:
         try:
             user, *items = map(ids.read, words.split())
             if not items:
-                raise Malformed(f'"user item item ...", not {ascii(words[:40])}')
+                raise Malformed(f'"user item item ...", not {repr(words[:40])}')
         except (Malformed, ValueError) as error:
             reader.bad.add(text.raw, line, f"wanted {error}")
             continue

@@ -21,8 +21,9 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import isolated, times
+from llmesr_jax.data.columns import actual, bare, is_number
 from llmesr_jax.data.decoding import Text
-from llmesr_jax.data.delimited import Form, Table, bare, is_number, open_table
+from llmesr_jax.data.delimited import Form, Table, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _parquet, _text
 from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.json_files import objects
@@ -159,12 +160,14 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
 
 def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
     unit, files = options.time_unit, _parquet.footers(paths)
+    named = {flag: actual(files[0].schema, name) for flag, name in named.items()}
     if named["time_column"] in ("", _columns.NONE):
         names, sample = _parquet_start(files[0], reader)
         if named["time_column"] == _columns.NONE and _columns.NONE not in names:
             named = {**named, "time_column": ""}
         elif names and not named["time_column"]:
-            time = _columns.find_time(RawFile(paths[0]), names, sample, unit, reader)
+            taken = [n for n, name in enumerate(names) if name in named.values()]
+            time = _columns.find_time(RawFile(paths[0]), names, sample, unit, reader, taken=taken)
             if time.column is not None:
                 named, unit = {**named, "time_column": names[time.column]}, time.unit
     named = {flag: name for flag, name in named.items() if name}
@@ -174,7 +177,7 @@ def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, re
 def _parquet_start(file: Footer, reader: Reader) -> tuple[list[str], list[list]]:
     """The names and the first rows; nothing where the file cannot be read, which those who read it all will say."""
     names = list(file.schema)
-    like = [name for name in names if _columns.like_a_time(name)]
+    like = [name for name, kind in file.schema.items() if _columns.like_a_time(name) or not kind.is_nested()]
     try:
         rows = _parquet_rows(file.path, like, _SEEN, reader) if like else []
     except (pl.exceptions.PolarsError, OSError, isolated.Failed):
@@ -241,7 +244,7 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
 
 
 def _told(names: Sequence[str]) -> str:
-    return ascii(", ".join(names))[1:-1][:120]
+    return repr(", ".join(names))[1:-1][:120]
 
 
 def _separator(options: Options) -> str:
@@ -296,7 +299,7 @@ def items(
         there.update(row)
         title = titles.column(tuple(row))
         try:
-            item = ids.read(row.pop(column, None))
+            item = ids.read(row.pop(actual(row, column), None))
         except Malformed as error:
             reader.bad.add(where, line, f"{column}: wanted {error}")
             continue
@@ -318,7 +321,7 @@ def _records(
     """(file, line, {column: value}); the item's id stands under `column`."""
     kind = _kind(raws[0])
     if kind == "parquet":
-        line = 0
+        line, column = 0, actual(_parquet.footers([raws[0].path])[0].schema, column)
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
         if not line:  # an example, for the message that no record is of a wanted item

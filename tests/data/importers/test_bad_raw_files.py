@@ -147,9 +147,8 @@ def test_movies_that_are_not_there_are_told(tmp_path):
 def test_another_separator(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*flags, "--separator=;")
-    assert (
-        "wanted one of: when,sku,uid,stars (one column: does --separator fit?); name it with --user_column" in message
-    )
+    assert "wanted four of: when,sku,uid,stars (one column: does --separator fit?); name them with " in message
+    assert message.endswith("--user_column, --item_column, --rating_column and --time_column")
 
 
 def test_the_items_file_is_not_named(refused, tmp_path):
@@ -163,8 +162,8 @@ def test_the_items_file_is_not_named(refused, tmp_path):
 def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
     flags = raw_samples.write(source, tmp_path / "raw")
     if source == "recbole":
-        spoil(tmp_path / "raw" / "shop.inter", replaced(b"item_id:token", b"item"))
-        assert "has no column 'item_id'; wanted one of: user_id:token, item, rating:float" in refused(*flags)
+        spoil(tmp_path / "raw" / "shop.inter", replaced(b"item_id:token", b"thing"))
+        assert "has no column 'item_id'; wanted one of: user_id:token, thing, rating:float" in refused(*flags)
     else:
         message = refused(*flags, "--user_column=user")
         assert "has no column 'user'; wanted one of: " in message and "uid" in message and "--user_column" in message

@@ -116,3 +116,22 @@ def test_two_columns_of_one_name(tmp_path):
     write(tmp_path, r__csv=lines(",", ("user_id", "item_id", "item_id"), [("a", "x", "y")] * 9))
     assert "has 2 columns 'item_id'; wanted one; give them different names, or name" in refused(tmp_path, TABLE)
     assert read(tmp_path, TABLE, "--item_column=3")[1] == {"a": ["y"] * 9}
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_columns_user_and_item_need_no_flag(kind, tmp_path):
+    (tmp_path / "raw").mkdir()
+    frames = {
+        "r": pl.DataFrame(ROWS, schema=("user", "item", *CSV[2:]), orient="row"),
+        "i": pl.DataFrame({"item": list(TITLES), "title": list(TITLES.values())}),
+    }
+    for name, frame in frames.items():
+        write_to = {"csv": frame.write_csv, "json": frame.write_ndjson, "parquet": frame.write_parquet}[kind]
+        write_to(tmp_path / "raw" / f"{name}.{kind}")
+    assert read(tmp_path, TABLE, f"--file=r.{kind}", f"--items_file=i.{kind}")[1] == SEQUENCES
+    assert titles(tmp_path) == TITLES
+
+
+def test_columns_that_are_not_there_are_named_as_they_are_written(tmp_path):
+    write(tmp_path, r__csv="Käufer,Stück\u202e,\t x\na,b,c\n")
+    assert "has no columns 'user_id' and 'item_id'; wanted two of: Käufer, Stück\\u202e, x;" in refused(tmp_path, TABLE)

@@ -36,7 +36,9 @@ def test_recbole_columns_by_flag_with_and_without_type(tmp_path):
         y__inter=lines("\t", header, SHUFFLED),
         y__item=lines("\t", ("sku:token", "label:token_seq"), TITLES.items()),
     )
-    assert "has no column 'user_id'; wanted one of: visitor:token, sku:token" in refused(tmp_path, RECBOLE)
+    message = refused(tmp_path, RECBOLE)
+    assert "has no columns 'user_id' and 'item_id'; wanted two of: visitor:token, sku:token" in message
+    assert message.endswith("name them with --user_column and --item_column")
     for kind in ("", ":token"):
         flags = ["--user_column=visitor", f"--item_column=sku{kind}", "--time_column=clicked", "--title_column=label"]
         outcome, found = read(tmp_path, RECBOLE, *flags, "--rating_column=stars", "--min_rating=3", "--overwrite")

@@ -94,6 +94,10 @@ def test_a_table_finds_its_time(name, kind, tmp_path):
         ("session_begin_time", TIME, "column 'session_begin_time' is not used; if it is the time, use --time_column="),
         ("date", "31/12/2019", "column 'date' is not used, as it holds '31/12/2019'; wanted a time in ISO 8601"),
         ("time", "14:35", "column 'time' is not used, as it holds '14:35'"),
+        ("moment", "2019-12-31", "column 'moment' looks like times; if these are the interactions', use --time_column"),
+        ("moment", TIME * 1000, "column 'moment' looks like times"),
+        ("price", 19.5, None),
+        ("invoice_id", TIME, None),
     ],
 )
 def test_what_is_no_time_is_not_used_and_told(name, value, told, tmp_path):

@@ -1,0 +1,97 @@
+"""What a list may hold: the options of a call, checked, and the items that they allow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import did_you_mean
+from llmesr_jax.serving import conditions
+from llmesr_jax.serving.catalogue import Catalogue
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a list may hold.
+
+    Attributes:
+      k: items of a list.
+      hide_seen: leave out the items of the history.
+      allow: raw ids that may be recommended; None for all.
+      deny: raw ids that may not.
+      where: conditions on columns of the items' file, all to be met: `brand=Acme`, `price<20`, `title~tea` (contains).
+      tail_share: at least this share of a list are tail items, as far as there are any: 0..1.
+      diversity: 0 for the best scores; towards 1, items unlike each other by their frozen embeddings (maximal marginal
+        relevance).
+    """
+
+    k: int = 10
+    hide_seen: bool = True
+    allow: Sequence[Any] | None = None
+    deny: Sequence[Any] = ()
+    where: Sequence[str] = ()
+    tail_share: float = 0.0
+    diversity: float = 0.0
+
+
+class Allowed(NamedTuple):
+    """The items that options allow, as bool (V,) masks: all of them, None for every item; and the tail items.
+
+    `on_device` has both as `index.search` takes them.
+    """
+
+    items_V: np.ndarray | None
+    tail_V: np.ndarray
+    on_device: tuple[Any, Any]
+
+
+def of_call(k: int, given: Mapping[str, Any]) -> Options:
+    """The options of a call in Python.
+
+    Raises:
+      InputError: one is not known.
+    """
+    known = [field.name for field in dataclasses.fields(Options)]
+    if unknown := sorted(set(given) - set(known)):
+        near = did_you_mean(unknown[0], known)
+        raise InputError(f"{unknown[0]} is no option of recommend; wanted some of: {', '.join(known)}{near}")
+    return Options(k=k, **given)
+
+
+def check(options: Options, catalogue: Catalogue, has_embeddings: bool) -> tuple[Options, Allowed]:
+    """The options, and the items of the catalogue that they allow.
+
+    Raises:
+      InputError: an option has no sense, or no item is allowed.
+    """
+    if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
+        raise InputError(f"k={options.k!r}: wanted a whole number from 1")
+    for name in ("tail_share", "diversity"):
+        value = getattr(options, name)
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise InputError(f"{name}={value!r}: wanted a number from 0 to 1")
+    if options.diversity and not has_embeddings:
+        raise InputError(
+            "diversity: compares items by their frozen embeddings, and this model has none (data without texts, or a "
+            "bundle made with --embeddings=False); leave diversity at 0"
+        )
+    if isinstance(options.where, str):
+        options = dataclasses.replace(options, where=(options.where,))
+    allowed_V = np.ones(len(catalogue), bool)
+    if options.allow is not None:
+        allowed_V &= catalogue.mask(options.allow, "allow")
+    if len(options.deny):
+        allowed_V &= ~catalogue.mask(options.deny, "deny")
+    if options.where:
+        allowed_V &= conditions.meet(catalogue, options.where)
+    if not allowed_V.any():
+        raise InputError("allow, deny and where leave no item to recommend; loosen one of them")
+    if allowed_V.all() and not options.tail_share:
+        return options, Allowed(None, catalogue.tail_V, (None, None))
+    tail_V = allowed_V & catalogue.tail_V
+    return options, Allowed(allowed_V, tail_V, (jnp.asarray(allowed_V), jnp.asarray(tail_V)))
