@@ -9,6 +9,7 @@ Nothing is written, and nothing is trained. See docs/data.md, "Audit".
 import dataclasses
 import json
 
+from llmesr_jax.core import wording
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 
@@ -35,7 +36,11 @@ def main(argv, stop):
     from llmesr_jax.audit import audit
 
     found = audit.of_folder(options.dataset, options.data_dir or None)
-    print(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if options.json else audit.describe(found))
+    print(
+        json.dumps(found.as_json(), indent=2, ensure_ascii=False)
+        if options.json
+        else wording.wrapped(audit.describe(found))
+    )
 
 
 def run() -> None:

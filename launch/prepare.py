@@ -9,7 +9,7 @@ from __future__ import annotations
 from absl import flags
 
 from llmesr_jax.audit import audit
-from llmesr_jax.core import knobs
+from llmesr_jax.core import knobs, wording
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import importers, prepare, summary
 from llmesr_jax.data.rules import Rule
@@ -49,7 +49,7 @@ def main(argv, stop):
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
     text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
-    print(summary.describe(outcome, embed, text, train))
+    print(wording.wrapped(summary.describe(outcome, embed, text, train)))
 
 
 def _audit(plan: prepare.Plan) -> tuple[str, str]:

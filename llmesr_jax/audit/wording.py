@@ -20,7 +20,7 @@ def describe(audit: Audit) -> str:
         lines += ["", title, *_bars(audit.facts[key])]
     lines.append("")
     for one in audit.warnings:
-        lines += textwrap.wrap(f"warning ({one.code}): {one.text}", 118, subsequent_indent="  ", break_on_hyphens=False)
+        lines += textwrap.wrap(f"warning ({one.code}): {one.text}", 80, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines if audit.warnings else [*lines, "no warnings"])
 
 

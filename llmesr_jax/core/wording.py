@@ -1,7 +1,8 @@
-"""How messages count and list."""
+"""How messages count, list and break lines."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 
@@ -21,3 +22,18 @@ def listed(names: Iterable[str]) -> str:
     """
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def wrapped(text: str, width: int = 80) -> str:
+    """Text whose lines are no longer than a terminal is wide, but for commands, which are there to be copied.
+
+    >>> print(wrapped("a line of words", 12))
+    a line of
+      words
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        long = len(line) > width and "next: " not in line
+        options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+        lines += textwrap.wrap(line, width, **options) if long else [line]
+    return "\n".join(lines)

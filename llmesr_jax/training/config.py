@@ -302,8 +302,8 @@ def _dataset_overrides(name: str, data_dir: str, names: tuple[str, str, str]) ->
         return _file_overrides(name, names)
     if data_dir or Path("data", name).is_dir():
         return {}
-    known = ", ".join(datasets())
+    known, made = ", ".join(datasets()), sorted(path.name for path in Path("data").glob("*/"))
     raise InputError(
-        f"data set {name!r} is not known; wanted one of: {known}; or one that "
-        f"{commands.line('prepare')} made, or any name with --data_dir=<folder>{did_you_mean(name, datasets())}"
+        f"data set {name!r} is not known; wanted one of: {known}; or one that {commands.line('prepare')} made, or any "
+        f"name with --data_dir=<folder>{did_you_mean(name, [*made, *datasets()])}"
     )

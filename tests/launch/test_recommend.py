@@ -89,23 +89,26 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
     assert {brands[item] for item in items_of(run["new"]) + items_of(run["empty"])} == {"red"}
 
 
-def test_new_items(recommend, workplace):
+def test_new_items(call, workplace):
     items = [{"item": "new-1", "title": "red tea", "brand": "red"}, {"item": "new-2", "title": "", "brand": "blue"}]
     (workplace / "new.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
     np.save(workplace / "new.npy", np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32))
     (workplace / "new-h.jsonl").write_text('{"user": "u", "items": ["new-1", "3"]}\n')
-    files = {"new_items": "new.jsonl", "new_embeddings": "new.npy", "histories": "new-h.jsonl"}
-    recommend("new.jsonl.jsonl", options=Options(k=40, where=("brand=blue",)), **files)
+    flags = ("--new_items=new.jsonl", "--new_embeddings=new.npy", "--histories=new-h.jsonl", "--where=brand=blue")
+    result = call("recommend", "--workdir=run", *flags, "--out=new.jsonl.jsonl", "--k=40")
+    assert result.status == 0, result.err
     answer = answers(workplace / "new.jsonl.jsonl")["u"]
     assert "unknown" not in answer and "new-2" in items_of(answer) and "new-1" not in items_of(answer)
 
 
-def test_some_users_and_lists(recommend, workplace):
+def test_some_users_and_lists(call, recommend, workplace):
     (workplace / "users.txt").write_text("7\nstranger\n3\n")
     (workplace / "allow.txt").write_text("\n".join(map(str, [*range(1, 31), "nope"])))
     (workplace / "deny.txt").write_text("5\n6\n")
-    request = {"users": "users.txt", "allow": "allow.txt", "deny": "deny.txt", "seed": 2}
-    said = recommend("some.jsonl", **request, options=Options(hide_seen=False, tail_share=0.5))
+    args = ("--users=users.txt", "--allow=allow.txt", "--deny=deny.txt", "--seen=shown", "--seed=2", "--tail_share=.5")
+    result = call("recommend", "--workdir=run", "--out=some.jsonl", *args)
+    assert result.status == 0, result.err
+    said = result.out.splitlines()
     assert said[0].startswith("some.jsonl: top 10 for 3 users; ") and said[1:] == [
         "--allow=allow.txt: 1 of its 31 ids not in the catalogue",
         "1 user is not in the data set: 'stranger'",

@@ -172,6 +172,13 @@ def test_a_mistake_is_one_line_that_says_what_was_wanted(small, overrides, messa
     assert "\n" not in str(caught.value)
 
 
+def test_a_prepared_data_set_is_suggested(small, tmp_path, monkeypatch):
+    (tmp_path / "data" / "my-shop").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="did you mean my-shop"):
+        config.build({"dataset": "myshop"})
+
+
 def test_a_mistake_in_a_file_names_the_file(small, monkeypatch):
     monkeypatch.setitem(sys.modules, f"{CONFIGS}.paper", types.SimpleNamespace(OVERRIDES={"sasrec.widht": 1}))
     with pytest.raises(InputError, match=r"configs/paper.py: sasrec.widht is not a setting; did you mean sasrec.width"):
