@@ -248,7 +248,7 @@ def test_the_next_command_is_quoted(forker, tmp_path):
     told = forker.run("launch.embed", *args, cwd=tmp_path).out
     repeats = "--config.train.seen_items=shown"  # these users buy things again
     told = shlex.split(told.partition("next: ")[2])[2:]
-    assert told == ["launch.train", "--dataset=shop", f"--data_dir={out}", repeats]
+    assert told == ["launch.train", "--dataset=shop", f"--data_dir={out}", repeats, "--preset=best"]
 
 
 def test_two_runs_give_the_same_bytes(tmp_path):
