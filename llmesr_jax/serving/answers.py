@@ -18,9 +18,9 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.wording import counted
 from llmesr_jax.serving.catalogue import Catalogue
-from llmesr_jax.serving.histories import Batch, Source
 from llmesr_jax.serving.model import Ranked, ServedModel
 from llmesr_jax.serving.options import Allowed, Options
+from llmesr_jax.serving.sources import Batch, Source
 
 KINDS = (".parquet", ".csv", ".jsonl")
 PART = 4096  # users of a part

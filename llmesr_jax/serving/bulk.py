@@ -15,9 +15,10 @@ from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.wording import counted
 from llmesr_jax.data import raw_ids
 from llmesr_jax.serving import answers, approximate, bundle, folders, new_files, run
-from llmesr_jax.serving.histories import Columns, OfCorpus, Source, of_users, stage
+from llmesr_jax.serving.histories import Columns, stage
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.options import Allowed, Options
+from llmesr_jax.serving.sources import OfCorpus, Source, of_users
 
 _RECALL = 256  # users by whom approximate search is compared with exact
 

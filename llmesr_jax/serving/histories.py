@@ -1,4 +1,4 @@
-"""Histories to recommend for, in batches: those of a run's users, or those of a file, staged on disk."""
+"""Histories of a file, staged on disk: users to recommend for, in batches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.core.nearest import nearest_id
 from llmesr_jax.core.wording import counted
 from llmesr_jax.data.columns import find
-from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.delimited import Form, open_table
 from llmesr_jax.data.importers import table
@@ -26,29 +24,9 @@ from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import BadLines, Files, RawFile, head
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.serving.catalogue import Catalogue, as_id
+from llmesr_jax.serving.sources import Batch
 
 _STAGED = 50_000  # users at a time
-
-
-class Batch(NamedTuple):
-    """Some users: raw ids, int32 arrays of item ids, oldest first, and how many of each one's items are unknown."""
-
-    users: list[str]
-    histories: list[np.ndarray]
-    unknown: list[int]
-
-
-class Source(Protocol):
-    """Histories in a fixed order.
-
-    Attributes:
-      count: users.
-    """
-
-    count: int
-
-    def batch(self, start: int, stop: int) -> Batch:
-        """The users from `start` to `stop`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,48 +46,6 @@ class Columns:
     encoding: str = ""
     time_unit: str = "s"
     header: str = "auto"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class OfCorpus:
-    """All interactions of a corpus's users: what is recommended follows their newest item."""
-
-    corpus: Corpus
-    ids: Sequence[str]
-    rows: np.ndarray | None = None  # of the users wanted; -1 for one who is not there
-
-    @property
-    def count(self) -> int:
-        return len(self.ids)
-
-    def batch(self, start: int, stop: int) -> Batch:
-        rows = np.arange(start, min(stop, self.count)) if self.rows is None else self.rows[start:stop]
-        bounds = self.corpus.offsets
-        found = [self.corpus.items[bounds[r] : bounds[r + 1]] if r >= 0 else np.zeros(0, np.int32) for r in rows]
-        return Batch(list(self.ids[start:stop]), found, [0] * len(rows))
-
-
-def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, str]:
-    """The histories of some of a corpus's users, by raw ids; and a line on those who are not there and have no history.
-
-    Raises:
-      InputError: none of them is there.
-    """
-    rows = {raw: row for row, raw in enumerate(raw_users)}
-    found = np.array([rows.get(raw, -1) for raw in wanted], np.int64)
-    absent = int((found < 0).sum())
-    if absent == len(wanted):
-        raise InputError(
-            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users of the "
-            f"data set are like {repr(raw_users[0])[:40]}); wanted raw user ids, or new users' --histories"
-            f"{nearest_id(wanted[0], rows)}"
-        )
-    if not absent:
-        return OfCorpus(corpus, list(wanted), found), ""
-    first = wanted[int((found < 0).argmax())]
-    which = f"{repr(first)[:40]}{nearest_id(first, rows)}" if absent == 1 else f"such as {repr(first)[:40]}"
-    are = "is" if absent == 1 else "are"
-    return OfCorpus(corpus, list(wanted), found), f"{counted(absent, 'user')} {are} not in the data set: {which}"
 
 
 @dataclasses.dataclass(frozen=True)

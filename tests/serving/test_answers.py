@@ -10,7 +10,7 @@ import served
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
-from llmesr_jax.serving import answers, histories
+from llmesr_jax.serving import answers, sources
 from llmesr_jax.serving.options import Options
 
 
@@ -34,7 +34,7 @@ class Users:
             self.stop.request()
         ids = range(start, min(stop, self.count))
         found = [np.arange(1, 1 + n % 10, dtype=np.int32) for n in ids]
-        return histories.Batch([f"üser {n}" for n in ids], found, [n % 2 for n in ids])
+        return sources.Batch([f"üser {n}" for n in ids], found, [n % 2 for n in ids])
 
 
 def write(model, out, users, stop=None, request=None, overwrite=False):

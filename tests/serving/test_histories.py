@@ -9,7 +9,7 @@ import pytest
 import served
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.serving import histories
+from llmesr_jax.serving import histories, sources
 from llmesr_jax.serving.catalogue import Catalogue
 
 CATALOGUE = Catalogue(["a", "b", "7", "お茶"], np.zeros(4, int), np.ones(4, bool))
@@ -123,21 +123,21 @@ def test_files_that_cannot_be_read(name, content, said, tmp_path):
 def test_users_of_a_corpus():
     corpus = served.corpus()
     names = [f"u{n}" for n in range(1, corpus.num_users + 1)]
-    source, said = histories.of_users(corpus, names, ["u2", "stranger", "u1"], "--users")
+    source, said = sources.of_users(corpus, names, ["u2", "stranger", "u1"], "--users")
     batch = source.batch(0, 10)
     assert said == "1 user is not in the data set: 'stranger'" and batch.users == ["u2", "stranger", "u1"]
     assert [h.tolist() for h in batch.histories] == [
         *(corpus.items[corpus.offsets[1] : corpus.offsets[2]].tolist(), [], corpus.items[: corpus.offsets[1]].tolist()),
     ]
     with pytest.raises(InputError, match="--users: 1 user found, none in the data set"):
-        histories.of_users(corpus, names, ["x"], "--users")
-    assert histories.of_users(corpus, names, ["u2"], "--users")[1] == ""
+        sources.of_users(corpus, names, ["x"], "--users")
+    assert sources.of_users(corpus, names, ["u2"], "--users")[1] == ""
     assert (
-        histories.of_users(corpus, names, ["x", "y", "u2"], "--users")[1]
+        sources.of_users(corpus, names, ["x", "y", "u2"], "--users")[1]
         == "2 users are not in the data set: such as 'x'"
     )
     with pytest.raises(InputError, match="did you mean 'u2'"):
-        histories.of_users(corpus, names, ["U-2"], "--users")
+        sources.of_users(corpus, names, ["U-2"], "--users")
 
 
 @pytest.mark.parametrize("text", ["user_id,item_id\n", "user,items\n"])

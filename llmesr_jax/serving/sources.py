@@ -1,0 +1,77 @@
+"""Users to recommend for, in batches: those of a corpus, all or some. Those of a file: `histories`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.nearest import nearest_id
+from llmesr_jax.core.wording import counted
+from llmesr_jax.data.corpus import Corpus
+
+
+class Batch(NamedTuple):
+    """Some users: raw ids, int32 arrays of item ids, oldest first, and how many of each one's items are unknown."""
+
+    users: list[str]
+    histories: list[np.ndarray]
+    unknown: list[int]
+
+
+class Source(Protocol):
+    """Histories in a fixed order.
+
+    Attributes:
+      count: users.
+    """
+
+    count: int
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """The users from `start` to `stop`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfCorpus:
+    """All interactions of a corpus's users: what is recommended follows their newest item."""
+
+    corpus: Corpus
+    ids: Sequence[str]
+    rows: np.ndarray | None = None  # of the users wanted; -1 for one who is not there
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        rows = np.arange(start, min(stop, self.count)) if self.rows is None else self.rows[start:stop]
+        bounds = self.corpus.offsets
+        found = [self.corpus.items[bounds[r] : bounds[r + 1]] if r >= 0 else np.zeros(0, np.int32) for r in rows]
+        return Batch(list(self.ids[start:stop]), found, [0] * len(rows))
+
+
+def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, str]:
+    """The histories of some of a corpus's users, by raw ids; and a line on those who are not there and have no history.
+
+    Raises:
+      InputError: none of them is there.
+    """
+    rows = {raw: row for row, raw in enumerate(raw_users)}
+    found = np.array([rows.get(raw, -1) for raw in wanted], np.int64)
+    absent = int((found < 0).sum())
+    if absent == len(wanted):
+        raise InputError(
+            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users of the "
+            f"data set are like {repr(raw_users[0])[:40]}); wanted raw user ids, or new users' --histories"
+            f"{nearest_id(wanted[0], rows)}"
+        )
+    if not absent:
+        return OfCorpus(corpus, list(wanted), found), ""
+    first = wanted[int((found < 0).argmax())]
+    which = f"{repr(first)[:40]}{nearest_id(first, rows)}" if absent == 1 else f"such as {repr(first)[:40]}"
+    are = "is" if absent == 1 else "are"
+    return OfCorpus(corpus, list(wanted), found), f"{counted(absent, 'user')} {are} not in the data set: {which}"
