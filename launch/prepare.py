@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from absl import flags
 
-from llmesr_jax.audit import audit
 from llmesr_jax.core import knobs, wording
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import importers, prepare, summary
+from llmesr_jax.data import importers, prepare_plan
 from llmesr_jax.data.rules import Rule
-from llmesr_jax.data.splits import MOST_REPEATED
-from llmesr_jax.semantic import embed_command
 
 from . import cli, setting_flags
 
@@ -30,7 +27,7 @@ def _settings() -> dict[str, knobs.Setting]:
         name: setting._replace(doc=f"{setting.doc} (default: {setting.default!r}, or the data set's)")
         for name, setting in knobs.fields(Rule).items()
     }
-    own = {**knobs.fields(prepare.Settings), **rule}
+    own = {**knobs.fields(prepare_plan.Settings), **rule}
     options = {name: importers.PLUGINS.load(name).Options for name in importers.PLUGINS.names()}
     return {**own, **setting_flags.shared(options, own)}
 
@@ -43,20 +40,26 @@ def main(argv, stop):
     if FLAGS.importer in ("?", "help"):
         return print(importers.PLUGINS.listing())
     given = setting_flags.given(_settings())
-    own = knobs.fields(prepare.Settings)
-    settings = knobs.made(prepare.Settings, {k: v for k, v in given.items() if k in own}, "command line")
-    plan = prepare.plan(settings, {name: value for name, value in given.items() if name not in own})
+    own = knobs.fields(prepare_plan.Settings)
+    settings = knobs.made(prepare_plan.Settings, {k: v for k, v in given.items() if k in own}, "command line")
+    plan = prepare_plan.plan(settings, {name: value for name, value in given.items() if name not in own})
+    from llmesr_jax.data import prepare, summary
+    from llmesr_jax.semantic import embed_command
+
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
     text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
     print(wording.wrapped(summary.describe(outcome, embed, text, train)))
 
 
-def _audit(plan: prepare.Plan) -> tuple[str, str]:
+def _audit(plan: prepare_plan.Plan) -> tuple[str, str]:
     """The audit as text, and the flags that training needs because of it.
 
     What is in its way is no fault of the data, which are whole: a line says it.
     """
+    from llmesr_jax.audit import audit
+    from llmesr_jax.data.splits import MOST_REPEATED
+
     try:
         found = audit.of_folder(plan.settings.dataset, plan.out)
     except InputError as error:

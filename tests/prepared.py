@@ -10,7 +10,7 @@ from typing import Any
 import raw_samples
 
 from llmesr_jax.core.interrupts import Stop
-from llmesr_jax.data import prepare, reading
+from llmesr_jax.data import prepare, prepare_plan, reading
 
 SWITCHES = {"append", "overwrite", "download"}
 NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length"}
@@ -24,9 +24,9 @@ def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop", stop: 
         given[name] = True if name in SWITCHES else int(value) if name in NUMBERS else value
     if "min_rating" in given:
         given["min_rating"] = float(given["min_rating"])
-    own = {key: given.pop(key) for key in list(given) if key in prepare.Settings.__dataclass_fields__}
-    settings = prepare.Settings(dataset=dataset, raw_dir=str(raw), out=str(out), **own)
-    return prepare.prepare(prepare.plan(settings, given), stop=stop)
+    own = {key: given.pop(key) for key in list(given) if key in prepare_plan.Settings.__dataclass_fields__}
+    settings = prepare_plan.Settings(dataset=dataset, raw_dir=str(raw), out=str(out), **own)
+    return prepare.prepare(prepare_plan.plan(settings, given), stop=stop)
 
 
 def sample(source: str, folder: Path, *args: str) -> tuple[prepare.Outcome, Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse
 
 from llmesr_jax.core.streams import stream
 from llmesr_jax.data.corpus import Corpus
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
@@ -26,6 +30,8 @@ def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:
 
 def training_counts(corpus: Corpus) -> scipy.sparse.csr_array:
     """(U, V) float32, sparse: how often each item stands in the training part of each user's sequence."""
+    import scipy.sparse  # slow to import, and a command's --help does not wait for it
+
     sequence_lengths_U = np.diff(corpus.offsets)
     position_n = np.arange(len(corpus.items)) - np.repeat(corpus.offsets[:-1], sequence_lengths_U)
     in_training_n = position_n < np.repeat(corpus.train_lengths_U, sequence_lengths_U)
