@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import raw_samples
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import prepare, prepare_plan, reading
 
@@ -51,3 +53,9 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
     """{title: record} of items.jsonl."""
     lines = map(json.loads, (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
     return {record["title"]: record for record in lines}
+
+
+def refused(*args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        run(*args, **kwargs)
+    return str(caught.value)

@@ -49,3 +49,14 @@ def trained(train, tmp_path_factory):
 def report(environment):
     """report(*args, cwd=...) -> Result of launch.report."""
     return lambda *args, cwd: commands.finish(commands.start("-m", "launch.report", *args, cwd=cwd, env=environment))
+
+
+@pytest.fixture(scope="session")
+def start_prepare(environment):
+    return lambda *args, cwd: commands.start("-m", "launch.prepare", *args, cwd=cwd, env=environment)
+
+
+@pytest.fixture(scope="session")
+def prepare(start_prepare):
+    """prepare(*args, cwd=...) -> Result."""
+    return lambda *args, cwd: commands.finish(start_prepare(*args, cwd=cwd))

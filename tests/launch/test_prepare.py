@@ -1,45 +1,26 @@
 """`python -m launch.prepare` as a process of its own: from raw files to a folder that training reads."""
 
-import contextlib
 import functools
 import http.server
 import json
 import shlex
-import shutil
-import signal
-import subprocess
 import threading
-import time
 
-import commands
-import filelock
 import prepared
 import pytest
 import raw_samples
 from forked import Forker
 
-from launch.signals import Signals
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import importers, known, reading
+from llmesr_jax.data import importers, reading
 from llmesr_jax.data.summary import describe
 from llmesr_jax.semantic import encoders
-
-
-@pytest.fixture(scope="session")
-def start_prepare(environment):
-    return lambda *args, cwd: commands.start("-m", "launch.prepare", *args, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="module")
 def forker(environment, tmp_path_factory):
     with Forker(environment, tmp_path_factory.mktemp("forker")) as forker:
         yield forker
-
-
-@pytest.fixture(scope="session")
-def prepare(start_prepare):
-    """prepare(*args, cwd=...) -> Result."""
-    return lambda *args, cwd: commands.finish(start_prepare(*args, cwd=cwd))
 
 
 @pytest.mark.parametrize("source", ["amazon2014", "sequences"])  # tests/data/importers has them all
@@ -79,79 +60,6 @@ def test_one_pass_and_iterated_counts_differ_as_by_hand(tmp_path, core, counts, 
     assert tuple(manifest["counts"].values())[:3] == counts
 
 
-PAPERS = {
-    "yelp": {"users": 15_720, "items": 11_383, "interactions": 192_214, "mean_length": 12.23},
-    "beauty": {"users": 52_204, "items": 57_289, "interactions": 394_908, "mean_length": 7.56},
-}
-
-
-def check_papers(name, raw, out):
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["counts"] == manifest["papers"]["papers"] == PAPERS[name]
-    assert manifest["papers"]["match"] is True and set(manifest["papers"]["difference"].values()) == {0}
-    assert reading.load(name, out).digest == reading.read_folder(name, raw).digest
-
-
-def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp_path):
-    raw = shared / "data" / "yelp"
-    result = prepare("--dataset=yelp", "--importer=handled", f"--raw_dir={raw}", cwd=tmp_path)
-    assert (result.status, result.err) == (0, "")
-    assert "the counts are the papers'\n" in result.out
-    check_papers("yelp", raw, tmp_path / "data" / "yelp")
-    raw = shared / "data" / "beauty"
-    outcome = prepared.run(raw, tmp_path / "out", ["--importer=handled"], dataset="beauty")
-    assert "the counts are the papers'\n" in describe(outcome)
-    check_papers("beauty", raw, tmp_path / "out")
-
-
-@pytest.mark.slow
-def test_beauty5_out_of_raw_reviews(shared, tmp_path):
-    """Reviews written as Amazon's 5-core file are, from interactions that are known: the rule changes nothing."""
-    folder = shared / "data" / "beauty5"
-    (tmp_path / "raw").mkdir()
-    pairs = [line.split() for line in (folder / "inter.txt").read_text().splitlines()]
-    reviews = (
-        f'{{"reviewerID": "A{user}", "asin": "B{item}", "overall": 5.0, "unixReviewTime": {1_262_304_000 + at // 3}}}'
-        for at, (user, item) in enumerate(pairs)  # three reviews at a time: ties, in file order
-    )
-    raw_samples.gzipped(tmp_path / "raw" / "reviews_Beauty_5.json.gz", reviews)
-    items = map(json.loads, (folder / "items.jsonl").read_text().splitlines())
-    metadata = (repr({"asin": f"B{record['item_id']}", "title": record["title"]}) for record in items)
-    raw_samples.gzipped(tmp_path / "raw" / "meta_Beauty.json.gz", metadata)
-    flags = ["--core=iterated"]  # what the data set has, too
-    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="beauty5")
-    assert outcome.manifest["papers"]["match"] is True
-    ours, theirs = reading.load("beauty5", tmp_path / "out"), reading.read_folder("beauty5", folder)
-    assert (ours.digest, ours.item_titles) == (theirs.digest, theirs.item_titles)
-
-
-def test_counts_that_miss_the_papers_are_told(tmp_path):
-    args = raw_samples.write("amazon2018", tmp_path / "raw")
-    flags = [*args, "--core=iterated", "--user_core=1", "--item_core=1"]
-    outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="fashion")
-    assert outcome.manifest["papers"]["match"] is False
-    assert outcome.manifest["papers"]["difference"] == {"users": -9045, "items": -4717, "mean_length": -0.82}
-    told = "the papers' counts are missed: users -9,045, items -4,717, mean_length -0.82\n"
-    assert told in describe(outcome)
-
-
-def test_the_named_rules_are_those_of_the_protocol(tmp_path):
-    """What decides the counts, as the table of the protocol says it."""
-    rules = {name: known.DATASETS[name].rule for name in known.DATASETS}
-    core = {name: (rule.core, rule.user_core, rule.item_core) for name, rule in rules.items()}
-    assert core["fashion"] == ("iterated", 3, 2)
-    assert core["beauty"] == core["grocery"] == ("once", 5, 5)
-    assert core["yelp"] == ("once", 3, 3) and rules["yelp"].date_to == "2019-12-31"
-    assert core["beauty5"] == ("iterated", 5, 5)
-    assert all(rule.duplicates == "all" and rule.min_rating is None for rule in rules.values())
-
-
-def refused(*args, **kwargs):
-    with pytest.raises(InputError) as caught:
-        prepared.run(*args, **kwargs)
-    return str(caught.value)
-
-
 def test_again_append_and_overwrite(tmp_path):
     flags, raw, out = raw_samples.write("csv", tmp_path / "raw"), tmp_path / "raw", tmp_path / "shop"
     assert prepared.run(raw, out, flags).fresh
@@ -164,17 +72,17 @@ def test_again_append_and_overwrite(tmp_path):
     assert not again.fresh and f"{out}: up to date, nothing was written" in describe(again)
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
 
-    message = refused(raw, out, [*flags, "--min_length=2"])
+    message = prepared.refused(raw, out, [*flags, "--min_length=2"])
     assert message.startswith(f"{out}: was prepared otherwise (--min_length: 1 -> 2); name another --out")
     assert "--append" not in message  # which would be refused
-    assert "--min_length: 1 -> 2" in refused(raw, out, [*flags, "--min_length=2", "--append"])
+    assert "--min_length: 1 -> 2" in prepared.refused(raw, out, [*flags, "--min_length=2", "--append"])
 
     with (raw / "products.csv").open("a") as file:
         file.write("new,Lamp,\n")
     rows = [("e", "new", 5.0, 0), *raw_samples.ROWS, ("d", "new", 5.0, raw_samples.START * 1.2)]
     lines = [f"{int(t)},{i},{u},{r}" for u, i, r, t in rows]
     raw_samples.gzipped(raw / "log.csv.gz", ["when,sku,uid,stars", *lines])
-    message = refused(raw, out, flags)
+    message = prepared.refused(raw, out, flags)
     assert "log.csv.gz is another file" in message and "--append where the raw data grew" in message
     assert prepared.contents(out) == before
 
@@ -182,7 +90,7 @@ def test_again_append_and_overwrite(tmp_path):
     assert appended.kept is None
     assert "appended: +1 users, +1 items, +2 interactions; users and items keep their ids" in describe(appended)
     nowhere = tmp_path / "nowhere"
-    assert refused(raw, nowhere, ["--append"]).startswith(
+    assert prepared.refused(raw, nowhere, ["--append"]).startswith(
         f"{nowhere} was not made by launch.prepare, so --append cannot extend it; name a prepared"
     )
     now = prepared.contents(out)
@@ -206,7 +114,7 @@ def test_raw_data_that_lost_a_user_are_not_appended(tmp_path):
     before = prepared.contents(out)
     lines = (raw / "log.jsonl").read_text().splitlines()
     (raw / "log.jsonl").write_text("\n".join(line for line in lines if '"uid": "b"' not in line))
-    assert "1 of 4 known users are not left by the rule any more, such as 'b'" in refused(
+    assert "1 of 4 known users are not left by the rule any more, such as 'b'" in prepared.refused(
         raw, out, [*flags, "--append"]
     )
     assert prepared.contents(out) == before
@@ -258,96 +166,6 @@ def test_two_runs_give_the_same_bytes(tmp_path):
     assert prepared.contents(tmp_path / "one") == prepared.contents(tmp_path / "two")
 
 
-FLAGS = ["--dataset=shop", "--raw_dir=raw", "--core=none"]
-
-
-def big(folder, users=40_000):
-    """Some 200,000 lines, so that there is time to interrupt."""
-    folder.mkdir()
-    lines = (f"{u},{(u * 7 + n * n) % 5000},{n}" for u in range(users) for n in range(5))
-    raw_samples.gzipped(folder / "log.csv.gz", ["user_id,item_id,at", *lines])
-    return [*FLAGS, "--importer=table", "--time_column=at"]
-
-
-@pytest.mark.slow
-def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_ends_the_same(
-    start_prepare, prepare, tmp_path
-):
-    flags = big(tmp_path / "raw")
-    prepared.run(tmp_path / "raw", tmp_path / "undisturbed", flags[-2:])
-    out, at_work = tmp_path / "data" / "shop", tmp_path / "data" / ".shop.partial"
-
-    def signalled(sign, wait):
-        left_by_a_kill = at_work.stat().st_ctime_ns if at_work.exists() else None
-        process = start_prepare(*flags, cwd=tmp_path)
-        end = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < end:
-            with contextlib.suppress(FileNotFoundError):
-                if at_work.stat().st_ctime_ns != left_by_a_kill:
-                    break
-            time.sleep(0.005)
-        time.sleep(wait)
-        process.send_signal(sign)
-        _, err = process.communicate(timeout=60)
-        return process.returncode, err
-
-    status, _ = signalled(signal.SIGKILL, 0.1)
-    assert status == -signal.SIGKILL and not out.exists()
-    for _ in range(3):
-        status, err = signalled(signal.SIGINT, 0.05)
-        if status:
-            break
-        shutil.rmtree(out)  # it was done before its signal came
-    assert (status, err) == (130, "interrupted\n")
-    assert list((tmp_path / "data").iterdir()) == []  # what the kill before had left is gone, too
-    assert prepare(*flags, cwd=tmp_path).status == 0
-    assert prepared.contents(tmp_path / "data" / "shop") == prepared.contents(tmp_path / "undisturbed")
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["shop"]
-
-
-def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch, capfd):
-    flags = raw_samples.write("csv", tmp_path / "raw")
-    rename = type(tmp_path).rename
-
-    def interrupted(path, target):
-        signal.raise_signal(signal.SIGINT)
-        return rename(path, target)
-
-    monkeypatch.setattr(type(tmp_path), "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt), Signals() as signals:
-        prepared.run(tmp_path / "raw", tmp_path / "out", flags, stop=signals.stop)
-    assert not signals.raised and "\nputting the folder in place; once more stops at once\n" in capfd.readouterr().out
-    monkeypatch.undo()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
-    assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
-
-
-@pytest.mark.slow
-def test_a_full_disk(prepare, tmp_path):
-    flags = big(tmp_path / "raw", users=60_000)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs privileges")
-    try:
-        result = prepare(*flags, f"--out={disk / 'shop'}", cwd=tmp_path)
-        left = list(disk.iterdir())
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-    assert result.status == 2 and left == []
-    assert result.err.startswith(f"error: {disk}") and "No space left on device" in result.err
-    assert result.err.count("\n") == 1
-
-
-def test_two_at_once(tmp_path):
-    flags = raw_samples.write("csv", tmp_path / "raw")
-    with filelock.FileLock(tmp_path / ".out.lock"):
-        message = refused(tmp_path / "raw", tmp_path / "out", flags)
-        assert message == f"{tmp_path / 'out'}: another command is at work on it; wait until it has ended"
-    assert prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh
-
-
 def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     result = prepare("--dataset=beauty", cwd=tmp_path)
     message = "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "
@@ -355,7 +173,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
     assert result.err.endswith("--raw_dir, or have the public files fetched with --download\n")
     assert list(tmp_path.iterdir()) == []
-    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in refused(
+    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in prepared.refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"
     )
 
