@@ -14,10 +14,11 @@ from llmesr_jax.core.version import VERSION  # noqa: E402
 project, author, copyright = "llmesr-jax", "llmesr-jax maintainers", "llmesr-jax maintainers, MIT licence"
 version = release = VERSION
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "generated"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "generated"]
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
+nb_execution_mode = "off"  # notebooks hold their output; tests/test_notebooks.py runs them
 suppress_warnings = ["myst.strikethrough"]
 
 default_role = "code"  # docstrings write `name`, as Markdown does

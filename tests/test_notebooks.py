@@ -1,0 +1,26 @@
+"""The notebooks run from top to bottom, in an empty folder."""
+
+import importlib.util
+import shutil
+
+import commands
+import pytest
+
+NOTEBOOKS = sorted((commands.PROJECT / "docs" / "notebooks").glob("*.ipynb"))
+MISSING = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
+
+
+def test_there_are_five():
+    assert len(NOTEBOOKS) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason="needs the extra docs")
+@pytest.mark.skipif(shutil.which("llmesr") is None, reason="needs the installed command llmesr")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
