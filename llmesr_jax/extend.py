@@ -3,7 +3,7 @@
     from llmesr_jax.extend import Array, Sequences, Sizes, dense, knob, newest
 
 The Protocols say what a plug-in of each kind has: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
-`LossFile`, `OptimizerFile`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
+`LossFile`, `OptimizerFile`, `SurgeryFile` and its `Terms`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
 `ImporterFile`. `plugin("method", "llmesr")` is the file of another plug-in, to wrap it.
 
 Names are imported when they are first asked for, so a logger or an importer imports no JAX through here.
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from llmesr_jax.training.loggers import Logger as LoggerFile
     from llmesr_jax.training.loggers import Writer
     from llmesr_jax.training.optimizers import Optimizer as OptimizerFile
+    from llmesr_jax.training.surgeries import Surgery as SurgeryFile
+    from llmesr_jax.training.surgeries import Terms
 
 _NAMES = {
     "InputError": "core.errors:InputError",
@@ -111,6 +113,8 @@ _NAMES = {
     "MetricOfRanks": "ranking.metrics:OfRanks",
     "MetricOfLists": "ranking.metrics:OfLists",
     "OptimizerFile": "training.optimizers:Optimizer",
+    "SurgeryFile": "training.surgeries:Surgery",
+    "Terms": "training.surgeries:Terms",
     "LoggerFile": "training.loggers:Logger",
     "Writer": "training.loggers:Writer",
     "EncoderOfTexts": "semantic.encoders:OfTexts",
@@ -162,6 +166,8 @@ __all__ = [
     "MetricOfRanks",
     "MetricOfLists",
     "OptimizerFile",
+    "SurgeryFile",
+    "Terms",
     "LoggerFile",
     "Writer",
     "EncoderOfTexts",

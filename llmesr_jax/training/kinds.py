@@ -15,9 +15,9 @@ def kinds() -> dict[str, Plugins[Any]]:
     from llmesr_jax.models import backbones, losses, methods
     from llmesr_jax.ranking import metrics
     from llmesr_jax.semantic import encoders
-    from llmesr_jax.training import loggers, optimizers
+    from llmesr_jax.training import loggers, optimizers, surgeries
 
-    found = (backbones, methods, losses, metrics, optimizers, loggers, encoders, importers)
+    found = (backbones, methods, losses, metrics, optimizers, surgeries, loggers, encoders, importers)
     return {module.PLUGINS.kind: module.PLUGINS for module in found}
 
 
@@ -25,7 +25,7 @@ def plugin(kind: str, name: str) -> Any:
     """The file of a plug-in, such as `plugin("method", "llmesr")`: to wrap it, or to take a part of it.
 
     Args:
-      kind: backbone, method, loss, metric, optimizer, logger, encoder or importer.
+      kind: backbone, method, loss, metric, optimizer, surgery, logger, encoder or importer.
       name: of the plug-in.
     Raises:
       InputError: an unknown kind or name, or a plug-in that lacks something.

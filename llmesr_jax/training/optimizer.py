@@ -16,7 +16,7 @@ from llmesr_jax.models.axes import path_of
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import optimizers
+from llmesr_jax.training import optimizers, surgeries
 from llmesr_jax.training.schema import AUTO, DEFAULT
 
 _RATE = 1e-3  # where an update names none; training always does
@@ -63,13 +63,49 @@ def holding(inner: optax.GradientTransformation, paths: tuple[str, ...]) -> opta
     return optax.partition({"trained": inner, "held": optax.set_to_zero()}, labels)
 
 
-def of_run(config: ConfigDict, model: Recommender, paths: Sequence[str]) -> optax.GradientTransformationExtraArgs:
+class ByTerm(optax.GradientTransformationExtraArgs):
+    """An optimiser whose `update` gets `surgeries.Terms` in the place of a gradient."""
+
+
+class Operated(NamedTuple):
+    """State of `operating`: the inner optimiser's, and the surgery's."""
+
+    inner: optax.OptState
+    surgery: Any
+
+
+@functools.cache
+def operating(inner: optax.GradientTransformation, name: str, settings: Any, count: int) -> ByTerm:
+    """`inner`, which gets what a surgery makes of the gradients of the loss's terms.
+
+    Args:
+      name, settings: of the surgery, see `surgeries`.
+      count: how many terms the loss has.
+    """
+    inner, surgery = optax.with_extra_args_support(inner), surgeries.PLUGINS.load(name)
+
+    def init(params):
+        return Operated(inner.init(params), surgery.init(settings, count))
+
+    def update(terms, state, params=None, **more):
+        gradient, operated = surgery.combine(settings, terms, state.surgery)
+        updates, inner_state = inner.update(gradient, state.inner, params, **more)
+        return updates, Operated(inner_state, operated)
+
+    return ByTerm(init, update)
+
+
+def of_run(
+    config: ConfigDict, model: Recommender, paths: Sequence[str], terms: int = 1
+) -> optax.GradientTransformationExtraArgs:
     """The optimiser of a run: `train.optimizer`, or the method's own, over what the method trains.
 
-    The same object for the same settings and model, as it is a static argument of compiled functions.
+    The same object for the same settings and model, as it is a static argument of compiled functions. With
+    `train.surgery`, and more than one term, it is a `ByTerm`.
 
     Args:
       paths: of the model's parameters.
+      terms: how many terms the loss has; with one, there is nothing to operate on.
     Raises:
       InputError: there is no optimiser of this name, or the method trains no parameter.
     """
@@ -83,6 +119,8 @@ def of_run(config: ConfigDict, model: Recommender, paths: Sequence[str]) -> opta
     if paths and len(held) == len(paths):
         raise InputError(f"method {config.method!r} trains none of its {len(paths)} parameters (`trains` of its file)")
     made = holding(made, held) if held else made
+    if config.train.surgery != surgeries.NONE and terms > 1:
+        made = operating(made, config.train.surgery, config_lib.section(config, config.train.surgery), terms)
     return averaging(made, config.train.average) if config.train.average else made
 
 
@@ -101,13 +139,13 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
     In step t, from 1, the average keeps k = min(keep, (1 + t) / (10 + t)) of itself and takes 1 - k of the new
     parameters, so that it forgets the start early on. The training does not see it; `monitored` does.
     """
-    inner = optax.with_extra_args_support(inner)
+    update_inner = optax.with_extra_args_support(inner).update
 
     def init(params):
         return Averaged(inner.init(params), jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32))
 
     def update(gradients, state, params=None, **more):
-        updates, inner_state = inner.update(gradients, state.inner, params, **more)
+        updates, inner_state = update_inner(gradients, state.inner, params, **more)
         count = state.count + 1
         steps = count.astype(jnp.float32)
         taken = 1 - jnp.minimum(keep, (1 + steps) / (10 + steps))
@@ -115,7 +153,8 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
         average = jax.tree.map(lambda a, b: a + taken.astype(a.dtype) * (b - a), state.average, new)
         return updates, Averaged(inner_state, average, count)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    kind = ByTerm if isinstance(inner, ByTerm) else optax.GradientTransformationExtraArgs
+    return kind(init, update)
 
 
 def monitored(params: Any, opt_state: optax.OptState) -> Any:

@@ -15,7 +15,7 @@ from llmesr_jax.models.axes import Axes, check_tables, in_steps
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.types import Batch
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, optimizer, state, steps
+from llmesr_jax.training import batches, optimizer, state, steps, surgeries
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 from llmesr_jax.training.start import Start
@@ -60,11 +60,14 @@ class Program(NamedTuple):
         model = experiment.recommender
         axes = model.axes(tables, example)
         check_tables(tables, axes)
-        made = optimizer.of_run(experiment.config, model, [path for path, _ in axes.params])
+        paths = [path for path, _ in axes.params]
+        made = optimizer.of_run(experiment.config, model, paths)
         if touched_only:
             params = jax.eval_shape(model.init, jax.random.key(0), tables, example)
             touched_rows.check(params, in_steps(tables, model.kinds), axes, example)
             touched_rows.check_optimizer(made, params, axes)
+        if settings.surgery != surgeries.NONE:
+            made = optimizer.of_run(experiment.config, model, paths, steps.term_count(model, tables, example))
         return cls(model, made, plan, data, tables, example, touched_only, settings.window, axes)
 
     def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:

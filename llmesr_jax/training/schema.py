@@ -18,7 +18,7 @@ from llmesr_jax.core.plugins import Plugins
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.ranking import metrics
-from llmesr_jax.training import optimizers
+from llmesr_jax.training import optimizers, surgeries
 
 AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 
@@ -75,6 +75,12 @@ class TrainConfig:
         "optimiser, with a section of settings each; auto: the method's own, where it has one, else adam",
         choices=lambda: (AUTO, *optimizers.PLUGINS.names()),
     )
+    surgery: str = knob(
+        surgeries.NONE,
+        "what becomes of the gradients of the loss's terms: none (their sum), or a file of training/surgeries, with a "
+        "section of settings each",
+        choices=lambda: (surgeries.NONE, *surgeries.PLUGINS.names()),
+    )
     learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
     average: float = knob(
         0.0,
@@ -124,8 +130,8 @@ def chosen() -> dict[str, Plugins[Any]]:
         losses,  # imports jax, which a command's --help does not wait for
     )
 
-    found = (backbones.PLUGINS, methods.PLUGINS, losses.PLUGINS, optimizers.PLUGINS)
-    return dict(zip(("backbone", "method", "loss.ranking", "train.optimizer"), found))
+    found = (backbones.PLUGINS, methods.PLUGINS, losses.PLUGINS, optimizers.PLUGINS, surgeries.PLUGINS)
+    return dict(zip(("backbone", "method", "loss.ranking", "train.optimizer", "train.surgery"), found))
 
 
 @functools.cache

@@ -13,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from llmesr_jax.models.axes import Axes
+from llmesr_jax.models.axes import Axes, in_steps
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.training import optimizer
 from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
+from llmesr_jax.training.optimizer import ByTerm
 from llmesr_jax.training.state import State
+from llmesr_jax.training.surgeries import Terms
+
+_OF_SURGERY = 0x5C  # apart from what dropout folds in, which are small numbers of layers
 
 
 def step_keys(state: State) -> tuple[Array, Array]:
@@ -57,14 +61,45 @@ def train_step(
         tables = touched_rows.cut_tables(tables, rows, touched)
         small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, epoch, numbers=numbers)
         return touched_rows.put_back(large, small, rows, touched), values
-    value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
-    (total, values), gradients = value_and_grad(recommender, state.params, tables, batch, dropout_key, epoch, numbers)
+    if isinstance(optimizer, ByTerm):
+        total, values, gradients = by_term(recommender, state.params, tables, batch, dropout_key, epoch, numbers)
+    else:
+        value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
+        (total, values), gradients = value_and_grad(
+            recommender, state.params, tables, batch, dropout_key, epoch, numbers
+        )
     rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
         gradients, state.opt_state, state.params, **rate
     )
     params = optax.apply_updates(state.params, updates)
     return state.replace(params=params, opt_state=opt_state, step=state.step + 1), {**values, "total": total}
+
+
+def by_term(
+    recommender: Recommender,
+    params: Params,
+    tables: Tables,
+    batch: Batch,
+    key: Array | None,
+    epoch: Array,
+    numbers: Mapping[str, Array] | None = None,
+) -> tuple[Array, dict[str, Array], Terms]:
+    """(total, values by term, the gradient of each term): one pass forward, one back for each term.
+
+    Arguments as of `loss_fn`. The total's gradient is the sum of the terms'.
+    """
+
+    def weighted(params):
+        terms = recommender.terms(params, tables, batch, key, epoch, numbers)
+        values = {name: term.value for name, term in terms.items()}
+        return {name: jnp.asarray(term.weight * term.value) for name, term in terms.items()}, values
+
+    parts, back, values = jax.vjp(weighted, params, has_aux=True)
+    zeros = {name: jnp.zeros_like(part) for name, part in parts.items()}
+    gradients = {name: back({**zeros, name: jnp.ones_like(part)})[0] for name, part in parts.items()}
+    own_key = jax.random.key(0) if key is None else jax.random.fold_in(key, _OF_SURGERY)
+    return functools.reduce(jnp.add, parts.values()), values, Terms(gradients, parts, own_key)
 
 
 @functools.partial(
@@ -148,6 +183,13 @@ def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(functools.partial(make_batch, plan), data, tables, nobody, key)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def term_count(recommender: Recommender, tables: Tables, batch: Batch) -> int:
+    """How many terms the loss has. `batch` is any, for its shapes."""
+    params = jax.eval_shape(recommender.init, jax.random.key(0), tables, batch)
+    tables = in_steps(tables, recommender.kinds)
+    return len(jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None)[1], params, tables, batch))
 
 
 def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, lanes: int) -> dict[str, Array]:

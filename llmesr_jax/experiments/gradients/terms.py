@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from llmesr_jax.experiments.gradients import parameter_groups
 from llmesr_jax.models.recommender import Params, Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.training import steps
 
 
 def weighted(
@@ -43,9 +44,7 @@ def gradients(
       key: for dropout, the same for all terms; None switches it off.
       epoch: from 1, for methods whose weights move.
     """
-    values, back = jax.vjp(lambda p: weighted(recommender, p, tables, batch, key, epoch), params)
-    zeros = {name: jnp.zeros_like(value) for name, value in values.items()}
-    return {name: back({**zeros, name: jnp.ones_like(value)})[0] for name, value in values.items()}
+    return dict(steps.by_term(recommender, params, tables, batch, key, jnp.asarray(epoch, jnp.float32))[2].gradients)
 
 
 def total(gradients: Mapping[str, Any]) -> Any:

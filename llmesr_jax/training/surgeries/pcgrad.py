@@ -1,0 +1,48 @@
+"""PCGrad (Yu et al., NeurIPS 2020, algorithm 1): where two terms' gradients conflict, each loses what points against the other.
+
+For each term i, with the others j in random order: g_i <- g_i - min(0, g_i . g_j) / |g_j|^2 g_j, g_j being the gradient as
+it was. The optimiser gets the sum over i. Every g_i is a combination of the gradients, so only their inner products count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from llmesr_jax.models.types import Array
+from llmesr_jax.training.surgeries import Terms
+from llmesr_jax.training.surgeries._trees import gram, weighted_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    pass
+
+
+def init(config: Config, count: int) -> Any:
+    """No state."""
+    return ()
+
+
+def combine(config: Config, terms: Terms, state: Any) -> tuple[Any, Any]:
+    """The sum of the gradients, each without what points against another."""
+    return weighted_sum(terms.gradients, weights(gram(terms.gradients), terms.key)), state
+
+
+def weights(gram_KxK: Array, key: Array) -> Array:
+    """(K,): how often the sum has each gradient."""
+    count = len(gram_KxK)
+
+    def of_term(i, order):
+        def against(own_K, j):
+            inner = own_K @ gram_KxK[:, j]
+            away = jnp.where(j == i, 0.0, jnp.minimum(inner, 0.0) / jnp.maximum(gram_KxK[j, j], 1e-30))
+            return own_K.at[j].add(-away), None
+
+        return jax.lax.scan(against, jnp.zeros(count, gram_KxK.dtype).at[i].set(1.0), order)[0]
+
+    orders = jax.vmap(lambda k: jax.random.permutation(k, count))(jax.random.split(key, count))
+    return jnp.sum(jax.vmap(of_term)(jnp.arange(count), orders), axis=0)
