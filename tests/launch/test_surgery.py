@@ -6,12 +6,13 @@ import commands
 import pytest
 
 pytestmark = pytest.mark.slow
-ARGS = ("--method=llmesr", "--seeds=1,2", "--epochs=3", "--config.train.window=2", "--config.train.average=0.9")
+ARGS = ("--method=llmesr", "--seeds=1,2", "--epochs=3", "--config.train.window=2")
 
 
 @pytest.mark.parametrize("updates", ["dense", "touched"])
 def test_a_run_is_killed_and_continued_to_the_same_numbers(train, tmp_path, updates):
     args = (*ARGS, "--config.train.surgery=gradnorm", f"--config.train.table_updates={updates}")
+    args += ("--config.train.average=0.9",) if updates == "dense" else ()  # an average moves every row
     undisturbed = train(*args, "--workdir=w", cwd=tmp_path)
     assert (undisturbed.status, undisturbed.err) == (0, "")
     killed = train(*args, "--workdir=v", cwd=tmp_path, program=commands.signalled(5, signal.SIGINT))

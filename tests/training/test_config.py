@@ -56,7 +56,7 @@ def small(monkeypatch):
         "llmesr": Plugin,
     }
     monkeypatch.setattr(schema, "sections", lambda: sections)
-    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"], "optimizer": []}
+    plugins = {"backbone": ["gru4rec", "sasrec"], "method": ["llmesr", "none"], "optimizer": [], "surgery": []}
     plugins |= {losses.PLUGINS.kind: []}
     monkeypatch.setattr(Plugins, "names", lambda self: plugins[self.kind])
     overrides = {"demo": {"data.max_len": 50, "train.epochs": 30}, "paper": {"train.epochs": 31}, "release": {}}
