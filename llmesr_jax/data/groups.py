@@ -145,6 +145,16 @@ def members(
     }
 
 
+def sizes(corpus: Corpus) -> dict[str, tuple[dict[str, int], int]]:
+    """{division: ({label: how many of all users or items are in it}, how many there are)}, by training counts."""
+    counts = {"user_length": corpus.train_lengths_U, "item_popularity": corpus.item_counts_V}
+    bounds = {"user_length": _USER_LENGTH, "item_popularity": _ITEM_POPULARITY}
+    return {
+        division: ({label: int(mask.sum()) for label, mask in _buckets(of, bounds[division]).items()}, len(of))
+        for division, of in counts.items()
+    }
+
+
 def _head(counts: np.ndarray) -> np.ndarray:
     head = np.zeros(len(counts), bool)
     head[np.argsort(-counts, kind="stable")[: len(counts) // 5]] = True

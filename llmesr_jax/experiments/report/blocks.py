@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from llmesr_jax.experiments.report import collect, rows, tables
+from llmesr_jax.experiments.report import collect, names, rows, small_tables, tables
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.rows import Row
 from llmesr_jax.experiments.report.templating import render
-from llmesr_jax.ranking import evaluate
+from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
 
 _TITLES = {
@@ -26,16 +26,16 @@ _TITLES = {
     "head_user": "Head users",
 }
 _BOUGHT_SHOWN = 8
-_PROTOCOLS = ("sampled", "full")  # in the order of the page
 
 
 class _Cell(NamedTuple):
-    """A number of the papers' table; None where there is none."""
+    """A number of the papers' table; None where there is none. `place`: 1 is the best of a backbone, 2 the next."""
 
+    metric: str
     mean: float | None
     deviation: float | None
     sign: str
-    best: bool
+    place: int | None
 
 
 def results(chapter: Chapter) -> Markup:
@@ -43,28 +43,45 @@ def results(chapter: Chapter) -> Markup:
     return render(
         "results.html",
         marks=marks_explained(chapter),
+        stars=tables.STARS if any(chapter.improved.values()) else "",
+        cut=[row for row in chapter.section.rows if row.cut],
         failures=rows.failures(chapter.section),
-        tables=[paper_table(chapter, protocol) for protocol in _PROTOCOLS],
+        tables=[paper_table(chapter, protocol, shown) for protocol in metrics.PROTOCOLS for shown in _LAYOUTS],
     )
 
 
-def paper_table(chapter: Chapter, protocol: str) -> Markup:
-    """Mean, deviation below it, best of a backbone in bold, and a mark for what the tests show."""
+_LAYOUTS = {("H@10", "N@10"): "wide", ("N@10",): "narrow", ("H@10",): "narrow"}  # metrics of a table: screens
+
+
+def paper_table(chapter: Chapter, protocol: str, shown: Sequence[str] = tables.METRICS) -> Markup:
+    """Mean, deviation below it, the best two of a backbone, a mark for what the tests show, and the row "Impr."."""
     section = chapter.section
-    top, marks = tables.best(section, protocol), tables.marks(chapter.comparisons.get(protocol, ()))
+    top, marks = tables.places(section, protocol), tables.marks(chapter.comparisons.get(protocol, ()))
+    columns = [column for column in tables.COLUMNS if column[1] in shown]
 
     def cell(i: int, row: Row, group: str, metric: str) -> _Cell:
         values = row.values(protocol, metric, group)
         sign = marks.get((row.backbone, row.system, group), "") if metric == chapter.metric else ""
-        return _Cell(tables.mean(values), tables.deviation(values), sign, (i, group, metric) in top)
+        return _Cell(metric, tables.mean(values), tables.deviation(values), sign, top.get((i, group, metric)))
 
+    def improved(backbone: str) -> tuple[str, list[str]] | None:
+        made = {c: chapter.improved.get(protocol, {}).get((backbone, *c)) for c in columns}
+        first = next((one for one in made.values() if one), None)
+        return first and (first.row.title, [tables.one_impr(one) if one else "" for one in made.values()])
+
+    blocks = [(name, [(i, r) for i, r in enumerate(section.rows) if r.backbone == name]) for name in section.backbones]
     return render(
         "paper_table.html",
         chapter=chapter,
         protocol=protocol,
+        screens=_LAYOUTS.get(tuple(shown), "wide"),
         titles=[_TITLES[group] for group in evaluate.GROUPS],
-        metrics=[metric for _, metric in tables.COLUMNS],
-        lines=[(row, [cell(i, row, *column) for column in tables.COLUMNS]) for i, row in enumerate(section.rows)],
+        shown=shown,
+        several=len(section.backbones) > 1,
+        blocks=[
+            (names.backbone(name), [(row, [cell(i, row, *c) for c in columns]) for i, row in of], improved(name))
+            for name, of in blocks
+        ],
     )
 
 
@@ -73,7 +90,7 @@ def marks_explained(chapter: Chapter) -> str:
         return ""
     return (
         f"▲ above, ▼ below {chapter.baseline} in {chapter.metric} over users and over seeds; △ ▽ over users only "
-        "(p < .05, two-sided, Holm-corrected)."
+        "(p < .05, two-sided, Holm-corrected over all rows and groups)."
     )
 
 
@@ -92,27 +109,20 @@ def tests(chapter: Chapter) -> Markup:
         few_seeds=few_seeds([len(row.seeds) for row in chapter.section.rows]),
         marks=marks_explained(chapter),
         by_user=any(one.paired_t for one in chapter.comparisons["full"]),
-        protocols=[(one, verdicts(chapter, one), tests_table(chapter, one)) for one in _PROTOCOLS],
+        protocols=[(one, verdicts(chapter, one), tests_table(chapter, one)) for one in metrics.PROTOCOLS],
     )
 
 
 def verdicts(chapter: Chapter, protocol: str) -> Markup:
-    """Every row and group in one look: relative difference, and what the tests say of it."""
+    """Every row and group in one look: the difference, and what the tests say of it."""
     lines = []
     for row in chapter.section.rows:
         made = {one.group: one for one in chapter.comparisons[protocol] if one.row is row}
         if made:
-            cells = [(one, _size(one) if one else "") for one in map(made.get, _TITLES)]
-            lines.append((row, next(iter(made.values())).baseline, cells))
+            lines.append((row, next(iter(made.values())).baseline, [made.get(group) for group in _TITLES]))
     return render(
         "verdicts.html", chapter=chapter, protocol=protocol, titles=_TITLES.values(), signs=tables.MARKS, lines=lines
     )
-
-
-def _size(one: Comparison) -> str:
-    """The relative difference, or the plain one where the relative one says little."""
-    plain = one.relative is None or one.relative > 2
-    return f"{one.difference:+.4f}" if plain else f"{100 * one.relative:+.1f} %"
 
 
 def few_seeds(counts: Sequence[int]) -> str:
@@ -120,16 +130,15 @@ def few_seeds(counts: Sequence[int]) -> str:
     least = min(counts)
     if least == 1:
         return (
-            "There are rows of one seed: no test over seeds can be made for them, and nothing here says what another "
-            "seed would give."
+            "Some rows have one seed: they have no test over seeds, and nothing here says what another seed would give."
         )
     if least < 5:
         return (
-            f"{least} seeds are few: the test over seeds has {least - 1} degree{'s' * (least > 2)} of freedom, sees "
+            f"{least} seeds are few: the test over seeds has {least - 1} degree{'s' * (least > 2)} of freedom, finds "
             f"only large and steady differences, and assumes a normal spread, which {least} numbers cannot show. "
-            "Not told apart does not mean equal."
+            "Not significant does not mean equal."
         )
-    return f"The test over seeds rests on {least} seeds a row or more, and assumes that their means are normal."
+    return f"The test over seeds uses at least {least} seeds a row, and assumes that they are spread normally."
 
 
 def tests_table(chapter: Chapter, protocol: str) -> Markup:
@@ -152,14 +161,14 @@ def figure(chapter: Chapter, one: Figure, shapes: str = "") -> Markup:
     """
     named: dict[str, Row] = {}  # a name a colour; which shape is which backbone is told by `shapes`
     for row in one.rows:
-        named.setdefault(row.system, row)
+        named.setdefault(row.title, row)
     return render("figure.html", chapter=chapter, figure=one, named=named, shapes=shapes)
 
 
 def shapes(chapter: Chapter) -> str:
     """Which mark stands for which backbone."""
     signs = {row.backbone: chapter.palette.look(row).sign for row in chapter.section.rows}
-    return " · ".join(f"{sign} {name}" for name, sign in signs.items()) if len(signs) > 1 else ""
+    return " · ".join(f"{sign} {names.backbone(name)}" for name, sign in signs.items()) if len(signs) > 1 else ""
 
 
 def users(chapter: Chapter) -> Markup:
@@ -168,18 +177,60 @@ def users(chapter: Chapter) -> Markup:
     return render("users.html", chapter=chapter, seeds=seeds, most=_BOUGHT_SHOWN)
 
 
+def views(chapter: Chapter, drawn: Figure | None) -> Markup:
+    """How alike the ID and the LLM view of each method are: a table, and the pictures where there are any."""
+    return render("views.html", chapter=chapter, drawn=figure(chapter, drawn) if drawn else Markup())
+
+
+def whole_lists(chapter: Chapter, metric: str, drawn: Figure) -> Markup:
+    """A metric of all users' lists together: the table, and bars."""
+    columns = [(of, name) for of, name in small_tables.list_columns(chapter) if of == metric]
+    lines = [
+        (row, [rows.cell(row.values("full", name, metric)) for _, name in columns]) for row in chapter.section.rows
+    ]
+    picture = figure(chapter, drawn)
+    return render("lists.html", chapter=chapter, names=[name for _, name in columns], lines=lines, figure=picture)
+
+
 def runs(chapter: Chapter) -> Markup:
-    """Which folders the numbers come from, with digests, versions, dates and commands."""
+    """Which folders the numbers come from, with digests, versions, dates, time and commands."""
     section = chapter.section
     found = [(row, run) for row in section.rows for run in row.runs]
     commands = [run.about.get("command") or _command(run) for _, run in found]
-    differing = rows.trained_alike(section.rows)
     return render(
         "runs.html",
         chapter=chapter,
         runs=[(row, run, config_lib.digest(run.config), _about(run)) for row, run in found],
-        differing={key: list(dict.fromkeys(values)) for key, values in differing.items()},
         commands=list(dict.fromkeys(commands)),
+    )
+
+
+def costs(chapter: Chapter) -> Markup:
+    """What training took, a line a row."""
+    return render("costs.html", chapter=chapter, lines=[(row, *_cost(row)) for row in chapter.section.rows])
+
+
+def _cost(row: Row) -> tuple[int, str, str, str, str]:
+    """(parameters, epochs, best epochs, time an epoch, time a seed) of a row, where its runs say."""
+    seeds = sum(len(run.seeds) for run in row.runs)
+    known = [run for run in row.runs if run.seconds is not None]
+    of_known = sum(len(run.seeds) for run in known)
+    total = sum(run.seconds for run in known)
+    epochs = sum(run.epochs * len(run.seeds) for run in known)
+    best = ", ".join(str(run.best_epoch[i]) for run, i in row.places.values())
+    trained = f"{sum(run.epochs * len(run.seeds) for run in row.runs) / seeds:.0f}" + (" (limit)" if row.cut else "")
+    if not of_known:
+        return row.runs[0].parameters, trained, best, "–", "–"
+    return row.runs[0].parameters, trained, best, _time(total / epochs), _time(total / of_known)
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 100
+        else f"{seconds / 60:.1f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +15,30 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report import (
+    best_other,
     compare,
     data_audit,
     drawing,
+    encoder,
     figures,
+    group_figures,
     item_map,
     rows,
     samples,
+    setting_figures,
     tails,
     trained,
+    two_views,
 )
 from llmesr_jax.experiments.report.compare import Comparison, Intervals
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.palette import Palette
-from llmesr_jax.experiments.report.rows import Section
+from llmesr_jax.experiments.report.planes import Planes
+from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.experiments.report.samples import Sample
+from llmesr_jax.experiments.report.settings import Options
+from llmesr_jax.experiments.report.tables import Improvements
+from llmesr_jax.experiments.report.two_views import Alike
 from llmesr_jax.ranking import metrics
 
 
@@ -45,6 +55,9 @@ class Chapter(NamedTuple):
     figures: in the order to show.
     samples: tail users.
     audit: of the data; None where they are not found.
+    improved: {protocol: one method against the best of the others, by column}, see `best_other.against`.
+    views: how alike the ID and the LLM view of each method are.
+    encoders: what made the embeddings of texts, in words.
     """
 
     section: Section
@@ -58,84 +71,159 @@ class Chapter(NamedTuple):
     figures: tuple[Figure, ...]
     samples: tuple[Sample, ...]
     audit: Audit | None = None
+    improved: Mapping[str, Improvements] = types.MappingProxyType({})
+    views: tuple[Alike, ...] = ()
+    encoders: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
-        """What is compared with, in words."""
-        if not self.against:
-            return ""
-        baselines = [self.section.rows[j] for j in dict.fromkeys(self.against.values())]
-        if len(baselines) == 1:
-            return self.section.label(baselines[0])
-        return baselines[0].system if len({row.system for row in baselines}) == 1 else "its baseline"
+        """What is compared with, as the papers call it."""
+        return self._baseline(self.section.title, lambda row: row.title)
+
+    @property
+    def baseline_name(self) -> str:
+        """What is compared with, as the commands call it."""
+        return self._baseline(self.section.label, lambda row: row.system)
+
+    def _baseline(self, whole: Callable[[Row], str], of_system: Callable[[Row], str]) -> str:
+        rows_ = [self.section.rows[j] for j in dict.fromkeys((self.against or {}).values())]
+        if len(rows_) < 2:
+            return whole(rows_[0]) if rows_ else ""
+        return of_system(rows_[0]) if len({row.system for row in rows_}) == 1 else "its baseline"
 
 
-def steps(
-    section: Section,
-    baseline: str,
-    data_dirs: Sequence[str],
-    metric: str,
-    resamples: int,
-    users: int,
-    items: int,
-    tail: tuple[str, int, int],
-):
-    """A generator of (what comes next, None), and last ("", the chapter): so that a bar can show where it stands.
-
-    Args: those of `make.Options`.
-    """
+def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | None]]:
+    """A generator of (what comes next, None), and last ("", the chapter): so that a bar can show where it stands."""
+    o = options
     yield "tests", None
-    found = trained.find_corpus(section, data_dirs)
+    found = trained.find_corpus(section, o.data_dir)
     corpus, data_dir = found or (None, "")
-    if corpus and section.stops_E is None:  # runs of older versions, which are leave-one-out
-        section = section._replace(stops_E=corpus.lengths_U[section.users_E - 1] - 1)
-    asked = groups.tail_of(tail[0], section.rows[0].runs[0].config.dataset, *tail[1:])
-    if asked != section.tail:
-        if corpus is None:
-            raise InputError(
-                f"--tail={asked.by}: the data of {section.name} were not found; name their folder with --data_dir"
-            )
-        section = tails.by(section, corpus, asked)
+    section = _by_tail(section, corpus, o)
     members = compare.masks(corpus, section.users_E, section.stops_E, section.tail) if corpus else None
-    against = compare.baselines(section, baseline)
-    made = compare.compare(section, against, members, metric, resamples) if against else {}
-    intervals = compare.intervals(section, members, metric, resamples)
+    against = compare.baselines(section, o.baseline or "none")
+    made = compare.compare(section, against, members, o.metric, o.resamples) if against else {}
+    improved = best_other.against(section, o.ours, members)
+    intervals = compare.intervals(section, members, o.metric, o.resamples)
     palette = Palette(section)
-    shown = rows.featured(section) if corpus and (users or items) else []
-    places = samples.choose(section, shown, members, users) if shown else np.zeros(0, np.int64)
-    chosen = item_map.choose(corpus, items) if shown else places
-    lists, vectors, llm = [], {}, {}
+    shown = rows.featured(section) if corpus and (o.users or o.items) else []
+    places = samples.choose(section, shown, members, o.users) if shown else np.zeros(0, np.int64)
+    chosen = item_map.choose(corpus, o.items) if shown else places
+    lists, vectors = [], _Vectors({}, {}, None)
     for row in shown:  # one checkpoint at a time: tables may be large
-        yield f"checkpoint of {section.label(row)}", None
+        yield f"checkpoint of {section.title(row)}", None
         if (one := trained.load(row, corpus, data_dir)) is None:
             continue
         if len(places):
             lists.append(
                 (row, samples.best(one, corpus, section.users_E[places], section.stops_E[places], section.seen))
             )
-        vectors[section.label(row)] = one.items_VxE[chosen]
-        if "item_llm" in one.run.tables and not llm:
-            llm = {"LLM embeddings": np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)}
+        vectors = vectors.plus(section, one, chosen)
         del one
     found_users = samples.samples(section, places, lists, corpus) if lists else ()
     yield "audit of the data", None
-    audit = _audit(corpus)
+    audit, encoders = _audit(corpus), encoder.told(section, corpus)
+    views, alike = vectors.pairs(section), ()
+    if o.items and len(chosen) >= 4:
+        told = encoder.short(encoders[0]) if encoders else ""
+        named = {section.title(row): row for row in shown}
+        alike = tuple(two_views.alike(named[title], both, vectors.kind(title, told)) for title, both in views.items())
     drawn: list[Figure | None] = []
     if drawing.installed():
         yield "figures", None
-        drawn += figures.groups(section, palette, intervals, metric)
-        drawn.append(figures.trade_off(section, palette, metric))
-        drawn += [figures.lists(section, palette, name) for name in metrics.lists()]
-        drawn += [figures.settings(section, metric), figures.curves(section, palette)]
-        drawn.append(data_audit.figure(section, audit) if audit else None)
-        if items and vectors:
+        drawn += _figures(section, palette, intervals, corpus, audit, o.metric)
+        if o.items and vectors.items:
             yield "item vectors", None
-            drawn.append(item_map.draw(section, vectors | llm, corpus.item_counts_V[chosen]))
-    pictures = tuple(one for one in drawn if one is not None)
+            planes, label = Planes(), encoder.short(encoders[0]) if encoders else "LLM"
+            sources = vectors.items | ({} if vectors.llm is None else {label: vectors.llm})
+            drawn.append(item_map.draw(section, sources, corpus.item_counts_V[chosen], planes))
+            drawn.append(two_views.draw(section, alike, views, planes))
     yield (
         "",
-        Chapter(section, palette, metric, resamples, corpus, against, made, intervals, pictures, found_users, audit),
+        Chapter(
+            section,
+            palette,
+            o.metric,
+            o.resamples,
+            corpus,
+            against,
+            made,
+            intervals,
+            tuple(one for one in drawn if one is not None),
+            found_users,
+            audit,
+            improved,
+            alike,
+            tuple(encoders),
+        ),
     )
+
+
+class _Vectors(NamedTuple):
+    """Vectors of the chosen items: {title: of scoring}, {title: {"ID", perhaps "LLM"}}, the embeddings themselves."""
+
+    items: dict[str, np.ndarray]
+    views: dict[str, dict[str, np.ndarray]]
+    llm: np.ndarray | None
+
+    def plus(self, section: Section, one: trained.Trained, chosen: np.ndarray) -> _Vectors:
+        title, llm = section.title(one.row), self.llm
+        if llm is None and "item_llm" in one.run.tables:
+            llm = np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)
+        views = {name: vectors[chosen] for name, vectors in one.views.items()}
+        return _Vectors({**self.items, title: one.items_VxE[chosen]}, {**self.views, title: views}, llm)
+
+    def pairs(self, section: Section) -> dict[str, dict[str, np.ndarray]]:
+        """{title: {"ID", "LLM"}} of the methods that use embeddings of texts, and of the plain backbone for comparison.
+
+        The LLM view is the embeddings themselves where a method has none of its own.
+        """
+        raw = {} if self.llm is None else {"LLM": self.llm}
+        rows_ = {section.title(row): row for row in section.rows}
+        found = {}
+        for title, views in self.views.items():
+            both = raw | views
+            if "LLM" in both and (rows_[title].method == "none" or encoder.uses_texts(rows_[title])):
+                found[title] = {name: both[name] for name in ("ID", "LLM")}
+        return found
+
+    def kind(self, title: str, encoder: str) -> str:
+        """What the LLM view of a method is."""
+        return "its own" if "LLM" in self.views[title] else f"the frozen embeddings ({encoder})"
+
+
+def _by_tail(section: Section, corpus: Corpus | None, options: Options) -> Section:
+    """The section with its targets' places, and with the head and tail that are asked for."""
+    if corpus and section.stops_E is None:  # runs of older versions, which are leave-one-out
+        section = section._replace(stops_E=corpus.lengths_U[section.users_E - 1] - 1)
+    dataset = section.rows[0].runs[0].config.dataset
+    asked = groups.tail_of(options.tail, dataset, options.tail_user, options.tail_item)
+    if asked == section.tail:
+        return section
+    if corpus is None:
+        raise InputError(
+            f"--tail={asked.by}: the data of {section.name} were not found; name their folder with --data_dir"
+        )
+    return tails.by(section, corpus, asked)
+
+
+def _figures(
+    section: Section,
+    palette: Palette,
+    intervals: Intervals,
+    corpus: Corpus | None,
+    audit: Audit | None,
+    metric: str,
+) -> list[Figure | None]:
+    """All that need no checkpoint."""
+    return [
+        group_figures.tail(section, palette, corpus, metric) if corpus else None,
+        *group_figures.groups(section, palette, intervals, metric),
+        figures.trade_off(section, palette, metric),
+        *(figures.lists(section, palette, name) for name in metrics.lists()),
+        setting_figures.settings(section, metric),
+        setting_figures.curves(section, palette),
+        data_audit.figure(section, audit) if audit else None,
+    ]
 
 
 def _audit(corpus: Corpus | None) -> Audit | None:

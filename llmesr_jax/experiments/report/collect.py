@@ -44,6 +44,8 @@ class Run(NamedTuple):
       curves: the lines of metrics.jsonl.
       about: what else the folder says of itself, {name: text}: versions, device, command, git.
       date: UTC day of the newest start; of results.json where no start is written down.
+      cut: training ended at the limit of epochs, and not by early stopping.
+      seconds: that all epochs took, validation included, of all seeds together; None where that is not written down.
       failed: {seed: why its numbers are left out}.
     """
 
@@ -63,6 +65,8 @@ class Run(NamedTuple):
     curves: tuple[Mapping[str, Any], ...]
     about: Mapping[str, str]
     date: str
+    cut: bool = False
+    seconds: float | None = None
     failed: Mapping[str, str] = types.MappingProxyType({})
 
 
@@ -123,6 +127,7 @@ def read(folder: Path) -> Run:
         best, epochs = tuple(map(int, stored["best_epoch"])), int(stored["epochs"])
         parameters = int(stored["parameters"])
         split = str(stored.get("split", splits.LEAVE_ONE_OUT))
+        cut = not stored.get("early_stopped", True)
         failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -160,8 +165,16 @@ def read(folder: Path) -> Run:
         curves,
         about,
         day,
+        cut,
+        _seconds(curves),
         failed,
     )
+
+
+def _seconds(curves: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the epochs took. Seeds that were trained together have one time an epoch, which counts once."""
+    took = {(line["epoch"], line["seconds"]) for line in curves if isinstance(line.get("seconds"), (int, float))}
+    return sum(seconds for _, seconds in took) if took else None
 
 
 def _check_means(test: Mapping[str, Any], count: int) -> None:

@@ -80,7 +80,7 @@ def baselines(section: Section, name: str) -> dict[int, int] | None:
     called = [
         i
         for i, row in enumerate(section.rows)
-        if name in (section.label(row), f"{row.backbone} {row.system}", *_folders(row))
+        if name in (section.label(row), section.title(row), f"{row.backbone} {row.system}", *_folders(row))
     ]
     if name not in methods:
         return {i: called[0] for i in range(len(section.rows)) if i != called[0]} if called else None
@@ -151,11 +151,11 @@ def compare(
                 means = statistics.bootstrap_means(np.stack(each)[:, mask], section.users_E[mask], resamples, SEED)
                 drawn[group] = means[: len(pairs)], means[len(pairs) :][[bases.index(j) for _, j in pairs]]
         made = [
-            _one(section, i, j, protocol, metric, group, per_user, members, [of[k] for of in drawn.get(group, ())])
+            one(section, i, j, protocol, metric, group, per_user, members, [of[k] for of in drawn.get(group, ())])
             for k, (i, j) in enumerate(pairs)
             for group in evaluate.GROUPS
         ]
-        found[protocol] = _corrected([one for one in made if one is not None])
+        found[protocol] = corrected([one for one in made if one is not None])
     return found
 
 
@@ -165,8 +165,23 @@ def _mask(members: Mapping[str, Any] | None, group: str, count: int) -> np.ndarr
     return None if members is None else members[group]
 
 
-def _one(section, i, j, protocol, metric, group, per_user, members, drawn) -> Comparison | None:
-    """`drawn`: means of the difference and of the baseline over the same draws of users, or nothing."""
+def one(
+    section: Section,
+    i: int,
+    j: int,
+    protocol: str,
+    metric: str,
+    group: str,
+    per_user: Mapping[int, np.ndarray],
+    members: Mapping[str, Any] | None,
+    drawn: Sequence[np.ndarray] = (),
+) -> Comparison | None:
+    """Row i against row j, not corrected yet; None where one of them has no number for the group.
+
+    Args:
+      per_user: {place of a row: its `Row.per_user` by this protocol and metric}, of the two rows at least.
+      drawn: means of the difference and of the baseline over the same draws of users, or nothing.
+    """
     row, other = section.rows[i], section.rows[j]
     a, b = row.values(protocol, metric, group), other.values(protocol, metric, group)
     if None in a or None in b:
@@ -176,10 +191,11 @@ def _one(section, i, j, protocol, metric, group, per_user, members, drawn) -> Co
     seeds = statistics.over_seeds(dict(zip(row.seeds, a)), dict(zip(other.seeds, b)))
     low = high = relative_low = relative_high = paired = signed = None
     mask = _mask(members, group, len(section.users_E))
-    if mask is not None and drawn:
+    if drawn:
         low, high = statistics.interval(drawn[0])
         if drawn[1].all():
             relative_low, relative_high = statistics.interval(drawn[0] / drawn[1])
+    if mask is not None:
         sums, counts = statistics.by_user(np.stack([per_user[i], per_user[j]])[:, mask], section.users_E[mask])
         paired, signed = statistics.over_users(*(sums / counts))
     relative = difference / base if base else None
@@ -187,7 +203,8 @@ def _one(section, i, j, protocol, metric, group, per_user, members, drawn) -> Co
     return Comparison(row, other, group, users, difference, relative, *spread, seeds, paired, signed)
 
 
-def _corrected(made: Sequence[Comparison]) -> list[Comparison]:
+def corrected(made: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with Holm's correction over all of them, each kind of test by itself."""
     p = {
         name: statistics.holm([test.p if (test := getattr(one, name)) else np.nan for one in made])
         for name in ("seeds", "paired_t", "wilcoxon")

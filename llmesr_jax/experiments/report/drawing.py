@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 WIDTH, HEIGHT = 420, 300  # units of a panel; on a phone it is shown a little smaller, its words still legible
-SLOTS = 8  # colours for systems; slot 0, grey, is the plain backbone's
+SLOTS = 9  # colours for systems; slot 0, grey, is the plain backbone's
 POPULARITY = 5
 
 # CSS variable -> (light, dark). Systems: told apart by the colour-blind, by lightness too (after Okabe and Ito).
@@ -25,6 +25,7 @@ THEME = {
     "s5": ("#8d7400", "#e2cf55"),
     "s6": ("#3fa0d8", "#b3e1fa"),
     "s7": ("#5a3d9a", "#b9a2f5"),
+    "s8": ("#6b1420", "#e08a8a"),
     "p0": ("#b8bec6", "#6a727d"),
     "p1": ("#e5a52f", "#ffcf73"),
     "p2": ("#d4567a", "#f2849f"),
@@ -39,25 +40,58 @@ def color(name: str) -> str:
     return _MARKS[name]
 
 
+class Entry(NamedTuple):
+    """Attributes:
+    label: of a line of a legend.
+    color: name of a variable of `THEME`.
+    hollow: its mark is not filled.
+    """
+
+    label: str
+    color: str
+    hollow: bool = False
+
+
 class Panel(NamedTuple):
     """Attributes:
     name: of its file, without ending.
     svg: an <svg> element whose colours are CSS variables.
     alt: what it shows, in words.
+    legend: for a file of its own; on the page it stands once, above the panels.
     """
 
     name: str
     svg: str
     alt: str
+    legend: tuple[Entry, ...] = ()
 
     def standalone(self) -> str:
-        """The text of an SVG file, with light and dark in it."""
+        """The text of an SVG file, with the legend below, and with light and dark in it."""
         style = (
             f"svg{{{variables(0)};background:#fff;font-family:system-ui,sans-serif}}svg *{{stroke-linejoin:round}}"
             f"@media (prefers-color-scheme:dark){{svg{{{variables(1)};background:#14171b}}}}"
         )
         head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        return self.svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
+        svg = _with_legend(self.svg, self.legend) if self.legend else self.svg
+        return svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
+
+
+def _with_legend(svg: str, legend: Sequence[Entry]) -> str:
+    """The picture with lines of marks and labels below it; widths are estimated, as no font is known yet."""
+    _, _, width, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+    x, y, parts = 12.0, height + 12.0, []
+    for one in legend:
+        wide = 26 + 6.6 * len(one.label)
+        if x > 12 and x + wide > width:
+            x, y = 12.0, y + 18
+        fill = "none" if one.hollow else f"var(--{one.color})"
+        parts.append(
+            f'<circle cx="{x + 5:.1f}" cy="{y - 4:.1f}" r="4.2" style="fill:{fill};stroke:var(--{one.color});stroke-width:1.6"/>'
+            f'<text x="{x + 14:.1f}" y="{y:.1f}" style="font-size:11.5px;fill:var(--ink)">{html.escape(one.label)}</text>'
+        )
+        x += wide
+    view = f'viewBox="0 0 {width:g} {y + 8:g}"'
+    return re.sub(r'viewBox="[^"]*"', view, svg, count=1).replace("</svg>", f"<g>{''.join(parts)}</g></svg>")
 
 
 def variables(dark: int) -> str:
@@ -75,7 +109,12 @@ def installed() -> bool:
 
 
 def panel(
-    name: str, alt: str, draw: Callable[[Any, dict[str, str]], None], height: int = HEIGHT, width: int = WIDTH
+    name: str,
+    alt: str,
+    draw: Callable[[Any, dict[str, str]], None],
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    legend: Sequence[Entry] = (),
 ) -> Panel:
     """One set of axes as a panel.
 
@@ -84,6 +123,7 @@ def panel(
       alt: what it shows, in words.
       draw: gets the axes, and a dictionary to put words into that are shown over an artist: {its gid: words}.
       height, width: in units.
+      legend: see `Panel`.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -121,7 +161,7 @@ def panel(
         draw(figure.add_subplot(), tips)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return Panel(name, _themed(file.getvalue(), name, alt, tips), alt)
+    return Panel(name, _themed(file.getvalue(), name, alt, tips), alt, tuple(legend))
 
 
 def _themed(svg: str, name: str, alt: str, tips: Mapping[str, str]) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report.compare import SEED
-from llmesr_jax.experiments.report.drawing import Panel, color, panel
+from llmesr_jax.experiments.report.drawing import Entry, Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
+from llmesr_jax.experiments.report.planes import Planes
 from llmesr_jax.experiments.report.rows import Section
 
 BOUNDS = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-29": (10, 29), "30+": (30, None)}  # figure 5's, and 0
 NEIGHBOURS = 10
+_LEGEND = tuple(Entry(f"{label} training interactions", f"p{k}") for k, label in enumerate(BOUNDS))
 
 
 def popularity_groups(counts_n: np.ndarray) -> np.ndarray:
@@ -39,7 +40,7 @@ def choose(corpus: Corpus, count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(SEED).permutation(corpus.num_items)[:count])
 
 
-def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarray) -> Figure | None:
+def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarray, planes: Planes) -> Figure | None:
     """A panel for each source.
 
     Args:
@@ -50,34 +51,31 @@ def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarr
         return None
     groups_n = popularity_groups(counts_n)
     panels = [
-        _panel(f"{section.slug}-items-{i}", name, vectors.astype(np.float64), groups_n)
+        _panel(f"{section.slug}-items-{i}", name, vectors.astype(np.float64), groups_n, planes.of(vectors))
         for i, (name, vectors) in enumerate(
             tqdm(sources.items(), "maps of item vectors", unit="map", leave=False, disable=None, dynamic_ncols=True)
         )
     ]
     caption = (
-        f"{len(counts_n):,} items drawn at random, by t-SNE: a picture of neighbourhoods, in which distances between "
-        f"clusters mean little. Below each: of an item's {min(NEIGHBOURS, len(counts_n) - 1)} nearest in the full "
-        "space, the share with its own popularity, and the share that chance gives."
+        f"{len(counts_n):,} items drawn at random, by t-SNE, coloured by popularity. The picture shows neighbourhoods; "
+        "distances between clusters mean little, and the axes have no unit. Below each: of an item's "
+        f"{min(NEIGHBOURS, len(counts_n) - 1)} nearest neighbours among these items, the share that is as popular as the "
+        "item, and the share to expect by chance. The closer the two, the less the space is ordered by popularity."
     )
-    colors = {f"{label} training interactions" if not k else label: f"p{k}" for k, label in enumerate(BOUNDS)}
-    return Figure("items", "Where the items lie", caption, (), tuple(panels), colors)
+    return Figure("items", "Item vectors", caption, (), tuple(panels), {one.label: one.color for one in _LEGEND})
 
 
-def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray) -> Panel:
-    perplexity = min(30.0, (len(vectors_nxE) - 1) / 3)
-    plane = TSNE(init="pca", perplexity=perplexity, random_state=SEED % 2**32, n_jobs=1).fit_transform(vectors_nxE)
-    plane -= plane.mean(axis=0)
-    plane /= np.abs(plane).max() or 1.0
+def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray, plane_nx2: np.ndarray) -> Panel:
     share, chance = shared_popularity(vectors_nxE, groups_n)
 
     def on(axes, tips):
         for k in range(len(BOUNDS)):
-            x, y = np.round(plane[groups_n == k].T, 3)
+            x, y = plane_nx2[groups_n == k].T
             axes.plot(x, y, "o", color=color(f"p{k}"), markersize=3.6, markeredgewidth=0, alpha=0.85)
         axes.set(title=label, xticks=[], yticks=[], aspect="equal", xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
-        axes.set_xlabel(f"neighbours of its own popularity {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
+        axes.set_xlabel(f"equally popular neighbours {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
 
-    return panel(name, f"t-SNE of {label} item vectors by popularity; shared {share:.2f}, chance {chance:.2f}", on, 380)
+    told = f"t-SNE of {label} item vectors by popularity; shared {share:.2f}, chance {chance:.2f}"
+    return panel(name, told, on, 380, legend=_LEGEND)

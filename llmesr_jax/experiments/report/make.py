@@ -15,7 +15,15 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.experiments.report import chapter as chapter_lib
-from llmesr_jax.experiments.report import collect, compare, drawing, page, rows, tables
+from llmesr_jax.experiments.report import (
+    collect,
+    compare,
+    drawing,
+    page,
+    rows,
+    small_tables,
+    tables,
+)
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.settings import Options
 from llmesr_jax.ranking import metrics
@@ -23,14 +31,17 @@ from llmesr_jax.ranking import metrics
 PAGE = "report.html"
 LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
 # Whatever stands in the list, no file of another name is deleted.
-_OURS = re.compile(r"[^/\\]+-((full|sampled)\.(md|csv|tex)|(groups|tests)\.csv)|figures/[^/\\]+\.svg")
+_OURS = re.compile(
+    r"[^/\\]+-((full|sampled|lists|views|sets)\.(md|csv|tex)|(groups|tests|improvements)\.csv)|figures/[^/\\]+\.svg"
+)
 
 
 def make(folders: Sequence[str], out: str, options: Options) -> str:
     """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
 
-    Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, <name>-tests.csv;
-    figures/*.svg; report-files.txt, their names. Each is written whole or not at all, the page after what it stands
+    Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, -tests.csv and
+    -improvements.csv, <name>-lists and <name>-views as .md and .tex; data-sets.md and .tex; figures/*.svg;
+    report-files.txt, their names. Each is written whole or not at all, the page after what it stands
     beside. The same runs give the same bytes. Of a report that was there before, what this one does not make is
     deleted.
 
@@ -48,8 +59,10 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
         raise InputError(f"{existing}: is a file; wanted a folder for the report; name another --out")
     if not drawing.installed():
         logging.warning("there will be no figures, matplotlib is not installed: pip install matplotlib")
+    _check_ours(found, options.ours)
     chapters = _chapters(found, name, options)
     texts = {file: text for one in chapters for file, text in _files(one).items()}
+    texts |= small_tables.data_sets(chapters)
     texts[PAGE] = page.page(
         chapters, shlex.join(["python", "-m", "launch.report", *map(str, folders), *_flags(options)])
     )
@@ -69,7 +82,7 @@ def _flags(options: Options) -> list[str]:
     """The flags that make these options, but for where the report goes."""
     usual = Options()
     told = [f"--data_dir={folder}" for folder in options.data_dir]
-    for name in ("baseline", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
+    for name in ("baseline", "ours", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
         if (value := getattr(options, name)) != getattr(usual, name):
             told.append(f"--{name}={value}")
     return told
@@ -92,15 +105,17 @@ def _write(target: Path, texts: Mapping[str, str]) -> None:
     files.write_text(listed, "".join(f"{name}\n" for name in texts))
 
 
+def _check_ours(found: Sequence[rows.Section], ours: str) -> None:
+    known = list(dict.fromkeys(row.method for section in found for row in section.rows))
+    if ours and ours not in known:
+        raise InputError(f"--ours={ours}: no run is of this method; wanted one of: {', '.join(known)}")
+
+
 def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:
     chapters = []
-    o = options
     with tqdm(unit="step", leave=False, disable=None if sys.stderr.isatty() else True) as bar:
         for section in found:
-            tail = (o.tail, o.tail_user, o.tail_item)
-            for step, made in chapter_lib.steps(
-                section, baseline, o.data_dir, o.metric, o.resamples, o.users, o.items, tail
-            ):
+            for step, made in chapter_lib.steps(section, options):
                 bar.set_description(f"{section.name}: {step}")
                 bar.update()
             chapters.append(made)
@@ -114,12 +129,16 @@ def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) ->
 def _files(one: Chapter) -> dict[str, str]:
     slug, files = one.section.slug, {}
     for protocol in metrics.PROTOCOLS:
-        files[f"{slug}-{protocol}.md"] = tables.markdown(one.section, protocol)
+        improved = one.improved.get(protocol)
+        files[f"{slug}-{protocol}.md"] = tables.markdown(one.section, protocol, improved)
         files[f"{slug}-{protocol}.csv"] = tables.paper_csv(one.section, protocol)
-        files[f"{slug}-{protocol}.tex"] = tables.latex(one.section, protocol)
+        files[f"{slug}-{protocol}.tex"] = tables.latex(one.section, protocol, improved)
     files[f"{slug}-groups.csv"] = tables.groups_csv(one.section, one.intervals, one.metric)
     if one.comparisons:
         files[f"{slug}-tests.csv"] = tables.tests_csv(one.comparisons, one.metric)
+    if any(one.improved.values()):
+        files[f"{slug}-improvements.csv"] = tables.improvements_csv(one.improved)
+    files |= small_tables.files(one)
     for figure in one.figures:
         for panel in figure.panels:
             files[f"figures/{panel.name}.svg"] = panel.standalone()
@@ -132,7 +151,7 @@ def _tested(one: Chapter) -> str:
     for protocol, made in one.comparisons.items():
         counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
         lines.append(
-            f"{protocol} {one.metric} against {one.baseline}, {len(made)} comparisons: {counts['shown']} told apart "
+            f"{protocol} {one.metric} against {one.baseline_name}, {len(made)} comparisons: {counts['shown']} told apart "
             f"over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
         )
     return "\n".join(lines)

@@ -7,23 +7,21 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from llmesr_jax.experiments.report import blocks, data_audit, drawing, rows, tiles
+from llmesr_jax.experiments.report import (
+    blocks,
+    data_audit,
+    drawing,
+    names,
+    rows,
+    sentences,
+    setting_table,
+    small_tables,
+    tiles,
+)
 from llmesr_jax.experiments.report.chapter import Chapter
+from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.templating import render
 from llmesr_jax.ranking import metrics
-
-_LINKS = {
-    "results": "Results",
-    "whom": "Groups",
-    "users": "Users",
-    "trade-off": "Trade-off",
-    "items": "Items",
-    "settings": "Settings",
-    "curves": "Curves",
-    "tests": "Tests",
-    "data": "Data",
-    "runs": "Runs",
-}
 
 
 class _Part(NamedTuple):
@@ -32,10 +30,6 @@ class _Part(NamedTuple):
     name: str
     title: str
     body: Markup
-
-    @property
-    def link(self) -> str:
-        return _LINKS.get(self.name) or self.name.replace("_", " ").capitalize()
 
 
 def page(chapters: Sequence[Chapter], command: str) -> str:
@@ -52,22 +46,21 @@ def page(chapters: Sequence[Chapter], command: str) -> str:
         dark=drawing.variables(1),
         parts=[_chapter(chapter, len(chapters) > 1) for chapter in chapters],
         command=command,
-        tails=_tails(chapters),
+        sets=small_tables.data_set_rows(chapters) if len(chapters) > 1 else [],
     )
-    return f"{text}\n"
+    return text.replace(" %", "\u00a0%") + "\n"  # no line begins with a %
 
 
-def _tails(chapters: Sequence[Chapter]) -> str:
+def _tails(section: rows.Section) -> str:
     """What head and tail are, in a sentence."""
-    tail = chapters[0].section.tail
+    tail = section.tail
     if tail.by == "release":
-        thresholds = dict.fromkeys(f"{one.section.tail.item} and {one.section.tail.user}" for one in chapters)
         return (
-            "Tail, as in LLM-ESR's code: items with fewer interactions, and users with a shorter input, than "
-            f"{', '.join(thresholds)}."
+            f"as in LLM-ESR's code, tail are items with fewer than {tail.item} interactions, and users whose input is "
+            f"shorter than {tail.user}"
         )
     counts = "training interactions" if tail.by == "training" else "interactions in all, as in the papers"
-    return f"Head and tail: the 20 % of items (users) with most {counts}, and the rest."
+    return f"head are the 20 % of items (users) with most {counts}; tail are the other 80 %"
 
 
 def _chapter(chapter: Chapter, several: bool) -> Markup:
@@ -77,8 +70,10 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
         chapter=chapter,
         prefix=f"{chapter.section.slug}-" if several else "",  # so that no two anchors are the same
         facts=_facts(chapter),
+        summary=sentences.summary(chapter),
+        terms=sentences.terms(chapter, _tails(chapter.section)),
         tiles=tiles.all_of(chapter),
-        backbone=shown[0].backbone if shown else "",
+        backbone=names.backbone(shown[0].backbone) if shown else "",
         warnings=len(chapter.audit.warnings) if chapter.audit else 0,
         parts=_parts(chapter),
     )
@@ -88,12 +83,16 @@ def _facts(chapter: Chapter) -> list[str]:
     """What the numbers rest on, for the line below the title."""
     section, corpus = chapter.section, chapter.corpus
     count = len({run.folder for row in section.rows for run in row.runs})
-    facts = [f"{len(section.rows)} systems", f"{count} runs", f"seeds {', '.join(map(str, section.seeds))}"]
+    seeds = f"seed{'s' * (len(section.seeds) > 1)} {', '.join(map(str, section.seeds))}"
+    facts = [f"{len(section.rows)} systems, {count} runs, {seeds}"]
     if corpus:
         facts += [f"{corpus.num_users:,} users", f"{corpus.num_items:,} items", f"{len(corpus.items):,} interactions"]
-    facts.append(f"{len(section.users_E):,} tested")
+    if chapter.audit:
+        facts.append(f"sparsity {small_tables.sparsity(chapter.audit.facts['counts']['sparsity'])}")
+    facts.append(f"{len(section.users_E):,} test targets")
     facts.append(f"split: {section.split.replace('_', ' ')}")
     facts += [f"seen items {section.seen}"] if section.seen != "hidden" else []
+    facts += [f"texts embedded by {one}" for one in chapter.encoders]
     return facts
 
 
@@ -101,18 +100,35 @@ def _parts(chapter: Chapter) -> list[_Part]:
     """What there is to show, in the order of the page."""
     pictures = {one.name: one for one in chapter.figures}
     parts = [_Part("results", "Results", blocks.results(chapter))]
+    if chapter.comparisons:
+        parts.append(_Part("tests", "Differences and tests", blocks.tests(chapter)))
+    if "tail" in pictures:
+        parts.append(_drawn(chapter, pictures["tail"]))
     if whom := [one for one in chapter.figures if one.name.startswith("groups-")]:
         parts.append(_Part("whom", "Whom it helps", blocks.groups(chapter, whom)))
+    if "trade-off" in pictures:
+        parts.append(_drawn(chapter, pictures["trade-off"], blocks.shapes(chapter)))
+    for name in metrics.lists():
+        if name in pictures:
+            parts.append(_Part(name, pictures[name].title, blocks.whole_lists(chapter, name, pictures[name])))
+    if "settings" in pictures:
+        parts.append(_drawn(chapter, pictures["settings"]))
+    if "items" in pictures:
+        parts.append(_drawn(chapter, pictures["items"]))
+    if chapter.views:
+        parts.append(_Part("views", "ID view and LLM view", blocks.views(chapter, pictures.get("views"))))
     if chapter.samples:
         parts.append(_Part("users", "Tail users, one by one", blocks.users(chapter)))
-    for name in ("trade-off", *metrics.lists(), "items", "settings", "curves"):
-        if name in pictures:
-            told = blocks.shapes(chapter) if name == "trade-off" else ""
-            parts.append(_Part(name, pictures[name].title, blocks.figure(chapter, pictures[name], told)))
-    if chapter.comparisons:
-        parts.append(_Part("tests", "What the tests say", blocks.tests(chapter)))
+    parts.append(_Part("differs", "Settings that differ", setting_table.table(chapter)))
+    if "curves" in pictures:
+        parts.append(_drawn(chapter, pictures["curves"]))
+    parts.append(_Part("costs", "Training time", blocks.costs(chapter)))
     if chapter.audit:
         drawn = blocks.figure(chapter, pictures["data"]) if "data" in pictures else Markup()
         told = data_audit.warnings(chapter.audit) + drawn + data_audit.table(chapter.audit)
         parts.append(_Part("data", "The data", told))
     return [*parts, _Part("runs", "Where it comes from", blocks.runs(chapter))]
+
+
+def _drawn(chapter: Chapter, one: Figure, shapes: str = "") -> _Part:
+    return _Part(one.name, one.title, blocks.figure(chapter, one, shapes))

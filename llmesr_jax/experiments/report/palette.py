@@ -8,7 +8,18 @@ from llmesr_jax.experiments.report.drawing import SLOTS
 from llmesr_jax.experiments.report.rows import Row, Section
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone
-_OWN = {"none": 0, "llmesr": 1, "llminit": 2, "faerec": 3, "rlmrec_con": 4}  # the same in every report
+# The same in every report.
+_OWN = {
+    "none": 0,
+    "llmesr": 1,
+    "llminit": 2,
+    "faerec": 3,
+    "rlmrec_con": 4,
+    "rlmrec_gen": 5,
+    "cities": 6,
+    "melt": 7,
+    "loam": 8,
+}
 _SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 
 

@@ -10,32 +10,20 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from llmesr_jax.data import groups, splits
+from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report.collect import Run
-from llmesr_jax.models import backbones, methods
+from llmesr_jax.models import methods
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
 
-# What LLM-ESR's tables 2, 4, 5 and 6 call these settings; the full model has none of them.
-_PAPER_NAMES = {
-    ("llmesr.views", "semantic"): "w/o co-view",
-    ("llmesr.views", "collaborative"): "w/o se-view",
-    ("llmesr.alpha", 0.0): "w/o SD",
-    ("llmesr.share", False): "w/o share",
-    ("llmesr.cross_attention", False): "w/o CA",
-    ("llmesr.adapter_layers", 1): "1-layer adapter",
-    ("llmesr.collaborative_start", "random"): "random init",
-    ("llmesr.freeze_semantic", False): "w/o F",
-    ("semantic.crop", True): "crop",
-}
-_SHORT = {"llmesr.similar": "N"}
-_FIRST = ("none", "llminit")
 _RANKING = ("train.seen_items", "train.eval_users")  # how the test itself is made
 _NOT_NAMES = {"seeds", "dataset", "method", "backbone", "preset", *_RANKING}
 
@@ -60,8 +48,19 @@ class Row(NamedTuple):
 
     @property
     def system(self) -> str:
-        """Method and variant: what has one colour in all figures."""
+        """Method and variant, as the commands call them: what has one colour in all figures."""
         return f"{self.method} {self.variant}".strip()
+
+    @property
+    def title(self) -> str:
+        """Method and variant, as the papers call them."""
+        return f"{names.method(self.method)} {self.variant}".strip()
+
+    @property
+    def cut(self) -> bool:
+        """Whether a seed was still improving when the limit of epochs ended its training."""
+        patience = self.settings["train.patience"]
+        return any(run.cut and run.epochs - run.best_epoch[i] < patience for run, i in self.places.values())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,8 +115,12 @@ class Section(NamedTuple):
         return tuple(dict.fromkeys(row.backbone for row in self.rows))
 
     def label(self, row: Row) -> str:
-        """A name that no other row has."""
+        """A name that no other row has, as the commands call it."""
         return f"{row.backbone} · {row.system}" if len(self.backbones) > 1 else row.system
+
+    def title(self, row: Row) -> str:
+        """A name that no other row has, as the papers call it."""
+        return f"{names.backbone(row.backbone)} · {row.title}" if len(self.backbones) > 1 else row.title
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -164,6 +167,7 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
         flat = config_lib.flatten(run.config)
         decides = {k: v for k, v in config_lib.decisive(run.config).items() if k not in ("seeds", "dataset")}
         decides |= {key: flat[key] for key in ("train.epochs", "train.patience")}
+        decides["start"] = Path(decides["start"]).name  # seeds in several folders each have a source of their own
         key = json.dumps([decides, run.identity.get("recipe", "")], sort_keys=True)
         together[key].append(run)
         settings[key] = decides
@@ -185,18 +189,18 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
         ordered = {seed: places[seed] for seed in sorted(places)}
         rows.append(Row(config.method, config.backbone, variants[key], settings[key], tuple(group), ordered))
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    return sorted(rows, key=lambda row: (backbones.index(row.backbone), _place(row.method), row.method, _order(row)))
+    return sorted(
+        rows, key=lambda row: (backbones.index(row.backbone), names.place(row.method), row.method, _order(row))
+    )
 
 
-def _place(method: str) -> int:
-    """As in the papers' tables: what is compared with comes first."""
-    return _FIRST.index(method) if method in _FIRST else len(_FIRST)
-
-
-def _order(row: Row) -> list[tuple[str, float, str]]:
-    """The whole method, then its variants: one setting after the other, numbers ascending."""
+def _order(row: Row) -> list[tuple[int, str, float, str]]:
+    """The whole method, then its variants: the papers' first, then one setting after the other, numbers ascending."""
+    if not row.variant:
+        return []
     parts = [part.partition("=") for part in row.variant.split(", ")]
-    return [(name, float(value) if re.fullmatch(r"[\d.e+-]*\d", value) else 0.0, value) for name, _, value in parts]
+    numbers = [float(value) if re.fullmatch(r"[\d.e+-]*\d", value) else 0.0 for *_, value in parts]
+    return [(names.variant_place(part[0]), part[0], x, part[2]) for part, x in zip(parts, numbers)]
 
 
 def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> dict[str, str]:
@@ -204,18 +208,18 @@ def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
     groups = defaultdict(list)
     for key, flat in settings.items():
         groups[flat["method"], flat["backbone"]].append(key)
-    names = {}
+    named = {}
     for keys in groups.values():
         for preset in {settings[key]["preset"] for key in keys}:
             same = [key for key in keys if settings[key]["preset"] == preset]
             varied = varying([settings[key] for key in same], shared=False)
             for key in same:
                 parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
-                names[key] = ", ".join(parts + _parts(settings[key], varied))
+                named[key] = ", ".join(parts + _parts(settings[key], varied))
         for key in keys:
-            if [names[k] for k in keys].count(names[key]) > 1:  # the same settings over other embeddings
-                names[key] = ", ".join(filter(None, [names[key], f"tables {recipes[key][:8]}"]))
-    return names
+            if [named[k] for k in keys].count(named[key]) > 1:  # the same settings over other embeddings
+                named[key] = ", ".join(filter(None, [named[key], f"tables {recipes[key][:8]}"]))
+    return named
 
 
 def varying(settings: Sequence[Mapping[str, Any]], shared: bool = True) -> list[str]:
@@ -233,24 +237,39 @@ def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
     """What is not named is at its default, so no two rows get the same name."""
     known = schema.settings()
     own = [key for key in varied if key in flat and flat[key] != known[key].default]
-    return [_PAPER_NAMES.get((key, flat[key])) or f"{short(key)}={flat[key]}" for key in own]
+    own.sort(key=lambda key: names.variant_place(names.variant(key, flat[key])))  # stable: else by name
+    return [names.variant(key, flat[key]) or f"{short(key)}={flat[key]}" for key in own]
 
 
 def short(key: str) -> str:
     """What a setting is called in the name of a row: its field, which is told from others' by the method."""
     section, _, field = key.rpartition(".")
     plugin = section in methods.PLUGINS.names() or not section
-    return _SHORT.get(key, field if plugin else key)
+    return names.SETTINGS.get(key, field if plugin else key)
 
 
-def trained_alike(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """{setting: value of each row} of what differs between rows besides their names: a comparison may hinge on it."""
-    shared = varying([row.settings for row in rows])
-    plugins = {*methods.PLUGINS.names(), *backbones.PLUGINS.names()}
-    return {key: [str(r.settings[key]) for r in rows] for key in shared if key.partition(".")[0] not in plugins}
+def differing(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """{setting: {value: rows}} of what differs between rows that have it: a comparison may hinge on it.
+
+    Among them are the sections of backbones and methods, for the rows that use them, and the preset.
+    """
+    keys = sorted({key for row in rows for key in row.settings} - (_NOT_NAMES - {"preset"}))
+    found: dict[str, dict[str, list[Row]]] = {}
+    for key in keys:
+        values: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            if key in row.settings:
+                values[_told(row.settings[key])].append(row)
+        if len(values) > 1:
+            found[key] = dict(values)
+    return found
 
 
-def featured(section: Section, most: int = 5) -> list[Row]:
+def _told(value: Any) -> str:
+    return "(empty)" if value == "" else str(value)
+
+
+def featured(section: Section, most: int = 12) -> list[Row]:
     """One row of each method for what shows single lists and pictures: the backbone with most methods, no variant."""
     of_backbone = {b: [row for row in section.rows if row.backbone == b] for b in section.backbones}
     rows = max(of_backbone.values(), key=lambda rows: len({row.method for row in rows}))

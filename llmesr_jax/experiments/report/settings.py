@@ -16,6 +16,9 @@ class Options(TailConfig):
     baseline: str = knob(
         "", "what rows are tested against: a method (on the same backbone), the name of a row or of a folder"
     )
+    ours: str = knob(
+        "", "method whose improvement on the best of the others is shown; empty: the last of the papers' tables"
+    )
     data_dir: tuple[str, ...] = knob((), "a folder of data that are not where they were at training")
     metric: str = knob("N@10", "what is tested and drawn", choices=metrics.names)
     resamples: int = knob(2000, "of the bootstrap", least=100)

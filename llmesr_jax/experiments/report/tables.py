@@ -6,15 +6,18 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report import rows as rows_lib
 from llmesr_jax.experiments.report.compare import Comparison, Intervals
 from llmesr_jax.experiments.report.rows import Section
 from llmesr_jax.ranking import evaluate, metrics
 
 METRICS = ("H@10", "N@10")
+Improvements = Mapping[tuple[str, str, str], Comparison]  # by (backbone, group, metric), see `best_other.against`
 COLUMNS = tuple((group, metric) for group in evaluate.GROUPS for metric in METRICS)
 MARKS = {("shown", True): "▲", ("shown", False): "▼", ("users", True): "△", ("users", False): "▽"}
 
@@ -28,15 +31,18 @@ def deviation(values: Sequence[float | None]) -> float | None:
     return None if None in values or len(values) < 2 else float(np.std(values, ddof=1))
 
 
-def best(section: Section, protocol: str) -> set[tuple[int, str, str]]:
-    """(row's place, group, metric) of the largest mean of each column within a backbone of several rows."""
-    found = set()
+def places(section: Section, protocol: str) -> dict[tuple[int, str, str], int]:
+    """{(row's place, group, metric): 1 or 2} for the largest and the next mean of each column within a backbone.
+
+    Equal means share a place. A backbone of one row has none.
+    """
+    found = {}
     for backbone in section.backbones:
-        places = [i for i, row in enumerate(section.rows) if row.backbone == backbone]
-        for group, metric in COLUMNS if len(places) > 1 else ():
-            means = {i: mean(section.rows[i].values(protocol, metric, group)) for i in places}
-            top = max((value for value in means.values() if value is not None), default=None)
-            found |= {(i, group, metric) for i, value in means.items() if value is not None and value == top}
+        rows = [i for i, row in enumerate(section.rows) if row.backbone == backbone]
+        for group, metric in COLUMNS if len(rows) > 1 else ():
+            means = {i: mean(section.rows[i].values(protocol, metric, group)) for i in rows}
+            top = sorted({value for value in means.values() if value is not None}, reverse=True)[:2]
+            found |= {(i, group, metric): top.index(value) + 1 for i, value in means.items() if value in top}
     return found
 
 
@@ -49,18 +55,54 @@ def marks(made: Sequence[Comparison]) -> dict[tuple[str, str, str], str]:
     }
 
 
-def markdown(section: Section, protocol: str) -> str:
-    """Mean ± deviation; the best of each backbone in bold."""
-    top = best(section, protocol)
+def markdown(section: Section, protocol: str, improved: Improvements | None = None) -> str:
+    """Mean ± deviation; of each backbone the best in bold, the second best underlined, and the improvement below."""
+    top = places(section, protocol)
     lines = [f"**{section.name}, {protocol}**", ""]
     lines.append("| backbone | method | seeds | " + " | ".join(f"{g.replace('_', ' ')} {m}" for g, m in COLUMNS) + " |")
     lines.append("| --- " * (len(COLUMNS) + 3) + "|")
     for i, row in enumerate(section.rows):
         cells = [rows_lib.cell(row.values(protocol, metric, group)) for group, metric in COLUMNS]
-        cells = [f"**{text}**" if (i, *column) in top else text for text, column in zip(cells, COLUMNS)]
-        lines.append("| " + " | ".join([row.backbone, _pipe(row.system), str(len(row.seeds)), *cells]) + " |")
+        styles = {1: "**{}**", 2: "<u>{}</u>", None: "{}"}
+        cells = [styles[top.get((i, *column))].format(text) for text, column in zip(cells, COLUMNS)]
+        name = names.backbone(row.backbone)
+        lines.append("| " + " | ".join([name, _pipe(row.title), str(len(row.seeds)), *cells]) + " |")
+        if _is_last(section, i) and (found := impr(improved, row.backbone)):
+            lines.append("| " + " | ".join([name, f"Impr. of {_pipe(found.title)}", "", *found.cells]) + " |")
+    lines += ["", STARS] if improved else []
     lines += [f"\n{line}" for line in rows_lib.failures(section)]
     return "\n".join(lines) + "\n"
+
+
+STARS = (
+    "Impr.: against the best of the other methods in each column; * where the tests over users and over seeds show it, "
+    "(*) where those over users alone do (p < .05, two-sided, Holm over the columns)."
+)
+
+
+class Impr(NamedTuple):
+    """The row below a backbone's: whose improvement, and a text for each of `COLUMNS`."""
+
+    title: str
+    cells: list[str]
+
+
+def impr(improved: Improvements | None, backbone: str) -> Impr | None:
+    """The row "Impr." of a backbone; None where nothing is compared."""
+    made = {column: (improved or {}).get((backbone, *column)) for column in COLUMNS}
+    first = next((one for one in made.values() if one), None)
+    return first and Impr(first.row.title, [one_impr(one) if one else "" for one in made.values()])
+
+
+def one_impr(one: Comparison) -> str:
+    """`+10.6 %*`."""
+    star = {"shown": "*", "users": "(*)", "": ""}[one.verdict]
+    return ("–" if one.relative is None else f"{100 * one.relative:+.1f} %") + star
+
+
+def _is_last(section: Section, i: int) -> bool:
+    """Whether a row is the last one of its backbone."""
+    return i + 1 == len(section.rows) or section.rows[i + 1].backbone != section.rows[i].backbone
 
 
 def _pipe(text: str) -> str:
@@ -80,9 +122,9 @@ def paper_csv(section: Section, protocol: str) -> str:
     return _csv(lines)
 
 
-def latex(section: Section, protocol: str) -> str:
-    """A tabular for booktabs; deviations small, the best of each backbone in bold."""
-    top, groups = best(section, protocol), evaluate.GROUPS
+def latex(section: Section, protocol: str, improved: Improvements | None = None) -> str:
+    """A tabular for booktabs; deviations small, marked as in `markdown`."""
+    top, groups = places(section, protocol), evaluate.GROUPS
     lines = [
         f"% {section.name}, {protocol}; needs \\usepackage{{booktabs}}",
         f"\\begin{{tabular}}{{ll{'c' * len(COLUMNS)}}}",
@@ -97,16 +139,20 @@ def latex(section: Section, protocol: str) -> str:
     for i, row in enumerate(section.rows):
         if row.backbone != before:
             lines.append("\\midrule")
-        name = escape_latex(row.backbone) if row.backbone != before else ""
+        name = escape_latex(names.backbone(row.backbone)) if row.backbone != before else ""
         before = row.backbone
         cells = []
         for column in COLUMNS:
             values = row.values(protocol, column[1], column[0])
             text = "--" if mean(values) is None else f"{mean(values):.4f}"
-            text = f"\\textbf{{{text}}}" if (i, *column) in top else text
+            command = {1: "textbf", 2: "underline"}.get(top.get((i, *column)))
+            text = f"\\{command}{{{text}}}" if command else text
             spread = deviation(values)
             cells.append(text if spread is None else f"{text} {{\\scriptsize$\\pm${spread:.4f}}}")
-        lines.append(" & ".join([name, escape_latex(row.system), *cells]) + " \\\\")
+        lines.append(" & ".join([name, escape_latex(row.title), *cells]) + " \\\\")
+        if _is_last(section, i) and (found := impr(improved, row.backbone)):
+            told = [escape_latex(text).replace("–", "--") for text in found.cells]
+            lines.append(" & ".join(["", "Impr.", *told]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
@@ -151,25 +197,32 @@ def _labels(results: Mapping) -> list[tuple[str, str]]:
     return [(g, "") for g in evaluate.GROUPS] + [(d, label) for d in divisions for label in results[d]]
 
 
+_TESTS = (
+    "protocol backbone system baseline group users metric difference relative low high seeds_test seeds_n seeds_p "
+    "seeds_p_holm users_t_p users_t_p_holm users_wilcoxon_n users_wilcoxon_p users_wilcoxon_p_holm"
+).split()
+
+
 def tests_csv(made: Mapping[str, Sequence[Comparison]], metric: str) -> str:
     """Every comparison with its tests; p as computed and Holm-corrected."""
-    head = (
-        "protocol backbone system baseline group users metric difference relative low high seeds_test seeds_n seeds_p"
-    )
-    head += " seeds_p_holm users_t_p users_t_p_holm users_wilcoxon_n users_wilcoxon_p users_wilcoxon_p_holm"
-    lines = [head.split()]
-    for protocol, comparisons in made.items():
-        for one in comparisons:
-            base = f"{one.baseline.backbone} {one.baseline.system}"
-            line = [protocol, one.row.backbone, one.row.system, base, one.group, one.users, metric]
-            line += [_number(x) for x in (one.difference, one.relative, one.low, one.high)]
-            line += ["", "", ""] if one.seeds is None else [one.seeds.name, one.seeds.count, _number(one.seeds.p)]
-            line += [_number(one.p_seeds)]
-            line += ["", ""] if one.paired_t is None else [_number(one.paired_t.p), _number(one.p_t)]
-            rank = one.wilcoxon
-            line += ["", "", ""] if rank is None else [rank.count, _number(rank.p), _number(one.p_wilcoxon)]
-            lines.append(line)
-    return _csv(lines)
+    return _csv([_TESTS, *(_test(protocol, one, metric) for protocol, every in made.items() for one in every)])
+
+
+def improvements_csv(improved: Mapping[str, Improvements]) -> str:
+    """Every comparison with the best of the other methods, as `tests_csv`."""
+    lines = [_test(p, one, metric) for p, made in improved.items() for (_, _, metric), one in made.items()]
+    return _csv([_TESTS, *lines])
+
+
+def _test(protocol: str, one: Comparison, metric: str) -> list:
+    base = f"{one.baseline.backbone} {one.baseline.system}"
+    line = [protocol, one.row.backbone, one.row.system, base, one.group, one.users, metric]
+    line += [_number(x) for x in (one.difference, one.relative, one.low, one.high)]
+    line += ["", "", ""] if one.seeds is None else [one.seeds.name, one.seeds.count, _number(one.seeds.p)]
+    line += [_number(one.p_seeds)]
+    line += ["", ""] if one.paired_t is None else [_number(one.paired_t.p), _number(one.p_t)]
+    rank = one.wilcoxon
+    return line + (["", "", ""] if rank is None else [rank.count, _number(rank.p), _number(one.p_wilcoxon)])
 
 
 def text(section: Section, protocol: str) -> str:

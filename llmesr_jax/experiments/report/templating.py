@@ -20,10 +20,18 @@ def render(name: str, **values: object) -> Markup:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__),
         autoescape=True,  # whatever the file's ending
         undefined=jinja2.StrictUndefined,  # a misspelt name is an error, and no gap on the page
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["signed"] = signed
+    return made
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """`+0.0036`; what rounds to zero has no minus."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "±", 1) if not float(text) and text[0] == "-" else text

@@ -1,4 +1,4 @@
-"""The headline numbers: a tile each, sampled ranking first, the full one below."""
+"""The headline numbers: a tile each, of the full ranking; the sampled one stands below."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from llmesr_jax.experiments.report import blocks, rows, tables
+from llmesr_jax.experiments.report import blocks, names, rows, sentences, tables
 from llmesr_jax.experiments.report.chapter import Chapter
-from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.rows import Row
 from llmesr_jax.experiments.report.templating import render
 from llmesr_jax.ranking import metrics
@@ -22,23 +21,24 @@ def all_of(chapter: Chapter) -> list[Markup]:
 
 
 def group(chapter: Chapter, name: str, title: str) -> Markup:
-    """The best method in one group of users, beside the others; empty where none has a number."""
-    shown, metric = rows.featured(chapter.section), chapter.metric
-    means = {
-        protocol: [
-            (row, mean) for row in shown if (mean := tables.mean(row.values(protocol, metric, name))) is not None
-        ]
-        for protocol in ("sampled", "full")
-    }
-    if not means["sampled"]:
+    """The best method in one group of users, beside the others; empty where none has a number.
+
+    Below it both deltas of the full ranking, on the baseline and on the best of the other methods, and the sampled one.
+    """
+    means = {protocol: _means(chapter, protocol, name) for protocol in metrics.PROTOCOLS}
+    if not means["full"]:
         return Markup()
-    row, value = max(means["sampled"], key=lambda pair: pair[1])
-    other, full = max(means["full"], key=lambda pair: pair[1])
-    text = _lead(chapter, blocks.led_by(chapter.comparisons.get("sampled", ()), row, name))
-    if not text and chapter.against:
-        text = f"none of the others is above {row.system}"
-    last = f"full: {full:.4f}, {other.system}"
-    return _tile(chapter, title, f"{metric}, sampled", f"{value:.4f}", row, means["sampled"], text, last)
+    row, value = max(means["full"], key=lambda pair: pair[1])
+    lines = [_delta(chapter, "full", row, name), _other(chapter, row, name), _sampled(chapter, means["sampled"], name)]
+    heading = f"{names.metric(chapter.metric)}, full"
+    return _tile(chapter, title, heading, f"{value:.4f}", row, means["full"], [one for one in lines if one])
+
+
+def _means(chapter: Chapter, protocol: str, name: str) -> list[tuple[Row, float]]:
+    """The featured rows that have a number, with it."""
+    shown = rows.featured(chapter.section)
+    found = [(row, tables.mean(row.values(protocol, chapter.metric, name))) for row in shown]
+    return [(row, mean) for row, mean in found if mean is not None]
 
 
 def _tile(
@@ -48,10 +48,9 @@ def _tile(
     value: str,
     row: Row,
     bars: Sequence[tuple[Row, float]],
-    text: str,
-    last: str,
+    lines: Sequence[str],
 ) -> Markup:
-    """One tile: the number of the best row, a bar a row, and two lines below."""
+    """One tile: the number of the best row, a bar a row, and lines of text below."""
     return render(
         "tile.html",
         chapter=chapter,
@@ -61,23 +60,37 @@ def _tile(
         row=row,
         bars=bars,
         most=max((length for _, length in bars), default=0) or 1,
-        text=text,
-        last=last,
+        lines=lines,
     )
 
 
-def _lead(chapter: Chapter, one: Comparison | None) -> str:
-    """How far ahead of its baseline, in words."""
-    if one is None or not one.relative:
-        return ""
+def _delta(chapter: Chapter, protocol: str, row: Row, group: str) -> str:
+    """How far a row is from its baseline, and what the tests say."""
+    one = blocks.led_by(chapter.comparisons.get(protocol, ()), row, group)
+    if one is None:
+        is_base = any(c.baseline is row for c in chapter.comparisons.get(protocol, ()))
+        return f"no method is above {row.title} here" if is_base and protocol == "full" else ""
     elsewhere = one.baseline.backbone != one.row.backbone  # so it is not among the bars
-    name = chapter.section.label(one.baseline) if elsewhere else one.baseline.system
-    if one.relative > 2:  # a per cent of next to nothing says nothing
-        return f"against {one.difference / one.relative:.4f} of {name}"
-    text = f"{100 * one.relative:+.1f} % on {name}"
-    if one.relative_low is None:
-        return text
-    return f"{text}; 95 % interval {100 * one.relative_low:+.0f} to {100 * one.relative_high:+.0f} %"
+    name = chapter.section.title(one.baseline) if elsewhere else one.baseline.title
+    interval = ""
+    if one.relative_low is not None:
+        interval = f", 95 % interval {100 * one.relative_low:+.0f} to {100 * one.relative_high:+.0f} %"
+    return f"{sentences.size(one)} on {name}{interval}: {sentences.verdict(one)}"
+
+
+def _other(chapter: Chapter, row: Row, group: str) -> str:
+    """How far a row is from the best of the other methods, where that is not the baseline."""
+    one = chapter.improved.get("full", {}).get((row.backbone, group, chapter.metric))
+    if one is None or one.row is not row or one.baseline.method == "none":
+        return ""
+    return f"{sentences.size(one)} on {one.baseline.title}, the best of the others: {sentences.verdict(one)}"
+
+
+def _sampled(chapter: Chapter, means: Sequence[tuple[Row, float]], group: str) -> str:
+    """Who leads under the sampled ranking."""
+    row, value = max(means, key=lambda pair: pair[1])
+    delta = _delta(chapter, "sampled", row, group)
+    return f"sampled: {row.title} leads with {value:.4f}" + (f", {delta}" if delta else "")
 
 
 def lists(chapter: Chapter, metric: str) -> Markup:
@@ -93,7 +106,7 @@ def lists(chapter: Chapter, metric: str) -> Markup:
         return Markup()
     text = lambda value: f"{100 * value:.0f} %" if module.SHARE else f"{value:.4f}"  # noqa: E731
     best = {name: max(values, key=lambda pair: pair[1]) for name, values in found.items() if values}
-    last = "; ".join(f"{module.SHOWN[n]}: {text(best[n][1])}, {best[n][0].system}" for n in others if n in best)
+    more = [f"{module.SHOWN[n]}: {text(best[n][1])}, {best[n][0].title}" for n in others if n in best]
     row, value = best[first]
     title = metric.replace("_", " ").capitalize()
-    return _tile(chapter, title, f"{first}, full", text(value), row, found[first], module.SHOWN[first], last)
+    return _tile(chapter, title, f"{first}, full", text(value), row, found[first], [module.SHOWN[first], *more])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -13,7 +14,10 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import reading
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report.rows import Row, Section
+from llmesr_jax.models.recommender import Recommender
+from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import inference
+from llmesr_jax.serving import live
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import runs, state
 
@@ -25,8 +29,10 @@ class Trained(NamedTuple):
       row: of the section.
       seed: the one that is shown.
       run: data, tables and best parameters.
-      params: of this seed.
+      params: of this seed, as they are served.
       items_VxE: float32 item vectors, row 0 = id 1, on the host.
+      views: {"ID", "LLM": float32 (V, D)}, what the two views of an item are; "LLM" is missing where the method has
+        none of its own.
     """
 
     row: Row
@@ -34,6 +40,7 @@ class Trained(NamedTuple):
     run: runs.Run
     params: Any
     items_VxE: np.ndarray
+    views: Mapping[str, np.ndarray]
 
 
 def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str] | None:
@@ -81,6 +88,18 @@ def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
             run.epochs,
         )
         return None
-    params = state.take(loaded.params_S, loaded.seeds.index(seed))
+    params = state.take(loaded.served_S, loaded.seeds.index(seed))
     items = np.asarray(inference.item_vectors(loaded.experiment.recommender, params, loaded.tables), np.float32)
-    return Trained(row, seed, loaded, params, items)
+    return Trained(row, seed, loaded, params, items, _views(loaded.experiment.recommender, params, loaded.tables))
+
+
+def _views(model: Recommender, params: Any, tables: Tables) -> dict[str, np.ndarray]:
+    """The views of all items: those that the encoder reads, the ID view first, or what the method maps the LLM's to."""
+    views_WxVxD = np.asarray(live.item_views(model, params, tables), np.float32)[:, 1:-1]
+    found = {"ID": views_WxVxD[0]}
+    if len(views_WxVxD) > 1:
+        return found | {"LLM": views_WxVxD[1]}
+    if "item_llm" in tables and hasattr(model.module, "llm_views"):
+        ids = jnp.arange(1, model.sizes.num_items + 1, dtype=jnp.int32)
+        return found | {"LLM": np.asarray(model.apply(params, tables, ids, method="llm_views"), np.float32)}
+    return found

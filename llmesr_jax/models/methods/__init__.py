@@ -87,6 +87,8 @@ class Model(Protocol):
 
     # Serving also wants `parts(views) -> {name: (n, E)}`: from the `slot_views` of n items what their vectors consist of,
     # the first names being those of the views. `layers.tables.SingleView` has it.
+    #
+    # A method of one view may have `llm_views(ids) -> (n, D)`: what it maps the LLM embeddings of items to, for figures.
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(R, E): the user vector after each row's newest item, `encode` of `slot_views`."""

@@ -92,6 +92,11 @@ class Aligned(SingleView):
             terms["alignment"] = Term(self.alignment(newest(h_TxD, students), batch), self.config.weight)
         return terms
 
+    def llm_views(self, ids: Array) -> Array:
+        """int32 (n,) -> (n, D): M(e_llm) of items, which training aligns with their vectors."""
+        llm, count = self.get_variable("tables", "item_llm"), jnp.asarray(len(ids), jnp.int32)
+        return map_two_layers(jax.nn.leaky_relu, 0.0, llm, self.mapper(), ids, count, jnp.zeros(2, jnp.uint32))
+
     def alignment(self, users_BxD: Array, batch: Batch) -> Array:
         """(): L_users + L_targets + L_negatives."""
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))

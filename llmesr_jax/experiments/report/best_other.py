@@ -1,0 +1,62 @@
+"""One method against the best of the others, column by column: the papers' stars and the row "Impr."."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmesr_jax.experiments.report import compare, names, tables
+from llmesr_jax.experiments.report.rows import Section
+from llmesr_jax.ranking import evaluate, metrics
+
+
+def choose(section: Section, asked: str = "") -> dict[str, int]:
+    """{backbone: place of the row whose improvement is shown}, for backbones with another method to compare it with.
+
+    It is the whole method called `asked` or, without one, the last in the order of the papers' tables: FAERec where it
+    is there, a method of your own before that.
+    """
+    found = {}
+    for backbone in section.backbones:
+        rows = [(i, row) for i, row in enumerate(section.rows) if row.backbone == backbone and not row.variant]
+        methods = {row.method for _, row in rows}
+        ours = asked or max(methods - {"none"}, key=lambda name: (names.place(name), name), default="")
+        place = next((i for i, row in rows if row.method == ours), None)
+        if place is not None and len(methods) > 1:
+            found[backbone] = place
+    return found
+
+
+def against(section: Section, asked: str, members: Mapping[str, Any] | None) -> dict[str, tables.Improvements]:
+    """{protocol: comparisons with the best other method, one for each column of the papers' table and backbone}.
+
+    Which of the others is best is looked up in the same numbers, once for each column; variants are left out. Holm's
+    correction is over all columns and backbones of a protocol.
+
+    Args:
+      asked: as of `choose`.
+      members: see `compare.masks`; None without the data.
+    """
+    found: dict[str, tables.Improvements] = {}
+    for protocol in metrics.PROTOCOLS:
+        made = {}
+        for metric in tables.METRICS:
+            per_user = {}
+            for backbone, i in choose(section, asked).items():
+                others = [
+                    j
+                    for j, row in enumerate(section.rows)
+                    if row.backbone == backbone and not row.variant and row.method != section.rows[i].method
+                ]
+                for j in (i, *others):
+                    per_user[j] = section.rows[j].per_user(protocol, metric)
+                for group in evaluate.GROUPS:
+                    means = {j: tables.mean(section.rows[j].values(protocol, metric, group)) for j in others}
+                    best = max((j for j in others if means[j] is not None), key=lambda j: means[j], default=None)
+                    if best is None:
+                        continue
+                    one = compare.one(section, i, best, protocol, metric, group, per_user, members)
+                    if one is not None:
+                        made[backbone, group, metric] = one
+        found[protocol] = dict(zip(made, compare.corrected(list(made.values()))))
+    return found

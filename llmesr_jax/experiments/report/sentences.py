@@ -1,0 +1,114 @@
+"""What came out, in spoken sentences: who leads, by how much, and whether the tests show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmesr_jax.experiments.report import names, rows, tables
+from llmesr_jax.experiments.report.chapter import Chapter
+from llmesr_jax.experiments.report.compare import Comparison
+from llmesr_jax.experiments.report.rows import Row
+from llmesr_jax.experiments.report.templating import signed
+
+_GROUPS = {"overall": "", "tail_item": " on tail items", "tail_user": " for tail users"}
+
+
+def spoken(section: rows.Section, row: Row) -> str:
+    """`plain SASRec`, or `FAERec`; with its backbone where the page has several."""
+    if row.method == "none" and not row.variant:
+        return f"plain {names.backbone(row.backbone)}"
+    return f"{row.title} on {names.backbone(row.backbone)}" if len(section.backbones) > 1 else row.title
+
+
+def verdict(one: Comparison) -> str:
+    """What the tests say of a difference, in a few words."""
+    if one.verdict == "shown":
+        return f"significant over users and over {len(one.row.seeds)} seeds"
+    seeds = "1 seed" if one.seeds is None else f"not over {one.seeds.count} seeds"
+    if one.verdict == "users":
+        return f"{seeds}; significant over users" if one.seeds is None else f"significant over users, {seeds}"
+    if one.paired_t is None:
+        return "1 seed, and no data for a test over users" if one.seeds is None else _over_seeds_alone(one)
+    return "1 seed; not significant" if one.seeds is None else "not significant"
+
+
+def _over_seeds_alone(one: Comparison) -> str:
+    shown = "significant" if one.p_seeds < 0.05 else "not significant"
+    return f"{shown} over {one.seeds.count} seeds; no data for a test over users"
+
+
+def size(one: Comparison) -> str:
+    """`+0.0036 (+10.6 %)`."""
+    return f"{signed(one.difference)} ({'–' if one.relative is None else signed(100 * one.relative, 1) + ' %'})"
+
+
+def summary(chapter: Chapter) -> list[str]:
+    """The sentences at the top of a section of the page, the full ranking first."""
+    found = []
+    for protocol, group in (("full", "overall"), ("full", "tail_item"), ("sampled", "overall")):
+        if (lead := _leader(chapter, protocol, group)) is None:
+            continue
+        found.append(_sentence(chapter, protocol, group, *lead))
+    return found
+
+
+def _leader(chapter: Chapter, protocol: str, group: str) -> tuple[Row, float] | None:
+    """The best of the whole methods on the backbone that is featured."""
+    shown = [row for row in rows.featured(chapter.section) if not row.variant] or rows.featured(chapter.section)
+    means = [(row, tables.mean(row.values(protocol, chapter.metric, group))) for row in shown]
+    known = [(row, value) for row, value in means if value is not None]
+    return max(known, key=lambda pair: pair[1]) if len(known) > 1 else None
+
+
+def _sentence(chapter: Chapter, protocol: str, group: str, row: Row, value: float) -> str:
+    section, metric = chapter.section, names.metric(chapter.metric)
+    where = f"{_GROUPS[group]} under {protocol} ranking"
+    made = chapter.comparisons.get(protocol, ())
+    one = next((c for c in made if c.row is row and c.group == group), None)
+    if one is not None:
+        base = value - one.difference
+        text = f"{spoken(section, row)} {_beats(one, spoken(section, one.baseline), metric)}{where}"
+        text += f" ({value:.4f} against {base:.4f}; {verdict(one)})."
+        return _capital(text + _second(chapter, protocol, group, row))
+    others = [c for c in made if c.group == group and c.baseline is row and not c.row.variant]
+    if others:
+        best = max(others, key=lambda c: c.difference)
+        text = f"no method beats {spoken(section, row)}{where}: the next, {spoken(section, best.row)}, "
+        return _capital(f"{text}differs by {size(best)} in {metric} ({verdict(best)}).")
+    return _capital(f"{spoken(section, row)} has the highest {metric}{where}: {value:.4f}.")
+
+
+def _beats(one: Comparison, baseline: str, metric: str) -> str:
+    if not one.relative:
+        return f"beats {baseline} by {one.difference:.4f} {metric}"
+    if one.relative > 2:  # so many per cent say less
+        return f"has {1 + one.relative:.1f} times the {metric} of {baseline}"
+    return f"beats {baseline} by {100 * one.relative:.1f} % in {metric}"
+
+
+def _second(chapter: Chapter, protocol: str, group: str, row: Row) -> str:
+    """The leader against the best of the other methods, where that is not the baseline itself."""
+    one = chapter.improved.get(protocol, {}).get((row.backbone, group, chapter.metric))
+    if one is None or one.row is not row or one.baseline.method == "none":
+        return ""
+    return f" The best of the other methods is {spoken(chapter.section, one.baseline)}: {size(one)}, {verdict(one)}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def terms(chapter: Chapter, tails: str) -> Sequence[tuple[str, str]]:
+    """(term, what it means) of the words that the page uses."""
+    found = [
+        ("full", "a test item is ranked among all items that the user has not met: what a shop does"),
+        ("sampled", "it is ranked among 100 of them, drawn at random: easier, and a different question"),
+        ("H@10", "hit rate: the share of users whose test item is among the first ten"),
+        ("N@10", "NDCG@10: the same, but place 1 counts 1 and place 10 counts 0.29"),
+        ("tail, head", tails),
+        ("seed", "one training from one random start; rows show means over seeds"),
+    ]
+    if any(row.method == "none" for row in chapter.section.rows):
+        plain = " or ".join(names.backbone(name) for name in chapter.section.backbones)
+        found.insert(0, ("Base", f"the plain backbone, {plain}: a sequence model without the help of texts or an LLM"))
+    return found
