@@ -47,4 +47,4 @@ def test_the_table_has_every_fact(found):
 def test_warnings_are_text(found):
     nasty = found[1]._replace(warnings=(Warned("x", "<script>alert(1)</script> & so"),))
     assert "<li>&lt;script&gt;alert(1)&lt;/script&gt; &amp; so</li>" in data_audit.warnings(nasty)
-    assert "found nothing" in data_audit.warnings(found[1]._replace(warnings=()))
+    assert "has no warnings" in data_audit.warnings(found[1]._replace(warnings=()))

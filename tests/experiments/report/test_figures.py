@@ -1,5 +1,6 @@
 """Figures: what they hold, and that their SVG follows the page's theme without getting in each other's way."""
 
+import html
 import re
 from xml.etree import ElementTree
 
@@ -7,14 +8,17 @@ import numpy as np
 import pytest
 import report_runs
 
+from llmesr_jax.data import groups, reading
 from llmesr_jax.experiments.report import (
     collect,
     compare,
     drawing,
     figures,
+    group_figures,
     item_map,
     palette,
     rows,
+    setting_figures,
 )
 
 needs_matplotlib = pytest.mark.skipif(not drawing.installed(), reason="an extra: pip install -e '.[report]'")
@@ -36,12 +40,14 @@ def section(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(section):
     look, nothing = palette.Palette(section), compare.Intervals({})
-    found = [*figures.groups(section, look, nothing, "N@10"), figures.trade_off(section, look, "N@10")]
+    corpus = reading.load("tiny", section.rows[0].runs[0].config.data_dir)
     return [
-        *found,
+        group_figures.tail(section, look, corpus, "N@10"),
+        *group_figures.groups(section, look, nothing, "N@10"),
+        figures.trade_off(section, look, "N@10"),
         figures.lists(section, look, "coverage"),
-        figures.settings(section, "N@10"),
-        figures.curves(section, look),
+        setting_figures.settings(section, "N@10"),
+        setting_figures.curves(section, look),
     ]
 
 
@@ -49,8 +55,9 @@ def drawn(section):
 def test_the_figures_that_these_runs_allow(drawn):
     panels = {one.name: len(one.panels) for one in drawn}
     assert panels == {
-        "groups-gru4rec": 4,
-        "groups-sasrec": 4,
+        "tail": 3,
+        "groups-gru4rec": 6,
+        "groups-sasrec": 6,
         "trade-off": 2,
         "coverage": 2,
         "settings": 2,  # alpha, with four values; N has two
@@ -81,16 +88,50 @@ def test_ids_are_unique_and_references_lead_somewhere(drawn):
 
 @needs_matplotlib
 def test_the_same_runs_give_the_same_bytes(section, drawn):
-    again = figures.settings(section, "N@10")
+    again = setting_figures.settings(section, "N@10")
     assert again == next(one for one in drawn if one.name == "settings")
 
 
 @needs_matplotlib
 def test_numbers_stand_over_the_marks(section, drawn):
-    svg = next(one for one in drawn if one.name == "trade-off").panels[1].svg  # full
+    svg = next(one for one in drawn if one.name == "trade-off").panels[0].svg  # full
     for row in section.rows:
         head, tail = (np.mean(row.values("full", "N@10", group)) for group in ("head_item", "tail_item"))
-        assert f"<title>{section.label(row)}: head {head:.4f}, tail {tail:.4f}</title>" in svg
+        assert f"<title>{section.title(row)}: head {head:.4f}, tail {tail:.4f}</title>" in svg
+
+
+@needs_matplotlib
+def test_a_file_of_its_own_has_a_legend_and_every_panel_names_its_axes(drawn):
+    for panel in (panel for one in drawn for panel in one.panels):
+        text, before = panel.standalone(), ElementTree.fromstring(panel.svg).attrib["viewBox"].split()
+        root = ElementTree.fromstring(text)
+        if panel.legend:
+            assert all(f">{html.escape(one.label)}</text>" in text for one in panel.legend)
+            assert float(root.attrib["viewBox"].split()[3]) > float(before[3])
+        assert "axis_" in text and len(re.findall(r'id="[^"]*text_\d+"', panel.svg)) > 2
+        if "coverage" not in panel.name:  # bars that are named at their left
+            assert panel.legend
+
+
+def test_no_two_groups_of_a_panel_overlap():
+    """Every number of interactions is in one group of a division, whatever 0 is."""
+    bounds = {**groups._USER_LENGTH, **groups._ITEM_POPULARITY}
+    for _, _, _, labels in group_figures.DIVISIONS.values():
+        for count in range(130):
+            assert (
+                sum(
+                    low <= count <= (high or 10**9) if label != "0" else count == 0
+                    for label, (low, high) in ((label, bounds[label]) for label in labels)
+                )
+                == 1
+            ), (labels, count)
+
+
+def test_sizes_of_groups_by_hand(section):
+    corpus = reading.load("tiny", section.rows[0].runs[0].config.data_dir)
+    lengths, total = groups.sizes(corpus)["user_length"]
+    assert total == corpus.num_users and lengths["5-9"] == sum(5 <= n <= 9 for n in corpus.train_lengths_U)
+    assert groups.sizes(corpus)["item_popularity"][0]["1-4"] == sum(1 <= n <= 4 for n in corpus.item_counts_V)
 
 
 @needs_matplotlib
@@ -101,7 +142,7 @@ def test_a_name_out_of_a_configuration_is_escaped():
 
 
 def test_a_grid_is_rows_that_differ_in_one_number(section):
-    ((key, found),) = figures._grids(section.rows)
+    ((key, found),) = setting_figures._grids(section.rows)
     assert key == "llmesr.alpha"
     assert [row.settings[key] for row in found] == [0.05, 0.1, 0.5, 1.0]
 

@@ -1,5 +1,7 @@
 """The page: whole, self-contained, and every word of a file shown as text."""
 
+import html
+import json
 import re
 from html.parser import HTMLParser
 
@@ -10,6 +12,7 @@ from markupsafe import escape
 
 from llmesr_jax.data import reading
 from llmesr_jax.experiments.report import (
+    best_other,
     blocks,
     collect,
     compare,
@@ -17,7 +20,11 @@ from llmesr_jax.experiments.report import (
     page,
     palette,
     rows,
+    sentences,
+    tables,
+    templating,
     tiles,
+    two_views,
 )
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.samples import Item, Recommended, Sample
@@ -66,7 +73,10 @@ def chapter(tmp_path_factory):
     bought = tuple(Item(i, f"item {i}", False) for i in range(1, 13))
     samples = (Sample(7, bought, item, lists),)
     nothing = compare.Intervals({})
-    return Chapter(section, palette.Palette(section), "N@10", 200, corpus, against, made, nothing, (), samples)
+    improved = best_other.against(section, "", members)
+    views = (two_views.Alike(section.rows[1], 0.25, 0.1, 0.5, "its own"),)
+    one = Chapter(section, palette.Palette(section), "N@10", 200, corpus, against, made, nothing, (), samples)
+    return one._replace(improved=improved, views=views, encoders=("TF-IDF (not an LLM)",))
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +101,21 @@ def test_it_is_self_contained(chapter, parsed):
 def test_every_link_leads_to_a_part(parsed):
     targets = {attributes["id"] for _, attributes in parsed.found if "id" in attributes}
     links = {a["href"][1:] for tag, a in parsed.found if tag == "a"}
-    assert links == {"results", "users", "tests", "runs"} and links <= targets
+    parts = {"results", "tests", "views", "users", "differs", "costs", "runs"}
+    assert links == parts | {"parts"} and links <= targets
+
+
+def test_the_navigation_has_the_headings_words(chapter):
+    text = page.page([chapter], "")
+    headings = [re.sub(r" ?<a.*", "", line) for line in re.findall(r"<h2>(.*)</h2>", text)]
+    assert re.findall(r'<li><a href="#[^"]*">(.*)</a></li>', text) == headings
 
 
 def test_titles_settings_and_folders_are_text(parsed):
     words = "".join(parsed.words)
     assert words.count(NASTY) == 1 + len(("none", "llmesr", "other"))  # what came next, and in three lists
     assert "item_template=<i>{title}</i>" in words and "c <b>" in words
+    assert "texts embedded by TF-IDF (not an LLM)" in words
 
 
 def test_what_was_bought_is_cut_to_the_newest(parsed):
@@ -107,10 +125,57 @@ def test_what_was_bought_is_cut_to_the_newest(parsed):
 
 def test_tables_have_a_line_for_every_row(chapter, parsed):
     text = blocks.paper_table(chapter, "full")
-    assert text.count("<tr") == 2 + 3 and text.count("<td") == 3 * 10
-    assert f"{np.mean(chapter.section.rows[1].values('full', 'N@10', 'overall')):.4f}" in text
-    assert text.count('class="best"') == 10
+    assert text.count("<tr") == 2 + 3 + 1 and text.count("<td") == 4 * 10  # with the row Impr.
+    assert text.count('class="best"') == 10 == text.count('class="second"')
+    assert blocks.paper_table(chapter, "full", ("N@10",)).count("<td") == 4 * 5
     assert blocks.tests_table(chapter, "full").count("<tr") == 1 + 2 * 5
+
+
+def cells(text):
+    """The words of each cell of each line of a table."""
+    lines = re.findall(r"<tr[ >].*?</tr>", text, re.DOTALL)
+    found = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL) for line in lines]
+    return [[html.unescape(re.sub(r"<[^>]*>", " ", cell)).split() for cell in line] for line in found]
+
+
+@pytest.mark.parametrize("protocol", ["full", "sampled"])
+def test_every_number_of_the_tables_is_that_of_results_json(chapter, protocol):
+    shown = cells(blocks.paper_table(chapter, protocol))[2:]
+    stored = [
+        json.loads((row.runs[0].folder / "results.json").read_text())["test"][protocol] for row in chapter.section.rows
+    ]
+    for line, of in zip(shown[:3], stored, strict=True):
+        for (group, metric), words in zip(tables.COLUMNS, line[1:], strict=True):
+            numbers = [word for word in words if word[-1].isdigit()]
+            assert numbers == [f"{np.mean(of[group][metric]):.4f}", f"±{np.std(of[group][metric], ddof=1):.4f}"]
+    for (group, metric), words in zip(
+        tables.COLUMNS, shown[3][1:], strict=True
+    ):  # both of llmesr's rows: the whole one
+        ours, base = (np.mean(stored[i][group][metric]) for i in (1, 0))
+        assert words[0] == f"{100 * (ours / base - 1):+.1f}"
+    differences = cells(blocks.verdicts(chapter, protocol))[1:]
+    for row, line in zip(chapter.section.rows[1:], differences, strict=True):
+        of = stored[chapter.section.rows.index(row)]
+        for group, words in zip(("overall", "tail_item", "head_item", "tail_user", "head_user"), line[1:], strict=True):
+            less = np.mean(of[group]["N@10"]) - np.mean(stored[0][group]["N@10"])
+            words = [word for word in words if word not in "▲△▼▽"]
+            assert words[0] == templating.signed(less)
+            assert words[1] == f"({templating.signed(100 * less / np.mean(stored[0][group]['N@10']), 1)}"
+
+
+def test_the_sentence_on_top_says_what_results_json_does(chapter):
+    stored = {
+        row.system: json.loads((row.runs[0].folder / "results.json").read_text())["test"]
+        for row in chapter.section.rows
+    }
+    top = re.search(r'<p class="lead">(.*?)</p>', page.page([chapter], ""))[1].replace("\xa0", " ")
+    ours, base = (np.mean(stored[name]["full"]["overall"]["N@10"]) for name in ("llmesr", "none"))
+    one = next(c for c in chapter.comparisons["full"] if c.row.system == "llmesr" and c.group == "overall")
+    if ours / base > 3:
+        assert top.startswith(f"LLM-ESR has {ours / base:.1f} times the NDCG@10 of plain GRU4Rec under full ranking")
+    else:
+        assert top.startswith(f"LLM-ESR beats plain GRU4Rec by {100 * (ours / base - 1):.1f} % in NDCG@10 under full")
+    assert f"({ours:.4f} against {base:.4f}; {sentences.verdict(one)})" in top
 
 
 def test_marks_are_those_of_the_tests(chapter):
@@ -173,17 +238,16 @@ def test_a_baseline_of_another_backbone_is_named_with_it(tmp_path):
         report_runs.write(tmp_path / name, data, **settings)
     (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
     members = compare.masks(reading.load("tiny", data), section.users_E, section.stops_E)
-    for called, wanted in {"sasrec · none": "sasrec · none", "none": "none"}.items():
+    for called, wanted in {"sasrec · none": "SASRec · Base", "none": "Base"}.items():
         against = compare.baselines(section, called)
         made = compare.compare(section, against, members, "N@10", 200)
         nothing = compare.Intervals({})
         colours = palette.Palette(section)
         one = Chapter(section, colours, "N@10", 200, None, against, made, nothing, (), ())
-        (lead,) = re.findall(r"<p>([^<]*)</p><p class=\"soft\">full", tiles.group(one, "overall", "All users"))
-        assert lead.partition("; ")[0].endswith(f" {'on' if '%' in lead else 'of'} {wanted}")
-    assert Chapter(section, colours, "", 0, None, {1: 0, 2: 0}, {}, nothing, (), ()).baseline == section.label(
-        section.rows[0]
-    )
+        (lead,) = re.findall(r"<p>([^<]*)</p>\n<p class=\"soft\">sampled", tiles.group(one, "overall", "All users"))
+        assert f") on {wanted}, 95 %" in lead
+    one = Chapter(section, colours, "", 0, None, {1: 0, 2: 0}, {}, nothing, (), ())
+    assert (one.baseline, one.baseline_name) == (section.title(section.rows[0]), section.label(section.rows[0]))
 
 
 def test_the_command_on_the_page_makes_this_report():
@@ -205,6 +269,6 @@ def test_several_data_sets_on_one_page(chapter):
     tags = Tags()
     tags.feed(page.page([chapter, other], ""))
     ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
-    assert len(ids) == len(set(ids)) == 2 * 4
+    assert len(ids) == len(set(ids)) == 2 * 8
     assert {attributes["href"][1:] for tag, attributes in tags.found if tag == "a"} == set(ids)
     assert sum(tag == "h1" for tag, _ in tags.found) == 2

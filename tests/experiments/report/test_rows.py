@@ -1,5 +1,6 @@
 """Which runs make one row, which stand in one table, and what rows are called."""
 
+import json
 import shlex
 
 import pytest
@@ -78,9 +79,10 @@ def test_rows_are_named_by_what_varies(write, tmp_path):
     write("7", "none")
     write("8", "none", data__max_len=100)
     wanted = ["none", "none data.max_len=100", "llmesr", "llmesr N=6", "llmesr alpha=0.5", "llmesr release"]
-    wanted += ["llmesr w/o F, crop", "llmesr w/o SD", "llmesr w/o co-view"]
+    wanted += ["llmesr Crop, w/o F", "llmesr w/o SD", "llmesr w/o Co-view"]
     assert sorted(names(tmp_path)) == sorted(wanted)
-    assert names(tmp_path)[0] == "none" and names(tmp_path)[2] == "llmesr"
+    found = names(tmp_path)
+    assert found[0] == "none" and found[2:6] == ["llmesr", "llmesr w/o Co-view", "llmesr w/o SD", "llmesr Crop, w/o F"]
 
 
 def test_numbers_are_in_their_order_and_backbones_apart(write, tmp_path):
@@ -106,11 +108,68 @@ def test_featured_are_one_of_each_method_and_no_variant(write, tmp_path):
     assert {row.backbone for row in rows.featured(section)} == {"gru4rec"}
 
 
-def test_what_else_differs_is_told(write, tmp_path):
-    write("a", "none", train__learning_rate=0.01)
-    write("b", "llmesr")
+def test_faerecs_ablations_have_the_papers_names(write, tmp_path):
+    ablations = {
+        "w/o AGF": {"gate": False},
+        "w/o AGF, mean of both views": {"gate": False, "without_gate": "mean"},
+        "w/o ILA": {"item_alignment": False},
+        "w/o FLA": {"feature_alignment": False},
+        "w/o CLS": {"curriculum": False},
+        "w/o PG": {"popularity_groups": False},
+    }
+    for i, changes in enumerate([{}, *ablations.values()]):
+        write(f"a{i}", "faerec", **{f"faerec__{key}": value for key, value in changes.items()})
     (section,) = sections(tmp_path)
-    assert rows.trained_alike(section.rows) == {"train.learning_rate": ["0.01", "0.001"]}
+    assert [row.title for row in section.rows] == ["FAERec", *(f"FAERec {name}" for name in ablations)]
+
+
+def test_methods_stand_as_in_the_papers(write, tmp_path):
+    for i, method in enumerate(("faerec", "llminit", "cities", "rlmrec_con", "none")):
+        write(f"a{i}", method, start="there/none" if method == "cities" else "")
+    (section,) = sections(tmp_path)
+    assert [row.title for row in section.rows] == ["Base", "CITIES", "RLMRec-Con", "LLMInit", "FAERec"]
+    assert section.title(section.rows[-1]) == "FAERec" and section.label(section.rows[-1]) == "faerec"
+
+
+def test_seeds_that_started_from_folders_of_one_name_are_one_row(write, tmp_path):
+    for seed in (1, 2):
+        write(f"a{seed}", "cities", seeds=(seed,), start=f"runs/{seed}/none")
+    ((row,),) = [section.rows for section in sections(tmp_path)]
+    assert row.seeds == (1, 2)
+
+
+def test_what_else_differs_is_told_with_the_sections_of_backbones(write, tmp_path):
+    write("a", "none", train__learning_rate=0.01, backbone="sasrec", sasrec__dropout=0.4)
+    write("b", "llmesr", backbone="sasrec")
+    write("c", "llmesr", backbone="sasrec", llmesr__alpha=0.5)
+    (section,) = sections(tmp_path)
+    found = {
+        key: {v: [row.system for row in of] for v, of in values.items()}
+        for key, values in rows.differing(section.rows).items()
+    }
+    assert found == {
+        "llmesr.alpha": {"0.1": ["llmesr"], "0.5": ["llmesr alpha=0.5"]},
+        "sasrec.dropout": {"0.4": ["none"], "0.5": ["llmesr", "llmesr alpha=0.5"]},
+        "train.learning_rate": {"0.01": ["none"], "0.001": ["llmesr", "llmesr alpha=0.5"]},
+    }
+
+
+def test_a_row_that_the_limit_of_epochs_ended_is_marked(write, tmp_path):
+    """Three epochs, the best was the second: with patience 1 training had ended by itself."""
+    write("a", "none", train__patience=1)
+    write("b", "llmesr", train__patience=20)
+    report_runs.change(write("c", "llminit", train__patience=20) / "results.json", early_stopped=True)
+    (section,) = sections(tmp_path)
+    assert {row.method: row.cut for row in section.rows} == {"none": False, "llmesr": True, "llminit": False}
+
+
+def test_the_time_of_seeds_trained_together_counts_once(write):
+    folder = write("a", seeds=(1, 2))
+    assert collect.read(folder).seconds is None
+    lines = [{"epoch": e, "seed": s, "seconds": 1.5 + e} for e in (1, 2) for s in (1, 2)]
+    lines.append({"epoch": 3, "seed": 2, "seconds": 4.25})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert collect.read(folder).seconds == 2.5 + 3.5 + 4.25
 
 
 @pytest.mark.parametrize(

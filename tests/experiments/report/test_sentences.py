@@ -1,0 +1,107 @@
+"""What the page says in words: who leads, by how much, and what the tests show."""
+
+import numpy as np
+import pytest
+import report_runs
+
+from llmesr_jax.data import reading
+from llmesr_jax.experiments.report import (
+    best_other,
+    collect,
+    compare,
+    palette,
+    rows,
+    sentences,
+    setting_table,
+    small_tables,
+    templating,
+    tiles,
+)
+from llmesr_jax.experiments.report.chapter import Chapter
+
+
+def chapter_of(folder, **runs):
+    data = report_runs.data(folder / "data")
+    for name, settings in runs.items():
+        report_runs.write(folder / name, data, **settings)
+    (section,) = rows.sections(collect.read_all(collect.find([folder])))
+    members = compare.masks(reading.load("tiny", data), section.users_E, section.stops_E)
+    against = compare.baselines(section, "none")
+    made = compare.compare(section, against, members, "N@10", 100) if against else {}
+    nothing, look = compare.Intervals({}), palette.Palette(section)
+    one = Chapter(section, look, "N@10", 100, None, against, made, nothing, (), ())
+    return one._replace(improved=best_other.against(section, "", members))
+
+
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory):
+    runs = {"a": {"method": "none"}, "b": {"method": "llminit", "ahead": 30}, "c": {"method": "faerec", "ahead": 90}}
+    runs |= {"d": {"method": "faerec", "ahead": 1, "faerec__gate": False, "train__learning_rate": 0.01}}
+    return chapter_of(tmp_path_factory.mktemp("runs"), **runs)
+
+
+def test_the_leader_is_compared_with_the_baseline_and_the_best_other(chapter):
+    first, tail, sampled = sentences.summary(chapter)
+    assert first.startswith("FAERec ") and " plain GRU4Rec" in first and "under full ranking" in first
+    other = chapter.improved["full"]["gru4rec", "overall", "N@10"]
+    assert other.baseline.method == "llminit"
+    assert f"The best of the other methods is LLMInit: {sentences.size(other)}, {sentences.verdict(other)}." in first
+    assert "on tail items under full ranking" in tail and "under sampled ranking" in sampled
+
+
+def test_where_the_baseline_leads_it_says_so(tmp_path):
+    one = chapter_of(tmp_path, a={"method": "none", "ahead": 90}, b={"method": "llminit"})
+    first = sentences.summary(one)[0]
+    assert first.startswith("No method beats plain GRU4Rec under full ranking: the next, LLMInit, differs by -0.")
+    assert "no method is above Base here" in tiles.group(one, "overall", "All users")
+
+
+def test_one_seed_is_said(tmp_path):
+    one = chapter_of(tmp_path, a={"method": "none", "seeds": (1,)}, b={"method": "llminit", "ahead": 90, "seeds": (1,)})
+    assert "1 seed; significant over users)" in sentences.summary(one)[0]
+    assert "1 seed; significant over users" in tiles.group(one, "overall", "All users")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "significant over users and over 3 seeds"),
+        ({"p_seeds": 0.2}, "significant over users, not over 3 seeds"),
+        ({"p_t": 0.2}, "not significant"),
+        ({"seeds": None, "p_seeds": np.nan}, "1 seed; significant over users"),
+        ({"seeds": None, "p_seeds": np.nan, "p_t": 0.2}, "1 seed; not significant"),
+        ({"paired_t": None, "p_t": np.nan}, "significant over 3 seeds; no data for a test over users"),
+    ],
+)
+def test_verdicts_in_words(chapter, changes, said):
+    one = next(c for c in chapter.comparisons["full"] if c.row.method == "faerec" and c.group == "overall")
+    one = one._replace(p_seeds=0.01, p_t=0.01, p_wilcoxon=0.01)._replace(**changes)
+    assert sentences.verdict(one) == said
+
+
+def test_signs():
+    assert [templating.signed(x) for x in (0.00361, -0.02, -0.00001, 0.0)] == [
+        "+0.0036",
+        "-0.0200",
+        "±0.0000",
+        "+0.0000",
+    ]
+
+
+def test_the_table_of_settings_names_rows_by_value(chapter):
+    text = setting_table.table(chapter)
+    assert "train.learning_rate" in text and "faerec.gate" in text
+    line = text[text.index("train.learning_rate") :]
+    assert line.index("0.001") < line.index("Base, LLMInit, FAERec<") < line.index("FAERec w/o AGF, train.learning_rate=0.01")
+    assert "<code>beta=0.2</code>" in text
+
+
+def test_small_tables(chapter):
+    found = small_tables.files(chapter)
+    assert set(found) == {"tiny-lists.md", "tiny-lists.tex"}
+    lines = found["tiny-lists.md"].splitlines()
+    assert lines[0] == "| Backbone | Method | Coverage@10 | TailCoverage@10 |" and len(lines) == 2 + 4
+    values = chapter.section.rows[0].values("full", "Coverage@10", "coverage")
+    assert lines[2].startswith(f"| GRU4Rec | Base | {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} |")
+    assert found["tiny-lists.tex"].count("$\\pm$") == 8 and small_tables.data_sets([chapter]) == {}
+    assert [small_tables.sparsity(x) for x in (0.9989, 0.999912)] == ["99.89 %", "99.9912 %"]
