@@ -24,7 +24,7 @@ import re
 import stat
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -193,6 +193,7 @@ def config_from_flags(
     name: str,
     defaults: Mapping[str, Any] | None = None,
     varying: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+    spread: Collection[str] = (),
 ) -> ConfigDict:
     """The configuration of one cell of a sweep; its `workdir` is that of the sweep.
 
@@ -201,14 +202,16 @@ def config_from_flags(
       name: of the sweep; an own `--workdir` is used as it is.
       defaults: {key: value} that the command line beats.
       varying: such defaults by method and backbone, like `FOR` of a file of configs/; they beat `defaults`.
+      spread: flags whose values `varied` has, one for each cell.
     Raises:
       InputError: see `config.build`; a setting is both given and varied.
     """
     base, overrides, given, own = _layers()
+    given = {key: value for key, value in given.items() if key not in spread}
     if both := sorted(varied.keys() & {**overrides, **given}.keys()):
         raise InputError(f"{both[0]} is given on the command line and varied by the sweep; wanted one of the two")
     one = config.build({**overrides, **varied}, given, base, defaults, (*own, varying or {}))
-    one.workdir = one.workdir or str(Path("runs", one.dataset, f"{name}-{one.preset}"))
+    one.workdir = one.workdir or str(Path("runs", *([] if spread else [one.dataset]), f"{name}-{one.preset}"))
     return one
 
 

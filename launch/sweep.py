@@ -2,6 +2,7 @@
 
     python -m launch.sweep --sweep=ablations --dataset=demo --epochs=20
     python -m launch.sweep --grid=llmesr.alpha=0.01,0.1,1 --grid=llmesr.similar=5,10
+    python -m launch.sweep --sweep=overall --dataset=yelp,fashion,beauty
     python -m launch.sweep --search=train.learning_rate=1e-4..1e-2:log --trials=20
 
 Each cell is a run's folder of its own. The same command skips what is finished and continues what was interrupted.
@@ -9,10 +10,14 @@ Each cell is a run's folder of its own. The same command skips what is finished 
 
 import dataclasses
 
+from absl import flags
+
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 
 from . import cli, setting_flags
+
+FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +51,9 @@ def main(argv, stop):
             return print(search.states(build, axes))
         return print(search.run(build, axes, options.trials, stop=stop))
     plan = grid.read(options.sweep) if options.sweep else grid.from_flags(options.grid)
-    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base, plan.varying))
-    cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name}")
+    plan, spread = grid.over_data_sets(plan, FLAGS.dataset or "", FLAGS.data_dir or "")
+    cells = grid.cells(plan, lambda varied: cli.config_from_flags(varied, plan.name, plan.base, plan.varying, spread))
+    cells = grid.placed(cells, lambda name, config: f"{config.workdir}/{name.replace(',', '/', 1) if spread else name}")
     if options.dry_run:
         return print(sweep.states(cells))
     outcomes = sweep.run(cells, stop=stop)

@@ -2,8 +2,8 @@
 
     python -m launch.sweep --sweep=text_and_freezing --dataset=yelp
 
-The cropped prompts are embedded by TF-IDF on the spot. Embeddings of another encoder are another data folder
-(`launch.embed --crop --data_dir=...`): copy this file, with {"data_dir": "..."} in place of `semantic.crop`.
+The cropped prompts are embedded by TF-IDF on the spot. With the embeddings of another encoder, use the sweep
+`text_and_freezing_files`.
 """
 
 BASE = {"method": "llmesr", "seeds": "42,43,44"}

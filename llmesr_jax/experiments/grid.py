@@ -111,6 +111,32 @@ def from_flags(texts: Sequence[str]) -> Plan:
     return Plan(",".join(axes), {}, [axes])
 
 
+def over_data_sets(plan: Plan, datasets: str, folders: str = "") -> tuple[Plan, tuple[str, ...]]:
+    """The plan with an outermost axis over several data sets, and the flags that are spread over its cells.
+
+    Args:
+      datasets: comma-separated names, the value of `--dataset`; with one name, or none, the plan stays as it is.
+      folders: their folders, the value of `--data_dir`: one for each, or "" for data/<name>.
+    Raises:
+      InputError: a name stands twice, folders are fewer or more, or the plan varies the data set itself.
+    """
+    names = [name.strip() for name in datasets.split(",")]
+    if len(names) < 2:
+        return plan, ()
+    given = [folder.strip() for folder in folders.split(",")] if folders else [""] * len(names)
+    if len(set(names)) < len(names) or "" in names:
+        raise InputError(f"--dataset={datasets}: a name is empty or stands twice; give each data set once")
+    if len(given) != len(names):
+        raise InputError(
+            f"--data_dir={folders}: {len(given)} folder{'s' * (len(given) > 1)} for {len(names)} data sets; wanted one "
+            "for each, in their order, separated by commas, or no --data_dir"
+        )
+    if any("dataset" in axes for axes in plan.grids):
+        raise InputError("dataset is given on the command line and varied by the sweep; wanted one of the two")
+    axis = {name: {"dataset": name, **({"data_dir": folder} if folder else {})} for name, folder in zip(names, given)}
+    return plan._replace(grids=[{"dataset": axis, **axes} for axes in plan.grids]), ("dataset", "data_dir")
+
+
 def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[str, ConfigDict]:
     """{name: configuration} in the order of the grids; a cell that computes what an earlier one does is left out.
 

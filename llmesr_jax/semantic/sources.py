@@ -50,6 +50,10 @@ class SemanticConfig:
         "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)",
         choices=ENCODERS,
     )
+    folder: str = knob(
+        "",
+        "folder with item_emb.npy and user_emb.npy, named from the data folder on; empty: the data folder itself",
+    )
     tfidf_width: int = knob(
         128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1
     )
@@ -95,7 +99,7 @@ class Semantics:
         if self.config.encoder == "random":
             return self._random(self.corpus.num_users, "users")
         if "user_llm" in self.files:
-            manifest.check_users(self.corpus.folder, self.corpus.split.name)
+            manifest.check_users(self.files["user_llm"].parent, self.corpus.split.name)
             return self._file("user_llm", self.corpus.num_users, "users")
         if "item_llm" in self.files:
             path = self.files["item_llm"]
@@ -147,8 +151,7 @@ class Semantics:
 
 def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
     """Finds and checks the user's files and the cache."""
-    use_files = config.encoder in ("auto", "files") and corpus.folder is not None
-    files = embedding_files.find(corpus.folder) if use_files else {}
+    files = files_of(corpus, config)
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
             f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
@@ -156,9 +159,29 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
             "use semantic.encoder=tfidf"
         )
     if "item_llm" in files:
-        manifest.check_usable(corpus.folder, config.crop, config.item_template)
+        manifest.check_usable(files["item_llm"].parent, config.crop, config.item_template)
     cache = cache_of(corpus, config)
     return Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
+
+
+def files_of(corpus: Corpus, config: SemanticConfig) -> dict[str, Path]:
+    """The embedding files that the settings ask for, see `embedding_files.find`; none for an encoder without files.
+
+    Raises:
+      InputError: `semantic.folder` has no item embeddings.
+    """
+    if config.encoder not in ("auto", "files") or corpus.folder is None:
+        if config.folder:
+            where = f"semantic.encoder={config.encoder}" if corpus.folder else f"{corpus.name}, which has no folder"
+            raise InputError(f"semantic.folder={config.folder} names embedding files, and {where} reads none")
+        return {}
+    found = embedding_files.find(corpus.folder / config.folder)
+    if config.folder and "item_llm" not in found:
+        raise InputError(
+            f"semantic.folder={config.folder}: no item_emb.npy in {corpus.folder / config.folder}; wanted a folder of "
+            f"embeddings, as `{commands.line('embed')} --dataset={corpus.name} --data_dir=...` writes it"
+        )
+    return found
 
 
 def cache_of(corpus: Corpus, config: SemanticConfig) -> Cache:
@@ -178,7 +201,7 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
         if name == "similar_users":
             read = functools.partial(embedding_files.read_similar_users, path, rows[kind])
         else:
-            command = embed_command.after_growth(corpus.name, corpus.folder)
+            command = embed_command.after_growth(corpus.name, path.parent)
             read = functools.partial(_read, corpus, name, path, rows[kind], kind, command)
         checks[path] = (rows[kind], read)
     return checks
@@ -187,7 +210,7 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
 def _read(corpus: Corpus, name: str, path: Path, rows: int, kind: str, command: str) -> np.ndarray:
     array = embedding_files.map_embedding(path, rows, kind, command)
     # What launch.embed wrote was checked then, and may hold rows that were skipped.
-    if name != "item_pca" and not manifest.describes(corpus.folder, path):
+    if name != "item_pca" and not manifest.describes(path.parent, path):
         file_checks.check(str(path), array, corpus, kind)
     return array
 

@@ -41,6 +41,7 @@ from llmesr_jax.semantic.sources import (
     SemanticConfig,
     Semantics,
     Source,
+    files_of,
     recipe_of,
     semantics_of,
     settings_of,
@@ -129,13 +130,14 @@ def describe(corpus: Corpus, config: SemanticConfig) -> str:
     """One line: where the embeddings of items and users come from."""
     if config.encoder == "random":
         return f"embeddings are random (F = {config.random_width})"
-    files = embedding_files.find(corpus.folder) if config.encoder != "tfidf" and corpus.folder else {}
+    files = files_of(corpus, config)
     if "item_llm" not in files and "user_llm" in files:
         return f"item embeddings are TF-IDF of the item texts, user embeddings {files['user_llm'].name}"
     if "item_llm" not in files:
         return "item and user embeddings are TF-IDF of the item texts"
     users = files["user_llm"].name if "user_llm" in files else "means of the training items"
-    return f"item embeddings are {files['item_llm'].name}, user embeddings {users}"
+    within = f" (of {config.folder})" if config.folder else ""
+    return f"item embeddings are {files['item_llm'].name}{within}, user embeddings {users}"
 
 
 def digest(tables: Mapping[str, np.ndarray]) -> str:

@@ -12,9 +12,10 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import traced
 
 CELLS = {
-    "overall": (15, 15),
+    "overall": (21, 21),
     "ablations": (8, 8),
     "text_and_freezing": (4, 4),
+    "text_and_freezing_files": (4, 4),
     "alpha_and_n": (9, 5),
     "faerec_overall": (27, 27),
     "faerec_backbones": (6, 6),
@@ -52,10 +53,35 @@ def test_the_ready_files_have_the_papers_cells(name, dataset):
 
 def test_table_1_is_named_by_backbone_and_method():
     found = cells(grid.read("overall"))
-    methods = ["none", "cities", "melt", "llminit", "llmesr"]
-    assert list(found)[:6] == [*(f"gru4rec,{method}" for method in methods), "bert4rec,none"]
+    methods = ["none", "cities", "melt", "rlmrec_con", "rlmrec_gen", "llminit", "llmesr"]
+    assert list(found)[:8] == [*(f"gru4rec,{method}" for method in methods), "bert4rec,none"]
     assert (found["bert4rec,melt"].start, found["bert4rec,none"].start) == ("@bert4rec,none", "")
     assert (found["sasrec,llminit"].backbone, found["sasrec,llminit"].method) == ("sasrec", "llminit")
+
+
+def test_several_data_sets_are_the_outermost_axis():
+    plan, spread = grid.over_data_sets(grid.read("overall"), "demo, yelp", ",data/other")
+    found = cells(plan)
+    assert spread == ("dataset", "data_dir") and len(found) == 2 * 21
+    assert [name.partition(",")[0] for name in found] == ["demo"] * 21 + ["yelp"] * 21
+    assert {(one.dataset, one.data_dir) for one in found.values()} == {("demo", ""), ("yelp", "data/other")}
+    assert found["yelp,sasrec,melt"].start == "@yelp,sasrec,none"  # of the same data set
+    alone = grid.read("alpha_and_n")
+    assert grid.over_data_sets(alone, "demo") == grid.over_data_sets(alone, "") == (alone, ())
+
+
+@pytest.mark.parametrize(
+    ("grids", "datasets", "folders", "message"),
+    [
+        ("method=none", "a,a", "", "a name is empty or stands twice"),
+        ("method=none", "a,", "", "a name is empty or stands twice"),
+        ("method=none", "a,b", "one", "1 folder for 2 data sets; wanted one for each"),
+        ("dataset=a,b", "a,b", "", "dataset is given on the command line and varied by the sweep"),
+    ],
+)
+def test_several_data_sets_that_are_refused(grids, datasets, folders, message):
+    with pytest.raises(InputError, match=message):
+        grid.over_data_sets(grid.from_flags([grids]), datasets, folders)
 
 
 def test_figure_3_has_the_papers_own_setting_once():

@@ -247,6 +247,28 @@ def test_crop_is_another_text_and_refuses_given_embeddings(corpus):
         _prepare(corpus, crop=True)
 
 
+def test_embeddings_of_another_folder(corpus):
+    """A second set beside the data's own; what is computed from either is its own."""
+    own, _ = _save(corpus)
+    (corpus.folder / "crop").mkdir()
+    cropped, users = own[::-1].copy(), np.random.default_rng(6).normal(size=(corpus.num_users, 12)).astype(np.float32)
+    np.save(corpus.folder / "crop" / "item_emb.npy", cropped)
+    np.save(corpus.folder / "crop" / "user_emb.npy", users)
+    for folder in ("crop", str(corpus.folder / "crop")):
+        got = _prepare(corpus, folder=folder)
+        np.testing.assert_array_equal(got["item_llm"][1:-1], cropped)
+        np.testing.assert_array_equal(got["item_pca"][1:-1], pca.pca_start(cropped, 4, seed=42))
+        np.testing.assert_array_equal(got["similar_users"], similar_users(users, 7))
+    np.testing.assert_array_equal(_prepare(corpus)["item_llm"][1:-1], own)
+    assert "item_emb.npy (of crop)" in tables.describe(corpus, SemanticConfig(folder="crop"))
+    with pytest.raises(InputError, match="semantic.folder=gone: no item_emb.npy in .*toy/gone; wanted a folder of"):
+        _prepare(corpus, folder="gone")
+    with pytest.raises(
+        InputError, match="semantic.folder=crop names embedding files, and semantic.encoder=tfidf reads"
+    ):
+        _prepare(corpus, folder="crop", encoder="tfidf")
+
+
 def test_a_template_of_the_users_own(corpus):
     template = "{title}[ by {brand}]"
     texts = [f"{r['title']} by {r['brand']}" if "brand" in r else r["title"] for r in corpus.item_records]

@@ -6,7 +6,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.models import methods
-from llmesr_jax.semantic import embedding_files, manifest
+from llmesr_jax.semantic import manifest, sources
+from llmesr_jax.semantic.sources import SemanticConfig
 from llmesr_jax.training import config as config_lib
 
 
@@ -15,8 +16,7 @@ def told(section: Section, corpus: Corpus | None) -> list[str]:
     found = []
     for row in section.rows:
         if uses_texts(row):
-            semantic = row.runs[0].config.semantic
-            found.append(_of(semantic.encoder, semantic.crop, corpus))
+            found.append(_of(config_lib.section(row.runs[0].config, "semantic"), corpus))
     return list(dict.fromkeys(found))
 
 
@@ -32,21 +32,23 @@ def short(text: str) -> str:
     return text.partition(" (")[0]
 
 
-def _of(encoder: str, crop: bool, corpus: Corpus | None) -> str:
-    cropped = ", of prompts with name and categories only" if crop else ""
-    if encoder == "random":
-        return f"random vectors (a control, they say nothing of the texts){cropped}"
-    files = embedding_files.find(corpus.folder) if corpus and corpus.folder and encoder != "tfidf" else {}
-    if "item_llm" not in files:
-        known = encoder == "tfidf" or corpus is not None
-        return f"TF-IDF of the item texts (word counts, not an LLM){cropped}" if known else "not known without the data"
+def _of(config: SemanticConfig, corpus: Corpus | None) -> str:
+    cropped = ", of prompts with name and categories only" if config.crop else ""
+    tfidf = f"TF-IDF of the item texts (word counts, not an LLM){cropped}"
+    if config.encoder == "random":
+        return "random vectors (a control: they say nothing of the texts)"
+    if config.encoder == "tfidf":
+        return tfidf
+    if corpus is None:
+        return "an encoder that is not known without the data"
     try:
-        made_by = (manifest.read(corpus.folder) or {"made_by": {}})["made_by"]
-    except InputError:
-        made_by = {}
-    name = made_by.get("model") or made_by.get("encoder")
-    if not name:
-        return f"{files['item_llm'].name} (given vectors; the folder does not say which encoder made them){cropped}"
-    if name == "tfidf":
-        return f"TF-IDF of the item texts (word counts, not an LLM){cropped}"
-    return f"{name} (by launch.embed --encoder={made_by.get('encoder')}){cropped}"
+        files = sources.files_of(corpus, config)
+        made_by = (manifest.read(files["item_llm"].parent) or {"made_by": {}})["made_by"] if files else {}
+    except (InputError, KeyError):
+        return "an encoder that is not known, as the embedding files are gone"
+    if "item_llm" not in files or made_by.get("encoder") == "tfidf":
+        return tfidf
+    cropped = ", of prompts with name and categories only" if made_by.get("crop") else cropped
+    if name := made_by.get("model") or made_by.get("encoder"):
+        return f"{name} (launch.embed --encoder={made_by.get('encoder')}){cropped}"
+    return f"given vectors ({files['item_llm'].name}; no embeddings.json says which encoder made them){cropped}"

@@ -36,6 +36,7 @@ VARIANTS = {
     ("llmesr.adapter_layers", 1): "1-layer Adapter",
     ("llmesr.collaborative_start", "random"): "Random Init",
     ("semantic.crop", True): "Crop",
+    ("semantic.folder", "crop"): "Crop",
     ("llmesr.freeze_semantic", False): "w/o F",
     ("faerec.gate", False): "w/o AGF",
     ("faerec.without_gate", "mean"): "mean of both views",

@@ -92,7 +92,11 @@ def test_the_table_of_settings_names_rows_by_value(chapter):
     text = setting_table.table(chapter)
     assert "train.learning_rate" in text and "faerec.gate" in text
     line = text[text.index("train.learning_rate") :]
-    assert line.index("0.001") < line.index("Base, LLMInit, FAERec<") < line.index("FAERec w/o AGF, train.learning_rate=0.01")
+    assert (
+        line.index("0.001")
+        < line.index("Base, LLMInit, FAERec<")
+        < line.index("FAERec w/o AGF, train.learning_rate=0.01")
+    )
     assert "<code>beta=0.2</code>" in text
 
 
