@@ -100,7 +100,7 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
     corpus, data_dir = found or (None, "")
     section = _by_tail(section, corpus, o)
     members = compare.masks(corpus, section.users_E, section.stops_E, section.tail) if corpus else None
-    against = compare.baselines(section, o.baseline or "none")
+    against = compare.baselines(section, o.baseline) if o.baseline else compare.usual(section)
     made = compare.compare(section, against, members, o.metric, o.resamples) if against else {}
     improved = best_other.against(section, o.ours, members)
     intervals = compare.intervals(section, members, o.metric, o.resamples)

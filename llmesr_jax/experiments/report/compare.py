@@ -94,6 +94,15 @@ def baselines(section: Section, name: str) -> dict[int, int] | None:
     return found
 
 
+def usual(section: Section) -> dict[int, int] | None:
+    """The baselines where none is asked for: the plain backbone or, without one, of each variant its whole method."""
+    if (found := baselines(section, "none")) is not None:
+        return found
+    rows = section.rows
+    of_methods = [baselines(section, method) or {} for method in dict.fromkeys(row.method for row in rows)]
+    return {i: j for of in of_methods for i, j in of.items() if rows[i].method == rows[j].method} or None
+
+
 def _folders(row: Row) -> set[str]:
     return {text for run in row.runs for text in (str(run.folder), run.folder.name)}
 

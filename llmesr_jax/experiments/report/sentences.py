@@ -46,10 +46,24 @@ def summary(chapter: Chapter) -> list[str]:
     """The sentences at the top of a section of the page, the full ranking first."""
     found = []
     for protocol, group in (("full", "overall"), ("full", "tail_item"), ("sampled", "overall")):
-        if (lead := _leader(chapter, protocol, group)) is None:
-            continue
-        found.append(_sentence(chapter, protocol, group, *lead))
+        if (lead := _leader(chapter, protocol, group)) is not None:
+            found.append(_sentence(chapter, protocol, group, *lead))
+        elif of_variants := _variants(chapter, protocol, group):
+            found.append(of_variants)
     return found
+
+
+def _variants(chapter: Chapter, protocol: str, group: str) -> str:
+    """Where a section has variants of one method alone: which gains most and which loses most against the whole."""
+    made = [c for c in chapter.comparisons.get(protocol, ()) if c.group == group and c.row.method == c.baseline.method]
+    if not made:
+        return ""
+    ordered = sorted(made, key=lambda c: c.difference)
+    told = [f"{one.row.variant}: {size(one)}, {verdict(one)}" for one in ordered[-1:] + ordered[:1][: len(ordered) - 1]]
+    kinds = ("highest", "lowest") if len(told) > 1 else ("only",)
+    of = spoken(chapter.section, made[0].baseline)
+    parts = "; ".join(f"the {kind} variant is {text}" for kind, text in zip(kinds, told))
+    return _capital(f"{names.metric(chapter.metric)}{_GROUPS[group]} under {protocol} ranking, against {of}: {parts}.")
 
 
 def _leader(chapter: Chapter, protocol: str, group: str) -> tuple[Row, float] | None:
@@ -75,7 +89,8 @@ def _sentence(chapter: Chapter, protocol: str, group: str, row: Row, value: floa
         best = max(others, key=lambda c: c.difference)
         text = f"no method beats {spoken(section, row)}{where}: the next, {spoken(section, best.row)}, "
         return _capital(f"{text}differs by {size(best)} in {metric} ({verdict(best)}).")
-    return _capital(f"{spoken(section, row)} has the highest {metric}{where}: {value:.4f}.")
+    text = f"{spoken(section, row)} has the highest {metric}{where}: {value:.4f}."
+    return _capital(text + _second(chapter, protocol, group, row))
 
 
 def _beats(one: Comparison, baseline: str, metric: str) -> str:

@@ -66,7 +66,7 @@ def chapter(tmp_path_factory):
     (section,) = rows.sections(collect.read_all(collect.find([folder])))
     corpus = reading.load("tiny", data)
     members = compare.masks(corpus, section.users_E, section.stops_E)
-    against = compare.baselines(section, "none")
+    against = compare.usual(section)
     made = compare.compare(section, against, members, "N@10", 200)
     item = Item(3, NASTY, True)
     lists = tuple(Recommended(row, (Item(4, "red tea", False), item), 2, 0) for row in section.rows)

@@ -26,7 +26,7 @@ def chapter_of(folder, **runs):
         report_runs.write(folder / name, data, **settings)
     (section,) = rows.sections(collect.read_all(collect.find([folder])))
     members = compare.masks(reading.load("tiny", data), section.users_E, section.stops_E)
-    against = compare.baselines(section, "none")
+    against = compare.usual(section)
     made = compare.compare(section, against, members, "N@10", 100) if against else {}
     nothing, look = compare.Intervals({}), palette.Palette(section)
     one = Chapter(section, look, "N@10", 100, None, against, made, nothing, (), ())
@@ -54,6 +54,22 @@ def test_where_the_baseline_leads_it_says_so(tmp_path):
     first = sentences.summary(one)[0]
     assert first.startswith("No method beats plain GRU4Rec under full ranking: the next, LLMInit, differs by -0.")
     assert "no method is above Base here" in tiles.group(one, "overall", "All users")
+
+
+def test_variants_without_a_plain_backbone_are_compared_with_the_whole(tmp_path):
+    one = chapter_of(
+        tmp_path,
+        a={"method": "llmesr", "ahead": 20},
+        b={"method": "llmesr", "ahead": 90, "llmesr__alpha": 0.0},
+        c={"method": "llmesr", "llmesr__share": False},
+    )
+    assert {one.section.rows[i].variant: one.section.rows[j].variant for i, j in one.against.items()} == {
+        "w/o SD": "",
+        "w/o Share": "",
+    }
+    first = sentences.summary(one)[0]
+    assert first.startswith("NDCG@10 under full ranking, against LLM-ESR: the highest variant is w/o SD: +0.")
+    assert "; the lowest variant is w/o Share: " in first and one.baseline == "LLM-ESR"
 
 
 def test_one_seed_is_said(tmp_path):
@@ -91,7 +107,7 @@ def test_signs():
 def test_the_table_of_settings_names_rows_by_value(chapter):
     text = setting_table.table(chapter)
     assert "train.learning_rate" in text and "faerec.gate" in text
-    line = text[text.index("train.learning_rate") :]
+    line = text[text.index("<code>train.learning_rate") :]
     assert (
         line.index("0.001")
         < line.index("Base, LLMInit, FAERec<")
