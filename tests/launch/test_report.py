@@ -76,13 +76,14 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
         cell = evaluate.cell(of["full"]["overall"]["H@10"])
         assert re.search(rf"^{method} +{cell} ", result.out, re.MULTILINE)
     page = (folder / "report.html").read_text()
-    assert '<section id="data"><h2>The data</h2>' in page and "Only 60 users are tested" in page
-    assert '<a href="#data">' in page and "would mislead</a>" in page
+    assert '<section id="data"><h2>The data ' in page and "Only 60 users are tested" in page
+    assert '<a href="#data">read' in page and "first</a>" in page
     figures = {path.name for path in (folder / "figures").glob("*")} if drawing.installed() else set()
     assert not drawing.installed() or {"tiny-user-length.svg", "tiny-item-popularity.svg"} <= figures
     assert "full N@10 against none, 5 comparisons: " in result.out
     names = {f"tiny-{p}.{e}" for p in ("full", "sampled") for e in ("md", "csv", "tex")}
-    names |= {"tiny-groups.csv", "tiny-tests.csv", "report.html", "report-files.txt"}
+    names |= {f"tiny-{kind}.csv" for kind in ("groups", "tests", "improvements")} | {"report.html", "report-files.txt"}
+    names |= {f"{table}.{ending}" for table in ("tiny-lists", "data-sets") for ending in ("md", "tex")}
     assert names == {path.name for path in folder.iterdir() if path.is_file()}
     listed = (folder / "report-files.txt").read_text().splitlines()
     assert {*listed, "report-files.txt"} == {str(name) for name in contents(folder)}
@@ -106,7 +107,7 @@ def test_what_is_shown_is_what_the_model_recommends(trained, made, nasty):
     items = inference.item_vectors(e.recommender, params, run.tables)
     place = int(np.flatnonzero(test.rows_E == user - 1)[0])
     best = np.asarray(engine.top_k(vectors, items, 5, test.hidden)[place])
-    shown = card[card.index("</span>llminit") :]
+    shown = card[card.index("</span>LLMInit") :]
     listed = [int(n) for n in re.findall(r"(\d+) &amp; co", shown)]
     assert listed == best.tolist()
     bought = [int(n) for n in re.findall(r"(\d+) &amp; co", card[card.index("Bought") : card.index("</ol>")])]
@@ -128,7 +129,7 @@ def test_without_matplotlib_there_are_tables_and_a_page(trained, report, tmp_pat
     wanted = "warning: there will be no figures, matplotlib is not installed: pip install matplotlib\n"
     assert (result.status, result.err) == (0, wanted)
     page = (tmp_path / "r" / "report.html").read_text()
-    assert "<svg " not in page and "What the tests say" in page and "</html>" in page
+    assert "<svg " not in page and "Differences and tests" in page and "</html>" in page
     assert not (tmp_path / "r" / "figures").exists() and (tmp_path / "r" / "tiny-full.tex").exists()
 
 
@@ -142,7 +143,7 @@ def test_data_and_checkpoints_that_are_gone(trained, nasty, tmp_path, monkeypatc
     make.make(["w"], "", QUICK)
     assert f"{tmp_path / 'gone'}: no such folder; without the data of tiny there are no tests" in caplog.text
     page = (tmp_path / "w" / "report" / "report.html").read_text()
-    assert "<h3>User" not in page and "What the tests say" in page
+    assert "<h3>User" not in page and "Differences and tests" in page
     caplog.clear()
     make.make(["w"], "", dataclasses.replace(QUICK, users=6, data_dir=(str(trained), str(nasty))))
     assert "none: holds no checkpoint yet; its item vectors and recommendations are left out" in caplog.text
@@ -184,7 +185,7 @@ def test_runs_of_one_method_that_is_not_the_baseline(trained, tmp_path, caplog):
     text = make.make([str(trained / "w" / "llminit")], str(tmp_path / "r"), QUICK)
     assert "tiny: no run is of method none, so nothing is tested; name another --baseline" in caplog.text
     assert "comparisons" not in text and not (tmp_path / "r" / "tiny-tests.csv").exists()
-    assert "What the tests say" not in (tmp_path / "r" / "report.html").read_text()
+    assert "Differences and tests" not in (tmp_path / "r" / "report.html").read_text()
 
 
 def test_an_earlier_report_leaves_nothing_that_is_no_longer_true(trained, tmp_path):
@@ -245,13 +246,18 @@ def test_in_a_browser(browser, made, trained, width, scheme):
     assert users.count() == 6
     assert re.search(r"<script>document.title = 'owned'</script> .* & co", users.first.inner_text())
     for table in page.locator("#results table").all():
-        assert table.locator("tbody tr").count() == 2
-        assert table.locator("tbody tr").first.locator("td").count() == 10
+        assert table.locator("tbody tr").count() == 2 + 1  # and the row "Impr."
+    shown = [table for table in page.locator("#results table").all() if table.is_visible()]
+    columns = [table.locator("tbody tr").first.locator("td").count() for table in shown]
+    assert columns == ([10, 10] if width > 1000 else [5, 5, 5, 5])  # full first; a table a metric where it is narrow
+    page.evaluate("document.querySelector('#results').scrollIntoView()")
+    assert shown[0].locator("thead th").first.inner_text().split()[0] == "full"
+    assert shown[0].locator("thead th").first.evaluate("x => getComputedStyle(x).position") == "sticky"
     assert page.locator("#tests details table tbody tr").count() == 2 * 5
     assert page.locator("#runs tbody tr").count() == 2 and "w/llminit" in page.locator("#runs").inner_text()
     if drawing.installed():
         panels = page.locator("figure svg")
-        assert panels.count() == 4 + 2 + 2 + 2 + 2 + 2  # groups, trade-off, coverage, items, curves, data
+        assert panels.count() == 3 + 6 + 2 + 2 + 2 + 2 + 2  # tail, groups, trade-off, coverage, items, curves, data
         for box in (panel.bounding_box() for panel in panels.all()):
             assert 250 < box["width"] <= width and box["height"] > 90
         ink = panels.first.locator("text").first.evaluate("x => getComputedStyle(x).fill")
