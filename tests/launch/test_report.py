@@ -83,7 +83,7 @@ def test_it_ends_with_the_tables_and_the_page(trained, made):
     assert "full N@10 against none, 5 comparisons: " in result.out
     names = {f"tiny-{p}.{e}" for p in ("full", "sampled") for e in ("md", "csv", "tex")}
     names |= {f"tiny-{kind}.csv" for kind in ("groups", "tests", "improvements")} | {"report.html", "report-files.txt"}
-    names |= {f"{table}.{ending}" for table in ("tiny-lists", "data-sets") for ending in ("md", "tex")}
+    names |= {f"{table}.{ending}" for table in ("tiny-lists", "tiny-views", "data-sets") for ending in ("md", "tex")}
     assert names == {path.name for path in folder.iterdir() if path.is_file()}
     listed = (folder / "report-files.txt").read_text().splitlines()
     assert {*listed, "report-files.txt"} == {str(name) for name in contents(folder)}
@@ -257,7 +257,8 @@ def test_in_a_browser(browser, made, trained, width, scheme):
     assert page.locator("#runs tbody tr").count() == 2 and "w/llminit" in page.locator("#runs").inner_text()
     if drawing.installed():
         panels = page.locator("figure svg")
-        assert panels.count() == 3 + 6 + 2 + 2 + 2 + 2 + 2  # tail, groups, trade-off, coverage, items, curves, data
+        # tail, groups, trade-off, coverage, items, views, curves, data
+        assert panels.count() == 3 + 6 + 2 + 2 + 3 + 4 + 2 + 2
         for box in (panel.bounding_box() for panel in panels.all()):
             assert 250 < box["width"] <= width and box["height"] > 90
         ink = panels.first.locator("text").first.evaluate("x => getComputedStyle(x).fill")

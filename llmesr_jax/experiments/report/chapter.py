@@ -96,8 +96,7 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
     """A generator of (what comes next, None), and last ("", the chapter): so that a bar can show where it stands."""
     o = options
     yield "tests", None
-    found = trained.find_corpus(section, o.data_dir)
-    corpus, data_dir = found or (None, "")
+    corpus, data_dir = trained.find_corpus(section, o.data_dir) or (None, "")
     section = _by_tail(section, corpus, o)
     members = compare.masks(corpus, section.users_E, section.stops_E, section.tail) if corpus else None
     against = compare.baselines(section, o.baseline) if o.baseline else compare.usual(section)
@@ -119,6 +118,9 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
             )
         vectors = vectors.plus(section, one, chosen)
         del one
+    if o.items and vectors.items:
+        found = trained.embeddings([row for row in shown if encoder.uses_texts(row)], corpus)
+        vectors = vectors._replace(llm=None if found is None else found[chosen])
     found_users = samples.samples(section, places, lists, corpus) if lists else ()
     yield "audit of the data", None
     audit, encoders = _audit(corpus), encoder.told(section, corpus)
@@ -133,7 +135,7 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
         drawn += _figures(section, palette, intervals, corpus, audit, o.metric)
         if o.items and vectors.items:
             yield "item vectors", None
-            planes, label = Planes(), encoder.short(encoders[0]) if encoders else "LLM"
+            planes, label = Planes(), encoder.short(encoders[0]) if encoders else ""
             sources = vectors.items | ({} if vectors.llm is None else {label: vectors.llm})
             drawn.append(item_map.draw(section, sources, corpus.item_counts_V[chosen], planes))
             drawn.append(two_views.draw(section, alike, views, planes))
@@ -166,11 +168,9 @@ class _Vectors(NamedTuple):
     llm: np.ndarray | None
 
     def plus(self, section: Section, one: trained.Trained, chosen: np.ndarray) -> _Vectors:
-        title, llm = section.title(one.row), self.llm
-        if llm is None and "item_llm" in one.run.tables:
-            llm = np.asarray(one.run.experiment.tables["item_llm"][chosen + 1], np.float32)
+        title = section.title(one.row)
         views = {name: vectors[chosen] for name, vectors in one.views.items()}
-        return _Vectors({**self.items, title: one.items_VxE[chosen]}, {**self.views, title: views}, llm)
+        return _Vectors({**self.items, title: one.items_VxE[chosen]}, {**self.views, title: views}, self.llm)
 
     def pairs(self, section: Section) -> dict[str, dict[str, np.ndarray]]:
         """{title: {"ID", "LLM"}} of the methods that use embeddings of texts, and of the plain backbone for comparison.

@@ -48,9 +48,8 @@ def summary(chapter: Chapter) -> list[str]:
     for protocol, group in (("full", "overall"), ("full", "tail_item"), ("sampled", "overall")):
         if (lead := _leader(chapter, protocol, group)) is not None:
             found.append(_sentence(chapter, protocol, group, *lead))
-        elif of_variants := _variants(chapter, protocol, group):
-            found.append(of_variants)
-    return found
+    of_variants = [_variants(chapter, "full", group) for group in ("overall", "tail_item")]
+    return found + [text for text in of_variants if text]
 
 
 def _variants(chapter: Chapter, protocol: str, group: str) -> str:

@@ -17,6 +17,7 @@ from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import inference
+from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.serving import live
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import runs, state
@@ -65,6 +66,20 @@ def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str
         reason,
         section.name,
     )
+    return None
+
+
+def embeddings(rows: Sequence[Row], corpus: Corpus) -> np.ndarray | None:
+    """float32 (V, F): the embeddings of the item texts that these rows use; None, with a line, where they are gone."""
+    for row in rows:
+        config = row.runs[0].config
+        try:
+            wanted = frozenset({"item_llm"})
+            tables, _ = tables_lib.prepare(corpus, config_lib.section(config, "semantic"), needs=wanted, pca_width=0)
+        except InputError as error:
+            logging.warning("%s; the embeddings of texts are left out", str(error).partition(";")[0])
+            return None
+        return np.asarray(tables["item_llm"][1:-1], np.float32)
     return None
 
 
