@@ -249,7 +249,7 @@ def test_in_a_browser(browser, made, trained, width, scheme):
         assert table.locator("tbody tr").count() == 2 + 1  # and the row "Impr."
     shown = [table for table in page.locator("#results table").all() if table.is_visible()]
     columns = [table.locator("tbody tr").first.locator("td").count() for table in shown]
-    assert columns == ([10, 10] if width > 1000 else [5, 5, 5, 5])  # full first; a table a metric where it is narrow
+    assert columns == ([10, 10] if width > 1120 else [5, 5, 5, 5])  # full first; a table a metric where it is narrow
     page.evaluate("document.querySelector('#results').scrollIntoView()")
     assert shown[0].locator("thead th").first.inner_text().split()[0] == "full"
     assert shown[0].locator("thead th").first.evaluate("x => getComputedStyle(x).position") == "sticky"
