@@ -60,14 +60,15 @@ def test_table_1_is_named_by_backbone_and_method():
 
 
 def test_several_data_sets_are_the_outermost_axis():
-    plan, spread = grid.over_data_sets(grid.read("overall"), "demo, yelp", ",data/other")
+    axes = {"backbone": ["sasrec"], "method": ["none", "melt"]}
+    asked = grid.Plan("x", {}, [axes], {("melt", "*"): {"start": "@none"}})
+    plan, spread = grid.over_data_sets(asked, "demo, yelp", ",data/other")
     found = cells(plan)
-    assert spread == ("dataset", "data_dir") and len(found) == 2 * 21
-    assert [name.partition(",")[0] for name in found] == ["demo"] * 21 + ["yelp"] * 21
+    assert spread == ("dataset", "data_dir")
+    assert list(found) == [f"{data},sasrec,{method}" for data in ("demo", "yelp") for method in ("none", "melt")]
     assert {(one.dataset, one.data_dir) for one in found.values()} == {("demo", ""), ("yelp", "data/other")}
     assert found["yelp,sasrec,melt"].start == "@yelp,sasrec,none"  # of the same data set
-    alone = grid.read("alpha_and_n")
-    assert grid.over_data_sets(alone, "demo") == grid.over_data_sets(alone, "") == (alone, ())
+    assert grid.over_data_sets(asked, "demo") == grid.over_data_sets(asked, "") == (asked, ())
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def _sentence(chapter: Chapter, protocol: str, group: str, row: Row, value: floa
 def _beats(one: Comparison, baseline: str, metric: str) -> str:
     if not one.relative:
         return f"beats {baseline} by {one.difference:.4f} {metric}"
+    if one.relative < 0:  # the best of its own backbone, below a baseline that is elsewhere
+        return f"is {-100 * one.relative:.1f} % below {baseline} in {metric}"
     if one.relative > 2:  # so many per cent say less
         return f"has {1 + one.relative:.1f} times the {metric} of {baseline}"
     return f"beats {baseline} by {100 * one.relative:.1f} % in {metric}"
@@ -105,7 +107,8 @@ def _second(chapter: Chapter, protocol: str, group: str, row: Row) -> str:
     one = chapter.improved.get(protocol, {}).get((row.backbone, group, chapter.metric))
     if one is None or one.row is not row or one.baseline.method == "none":
         return ""
-    return f" The best of the other methods is {spoken(chapter.section, one.baseline)}: {size(one)}, {verdict(one)}."
+    other = spoken(chapter.section, one.baseline)
+    return f" Its difference from {other}, the best of the other methods, is {size(one)}: {verdict(one)}."
 
 
 def _capital(text: str) -> str:
@@ -116,7 +119,7 @@ def terms(chapter: Chapter, tails: str) -> Sequence[tuple[str, str]]:
     """(term, what it means) of the words that the page uses."""
     found = [
         ("full", "a test item is ranked among all items that the user has not met: what a shop does"),
-        ("sampled", "it is ranked among 100 of them, drawn at random: easier, and a different question"),
+        ("sampled", "a test item is ranked among 100 items, drawn at random: easier, and a different question"),
         ("H@10", "hit rate: the share of users whose test item is among the first ten"),
         ("N@10", "NDCG@10: the same, but place 1 counts 1 and place 10 counts 0.29"),
         ("tail, head", tails),

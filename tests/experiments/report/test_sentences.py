@@ -45,7 +45,9 @@ def test_the_leader_is_compared_with_the_baseline_and_the_best_other(chapter):
     assert first.startswith("FAERec ") and " plain GRU4Rec" in first and "under full ranking" in first
     other = chapter.improved["full"]["gru4rec", "overall", "N@10"]
     assert other.baseline.method == "llminit"
-    assert f"The best of the other methods is LLMInit: {sentences.size(other)}, {sentences.verdict(other)}." in first
+    assert first.endswith(
+        f"from LLMInit, the best of the other methods, is {sentences.size(other)}: {sentences.verdict(other)}."
+    )
     assert "on tail items under full ranking" in tail and "under sampled ranking" in sampled
 
 

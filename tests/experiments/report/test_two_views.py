@@ -51,6 +51,13 @@ def test_linear_cka_is_that_of_the_centred_kernels():
     assert two_views.linear_cka(a, b) == pytest.approx((k * l).sum() / np.sqrt((k * k).sum() * (l * l).sum()))
 
 
+class Flat:
+    """In place of t-SNE: the first two numbers of a vector."""
+
+    def of(self, vectors_nxE):
+        return vectors_nxE[:, :2]
+
+
 @pytest.mark.skipif(not drawing.installed(), reason="an extra: pip install -e '.[report]'")
 def test_two_panels_a_method_with_its_numbers(tmp_path):
     report_runs.write(tmp_path / "a", report_runs.data(tmp_path / "data"), "faerec")
@@ -59,10 +66,10 @@ def test_two_panels_a_method_with_its_numbers(tmp_path):
     views = {"ID": rng.normal(size=(12, 4)).astype(np.float32), "LLM": rng.normal(size=(12, 6)).astype(np.float32)}
     one = two_views.alike(section.rows[0], views, "its own")
     assert (one.chance, one.llm) == (10 / 11, "its own") and 0 < one.cka < 1
-    drawn = two_views.draw(section, [one], {"FAERec": views}, planes.Planes())
+    drawn = two_views.draw(section, [one], {"FAERec": views}, Flat())
     assert [panel.name for panel in drawn.panels] == ["tiny-views-0-id", "tiny-views-0-llm"]
     assert all(f"overlap of neighbours {one.overlap:.2f}" in panel.alt for panel in drawn.panels)
-    assert two_views.draw(section, [], {}, planes.Planes()) is None
+    assert two_views.draw(section, [], {}, Flat()) is None
 
 
 def test_a_plane_is_made_once():
