@@ -87,6 +87,17 @@ def test_the_three_parts_by_hand(backbone, changes):
     np.testing.assert_allclose(found, sum(parts), rtol=1e-9)
 
 
+@pytest.mark.slow
+def test_the_view_that_a_report_shows_is_what_is_aligned():
+    case = tiny.case("gru4rec", "rlmrec_con")
+    params, ids = case.params(), jnp.asarray([3, 1, 7], jnp.int32)
+    found = case.model.apply(params, case.tables, ids, method="llm_views")
+    m = jax.tree.map(np.asarray, params["mapper"])
+    hidden = np.asarray(case.tables["item_llm"])[np.asarray(ids)] @ m["kernel_0"] + m["bias_0"]
+    wanted = np.where(hidden > 0, hidden, 0.01 * hidden) @ m["kernel_1"] + m["bias_1"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_cases_by_hand_have_what_they_are_there_for():
     """A user without input, and a user's two looks in one batch."""
     batch = tiny.case("gru4rec", "rlmrec_con", single_item_students=True).batch()
