@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 WIDTH, HEIGHT = 420, 300  # units of a panel; on a phone it is shown a little smaller, its words still legible
+SQUARE = 290, 300  # height and width of a panel of a map, four beside each other
 SLOTS = 9  # colours for systems; slot 0, grey, is the plain backbone's
 POPULARITY = 5
 

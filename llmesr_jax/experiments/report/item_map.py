@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments.report.compare import SEED
-from llmesr_jax.experiments.report.drawing import Entry, Panel, color, panel
+from llmesr_jax.experiments.report.drawing import SQUARE, Entry, Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.planes import Planes
 from llmesr_jax.experiments.report.rows import Section
@@ -73,9 +73,9 @@ def _panel(name: str, label: str, vectors_nxE: np.ndarray, groups_n: np.ndarray,
             x, y = plane_nx2[groups_n == k].T
             axes.plot(x, y, "o", color=color(f"p{k}"), markersize=3.6, markeredgewidth=0, alpha=0.85)
         axes.set(title=label, xticks=[], yticks=[], aspect="equal", xlim=(-1.04, 1.04), ylim=(-1.04, 1.04))
-        axes.set_xlabel(f"equally popular neighbours {share:.2f}, by chance {chance:.2f}", fontsize=10.5)
+        axes.set_xlabel(f"equally popular {share:.2f} (chance {chance:.2f})", fontsize=10)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
 
     told = f"t-SNE of {label} item vectors by popularity; shared {share:.2f}, chance {chance:.2f}"
-    return panel(name, told, on, 380, legend=_LEGEND)
+    return panel(name, told, on, *SQUARE, legend=_LEGEND)

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from llmesr_jax.experiments.report.compare import SEED
-from llmesr_jax.experiments.report.drawing import Entry, Panel, color, panel
+from llmesr_jax.experiments.report.drawing import SQUARE, Entry, Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.planes import Planes
 from llmesr_jax.experiments.report.rows import Row, Section
@@ -88,7 +88,7 @@ def draw(
         title = section.title(one.row)
         both = views[title]
         groups_n = _clusters(both["ID"])
-        told = f"overlap of neighbours {one.overlap:.2f} (chance {one.chance:.2f}), CKA {one.cka:.2f}"
+        told = f"overlap {one.overlap:.2f} (chance {one.chance:.2f}), CKA {one.cka:.2f}"
         for name, vectors in both.items():
             panels.append(
                 _panel(
@@ -130,4 +130,4 @@ def _panel(name: str, title: str, told: str, groups_n: np.ndarray, plane_nx2: np
         axes.spines[:].set_visible(False)
 
     legend = [Entry(f"cluster {k + 1} of the ID view", f"s{k + 1}") for k in range(CLUSTERS)]
-    return panel(name, f"t-SNE, {title}; {told}", on, 380, legend=legend)
+    return panel(name, f"t-SNE, {title}; {told}", on, *SQUARE, legend=legend)

@@ -68,7 +68,7 @@ def test_two_panels_a_method_with_its_numbers(tmp_path):
     assert (one.chance, one.llm) == (10 / 11, "its own") and 0 < one.cka < 1
     drawn = two_views.draw(section, [one], {"FAERec": views}, Flat())
     assert [panel.name for panel in drawn.panels] == ["tiny-views-0-id", "tiny-views-0-llm"]
-    assert all(f"overlap of neighbours {one.overlap:.2f}" in panel.alt for panel in drawn.panels)
+    assert all(f"overlap {one.overlap:.2f} (chance 0.91)" in panel.alt for panel in drawn.panels)
     assert two_views.draw(section, [], {}, Flat()) is None
 
 
