@@ -27,7 +27,7 @@ from llmesr_jax.core.config_dict import ConfigDict, Recorded
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean, not_known
 from llmesr_jax.models import backbones, methods
-from llmesr_jax.training import loggers, schema
+from llmesr_jax.training import loggers, schema, surgeries
 
 PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
@@ -210,7 +210,7 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
       InputError: one of those was used.
     """
     for key, plugins in schema.chosen().items():
-        if key in flat and flat[key] not in (schema.AUTO, *plugins.names()):
+        if key in flat and flat[key] not in (schema.AUTO, surgeries.NONE, *plugins.names()):
             kind = f"{where}: {plugins.kind}"
             raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
     known = schema.sections()
