@@ -1,0 +1,337 @@
+"""The service as an ASGI application: endpoints, what they take and what they answer."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import urllib.parse
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving.http import openapi, schema
+from llmesr_jax.serving.http.bundles import Bundles, UnknownBundle
+from llmesr_jax.serving.http.guard import Guard, Rules
+from llmesr_jax.serving.http.measures import CONTENT_TYPE, Measures
+from llmesr_jax.serving.http.ready import Ready
+from llmesr_jax.serving.http.worker import MOST_AT_ONCE, Overloaded, Worker
+from llmesr_jax.serving.model import Allowed, Options
+
+_LOG = logging.getLogger(__name__)
+_JSON = [("cache-control", "no-store")]
+_TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_TYPES["svg"] = "image/svg+xml"
+_STATIC = re.compile(r"[a-z]+\.(html|css|js|svg)")
+_encode = msgspec.json.Encoder().encode
+
+
+class _Problem(Exception):
+    """A status and a message."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.headers = status, headers or {}
+
+
+class _Wanted(NamedTuple):
+    """One request for recommendations, for the thread of the model."""
+
+    ids: np.ndarray
+    options: Options
+    allowed: Allowed
+
+
+class Service:
+    """Bundles and two threads: one for the models, one for what is read of catalogues.
+
+    Args:
+      most_waiting: requests that may wait for a thread.
+      deadline: seconds after which a request is refused that has no answer.
+    """
+
+    def __init__(self, bundles: Bundles, measures: Measures, most_waiting: int = 1000, deadline: float = 1.0):
+        self.bundles, self.measures, self.draining = bundles, measures, False
+        self.models = Worker("model", most_waiting, deadline, measures.batch)
+        self.catalogues = Worker("catalogue", most_waiting, deadline)
+
+    def close(self) -> None:
+        """Ends the threads, once what waits is done."""
+        self.models.close()
+        self.catalogues.close()
+
+    async def recommend(self, asked: schema.RecommendRequest) -> schema.RecommendAnswer:
+        """See `schema.RecommendRequest`.
+
+        Raises:
+          UnknownBundle, InputError, Overloaded.
+        """
+        name, model = self.bundles.get(asked.bundle)
+        options = Options(
+            asked.k, asked.hide_seen, asked.allow, asked.deny, tuple(asked.where), asked.tail_share, asked.diversity
+        )
+        ids, unknown = model.catalogue.known(asked.history)
+        if options.where or options.deny or options.allow is not None:
+            one = lambda payloads: [_caught(model.allowed, payload) for payload in payloads]  # noqa: E731
+            options, allowed = await self.catalogues.ask(None, one, options)
+            key: Any = (
+                model.digest,
+                id(model),
+                id(allowed),
+                options.hide_seen,
+                options.k,
+                options.tail_share,
+                options.diversity,
+            )
+        else:
+            options, allowed = model.check(options)
+            # Lists of other lengths are the beginnings of the longest one, if only the score decides.
+            plain = not (options.tail_share or options.diversity)
+            size = 0 if plain and options.k <= 16 else options.k
+            key = (id(model), options.hide_seen, size, options.tail_share, options.diversity)
+        rows, scores, popular = await self.models.ask(
+            key, functools.partial(_recommended, model), _Wanted(ids, options, allowed)
+        )
+        if unknown:
+            self.measures.unknown.inc(unknown)
+        if popular:
+            self.measures.popular.inc()
+        found, title = model.catalogue.ids, model.catalogue.title
+        listed = [schema.Scored(found[row], score, title(row)) for row, score in zip(rows, scores) if row >= 0]
+        return schema.RecommendAnswer(name, "popular" if popular else "model", unknown, listed)
+
+    async def similar(self, asked: schema.SimilarRequest) -> schema.SimilarAnswer:
+        """See `schema.SimilarRequest`."""
+        name, model = self.bundles.get(asked.bundle)
+        found = await self._alone(self.models, lambda: model.similar_items(asked.item, asked.k, asked.view))
+        return schema.SimilarAnswer(name, [schema.Scored(*one) for one in found])
+
+    async def explain(self, asked: schema.ExplainRequest) -> schema.ExplainAnswer:
+        """See `schema.ExplainRequest`."""
+        name, model = self.bundles.get(asked.bundle)
+        row = model.catalogue.number(asked.item) - 1
+        found = await self._alone(self.models, lambda: model.explain(asked.history, asked.item))
+        return schema.ExplainAnswer(
+            name,
+            model.catalogue.ids[row],
+            model.catalogue.title(row),
+            found.score,
+            found.views,
+            [schema.Influence(*one) for one in found.history],
+            found.unknown,
+            found.cut,
+        )
+
+    async def items(self, asked: schema.ItemsRequest) -> schema.ItemsAnswer:
+        """See `schema.ItemsRequest`."""
+        name, model = self.bundles.get(asked.bundle)
+        titles, catalogue = model.titles, model.catalogue
+        rows = await self._alone(self.catalogues, lambda: titles.find(asked.query, asked.k) if titles else [])
+        return schema.ItemsAnswer(
+            name,
+            [
+                schema.Found(
+                    catalogue.ids[r], catalogue.title(r), int(catalogue.counts_V[r]), bool(catalogue.tail_V[r])
+                )
+                for r in rows
+            ],
+        )
+
+    async def about(self, _: Any = None) -> schema.BundlesAnswer:
+        """See `schema.BundlesAnswer`."""
+        return schema.BundlesAnswer([model.about_it(name) for name, model in self.bundles.all().items()])
+
+    async def _alone(self, worker: Worker, function: Callable[[], Any]) -> Any:
+        return await worker.ask(None, lambda payloads: [_caught(function) for _ in payloads], None)
+
+
+def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], bool]]:
+    """Lists for requests that may differ in k alone."""
+    first = max(wanted, key=lambda one: one.options.k)
+    found = []
+    for start in range(0, len(wanted), MOST_AT_ONCE):
+        part = wanted[start : start + MOST_AT_ONCE]
+        ranked = model.rank([one.ids for one in part], first.options, first.allowed)
+        arrays = (x.tolist() for x in ranked)
+        found += [(r[: one.options.k], s[: one.options.k], p) for one, r, s, p in zip(part, *arrays, strict=True)]
+    return found
+
+
+def _caught(function: Callable[..., Any], *args: Any) -> Any:
+    """The result, or the mistake, which is that of one request."""
+    try:
+        return function(*args)
+    except InputError as error:
+        return error
+
+
+def _decoder(kind: type) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(kind).decode
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+      _Problem: it is too long, or no JSON by its own word.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise _Problem(415, "wanted the header Content-Type: application/json")
+    too_long = _Problem(413, f"the body is too long; wanted at most {schema.MOST_BYTES:,} bytes")
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:20]) > schema.MOST_BYTES:
+        raise too_long
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > schema.MOST_BYTES:
+            raise too_long
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _posted(kind: type, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+    decode = _decoder(kind)
+
+    async def endpoint(request: Request) -> Response:
+        return await _said(lambda body: decode(body), await _body(request), answer)
+
+    return endpoint
+
+
+def _got(kind: type, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await _said(functools.partial(_of_query, kind), request.scope["query_string"], answer)
+
+    return endpoint
+
+
+def _of_query(kind: type, query: bytes) -> Any:
+    pairs = urllib.parse.parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=20)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a parameter stands twice")
+    return msgspec.convert(found, kind, strict=False)
+
+
+async def _said(decode: Callable[[bytes], Any], given: bytes, answer: Callable[[Any], Awaitable[Any]]) -> Response:
+    """The answer as JSON.
+
+    Raises:
+      _Problem: whatever is the request's mistake, or too much waits.
+    """
+    try:
+        asked = decode(given)
+    except (ValueError, RecursionError) as error:  # msgspec's errors and Unicode's are ValueErrors
+        raise _Problem(400, f"the request is not understood: {str(error)[:300]}") from error
+    try:
+        found = await answer(asked)
+    except UnknownBundle as error:
+        raise _Problem(404, str(error)) from error
+    except InputError as error:
+        raise _Problem(400, str(error)) from error
+    return Response(_encode(found), media_type="application/json", headers=dict(_JSON))
+
+
+def application(service: Service, rules: Rules = Rules()) -> Any:
+    """The ASGI application.
+
+    Endpoints: POST /recommend and /explain, GET /similar, /items, /bundles, /health, /metrics, /openapi.json, and the
+    pages / and /docs.
+    """
+    posts = {
+        "/recommend": (schema.RecommendRequest, service.recommend),
+        "/explain": (schema.ExplainRequest, service.explain),
+    }
+    gets = {"/similar": (schema.SimilarRequest, service.similar), "/items": (schema.ItemsRequest, service.items)}
+    document = _encode(openapi.document())
+
+    async def bundles(_: Request) -> Response:
+        return Response(_encode(await service.about()), media_type="application/json", headers=dict(_JSON))
+
+    async def health(_: Request) -> Response:
+        found = schema.Health("draining" if service.draining else "ok")
+        status = 503 if service.draining else 200
+        return Response(_encode(found), status, media_type="application/json", headers=dict(_JSON))
+
+    async def metrics(_: Request) -> Response:
+        served = {name: (model.digest, len(model.catalogue)) for name, model in service.bundles.all().items()}
+        text = service.measures.text(service.models.waiting, served)
+        return Response(text, headers={"content-type": CONTENT_TYPE, **dict(_JSON)})
+
+    async def described(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    routes = [
+        *(Route(path, _posted(*of), methods=["POST"]) for path, of in posts.items()),
+        *(Route(path, _got(*of)) for path, of in gets.items()),
+        Route("/bundles", bundles),
+        Route("/health", health),
+        Route("/metrics", metrics),
+        Route("/openapi.json", described),
+        Route("/", functools.partial(_file, name="index.html")),
+        Route("/docs", functools.partial(_file, name="docs.html")),
+        Route("/static/{name}", _file),
+    ]
+    handlers: dict[Any, Any] = {
+        _Problem: _problem,
+        Overloaded: _overloaded(service),
+        HTTPException: _http,
+        Exception: _failed,
+    }
+    handlers[ClientDisconnect] = _gone
+    inner = Starlette(routes=routes, exception_handlers=handlers)
+    return Guard(inner, rules, service.measures, frozenset(route.path for route in routes))
+
+
+async def _file(request: Request, name: str = "") -> Response:
+    name = name or request.path_params["name"]
+    if not _STATIC.fullmatch(name) or (text := _content(name)) is None:
+        raise _Problem(404, "there is no such page")
+    return Response(text, headers={"content-type": _TYPES[name.rpartition(".")[2]], "cache-control": "no-cache"})
+
+
+@functools.cache
+def _content(name: str) -> bytes | None:
+    """A file of the package; only names of `_STATIC` come here."""
+    file = resources.files("llmesr_jax.serving.http").joinpath("static", name)
+    return file.read_bytes() if file.is_file() else None
+
+
+def _answered(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode(schema.Problem(message)), status, {**(headers or {}), **dict(_JSON)}, "application/json")
+
+
+async def _problem(_: Request, error: Any) -> Response:
+    return _answered(error.status, str(error), {"connection": "close"} if error.status == 413 else error.headers)
+
+
+def _overloaded(service: Service) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def overloaded(_: Request, error: Exception) -> Response:
+        service.measures.refused.labels("overload").inc()
+        return _answered(503, f"overloaded: {error}; ask again", {"retry-after": "1"})
+
+    return overloaded
+
+
+async def _http(_: Request, error: Any) -> Response:
+    said = {404: "there is no such page; /docs lists the endpoints", 405: "this method is not allowed here"}
+    return _answered(error.status_code, said.get(error.status_code, error.detail), dict(error.headers or {}))
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return _answered(400, "the client has gone")
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _answered(500, "the service failed; its log says why")
