@@ -6,12 +6,11 @@ import functools
 import logging
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,12 +19,11 @@ from starlette.routing import Route
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving.http import openapi, schema
-from llmesr_jax.serving.http.bundles import Bundles, UnknownBundle
+from llmesr_jax.serving.http.bundles import UnknownBundle
+from llmesr_jax.serving.http.endpoints import Service
 from llmesr_jax.serving.http.guard import Guard, Rules
-from llmesr_jax.serving.http.measures import CONTENT_TYPE, Measures
-from llmesr_jax.serving.http.ready import Ready
-from llmesr_jax.serving.http.worker import MOST_AT_ONCE, Overloaded, Worker
-from llmesr_jax.serving.model import Allowed, Options
+from llmesr_jax.serving.http.measures import CONTENT_TYPE
+from llmesr_jax.serving.http.worker import Overloaded
 
 _LOG = logging.getLogger(__name__)
 _JSON = [("cache-control", "no-store")]
@@ -41,137 +39,6 @@ class _Problem(Exception):
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
         super().__init__(message)
         self.status, self.headers = status, headers or {}
-
-
-class _Wanted(NamedTuple):
-    """One request for recommendations, for the thread of the model."""
-
-    ids: np.ndarray
-    options: Options
-    allowed: Allowed
-
-
-class Service:
-    """Bundles and two threads: one for the models, one for what is read of catalogues.
-
-    Args:
-      most_waiting: requests that may wait for a thread.
-      deadline: seconds after which a request is refused that has no answer.
-    """
-
-    def __init__(self, bundles: Bundles, measures: Measures, most_waiting: int = 1000, deadline: float = 1.0):
-        self.bundles, self.measures, self.draining = bundles, measures, False
-        self.models = Worker("model", most_waiting, deadline, measures.batch)
-        self.catalogues = Worker("catalogue", most_waiting, deadline)
-
-    def close(self) -> None:
-        """Ends the threads, once what waits is done."""
-        self.models.close()
-        self.catalogues.close()
-
-    async def recommend(self, asked: schema.RecommendRequest) -> schema.RecommendAnswer:
-        """See `schema.RecommendRequest`.
-
-        Raises:
-          UnknownBundle, InputError, Overloaded.
-        """
-        name, model = self.bundles.get(asked.bundle)
-        options = Options(
-            asked.k, asked.hide_seen, asked.allow, asked.deny, tuple(asked.where), asked.tail_share, asked.diversity
-        )
-        ids, unknown = model.catalogue.known(asked.history)
-        if options.where or options.deny or options.allow is not None:
-            one = lambda payloads: [_caught(model.allowed, payload) for payload in payloads]  # noqa: E731
-            options, allowed = await self.catalogues.ask(None, one, options)
-            key: Any = (
-                model.digest,
-                id(model),
-                id(allowed),
-                options.hide_seen,
-                options.k,
-                options.tail_share,
-                options.diversity,
-            )
-        else:
-            options, allowed = model.check(options)
-            # Lists of other lengths are the beginnings of the longest one, if only the score decides.
-            plain = not (options.tail_share or options.diversity)
-            size = 0 if plain and options.k <= 16 else options.k
-            key = (id(model), options.hide_seen, size, options.tail_share, options.diversity)
-        rows, scores, popular = await self.models.ask(
-            key, functools.partial(_recommended, model), _Wanted(ids, options, allowed)
-        )
-        if unknown:
-            self.measures.unknown.inc(unknown)
-        if popular:
-            self.measures.popular.inc()
-        found, title = model.catalogue.ids, model.catalogue.title
-        listed = [schema.Scored(found[row], score, title(row)) for row, score in zip(rows, scores) if row >= 0]
-        return schema.RecommendAnswer(name, "popular" if popular else "model", unknown, listed)
-
-    async def similar(self, asked: schema.SimilarRequest) -> schema.SimilarAnswer:
-        """See `schema.SimilarRequest`."""
-        name, model = self.bundles.get(asked.bundle)
-        found = await self._alone(self.models, lambda: model.similar_items(asked.item, asked.k, asked.view))
-        return schema.SimilarAnswer(name, [schema.Scored(*one) for one in found])
-
-    async def explain(self, asked: schema.ExplainRequest) -> schema.ExplainAnswer:
-        """See `schema.ExplainRequest`."""
-        name, model = self.bundles.get(asked.bundle)
-        row = model.catalogue.number(asked.item) - 1
-        found = await self._alone(self.models, lambda: model.explain(asked.history, asked.item))
-        return schema.ExplainAnswer(
-            name,
-            model.catalogue.ids[row],
-            model.catalogue.title(row),
-            found.score,
-            found.views,
-            [schema.Influence(*one) for one in found.history],
-            found.unknown,
-            found.cut,
-        )
-
-    async def items(self, asked: schema.ItemsRequest) -> schema.ItemsAnswer:
-        """See `schema.ItemsRequest`."""
-        name, model = self.bundles.get(asked.bundle)
-        titles, catalogue = model.titles, model.catalogue
-        rows = await self._alone(self.catalogues, lambda: titles.find(asked.query, asked.k) if titles else [])
-        return schema.ItemsAnswer(
-            name,
-            [
-                schema.Found(
-                    catalogue.ids[r], catalogue.title(r), int(catalogue.counts_V[r]), bool(catalogue.tail_V[r])
-                )
-                for r in rows
-            ],
-        )
-
-    async def about(self, _: Any = None) -> schema.BundlesAnswer:
-        """See `schema.BundlesAnswer`."""
-        return schema.BundlesAnswer([model.about_it(name) for name, model in self.bundles.all().items()])
-
-    async def _alone(self, worker: Worker, function: Callable[[], Any]) -> Any:
-        return await worker.ask(None, lambda payloads: [_caught(function) for _ in payloads], None)
-
-
-def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], bool]]:
-    """Lists for requests that may differ in k alone."""
-    first = max(wanted, key=lambda one: one.options.k)
-    found = []
-    for start in range(0, len(wanted), MOST_AT_ONCE):
-        part = wanted[start : start + MOST_AT_ONCE]
-        ranked = model.rank([one.ids for one in part], first.options, first.allowed)
-        arrays = (x.tolist() for x in ranked)
-        found += [(r[: one.options.k], s[: one.options.k], p) for one, r, s, p in zip(part, *arrays, strict=True)]
-    return found
-
-
-def _caught(function: Callable[..., Any], *args: Any) -> Any:
-    """The result, or the mistake, which is that of one request."""
-    try:
-        return function(*args)
-    except InputError as error:
-        return error
 
 
 def _decoder(kind: type) -> Callable[[bytes], Any]:
@@ -204,7 +71,7 @@ def _posted(kind: type, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Re
     decode = _decoder(kind)
 
     async def endpoint(request: Request) -> Response:
-        return await _said(lambda body: decode(body), await _body(request), answer)
+        return await _said(decode, await _body(request), answer)
 
     return endpoint
 

@@ -24,7 +24,7 @@ from llmesr_jax.serving.programs import Programs
 BATCHES = (1, 4, 16, 64)
 # Two kinds of search are compiled. The short one is for lists of up to 16 of all items, after histories of up to 64 items
 # on average. The long one is for everything else.
-_SHORT, _SHORT_HIDDEN = 16, 64
+SHORT, _SHORT_HIDDEN = 16, 64
 _LONG, _LONG_HIDDEN = 1024, 1024
 _LONG_BATCHES = BATCHES[:3]
 _MOST_KEPT, _KEPT_BYTES = 128, 1 << 26  # of what conditions allow
@@ -65,19 +65,20 @@ class Ready(ServedModel):
         )
 
     def allowed(self, options: Options) -> tuple[Options, Allowed]:
-        """As `check`; what the same conditions and lists allowed before is not computed again.
+        """As `check`, for options within the bounds of `schema`; what the same lists and conditions allowed is kept.
 
         Raises:
           InputError: see `check`.
         """
-        limits = [options.where, options.allow, options.deny, bool(options.tail_share)]
-        key = hashlib.sha256(msgspec.json.encode(limits)).digest()
+        limited = bool(options.where or options.deny or options.allow is not None)
+        if not (limited or options.tail_share or options.diversity):
+            return options, self._every
+        asked = [options.where, options.allow, options.deny, bool(options.tail_share), bool(options.diversity)]
+        key = hashlib.sha256(msgspec.json.encode(asked)).digest()
         if key in self.kept:
             self.kept.move_to_end(key)
-            self.check(dataclasses.replace(options, where=(), allow=None, deny=()))  # all the rest
             return options, self.kept[key]
-        options, found = self.check(options)
-        self.kept[key] = found
+        self.kept[key] = found = self.check(options)[1]
         while len(self.kept) > min(_MOST_KEPT, max(4, _KEPT_BYTES // (4 * len(self.catalogue)))):
             self.kept.popitem(last=False)
         return options, found
@@ -86,8 +87,8 @@ class Ready(ServedModel):
         """As that of `ServedModel`, by a search for more items and of more pairs, which is compiled already."""
         users, pairs = len(users_BxE), len(hidden.rows_P)
         size = next(size for size in BATCHES if size >= users)
-        if k <= _SHORT and allowed[1] is None and pairs <= size * _SHORT_HIDDEN:
-            found = index.search(users_BxE, self._items, _SHORT, _filled(hidden, size, size * _SHORT_HIDDEN))
+        if k <= SHORT and allowed[1] is None and pairs <= size * _SHORT_HIDDEN:
+            found = index.search(users_BxE, self._items, SHORT, _filled(hidden, size, size * _SHORT_HIDDEN))
             return Top(found.rows_BxK[:, :k], found.scores_BxK[:, :k])
         every = self._all if allowed[1] is None else allowed[1]
         parts = []
@@ -109,7 +110,7 @@ class Ready(ServedModel):
         self.warm(BATCHES)
         some = np.zeros((BATCHES[-1], self.items_VxE.shape[1]), np.float32)
         for size in BATCHES:
-            self._search(some[:size], _SHORT, index.NOTHING, (None, None))
+            self._search(some[:size], SHORT, index.NOTHING, (None, None))
         for size in _LONG_BATCHES:
             self._search(some[:size], _LONG, index.NOTHING, (None, None))
         item = self.catalogue.ids[0]

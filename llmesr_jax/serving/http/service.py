@@ -9,7 +9,8 @@ from typing import Any
 
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.serving.http import bundles, server
-from llmesr_jax.serving.http.app import Service, application
+from llmesr_jax.serving.http.app import application
+from llmesr_jax.serving.http.endpoints import Service
 from llmesr_jax.serving.http.guard import Rules
 from llmesr_jax.serving.http.measures import Measures
 
