@@ -127,9 +127,7 @@ def application(service: Service, rules: Rules = Rules()) -> Any:
         return Response(_encode(await service.about()), media_type="application/json", headers=dict(_JSON))
 
     async def health(_: Request) -> Response:
-        found = schema.Health("draining" if service.draining else "ok")
-        status = 503 if service.draining else 200
-        return Response(_encode(found), status, media_type="application/json", headers=dict(_JSON))
+        return Response(_encode(schema.Health("ok")), media_type="application/json", headers=dict(_JSON))
 
     async def metrics(_: Request) -> Response:
         served = {name: (model.digest, len(model.catalogue)) for name, model in service.bundles.all().items()}

@@ -34,7 +34,7 @@ class Service:
     """
 
     def __init__(self, bundles: Bundles, measures: Measures, most_waiting: int = 1000, deadline: float = 1.0):
-        self.bundles, self.measures, self.draining = bundles, measures, False
+        self.bundles, self.measures = bundles, measures
         self.models = Worker("model", most_waiting, deadline, measures.batch)
         self.catalogues = Worker("catalogue", most_waiting, deadline)
 

@@ -155,7 +155,7 @@ class BundlesAnswer(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """`ok` while the service answers, `draining` while it stops."""
+    """The service answers."""
 
     status: str
 

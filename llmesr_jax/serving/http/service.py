@@ -66,7 +66,6 @@ class Prepared:
         service, settings = self.service, self.settings
 
         def tick() -> None:
-            service.draining = stop.requested
             if reload.is_set():
                 reload.clear()
                 service.bundles.reload_in_background()

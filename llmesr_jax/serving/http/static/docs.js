@@ -21,11 +21,12 @@ function kind(schema) {
 }
 
 function limits(schema) {
-  const words = { minimum: "from", maximum: "to", maxLength: "at most characters", maxItems: "at most items" };
-  const said = Object.entries(words).filter(([key]) => key in schema).map(([key, word]) => `${word} ${schema[key]}`);
-  return [schema.description, said.join(", "), "default" in schema ? `default ${JSON.stringify(schema.default)}` : ""]
-    .filter(Boolean)
-    .join(" ");
+  const said = [schema.description];
+  if ("minimum" in schema) said.push(`${schema.minimum} to ${schema.maximum}.`);
+  if ("maxLength" in schema) said.push(`At most ${schema.maxLength} characters.`);
+  if ("maxItems" in schema) said.push(`At most ${schema.maxItems} of them.`);
+  if ("default" in schema) said.push(`Default: ${JSON.stringify(schema.default)}.`);
+  return said.filter(Boolean).join(" ");
 }
 
 function table(title, fields, required) {

@@ -200,8 +200,9 @@ class Panel {
 }
 
 function signed(value) {
-  const text = (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
-  return make("span", { className: value < 0 ? "minus" : "plus" }, text);
+  const size = Math.abs(value).toFixed(2);
+  if (Number(size) === 0) return make("span", {}, size);
+  return make("span", { className: value < 0 ? "minus" : "plus" }, (value < 0 ? "−" : "+") + size);
 }
 
 /** What /explain says: the views, and the items of the history, those that matter most first. */

@@ -1,0 +1,266 @@
+"""launch.serve as a process: it answers as the bundle does, is replaced and ended under load, and is used in a browser."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import commands
+import pytest
+
+pytestmark = pytest.mark.slow
+for package in ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_client", "flatbuffers"):
+    pytest.importorskip(package, reason=f"needs {package}, of the extra `serve`")
+
+import httpx
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+
+
+@pytest.fixture(scope="module")
+def workplace(train, environment, tmp_path_factory):
+    """A folder with two bundles, `one` and `two`, of a run's two seeds."""
+    folder = tmp_path_factory.mktemp("serve")
+    result = train("--method=llmesr", "--epochs=1", "--seeds=1,2", "--workdir=run", cwd=folder)
+    assert result.status == 0, result.err
+    for seed, name in ((1, "one"), (2, "two")):
+        args = ("--workdir=run", f"--out={name}", "--platforms=cpu", f"--seed={seed}")
+        made = commands.finish(commands.start("-m", "launch.export", *args, cwd=folder, env=environment))
+        assert made.status == 0, made.err
+    return folder
+
+
+@contextlib.contextmanager
+def serving(workplace, environment, *args, **more):
+    """A started service: (process, its address)."""
+    process = commands.start("-m", "launch.serve", "--port=0", *args, cwd=workplace, env={**environment, **more})
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+:\d+", line)
+        assert found, line + process.stderr.read()
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def service(workplace, environment):
+    """A service of `live`, a link to bundle `one`, and `two`."""
+    (workplace / "live").symlink_to("one")
+    with serving(workplace, environment, "--bundle=live", "--bundle=two", "--patience=1") as found:
+        yield found
+
+
+def address(url):
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def test_it_answers_as_the_bundle(service, workplace):
+    import llmesr_jax
+
+    with httpx.Client(base_url=service[1]) as client:
+        for name, folder in (("live", "one"), ("two", "two")):
+            model = llmesr_jax.load_bundle(workplace / folder)
+            for history in (["3", "4", "nope"], [str(n) for n in range(1, 60)], []):
+                body = {"history": history, "k": 5, "bundle": name, "where": ["brand=red"]}
+                answer = client.post("/recommend", json=body).json()
+                (wanted,) = model.recommend([history], 5, where=["brand=red"])
+                assert [one["item"] for one in answer["recommendations"]] == [r.item for r in wanted.recommendations]
+                scores = [one["score"] for one in answer["recommendations"]]
+                assert scores == pytest.approx([r.score for r in wanted.recommendations], rel=1e-5, abs=1e-5)
+                assert (answer["source"], answer["unknown"]) == (wanted.source, wanted.unknown)
+
+
+def test_raw_connections(service):
+    """Clients that send no HTTP, too much of it, or nothing at all are dropped, and the service answers others."""
+    where = address(service[1])
+    head = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    wanted = [
+        (b"\x16\x03\x01\x02\x00hello", b"400"),
+        (head + b"content-length: x\r\n\r\n", b"400"),
+        (head + b"x: " + b"a" * 400_000, b"400"),
+        (head + b"content-length: 99999999\r\n\r\n{", b"413"),
+        (head + b"transfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: evil.test\r\n\r\n", b"421"),
+    ]
+    for sent, status in wanted:
+        with socket.create_connection(where, timeout=10) as one:
+            one.sendall(sent)
+            assert one.recv(100).split()[1] == status, sent[:80]
+    slow = [b"", b"GET", b"\r\n\r\n", head, head + b"content-length: 10\r\n\r\n{"]
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        open_ = [stack.enter_context(socket.create_connection(where, timeout=10)) for _ in range(500)]
+        for n, one in enumerate(open_):
+            one.sendall(slow[n % len(slow)])
+        assert httpx.get(f"{service[1]}/items?query=tea").status_code == 200
+        for one in open_:
+            with contextlib.suppress(ConnectionResetError):
+                while one.recv(1000):
+                    pass
+    assert time.monotonic() - started < 10
+
+
+def test_bundles_are_replaced_under_load(service, workplace):
+    process, url = service
+    statuses, over = [], threading.Event()
+
+    async def load():
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+
+            async def client_of(n):
+                while not over.is_set():
+                    body = {"history": ["3", "4", str(n)], "bundle": "live"}
+                    statuses.append((await client.post("/recommend", json=body)).status_code)
+
+            await asyncio.gather(*(client_of(n) for n in range(8)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(load()))
+    thread.start()
+    try:
+        digest = lambda: re.search(r'bundle_items\{bundle="live",digest="(\w+)"', httpx.get(f"{url}/metrics").text)[1]  # noqa: E731
+        before = digest()
+        (workplace / "next").symlink_to("two")
+        (workplace / "next").replace(workplace / "live")  # at once, as `ln -s` and `mv -T` do it
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "replaced: live\n"
+        assert digest() != before
+    finally:
+        over.set()
+        thread.join()
+    assert len(statuses) > 50 and set(statuses) == {200}
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.readline() == "no bundle has changed\n"
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_the_page_in_a_browser(service):
+    """A history is clicked together, by keyboard, too; lists and reasons are shown; nothing leaves the machine."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    url, problems, asked = service[1], [], []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            page = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme).new_page()
+            page.on("console", lambda message: problems.append(message.text))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(url)
+            page.wait_for_selector(".panel:nth-child(2) .list > li")
+            assert page.get_by_text("Popular items: no item of the history is known.").count() == 2
+            page.keyboard.press("/")
+            page.keyboard.type("red")
+            page.get_by_text("items found").wait_for(state="attached")
+            page.wait_for_function("document.querySelectorAll('#found li').length < 30 || true")
+            page.keyboard.press("ArrowDown")
+            page.keyboard.press("ArrowDown")
+            page.keyboard.press("Enter")
+            page.locator("#found button").first.click()
+            page.get_by_text("By the history.").nth(1).wait_for()
+            assert page.locator("#history li").count() == 2
+            names = page.locator("#history .title").all_inner_texts()
+            page.locator("#history li").nth(1).get_by_role("button").first.click()
+            assert page.locator("#history .title").all_inner_texts() == names[::-1]
+            page.get_by_role("button", name="Why").first.click()
+            page.wait_for_selector(".why td")
+            assert page.locator(".why tbody tr").count() == 2
+            page.locator("summary").click()
+            page.locator("#where").fill("brand=red")
+            page.locator("#k").fill("3")
+            page.wait_for_function("document.querySelectorAll('.list > li').length == 6")
+            page.locator("#where").fill("brand")
+            page.get_by_text("is not understood").first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.get_by_role("button", name="Clear").click()
+            assert page.locator("#history li").count() == 0
+            page.goto(f"{url}/docs")
+            page.wait_for_selector("article:nth-child(6)")
+            page.get_by_role("button", name="Try it").nth(3).click()
+            page.get_by_text('"interactions"').first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert {one.split("/")[2] for one in asked} == {url.split("/")[2]}
+    assert all("400 (Bad Request)" in one for one in problems), problems  # the condition that was none
+
+
+def test_it_drains_and_ends(workplace, environment):
+    """What has been asked when SIGTERM comes is answered; then nobody listens, and the status is 0."""
+    with serving(workplace, environment, "--bundle=one", "--deadline=20", LLMESR_TOKEN="t") as (process, url):
+        assert httpx.get(f"{url}/items").status_code == 401
+        statuses, gone = [], []
+
+        def client_of(n):
+            with httpx.Client(base_url=url, headers={"authorization": "Bearer t"}, timeout=30) as client:
+                try:
+                    while True:
+                        statuses.append(
+                            client.post("/explain", json={"history": ["3", str(n)], "item": "3"}).status_code
+                        )
+                except httpx.TransportError as error:  # between two requests the connection ended
+                    gone.append(error)
+
+        threads = [threading.Thread(target=client_of, args=(n,)) for n in range(1, 9)]
+        for thread in threads:
+            thread.start()
+        while len(statuses) < 20:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0 and out.endswith("ended\n") and err == "", err
+        assert set(statuses) == {200} and len(gone) == 8
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_after_a_kill_it_starts_again_on_the_same_port(workplace, environment):
+    with serving(workplace, environment, "--bundle=one") as (process, url):
+        port = address(url)[1]
+        answer = httpx.get(f"{url}/items").json()
+        process.kill()
+        process.wait()
+        again = commands.start("-m", "launch.serve", "--bundle=one", f"--port={port}", cwd=workplace, env=environment)
+        try:
+            assert url in again.stdout.readline()
+            assert httpx.get(f"{url}/items").json() == answer
+            busy = commands.start(
+                "-m", "launch.serve", "--bundle=one", f"--port={port}", cwd=workplace, env=environment
+            )
+            result = commands.finish(busy)
+            assert result.status == 2 and "Address already in use; end the program" in result.err, result.err
+        finally:
+            again.kill()
+            again.communicate()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "error: --bundle is missing"),
+        (("--bundle=nowhere",), "wanted a bundle, a folder that launch.export makes"),
+        (("--bundle=one", "--host=no such host"), "wanted an address of this machine"),
+    ],
+)
+def test_mistakes_are_one_line(workplace, environment, args, said):
+    result = commands.finish(commands.start("-m", "launch.serve", "--port=0", *args, cwd=workplace, env=environment))
+    assert result.status == 2 and said in result.err and result.err.count("\n") == 1, result.err
+
+
+def test_without_the_extra(workplace, environment):
+    (workplace / "without").mkdir(exist_ok=True)
+    Path(workplace, "without", "uvicorn.py").write_text("raise ImportError(name='uvicorn')")
+    hidden = {**environment, "PYTHONPATH": f"{workplace / 'without'}{os.pathsep}{environment['PYTHONPATH']}"}
+    result = commands.finish(commands.start("-m", "launch.serve", "--bundle=one", cwd=workplace, env=hidden))
+    assert (
+        result.status == 2
+        and result.err == "error: launch.serve needs the package uvicorn; pip install 'llmesr-jax[serve]'\n"
+    )
