@@ -46,6 +46,7 @@ def test_bodies_that_make_no_sense(ask, body, said):
     ("request_", "status", "said"),
     [
         (("GET", "/nothing", {}), 404, "/docs lists the endpoints"),
+        (("GET", "/items/", {}), 404, "/docs lists the endpoints"),
         (("GET", "/recommend", {}), 405, "method is not allowed"),
         (("POST", "/recommend", {"content": b"{}"}), 415, "Content-Type: application/json"),
         (("POST", "/recommend", {"json": {"history": [], "bundle": "x"}}), 404, "wanted one of: one, two"),
@@ -69,11 +70,12 @@ def test_requests_that_cannot_be_answered(ask, request_, status, said):
 
 
 def test_bodies_that_are_too_long(ask):
-    async def pieces():
-        for _ in range(40):
+    async def pieces(count=40):
+        for _ in range(count):
             yield b" " * 40_000
 
-    for content in (b" " * (schema.MOST_BYTES + 1), pieces()):  # with and without a length that is known before
+    # With a length that is known before and without, and so long that nobody reads it to its end.
+    for content in (b" " * (schema.MOST_BYTES + 1), pieces(), b" " * (16 * schema.MOST_BYTES + 1), pieces(600)):
         (answer,) = ask(("POST", "/recommend", {"content": content, "headers": JSON}))
         assert answer.status_code == 413 and "at most 1,048,576 bytes" in answer.json()["error"]
 

@@ -44,7 +44,9 @@ async function search() {
   const query = new URLSearchParams({ query: at("search").value, k: 30, bundle: panels[0]?.bundle ?? "" });
   try {
     const { items } = await ask(`/items?${query}`, undefined, searching());
+    const inside = at("found").contains(document.activeElement);
     at("found").replaceChildren(...items.map(foundItem));
+    if (inside) at("search").focus(); // what was focused is gone
     at("status").textContent = `${items.length} items found`;
     wellAgain();
   } catch (error) {
