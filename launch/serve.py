@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 
+from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 
@@ -63,7 +64,8 @@ def main(argv, stop):
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise InputError(f"launch.serve needs the package {error.name}; pip install 'llmesr-jax[serve]'") from error
+        command = commands.line("serve")
+        raise InputError(f"{command} needs the package {error.name}; pip install 'llmesr-jax[serve]'") from error
     from llmesr_jax.serving.http import service
 
     reload = _told_by_sighup()
@@ -72,7 +74,7 @@ def main(argv, stop):
         service.Settings(
             tuple(options.bundle),
             hosts=_hosts(options),
-            token=os.environ.get("LLMESR_TOKEN", ""),
+            token=_token(),
             **{name: getattr(options, name) for name in same},
         )
     )
@@ -110,6 +112,13 @@ def _for_short_answers() -> None:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _token() -> str:
+    found = os.environ.get("LLMESR_TOKEN")
+    if found is not None and not found.strip():
+        raise InputError("LLMESR_TOKEN is empty; wanted a token that requests must bring, or no such variable")
+    return (found or "").strip()
 
 
 def _hosts(options: Options) -> frozenset[str]:

@@ -252,5 +252,5 @@ def test_without_the_extra(workplace, environment):
     result = commands.finish(commands.start("-m", "launch.serve", cwd=workplace, env=hidden))
     assert (
         result.status == 2
-        and result.err == "error: launch.serve needs the package uvicorn; pip install 'llmesr-jax[serve]'\n"
+        and result.err == "error: python -m launch.serve needs the package uvicorn; pip install 'llmesr-jax[serve]'\n"
     )

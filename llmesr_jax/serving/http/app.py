@@ -138,7 +138,8 @@ def application(service: Service, rules: Rules = Rules()) -> Any:
 
     async def metrics(_: Request) -> Response:
         served = {name: (model.digest, len(model.catalogue)) for name, model in service.bundles.all().items()}
-        text = service.measures.text(service.models.waiting, served)
+        waiting = {"lists": service.lists.waiting, "others": service.others.waiting}
+        text = service.measures.text(waiting, served, bool(service.bundles.failed))
         return Response(text, headers={"content-type": CONTENT_TYPE, **dict(_JSON)})
 
     async def described(_: Request) -> Response:

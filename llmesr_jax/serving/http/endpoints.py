@@ -18,7 +18,7 @@ from llmesr_jax.serving.model import Allowed, Options
 
 
 class _Wanted(NamedTuple):
-    """One request for recommendations, for the thread of the model."""
+    """One request for recommendations, for the thread of lists."""
 
     ids: np.ndarray
     options: Options
@@ -26,7 +26,7 @@ class _Wanted(NamedTuple):
 
 
 class Service:
-    """Bundles and two threads: one for the models, one for what is read of catalogues.
+    """Bundles and two threads: one for lists, one for all that may take longer, or needs no model.
 
     Args:
       most_waiting: requests that may wait for a thread.
@@ -35,13 +35,13 @@ class Service:
 
     def __init__(self, bundles: Bundles, measures: Measures, most_waiting: int = 1000, deadline: float = 1.0):
         self.bundles, self.measures = bundles, measures
-        self.models = Worker("model", most_waiting, deadline, measures.batch)
-        self.catalogues = Worker("catalogue", most_waiting, deadline)
+        self.lists = Worker("lists", most_waiting, deadline, measures.batch)
+        self.others = Worker("others", most_waiting, deadline)
 
     def close(self) -> None:
         """Ends the threads, once what waits is done."""
-        self.models.close()
-        self.catalogues.close()
+        self.lists.close()
+        self.others.close()
 
     async def recommend(self, asked: schema.RecommendRequest) -> schema.RecommendAnswer:
         """See `schema.RecommendRequest`.
@@ -60,9 +60,9 @@ class Service:
         if plain:
             options, allowed = model.allowed(options)
         else:
-            options, allowed = await self._alone(self.catalogues, lambda: model.allowed(options))
+            options, allowed = await self._alone(lambda: model.allowed(options))
         key = (id(model), id(allowed), options.hide_seen, size, options.tail_share, options.diversity)
-        rows, scores, popular = await self.models.ask(
+        rows, scores, popular = await self.lists.ask(
             key, functools.partial(_recommended, model), _Wanted(ids, options, allowed)
         )
         if unknown:
@@ -76,14 +76,14 @@ class Service:
     async def similar(self, asked: schema.SimilarRequest) -> schema.SimilarAnswer:
         """See `schema.SimilarRequest`."""
         name, model = self.bundles.get(asked.bundle)
-        found = await self._alone(self.models, lambda: model.similar_items(asked.item, asked.k, asked.view))
+        found = await self._alone(lambda: model.similar_items(asked.item, asked.k, asked.view))
         return schema.SimilarAnswer(name, [schema.Scored(*one) for one in found])
 
     async def explain(self, asked: schema.ExplainRequest) -> schema.ExplainAnswer:
         """See `schema.ExplainRequest`."""
         name, model = self.bundles.get(asked.bundle)
         row = model.catalogue.number(asked.item) - 1
-        found = await self._alone(self.models, lambda: model.explain(asked.history, asked.item))
+        found = await self._alone(lambda: model.explain(asked.history, asked.item))
         return schema.ExplainAnswer(
             name,
             model.catalogue.ids[row],
@@ -99,7 +99,7 @@ class Service:
         """See `schema.ItemsRequest`."""
         name, model = self.bundles.get(asked.bundle)
         titles, catalogue = model.titles, model.catalogue
-        rows = await self._alone(self.catalogues, lambda: titles.find(asked.query, asked.k) if titles else [])
+        rows = await self._alone(lambda: titles.find(asked.query, asked.k) if titles else [])
         return schema.ItemsAnswer(
             name,
             [
@@ -114,8 +114,8 @@ class Service:
         """See `schema.BundlesAnswer`."""
         return schema.BundlesAnswer([model.about_it(name) for name, model in self.bundles.all().items()])
 
-    async def _alone(self, worker: Worker, function: Callable[[], Any]) -> Any:
-        return await worker.ask(None, lambda payloads: [_caught(function) for _ in payloads], None)
+    async def _alone(self, function: Callable[[], Any]) -> Any:
+        return await self.others.ask(None, lambda payloads: [_caught(function) for _ in payloads], None)
 
 
 def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], bool]]:

@@ -31,9 +31,9 @@ class Measures:
         self.unknown = Counter("unknown_items", "Items of histories that are not in the catalogue", **own)
         self.popular = Counter("popular_answers", "Answers with popular items, as no item was known", **own)
         self.refused = Counter("refused", "Requests refused before they were computed", ["reason"], **own)
-        self._waiting = Gauge("waiting_requests", "Requests that wait for the model", **own)
+        self._waiting = Gauge("waiting_requests", "Requests that wait for a thread", ["thread"], **own)
         self._bundle = Gauge("bundle_items", "Items of a served bundle", ["bundle", "digest"], **own)
-        self.replaced = Counter("bundles_replaced", "Bundles that were replaced", **own)
+        self._failed = Gauge("reload_failed", "1 where the last reload changed nothing, as a bundle is damaged", **own)
         self._of: dict[tuple[str, int], Counter] = {}
         self._time_of: dict[str, Histogram] = {}
 
@@ -51,9 +51,11 @@ class Measures:
         self._batch.observe(requests)
         self._batch_seconds.observe(seconds)
 
-    def text(self, waiting: int, bundles: dict[str, tuple[str, int]]) -> bytes:
-        """All of it as Prometheus reads it; `bundles` are {name: (digest, items)}."""
-        self._waiting.set(waiting)
+    def text(self, waiting: dict[str, int], bundles: dict[str, tuple[str, int]], failed: bool) -> bytes:
+        """All of it as Prometheus reads it; `waiting` is by thread, `bundles` are {name: (digest, items)}."""
+        for thread, count in waiting.items():
+            self._waiting.labels(thread).set(count)
+        self._failed.set(failed)
         self._bundle.clear()
         for name, (digest, items) in bundles.items():
             self._bundle.labels(name, digest[:12]).set(items)

@@ -13,6 +13,7 @@ for package in ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_clie
 import httpx
 import jax
 import jax.numpy as jnp
+
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.http import app, bundles, endpoints, guard, measures, ready
 from llmesr_jax.serving.model import ServedModel

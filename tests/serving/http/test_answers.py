@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from llmesr_jax.serving import index
 from llmesr_jax.serving.http import ready, schema
 
@@ -90,7 +91,8 @@ def test_what_is_counted(ask, post):
     assert float(lines['llmesr_requests_total{path="/recommend",status="200"}']) >= 2
     assert float(lines["llmesr_unknown_items_total"]) >= 1 and float(lines["llmesr_popular_answers_total"]) >= 1
     assert lines['llmesr_bundle_items{bundle="one",digest="one"}'] == "30.0"
-    assert float(lines["llmesr_batch_seconds_count"]) >= 1
+    assert float(lines["llmesr_batch_seconds_count"]) >= 1 and lines["llmesr_reload_failed"] == "0.0"
+    assert lines['llmesr_waiting_requests{thread="lists"}'] == "0.0"
 
 
 def test_the_description_fits_the_application(ask, application):

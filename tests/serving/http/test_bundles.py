@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving.http import bundles, ready, server
 

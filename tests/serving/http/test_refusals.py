@@ -6,6 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+
 from llmesr_jax.serving.http import schema
 
 JSON = {"content-type": "application/json"}

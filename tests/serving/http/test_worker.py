@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+
 from llmesr_jax.serving.http.worker import MOST_AT_ONCE, Overloaded, Worker
 
 
