@@ -13,15 +13,13 @@ import dataclasses
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
 
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 
-from . import cli, setting_flags
+from . import cli, setting_flags, signals
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -68,7 +66,7 @@ def main(argv, stop):
         raise InputError(f"{command} needs the package {error.name}; pip install 'llmesr-jax[serve]'") from error
     from llmesr_jax.serving.http import service
 
-    reload = _told_by_sighup()
+    reload = signals.hang_ups()
     same = ("host", "port", "rate", "queue", "deadline", "patience", "drain", "connections", "log")
     prepared = service.prepare(
         service.Settings(
@@ -91,14 +89,6 @@ def main(argv, stop):
         if not drained:
             raise
     print("ended")
-
-
-def _told_by_sighup() -> threading.Event:
-    """An event that SIGHUP sets, where the system has it."""
-    found = threading.Event()
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: found.set())
-    return found
 
 
 def _for_short_answers() -> None:

@@ -72,7 +72,7 @@ class Ready(ServedModel):
         """
         limited = bool(options.where or options.deny or options.allow is not None)
         if not (limited or options.tail_share or options.diversity):
-            return options, self._every
+            return options, self._plain
         asked = [options.where, options.allow, options.deny, bool(options.tail_share), bool(options.diversity)]
         key = hashlib.sha256(msgspec.json.encode(asked)).digest()
         if key in self.kept:
@@ -82,6 +82,10 @@ class Ready(ServedModel):
         while len(self.kept) > min(_MOST_KEPT, max(4, _KEPT_BYTES // (4 * len(self.catalogue)))):
             self.kept.popitem(last=False)
         return options, found
+
+    @functools.cached_property
+    def _plain(self) -> Allowed:
+        return self.check(Options())[1]
 
     def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> Top:
         """As that of `ServedModel`, by a search for more items and of more pairs, which is compiled already."""

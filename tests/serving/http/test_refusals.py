@@ -30,7 +30,7 @@ BAD = [
     (b'{"history": [], "diversity": 1.1}', "Expected `float` <= 1.0"),
     (b'{"history": [], "where": ["price"]}', "condition 'price' is not understood"),
     (b'{"history": [], "where": ["colour=red"]}', "the items have no such column"),
-    (b'{"history": [], "allow": ["nope"]}', "allow: none of its 1 ids is in the catalogue"),
+    (b'{"history": [], "allow": ["nope"]}', "allow: 1 id found, none in the catalogue"),
     (b"[" * 100_000, "Expected `object`"),
     (b'{"history": ' + b"[" * 100_000, "Expected"),
 ]
