@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -12,7 +13,9 @@ import time
 from pathlib import Path
 
 import commands
+import jax
 import pytest
+import served
 
 from llmesr_jax.core.errors import InputError
 
@@ -26,13 +29,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 
 @pytest.fixture(scope="module")
-def workplace(trained, tmp_path_factory):
-    """A folder with two bundles, `one` and `two`, of a run's two seeds."""
-    from llmesr_jax.serving import export, run
+def workplace(tmp_path_factory):
+    """A folder with two bundles, `one` and `two`, of runs that differ in their numbers."""
+    from llmesr_jax.serving import export
 
-    folder, found = tmp_path_factory.mktemp("serve"), run.load(trained[0] / "w" / "llmesr")
-    for seed, name in ((1, "one"), (2, "two")):
-        export.export(found, folder / name, export.Settings(("cpu",)), seed)
+    folder, run = tmp_path_factory.mktemp("serve"), served.run()
+    other = dataclasses.replace(run, params_S=jax.tree.map(lambda x: x[:, ::-1], run.params_S))
+    for name, found in (("one", run), ("two", other)):
+        export.export(found, folder / name, export.Settings(("cpu",)))
     return folder
 
 
@@ -69,10 +73,10 @@ def test_it_answers_as_the_bundle(service, workplace):
     with httpx.Client(base_url=service[1]) as client:
         for name, folder in (("live", "one"), ("two", "two")):
             model = llmesr_jax.load_bundle(workplace / folder)
-            for history in (["3", "4", "nope"], [str(n) for n in range(1, 60)], []):
-                body = {"history": history, "k": 5, "bundle": name, "where": ["brand=red"]}
+            for history in (["sku-1", "商品3", "nope"], [f"sku-{n}" for n in range(1, 30)] * 3, []):
+                body = {"history": history, "k": 5, "bundle": name, "where": ["brand=Acme"]}
                 answer = client.post("/recommend", json=body).json()
-                (wanted,) = model.recommend([history], 5, where=["brand=red"])
+                (wanted,) = model.recommend([history], 5, where=["brand=Acme"])
                 assert [one["item"] for one in answer["recommendations"]] == [r.item for r in wanted.recommendations]
                 scores = [one["score"] for one in answer["recommendations"]]
                 assert scores == pytest.approx([r.score for r in wanted.recommendations], rel=1e-5, abs=1e-5)
@@ -118,7 +122,7 @@ def test_bundles_are_replaced_under_load(service, workplace):
 
             async def client_of(n):
                 while not over.is_set():
-                    body = {"history": ["3", "4", str(n)], "bundle": "live"}
+                    body = {"history": ["sku-4", f"sku-{n}"], "bundle": "live"}
                     statuses.append((await client.post("/recommend", json=body)).status_code)
 
             await asyncio.gather(*(client_of(n) for n in range(8)))
@@ -157,10 +161,8 @@ def test_the_page_in_a_browser(service):
             page.wait_for_selector(".panel:nth-child(2) .list > li")
             assert page.get_by_text("Popular items: no item of the history is known.").count() == 2
             page.keyboard.press("/")
-            page.keyboard.type("red")
-            page.wait_for_function(
-                "[...document.querySelectorAll('#found li')].every((li) => li.innerText.includes('red'))"
-            )
+            page.keyboard.type("tee")
+            api.expect(page.locator("#found li")).to_have_count(6)
             page.keyboard.press("ArrowDown")
             page.keyboard.press("ArrowDown")
             page.keyboard.press("Enter")
@@ -169,14 +171,15 @@ def test_the_page_in_a_browser(service):
             assert page.locator("#history li").count() == 2
             names = page.locator("#history .title").all_inner_texts()
             page.locator("#history li").nth(1).get_by_role("button").first.click()
+            api.expect(page.locator("[aria-busy=true]")).to_have_count(0)
             assert page.locator("#history .title").all_inner_texts() == names[::-1]
             page.get_by_role("button", name="Why").first.click()
             page.wait_for_selector(".why td")
             assert page.locator(".why tbody tr").count() == 2
             page.locator("summary").click()
-            page.locator("#where").fill("brand=red")
+            page.locator("#where").fill("brand=Acme")
             page.locator("#k").fill("3")
-            page.wait_for_function("document.querySelectorAll('.list > li').length == 6")
+            api.expect(page.locator(".list > li")).to_have_count(6)
             page.locator("#where").fill("brand")
             page.get_by_text("is not understood").first.wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -209,7 +212,9 @@ def test_a_kill_a_new_start_and_an_end(workplace, environment):
                 try:
                     while True:
                         statuses.append(
-                            client.post("/explain", json={"history": ["3", str(n)], "item": "3"}).status_code
+                            client.post(
+                                "/explain", json={"history": ["sku-4", f"sku-{n}"], "item": "sku-1"}
+                            ).status_code
                         )
                 except httpx.TransportError as error:  # between two requests the connection ended
                     gone.append(error)

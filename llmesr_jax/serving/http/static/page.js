@@ -107,7 +107,12 @@ function historyItem(one, place) {
 
 // --- lists
 
-const recommend = later(60, () => Promise.all(panels.map((panel) => panel.show())));
+const showSoon = later(60, () => panels.forEach((panel) => panel.show()));
+
+function recommend() {
+  panels.forEach((panel) => panel.element.setAttribute("aria-busy", "true"));
+  showSoon();
+}
 
 function wanted() {
   const condition = at("where").value.trim();
@@ -145,35 +150,35 @@ class Panel {
       this.answer = await ask("/recommend", { ...wanted(), bundle: this.bundle }, this.signal());
     } catch (error) {
       if (error.name === "AbortError") return;
+      this.element.removeAttribute("aria-busy");
       this.answer = null;
       this.part(".list").replaceChildren();
       this.part(".source").textContent = error.status === 400 ? error.message : "";
       if (error.status !== 400) report(error);
       return;
     }
+    this.element.removeAttribute("aria-busy");
     wellAgain();
     const { source, unknown, recommendations } = this.answer;
     const said = source === "popular" ? "Popular items: no item of the history is known." : "By the history.";
     const missing = unknown ? ` ${unknown} of its items are not in this catalogue.` : "";
     this.part(".source").textContent = recommendations.length ? said + missing : `No item is left to recommend.${missing}`;
-    panels.forEach((panel) => panel.draw());
+    this.part(".list").replaceChildren(...recommendations.map((one, n) => this.row(one, n, source)));
+    panels.forEach((panel) => panel.mark());
   }
 
-  draw() {
-    if (!this.answer) return;
-    const { source, recommendations } = this.answer;
-    const others = panels.filter((panel) => panel !== this && panel.answer).map((panel) => panel.answer.recommendations);
-    this.part(".list").replaceChildren(
-      ...recommendations.map((one, n) => {
-        const both = others.some((list) => list.some((other) => other.item === one.item));
-        return this.row(one, n, source, both);
-      }),
-    );
+  /** Marks the items that another list has, too. */
+  mark() {
+    const others = panels.filter((panel) => panel !== this && panel.answer);
+    const theirs = new Set(others.flatMap((panel) => panel.answer.recommendations.map((one) => one.item)));
+    this.answer?.recommendations.forEach((one, n) => {
+      this.part(".list").children[n].querySelector(".both").hidden = !theirs.has(one.item);
+    });
   }
 
-  row(one, n, source, both) {
+  row(one, n, source) {
     const title = make("span", { className: "title" }, one.title || one.item);
-    if (both) title.append(make("span", { className: "both" }, "in both"));
+    title.append(make("span", { className: "both", hidden: true }, "in both"));
     const score = make("span", { className: "score" }, source === "popular" ? `${one.score} ×` : one.score.toFixed(2));
     const row = make("div", { className: "row" }, make("span", { className: "rank" }, String(n + 1)), title, score);
     const li = make("li", {}, row);
