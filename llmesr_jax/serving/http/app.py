@@ -106,7 +106,7 @@ async def _said(decode: Callable[[bytes], Any], given: bytes, answer: Callable[[
     """
     try:
         asked = decode(given)
-    except (ValueError, RecursionError) as error:  # msgspec's errors and Unicode's are ValueErrors
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # a ValueError: Unicode, parameters
         raise _Problem(400, f"the request is not understood: {str(error)[:300]}") from error
     try:
         found = await answer(asked)
