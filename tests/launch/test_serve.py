@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import commands
+import http_service
 import jax
 import pytest
 import served
@@ -20,8 +21,8 @@ import served
 from llmesr_jax.core.errors import InputError
 
 pytestmark = pytest.mark.slow
-for package in ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_client", "flatbuffers"):
-    pytest.importorskip(package, reason=f"needs {package}, of the extra `serve`")
+http_service.required()
+pytest.importorskip("flatbuffers")
 
 import httpx
 

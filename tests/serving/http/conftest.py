@@ -4,61 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
-import pytest
-
-for package in ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_client"):
-    pytest.importorskip(package, reason=f"needs {package}, of the extra `serve`")
-
+import http_service
 import httpx
-import jax
-import jax.numpy as jnp
-
-from llmesr_jax.serving.catalogue import Catalogue
-from llmesr_jax.serving.http import app, bundles, endpoints, guard, measures, ready
-from llmesr_jax.serving.model import ServedModel
-from llmesr_jax.serving.programs import Programs
-
-ITEMS, WIDTH = 30, 4
-
-
-@jax.jit
-def encode(views, ids, lengths):
-    """A user is the mean of the items' vectors, the newest counting twice."""
-    x_BxLxE = jnp.concatenate(list(views), axis=1)[ids]
-    weight_BxL = (jnp.arange(ids.shape[1])[None] < lengths[:, None]).astype(jnp.float32)
-    weight_BxL = weight_BxL + (jnp.arange(ids.shape[1])[None] == lengths[:, None] - 1).astype(jnp.float32)
-    return jnp.einsum("ble,bl->be", x_BxLxE, weight_BxL) / (lengths[:, None] + 1).astype(jnp.float32)
-
-
-def model(seed):
-    """30 items with titles in several scripts, brands and prices, and vectors by chance."""
-    rng = np.random.default_rng(seed)
-    views = rng.normal(size=(2, ITEMS + 2, WIDTH)).astype(np.float32)
-    names = ["tea", "Tee grün", "お茶", "чай", "mug"]
-    numbers = range(1, ITEMS + 1)
-    ids = [f"sku-{i}" if i % 3 else f"商品{i}" for i in numbers]
-    records = [{"item_id": i, "brand": ["Acme", "Borg"][i % 2], "price": f"${i}.50"} for i in numbers]
-    counts = rng.integers(0, 50, ITEMS)
-    catalogue = Catalogue(ids, counts, counts < 40, [f"{names[i % 5]} {i}" for i in numbers], records)
-    sides = lambda v: np.stack(
-        [np.pad(np.asarray(v)[0], ((0, 0), (0, WIDTH))), np.pad(np.asarray(v)[1], ((0, 0), (WIDTH, 0)))]
-    )  # noqa: E731
-    programs = Programs({16: encode, 20: encode}, sides, ("id", "semantic"), None, 20)
-    about = {"method": "llmesr", "backbone": "sasrec", "dataset": "tiny"}
-    vectors = np.concatenate(list(views[:, 1:-1]), axis=1)
-    embeddings = rng.normal(size=(ITEMS, 5)).astype(np.float16)
-    return ServedModel(about, catalogue, programs, jnp.asarray(views), vectors, embeddings)
+import pytest
 
 
 @pytest.fixture(scope="package")
 def models():
     """{name: model} of two models over the same items."""
-    return {"one": model(1), "two": model(2)}
+    return {"one": http_service.model(1), "two": http_service.model(2)}
 
 
 @pytest.fixture(scope="package")
 def service(models):
+    from llmesr_jax.serving.http import bundles, endpoints, measures, ready
+
     loaded = bundles.Bundles.of({name: ready.of(model, name) for name, model in models.items()})
     found = endpoints.Service(loaded, measures.Measures(), deadline=60)
     yield found
@@ -67,6 +27,8 @@ def service(models):
 
 @pytest.fixture(scope="package")
 def application(service):
+    from llmesr_jax.serving.http import app
+
     return app.application(service)
 
 
@@ -94,4 +56,6 @@ def post(ask):
 @pytest.fixture
 def guarded(service):
     """guarded(**rules) -> an application with them."""
+    from llmesr_jax.serving.http import app, guard
+
     return lambda **rules: app.application(service, guard.Rules(**rules))

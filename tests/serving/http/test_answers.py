@@ -2,8 +2,11 @@
 
 import json
 
+import http_service
 import numpy as np
 import pytest
+
+http_service.required()
 
 from llmesr_jax.serving import index
 from llmesr_jax.serving.http import ready, schema

@@ -5,7 +5,10 @@ from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
+import http_service
 import pytest
+
+http_service.required()
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving.http import bundles, ready, server

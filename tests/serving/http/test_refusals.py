@@ -2,10 +2,13 @@
 
 import json
 
+import http_service
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+
+http_service.required()
 
 from llmesr_jax.serving.http import schema
 

@@ -3,7 +3,10 @@
 import asyncio
 import threading
 
+import http_service
 import pytest
+
+http_service.required()
 
 from llmesr_jax.serving.http.worker import MOST_AT_ONCE, Overloaded, Worker
 
