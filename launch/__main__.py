@@ -15,6 +15,7 @@ COMMANDS = {
     "embed": "embed the texts of items and users",
     "recommend": "recommend to users of a run, or to anyone",
     "export": "a bundle that recommends without the training set",
+    "serve": "answer over HTTP, with a page to try it on",
     "evaluate": "measure finished runs again",
     "sweep": "train a grid of runs, or search",
     "report": "tables, tests and figures of finished runs",

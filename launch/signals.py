@@ -53,6 +53,14 @@ def interruptible(main: Callable[[Sequence[str], Stop], Any]) -> Callable[[Seque
     return interruptible
 
 
+def hang_ups() -> threading.Event:
+    """An event that SIGHUP sets from now on, where the system has that signal: what a command is to read again."""
+    found = threading.Event()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: found.set())
+    return found
+
+
 class Signals(contextlib.AbstractContextManager):
     """Hears SIGINT and SIGTERM in a block, if that runs in the main thread.
 

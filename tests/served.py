@@ -85,6 +85,16 @@ def model(method: str = "llmesr", backbone: str = "sasrec", **changes):
     return dataclasses.replace(found, embeddings_VxF=llm)
 
 
+def run(method: str = "llmesr", backbone: str = "gru4rec", **changes):
+    """A run of `trained` that was never in a folder, to be exported."""
+    from llmesr_jax.serving.run import Run
+    from llmesr_jax.training.progress import Progress
+
+    made, params, _ = trained(method, backbone, **changes)
+    stacked = jax.tree.map(lambda x: x[None], params)
+    return Run(made, stacked, Progress(epoch=3, steps=0, active=[0], best=[0.5], best_epoch=[2]))
+
+
 def histories(seed: int, count: int, longest: int = 40) -> list[list[int]]:
     """Random histories of item ids 1..30, of 0 to `longest` items, with repeats."""
     rng = np.random.default_rng(seed)

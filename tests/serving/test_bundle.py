@@ -14,22 +14,14 @@ import tiny
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import bundle, export
-from llmesr_jax.serving.run import Run
-from llmesr_jax.training.progress import Progress
 
 pytest.importorskip("flatbuffers")
 HISTORIES = [["sku-1", "sku-2"], ["商品3"], [], ["nope"], ["sku-4"] * 70, ["sku-5", None, 7, "sku-7"]]
 
 
-def run_of(method="llmesr", backbone="gru4rec", **changes):
-    made, params, _ = served.trained(method, backbone, **changes)
-    stacked = jax.tree.map(lambda x: x[None], params)
-    return Run(made, stacked, Progress(epoch=3, steps=0, active=[0], best=[0.5], best_epoch=[2]))
-
-
 @pytest.fixture(scope="module")
 def run():
-    return run_of()
+    return served.run()
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +103,13 @@ def test_it_needs_jax_numpy_and_flatbuffers_only(run, folder, tmp_path):
 )
 def test_every_model_can_be_exported(method, backbone, tmp_path):
     changes = {} if method in ("faerec", "llmesr", "rlmrec_con") else {"semantic__encoder": "random"}
-    manifest = export.export(run_of(method, backbone, **changes), tmp_path / "bundle")
+    manifest = export.export(served.run(method, backbone, **changes), tmp_path / "bundle")
     assert max(manifest["parity"].values()) <= export.TOLERANCE
     assert len(bundle.load(tmp_path / "bundle").recommend([["sku-1"]], 3)[0].recommendations) == 3
 
 
 def test_without_embeddings_and_titles(tmp_path):
-    run = run_of("none", "gru4rec", semantic__encoder="random")
+    run = served.run("none", "gru4rec", semantic__encoder="random")
     export.export(run, tmp_path / "bundle", export.Settings(("cpu",), embeddings=False))
     loaded = bundle.load(tmp_path / "bundle")
     assert loaded.embeddings_VxF is None and loaded.programs.names == ("id",) and loaded.programs.semantic is None
@@ -184,7 +176,7 @@ def test_another_platform(folder, monkeypatch):
 def test_onnx_gives_the_same_users(method, backbone, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    run = run_of(method, backbone)
+    run = served.run(method, backbone)
     manifest = export.export(run, tmp_path / "bundle", export.Settings(("cpu",), onnx=2))
     loaded = bundle.load(tmp_path / "bundle")
     session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / manifest["programs"]["onnx"]["16"]))
@@ -201,5 +193,5 @@ def test_onnx_gives_the_same_users(method, backbone, tmp_path):
 def test_what_onnx_cannot_do_is_said(backbone, tmp_path):
     pytest.importorskip("jax2onnx")
     with pytest.raises(InputError, match=f"--onnx: .*{backbone} under faerec"):
-        export.export(run_of("faerec", backbone), tmp_path / "bundle", export.Settings(("cpu",), onnx=1))
+        export.export(served.run("faerec", backbone), tmp_path / "bundle", export.Settings(("cpu",), onnx=1))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,112 @@
+"""The served bundles by their names, and how they are replaced while requests are answered."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving.http import ready
+from llmesr_jax.serving.http.ready import Ready
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LOG = logging.getLogger(__name__)
+
+
+class UnknownBundle(Exception):
+    """A request names a bundle that is not served."""
+
+
+def named(given: Sequence[str]) -> dict[str, Path]:
+    """{name: folder} of `folder` or `name=folder`, several of them with commas between; a folder's own name is its default.
+
+    Raises:
+      InputError: none is given, or a name is none or stands twice.
+    """
+    found: dict[str, Path] = {}
+    for one in (part.strip() for text in given for part in text.split(",") if part.strip()):
+        name, folder = one.split("=", 1) if "=" in one else (Path(one).absolute().name, one)
+        if not _NAME.fullmatch(name) or not folder:
+            raise InputError(
+                f"--bundle={one}: {name!r} cannot be a name; wanted NAME=FOLDER with letters, digits, '.', '-' and '_'"
+            )
+        if name in found:
+            raise InputError(f"--bundle={one}: the name {name} stands twice; give each bundle its own, as NAME=FOLDER")
+        found[name] = Path(folder)
+    if not found:
+        raise InputError("--bundle is missing; wanted the folder of a bundle, as launch.export makes it")
+    return found
+
+
+class Bundles:
+    """Bundles that are loaded and compiled. A request keeps the bundle that it began with.
+
+    Args:
+      folders: {name: folder}; the first is the default. A folder may be a link.
+    Raises:
+      InputError: one cannot be loaded.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]):
+        self._folders, self._lock = dict(folders), threading.Lock()
+        self._loaded = {name: ready.load(folder) for name, folder in folders.items()}
+        self.failed = ""  # why the last reload was given up
+
+    @classmethod
+    def of(cls, loaded: Mapping[str, Ready]) -> Bundles:
+        """Bundles that are there already, and are never reloaded."""
+        found = cls({})
+        found._loaded = dict(loaded)
+        return found
+
+    def all(self) -> dict[str, Ready]:
+        """{name: bundle} as it is now."""
+        return self._loaded
+
+    def get(self, name: str) -> tuple[str, Ready]:
+        """The name and the bundle; of the first one for "".
+
+        Raises:
+          UnknownBundle: none has this name.
+        """
+        loaded = self._loaded
+        name = name or next(iter(loaded))
+        if name not in loaded:
+            raise UnknownBundle(f"bundle {ascii(name)[:80]} is not served; wanted one of: {', '.join(loaded)}")
+        return name, loaded[name]
+
+    def reload(self) -> list[str]:
+        """Loads what has changed in the folders and puts it in place, all of it or, where one cannot be loaded, nothing.
+
+        Takes as long as loading and compiling does; the former bundles answer meanwhile. Returns the names.
+        """
+        with self._lock:
+            try:
+                changed = [
+                    name
+                    for name, folder in self._folders.items()
+                    if ready.digest_of(folder.resolve()) != self._loaded[name].digest
+                ]
+                fresh = {name: ready.load(self._folders[name]) for name in changed}
+            except Exception as error:
+                self.failed = str(error)
+                _LOG.error("the bundles were not replaced: %s", error)
+                return []
+            self.failed = ""
+            self._loaded = {**self._loaded, **fresh}
+            return changed
+
+    def reload_in_background(self) -> threading.Thread:
+        """`reload` in a thread of its own."""
+        thread = threading.Thread(target=self._reload_and_say, name="reload", daemon=True)
+        thread.start()
+        return thread
+
+    def _reload_and_say(self) -> None:
+        if changed := self.reload():
+            print(f"replaced: {', '.join(changed)}", flush=True)
+        elif not self.failed:
+            print("no bundle has changed", flush=True)

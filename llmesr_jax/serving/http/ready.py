@@ -1,0 +1,161 @@
+"""A bundle that answers batches of any requests by programs of a few shapes, all compiled before the first request."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+
+from llmesr_jax.serving import bundle, index
+from llmesr_jax.serving.http import schema
+from llmesr_jax.serving.http.titles import Titles
+from llmesr_jax.serving.index import Hidden, Top
+from llmesr_jax.serving.model import Allowed, Options, ServedModel
+from llmesr_jax.serving.programs import Programs
+
+BATCHES = (1, 4, 16, 64)
+# Two kinds of search are compiled. The short one is for lists of up to 16 of all items, after histories of up to 64 items
+# on average. The long one is for everything else.
+SHORT, _SHORT_HIDDEN = 16, 64
+_LONG, _LONG_HIDDEN = 1024, 1024
+_LONG_BATCHES = BATCHES[:3]
+_MOST_KEPT, _KEPT_BYTES = 128, 1 << 26  # of what conditions allow
+
+
+class _Programs(Programs):
+    """`Programs` that encode at most 64 histories at a time, so that no other size is ever compiled."""
+
+    def users(self, views: Any, histories: Sequence[np.ndarray], most: int = BATCHES[-1]) -> np.ndarray:
+        return super().users(views, histories, min(most, BATCHES[-1]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready(ServedModel):
+    """A served model whose answers are those of `ServedModel`, and whose programs are compiled: see `warmed`.
+
+    Attributes:
+      digest: of the bundle's manifest.
+      titles: search of the catalogue.
+      kept: what options allow, by their digest, used last at the end.
+    """
+
+    digest: str = ""
+    titles: Titles | None = None
+    kept: collections.OrderedDict[bytes, Allowed] = dataclasses.field(default_factory=collections.OrderedDict)
+
+    def about_it(self, name: str) -> schema.About:
+        """What /bundles says of it."""
+        known = {key: str(self.about.get(key, "")) for key in ("method", "backbone", "dataset")}
+        return schema.About(
+            name,
+            len(self.catalogue),
+            **known,
+            views=[*self.programs.names[: len(self.views_WxVxD)], "both"]
+            + (["embedding"] if self.embeddings_VxF is not None else []),
+            longest=self.programs.longest,
+            diversity=self.embeddings_VxF is not None,
+        )
+
+    def allowed(self, options: Options) -> tuple[Options, Allowed]:
+        """As `check`, for options within the bounds of `schema`; what the same lists and conditions allowed is kept.
+
+        Raises:
+          InputError: see `check`.
+        """
+        limited = bool(options.where or options.deny or options.allow is not None)
+        if not (limited or options.tail_share or options.diversity):
+            return options, self._plain
+        asked = [options.where, options.allow, options.deny, bool(options.tail_share), bool(options.diversity)]
+        key = hashlib.sha256(msgspec.json.encode(asked)).digest()
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            return options, self.kept[key]
+        self.kept[key] = found = self.check(options)[1]
+        while len(self.kept) > min(_MOST_KEPT, max(4, _KEPT_BYTES // (4 * len(self.catalogue)))):
+            self.kept.popitem(last=False)
+        return options, found
+
+    @functools.cached_property
+    def _plain(self) -> Allowed:
+        return self.check(Options())[1]
+
+    def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> Top:
+        """As that of `ServedModel`, by a search for more items and of more pairs, which is compiled already."""
+        users, pairs = len(users_BxE), len(hidden.rows_P)
+        size = next(size for size in BATCHES if size >= users)
+        if k <= SHORT and allowed[1] is None and pairs <= size * _SHORT_HIDDEN:
+            found = index.search(users_BxE, self._items, SHORT, _filled(hidden, size, size * _SHORT_HIDDEN))
+            return Top(found.rows_BxK[:, :k], found.scores_BxK[:, :k])
+        every = self._all if allowed[1] is None else allowed[1]
+        parts = []
+        for start in range(0, users, _LONG_BATCHES[-1]):
+            of = users_BxE[start : start + _LONG_BATCHES[-1]]
+            size = next(size for size in _LONG_BATCHES if size >= len(of))
+            mine = (hidden.rows_P >= start) & (hidden.rows_P < start + len(of))
+            own = Hidden(hidden.rows_P[mine] - start, hidden.columns_P[mine])
+            parts.append(index.search(of, self._items, _LONG, _filled(own, size, size * _LONG_HIDDEN), every))
+        rows, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
+        return Top(rows[:, :k], scores[:, :k])
+
+    @functools.cached_property
+    def _all(self) -> Any:
+        return jnp.ones(len(self.catalogue), bool)
+
+    def warmed(self) -> Ready:
+        """Compiles and reads all that a request may need."""
+        self.warm(BATCHES)
+        some = np.zeros((BATCHES[-1], self.items_VxE.shape[1]), np.float32)
+        for size in BATCHES:
+            self._search(some[:size], SHORT, index.NOTHING, (None, None))
+        for size in _LONG_BATCHES:
+            self._search(some[:size], _LONG, index.NOTHING, (None, None))
+        item = self.catalogue.ids[0]
+        self.explain([item], item)
+        for view in self.about_it("").views:
+            self.similar_items(item, 1, view)
+        if self.catalogue.records is not None and len(self.catalogue.records):
+            self.catalogue.records[0]  # reads and checks the file
+        return self
+
+
+def _filled(hidden: Hidden, size: int, pairs: int) -> Hidden:
+    """`pairs` pairs; those that are added are of a user behind the last one, whom the search leaves out."""
+    rows_P, columns_P = np.full(pairs, size, np.int32), np.zeros(pairs, np.int32)
+    rows_P[: len(hidden.rows_P)], columns_P[: len(hidden.columns_P)] = hidden
+    return Hidden(rows_P, columns_P)
+
+
+def load(folder: Path) -> Ready:
+    """A bundle, ready.
+
+    Raises:
+      InputError: see `bundle.load`.
+    """
+    folder = folder.resolve()  # a link may be set to another bundle meanwhile
+    digest = digest_of(folder)
+    return of(bundle.load(folder), digest).warmed()
+
+
+def of(model: ServedModel, digest: str = "") -> Ready:
+    """A served model as one that is ready once it is `warmed`."""
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(ServedModel)}
+    fields["programs"] = _Programs(*model.programs)
+    return Ready(**fields, digest=digest, titles=Titles(model.catalogue))
+
+
+def digest_of(folder: Path) -> str:
+    """The digest of a bundle's manifest, which has those of all its files.
+
+    Raises:
+      InputError: it is no bundle.
+    """
+    bundle.read_manifest(folder)
+    return hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()
