@@ -1,4 +1,4 @@
-"""Times training steps, evaluation and ranking of any method, backbone and data set; writes and trains nothing.
+"""Times training steps, evaluation and ranking of any method, backbone and data set; or a whole run; keeps no run.
 
 python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
 """
@@ -21,6 +21,10 @@ class Options:
     repeats: int = knob(5, "timings of each part; medians are shown", least=1)
     eval_users: int = knob(0, "users who are ranked for, drawn once; 0: all", least=0)
     synthetic: str = knob("", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files")
+    whole: bool = knob(False, "trains and tests as launch.train does, in a folder that is deleted: where the time goes")
+    programs: bool = knob(
+        False, "one epoch and its test, all compiled anew: each program's operations and compile time"
+    )
     serve: bool = knob(False, "time answers instead: one history, 1,000, all users, a million items")
     out: str = knob("", "JSON file for the numbers")
     plot: str = knob("", "times nothing: a picture (.svg, .png, .pdf) of the files named by --files")
@@ -33,9 +37,13 @@ def define_flags() -> None:
 
 
 def main(argv, stop):
-    from llmesr_jax.core import files
     from llmesr_jax.core.errors import InputError
-    from llmesr_jax.experiments import benchmark, benchmark_plot, serving_benchmark
+    from llmesr_jax.experiments import (
+        benchmark,
+        benchmark_plot,
+        serving_benchmark,
+        whole_run,
+    )
     from llmesr_jax.training import experiment
 
     options = setting_flags.made(Options)
@@ -49,6 +57,8 @@ def main(argv, stop):
         raise InputError(
             f"--synthetic={options.synthetic}: wanted users,items,width, as in --synthetic=100000,50000,384"
         )
+    if options.whole or options.programs:
+        return _write(options, whole_run.run(configs, programs=options.programs, stop=stop))
     results = {}
     for config in configs:
         made = benchmark.synthetic(config, *map(int, size)) if size else experiment.prepare(config)
@@ -58,6 +68,12 @@ def main(argv, stop):
             continue
         results[config.method] = benchmark.run(made, options.groups, options.count, options.repeats, options.eval_users)
         print(benchmark.table(results[config.method]) + "\n", flush=True)
+    _write(options, results)
+
+
+def _write(options, results):
+    from llmesr_jax.core import files
+
     if options.out:
         files.write_text(Path(options.out), json.dumps(results, indent=1) + "\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,18 @@ class MakeBackbone:
         return self.kind(self.config, self.sizes)
 
 
+class Outline(NamedTuple):
+    """Attributes:
+    axes: which arrays are over items and users.
+    params: shapes of the parameters of one seed.
+    terms: names of the terms of the loss.
+    """
+
+    axes: axes.Axes
+    params: Params
+    terms: tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Recommender:
     """What training, evaluation, export and gradient analysis need to know of a model; `build` makes it.
@@ -79,7 +91,7 @@ class Recommender:
 
     def init(self, key: Array, tables: Tables, batch: Batch) -> Params:
         """Drawn parameters; of the batch only shapes matter."""
-        return axes.plain(self._boxed(key, tables, batch))
+        return axes.plain(self._boxed(key, tables, batch)[1])
 
     def terms(
         self,
@@ -136,10 +148,16 @@ class Recommender:
         scale = jnp.ones_like(total[:, :1]) if self.loss.score == "dot" else score_scale(total)
         return {name: x * scale for name, x in found.items()}
 
+    def outline(self, tables: Tables, batch: Batch) -> Outline:
+        """What is known before parameters are drawn, by one trace; wants all tables, those too that only start others."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        terms, boxed = jax.eval_shape(self._boxed, key, tables, batch)
+        found = axes.collect(boxed, self.tables, self.sizes.num_items + 2, self.sizes.num_users)
+        return Outline(found, axes.plain(boxed), tuple(terms))
+
     def axes(self, tables: Tables, batch: Batch) -> axes.Axes:
-        """Which arrays are over items and users. Of shapes alone; wants all tables, those too that only start others."""
-        shapes = jax.eval_shape(self._boxed, jax.random.key(0), tables, batch)
-        return axes.collect(shapes, self.tables, self.sizes.num_items + 2, self.sizes.num_users)
+        """Which arrays are over items and users; see `outline`."""
+        return self.outline(tables, batch).axes
 
     def apply(self, params: Params, tables: Tables, *arguments: Any, method: str) -> Any:
         """A function of the module, in the run's precision."""
@@ -222,11 +240,11 @@ class Recommender:
             dataclasses.replace(make, config=knobs.put(make.config, make.name, numbers)),
         )
 
-    def _boxed(self, key: Array, tables: Tables, batch: Batch) -> Params:
-        """Drawn parameters that say what their first axis is."""
+    def _boxed(self, key: Array, tables: Tables, batch: Batch) -> tuple[dict[str, Term], Params]:
+        """The terms of the loss, and drawn parameters that say what their first axis is."""
         apply = functools.partial(self.module.apply, method="terms", mutable=["params"], rngs={"params": key})
-        _, variables = apply({"tables": tables}, batch, jnp.zeros(()), True)
-        return variables["params"]
+        terms, variables = apply({"tables": tables}, batch, jnp.zeros(()), True)
+        return terms, variables["params"]
 
 
 def needs(method: str, method_config: Any) -> Needs:

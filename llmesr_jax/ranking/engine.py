@@ -67,10 +67,9 @@ def prefix_sets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray) -> Item
     return ItemSets(item_P.astype(np.int32), np.concatenate([[0], np.cumsum(sizes_E)]))
 
 
-class _Blocks(NamedTuple):
+class _Hidden(NamedTuple):
     """N blocks of B users; block n hides columns_NxP[n, p] from its user rows_NxP[n, p] (B where there is no pair)."""
 
-    users_NxBxE: Array
     rows_NxP: np.ndarray
     columns_NxP: np.ndarray
 
@@ -87,12 +86,12 @@ def _into_blocks(x_Ux: Array, rows: int) -> Array:
     return jnp.pad(x_Ux, padding).reshape(num_blocks, rows, *x_Ux.shape[1:])
 
 
-def _plan(users_UxE: Array, items_VxE: Array, hidden: ItemSets) -> _Blocks:
+def _plan(users_UxE: Array, items_VxE: Array, hidden: ItemSets) -> tuple[int, _Hidden]:
+    """How many users are in a block, and what is hidden from them."""
     num_users, num_items = len(users_UxE), len(items_VxE)
     _check_lengths(num_users, hidden=len(hidden.sizes_U))
     rows = _block_rows(num_users, num_items * items_VxE.dtype.itemsize)
-    users_NxBxE = _into_blocks(users_UxE, rows)
-    num_blocks = len(users_NxBxE)
+    num_blocks = -(-num_users // rows)
 
     starts_N = hidden.offsets[np.minimum(np.arange(num_blocks + 1) * rows, num_users)]
     user_P = np.repeat(np.arange(num_users), hidden.sizes_U)
@@ -102,7 +101,7 @@ def _plan(users_UxE: Array, items_VxE: Array, hidden: ItemSets) -> _Blocks:
     rows_NxP, columns_NxP = np.full(shape, rows, np.int32), np.zeros(shape, np.int32)
     rows_NxP[block_P, place_P] = user_P % rows
     columns_NxP[block_P, place_P] = hidden.items_P - 1
-    return _Blocks(users_NxBxE, rows_NxP, columns_NxP)
+    return rows, _Hidden(rows_NxP, columns_NxP)
 
 
 def _check_lengths(num_users: int, **lengths: int) -> None:
@@ -170,28 +169,34 @@ def _flat(x_NxBx: Array, count: int) -> Array:
     return x_NxBx.reshape(x_NxBx.shape[0] * x_NxBx.shape[1], *x_NxBx.shape[2:])[:count]
 
 
-@functools.partial(jax.jit, static_argnames=("top", "zero_hidden"))
-def _full(blocks: _Blocks, items_VxE: Array, targets_NxB: Array, top: int, zero_hidden: bool) -> tuple[Ranks, Array]:
+# Cutting into blocks and joining what comes out is part of these programs: outside, each shape would be a program more.
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "top", "zero_hidden"))
+def _full(
+    users_UxE: Array, items_VxE: Array, targets_U: Array, hidden: _Hidden, rows: int, top: int, zero_hidden: bool
+) -> tuple[Ranks, Array]:
     def one_block(block):
-        (users_BxE, rows_P, columns_P), targets_B = block
+        users_BxE, targets_B, (rows_P, columns_P) = block
         scores_BxV = _scores(users_BxE, items_VxE)
         ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden)
         return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden)
 
-    return jax.lax.map(one_block, (blocks, targets_NxB))
+    found = jax.lax.map(one_block, (_into_blocks(users_UxE, rows), _into_blocks(targets_U, rows), hidden))
+    return jax.tree.map(lambda x: _flat(x, len(users_UxE)), found)
 
 
-@functools.partial(jax.jit, static_argnames="k")
-def _top(blocks: _Blocks, items_VxE: Array, k: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("rows", "k"))
+def _top(users_UxE: Array, items_VxE: Array, hidden: _Hidden, rows: int, k: int) -> Array:
     def one_block(block):
-        users_BxE, rows_P, columns_P = block
+        users_BxE, (rows_P, columns_P) = block
         return _block_top(_scores(users_BxE, items_VxE), rows_P, columns_P, k)
 
-    return jax.lax.map(one_block, blocks)
+    return _flat(jax.lax.map(one_block, (_into_blocks(users_UxE, rows), hidden)), len(users_UxE))
 
 
-@jax.jit
-def _sampled(users_NxBxE: Array, items_VxE: Array, ids_NxBxC: Array) -> Ranks:
+@functools.partial(jax.jit, static_argnames="rows")
+def _sampled(users_UxE: Array, items_VxE: Array, ids_UxC: Array, rows: int) -> Ranks:
     def one_block(block):
         users_BxE, ids_BxC = block  # column 0 is the target
         # Multiply and add, not a matrix product: that one rounds differently from candidate to candidate on a CPU.
@@ -202,7 +207,8 @@ def _sampled(users_NxBxE: Array, items_VxE: Array, ids_NxBxC: Array) -> Ranks:
         equal_B = _count((scores_BxC == target_Bx1) & real_BxC)
         return _ranks_from_counts(_count(real_BxC) - 1, not_above_B, equal_B)
 
-    return jax.lax.map(one_block, (users_NxBxE, ids_NxBxC))
+    found = jax.lax.map(one_block, (_into_blocks(users_UxE, rows), _into_blocks(ids_UxC, rows)))
+    return Ranks(*(_flat(x, len(users_UxE)) for x in found))
 
 
 def full_ranks(
@@ -229,11 +235,8 @@ def full_ranks(
       `Ranks`, and int32 (U, top) item ids as of `top_k`.
     """
     _check_lengths(len(users_UxE), targets=len(targets_U))
-    blocks = _plan(users_UxE, items_VxE, hidden)
-    targets_NxB = _into_blocks(jnp.asarray(targets_U, jnp.int32), blocks.users_NxBxE.shape[1])
-    ranks, top_NxBxK = _full(blocks, items_VxE, targets_NxB, top, zero_hidden)
-    count = len(users_UxE)
-    return Ranks(*(_flat(x, count) for x in ranks)), _flat(top_NxBxK, count)
+    rows, pairs = _plan(users_UxE, items_VxE, hidden)
+    return _full(users_UxE, items_VxE, np.asarray(targets_U, np.int32), pairs, rows, top, zero_hidden)
 
 
 def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array:
@@ -241,7 +244,8 @@ def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array
 
     Equal scores are in order of id; a NaN score is never among the best.
     """
-    return _flat(_top(_plan(users_UxE, items_VxE, hidden), items_VxE, k), len(users_UxE))
+    rows, pairs = _plan(users_UxE, items_VxE, hidden)
+    return _top(users_UxE, items_VxE, pairs, rows, k)
 
 
 def sampled_ranks(users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, candidates_UxC: np.ndarray) -> Ranks:
@@ -257,8 +261,7 @@ def sampled_ranks(users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, can
     _check_lengths(count, targets=len(targets_U), candidates=len(candidates_UxC))
     ids_UxC = np.concatenate([np.asarray(targets_U)[:, None], candidates_UxC], axis=1).astype(np.int32)
     rows = _block_rows(count, ids_UxC.shape[1] * items_VxE.shape[1] * items_VxE.dtype.itemsize)
-    ranks = _sampled(_into_blocks(users_UxE, rows), items_VxE, _into_blocks(jnp.asarray(ids_UxC), rows))
-    return Ranks(*(_flat(x, count) for x in ranks))
+    return _sampled(users_UxE, items_VxE, ids_UxC, rows)
 
 
 def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) -> np.ndarray:

@@ -90,16 +90,7 @@ def inputs(
       InputError: see `check_repeats`.
     """
     (rows_E, stops_E), members = corpus.targets[split], groups.members(corpus, split, tail)
-    repeated = 0
-    if seen == "hidden":
-        repeated_E = corpus.repeated(split)
-        check_repeats(corpus, split, seen, repeated_E)
-        repeated = int(repeated_E.sum())
-        chosen = np.flatnonzero(~repeated_E)
-    else:
-        chosen = np.arange(len(rows_E))
-    if 0 < limit < len(chosen):
-        chosen = chosen[np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(chosen), limit, replace=False))]
+    chosen, repeated = _chosen(corpus, split, limit, seen)
     members = _cut(members, chosen)
     rows_E, stops_E, targets_E = rows_E[chosen], stops_E[chosen], corpus.target_items(split)[chosen]
     hidden = engine.prefix_sets(corpus, rows_E, np.zeros_like(stops_E) if seen == "shown" else stops_E)
@@ -107,6 +98,24 @@ def inputs(
     return EvalInputs(
         corpus, split, rows_E, stops_E, targets_E, hidden, seen == "zero", members, tail_V, repeated=repeated
     )
+
+
+def stops(corpus: Corpus, split: Literal["valid", "test"], limit: int, seen: str) -> np.ndarray:
+    """int64 (E,): `EvalInputs.stops_E` of `inputs`."""
+    return corpus.targets[split].stops_E[_chosen(corpus, split, limit, seen)[0]]
+
+
+def _chosen(corpus: Corpus, split: Literal["valid", "test"], limit: int, seen: str) -> tuple[np.ndarray, int]:
+    """Which of a split's targets are ranked, and how many are left out as repeated."""
+    chosen, repeated = np.arange(len(corpus.targets[split].rows_E)), 0
+    if seen == "hidden":
+        repeated_E = corpus.repeated(split)
+        check_repeats(corpus, split, seen, repeated_E)
+        repeated = int(repeated_E.sum())
+        chosen = np.flatnonzero(~repeated_E)
+    if 0 < limit < len(chosen):
+        chosen = chosen[np.sort(np.random.default_rng(_LIMIT_SEED).choice(len(chosen), limit, replace=False))]
+    return chosen, repeated
 
 
 def _cut(node: Any, chosen: np.ndarray) -> Any:

@@ -46,19 +46,28 @@ class Histories(NamedTuple):
 
 
 def histories(
-    corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, config: DataConfig, supervision: str
+    corpus: Corpus,
+    rows_E: np.ndarray,
+    stops_E: np.ndarray,
+    config: DataConfig,
+    supervision: str,
+    other_stops: np.ndarray | None = None,
 ) -> Histories:
     """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
 
     A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
 
+    Args:
+      other_stops: of as many users; both layouts then have the same shapes, and one program encodes both.
     Raises:
       InputError: there are more interactions than 32-bit places.
     """
     check_size(corpus.name, len(corpus.items), corpus.num_users)
     room = config.max_len - (supervision == "masked")
-    length_E = np.minimum(stops_E, room) + (supervision == "masked")
-    batches_NxR, buckets = layout.in_batches(length_E, min(_ROWS, len(rows_E)))
+    lengths = lambda stops: np.minimum(stops, room) + (supervision == "masked")  # noqa: E731
+    length_E = lengths(stops_E)
+    others = None if other_stops is None else lengths(other_stops)
+    batches_NxR, buckets = layout.in_batches(length_E, min(_ROWS, len(rows_E)), others)
     if config.layout == "padded":
         buckets = ((batches_NxR.shape[1], config.max_len),)
     nobody = batches_NxR < 0

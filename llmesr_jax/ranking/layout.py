@@ -170,11 +170,15 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
     )
 
 
-def in_batches(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+def in_batches(
+    lengths_N: np.ndarray, rows: int, others_N: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
     """Splits all samples into batches of equal static shape, for evaluation.
 
     Samples are sorted, longest first, and dealt like cards, so every batch has nearly the same lengths.
 
+    Args:
+      others_N: lengths of as many other samples, for which the buckets are to serve as well.
     Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the row buckets.
     """
     batches = max(1, -(-len(lengths_N) // rows))
@@ -182,7 +186,9 @@ def in_batches(lengths_N: np.ndarray, rows: int) -> tuple[np.ndarray, tuple[tupl
     order = np.full(batches * rows, -1, np.int32)
     order[: len(lengths_N)] = np.argsort(-lengths_N, kind="stable")
     batches_NxR = np.ascontiguousarray(order.reshape(rows, batches).T)
-    longest = np.maximum(lengths_N[np.maximum(batches_NxR[0], 0)], 1)  # the first hand holds the longest of every round
+    # The first hand holds the longest of every round.
+    hands = [-np.sort(-lengths)[::batches] for lengths in ((lengths_N,) if others_N is None else (lengths_N, others_N))]
+    longest = np.maximum(np.max(hands, axis=0), 1)
     steps = best_lengths(longest, 8)
     at_least = [rows] + [int((longest > step).sum()) for step in steps[:-1]]
     return batches_NxR, RowPlan(steps, tuple(at_least)).buckets

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError, TrainingError
+from llmesr_jax.core.spans import span
 from llmesr_jax.models import recommender
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, provenance, state, traced
@@ -61,8 +62,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         start = None if begun else self._start(shapes["state"].params, program)
         open_workdir(experiment)
         with contextlib.ExitStack() as files:
-            self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
-            restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
+            with span("checkpoints"):
+                self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
+                restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
             if restored is not None:
                 tree, self.progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
                 print(f"{self.folder}: continuing {self._place()}", flush=True)
@@ -100,7 +102,8 @@ class ActiveRun(contextlib.AbstractContextManager):
         """Starts writing a checkpoint."""
         step = self.progress.epoch * self.experiment.epochs.steps + self.progress.steps
         tree = {"state": self.states, "best": self.best, "sums": self.sums}
-        self.checkpoints.save(step, tree, dataclasses.asdict(self.progress))
+        with span("checkpoints"):
+            self.checkpoints.save(step, tree, dataclasses.asdict(self.progress))
 
     def saved(self) -> str:
         """Waits for the checkpoint: one line about it."""
@@ -161,7 +164,8 @@ class ActiveRun(contextlib.AbstractContextManager):
         """
         total_steps, started = self.experiment.epochs.steps, time.perf_counter()
         monitored_S = optimizer.monitored(self.states.params, self.states.opt_state)
-        values = self._validate(validation, monitored_S)
+        with span("validation"):
+            values = self._validate(validation, monitored_S)
         seconds += time.perf_counter() - started
         settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
         losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
@@ -192,7 +196,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.states = state.take(self.states, going_on)
             progress.active = [progress.active[j] for j in going_on]
         progress.epoch, progress.steps = epoch, 0
-        self.sums = {name: jnp.zeros(len(progress.active), jnp.float32) for name in self.sums}
+        self.sums = {name: jnp.asarray(np.zeros(len(progress.active), np.float32)) for name in self.sums}
         self.save()
 
     def end(self, splits: Callable[[str], Validation]) -> dict[str, Any] | InputError:
@@ -204,12 +208,13 @@ class ActiveRun(contextlib.AbstractContextManager):
         if self.error is not None:
             self.close()
             return self.error
-        self.checkpoints.wait()
+        with span("checkpoints"):
+            self.checkpoints.wait()
         progress, settings = self.progress, self._settings
         sound = progress.sound(self.seeds)
         best_epoch, seeds = [progress.best_epoch[i] for i in sound], tuple(self.seeds[i] for i in sound)
         best = state.take(self.best, sound) if progress.failed else self.best
-        with parts("test", 2 * len(seeds), settings.progress) as bar:
+        with span("test"), parts("test", 2 * len(seeds), settings.progress) as bar:
             results = test(self.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
         if progress.epoch <= settings.monitor_after:
             print(

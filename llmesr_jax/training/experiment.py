@@ -18,6 +18,7 @@ from llmesr_jax.core import commands, files
 from llmesr_jax.core.axes import TABLES
 from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.spans import span
 from llmesr_jax.data import corpus, reading, splits
 from llmesr_jax.models import backbones, recommender
 from llmesr_jax.models.types import Sizes
@@ -108,7 +109,8 @@ def prepare(config: ConfigDict) -> Experiment:
     needs = recommender.needs(config.method, section(config.method))
     if needs.start and not config.start:
         raise _start_missing(config.method)
-    users_items = reading.load(config.dataset, config.data_dir or None, section("data"))
+    with span("data"):
+        users_items = reading.load(config.dataset, config.data_dir or None, section("data"))
     for part in ("test", "valid"):
         evaluate.check_repeats(users_items, part, section("train").seen_items)
     semantic = section("semantic")
@@ -121,7 +123,8 @@ def prepare(config: ConfigDict) -> Experiment:
             f"{trained} users who have training items)"
         )
     recommender.kinds(needs)  # finds names that stand twice before anything is computed
-    tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
+    with span("tables"):
+        tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
     if "similar_users" in tables:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
             lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
@@ -131,7 +134,8 @@ def prepare(config: ConfigDict) -> Experiment:
                 f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
-    own = method_tables.own(config, users_items)
+    with span("tables"):
+        own = method_tables.own(config, users_items)
     recipe = hashlib.sha256(f"{recipe} {own.recipe}".encode()).hexdigest() if own.arrays else recipe
     return assemble(config, users_items, tables | own.arrays, recipe)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.core.spans import span
 from llmesr_jax.training import active_run, logs, state, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun
@@ -145,7 +146,8 @@ def _epoch(
     if runs[0].progress.steps == 0:  # what was done before a kill amid an epoch is not done again
         for run in runs:
             run.states = program.before_epoch(run.states, epoch)
-    compile_seconds = _steps(runs, program, settings, total, stop, compiling)
+    with span("steps"):
+        compile_seconds = _steps(runs, program, settings, total, stop, compiling)
     if compiling:
         started += compile_seconds
         print(f"compiled in {compile_seconds:.1f} s", flush=True)

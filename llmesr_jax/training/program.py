@@ -6,7 +6,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -27,10 +26,11 @@ class Program(NamedTuple):
     optimizer: of all trained parameters.
     plan: static facts of a batch.
     data, tables: on the device.
-    example: a batch, for its shapes.
+    example: a batch, for its shapes but for the lengths of its rows.
     touched_only: `train.table_updates=touched`.
     width: steps of a window, `train.window`.
     axes: which arrays are over items and users.
+    terms: names of the terms of the loss.
     """
 
     model: recommender.Recommender
@@ -42,6 +42,7 @@ class Program(NamedTuple):
     touched_only: bool
     width: int
     axes: Axes
+    terms: tuple[str, ...]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Program:
@@ -54,21 +55,21 @@ class Program(NamedTuple):
         plan = experiment.epochs.plan
         data = batches.interactions(experiment.corpus, plan)
         tables = tables_lib.on_device(experiment.tables)
-        example = steps.example_batch(plan, data, tables)
+        example = steps.example_batch(steps.plain_rows(plan), data, tables)
         settings = config_lib.section(experiment.config, "train")
         touched_only = settings.table_updates == "touched"
         model = experiment.recommender
-        axes = model.axes(tables, example)
+        outline = model.outline(tables, example)
+        axes = outline.axes
         check_tables(tables, axes)
         paths = [path for path, _ in axes.params]
         made = optimizer.of_run(experiment.config, model, paths)
         if touched_only:
-            params = jax.eval_shape(model.init, jax.random.key(0), tables, example)
-            touched_rows.check(params, in_steps(tables, model.kinds), axes, example)
-            touched_rows.check_optimizer(made, params, axes)
+            touched_rows.check(outline.params, in_steps(tables, model.kinds), axes, example)
+            touched_rows.check_optimizer(made, outline.params, axes)
         if settings.surgery != surgeries.NONE:
-            made = optimizer.of_run(experiment.config, model, paths, steps.term_count(model, tables, example))
-        return cls(model, made, plan, data, tables, example, touched_only, settings.window, axes)
+            made = optimizer.of_run(experiment.config, model, paths, len(outline.terms))
+        return cls(model, made, plan, data, tables, example, touched_only, settings.window, axes, outline.terms)
 
     def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:
         """The arrays of a run that begins: as a checkpoint holds them.
@@ -80,9 +81,8 @@ class Program(NamedTuple):
         if start is not None:
             params = start.into(states.params, seeds, self.axes.by_path)
             states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params))
-        best = jax.tree.map(jnp.copy, states.params)  # buffers of its own: the state's are donated
-        sums = steps.zero_sums(self.model, state.take(best, 0), self.tables, self.example, len(seeds))
-        return {"state": states, "best": best, "sums": sums}
+        best = state.copy(states.params)  # buffers of its own: the state's are donated
+        return {"state": states, "best": best, "sums": steps.zero_sums(self.terms, len(seeds))}
 
     def started(self, precision: str) -> Program:
         """The program once its states are made: without tables that only start a parameter, and in `precision`."""

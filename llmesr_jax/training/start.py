@@ -18,7 +18,6 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import ids, reading
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import state
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, read_config
 from llmesr_jax.training.progress import Progress
@@ -136,7 +135,7 @@ def read(experiment: Experiment) -> Start | None:
     if identity.get("interactions") != experiment.corpus.digest:
         rows = _rows(experiment, config, identity)
     kept = [seeds.index(seed) for seed in experiment.seeds]
-    params = _named(state.take(restored[0]["best"], kept))
+    params = {path: x[kept] for path, x in _named(restored[0]["best"]).items()}
     return Start(folder, experiment.seeds, tuple(progress.best_epoch[i] for i in kept), params, rows)
 
 

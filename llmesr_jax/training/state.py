@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -49,17 +50,47 @@ def _create(recommender, optimizer, keys_S, tables, batch):
         training_key = jax.random.key_data(jax.random.fold_in(key, 1))
         return State(params, optimizer.init(params), jnp.zeros((), jnp.int32), training_key)
 
-    return jax.vmap(one)(keys_S)
+    return over_lanes(one, keys_S)
+
+
+def over_lanes(one: Callable[..., Any], *trees_S: Any) -> Any:
+    """`one`, a function of one lane's trees, for each lane of the stacked trees.
+
+    One lane goes without `vmap`: batching costs a third of the tracing, and its axis more operations.
+    """
+    if len(jax.tree.leaves(trees_S)[0]) > 1:
+        return jax.vmap(one)(*trees_S)
+    found = one(*jax.tree.map(lambda x: x[0], trees_S))
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], found)
+
+
+# Each works on a whole tree in one program: leaf by leaf, every shape would be a program of its own.
 
 
 def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:
     """One seed's part of a stacked tree, or several seeds', stacked."""
-    return jax.tree.map(lambda x: x[np.asarray(index, np.int32)], tree)
+    return _take(tree, np.asarray(index, np.int32))
+
+
+@jax.jit
+def _take(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
 
 
 def put(tree: Any, index: list[int] | np.ndarray, part: Any) -> Any:
     """The stacked tree with the seeds at `index` replaced by the stacked `part`."""
-    return jax.tree.map(lambda x, y: x.at[np.asarray(index, np.int32)].set(y), tree, part)
+    return _put(tree, np.asarray(index, np.int32), part)
+
+
+@jax.jit
+def _put(tree, index, part):
+    return jax.tree.map(lambda x, y: x.at[index].set(y), tree, part)
+
+
+@jax.jit
+def copy(tree: Any) -> Any:
+    """The tree in buffers of its own."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def stack(trees: list[Any]) -> Any:
@@ -71,9 +102,19 @@ def split(tree: Any, groups: list[slice]) -> list[Any]:
     """The stacked tree cut along its seeds."""
     if len(groups) == 1:
         return [tree]
-    return [jax.tree.map(lambda x: x[group], tree) for group in groups]
+    return _split(tree, tuple((group.start, group.stop) for group in groups))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _split(tree, bounds):
+    return [jax.tree.map(lambda x: x[start:end], tree) for start, end in bounds]
 
 
 def join(parts: list[Any]) -> Any:
     """Inverse of `split`."""
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+@jax.jit
+def _join(parts):
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

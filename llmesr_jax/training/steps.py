@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from llmesr_jax.models.axes import Axes, in_steps
+from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
-from llmesr_jax.models.recommender import Params, Recommender, loss_fn
+from llmesr_jax.models.recommender import Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.ranking.layout import RowPlan, padded
 from llmesr_jax.training import optimizer
 from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
 from llmesr_jax.training.optimizer import ByTerm
-from llmesr_jax.training.state import State
+from llmesr_jax.training.state import State, over_lanes
 from llmesr_jax.training.surgeries import Terms
 
 _OF_SURGERY = 0x5C  # apart from what dropout folds in, which are small numbers of layers
@@ -145,7 +147,7 @@ def run_window(
 
         return jax.lax.fori_loop(0, count, body, (state, sums))
 
-    return jax.vmap(one_lane)(state_S, sums_S, order_SxWxB, numbers_S)
+    return over_lanes(one_lane, state_S, sums_S, order_SxWxB, numbers_S)
 
 
 @functools.partial(jax.jit, static_argnames=("recommender",), donate_argnames=("state_S",))
@@ -159,7 +161,7 @@ def before_epoch(recommender: Recommender, state_S: State, tables: Tables, data:
         params = recommender.before_epoch(state.params, tables, data, epoch)
         return state.replace(params=params, opt_state=optimizer.renewed(state.opt_state, state.params, params))
 
-    return jax.vmap(one_lane)(state_S)
+    return over_lanes(one_lane, state_S)
 
 
 def lane_groups(lanes: int, most: int = 0) -> list[slice]:
@@ -179,25 +181,22 @@ def most_lanes(most: int = 0) -> int:
 
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
     """A batch of zeros: for its shapes, as parameters are made from them."""
+    # NumPy's zeros: those of JAX are a program for each shape.
     nobody = jax.ShapeDtypeStruct((plan.config.batch_size,), jnp.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(functools.partial(make_batch, plan), data, tables, nobody, key)
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
-def term_count(recommender: Recommender, tables: Tables, batch: Batch) -> int:
-    """How many terms the loss has. `batch` is any, for its shapes."""
-    params = jax.eval_shape(recommender.init, jax.random.key(0), tables, batch)
-    tables = in_steps(tables, recommender.kinds)
-    return len(jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None)[1], params, tables, batch))
+def plain_rows(plan: BatchPlan) -> BatchPlan:
+    """The plan with rows of one length: what does not depend on how sequences are laid out is traced faster with it."""
+
+    def longest(rows: RowPlan) -> RowPlan:
+        return padded(rows.at_least[0], rows.lengths[-1])
+
+    return plan._replace(students=longest(plan.students), teachers=plan.teachers and longest(plan.teachers))
 
 
-def zero_sums(recommender: Recommender, params: Params, tables: Tables, batch: Batch, lanes: int) -> dict[str, Array]:
-    """Fresh sums for `run_window`: a zero for each term of the loss, and for the total.
-
-    Args:
-      params: of one seed; arrays or shapes.
-      batch: any, for its shapes.
-    """
-    _, terms = jax.eval_shape(lambda p, t, b: loss_fn(recommender, p, t, b, None), params, tables, batch)
-    return {name: jnp.zeros(lanes, jnp.float32) for name in (*terms, "total")}
+def zero_sums(terms: Iterable[str], lanes: int) -> dict[str, Array]:
+    """Fresh sums for `run_window`: a zero for each term of the loss, and for the total."""
+    return {name: jnp.asarray(np.zeros(lanes, np.float32)) for name in (*terms, "total")}

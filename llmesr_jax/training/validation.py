@@ -50,7 +50,12 @@ class Validation:
         corpus, rows, stops = experiment.corpus, self.inputs.rows_E, self.inputs.stops_E
         data = experiment.epochs.plan.config
         supervision = experiment.recommender.supervision
-        self._histories = inference.histories(corpus, rows, stops, data, supervision)
+        # Where as many users are validated as tested, one compiled encoder serves both.
+        other = evaluate.stops(
+            corpus, "test" if split == "valid" else "valid", settings.eval_users, settings.seen_items
+        )
+        other = other if len(other) == len(stops) else None
+        self._histories = inference.histories(corpus, rows, stops, data, supervision, other)
         self._candidates: dict[int, np.ndarray] = {}
 
     def ranks(self, params, seed: int, protocols, lists: bool):

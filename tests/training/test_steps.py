@@ -29,7 +29,7 @@ def create(system, seeds):
     case = tiny.case(*system)
     example = steps.example_batch(case.epochs.plan, case.data, case.tables)
     states = state.create(case.model, OPTIMIZER, case.tables, example, seeds)
-    sums = steps.zero_sums(case.model, state.take(states.params, 0), case.tables, example, len(seeds))
+    sums = steps.zero_sums(case.model.outline(case.tables, example).terms, len(seeds))
     return jax.device_get((states, sums))
 
 

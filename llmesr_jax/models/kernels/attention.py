@@ -5,6 +5,7 @@ All take flat slots: x is (..., T, D), or (..., R, D) for last positions.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,7 +55,26 @@ def attend(
     """
     if query.shape[-1] % heads:
         raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
+    drop_key, rate = dropout or (None, 0.0)
+    options = (heads, causal, mask_padding, additive, rate)
+    return _attend(options, query, key_TxD, value_TxD, sequences, padding, drop_key)
+
+
+# A function of its own for the compiler, so that layers of one shape are traced and lowered once.
+@functools.partial(jax.jit, static_argnums=0)
+def _attend(
+    options: tuple[int, bool, bool, bool, float],
+    query: Array,
+    key_TxD: Array,
+    value_TxD: Array,
+    sequences: Sequences,
+    padding: tuple[Array, Array] | None,
+    drop_key: Array | None,
+) -> tuple[Array, Array | None]:
+    heads, causal, mask_padding, additive, rate = options
+    dropout = (drop_key, rate) if rate else None
     last_only = query.shape[-2] != key_TxD.shape[-2]
+    in_closed_form = not mask_padding and sequences.left_out_R is not None
 
     def split_heads(x):  # (..., L, D) -> (..., heads, L, D / heads); one head has no axis, which spares copies
         return jnp.moveaxis(x.reshape(*x.shape[:-1], heads, -1), -2, -3) if heads > 1 else x
@@ -68,7 +88,6 @@ def attend(
     else:
         queries = sequences.split(query)
     keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.valid_T, -1)
-    in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
     # Weights are divided by their sum after the mixing, where that is fewer numbers.
     weights, extras, sums = [], [], []

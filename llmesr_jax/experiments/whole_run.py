@@ -1,0 +1,274 @@
+"""A whole run watched from outside: where its time goes, and which programs it compiles.
+
+JAX says when it traces, lowers and compiles (`jax.monitoring`), the project when it reads, steps and ranks
+(`core.spans`). A span's own time is its length without that of the spans within it, so all parts add up to the whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from llmesr_jax.core import spans
+from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.training import experiment, loop
+
+_TRACE, _LOWER, _COMPILE = (
+    f"/jax/core/compile/{name}_duration" for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
+)
+_STEPS = "jit(run_window)"
+_HIT = "/jax/compilation_cache/cache_hits"
+_PART_OF = {_TRACE: "trace", _LOWER: "trace", _COMPILE: "compile"}
+PARTS = ("import", "data", "tables", "trace", "compile", "steps", "validation", "checkpoints", "test", "rest")
+SHARE = 0.95  # of the best validation metric, for `reached`
+_OPERATION = re.compile(r"^\s*(?:%\S+ = )?\"?(?:stablehlo|chlo|sdy)\.", re.MULTILINE)
+
+
+class Span(NamedTuple):
+    """What ended, with JAX's name of the function where it is JAX's; seconds of `time.time`."""
+
+    name: str
+    start: float
+    end: float
+    function: str = ""
+
+
+@dataclasses.dataclass
+class Program:
+    """One compiled program.
+
+    Attributes:
+      name: of the function.
+      operations: StableHLO operations, None where they were not counted.
+      trace: seconds from Python to StableHLO.
+      compile: seconds from StableHLO to machine code, or of reading that.
+      kept: it was compiled before and read from the cache.
+    """
+
+    name: str
+    operations: int | None
+    trace: float
+    compile: float
+    kept: bool
+
+
+class Recording:
+    """What is heard while a command runs, in the order in which it ended.
+
+    Attributes:
+      start: of the command, seconds of `time.time`.
+      spans: of all names.
+    """
+
+    def __init__(self, start: float):
+        self.start, self.spans = start, []
+
+    def hear(self, name: str, start: float, end: float, *, fun_name: str = "", **_: Any) -> None:
+        """A listener of `core.spans` and of `jax.monitoring`."""
+        if name in _PART_OF or not name.startswith("/"):
+            self.spans.append(Span(name, start, end, fun_name))
+
+    def hear_hit(self, name: str, **_: Any) -> None:
+        """A listener of JAX's events: what was compiled before is named before its span ends."""
+        if name == _HIT:
+            now = time.time()
+            self.spans.append(Span(name, now, now))
+
+    def programs(self, operations: Sequence[int] = ()) -> tuple[list[Program], dict[str, float]]:
+        """The programs, in the order in which they were compiled; and seconds of what was traced without one, by name.
+
+        Args:
+          operations: of each program.
+        """
+        found, traced, lowered, hit = [], {}, 0.0, False
+        outer = _outermost(self.spans)
+        for one in self.spans:
+            if one.name == _HIT:
+                hit = True
+            elif one.name == _TRACE and one in outer:
+                traced[one.function] = traced.get(one.function, 0.0) + one.end - one.start
+            elif one.name == _LOWER:
+                lowered = one.end - one.start
+            elif one.name == _COMPILE:
+                name = re.sub(r"^jit\((.*)\)$", r"\1", one.function)
+                count = operations[len(found)] if len(operations) > len(found) else None
+                found.append(Program(name, count, traced.pop(name, 0.0) + lowered, one.end - one.start, hit))
+                lowered, hit = 0.0, False
+        return found, traced
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of each of `PARTS` up to now; they add up to the time since the command's start."""
+        found = dict.fromkeys(PARTS, 0.0)
+        around = [("rest", self.start, time.time())]  # the spans that the next one lies in
+        found["rest"] = around[0][2] - self.start
+        for one in sorted(self.spans, key=lambda s: (s.start, -s.end)):
+            part = _PART_OF.get(one.name, one.name)
+            if part not in found:
+                continue
+            while len(around) > 1 and around[-1][2] <= one.start:
+                around.pop()
+            seconds = max(min(one.end, around[-1][2]) - max(one.start, around[-1][1]), 0.0)
+            found[part] += seconds
+            found[around[-1][0]] -= seconds
+            around.append((part, one.start, one.end))
+        return found
+
+    def times(self, name: str) -> list[float]:
+        """When each span of a name ended, seconds after the command's start."""
+        return [one.end - self.start for one in self.spans if one.name == name]
+
+
+def _outermost(found: Sequence[Span]) -> set[Span]:
+    """The spans of tracing that lie in no other."""
+    outer, end = set(), -np.inf
+    for one in sorted((s for s in found if s.name == _TRACE), key=lambda s: (s.start, -s.end)):
+        if one.end > end:
+            outer.add(one)
+            end = one.end
+    return outer
+
+
+def run(configs: Sequence[ConfigDict], *, programs: bool = False, stop: Stop | None = None) -> dict[str, Any]:
+    """Trains and tests as `launch.train` does, in a folder that is deleted, and prints where the time went.
+
+    Args:
+      configs: of the methods; their `workdir` is not used.
+      programs: one epoch alone, with everything compiled anew; prints the programs in place of the parts.
+    Returns: JSON values: what was printed, times in seconds.
+    """
+    start, reached_at, results = process_start(), {}, {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        counts = stack.enter_context(counted()) if programs else []
+        recording = stack.enter_context(recorded(start))
+        recording.hear("import", start, time.time())
+        moved = {config.workdir: str(folder / config.method) for config in configs}
+        for config in configs:
+            config.workdir, config.start = moved[config.workdir], moved.get(config.start, config.start)
+            config.train.epochs = 1 if programs else config.train.epochs
+        for made in [experiment.prepare(config) for config in configs]:
+            print(made.describe(), flush=True)
+            method, validated = made.config.method, len(recording.times("validation"))
+            results[method] = loop.train(made, stop=stop)["test"]
+            times = recording.times("validation")[validated:]
+            reached_at[method] = reached(folder / method / "metrics.jsonl", made.config.train.monitor, times)
+        for protocol in metrics.PROTOCOLS:
+            print("\n" + evaluate.results_table(results, protocol))
+        parts = recording.parts()
+    found, traced = recording.programs(counts)
+    if programs:
+        print("\n" + programs_table(found, traced), flush=True)
+        return {"programs": [dataclasses.asdict(one) for one in found], "traced_only": traced}
+    steps = [one.end - start for one in recording.spans if one.name == _COMPILE and one.function == _STEPS]
+    first = steps[0] if steps else None
+    print("\n" + whole_table(parts, first, reached_at), flush=True)
+    reached_s = {method: one and {"epoch": one[0], "seconds": one[1]} for method, one in reached_at.items()}
+    return {"parts": parts, "first_steps": first, "reached": reached_s, "programs": len(found)}
+
+
+def process_start() -> float:
+    """When this process began, seconds of `time.time`; now, where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # field 22, behind the name
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - (up - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.time()
+
+
+@contextlib.contextmanager
+def recorded(start: float) -> Iterator[Recording]:
+    """A recording of what happens in the block."""
+    recording = Recording(start)
+    jax.monitoring.register_event_time_span_listener(recording.hear)
+    jax.monitoring.register_event_listener(recording.hear_hit)
+    try:
+        with spans.heard_by(recording.hear):
+            yield recording
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(recording.hear)
+        jax.monitoring.unregister_event_listener(recording.hear_hit)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[list[int]]:
+    """Compiles everything anew; at its end the list holds each program's StableHLO operations."""
+    counts: list[int] = []
+    kept, dumped = jax.config.jax_enable_compilation_cache, jax.config.jax_dump_ir_to
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_dump_ir_to", folder)
+        try:
+            yield counts
+        finally:
+            jax.config.update("jax_enable_compilation_cache", kept)
+            jax.config.update("jax_dump_ir_to", dumped)
+            # Files are numbered as they are written, which is the order of compiling.
+            for path in sorted(Path(folder).glob("*_compile.mlir")):
+                counts.append(len(_OPERATION.findall(path.read_text())))
+
+
+def reached(metrics: Path, monitor: str, times: Sequence[float]) -> tuple[int, float] | None:
+    """The first epoch whose validation metric is `SHARE` of the best, mean over seeds, and when it was known.
+
+    Args:
+      metrics: `metrics.jsonl` of the run.
+      monitor: the metric's name.
+      times: when each epoch was validated, seconds.
+    Returns: epoch and seconds; None where nothing was validated.
+    """
+    values: dict[int, list[float]] = {}
+    for line in map(json.loads, metrics.read_text().splitlines()):
+        if (value := line.get(f"valid/overall/{monitor}")) is not None:
+            values.setdefault(line["epoch"], []).append(value)
+    means = {epoch: float(np.mean(found)) for epoch, found in sorted(values.items())}
+    if not means:
+        return None
+    epoch = next(e for e, value in means.items() if value >= SHARE * max(means.values()))
+    return epoch, times[epoch - 1]
+
+
+def programs_table(programs: Sequence[Program], traced: dict[str, float], most: int = 25) -> str:
+    """The programs as text, those that took longest first; one line for the rest."""
+    lines = ["program                    operations   trace s  compile s"]
+    ordered = sorted(programs, key=lambda p: -(p.trace + p.compile))
+
+    def line(name: str, some: Sequence[Program]) -> str:
+        count = sum(p.operations or 0 for p in some)
+        kept = "  (kept)" if all(p.kept for p in some) else ""
+        return (
+            f"{name:<26.26} {count:>10} {sum(p.trace for p in some):>9.2f} {sum(p.compile for p in some):>10.2f}{kept}"
+        )
+
+    lines += [line(p.name, [p]) for p in ordered[:most]]
+    if rest := ordered[most:]:
+        lines.append(line(f"{len(rest)} more", rest))
+    lines += [f"{f'traced only: {name}':<37.37} {s:>9.2f}" for name, s in sorted(traced.items(), key=lambda x: -x[1])]
+    return "\n".join([*lines, line(f"{len(programs)} programs", programs)])
+
+
+def whole_table(parts: dict[str, float], first_step: float | None, reached: dict[str, tuple[int, float] | None]) -> str:
+    """The parts of a whole run as text."""
+    lines = [f"{name:<12} {seconds:>7.1f} s" for name, seconds in parts.items()]
+    lines.append(f"{'whole':<12} {sum(parts.values()):>7.1f} s, from command to table")
+    if first_step is not None:
+        lines.append(f"{'first steps':<12} {first_step:>7.1f} s after the command")
+    for method, found in reached.items():
+        if found is not None:
+            lines.append(
+                f"{method}: {SHARE:.0%} of the best validation metric after {found[1]:.1f} s (epoch {found[0]})"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""`python -m launch.benchmark --programs` and `--whole`: a small run, watched from its command to its table."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = ("-m", "launch.benchmark")
+# Those that hold a model; the others move trees of arrays about, and their number must stay small as well.
+OF_THE_MODEL = {"_create", "run_window", "_encode", "item_vectors", "_sampled", "_full"}
+MOST = 22
+
+
+def test_a_run_compiles_few_programs(train, tmp_path):
+    """One encoder serves validation and test. What is compiled leaf by leaf or outside a program would show here."""
+    result = train("--method=none", "--programs", "--epochs=3", "--out=p.json", cwd=tmp_path, program=PROGRAM)
+    assert (result.status, result.err) == (0, "")
+    found = json.loads((tmp_path / "p.json").read_text())
+    names = [one["name"] for one in found["programs"]]
+    assert len(names) <= MOST, names
+    assert OF_THE_MODEL <= set(names)
+    assert [names.count(name) for name in ("_create", "run_window", "_encode", "item_vectors")] == [1, 1, 1, 1]
+    assert not any(one["kept"] for one in found["programs"])
+    step = next(one for one in found["programs"] if one["name"] == "run_window")
+    assert step["operations"] == max(one["operations"] for one in found["programs"]) > 500
+    assert step["trace"] > 0 < step["compile"]
+    assert f"{len(names)} programs" in result.out and "full N@10" in result.out
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_the_parts_of_a_whole_run_add_up(train, tmp_path):
+    result = train("--method=none", "--whole", "--epochs=2", "--out=w.json", cwd=tmp_path, program=PROGRAM)
+    assert (result.status, result.err) == (0, "")
+    found = json.loads((tmp_path / "w.json").read_text())
+    parts = found["parts"]
+    assert all(parts[name] > 0 for name in ("import", "data", "trace", "compile", "steps", "validation", "test"))
+    assert parts["checkpoints"] > 0 and min(parts.values()) >= 0
+    whole = sum(parts.values())
+    assert parts["import"] < found["first_steps"] < found["reached"]["none"]["seconds"] < whole
+    assert f"{whole:.1f} s, from command to table" in result.out
+    assert [path.name for path in tmp_path.iterdir()] == ["w.json"]
