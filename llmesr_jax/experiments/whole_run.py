@@ -34,7 +34,7 @@ _HIT = "/jax/compilation_cache/cache_hits"
 _PART_OF = {_TRACE: "trace", _LOWER: "trace", _COMPILE: "compile"}
 PARTS = ("import", "data", "tables", "trace", "compile", "steps", "validation", "checkpoints", "test", "rest")
 SHARE = 0.95  # of the best validation metric, for `reached`
-_OPERATION = re.compile(r"^\s*(?:%\S+ = )?\"?(?:stablehlo|chlo|sdy)\.", re.MULTILINE)
+_OPERATION = re.compile(r"^\s*(?:%\S+ = )?\"?stablehlo\.(?!return)", re.MULTILINE)
 
 
 class Span(NamedTuple):
@@ -207,15 +207,16 @@ def recorded(start: float) -> Iterator[Recording]:
 def counted() -> Iterator[list[int]]:
     """Compiles everything anew; at its end the list holds each program's StableHLO operations."""
     counts: list[int] = []
-    kept, dumped = jax.config.jax_enable_compilation_cache, jax.config.jax_dump_ir_to
     with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_enable_compilation_cache", False)
-        jax.config.update("jax_dump_ir_to", folder)
+        changes = {"jax_enable_compilation_cache": False, "jax_dump_ir_to": folder}
+        before = {name: jax.config.values[name] for name in changes}
+        for name, value in changes.items():
+            jax.config.update(name, value)
         try:
             yield counts
         finally:
-            jax.config.update("jax_enable_compilation_cache", kept)
-            jax.config.update("jax_dump_ir_to", dumped)
+            for name, value in before.items():
+                jax.config.update(name, value)
             # Files are numbered as they are written, which is the order of compiling.
             for path in sorted(Path(folder).glob("*_compile.mlir")):
                 counts.append(len(_OPERATION.findall(path.read_text())))

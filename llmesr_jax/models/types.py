@@ -32,6 +32,11 @@ def wide(x: Array) -> Any:
     return x.dtype if jax.numpy.finfo(x.dtype).bits >= 32 else jax.numpy.float32
 
 
+def on_device(x: np.ndarray, dtype: Any) -> Array:
+    """A copy of a host array on the device. `jnp.asarray` would compile a program for each shape."""
+    return jax.device_put(np.array(x, dtype))
+
+
 class Term(NamedTuple):
     """One named part of the loss. `loss_fn` adds `weight * value` over all terms, in one place."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.recommender import Recommender
-from llmesr_jax.models.types import Array, Tables, row_of_slot
+from llmesr_jax.models.types import Array, Tables, on_device, row_of_slot
 from llmesr_jax.ranking import layout
 
 _ROWS = 2048  # sequences encoded at a time
@@ -74,7 +74,7 @@ def histories(
     picked = np.maximum(batches_NxR, 0)
     end = np.where(nobody, 0, (corpus.offsets[rows_E] + stops_E)[picked])
     length = np.where(nobody, 0, length_E[picked])
-    as_int = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
+    as_int = lambda x: on_device(x, np.int32)  # noqa: E731
     place = np.where(nobody, len(rows_E), picked)
     return Histories(
         as_int(corpus.items),

@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.axes import ITEM, TABLES
@@ -232,7 +231,7 @@ def copied(table: np.ndarray) -> np.ndarray:
 def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """The tables on the device. On a CPU that is no second copy of those that `prepare` has made."""
     # What may be written to must be copied, as the device counts on constants.
-    put = lambda array: jnp.asarray(array) if array.flags.writeable else jax.device_put(array)  # noqa: E731
+    put = lambda array: jax.device_put(np.array(array) if array.flags.writeable else array)  # noqa: E731
     return {name: put(array) for name, array in arrays.items()}
 
 

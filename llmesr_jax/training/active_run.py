@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,6 +20,7 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.spans import span
 from llmesr_jax.models import recommender
+from llmesr_jax.models.types import on_device
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, provenance, state, traced
 from llmesr_jax.training import start as start_lib
@@ -66,7 +66,8 @@ class ActiveRun(contextlib.AbstractContextManager):
                 self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
                 restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
             if restored is not None:
-                tree, self.progress = jax.tree.map(jnp.asarray, restored[0]), Progress(**restored[1])
+                # Copied, as what is donated must be the device's own.
+                tree, self.progress = state.copy(jax.device_put(restored[0])), Progress(**restored[1])
                 print(f"{self.folder}: continuing {self._place()}", flush=True)
             else:
                 count = len(self.seeds)
@@ -196,7 +197,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.states = state.take(self.states, going_on)
             progress.active = [progress.active[j] for j in going_on]
         progress.epoch, progress.steps = epoch, 0
-        self.sums = {name: jnp.asarray(np.zeros(len(progress.active), np.float32)) for name in self.sums}
+        self.sums = {name: on_device(np.zeros(len(progress.active)), np.float32) for name in self.sums}
         self.save()
 
     def end(self, splits: Callable[[str], Validation]) -> dict[str, Any] | InputError:

@@ -18,7 +18,7 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import Corpus, check_size
 from llmesr_jax.data.settings import DataConfig
-from llmesr_jax.models.types import Array, Batch, Needs, Tables, row_of_slot
+from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device, row_of_slot
 from llmesr_jax.ranking import layout
 
 _EXTRA = 17  # of the step's keys, the one of what a method adds
@@ -183,7 +183,7 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
     if plan.config.negatives == "in_batch":
         counts_V = target_counts(corpus, plan)
         with np.errstate(divide="ignore"):  # an item that is never a target is never drawn
-            shares_V = jnp.asarray(np.log(counts_V / max(counts_V.sum(), 1e-30)), jnp.float32)
+            shares_V = on_device(np.log(counts_V / max(counts_V.sum(), 1e-30)), np.float32)
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
     counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
@@ -192,7 +192,7 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
     count_U = np.bincount(seen_user, minlength=corpus.num_users)
     start_U = np.concatenate([[0], np.cumsum(count_U)[:-1]])
     gaps = seen_item - 1 - (np.arange(len(seen)) - start_U[seen_user])
-    as_int = lambda x: jnp.asarray(np.asarray(x, np.int32))  # noqa: E731
+    as_int = lambda x: on_device(x, np.int32)  # noqa: E731
     return Interactions(
         items_n=as_int(corpus.items),
         start_U=as_int(corpus.offsets[:-1]),

@@ -79,7 +79,7 @@ class Program(NamedTuple):
         """
         states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
         if start is not None:
-            params = start.into(states.params, seeds, self.axes.by_path)
+            params = state.copy(start.into(states.params, seeds, self.axes.by_path))
             states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params))
         best = state.copy(states.params)  # buffers of its own: the state's are donated
         return {"state": states, "best": best, "sums": steps.zero_sums(self.terms, len(seeds))}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
@@ -85,9 +84,9 @@ class Start(NamedTuple):
                 return drawn_S
             found = self.params[name][places].astype(drawn_S.dtype)
             if self.rows is None or name not in axes:
-                return jnp.asarray(found)
+                return jax.device_put(found)
             rows = _table_rows(self.rows[axes[name]], drawn_S.shape[1], found.shape[1])
-            return jnp.asarray(np.where(_over_rows(rows >= 0, drawn_S), found[:, rows], drawn_S))
+            return jax.device_put(np.where(_over_rows(rows >= 0, drawn_S), found[:, rows], drawn_S))
 
         return jax.tree_util.tree_map_with_path(one, params_S)
 

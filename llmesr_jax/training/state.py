@@ -39,18 +39,18 @@ def create(
 ) -> State:
     """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter."""
 
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    return _create(recommender, optimizer, keys, tables, batch)
+    return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch)
 
 
 @functools.partial(jax.jit, static_argnames=("recommender", "optimizer"))
-def _create(recommender, optimizer, keys_S, tables, batch):
-    def one(key):
+def _create(recommender, optimizer, seeds_S, tables, batch):
+    def one(seed):
+        key = jax.random.key(seed)
         params = recommender.init(jax.random.fold_in(key, 0), tables, batch)
         training_key = jax.random.key_data(jax.random.fold_in(key, 1))
         return State(params, optimizer.init(params), jnp.zeros((), jnp.int32), training_key)
 
-    return over_lanes(one, keys_S)
+    return over_lanes(one, seeds_S)
 
 
 def over_lanes(one: Callable[..., Any], *trees_S: Any) -> Any:

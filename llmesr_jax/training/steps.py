@@ -17,7 +17,7 @@ import optax
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.recommender import Recommender, loss_fn
-from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.models.types import Array, Batch, Tables, on_device
 from llmesr_jax.ranking.layout import RowPlan, padded
 from llmesr_jax.training import optimizer
 from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
@@ -199,4 +199,4 @@ def plain_rows(plan: BatchPlan) -> BatchPlan:
 
 def zero_sums(terms: Iterable[str], lanes: int) -> dict[str, Array]:
     """Fresh sums for `run_window`: a zero for each term of the loss, and for the total."""
-    return {name: jnp.asarray(np.zeros(lanes, np.float32)) for name in (*terms, "total")}
+    return {name: on_device(np.zeros(lanes), np.float32) for name in (*terms, "total")}

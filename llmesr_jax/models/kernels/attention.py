@@ -55,26 +55,7 @@ def attend(
     """
     if query.shape[-1] % heads:
         raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
-    drop_key, rate = dropout or (None, 0.0)
-    options = (heads, causal, mask_padding, additive, rate)
-    return _attend(options, query, key_TxD, value_TxD, sequences, padding, drop_key)
-
-
-# A function of its own for the compiler, so that layers of one shape are traced and lowered once.
-@functools.partial(jax.jit, static_argnums=0)
-def _attend(
-    options: tuple[int, bool, bool, bool, float],
-    query: Array,
-    key_TxD: Array,
-    value_TxD: Array,
-    sequences: Sequences,
-    padding: tuple[Array, Array] | None,
-    drop_key: Array | None,
-) -> tuple[Array, Array | None]:
-    heads, causal, mask_padding, additive, rate = options
-    dropout = (drop_key, rate) if rate else None
     last_only = query.shape[-2] != key_TxD.shape[-2]
-    in_closed_form = not mask_padding and sequences.left_out_R is not None
 
     def split_heads(x):  # (..., L, D) -> (..., heads, L, D / heads); one head has no axis, which spares copies
         return jnp.moveaxis(x.reshape(*x.shape[:-1], heads, -1), -2, -3) if heads > 1 else x
@@ -88,22 +69,22 @@ def _attend(
     else:
         queries = sequences.split(query)
     keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.valid_T, -1)
+    in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
     # Weights are divided by their sum after the mixing, where that is fewer numbers.
     weights, extras, sums = [], [], []
     for q, k, valid_RxL, left_out_R in zip(queries, keys, real, left_out):
         length = k.shape[-2]
         scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
-        mask = jnp.ones((1, 1, length), bool)
-        if mask_padding or in_closed_form:
-            mask = mask & valid_RxL[:, None, :]
+        mask = valid_RxL[:, None, :] if mask_padding or in_closed_form else jnp.ones((1, 1, length), bool)
         if causal and not last_only:
-            mask = mask & jnp.tri(length, dtype=bool)[None]
+            place_LxL = functools.partial(jax.lax.broadcasted_iota, jnp.int32, (1, length, length))
+            mask = mask & (place_LxL(1) >= place_LxL(2))
         mask = mask[:, None] if heads > 1 else mask
         mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
         lowered = scores - _LOWERED if additive else jnp.asarray(_HIDDEN, scores.dtype)
         scores = jnp.where(mask, scores, lowered)
-        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+        highest = jax.lax.stop_gradient(scores).max(axis=-1, keepdims=True)  # so the way back of max is not traced
         if in_closed_form:
             padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
             score = jnp.sum(split_heads(q).astype(scores.dtype) * aligned(padded_key, scores), axis=-1, keepdims=True)
