@@ -16,7 +16,7 @@ import optax
 
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
-from llmesr_jax.models.recommender import Recommender, loss_fn
+from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables, on_device
 from llmesr_jax.ranking.layout import RowPlan, padded
 from llmesr_jax.training import optimizer
