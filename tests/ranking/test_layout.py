@@ -121,3 +121,14 @@ def test_deal_puts_every_sample_into_a_row_that_is_long_enough(lengths, rows):
     widths = [width for n, width in groups for _ in range(n)]
     for hand in batches_NxR:
         assert all(lengths_N[sample] <= width for sample, width in zip(hand, widths) if sample >= 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 12))
+def test_two_bags_of_one_size_share_their_rows(pairs, rows):
+    one, other = np.array(pairs).T
+    found = layout.in_batches(one, rows, other), layout.in_batches(other, rows, one)
+    assert found[0][1] == found[1][1] and found[0][0].shape == found[1][0].shape
+    widths = [width for n, width in found[0][1] for _ in range(n)]
+    for lengths, (batches_NxR, _) in zip((one, other), found):
+        for hand in batches_NxR:
+            assert all(lengths[sample] <= width for sample, width in zip(hand, widths) if sample >= 0)

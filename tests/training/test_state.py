@@ -44,3 +44,14 @@ def test_a_seed_starts_in_a_group_as_it_does_alone():
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     different = [not np.array_equal(x[0], x[1]) for x in jax.tree.leaves(group.params) if np.any(x[0])]
     assert different and all(different)
+
+
+def test_a_lane_alone_goes_without_vmap_and_comes_out_stacked():
+    def one(x, y):
+        return {"sum": x + y, "rank": x.ndim}
+
+    for lanes in (1, 3):
+        x, y = np.arange(lanes * 2.0, dtype=np.float32).reshape(lanes, 2), np.ones((lanes, 2), np.float32)
+        found = state.over_lanes(one, x, y)
+        np.testing.assert_array_equal(found["sum"], x + y)
+        np.testing.assert_array_equal(found["rank"], np.ones(lanes))
