@@ -14,6 +14,7 @@
 | `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients` | a training loop of your own |
 | `InputError` | a mistake in what was given, in one line |
 
+Gradients by term, user and item, products with the Hessian and the Gauss-Newton matrix: `llmesr_jax.gradients`.
 What a backbone, method, loss, metric, logger, optimiser, encoder or importer of your own imports: `llmesr_jax.extend`.
 
 Names are imported when they are first asked for: `import llmesr_jax` alone imports no JAX.

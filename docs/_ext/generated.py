@@ -85,6 +85,12 @@ def extend() -> str:
     return names("llmesr_jax.extend", "For plug-ins", text, but=("InputError",))
 
 
+def gradients() -> str:
+    """The page of what takes the loss apart."""
+    text = "Pure functions of (params, tables, batch, key), `from llmesr_jax import gradients`; see [gradients](../gradients.md)."
+    return names("llmesr_jax.gradients", "Gradients", text)
+
+
 def _values(setting: Setting) -> str:
     if setting.allowed is not None:
         return ", ".join(_code(value) for value in setting.allowed)
@@ -104,7 +110,8 @@ def write(app) -> None:
     """Writes the pages; untouched where nothing changed, so that Sphinx does not read them again."""
     folder = Path(app.srcdir, "reference")
     folder.mkdir(exist_ok=True)
-    for name, make in (("python", python), ("extend", extend), ("commands", commands), ("settings", settings)):
+    made = {"python": python, "extend": extend, "gradients": gradients, "commands": commands, "settings": settings}
+    for name, make in made.items():
         path, text = folder / f"{name}.md", make()
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

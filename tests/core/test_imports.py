@@ -74,7 +74,7 @@ def package_of(name):
 
 
 def test_every_module_is_in_a_package_of_the_plan():
-    assert {package_of(name) for name in MODULES} - {"llmesr_jax", "extend"} == set(ORDER)
+    assert {package_of(name) for name in MODULES} - {"llmesr_jax", "extend", "gradients"} == set(ORDER)
 
 
 def test_packages_import_only_packages_before_them():
@@ -182,6 +182,10 @@ def test_public_names_are_there():
 
     assert all(getattr(llmesr_jax, name) is not None for name in llmesr_jax.__all__)
     assert set(llmesr_jax.__all__) <= set(dir(llmesr_jax))
+    from llmesr_jax import gradients
+
+    assert all(callable(getattr(gradients, name)) for name in gradients.__all__)
+    assert set(gradients.__all__) == set(gradients._NAMES)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         llmesr_jax.absent
     assert Path(llmesr_jax.__file__).with_name("py.typed").exists()

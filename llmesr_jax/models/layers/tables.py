@@ -30,7 +30,13 @@ def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
 
 
 def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
-    """The ranking loss of the students' slots that have a target.
+    """The ranking loss of the students' slots that have a target; arguments as of `scored`."""
+    found = scored(loss, sizes, h_TxE, batch, vectors)
+    return Term(losses.PLUGINS.load(loss.ranking).value(loss.settings, found), 1.0)
+
+
+def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Drawn | AllItems:
+    """What the ranking loss is a function of.
 
     A shared negative that is a slot's own target does not count there.
 
@@ -41,10 +47,8 @@ def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vec
     targets_T = batch.targets_T
     dtype = wide(h_TxE)
     h_TxE, vectors = score_vectors(loss, h_TxE), score_vectors(loss, vectors)
-    value = losses.PLUGINS.load(loss.ranking).value
     if loss.all_items:
-        scale = jnp.asarray(1 / loss.temperature, dtype)
-        return Term(value(loss.settings, AllItems(h_TxE, vectors, targets_T, scale)), 1.0)
+        return AllItems(h_TxE, vectors, targets_T, jnp.asarray(1 / loss.temperature, dtype))
     own, shared = jnp.split(vectors, [targets_T.size + batch.negatives_TxK.size])
     own_TxCxE = own.reshape(len(targets_T), -1, own.shape[-1])
     own_TxC = jnp.einsum("te,tce->tc", h_TxE, own_TxCxE, preferred_element_type=dtype) / loss.temperature
@@ -54,8 +58,7 @@ def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vec
         negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
         drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
         draws = jnp.sum(batch.shared_K > 0)
-    scored = Drawn(positive_T, negative_TxK, targets_T > 0, drawn, batch.log_q, draws, sizes.num_items)
-    return Term(value(loss.settings, scored), 1.0)
+    return Drawn(positive_T, negative_TxK, targets_T > 0, drawn, batch.log_q, draws, sizes.num_items)
 
 
 def score_vectors(loss: LossConfig, x: Array) -> Array:
