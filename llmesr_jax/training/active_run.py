@@ -22,7 +22,7 @@ from llmesr_jax.core.spans import span
 from llmesr_jax.models import recommender
 from llmesr_jax.models.types import on_device
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import optimizer, provenance, state, traced
+from llmesr_jax.training import optimizer, provenance, state, traced, watch
 from llmesr_jax.training import start as start_lib
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, open_workdir
@@ -139,6 +139,14 @@ class ActiveRun(contextlib.AbstractContextManager):
                 "--config.train.learning_rate in a new --workdir"
             )
 
+    def watch(self, values: Mapping[str, np.ndarray]) -> None:
+        """Adds what was found at a watched step, one number for each seed that learns."""
+        watched = self.progress.watched
+        for j, i in enumerate(self.progress.active):
+            seed = str(self.seeds[i])
+            one = {name: value[j] for name, value in values.items()}
+            watched[seed] = watch.added(watched.get(seed, {}), one)
+
     def drop_failed(self, stopping: bool) -> None:
         """Takes the seeds that have failed out of those that learn; saves the run if it stops here, or with the last.
 
@@ -185,6 +193,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             if values:
                 line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
                 line[f"valid/overall/{settings.monitor}"] = monitored[j]
+            line |= watch.means(progress.watched.get(str(self.seeds[i]), {}))
             self.log.write(epoch, self.seeds[i], line, seconds)
         self._say(name, epoch, losses, monitored, seconds)
 
@@ -196,7 +205,7 @@ class ActiveRun(contextlib.AbstractContextManager):
                 print(f"{name}seed {self.seeds[i]}: {stopped}", flush=True)
             self.states = state.take(self.states, going_on)
             progress.active = [progress.active[j] for j in going_on]
-        progress.epoch, progress.steps = epoch, 0
+        progress.epoch, progress.steps, progress.watched = epoch, 0, {}
         self.sums = {name: on_device(np.zeros(len(progress.active)), np.float32) for name in self.sums}
         self.save()
 

@@ -19,7 +19,8 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.spans import span
-from llmesr_jax.training import active_run, logs, state, steps
+from llmesr_jax.data import groups as tail_and_head
+from llmesr_jax.training import active_run, logs, state, steps, watch
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun
 from llmesr_jax.training.experiment import Experiment, check_workdir
@@ -179,22 +180,32 @@ def _steps(
     sums = state.split(state.join([run.sums for run in runs]), groups)
     ends = np.cumsum(lanes)
     slices = [slice(end - count, end) for end, count in zip(ends.tolist(), lanes)]
-    done = runs[0].progress.steps
+    done, before = runs[0].progress.steps, runs[0].progress.epoch * total
+    every = settings.watch_gradients
+    tail_V = ~tail_and_head.head_items(runs[0].experiment.corpus) if every else None
     with StepBar(epoch, settings.epochs, total, done, settings.progress) as bar:
         while done < total:
-            window = order[:, done : done + program.width]
+            window = order[:, done : done + watch.width(every, before + done, program.width)]
+            watched: list[dict[str, np.ndarray]] = []
             for i, group in enumerate(groups):
                 part = {key: value[group] for key, value in numbers.items()}
                 args, options = program.window(states[i], sums[i], window[group], epoch, part)
+                looked = None
                 with bar.compiling() if compiling and first is None else contextlib.nullcontext():
                     called = time.perf_counter()
+                    if watch.due(every, before + done):
+                        looked = watch.before(program, states[i], window[group][:, 0], epoch, part, tail_V)
                     states[i], sums[i] = steps.run_window(*args, **options)
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
+                if looked:
+                    watched.append(watch.after(looked, program, states[i]))
             count = window.shape[1]
             values = jax.device_get(state.join(sums))
             for run, part in zip(runs, slices):
                 run.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
+                if watched:
+                    run.watch({name: np.concatenate([one[name] for one in watched])[part] for name in watched[0]})
             done += count
             bar.update(count, float(np.mean(values["total"])) / done)
             if stop.requested or all(run.is_dead for run in runs):

@@ -16,7 +16,8 @@ _REFRESH = 0.2  # seconds between two looks at the clock while nothing else move
 class Progress:
     """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn.
 
-    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}.
+    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}. `watched` has
+    sums over the watched steps of the epoch under way, {seed: {name: [sum, count]}}, see `training.watch`.
     """
 
     epoch: int  # finished epochs
@@ -25,6 +26,7 @@ class Progress:
     best: list[float]  # per seed, the best validation value so far
     best_epoch: list[int]
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    watched: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
 
     def sound(self, seeds: Sequence[int]) -> list[int]:
         """The places of the seeds that did not fail."""

@@ -105,6 +105,12 @@ class TrainConfig:
         choices=("dense", "touched"),
     )
     eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
+    watch_gradients: int = knob(
+        0,
+        "every so many steps, norms, cosines and conflicts of the terms' gradients, their noise scale, and the share of "
+        "tail items in the update go to metrics.jsonl and the loggers (means of an epoch); 0: never",
+        least=0,
+    )
     window: int = knob(50, "training steps between looks at the time, the bar and the interrupt", least=1)
     lanes: int = knob(
         0,
