@@ -3,6 +3,8 @@
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5,10
 
+    python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5 --influence=tracin
+
 The first measures the run's best parameters, the second follows a training of the same configuration, made anew below
 `--out`. The same command continues an interrupted study. What is measured: docs/gradients.md.
 """
@@ -39,7 +41,8 @@ def main(argv, stop):
 
     options = setting_flags.made(settings.Options)
     folder = study.study(asked.workdir, asked.out, options, asked.epochs, asked.data_dir, asked.seed, stop=stop)
-    made = [study.RESULTS, study.USERS, *(path.name for path in plots.draw(folder))]
+    taught = [study.INFLUENCE] * (options.influence != "none")
+    made = [study.RESULTS, study.USERS, *taught, *(path.name for path in plots.draw(folder))]
     print(f"\n{folder}: {', '.join(made)}")
 
 

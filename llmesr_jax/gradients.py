@@ -15,6 +15,7 @@ functions. `llmesr_jax.loop_parts` gives a model with its parameters, tables and
 | `user_means`, `map_user_gradients`, `user_shares`, `block_size`, `alignment`, `noise_scale` | the part of each user |
 | `some_targets`, `item_tables`, `row_squares`, `row_gram`, `by_role` | by group of items, and item by item |
 | `mean_loss`, `hvp`, `eigenpairs`, `Eigenpairs`, `random_direction`, `surface` | the Hessian and the loss around a point |
+| `influence_along`, `target_gradient`, `item_rows`, `item_product`, `solve` | who teaches whom |
 | `gnvp`, `Split`, `ranking`, `is_ranking`, `ranking_gnvp` | the Gauss-Newton matrix |
 
 Names are imported when they are first asked for.
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
         is_ranking,
         ranking,
         ranking_gnvp,
+    )
+    from llmesr_jax.experiments.gradients.influence import along as influence_along
+    from llmesr_jax.experiments.gradients.influence import (
+        item_product,
+        item_rows,
+        solve,
+        target_gradient,
     )
     from llmesr_jax.experiments.gradients.items import by_role, row_gram, row_squares
     from llmesr_jax.experiments.gradients.items import tables_of as item_tables
@@ -82,6 +90,10 @@ _IN = {
     "curvature": {
         name: name for name in ("mean_loss", "hvp", "eigenpairs", "Eigenpairs", "random_direction", "surface")
     },
+    "influence": {
+        "influence_along": "along",
+        **{name: name for name in ("target_gradient", "item_rows", "item_product", "solve")},
+    },
     "gauss_newton": {name: name for name in ("gnvp", "Split", "ranking", "is_ranking", "ranking_gnvp")},
 }
 _NAMES = {
@@ -115,6 +127,11 @@ __all__ = [
     "Eigenpairs",
     "random_direction",
     "surface",
+    "influence_along",
+    "target_gradient",
+    "item_rows",
+    "item_product",
+    "solve",
     "gnvp",
     "Split",
     "ranking",

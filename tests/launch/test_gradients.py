@@ -31,7 +31,7 @@ def study(trained, gradients, tmp_path_factory):
     """(folder, Result): the best parameters of LLM-ESR's second seed, with curvature and surface."""
     cwd = tmp_path_factory.mktemp("study")
     run = trained[0] / "w" / "llmesr"
-    more = ("--seed=2", "--steps=2", "--users=30", "--surface=eigenvectors", "--grid=3", "--hessian_batches=1")
+    more = ("--seed=2", "--steps=2", "--users=30", "--surface=eigenvectors", "--grid=3", "--hessian_batches=1", "--influence=gauss_newton")
     return cwd / "out", gradients(f"--workdir={run}", "--out=out", *more, cwd=cwd)
 
 
@@ -87,17 +87,19 @@ def test_the_tables_and_the_files_are_told(study):
         "largest eigen",
     ):
         assert f"\n{line}" in result.out
-    made = ["gradients.json", "users.csv"]
+    assert "\nGauss-Newton: residuals of 4 solutions at most " in result.out
+    assert "\ninfluence of a user (mean, helpful) " in result.out and "\ndistillation on tail items " in result.out
+    made = ["gradients.json", "users.csv", "influence.csv"]
     pytest.importorskip("matplotlib", reason="pictures need matplotlib, an extra")
     made += ["terms.svg", "users.svg", "surface.svg"]
     assert result.out.endswith(f"\nout: {', '.join(made)}\n")
-    assert all((folder / name).read_text().rstrip().endswith("</svg>") for name in made[2:])
+    assert all((folder / name).read_text().rstrip().endswith("</svg>") for name in made[3:])
 
 
 def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     """The training made for the study is the run's; killed between two epochs, it ends in the same numbers."""
     run = trained[0] / "w" / "none"
-    args = (f"--workdir={run}", "--epochs=0,1,2", *SMALL)
+    args = (f"--workdir={run}", "--epochs=0,1,2", "--influence=tracin", *SMALL)
     whole = gradients(*args, "--out=whole", cwd=tmp_path)
     assert (whole.status, whole.err) == (0, "")
     assert f"the parameters are those of {run}, bit for bit\n" in whole.out
@@ -111,8 +113,17 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     again = gradients(*args, "--out=killed", cwd=tmp_path)
     assert (again.status, again.err) == (0, "")
     assert not (tmp_path / "killed" / "run").exists()  # a training of the study's own, no run for others to find
-    for name in ("gradients.json", "users.csv"):
+    for name in ("gradients.json", "users.csv", "influence.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with (tmp_path / "whole" / "influence.csv").open() as file:
+        taught = list(csv.DictReader(file))
+    parts = [json.loads(path.read_text())["influence"] for path in (tmp_path / "whole" / "epochs").glob("*.json")]
+    name = "ranking on tail items"
+    place = parts[0][0].index(name)
+    assert len(taught) == 32 and len(parts) == 3  # whole batches of 16
+    for i, line in enumerate(taught):
+        assert float(line[name]) == pytest.approx(sum(rows[i][place] for _, rows in parts), rel=1e-6)
+        assert {rows[i][0] for _, rows in parts} == {int(line["user"])}
     epochs = json.loads((tmp_path / "whole" / "gradients.json").read_text())["epochs"]
     assert [one["epoch"] for one in epochs] == [0, 1, 2]
     assert len({one["terms"]["all"]["norm"]["ranking"] for one in epochs}) == 3

@@ -19,12 +19,12 @@ SMALL = {
     "backbone": "gru4rec",
     "llmesr.width": 4,
     "data.max_len": 8,
-    "data.batch_size": 256,
-    "train.epochs": 3,
+    "data.batch_size": 512,
+    "train.epochs": 2,
     "train.eval_users": 8,
     "train.window": 2,
     "loggers": "none",
-    "seeds": "1,2",
+    "seeds": "1",
 }
 
 
@@ -63,7 +63,7 @@ def test_training_is_the_same_and_a_stop_loses_nothing(tmp_path, monkeypatch):
     watched, same = trained(tmp_path / "watched", **{"train.watch_gradients": 3})
     assert same == parameters
     assert [{k: v for k, v in line.items() if not k.startswith(watch.PREFIX)} for line in watched] == plain
-    stopped = trained(tmp_path / "stopped", monkeypatch, 4, **{"train.watch_gradients": 3})
+    stopped = trained(tmp_path / "stopped", monkeypatch, 3, **{"train.watch_gradients": 3})
     assert stopped == (watched, parameters)
     for line in watched:
         found = {k.removeprefix(watch.PREFIX): v for k, v in line.items() if k.startswith(watch.PREFIX)}
@@ -77,11 +77,12 @@ def test_training_is_the_same_and_a_stop_loses_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("updates", ["dense", "touched"])
 def test_the_numbers_are_those_of_the_step_that_is_taken(tmp_path, updates):
     made = experiment.prepare(
-        config.build({**SMALL, "workdir": str(tmp_path), "seeds": "1", "train.table_updates": updates})
+        config.build({**SMALL, "workdir": str(tmp_path), "train.table_updates": updates})
     )
     p, program = parts.loop_parts(made), Program.of(made).started("float32")
     tail_V = ~groups.head_items(made.corpus)
-    samples_B, rate = p.order(1)[0], {key: np.float32(value)[None] for key, value in p.numbers.items()}
+    samples_B = jnp.asarray(p.order(1)[0])
+    rate = {key: np.float32(value)[None] for key, value in p.numbers.items()}
     states = state.stack([p.state])
     looked = watch.before(program, states, samples_B[None], 1, rate, tail_V)
 

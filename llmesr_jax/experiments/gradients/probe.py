@@ -80,7 +80,7 @@ def measure(experiment: Experiment, params: Params, epoch: int, options: Options
       experiment: of one seed.
       params: of that seed, after so many epochs.
     """
-    bag = _Batches(experiment, params, epoch)
+    bag = Batches(experiment, params, epoch)
     steps = max(1, min(options.steps, experiment.epochs.steps))
     by_term = _measure_terms(bag, steps)
     by_user = _measure_users(bag, options.users)
@@ -96,7 +96,7 @@ def _ordered(gradients: dict[str, Any]) -> dict[str, Any]:
     return {name: gradients[name] for name in ranking_first(gradients)}
 
 
-class _Batches:
+class Batches:
     """Batches of one epoch, and what every measurement needs beside them."""
 
     def __init__(self, experiment: Experiment, params: Params, epoch: int):
@@ -150,7 +150,7 @@ _add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
 _scale = jax.jit(lambda tree, factor: jax.tree.map(lambda x: x * factor.astype(x.dtype), tree))
 
 
-def _measure_terms(bag: _Batches, steps: int) -> dict[str, Any]:
+def _measure_terms(bag: Batches, steps: int) -> dict[str, Any]:
     total = squares = roles = None
     grams, target_grams, in_tail = [], [], []
     for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
@@ -196,7 +196,7 @@ def _users(model, params, tables, batch, mean, means, block, epoch):
     return users.map_gradients(model, params, tables, batch, summarise, dict(means), epoch=epoch, block=block)
 
 
-def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
+def _measure_users(bag: Batches, wanted: int) -> dict[str, Any]:
     size = bag.plan.config.batch_size
     count = max(1, min(-(-wanted // size), len(bag.order)))
     exact = bag.experiment.config.precision == "float32"
@@ -234,7 +234,7 @@ def _measure_users(bag: _Batches, wanted: int) -> dict[str, Any]:
     }
 
 
-def _measure_curvature(bag: _Batches, options: Options, names: list[str]) -> dict[str, Any]:
+def _measure_curvature(bag: Batches, options: Options, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"eigenvalues": {}, "surface": {}}
     if not options.eigenvalues and options.surface == "none":
         return found
@@ -263,7 +263,7 @@ def _loss(model, params, tables: Tables, stack: Batch, epoch: Array, factors: di
     return curvature.mean_loss(model, params, tables, stack, epoch, factors)
 
 
-def _surface(bag: _Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:
+def _surface(bag: Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:
     """Random directions go as far as the parameters are long; eigenvectors to where their parabola adds one loss."""
     loss = functools.partial(_loss, bag.model)
     reach = np.ones(2)

@@ -18,4 +18,11 @@ class Options:
     eigenvalues: int = knob(1, "leading eigenvalues of the Hessian of the loss and of each term; 0: none", least=0)
     hessian_batches: int = knob(2, "batches whose mean loss the curvature is of", least=1)
     surface: str = knob("none", "directions of the loss's surface", choices=("none", "random", "eigenvectors"))
+    influence: str = knob(
+        "none",
+        "influence of each user on the ranking loss of tail and head, into influence.csv: tracin, added up over the "
+        "epochs measured, or gauss_newton, on the rows of item tables at the last of them",
+        choices=("none", "tracin", "gauss_newton"),
+    )
+    damping: float = knob(0.01, "added to the Gauss-Newton matrix of the influence", least=1e-12)
     grid: int = knob(15, "points of the surface along either direction", least=2)

@@ -22,14 +22,14 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
-from llmesr_jax.experiments.gradients import probe, summary
+from llmesr_jax.experiments.gradients import probe, summary, teachers
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import batches, loop, optimizer, runs, state, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment
 
-SETTINGS, RESULTS, USERS = "study.json", "gradients.json", "users.csv"
+SETTINGS, RESULTS, USERS, INFLUENCE = "study.json", "gradients.json", "users.csv", "influence.csv"
 _FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
 
 
@@ -95,7 +95,12 @@ def study(
             found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options)
             header, rows = summary.user_rows(found, experiment.corpus)
             one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
-            files.write_text(path, json.dumps({"summary": one, "header": header, "rows": rows}) + "\n")
+            made = {"summary": one, "header": header, "rows": rows}
+            if options.influence == "tracin" or (options.influence != "none" and epoch == wanted[-1]):
+                rate = config.train.learning_rate * _stands_for(epoch, wanted)
+                params = jax.tree.map(jnp.asarray, params)
+                made["influence"] = teachers.measure(experiment, params, epoch, options, rate)
+            files.write_text(path, json.dumps(made) + "\n")
         one = _read(path)["summary"]
         print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
     _gather(folder, settings, wanted)
@@ -123,8 +128,20 @@ def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> No
     for one in found:
         writer.writerows([one["summary"]["epoch"], *row] for row in one["rows"])
     files.write_text(folder / USERS, text.getvalue())
+    if taught := [one["influence"] for one in found if "influence" in one]:
+        header, rows = taught[0][0], teachers.added([rows for _, rows in taught])
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        files.write_text(folder / INFLUENCE, text.getvalue())
+        print(f"\n{teachers.table(header, rows)}", flush=True)
     results = {**settings, "jax": jax.__version__, "epochs": [one["summary"] for one in found]}
     files.write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+
+
+def _stands_for(epoch: int, epochs: Sequence[int]) -> int:
+    """How many epochs a state stands for: those until the next that is measured; 1 for the last."""
+    later = [other for other in epochs if other > epoch]
+    return min(later) - epoch if later else 1
 
 
 def _open(folder: Path, settings: dict[str, Any]) -> None:
