@@ -16,6 +16,7 @@ functions. `llmesr_jax.loop_parts` gives a model with its parameters, tables and
 | `some_targets`, `item_tables`, `row_squares`, `row_gram`, `by_role` | by group of items, and item by item |
 | `mean_loss`, `hvp`, `eigenpairs`, `Eigenpairs`, `random_direction`, `surface` | the Hessian and the loss around a point |
 | `influence_along`, `target_gradient`, `item_rows`, `item_product`, `solve` | who teaches whom |
+| `spectrum`, `Spectrum`, `line`, `barrier` | the Hessian's spectrum; the line between two models |
 | `gnvp`, `Split`, `ranking`, `is_ranking`, `ranking_gnvp` | the Gauss-Newton matrix |
 
 Names are imported when they are first asked for.
@@ -52,6 +53,12 @@ if TYPE_CHECKING:
     )
     from llmesr_jax.experiments.gradients.items import by_role, row_gram, row_squares
     from llmesr_jax.experiments.gradients.items import tables_of as item_tables
+    from llmesr_jax.experiments.gradients.landscape import (
+        Spectrum,
+        barrier,
+        line,
+        spectrum,
+    )
     from llmesr_jax.experiments.gradients.parameter_groups import group_of, only
     from llmesr_jax.experiments.gradients.terms import (
         cosines,
@@ -90,6 +97,7 @@ _IN = {
     "curvature": {
         name: name for name in ("mean_loss", "hvp", "eigenpairs", "Eigenpairs", "random_direction", "surface")
     },
+    "landscape": {name: name for name in ("spectrum", "Spectrum", "line", "barrier")},
     "influence": {
         "influence_along": "along",
         **{name: name for name in ("target_gradient", "item_rows", "item_product", "solve")},
@@ -127,6 +135,10 @@ __all__ = [
     "Eigenpairs",
     "random_direction",
     "surface",
+    "spectrum",
+    "Spectrum",
+    "line",
+    "barrier",
     "influence_along",
     "target_gradient",
     "item_rows",

@@ -74,11 +74,9 @@ def test_training_is_the_same_and_a_stop_loses_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("updates", ["dense", "touched"])
-def test_the_numbers_are_those_of_the_step_that_is_taken(tmp_path, updates):
-    made = experiment.prepare(
-        config.build({**SMALL, "workdir": str(tmp_path), "train.table_updates": updates})
-    )
+def test_the_numbers_are_those_of_the_step_that_is_taken(tmp_path):
+    """Under touched updates, where a row that the step leaves alone does not move."""
+    made = experiment.prepare(config.build({**SMALL, "workdir": str(tmp_path), "train.table_updates": "touched"}))
     p, program = parts.loop_parts(made), Program.of(made).started("float32")
     tail_V = ~groups.head_items(made.corpus)
     samples_B = jnp.asarray(p.order(1)[0])
@@ -91,9 +89,8 @@ def test_the_numbers_are_those_of_the_step_that_is_taken(tmp_path, updates):
         batch_key, dropout_key = steps.step_keys(now)
         batch = steps.make_batch(p.plan, p.data, p.tables, samples_B, batch_key)
         by_term = steps.by_term(p.model, now.params, p.tables, batch, dropout_key, 1.0, p.numbers)[2].gradients
-        touched = program.axes if updates == "touched" else None
         after, _ = steps.train_step(
-            p.model, p.optimizer, now, p.tables, batch, dropout_key, 1.0, touched, dict(p.numbers)
+            p.model, p.optimizer, now, p.tables, batch, dropout_key, 1.0, program.axes, dict(p.numbers)
         )
         return by_term, after.params
 

@@ -8,6 +8,7 @@ and differentiated again from other code. Docs: `docs/gradients.md`; a use of it
     users             the part of the gradient that each user has, in blocks of bounded memory; the noise scale
     items             the rows of an item table: what comes from tail items, and in which role
     curvature         Hessian-vector products, leading eigenvalues, a loss surface
+    landscape         the Hessian's spectrum by stochastic Lanczos; the loss on the line between two models
     gauss_newton      products with the Gauss-Newton matrix
     influence         what training on a user does to a loss of others; teachers: of each user, at one state of one run
     probe             the rest at one state of one run, as numbers; study: over a run's training, into files

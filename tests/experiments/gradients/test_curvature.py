@@ -10,7 +10,7 @@ import pytest
 import tiny
 from jax.flatten_util import ravel_pytree
 
-from llmesr_jax.experiments.gradients import curvature, terms
+from llmesr_jax.experiments.gradients import curvature, landscape, terms
 from llmesr_jax.models import losses
 from llmesr_jax.models.layers.dense import take_rows
 
@@ -79,6 +79,37 @@ def test_lanczos_agrees_with_a_dense_decomposition():
         assert abs(first @ vectors[:, -1]) > 0.999 and np.linalg.norm(first) == pytest.approx(1, rel=1e-6)
         low = curvature.eigenpairs(loss, params, *arguments, count=1, smallest=True)
         np.testing.assert_allclose(low.values, values[:1], rtol=2e-2)
+
+
+def test_the_spectrum_has_the_moments_of_its_probes_and_in_full_the_eigenvalues():
+    with tiny.float64():
+        loss, params, arguments, dense = tiny_model()
+        few = landscape.spectrum(loss, params, *arguments, probes=2, order=6, seed=3)
+        np.testing.assert_allclose(few.weights_MxN.sum(axis=1), 1)
+        rng = np.random.default_rng(3)
+        for values, weights in zip(few.values_MxN, few.weights_MxN):
+            probe = rng.normal(size=len(dense))
+            probe, power = probe / np.linalg.norm(probe), np.eye(len(dense))
+            for moment in range(1, 12):  # exact below twice the order
+                power = power @ dense
+                wanted, size = probe @ power @ probe, np.linalg.norm(dense, 2) ** moment
+                assert weights @ values**moment == pytest.approx(wanted, abs=1e-9 * size)
+        eigenvalues = np.linalg.eigvalsh(dense)
+        assert few.values_MxN.max() <= eigenvalues[-1] * (1 + 1e-9) and few.values_MxN.min() >= eigenvalues[0] * (
+            1 + 1e-9
+        )
+        many = landscape.spectrum(loss, params, *arguments, probes=8, order=6)
+        deviation = np.sqrt(2 / 8) * np.linalg.norm(dense) / len(dense)  # of the mean over eight Gaussian probes
+        assert abs(many.mean(lambda x: x) - np.trace(dense) / len(dense)) < 4 * deviation
+
+
+def test_the_line_and_its_barrier_by_hand():
+    """x^2 (x - 1)^2 between its two minima has a barrier of 1/16; a convex loss has none."""
+    ends, steps = ({"x": jnp.float32(0)}, {"x": jnp.float32(1)}), jnp.linspace(0, 1, 5)
+    losses = landscape.line(lambda p: jnp.square(p["x"] * (p["x"] - 1)), *ends, steps)
+    np.testing.assert_allclose(losses, [0, 9 / 256, 1 / 16, 9 / 256, 0], rtol=1e-6)
+    assert landscape.barrier(losses, steps) == pytest.approx(1 / 16)
+    assert landscape.barrier(landscape.line(lambda p: jnp.square(p["x"]), *ends, steps), steps) == 0
 
 
 def test_the_surface_is_the_loss_on_the_plane():
