@@ -31,7 +31,15 @@ def study(trained, gradients, tmp_path_factory):
     """(folder, Result): the best parameters of LLM-ESR's second seed, with curvature and surface."""
     cwd = tmp_path_factory.mktemp("study")
     run = trained[0] / "w" / "llmesr"
-    more = ("--seed=2", "--steps=2", "--users=30", "--surface=eigenvectors", "--grid=3", "--hessian_batches=1", "--influence=gauss_newton")
+    more = (
+        "--seed=2",
+        "--steps=2",
+        "--users=30",
+        "--surface=eigenvectors",
+        "--grid=3",
+        "--hessian_batches=1",
+        "--influence=gauss_newton",
+    )
     return cwd / "out", gradients(f"--workdir={run}", "--out=out", *more, cwd=cwd)
 
 

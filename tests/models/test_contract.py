@@ -31,10 +31,12 @@ NUMBERS = sorted(
 )
 # These trace and compile long; the plain model under each backbone and the papers' own methods stay among the fast tests.
 _SLOW = ("cities", "loam", "melt", "rlmrec_gen")
+_SLOW_PAIRS = [("bert4rec", "faerec"), ("bert4rec", "llmesr")]
 
 
 def _marked(pairs):
-    return [pytest.param(*pair, marks=pytest.mark.slow if pair[1] in _SLOW else ()) for pair in pairs]
+    slow = lambda pair: pair[1] in _SLOW or pair in _SLOW_PAIRS  # noqa: E731
+    return [pytest.param(*pair, marks=pytest.mark.slow if slow(pair) else ()) for pair in pairs]
 
 
 SUPERVISION = {
@@ -160,7 +162,7 @@ def in_two_parts(model, params, tables, sequences):
 
 @pytest.mark.parametrize(
     "backbone, method",
-    [("gru4rec", m) for m in METHODS] + [pytest.param(b, "faerec", marks=pytest.mark.slow) for b in BACKBONES],
+    _marked(("gru4rec", m) for m in METHODS) + [pytest.param(b, "faerec", marks=pytest.mark.slow) for b in BACKBONES],
 )
 def test_users_are_the_encoders_of_the_views(backbone, method):
     """Views of slots, then the encoder: the vectors of `user_vectors`. Views read items alone."""

@@ -67,6 +67,7 @@ def tiny_model():
     return loss, params, (tables, batches), dense
 
 
+@pytest.mark.slow
 def test_lanczos_agrees_with_a_dense_decomposition():
     with tiny.float64():
         loss, params, arguments, dense = tiny_model()

@@ -55,6 +55,7 @@ def llmesr_parts():
     return plain(case.model, params, tables, batch)
 
 
+@pytest.mark.slow
 def test_each_term_agrees_with_finite_differences():
     """The teachers' parameters stay where they are: no gradient passes through them."""
     with tiny.float64():

@@ -75,6 +75,7 @@ def test_unmasked_padding_takes_attention():
     assert np.abs(np.asarray(encode(config, params, x) - masked))[6].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_release_is_the_same_in_short_rows_as_in_padded_ones():
     """Attention to padding has a closed form: losses, gradients and user vectors agree without the padding."""
     settings = {"causal": False, "mask_padding": False}

@@ -267,6 +267,7 @@ def test_occurrences_of_an_item_share_the_mappers_dropout():
     np.testing.assert_array_equal(moved[0], still[0])
 
 
+@pytest.mark.slow
 def test_seeds_together_learn_what_each_learns_alone():
     """Losses and gradients of two seeds under vmap, each with a batch of its own."""
     case, _, params = world()

@@ -150,6 +150,7 @@ def test_hooks_before_an_epoch_and_for_serving():
     tiny.assert_equal(served["mood"][2:], params["mood"][2:])
 
 
+@pytest.mark.slow
 def test_roles_of_items_are_found_in_both_of_its_item_tables():
     c, batch, params = case(), case().batch(), case().params()
     by_role = items.by_role(c.model, params, c.tables, batch, None, axes=axes())

@@ -107,6 +107,7 @@ def test_the_cases_by_hand_have_what_they_are_there_for():
     assert len(set(there)) < len(there)
 
 
+@pytest.mark.slow
 def test_what_has_no_embedding_is_not_aligned():
     """A row of zeros, as of an empty text: neither pulled nor a negative. So it is with the mask token."""
     case = tiny.case("gru4rec", "rlmrec_con")

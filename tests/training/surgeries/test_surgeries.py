@@ -9,7 +9,7 @@ import optax
 import pytest
 import scipy.optimize
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.core import knobs
@@ -47,6 +47,7 @@ def test_pcgrad_by_hand():
     np.testing.assert_allclose(flat(alone), [-9, 4, 5], atol=1e-6)
 
 
+@settings(max_examples=12)
 @given(st.integers(2, 4), st.integers(0, 2**31))
 def test_pcgrad_is_the_papers_loop_in_some_order(count, seed):
     gradients = np.random.default_rng(seed).normal(size=(count, 5))
@@ -64,6 +65,7 @@ def test_pcgrad_is_the_papers_loop_in_some_order(count, seed):
     assert min(np.abs(found @ gradients - one).max() for one in sums) < 1e-4
 
 
+@settings(max_examples=12)
 @given(st.integers(2, 4), st.integers(0, 2**31))
 def test_cagrad_is_the_minimum_that_scipy_finds(count, seed):
     gradients = np.random.default_rng(seed).normal(size=(count, 6))
@@ -153,6 +155,7 @@ def sgd():
     return optimizer.injected(optax.sgd, 1e-3)
 
 
+@pytest.mark.slow
 def test_the_terms_gradients_add_up_and_a_step_without_surgery_is_their_sum(case):
     """cagrad at c = 0 is the sum, so its step is the plain one, touched or dense, and under an average."""
     plain, values = first_step(case, sgd())
