@@ -100,7 +100,8 @@ def test_prepare_keeps_times_and_the_split_of_the_user(prepared):
         len(shop.targets[p].rows_E) for p in ("valid", "test")
     ]
     assert parts.train_lengths_U.sum() == shop.train_lengths_U.sum()
-    assert "your own split: " in of_parts.out and "launch.train uses it (data.split=files)" in of_parts.out
+    said = " ".join(of_parts.out.split())
+    assert "your own split: " in said and "launch.train uses it (data.split=files)" in said
     # The same command again finds all up to date.
     assert "split.npy" in json.loads((folder / "data/parts/manifest.json").read_text())["files"]
 

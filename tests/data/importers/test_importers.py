@@ -127,7 +127,7 @@ IDS = st.text(max_size=4) | st.sampled_from(["a", "b,", '"', "'", "\\", "a b", "
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=st.lists(st.tuples(IDS, IDS, st.integers(-1, 5)), min_size=1, max_size=30))
 def test_any_ids_read_the_same_from_every_kind_of_table(rows, tmp_path_factory):
     """Strange ids survive, and what is no id or no time is left out and counted, in each of the three alike."""
