@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
-# Older emitters of LLVM code: they compile fastest.
-_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# Older emitters of LLVM code, and all of a program in one piece: small programs compile fastest so.
+_FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 _CHOSEN = "LLMESR_TEST_XLA_FLAGS"
 
 
