@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -70,15 +69,19 @@ def search(users_BxE: np.ndarray, items_VxE: Any, k: int, hidden: Hidden = NOTHI
     pairs = max(_LEAST_PAIRS, 1 << (max(1, len(hidden.rows_P)) - 1).bit_length())  # few shapes, so few compilations
     rows_P, columns_P = np.full(pairs, size, np.int32), np.zeros(pairs, np.int32)
     rows_P[: len(hidden.rows_P)], columns_P[: len(hidden.rows_P)] = hidden
-    block = min(items, _BLOCK.get(jax.default_backend(), _BLOCK_DEFAULT))
-    block = items if items <= 2 * block else block
-    found = jax.device_get(_search(filled_BxE, items_VxE, rows_P, columns_P, allowed_V, k, block))
+    found = jax.device_get(_search(filled_BxE, items_VxE, rows_P, columns_P, allowed_V, k))
     return Top(*(x[:users] for x in found))
 
 
-@functools.partial(jax.jit, static_argnames=("k", "block"))
-def _search(users_BxE, items_VxE, rows_P, columns_P, allowed_V, k: int, block: int) -> tuple[Any, Any]:
+def traced(users_BxE: Any, items_VxE: Any, rows_P: Any, columns_P: Any, allowed_V: Any, k: int) -> tuple[Any, Any]:
+    """What `search` computes, to be part of a compiled function. Pairs whose row is B or more hide nothing.
+
+    Returns:
+      int32 and float32 (B, k), as in `Top`.
+    """
     users, items = len(users_BxE), len(items_VxE)
+    block = min(items, _BLOCK.get(jax.default_backend(), _BLOCK_DEFAULT))
+    block = items if items <= 2 * block else block
     taken = min(k, block)
     minus = jnp.full((), -jnp.inf, jnp.float32)
 
@@ -109,3 +112,6 @@ def _search(users_BxE, items_VxE, rows_P, columns_P, allowed_V, k: int, block: i
     else:
         rows, values = jax.lax.fori_loop(0, -(-items // block), step, best)
     return jnp.where(values > minus, rows, -1), values
+
+
+_search = jax.jit(traced, static_argnames="k")

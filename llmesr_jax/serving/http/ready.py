@@ -6,10 +6,12 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
@@ -27,6 +29,7 @@ BATCHES = (1, 4, 16, 64)
 SHORT, _SHORT_HIDDEN = 16, 64
 _LONG, _LONG_HIDDEN = 1024, 1024
 _LONG_BATCHES = BATCHES[:3]
+_AT_ONCE = BATCHES[:2]  # so few plain requests are answered by one program; more gain nothing by it
 _MOST_KEPT, _KEPT_BYTES = 128, 1 << 26  # of what conditions allow
 
 
@@ -87,6 +90,40 @@ class Ready(ServedModel):
     def _plain(self) -> Allowed:
         return self.check(Options())[1]
 
+    def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Top:
+        """As that of `ServedModel`; what a quiet service is asked most, by one program in place of two."""
+        hidden = sum(map(len, histories)) if options.hide_seen else 0
+        size = next((size for size in _AT_ONCE if size >= len(histories)), 0)
+        limited = allowed.items_V is not None or options.tail_share or options.diversity or self.graph is not None
+        if not size or limited or options.k > SHORT or hidden > size * _SHORT_HIDDEN:
+            return super()._of_model(histories, options, allowed)
+        longest = min(max(map(len, histories)), self.programs.longest)
+        length = next(length for length in sorted(self.programs.encode) if length >= longest)
+        ids_BxL, lengths_B = np.zeros((size, length), np.int32), np.ones(size, np.int32)
+        seen_BxL = np.zeros((size, size * _SHORT_HIDDEN), np.int32)
+        for row, history in enumerate(histories):
+            newest = history[-self.programs.longest :]
+            ids_BxL[row, : len(newest)], lengths_B[row] = newest, len(newest)
+            if options.hide_seen:
+                seen_BxL[row, : len(history)] = history
+        found = jax.device_get(self._answer[length](self.views_WxVxD, self._items, ids_BxL, lengths_B, seen_BxL))
+        return Top(*(x[: len(histories), : options.k] for x in found))
+
+    @functools.cached_property
+    def _answer(self) -> dict[int, Any]:
+        """{length: (view rows, item vectors, ids (B, length), lengths (B,), seen ids (B, n)) -> the best items of all}."""
+
+        def of(encode: Any) -> Any:
+            def answer(views, items_VxE, ids_BxL, lengths_B, seen_BxN):
+                users = len(ids_BxL)
+                rows_BxN = jnp.where(seen_BxN > 0, jnp.arange(users, dtype=jnp.int32)[:, None], users)
+                pairs = rows_BxN.ravel(), jnp.maximum(seen_BxN - 1, 0).ravel()
+                return index.traced(encode(views, ids_BxL, lengths_B), items_VxE, *pairs, None, SHORT)
+
+            return jax.jit(answer)
+
+        return {length: of(encode) for length, encode in self.programs.encode.items()}
+
     def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> Top:
         """As that of `ServedModel`, by a search for more items and of more pairs, which is compiled already."""
         users, pairs = len(users_BxE), len(hidden.rows_P)
@@ -115,6 +152,8 @@ class Ready(ServedModel):
         some = np.zeros((BATCHES[-1], self.items_VxE.shape[1]), np.float32)
         for size in BATCHES:
             self._search(some[:size], SHORT, index.NOTHING, (None, None))
+        for size, length in itertools.product(_AT_ONCE, sorted(self.programs.encode)):
+            self.rank([np.ones(length, np.int32)] * size, *self.allowed(Options()))
         for size in _LONG_BATCHES:
             self._search(some[:size], _LONG, index.NOTHING, (None, None))
         item = self.catalogue.ids[0]
