@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -287,11 +287,16 @@ def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
 
 
 def peak_memory() -> int:
-    """Bytes: the most that the device held, or this process where the device is the CPU."""
+    """Bytes: the most that the device held, or this process where the device is the CPU; 0 where nobody knows (Windows)."""
     statistics_of_device = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics_of_device:
         return int(statistics_of_device["peak_bytes_in_use"])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def table(results: dict[str, Any]) -> str:
@@ -323,9 +328,13 @@ def table(results: dict[str, Any]) -> str:
         f"encode {evaluated['users']} users     {evaluated['encode']:.2f} s",
         f"full ranking           {evaluated['full']:.2f} s, metrics of lists included",
         f"sampled ranking        {evaluated['sampled']:.2f} s",
-        f"peak memory            {results['peak_memory'] / 2**30:.2f} GiB",
+        f"peak memory            {_gibibytes(results['peak_memory'])}",
     ]
     return "\n".join(lines)
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size else "not known on this platform"
 
 
 def _median(call: Callable[[], Any], repeats: int) -> float:

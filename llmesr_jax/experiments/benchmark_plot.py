@@ -8,9 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.experiments import drawing
 
-AXES = {"items": "items (as many users)", "max_len": "length", "similar": "similar users, N"}
+AXES = {  # setting -> (label of the axis, title)
+    "items": ("items, and as many users", "Time of a training step by size of the catalogue"),
+    "max_len": ("longest history, in items", "Time of a training step by length of histories"),
+    "similar": ("similar users (N)", "Time of a training step by number of similar users"),
+}
+_SHOWN = {  # setting -> how a label has it
+    "dataset": "{}",
+    "backbone": "{}",
+    "method": "{}",
+    "table_updates": "{} updates",
+    "max_len": "length {}",
+}
 _FOLLOWS = ("steps_an_epoch", "slots_a_step", "real_items_a_step", "slots_over_real")
 
 
@@ -34,45 +47,57 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def lines(results: Sequence[dict[str, Any]], axis: str) -> dict[str, list[tuple[float, float]]]:
-    """{label: [(setting, seconds a step), ...]}: results that differ in `axis`, and what follows from it, alone."""
+    """{label: [(setting, seconds a step), ...]}: results that differ in `axis`, and what follows from it, alone.
+
+    A label says in what a line differs from the others; it is empty where there is one line.
+    """
     grouped = defaultdict(list)
     for one in results:
         setting = one["setting"]
         ignored = {axis, *_FOLLOWS, *(("users",) if axis == "items" else ())}
         rest = tuple(sorted((k, v) for k, v in setting.items() if k not in ignored))
         grouped[rest].append((setting[axis], one["step"]))
-    names = ("dataset", "backbone", "method", "table_updates", "max_len")
-    return {
-        ", ".join(str(dict(rest)[name]) for name in names if name in dict(rest)): sorted(points)
-        for rest, points in grouped.items()
-        if len({x for x, _ in points}) > 1
-    }
+    kept = {rest: sorted(points) for rest, points in grouped.items() if len({x for x, _ in points}) > 1}
+    differ = [name for name in _SHOWN if len({dict(rest).get(name) for rest in kept}) > 1]
+    return {_label(dict(rest), differ): points for rest, points in kept.items()}
+
+
+def _label(setting: dict[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(_SHOWN[name].format(setting[name]) for name in names if name in setting)
 
 
 def plot(paths: Sequence[str], out: str) -> None:
     """Writes a picture with a panel for each axis along which the results differ.
 
     Raises:
-      InputError: no two results that differ in one axis; matplotlib is not installed; see also `read`.
+      InputError: `out` is no .svg; no two results that differ in one axis; matplotlib is not installed; see also `read`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install matplotlib") from error
+    if not drawing.installed():
+        raise InputError("--plot needs matplotlib: pip install matplotlib")
+    if Path(out).suffix != ".svg":
+        raise InputError(f"--plot={out}: pictures are SVG; wanted a name that ends in .svg")
     results = read(paths)
     panels = {axis: found for axis in AXES if (found := lines(results, axis))}
     if not panels:
         raise InputError(f"--plot={out}: no two of the files differ in one of {', '.join(AXES)} alone")
-    figure = Figure(figsize=(5.2 * len(panels), 4), layout="constrained")
-    for place, (axis, found) in enumerate(panels.items()):
-        panel = figure.add_subplot(1, len(panels), place + 1)
-        for label, points in sorted(found.items()):
-            panel.plot([x for x, _ in points], [1e3 * y for _, y in points], marker="o", label=label)
-        panel.set(xlabel=AXES[axis], ylabel="ms a step")
-        if axis == "items":
-            panel.set(xscale="log", yscale="log")
-        else:
-            panel.set(ylim=(0, None))
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=7)
-    figure.savefig(out)
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        for one, (axis, found) in zip(axes, panels.items(), strict=True):
+            for place, (label, points) in enumerate(sorted(found.items())):
+                milliseconds = [1e3 * y for _, y in points]
+                color = drawing.color(f"s{(place + 1) % drawing.SLOTS}")
+                one.plot([x for x, _ in points], milliseconds, marker="o", label=label, color=color)
+            xlabel, title = AXES[axis]
+            one.set(title=title, xlabel=xlabel, ylabel="milliseconds a step")
+            if axis == "items":
+                one.set(xscale="log", yscale="log")
+            else:
+                one.set(ylim=(0, None))
+            if len(found) > 1:
+                one.legend()
+
+    setting = results[0]["setting"]
+    same = [name for name in _SHOWN if len({one["setting"].get(name) for one in results}) == 1]
+    alt = f"Time of a training step, {_label(setting, same)}"
+    panel = drawing.row("speed", alt, draw, len(panels), width=380)
+    files.write_text(Path(out), panel.standalone())

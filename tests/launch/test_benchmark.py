@@ -105,9 +105,13 @@ def test_lines_join_what_differs_in_one_axis_alone(synthetic):
         with_setting(synthetic[1], 5.0, table_updates="dense"),
         with_setting(synthetic[1], 3.0, max_len=16, slots_a_step=77),
     ]
-    name = "zipf, gru4rec, llmesr, touched"
-    assert benchmark_plot.lines(results, "items") == {f"{name}, 8": [(40, 1.0), (400, 2.0)]}
+    assert benchmark_plot.lines(results, "items") == {"": [(40, 1.0), (400, 2.0)]}
     assert list(benchmark_plot.lines(results, "max_len").values())[0][-1] == (16, 3.0)
+    more = [with_setting(synthetic[1], 7.0, table_updates="dense", items=400, users=400)]
+    assert benchmark_plot.lines([*results, *more], "items") == {
+        "touched updates": [(40, 1.0), (400, 2.0)],
+        "dense updates": [(40, 5.0), (400, 7.0)],
+    }
     assert benchmark_plot.lines(results, "similar") == {}
 
 
@@ -117,7 +121,8 @@ def test_a_picture_of_several_files(synthetic, train):
     (cwd / "b.json").write_text(json.dumps({"llmesr": with_setting(result, 2.0, items=400)}))
     program = ("-m", "launch.benchmark")
     drawn = train("--plot=p.svg", "--files=a.json,b.json", cwd=cwd, program=program)
-    assert (drawn.status, drawn.err) == (0, "") and "<svg" in (cwd / "p.svg").read_text()
+    assert (drawn.status, drawn.err) == (0, "")
+    assert all(word in (cwd / "p.svg").read_text() for word in ("<svg", "size of the catalogue", "milliseconds a step"))
     (cwd / "c.json").write_text("[]")
     refused = train("--plot=q.svg", "--files=c.json", cwd=cwd, program=program)
     assert refused.status == 2 and refused.err.startswith("error: c.json: not a benchmark of one seed")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.experiments.report import drawing, make
+from llmesr_jax.experiments import drawing
+from llmesr_jax.experiments.report import make
 from llmesr_jax.ranking import engine, evaluate, inference
 from llmesr_jax.training import runs, state
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from llmesr_jax.core import files
+from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.gradients import study
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+_SIDE = 300  # height and width of one set of axes
 
 
 def draw(folder: str | Path) -> list[Path]:
@@ -20,7 +20,7 @@ def draw(folder: str | Path) -> list[Path]:
 
     Returns: the files; none, and a line that says why, where matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    if not drawing.installed():
         print("no pictures: matplotlib is not installed (pip install matplotlib)", flush=True)
         return []
     folder = Path(folder)
@@ -31,88 +31,98 @@ def draw(folder: str | Path) -> list[Path]:
     return [path for path in made if path]
 
 
-def _figure(panels: int, height: float = 3.6) -> tuple[Any, Sequence[Any]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * panels, height), layout="constrained")
-    return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
-
-
-def _save(figure: Any, path: Path) -> Path:
-    import matplotlib
-
-    with files.replacing(path) as file, matplotlib.rc_context({"svg.hashsalt": "gradients"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})  # the same study gives the same bytes
+def _save(panel: drawing.Panel, path: Path) -> Path:
+    files.write_text(path, panel.standalone())  # the same study gives the same bytes
     return path
+
+
+def _color(place: int) -> str:
+    return drawing.color(f"s{(place + 1) % drawing.SLOTS}")
 
 
 def _terms(path: Path, epochs: Sequence[dict[str, Any]]) -> Path:
     """Norms, and for the first pair of terms cosines and conflicts: over epochs, or bars for one epoch."""
-    groups, names = list(epochs[0]["terms"]), epochs[0]["names"]
     pair = next(iter(epochs[0]["terms"]["all"]["pairs"]), None)
-    figure, panels = _figure(3 if pair else 1)
-    if len(epochs) > 1:
-        at = [one["epoch"] for one in epochs]
-        for name, colour in zip(names, _COLOURS):
-            panels[0].plot(at, [e["terms"]["all"]["norm"][name] for e in epochs], marker="o", label=name, color=colour)
-        for group, colour in zip(groups, _COLOURS) if pair else ():
-            of = [one["terms"][group]["pairs"][pair] for one in epochs]
-            panels[1].plot(at, _floats(p["cosine"] for p in of), marker="o", label=group, color=colour)
-            panels[2].plot(at, _floats(p["conflicts"] for p in of), marker="o", label=group, color=colour)
-        for panel in panels:
-            panel.set_xlabel("epoch")
-    else:
-        at, of = np.arange(len(groups)), epochs[0]["terms"]
-        for name, colour in zip(names, _COLOURS):
-            panels[0].plot(at, [of[group]["norm"][name] for group in groups], "o", label=name, color=colour)
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        (_over_epochs if len(epochs) > 1 else _of_one_epoch)(axes, epochs, pair)
+        axes[0].set(yscale="log", title="Size of each term's gradient", ylabel="Euclidean norm")
+        axes[0].legend()
         if pair:
-            pairs = [of[group]["pairs"][pair] for group in groups]
-            cosine, low, high = (np.array(_floats(p[k] for p in pairs)) for k in ("cosine", "low", "high"))
-            panels[1].errorbar(at, cosine, [cosine - low, high - cosine], fmt="o", capsize=3, color=_COLOURS[0])
-            panels[2].bar(at, _floats(p["conflicts"] for p in pairs), color=_COLOURS[1])
-        for panel in panels:
-            panel.set_xticks(at, groups, rotation=30, ha="right")
-    panels[0].set(yscale="log", title="norm of the gradient, by term")
-    panels[0].legend(fontsize=7)
+            reach = 1.05 * max(abs(y) for y in axes[1].get_ylim())
+            axes[1].set(ylim=(-reach, reach), title=f"Agreement: {pair}", ylabel="cosine of the two gradients")
+            axes[2].set(ylim=(0, 1), title="Conflicts", ylabel="share of steps with a negative cosine")
+            axes[1].axhline(0, color=drawing.color("soft"), lw=0.8)
+            if len(epochs) > 1:
+                axes[1].legend()
+
+    alt = "Norms of the terms' gradients" + (f"; cosine and conflicts of {pair}" if pair else "")
+    return _save(drawing.row("terms", alt, draw, 3 if pair else 1, _SIDE, _SIDE), path)
+
+
+def _over_epochs(axes: Sequence[Any], epochs: Sequence[dict[str, Any]], pair: str | None) -> None:
+    at = [one["epoch"] for one in epochs]
+    for place, name in enumerate(epochs[0]["names"]):
+        norms = [one["terms"]["all"]["norm"][name] for one in epochs]
+        axes[0].plot(at, norms, marker="o", label=name, color=_color(place))
+    for place, group in enumerate(epochs[0]["terms"] if pair else ()):
+        of = [one["terms"][group]["pairs"][pair] for one in epochs]
+        axes[1].plot(at, _floats(p["cosine"] for p in of), marker="o", label=group, color=_color(place))
+        axes[2].plot(at, _floats(p["conflicts"] for p in of), marker="o", label=group, color=_color(place))
+    for one in axes:
+        one.set_xlabel("epoch")
+
+
+def _of_one_epoch(axes: Sequence[Any], epochs: Sequence[dict[str, Any]], pair: str | None) -> None:
+    of = epochs[0]["terms"]
+    at = np.arange(len(of))
+    for place, name in enumerate(epochs[0]["names"]):
+        axes[0].plot(at, [of[group]["norm"][name] for group in of], "o", label=name, color=_color(place))
     if pair:
-        reach = 1.05 * max(abs(y) for y in panels[1].get_ylim())
-        panels[1].set(ylim=(-reach, reach), title=f"cosine, {pair}")
-        panels[2].set(ylim=(0, 1), title="steps on which they conflict")
-        panels[1].axhline(0, color="grey", lw=0.8)
-        if len(epochs) > 1:
-            panels[1].legend(fontsize=7)
-    for panel in panels:
-        panel.grid(alpha=0.3)
-    return _save(figure, path)
+        pairs = [of[group]["pairs"][pair] for group in of]
+        cosine, low, high = (np.array(_floats(p[k] for p in pairs)) for k in ("cosine", "low", "high"))
+        axes[1].errorbar(at, cosine, [cosine - low, high - cosine], fmt="o", capsize=3, color=_color(0))
+        axes[2].bar(at, _floats(p["conflicts"] for p in pairs), color=_color(1))
+    for one in axes:
+        one.set_xticks(at, list(of), rotation=30, ha="right")
+        one.set_xlabel("part of the model")
 
 
 def _users(path: Path, users: Sequence[dict[str, float]]) -> Path | None:
     """Of the last epoch: tail against head users in how they agree with the others, and in how their terms do."""
     last = [user for user in users if user["epoch"] == users[-1]["epoch"]]
     shown = ["cosine with the mean", *(name for name in last[0] if name.startswith("cosine ") and "/" in name)][:3]
-    figure, panels = _figure(len(shown))
-    for panel, name in zip(panels, shown):
-        reach = max([abs(user[name]) for user in last if np.isfinite(user[name])], default=1.0)
-        bins = np.linspace(-reach, reach, 41)
-        for head, label, colour in ((0, "tail users", _COLOURS[1]), (1, "head users", _COLOURS[0])):
-            values = np.array([user[name] for user in last if user["head"] == head])
-            values = values[np.isfinite(values)]
-            weights = np.full(len(values), 1 / max(len(values), 1))
-            panel.hist(values, bins, weights=weights, histtype="step", label=label, color=colour)
-        panel.set(title=name.replace("the mean", "the others' mean"), xlabel="cosine", ylabel="share of users")
-        panel.axvline(0, color="grey", lw=0.8)
-        panel.legend(fontsize=7)
-    return _save(figure, path)
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        for one, name in zip(axes, shown, strict=True):
+            reach = max([abs(user[name]) for user in last if np.isfinite(user[name])], default=1.0)
+            bins = np.linspace(-reach, reach, 41)
+            for head, label, place in ((0, "tail users", 1), (1, "head users", 0)):
+                values = np.array([user[name] for user in last if user["head"] == head])
+                values = values[np.isfinite(values)]
+                weights = np.full(len(values), 1 / max(len(values), 1))
+                one.hist(values, bins, weights=weights, histtype="step", label=label, color=_color(place), lw=1.5)
+            title = name.replace("cosine ", "", 1).replace("with the mean", "A user with the mean of the others")
+            one.set(title=title, xlabel="cosine", ylabel="share of users")
+            one.axvline(0, color=drawing.color("soft"), lw=0.8)
+            one.legend()
+
+    alt = "How users' gradients agree with each other, tail users against head users"
+    return _save(drawing.row("users", alt, draw, len(shown), _SIDE, _SIDE), path)
 
 
 def _surface(path: Path, epoch: dict[str, Any]) -> Path:
     found = epoch["surface"]
-    figure, (panel,) = _figure(1, 4)
-    contours = panel.contourf(found["first"], found["second"], np.array(found["losses"]).T, 20)
-    figure.colorbar(contours, label="loss")
-    panel.plot(0, 0, "w+")
-    panel.set(title=f"the loss around epoch {epoch['epoch']}", xlabel="first direction", ylabel="second direction")
-    return _save(figure, path)
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        (one,) = axes
+        contours = one.contourf(found["first"], found["second"], np.array(found["losses"]).T, 20)
+        one.figure.colorbar(contours, label="loss")
+        one.plot(0, 0, "w+")
+        title = f"The loss around epoch {epoch['epoch']}"
+        one.set(title=title, xlabel="first direction", ylabel="second direction")
+
+    return _save(drawing.row("surface", "The loss over two directions", draw, 1), path)
 
 
 def _floats(values: Any) -> list[float]:

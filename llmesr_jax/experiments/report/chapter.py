@@ -14,11 +14,11 @@ from llmesr_jax.audit.audit import Audit
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     best_other,
     compare,
     data_audit,
-    drawing,
     encoder,
     figures,
     group_figures,

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from llmesr_jax.audit import wording
 from llmesr_jax.audit.audit import Audit
 from llmesr_jax.audit.findings import percent
-from llmesr_jax.experiments.report.drawing import Panel, color, panel
+from llmesr_jax.experiments.drawing import Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.rows import Section
 from llmesr_jax.experiments.report.templating import render

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from llmesr_jax.experiments.report.drawing import Entry, Panel, color, panel
+from llmesr_jax.experiments.drawing import Entry, Panel, color, panel
 from llmesr_jax.experiments.report.palette import Palette
 from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.ranking import metrics

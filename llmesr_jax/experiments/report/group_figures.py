@@ -8,9 +8,9 @@ import numpy as np
 
 from llmesr_jax.data import groups as groups_lib
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments.drawing import Panel, color, panel
 from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report.compare import Intervals
-from llmesr_jax.experiments.report.drawing import Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure, entries, lines, mean
 from llmesr_jax.experiments.report.palette import Palette
 from llmesr_jax.experiments.report.rows import Row, Section

@@ -9,8 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.experiments.drawing import SQUARE, Entry, Panel, color, panel
 from llmesr_jax.experiments.report.compare import SEED
-from llmesr_jax.experiments.report.drawing import SQUARE, Entry, Panel, color, panel
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.planes import Planes
 from llmesr_jax.experiments.report.rows import Section

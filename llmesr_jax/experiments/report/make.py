@@ -14,11 +14,11 @@ from tqdm import tqdm
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
+from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import chapter as chapter_lib
 from llmesr_jax.experiments.report import (
     collect,
     compare,
-    drawing,
     page,
     rows,
     small_tables,

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     blocks,
     data_audit,
-    drawing,
     names,
     rows,
     sentences,

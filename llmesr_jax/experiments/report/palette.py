@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmesr_jax.experiments.report.drawing import SLOTS
+from llmesr_jax.experiments.drawing import SLOTS
 from llmesr_jax.experiments.report.rows import Row, Section
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone

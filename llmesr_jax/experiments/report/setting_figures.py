@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from llmesr_jax.experiments.drawing import Entry, color, panel
 from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report import rows as rows_lib
-from llmesr_jax.experiments.report.drawing import Entry, color, panel
 from llmesr_jax.experiments.report.figures import Figure, entries, lines, mean
 from llmesr_jax.experiments.report.palette import Palette
 from llmesr_jax.experiments.report.rows import Row, Section

@@ -10,7 +10,8 @@ import report_runs
 from llmesr_jax.audit import audit
 from llmesr_jax.audit.findings import Warned
 from llmesr_jax.data import reading
-from llmesr_jax.experiments.report import collect, data_audit, drawing, rows
+from llmesr_jax.experiments import drawing
+from llmesr_jax.experiments.report import collect, data_audit, rows
 
 needs_matplotlib = pytest.mark.skipif(not drawing.installed(), reason="an extra: pip install -e '.[report]'")
 

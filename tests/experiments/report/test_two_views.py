@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import report_runs
 
-from llmesr_jax.experiments.report import collect, drawing, planes, rows, two_views
+from llmesr_jax.experiments import drawing
+from llmesr_jax.experiments.report import collect, planes, rows, two_views
 
 CIRCLE = np.deg2rad([0.0, 10.0, 50.0, 65.0])
 POINTS = np.stack([np.cos(CIRCLE), np.sin(CIRCLE)], axis=1)

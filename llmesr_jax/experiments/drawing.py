@@ -117,13 +117,27 @@ def panel(
     width: int = WIDTH,
     legend: Sequence[Entry] = (),
 ) -> Panel:
-    """One set of axes as a panel.
+    """One set of axes as a panel: see `row`. `draw` gets the axes alone."""
+    return row(name, alt, lambda axes, tips: draw(axes[0], tips), 1, height, width, legend)
+
+
+def row(
+    name: str,
+    alt: str,
+    draw: Callable[[Sequence[Any], dict[str, str]], None],
+    count: int,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    legend: Sequence[Entry] = (),
+) -> Panel:
+    """Several axes beside each other in one picture.
 
     Args:
       name: of the file; makes its ids differ from other panels'.
       alt: what it shows, in words.
       draw: gets the axes, and a dictionary to put words into that are shown over an artist: {its gid: words}.
-      height, width: in units.
+      count: how many axes.
+      height, width: of one of them, in units.
       legend: see `Panel`.
     """
     import matplotlib
@@ -147,6 +161,8 @@ def panel(
         "axes.axisbelow": True,
         "grid.color": line,
         "grid.linewidth": 0.7,
+        "legend.frameon": False,
+        "legend.fontsize": 10,
         "text.color": ink,
         "xtick.color": line,
         "ytick.color": line,
@@ -158,8 +174,8 @@ def panel(
     }
     tips: dict[str, str] = {}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, "backend": "svg"}):
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        draw(figure.add_subplot(), tips)
+        figure = Figure(figsize=(count * width / 72, height / 72), layout="constrained")
+        draw([figure.add_subplot(1, count, place + 1) for place in range(count)], tips)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return Panel(name, _themed(file.getvalue(), name, alt, tips), alt, tuple(legend))
