@@ -39,6 +39,9 @@ def study(trained, gradients, tmp_path_factory):
         "--grid=3",
         "--hessian_batches=1",
         "--influence=gauss_newton",
+        "--spectrum=1",
+        "--order=3",
+        f"--between={run}",
     )
     return cwd / "out", gradients(f"--workdir={run}", "--out=out", *more, cwd=cwd)
 
@@ -68,6 +71,16 @@ def test_the_numbers_hang_together(study, trained):
     assert len(values["loss"]) == 2 and values["loss"][0] >= values["loss"][1]
     surface = np.array(one["surface"]["losses"])
     assert surface.shape == (3, 3) and surface[1, 1] > 0
+    vector, second = one["eigenvectors"]
+    assert second["value"] == values["loss"][1]
+    assert vector["value"] == values["loss"][0] and sum(vector["groups"].values()) == pytest.approx(1)
+    assert set(vector["groups"]) == set(one["terms"]) - {"all"} and set(vector["tail"]) == set(one["items"])
+    assert all(0 <= share <= 1 for share in [*vector["tail"].values(), *vector["terms"].values()])
+    assert np.shape(one["spectrum"]["values"]) == (1, 3) and np.sum(one["spectrum"]["weights"]) == pytest.approx(1)
+    assert max(one["spectrum"]["values"][0]) <= values["loss"][0] * 1.02
+    line = one["line"]
+    assert line["losses"][0] == pytest.approx(surface[1, 1], rel=1e-5)  # both are the loss at this model
+    assert line["losses"][-1] != line["losses"][0] and line["barrier"] >= 0
 
 
 def test_users_are_listed_and_agree_with_the_summary(study):
@@ -93,13 +106,16 @@ def test_the_tables_and_the_files_are_told(study):
         "users ",
         "noise scale: ",
         "largest eigen",
+        "eigenvector ",
+        "spectrum: ",
+        "line: loss ",
     ):
         assert f"\n{line}" in result.out
     assert "\nGauss-Newton: residuals of 4 solutions at most " in result.out
     assert "\ninfluence of a user (mean, helpful) " in result.out and "\ndistillation on tail items " in result.out
     made = ["gradients.json", "users.csv", "influence.csv"]
     pytest.importorskip("matplotlib", reason="pictures need matplotlib, an extra")
-    made += ["terms.svg", "users.svg", "surface.svg"]
+    made += ["terms.svg", "users.svg", "eigenvectors.svg", "spectrum.svg", "line.svg", "surface.svg"]
     assert result.out.endswith(f"\nout: {', '.join(made)}\n")
     assert all((folder / name).read_text().rstrip().endswith("</svg>") for name in made[3:])
 
@@ -150,6 +166,7 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
         (["--workdir=run", "--out=full"], "full: exists and is no folder of a study (no study.json)"),
         (["--workdir=run", "--users=1"], "--users=1"),
         (["--workdir=run", "--surface=flat"], "--surface=flat"),
+        (["--workdir=run", "--between={llmesr}"], "has other parameters than run (first ["),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(trained, forker, tmp_path, args, message):
@@ -157,6 +174,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(trained, forker, tmp_path,
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
     before = sorted(tmp_path.rglob("*"))
+    args = [arg.format(llmesr=trained[0] / "w" / "llmesr") for arg in args]
     result = forker.run("launch.gradients", *args, cwd=tmp_path)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") or message in result.err

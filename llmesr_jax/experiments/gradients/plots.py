@@ -16,7 +16,8 @@ _SIDE = 300  # height and width of one set of axes
 
 
 def draw(folder: str | Path) -> list[Path]:
-    """Draws what a study's folder holds: terms.svg, users.svg and, where there is one, surface.svg.
+    """Draws what a study's folder holds: terms.svg, users.svg and, where they were measured, eigenvectors.svg, spectrum.svg,
+    line.svg and surface.svg.
 
     Returns: the files; none, and a line that says why, where matplotlib is not installed.
     """
@@ -26,8 +27,8 @@ def draw(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     epochs = study.read(folder)["epochs"]
     made = [_terms(folder / "terms.svg", epochs), _users(folder / "users.svg", study.read_users(folder))]
-    if epochs[-1]["surface"]:
-        made.append(_surface(folder / "surface.svg", epochs[-1]))
+    last = epochs[-1]
+    made += [draw(folder / f"{name}.svg", last) for name, draw in _LANDSCAPE.items() if last[name]]
     return [path for path in made if path]
 
 
@@ -111,6 +112,61 @@ def _users(path: Path, users: Sequence[dict[str, float]]) -> Path | None:
     return _save(drawing.row("users", alt, draw, len(shown), _SIDE, _SIDE), path)
 
 
+def _eigenvectors(path: Path, epoch: dict[str, Any]) -> Path:
+    """Of each leading eigenvector the parts of the model that it moves."""
+    found = epoch["eigenvectors"]
+    labels = [f"{place}: {one['value']:.3g}" for place, one in enumerate(found, 1)]
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        (one,) = axes
+        left = np.zeros(len(found))
+        for place, group in enumerate(found[0]["groups"]):
+            width = np.array([100 * vector["groups"][group] for vector in found])
+            one.barh(labels, width, left=left, label=group, color=_color(place))
+            left += width
+        one.invert_yaxis()
+        one.set(title="What the steepest directions move", xlabel="% of the squared norm", ylabel="eigenvalue")
+        one.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
+
+    return _save(drawing.row("eigenvectors", "Leading eigenvectors by part of the model", draw, 1), path)
+
+
+def _spectrum(path: Path, epoch: dict[str, Any]) -> Path:
+    """The density of the eigenvalues, each point smoothed by a Gaussian of a hundredth of the range."""
+    values, weights = (np.array(epoch["spectrum"][name]) for name in ("values", "weights"))
+    width = max((values.max() - values.min()) / 100, 1e-12)
+    at = np.linspace(values.min() - 5 * width, values.max() + 5 * width, 500)
+    bells = np.exp(-0.5 * ((at[:, None, None] - values) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+    density = (bells * weights).sum(axis=2).mean(axis=1)
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        (one,) = axes
+        one.plot(at, np.maximum(density, 1e-12), color=_color(0))
+        one.axvline(0, color=drawing.color("soft"), lw=0.8)
+        parameters = f"{epoch['spectrum']['parameters']:,}"
+        title = f"Eigenvalues of the Hessian after epoch {epoch['epoch']}"
+        one.set(yscale="log", ylim=(1e-7 * density.max(), 3 * density.max()), title=title)
+        one.set(xlabel=f"eigenvalue ({parameters} parameters)", ylabel="density")
+
+    return _save(drawing.row("spectrum", "Density of the Hessian's eigenvalues", draw, 1), path)
+
+
+def _line(path: Path, epoch: dict[str, Any]) -> Path:
+    """The loss between two models, and the straight line that the barrier is measured from."""
+    found = epoch["line"]
+
+    def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
+        (one,) = axes
+        one.plot(found["steps"], found["losses"], marker="o", label="loss", color=_color(0))
+        ends = found["losses"][0], found["losses"][-1]
+        one.plot([0, 1], ends, ls="--", lw=1, label="straight line", color=drawing.color("soft"))
+        title = f"Between two models: a barrier of {found['barrier']:.3g}"
+        one.set(title=title, xlabel="from this model (0) to the other (1)", ylabel="loss")
+        one.legend()
+
+    return _save(drawing.row("line", "The loss on the line between two models", draw, 1), path)
+
+
 def _surface(path: Path, epoch: dict[str, Any]) -> Path:
     found = epoch["surface"]
 
@@ -127,3 +183,6 @@ def _surface(path: Path, epoch: dict[str, Any]) -> Path:
 
 def _floats(values: Any) -> list[float]:
     return [float("nan") if x is None else x for x in values]
+
+
+_LANDSCAPE = {"eigenvectors": _eigenvectors, "spectrum": _spectrum, "line": _line, "surface": _surface}

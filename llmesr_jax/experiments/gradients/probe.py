@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from llmesr_jax.data import groups
 from llmesr_jax.experiments.gradients import (
-    curvature,
     items,
+    landscape_study,
     parameter_groups,
     terms,
     users,
@@ -22,7 +22,7 @@ from llmesr_jax.experiments.gradients import (
 from llmesr_jax.experiments.gradients.settings import Options
 from llmesr_jax.models.axes import in_steps
 from llmesr_jax.models.recommender import Params
-from llmesr_jax.models.types import Array, Batch, Tables
+from llmesr_jax.models.types import Array, Batch
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import batches, steps
 from llmesr_jax.training import config as config_lib
@@ -50,8 +50,7 @@ class Measured(NamedTuple):
       user_gram: {group: (n, K', K')} of each user's part, times the users of a batch.
       user_with_mean: {group: (n, K', K')} of it and the mean over the n users.
       user_mean: {group: (K', K')} of the mean.
-      eigenvalues: {"loss" and terms: largest first}.
-      surface: {"steps", "losses"} on the plane, or empty.
+      landscape: what `landscape_study.measure` returns.
     """
 
     terms: list[str]
@@ -69,22 +68,25 @@ class Measured(NamedTuple):
     user_gram: dict[str, np.ndarray]
     user_with_mean: dict[str, np.ndarray]
     user_mean: dict[str, np.ndarray]
-    eigenvalues: dict[str, list[float]]
-    surface: dict[str, Any]
+    landscape: dict[str, Any]
 
 
-def measure(experiment: Experiment, params: Params, epoch: int, options: Options) -> Measured:
+def measure(
+    experiment: Experiment, params: Params, epoch: int, options: Options, other: Params | None = None
+) -> Measured:
     """Measures one seed's parameters on batches of the epoch after `epoch`, those that training would take next.
 
     Args:
       experiment: of one seed.
       params: of that seed, after so many epochs.
+      other: another model of the same structure, to which the line of the loss leads.
     """
     bag = Batches(experiment, params, epoch)
     steps = max(1, min(options.steps, experiment.epochs.steps))
     by_term = _measure_terms(bag, steps)
     by_user = _measure_users(bag, options.users)
-    return Measured(**by_term, **by_user, **_measure_curvature(bag, options, by_term["terms"]))
+    landscape = landscape_study.measure(bag, options, by_term["terms"], bag.draw(_DIRECTIONS), other)
+    return Measured(**by_term, **by_user, landscape=landscape)
 
 
 def ranking_first(names: Iterable[str]) -> list[str]:
@@ -232,47 +234,3 @@ def _measure_users(bag: Batches, wanted: int) -> dict[str, Any]:
         "user_with_mean": join(with_mean),
         "user_mean": jax.device_get(_gram(total)),
     }
-
-
-def _measure_curvature(bag: Batches, options: Options, names: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"eigenvalues": {}, "surface": {}}
-    if not options.eigenvalues and options.surface == "none":
-        return found
-    count = max(1, min(options.hessian_batches, len(bag.order)))
-    stack = jax.tree.map(lambda *x: jnp.stack(x), *[bag[step] for step in range(count)])
-    arguments = bag.tables, stack, bag.epoch
-    plane = options.surface == "eigenvectors"
-    wanted = {"loss": max(options.eigenvalues, 2 * plane)}
-    if len(names) > 1:
-        wanted |= {name: options.eigenvalues for name in names}
-    loss = functools.partial(_loss, bag.model)
-    directions = None
-    for name, number in tqdm(wanted.items(), desc="curvature", unit="term", leave=False, disable=None):
-        if number:
-            factors = {other: jnp.float32(name in ("loss", other)) for other in names}
-            pairs = curvature.eigenpairs(loss, bag.params, *arguments, factors, count=number)
-            found["eigenvalues"][name] = [float(value) for value in pairs.values]
-            directions = pairs if plane and name == "loss" else directions
-    if options.surface != "none":
-        factors = {name: jnp.float32(1) for name in names}
-        found["surface"] = _surface(bag, options, directions, (*arguments, factors))
-    return found
-
-
-def _loss(model, params, tables: Tables, stack: Batch, epoch: Array, factors: dict[str, Array]) -> Array:
-    return curvature.mean_loss(model, params, tables, stack, epoch, factors)
-
-
-def _surface(bag: Batches, options: Options, pairs: curvature.Eigenpairs | None, arguments) -> dict[str, Any]:
-    """Random directions go as far as the parameters are long; eigenvectors to where their parabola adds one loss."""
-    loss = functools.partial(_loss, bag.model)
-    reach = np.ones(2)
-    if pairs is None:
-        keys = jax.random.split(bag.draw(_DIRECTIONS))
-        first, second = (curvature.random_direction(bag.params, key, bag.axes) for key in keys)
-    else:
-        first, second = pairs.vectors[:2]
-        reach = np.sqrt(2 * float(jax.jit(loss)(bag.params, *arguments)) / np.maximum(pairs.values[:2], 1e-12))
-    steps = [np.linspace(-r, r, options.grid).astype(np.float32) for r in reach]
-    losses = jax.jit(functools.partial(curvature.surface, loss))(bag.params, first, second, *steps, *arguments)
-    return {"first": steps[0].tolist(), "second": steps[1].tolist(), "losses": np.asarray(losses).tolist()}

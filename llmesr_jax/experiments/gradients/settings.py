@@ -17,6 +17,13 @@ class Options:
     users: int = knob(1024, "users who are looked at one by one, without dropout, rounded up to whole batches", least=2)
     eigenvalues: int = knob(1, "leading eigenvalues of the Hessian of the loss and of each term; 0: none", least=0)
     hessian_batches: int = knob(2, "batches whose mean loss the curvature is of", least=1)
+    spectrum: int = knob(0, "random probes of the density of the Hessian's eigenvalues; 0: none, 4 are usual", least=0)
+    order: int = knob(32, "products with the Hessian a probe of the spectrum", least=1)
+    between: str = knob(
+        "",
+        "folder of another run of the same structure: the loss on the straight line from this run's model to that one's; "
+        "the same folder: to its next seed",
+    )
     surface: str = knob("none", "directions of the loss's surface", choices=("none", "random", "eigenvectors"))
     influence: str = knob(
         "none",
@@ -25,4 +32,4 @@ class Options:
         choices=("none", "tracin", "gauss_newton"),
     )
     damping: float = knob(0.01, "added to the Gauss-Newton matrix of the influence", least=1e-12)
-    grid: int = knob(15, "points of the surface along either direction", least=2)
+    grid: int = knob(15, "points of the surface along either direction, and of the line", least=2)

@@ -76,6 +76,7 @@ def study(
     about = {name: config[name] for name in ("method", "backbone", "dataset", "preset")}
     about |= {"seed": seed, "config": config_lib.digest(config), "data": run.experiment.corpus.digest}
     settings = {"run": about, "trained_again": bool(epochs), "options": dataclasses.asdict(options)}
+    other = _other_end(options.between, workdir, run, seed, data_dir)
     if average := config.train.average:
         settings["run"] |= {"parameters": "running average"}
     _open(folder, settings)
@@ -92,7 +93,7 @@ def study(
             params = _trained(experiment, epoch, stop) if epochs else best
             if epochs and epoch == best_epoch:
                 print(_against(params, best, workdir), flush=True)
-            found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options)
+            found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options, other)
             header, rows = summary.user_rows(found, experiment.corpus)
             one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
             made = {"summary": one, "header": header, "rows": rows}
@@ -136,6 +137,31 @@ def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> No
         print(f"\n{teachers.table(header, rows)}", flush=True)
     results = {**settings, "jax": jax.__version__, "epochs": [one["summary"] for one in found]}
     files.write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+
+
+def _other_end(between: str, workdir: str, run: runs.Run, seed: int, data_dir: str) -> Any:
+    """The parameters at the other end of `Options.between`; None without."""
+    if not between:
+        return None
+    same = Path(between).resolve() == Path(workdir).resolve()
+    other = run if same else runs.load(between, data_dir)
+    chosen = other.seeds[(other.seeds.index(seed) + 1) % len(other.seeds)] if same else other.seeds[0]
+    if same and chosen == seed:
+        raise InputError(f"--between={between}: the run has no seed but {seed}; expected a run with another seed")
+    if other.experiment.corpus.digest != run.experiment.corpus.digest:
+        raise InputError(
+            f"--between={between}: was trained on other data than {workdir}; expected a run on the same data"
+        )
+    shapes = [
+        {jax.tree_util.keystr(path): x.shape[1:] for path, x in jax.tree_util.tree_flatten_with_path(one.params_S)[0]}
+        for one in (run, other)
+    ]
+    if differ := sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)):
+        raise InputError(
+            f"--between={between}: has other parameters than {workdir} (first {differ[0]}); expected the same method, "
+            "backbone and widths"
+        )
+    return jax.tree.map(jnp.asarray, state.take(other.params_S, other.seeds.index(chosen)))
 
 
 def _stands_for(epoch: int, epochs: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.experiments.gradients import items, users
+from llmesr_jax.experiments.gradients import items, landscape_study, users
 from llmesr_jax.experiments.gradients.probe import TARGETS, Measured
 from llmesr_jax.ranking import evaluate
 
@@ -29,8 +29,7 @@ def summarise(found: Measured, corpus: Corpus) -> dict[str, Any]:
                 for name in found.user_gram
             },
             "items": {name: _items(found, name, tail_V, corpus) for name in found.squares},
-            "eigenvalues": found.eigenvalues,
-            "surface": found.surface,
+            **found.landscape,
         }
     )
 
@@ -51,11 +50,9 @@ def user_rows(found: Measured, corpus: Corpus) -> tuple[list[str], list[list[Any
 
 
 def table(summary: dict[str, Any], names: Sequence[str]) -> str:
-    """The summary in short tables: parts of the model, targets, users, rows of item tables, eigenvalues."""
+    """The summary in short tables: parts of the model, targets, users, rows of item tables, landscape."""
     parts = [_term_table(summary, names), _target_table(summary), _user_table(summary), _item_table(summary)]
-    if summary["eigenvalues"]:
-        told = [f"{name} {', '.join(map(_number, values))}" for name, values in summary["eigenvalues"].items()]
-        parts.append(f"largest eigenvalues of the Hessian: {'; '.join(told)}")
+    parts.append(landscape_study.table(summary))
     return "\n\n".join(part for part in parts if part)
 
 
