@@ -63,7 +63,7 @@ def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
     for module, found in FLAGS.flags_by_module_dict().items():
         if not module.startswith(("absl", "ml_collections")):
             for flag in found:
-                second_name = aliases.get(flag.name) in FLAGS
+                second_name = aliases.get(flag.name, "") in FLAGS
                 if not isinstance(flag, flags.Flag) or second_name:
                     continue
                 choices = getattr(flag.parser, "enum_values", None)

@@ -81,7 +81,7 @@ def main(argv, stop):
     from llmesr_jax.serving import bulk, histories
     from llmesr_jax.serving.options import Options
 
-    model, columns, lists = (setting_flags.made(group) for group in (Model, Columns, Lists))
+    model, columns, lists = setting_flags.made(Model), setting_flags.made(Columns), setting_flags.made(Lists)
     read = histories.Columns(*dataclasses.astuple(columns))
     options = Options(
         lists.k,
