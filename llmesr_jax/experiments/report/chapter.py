@@ -21,6 +21,7 @@ from llmesr_jax.experiments.report import (
     data_audit,
     encoder,
     figures,
+    gradient_part,
     group_figures,
     item_map,
     rows,
@@ -58,6 +59,7 @@ class Chapter(NamedTuple):
     improved: {protocol: one method against the best of the others, by column}, see `best_other.against`.
     views: how alike the ID and the LLM view of each method are.
     encoders: what made the embeddings of texts, in words.
+    gradients: what studies found, see `gradient_part.studies`.
     """
 
     section: Section
@@ -74,6 +76,7 @@ class Chapter(NamedTuple):
     improved: Mapping[str, Improvements] = types.MappingProxyType({})
     views: tuple[Alike, ...] = ()
     encoders: tuple[str, ...] = ()
+    gradients: tuple[gradient_part.Line, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -156,6 +159,7 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
             improved,
             alike,
             tuple(encoders),
+            tuple(gradient_part.studies(section)),
         ),
     )
 
@@ -222,6 +226,7 @@ def _figures(
         *(figures.lists(section, palette, name) for name in metrics.lists()),
         setting_figures.settings(section, metric),
         setting_figures.curves(section, palette),
+        gradient_part.watched(section, palette),
         data_audit.figure(section, audit) if audit else None,
     ]
 

@@ -11,6 +11,7 @@ from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     blocks,
     data_audit,
+    gradient_part,
     names,
     rows,
     sentences,
@@ -122,6 +123,10 @@ def _parts(chapter: Chapter) -> list[_Part]:
     parts.append(_Part("differs", "Settings that differ", setting_table.table(chapter)))
     if "curves" in pictures:
         parts.append(_drawn(chapter, pictures["curves"]))
+    if chapter.gradients or "gradients" in pictures:
+        drawn = blocks.figure(chapter, pictures["gradients"]) if "gradients" in pictures else Markup()
+        told = gradient_part.table(chapter, chapter.gradients) if chapter.gradients else Markup()
+        parts.append(_Part("gradients", "Gradients", drawn + told))
     parts.append(_Part("costs", "Training time", blocks.costs(chapter)))
     if chapter.audit:
         drawn = blocks.figure(chapter, pictures["data"]) if "data" in pictures else Markup()
