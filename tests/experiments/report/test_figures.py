@@ -1,6 +1,7 @@
 """Figures: what they hold, and that their SVG follows the page's theme without getting in each other's way."""
 
 import html
+import json
 import re
 from xml.etree import ElementTree
 
@@ -9,10 +10,10 @@ import pytest
 import report_runs
 
 from llmesr_jax.data import groups, reading
+from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     collect,
     compare,
-    drawing,
     figures,
     group_figures,
     item_map,
@@ -20,6 +21,7 @@ from llmesr_jax.experiments.report import (
     rows,
     setting_figures,
 )
+from llmesr_jax.ranking import metrics
 
 needs_matplotlib = pytest.mark.skipif(not drawing.installed(), reason="an extra: pip install -e '.[report]'")
 
@@ -98,6 +100,36 @@ def test_numbers_stand_over_the_marks(section, drawn):
     for row in section.rows:
         head, tail = (np.mean(row.values("full", "N@10", group)) for group in ("head_item", "tail_item"))
         assert f"<title>{section.title(row)}: head {head:.4f}, tail {tail:.4f}</title>" in svg
+
+
+@needs_matplotlib
+@pytest.mark.parametrize("place", range(6))
+def test_numbers_of_the_groups_are_those_of_results_json(section, drawn, place):
+    """Every mark of every panel, and the counts below; the tail figure's marks are the plain backbone's."""
+    figure = next(one for one in drawn if one.name == "groups-gru4rec")
+    protocol, name = [(p, d) for p in metrics.PROTOCOLS for d in group_figures.DIVISIONS][place]
+    *_, division, labels = group_figures.DIVISIONS[name]
+    panel = figure.panels[place]
+    assert panel.name == f"tiny-gru4rec-{name}-{protocol}"
+    marks = 0
+    for row in figure.rows:
+        stored = json.loads((row.runs[0].folder / "results.json").read_text())["test"][protocol][division]
+        for label in labels:
+            title = f"<title>{section.title(row)}, {label}: "
+            if label in stored and stored[label]["count"][0]:
+                marks += 1
+                assert f"{title}{np.mean(stored[label]['N@10']):.4f}</title>" in panel.svg
+                assert f">{stored[label]['count'][0]:,}<" in panel.svg
+            else:
+                assert title not in panel.svg
+    assert panel.svg.count("<title>") == marks > len(figure.rows)
+    if protocol == "full":
+        plain = next(row for row in section.rows if row.system == "none" and row.backbone == "gru4rec")
+        stored = json.loads((plain.runs[0].folder / "results.json").read_text())["test"]["full"][division]
+        svg = next(one for one in drawn if one.name == "tail").panels[place].svg
+        for label in labels:
+            if label in stored and stored[label]["count"][0] and f"<title>{label}: " in svg:
+                assert f"<title>{section.title(plain)}, {label}: {np.mean(stored[label]['N@10']):.4f}</title>" in svg
 
 
 @needs_matplotlib

@@ -178,6 +178,34 @@ def test_the_sentence_on_top_says_what_results_json_does(chapter):
     assert f"({ours:.4f} against {base:.4f}; {sentences.verdict(one)})" in top
 
 
+@pytest.mark.parametrize(
+    ("name", "title"), [("overall", "All users"), ("tail_user", "Tail users"), ("tail_item", "Tail items")]
+)
+def test_every_number_of_a_tile_is_that_of_results_json(chapter, name, title):
+    stored = {
+        row.title: json.loads((row.runs[0].folder / "results.json").read_text())["test"]
+        for row in rows.featured(chapter.section)
+    }
+    mean = lambda row, protocol="full": np.mean(stored[row][protocol][name]["N@10"])  # noqa: E731
+    text = html.unescape(str(tiles.group(chapter, name, title))).replace("\xa0", " ")
+    bars = re.findall(r"<li><span>(.*?)</span><span .*?width:([\d.]+)%.*?</span><span>([\d.]+)</span>", text)
+    assert {row: value for row, _, value in bars} == {row: f"{mean(row):.4f}" for row in stored}
+    leader = max(stored, key=mean)
+    assert re.search(r'<div class="big">(.*?)</div>', text)[1] == f"{mean(leader):.4f}"
+    assert re.search(r'<span class="who">(.*?)</span>', text)[1] == leader == "LLM-ESR"
+    assert {row: float(width) for row, width, _ in bars} == pytest.approx(
+        {row: 100 * mean(row) / mean(leader) for row in stored}, abs=0.05
+    )
+    base = next(row for row in stored if row != leader)
+    lines = re.findall(r"<p(?: class=\"soft\")?>([^<].*)</p>", text)
+    less = mean(leader) - mean(base)
+    assert lines[0].startswith(
+        f"{templating.signed(less)} ({templating.signed(100 * less / mean(base), 1)} %) on {base}"
+    )
+    first = max(stored, key=lambda row: mean(row, "sampled"))
+    assert lines[-1].startswith(f"sampled: {first} leads with {mean(first, 'sampled'):.4f}, ")
+
+
 def test_marks_are_those_of_the_tests(chapter):
     """60 places ahead is shown over users; the table says so, and for N@10 alone."""
     shown = {(c.row.system, c.group): c.verdict for c in chapter.comparisons["sampled"]}
