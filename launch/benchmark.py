@@ -28,7 +28,7 @@ class Options:
     serve: bool = knob(False, "time answers instead: one history, 1,000, all users, a million items")
     out: str = knob("", "JSON file for the numbers")
     plot: str = knob("", "times nothing: a picture (.svg) of the files named by --files")
-    files: tuple[str, ...] = knob((), "files of earlier --out, for --plot")
+    files: tuple[str, ...] = knob((), "files of earlier --out, for --plot: all of steps, or all of --whole")
 
 
 def define_flags() -> None:

@@ -67,7 +67,7 @@ def _label(setting: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def plot(paths: Sequence[str], out: str) -> None:
-    """Writes a picture with a panel for each axis along which the results differ.
+    """Writes a picture: of results of --whole, where each run's time went; else a panel for each axis along which they differ.
 
     Raises:
       InputError: `out` is no .svg; no two results that differ in one axis; matplotlib is not installed; see also `read`.
@@ -76,6 +76,9 @@ def plot(paths: Sequence[str], out: str) -> None:
         raise InputError("--plot needs matplotlib: pip install matplotlib")
     if Path(out).suffix != ".svg":
         raise InputError(f"--plot={out}: pictures are SVG; wanted a name that ends in .svg")
+    if wholes := _wholes(paths):
+        files.write_text(Path(out), _where_time_went(wholes).standalone())
+        return
     results = read(paths)
     panels = {axis: found for axis in AXES if (found := lines(results, axis))}
     if not panels:
@@ -101,3 +104,48 @@ def plot(paths: Sequence[str], out: str) -> None:
     alt = f"Time of a training step, {_label(setting, same)}"
     panel = drawing.row("speed", alt, draw, len(panels), width=380)
     files.write_text(Path(out), panel.standalone())
+
+
+def _wholes(paths: Sequence[str]) -> dict[str, dict[str, float]]:
+    """{name of the file: seconds of each part}, if all files are of --whole."""
+    found = {}
+    for path in paths:
+        try:
+            found[Path(path).stem] = {name: float(x) for name, x in json.loads(Path(path).read_text())["parts"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # `read` says what is wrong with it, if anything is
+    return found
+
+
+def _where_time_went(wholes: dict[str, dict[str, float]]) -> drawing.Panel:
+    """A bar a run, of the seconds of its parts; parts under a hundredth of every run are left out."""
+    names = [name for name in next(iter(wholes.values())) if any(_share(run, name) >= 0.01 for run in wholes.values())]
+
+    def draw(axes: Any, tips: dict[str, str]) -> None:
+        for row, run in enumerate(wholes.values()):
+            left = 0.0
+            for place, name in enumerate(names):
+                tips[f"part-{row}-{place}"] = f"{name}: {run.get(name, 0.0):.1f} s"
+                (bar,) = axes.barh(
+                    row, run.get(name, 0.0), left=left, color=drawing.color(_PART_COLORS[place]), height=0.6
+                )
+                bar.set_gid(f"part-{row}-{place}")
+                left += run.get(name, 0.0)
+            axes.annotate(f"{sum(run.values()):.0f} s", (left, row), (4, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(wholes)), list(wholes))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.1)
+        axes.set(title="Where the time goes, from command to table", xlabel="seconds")
+
+    told = "; ".join(f"{name}: {sum(run.values()):.0f} s" for name, run in wholes.items())
+    legend = [drawing.Entry(name, _PART_COLORS[place]) for place, name in enumerate(names)]
+    height = 90 + 42 * len(wholes)
+    return drawing.panel("whole", f"Seconds from command to table: {told}", draw, height, 560, legend)
+
+
+def _share(run: dict[str, float], name: str) -> float:
+    return run.get(name, 0.0) / max(sum(run.values()), 1e-12)
+
+
+_PART_COLORS = [name for name in drawing.THEME if name[0] in "sp" and name[1:].isdigit()]

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from llmesr_jax.experiments import benchmark_plot, drawing
+
 pytestmark = pytest.mark.slow
 
 PROGRAM = ("-m", "launch.benchmark")
@@ -40,3 +42,11 @@ def test_the_parts_of_a_whole_run_add_up(train, tmp_path):
     assert parts["import"] < found["first_steps"] < found["reached"]["none"]["seconds"] < whole
     assert f"{whole:.1f} s, from command to table" in result.out
     assert [path.name for path in tmp_path.iterdir()] == ["w.json"]
+    if drawing.installed():
+        benchmark_plot.plot([str(tmp_path / "w.json")], str(tmp_path / "w.svg"))
+        svg = (tmp_path / "w.svg").read_text()
+        shown = {name for name, seconds in parts.items() if seconds >= 0.01 * whole}
+        assert {"import", "compile"} <= shown
+        for name, seconds in parts.items():
+            assert (f"<title>{name}: {seconds:.1f} s</title>" in svg) == (name in shown)
+            assert (f">{name}</text>" in svg) == (name in shown)  # of the legend
