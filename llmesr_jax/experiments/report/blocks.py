@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from llmesr_jax.experiments.report import collect, names, rows, small_tables, tables
+from llmesr_jax.experiments.report import (
+    collect,
+    cost_figure,
+    names,
+    rows,
+    small_tables,
+    tables,
+)
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.figures import Figure
@@ -213,15 +220,14 @@ def costs(chapter: Chapter) -> Markup:
 def _cost(row: Row) -> tuple[int, str, str, str, str]:
     """(parameters, epochs, best epochs, time an epoch, time a seed) of a row, where its runs say."""
     seeds = sum(len(run.seeds) for run in row.runs)
-    known = [run for run in row.runs if run.seconds is not None]
-    of_known = sum(len(run.seeds) for run in known)
-    total = sum(run.seconds for run in known)
-    epochs = sum(run.epochs * len(run.seeds) for run in known)
     best = ", ".join(str(run.best_epoch[i]) for run, i in row.places.values())
     trained = f"{sum(run.epochs * len(run.seeds) for run in row.runs) / seeds:.0f}" + (" (limit)" if row.cut else "")
-    if not of_known:
+    if (a_seed := cost_figure.seconds(row)) is None:
         return row.runs[0].parameters, trained, best, "–", "–"
-    return row.runs[0].parameters, trained, best, _time(total / epochs), _time(total / of_known)
+    known = [run for run in row.runs if run.seconds is not None]
+    epochs = sum(run.epochs * len(run.seeds) for run in known)
+    total = sum(run.seconds for run in known)
+    return row.runs[0].parameters, trained, best, _time(total / epochs), _time(a_seed)
 
 
 def _time(seconds: float) -> str:

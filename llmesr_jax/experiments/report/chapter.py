@@ -18,6 +18,7 @@ from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     best_other,
     compare,
+    cost_figure,
     data_audit,
     encoder,
     figures,
@@ -227,6 +228,7 @@ def _figures(
         setting_figures.settings(section, metric),
         setting_figures.curves(section, palette),
         gradient_part.watched(section, palette),
+        cost_figure.figure(section, palette, metric),
         data_audit.figure(section, audit) if audit else None,
     ]
 

@@ -127,7 +127,8 @@ def _parts(chapter: Chapter) -> list[_Part]:
         drawn = blocks.figure(chapter, pictures["gradients"]) if "gradients" in pictures else Markup()
         told = gradient_part.table(chapter, chapter.gradients) if chapter.gradients else Markup()
         parts.append(_Part("gradients", "Gradients", drawn + told))
-    parts.append(_Part("costs", "Training time", blocks.costs(chapter)))
+    drawn = blocks.figure(chapter, pictures["cost"], blocks.shapes(chapter)) if "cost" in pictures else Markup()
+    parts.append(_Part("costs", "Training time", drawn + blocks.costs(chapter)))
     if chapter.audit:
         drawn = blocks.figure(chapter, pictures["data"]) if "data" in pictures else Markup()
         told = data_audit.warnings(chapter.audit) + drawn + data_audit.table(chapter.audit)

@@ -14,6 +14,7 @@ from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     collect,
     compare,
+    cost_figure,
     figures,
     group_figures,
     item_map,
@@ -157,6 +158,25 @@ def test_no_two_groups_of_a_panel_overlap():
                 )
                 == 1
             ), (labels, count)
+
+
+def test_quality_against_cost_by_hand(section, tmp_path):
+    """Three seeds trained together in 360 s are 2 minutes each; rows that do not say their time are left out."""
+    rows_ = [row._replace(runs=tuple(run._replace(seconds=None) for run in row.runs)) for row in section.rows]
+    first, second = (
+        rows_[i]._replace(runs=(rows_[i].runs[0]._replace(seconds=s),)) for i, s in ((0, 360.0), (1, 90.0))
+    )
+    assert cost_figure.seconds(first) == 120 and cost_figure.seconds(second) == 30
+    assert cost_figure.seconds(rows_[2]) is None
+    some = section._replace(rows=(first, second, *rows_[2:]))
+    look = palette.Palette(some)
+    assert cost_figure.figure(section._replace(rows=(first, *rows_[1:])), look, "N@10") is None
+    if drawing.installed():
+        figure = cost_figure.figure(some, look, "N@10")
+        for panel, group in zip(figure.panels, ("overall", "tail_item"), strict=True):
+            value = np.mean(first.values("full", "N@10", group))
+            assert f"<title>{section.title(first)}: 2.0 min, {value:.4f}</title>" in panel.svg
+            assert panel.svg.count("<title>") == 2
 
 
 def test_sizes_of_groups_by_hand(section):
