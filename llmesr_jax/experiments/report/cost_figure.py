@@ -47,7 +47,11 @@ def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(lambda value, _: "")
             axes.margins(0.1)
-            axes.set(title=_GROUPS[group], xlabel="minutes of training for one seed", ylabel=f"{metric}, full")
+            axes.set(
+                title=f"Quality against cost, {_GROUPS[group]}",
+                xlabel="minutes of training for one seed",
+                ylabel=f"{metric}, full",
+            )
 
         alt = f"{metric} under full against training time, {_GROUPS[group]}: " + ", ".join(
             f"{section.title(row)} {minutes:.1f} min" for row, minutes in known
