@@ -30,7 +30,7 @@ def commands() -> str:
 
     with ThreadPoolExecutor() as pool:
         texts = dict(zip(COMMANDS, pool.map(help_of, COMMANDS)))
-    parts = ["# Commands", "What `--help` prints. Installed as a wheel, `llmesr train` is `python -m launch.train`."]
+    parts = ["# Commands", "This page shows what `--help` prints. With an installed wheel, type `llmesr train` for `python -m launch.train`."]
     for name, text in texts.items():
         parts += [f"## launch.{name}", f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
@@ -50,8 +50,8 @@ def settings() -> str:
         sections.setdefault(section, {})[name] = setting
     for section, found in sections.items():
         rows = [f"| `{name}` | {_code(s.default)} | {_values(s)} | {_cell(s.doc)} |" for name, s in found.items()]
-        head = "| name | default | values | what |\n| --- | --- | --- | --- |"
-        parts += [f"## {section or 'Outside of sections'}", "\n".join([head, *rows])]
+        head = "| name | default | values | meaning |\n| --- | --- | --- | --- |"
+        parts += [f"## {section or 'Without a section'}", "\n".join([head, *rows])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,20 +74,20 @@ def names(module: str, title: str, text: str, but: tuple[str, ...] = ()) -> str:
 
 
 def python() -> str:
-    """The page of the public face."""
-    text = "The public face, `import llmesr_jax`. A name is imported when it is first asked for."
+    """The page of the public API."""
+    text = "The public API, `import llmesr_jax`. A name is imported when you first use it."
     return names("llmesr_jax", "Python", text)
 
 
 def extend() -> str:
-    """The page of what plug-ins import."""
-    text = "What the file of a plug-in imports, `from llmesr_jax.extend import ...`; see [forking](../forking.md)."
+    """The page of the names that plug-ins import."""
+    text = "The names that a plug-in's file imports: `from llmesr_jax.extend import ...`. See [forking](../forking.md)."
     return names("llmesr_jax.extend", "For plug-ins", text, but=("InputError",))
 
 
 def gradients() -> str:
-    """The page of what takes the loss apart."""
-    text = "Pure functions of (params, tables, batch, key), `from llmesr_jax import gradients`; see [gradients](../gradients.md)."
+    """The page of the functions that analyse the loss."""
+    text = "Pure functions of (params, tables, batch, key): `from llmesr_jax import gradients`. See [gradients](../gradients.md)."
     return names("llmesr_jax.gradients", "Gradients", text)
 
 
