@@ -71,9 +71,9 @@ def fields(cls: type) -> dict[str, Setting]:
 def problem(cls: Any) -> str:
     """What keeps a class from holding settings; empty for nothing."""
     if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:
-        return "is no frozen dataclass; wanted @dataclasses.dataclass(frozen=True)"
+        return "is no frozen dataclass; expected @dataclasses.dataclass(frozen=True)"
     plain = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
-    return f"has a field without default, {plain[0]}; wanted knob(default, help)" if plain else ""
+    return f"has a field without default, {plain[0]}; expected knob(default, help)" if plain else ""
 
 
 def checked(values: Mapping[str, Any], known: Mapping[str, Setting], where: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def checked(values: Mapping[str, Any], known: Mapping[str, Setting], where: str)
         try:
             found[name] = coerced(value, known[name].kind)
         except TypeError as error:
-            raise InputError(f"{where}: {name} is {value!r}, wanted {error}; see --helpfull") from error
+            raise InputError(f"{where}: {name} is {value!r}, expected {error}; see --helpfull") from error
         check_value(where, name, found[name], known[name])
     return found
 
@@ -135,11 +135,11 @@ def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
     if allowed is not None and value not in allowed:
         wanted = ", ".join(map(str, allowed))
         near = did_you_mean(str(value), map(str, allowed))
-        raise InputError(f"{where}: {key}={value!r} is not known; wanted one of: {wanted}{near}")
+        raise InputError(f"{where}: {key}={value!r} is not known; expected one of: {wanted}{near}")
     if setting.least is not None and value < setting.least:
-        raise InputError(f"{where}: {key}={value}; wanted at least {setting.least}")
+        raise InputError(f"{where}: {key}={value}; expected at least {setting.least}")
     if setting.most is not None and value > setting.most:
-        raise InputError(f"{where}: {key}={value}; wanted at most {setting.most}")
+        raise InputError(f"{where}: {key}={value}; expected at most {setting.most}")
 
 
 def coerced(value: Any, kind: Any) -> Any:

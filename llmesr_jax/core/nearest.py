@@ -29,7 +29,7 @@ def not_known(kind: str, name: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     listed = ", ".join(known) or "none, as there are none"
-    return f"{kind} {name!r} is not known; wanted one of: {listed}{did_you_mean(name, known)}"
+    return f"{kind} {name!r} is not known; expected one of: {listed}{did_you_mean(name, known)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

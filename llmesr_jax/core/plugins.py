@@ -115,7 +115,7 @@ class Plugins(Generic[P]):
         for point in _entry_points(self.group):
             where = f"entry point {point.name} of {_of(point)}, group {self.group}"
             if not point.name.isidentifier() or point.name.startswith("_"):
-                raise InputError(f"{where}: wanted a name of letters, digits and _, as it names settings; rename it")
+                raise InputError(f"{where}: expected a name of letters, digits and _, as it names settings; rename it")
             if point.name in own or point.name in found:
                 taken = "this library" if point.name in own else _of(found[point.name])
                 raise InputError(f"{where}: {taken} has a {self.kind} of this name; rename it, or uninstall one")
@@ -156,7 +156,7 @@ def _check(plugins: Plugins, name: str, module: Any) -> None:
     if plugins.form and hasattr(module, plugins.form):
         value = getattr(module, plugins.form)
         if value not in plugins.forms:
-            raise InputError(f"{where}: {plugins.form} is {value!r}; wanted one of: {', '.join(plugins.forms)}")
+            raise InputError(f"{where}: {plugins.form} is {value!r}; expected one of: {', '.join(plugins.forms)}")
         contract = plugins.forms[value]
     wanted = members(contract) if contract else [plugins.form]
     missing = [one for one in wanted if not hasattr(module, one)]
