@@ -100,7 +100,7 @@ def test_settings_that_are_no_knobs_are_refused(installed):
     class WithoutDefault:
         width: int
 
-    for config, message in ((Thawed, "Config is no frozen dataclass"), (WithoutDefault, "without default, width")):
+    for config, message in ((Thawed, "Config is not a frozen dataclass"), (WithoutDefault, "without default, width")):
         module = whole("loss")
         module.Config = config
         installed("loss", {"brought": module})
@@ -119,14 +119,16 @@ def test_an_unknown_form_is_refused(installed, kind):
 
 def test_a_name_that_is_taken_is_refused(installed):
     installed("loss", {"bpr": types.ModuleType("bpr")})
-    with pytest.raises(InputError, match="entry point bpr of .* this library has a loss of this name; rename it"):
+    with pytest.raises(
+        InputError, match="entry point bpr of .* this library already has a loss of this name; rename it"
+    ):
         KINDS["loss"].names()
 
 
 @pytest.mark.parametrize("name", ["_private", "two words", "1st", "a.b"])
 def test_a_name_that_no_file_could_have_is_refused(installed, name):
     installed("loss", {name: types.ModuleType("any")})
-    with pytest.raises(InputError, match="expected a name of letters, digits and _"):
+    with pytest.raises(InputError, match="the name is not valid; expected letters, digits and _,"):
         KINDS["loss"].names()
 
 
