@@ -51,11 +51,11 @@ def main(argv, stop):
         return benchmark_plot.plot(options.files, options.plot)
     configs = cli.configs_from_flags()
     if 0 in options.groups:
-        raise InputError("--groups: a group of 0 seeds has no steps; wanted sizes from 1, as in --groups=1,3")
+        raise InputError("--groups: a group of 0 seeds has no steps; expected sizes from 1, as in --groups=1,3")
     size = options.synthetic.split(",") if options.synthetic else []
     if size and not (len(size) == 3 and all(n.isdigit() and int(n) for n in size)):
         raise InputError(
-            f"--synthetic={options.synthetic}: wanted users,items,width, as in --synthetic=100000,50000,384"
+            f"--synthetic={options.synthetic}: expected users,items,width, as in --synthetic=100000,50000,384"
         )
     if options.whole or options.programs:
         return _write(options, whole_run.run(configs, programs=options.programs, stop=stop))

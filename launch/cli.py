@@ -209,7 +209,7 @@ def config_from_flags(
     base, overrides, given, own = _layers()
     given = {key: value for key, value in given.items() if key not in spread}
     if both := sorted(varied.keys() & {**overrides, **given}.keys()):
-        raise InputError(f"{both[0]} is given on the command line and varied by the sweep; wanted one of the two")
+        raise InputError(f"{both[0]} is given on the command line and varied by the sweep; expected one of the two")
     one = config.build({**overrides, **varied}, given, base, defaults, (*own, varying or {}))
     one.workdir = one.workdir or str(Path("runs", *([] if spread else [one.dataset]), f"{name}-{one.preset}"))
     return one
@@ -220,7 +220,7 @@ def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any], list[Any]]:
     base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
     if not isinstance(base, ConfigDict):
         path = config_flags.get_config_filename(FLAGS["config"])
-        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, wanted a ConfigDict")
+        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, expected a ConfigDict")
     given = {key: FLAGS[name].value for name, key in _SHORT.items() if FLAGS[name].value is not None}
     path = Path(config_flags.get_config_filename(FLAGS["config"]))
     has_more = re.search(r"^FOR\b", path.read_text(), re.MULTILINE)
@@ -290,7 +290,7 @@ def _of_a_value(argv: Sequence[str]) -> str:
             try:
                 getattr(parser, "convert", parser.parse)(value)  # a number may still be out of bounds
             except (TypeError, ValueError, OverflowError):
-                return f"--{match[1]}={value}: wanted {wanted}"
+                return f"--{match[1]}={value}: expected {wanted}"
     return ""
 
 

@@ -45,7 +45,8 @@ def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, ali
         parts.append(
             textwrap.fill(
                 "All other settings are given as --config.SECTION.NAME=VALUE. --helpfull lists them; --help=SECTION "
-                "lists one section: data, semantic, loss, train, or a method's or backbone's name, as in --help=sasrec.",
+                "lists one section: data, semantic, loss, train, or a method's or backbone's name, as in "
+                "--help=sasrec.",
                 _width(),
             )
         )
@@ -103,7 +104,7 @@ def _section(name: str) -> str:
     if name not in sections:
         named = [section for section in sections if section]
         raise InputError(
-            f"--help={name}: no such section; wanted one of: {', '.join(named)}{did_you_mean(name, named)}"
+            f"--help={name}: no such section; expected one of: {', '.join(named)}{did_you_mean(name, named)}"
         )
     lines = [f"settings of {name}:" if name else "settings of a run:"]
     for field, setting in knobs.fields(sections[name]).items():

@@ -62,7 +62,7 @@ def main(argv, stop):
     if options.encoder in ("?", "help"):
         return print(encoders.PLUGINS.listing())
     if not options.dataset:
-        raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
+        raise InputError("--dataset is missing; expected the name of a data set, such as fashion")
     given = {"dataset": options.dataset, "data_dir": options.data_dir}
     given |= {f"semantic.{name}": value for name, value in setting_flags.given(Prompts).items()}
     config = config_lib.build(config_flags.get_override_values(FLAGS["config"]), given, FLAGS.config)

@@ -28,7 +28,7 @@ def config(encoder: str) -> Any:
     known, given = knobs.fields(cls), setting_flags.given(setting_flags.shared(_configs()))
     for name in given:
         if name not in known:
-            hint = f"wanted some of: {', '.join(known)}{did_you_mean(name, known)}"
+            hint = f"expected some of: {', '.join(known)}{did_you_mean(name, known)}"
             raise InputError(f"--{name}: not a setting of --encoder={encoder}; {hint}")
     return knobs.made(cls, given, f"--encoder={encoder}")
 

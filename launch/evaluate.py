@@ -32,7 +32,7 @@ def define_flags() -> None:
 def main(argv, stop):
     options = setting_flags.made(Options)
     if not options.workdir:
-        raise InputError("--workdir is missing; wanted the folder of a run, or of several, as launch.train makes it")
+        raise InputError("--workdir is missing; expected the folder of a run, or of several, as launch.train makes it")
     from llmesr_jax.ranking import breakdown, evaluate
     from llmesr_jax.training import runs
 

@@ -36,15 +36,17 @@ def main(argv, stop):
     options = setting_flags.made(Options)
     for name in ("workdir", "out"):
         if not getattr(options, name):
-            raise InputError(f"--{name} is missing; wanted --workdir, the folder of a run, and --out, a folder to make")
+            raise InputError(
+                f"--{name} is missing; expected --workdir, the folder of a run, and --out, a folder to make"
+            )
     from llmesr_jax.serving import export, run
 
     settings = export.Settings(tuple(options.platforms), options.embeddings, options.onnx, options.overwrite)
     manifest = export.export(run.load(options.workdir, options.data_dir), options.out, settings, options.seed)
     size = sum(file["bytes"] for file in manifest["files"].values()) / 2**20
     print(
-        f"{options.out}: {manifest['items']:,} items, {size:.1f} MiB, for {' and '.join(manifest['platforms'])}; scores "
-        f"equal the run's to {max(manifest['parity'].values()):.0e}"
+        f"{options.out}: {manifest['items']:,} items, {size:.1f} MiB, for {' and '.join(manifest['platforms'])}; "
+        f"scores equal the run's to {max(manifest['parity'].values()):.0e}"
     )
 
 

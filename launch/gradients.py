@@ -36,7 +36,7 @@ def define_flags() -> None:
 def main(argv, stop):
     asked = setting_flags.made(Study)
     if not asked.workdir:
-        raise InputError("--workdir is missing; wanted the folder of a run, as launch.train makes it")
+        raise InputError("--workdir is missing; expected the folder of a run, as launch.train makes it")
     from llmesr_jax.experiments.gradients import plots, study
 
     options = setting_flags.made(settings.Options)

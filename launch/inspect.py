@@ -32,7 +32,7 @@ def define_flags() -> None:
 def main(argv, stop):
     options = setting_flags.made(Options)
     if not options.dataset:
-        raise InputError("--dataset is missing; wanted the name of a data set, such as fashion")
+        raise InputError("--dataset is missing; expected the name of a data set, such as fashion")
     from llmesr_jax.audit import audit
 
     found = audit.of_folder(options.dataset, options.data_dir or None)

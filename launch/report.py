@@ -32,7 +32,9 @@ def main(argv, stop):
     asked = setting_flags.made(Folders)
     folders = [*argv[1:], *asked.workdir]
     if not folders:
-        raise InputError(f"no folder is named; wanted one of a run, or of several: {commands.line('report')} runs/demo")
+        raise InputError(
+            f"no folder is named; expected one of a run, or of several: {commands.line('report')} runs/demo"
+        )
     from llmesr_jax.experiments.report import make
 
     print(make.make(folders, asked.out, setting_flags.made(Options)))

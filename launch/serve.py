@@ -107,7 +107,7 @@ def _for_short_answers() -> None:
 def _token() -> str:
     found = os.environ.get("LLMESR_TOKEN")
     if found is not None and not found.strip():
-        raise InputError("LLMESR_TOKEN is empty; wanted a token that requests must bring, or no such variable")
+        raise InputError("LLMESR_TOKEN is empty; expected a token that requests must bring, or no such variable")
     return (found or "").strip()
 
 

@@ -125,7 +125,7 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
 def _numbers(name: str, texts: list[str], setting: knobs.Setting) -> list[int]:
     if not all(text.strip().isdigit() for text in texts):
         example = ",".join(map(str, setting.default)) or "0,1,2"
-        raise InputError(f"--{name}={','.join(texts)}: wanted whole numbers, as in --{name}={example}")
+        raise InputError(f"--{name}={','.join(texts)}: expected whole numbers, as in --{name}={example}")
     return [int(text) for text in texts]
 
 
@@ -139,5 +139,5 @@ class _Choice(flags.EnumParser):
     def parse(self, argument: Any) -> Any:
         if str(argument) not in self._allowed:
             listed = ", ".join(self._allowed)
-            raise ValueError(f"wanted one of: {listed}{did_you_mean(str(argument), self._allowed)}")
+            raise ValueError(f"expected one of: {listed}{did_you_mean(str(argument), self._allowed)}")
         return self._allowed[str(argument)]

@@ -43,7 +43,7 @@ def main(argv, stop):
 
     options = setting_flags.made(Options)
     if sum(map(bool, (options.sweep, options.grid, options.search))) != 1:
-        raise InputError(f"wanted one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
+        raise InputError(f"expected one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
     if options.search:
         axes = search.space(options.search)
         build = lambda varied: cli.config_from_flags(varied, f"search-{','.join(axes)}")  # noqa: E731

@@ -10,14 +10,14 @@
 | `settings`, `default_settings` | the settings of a run |
 | `prepare`, `Experiment` | data, tables, model and row plan of a run |
 | `train`, `load_run`, `Run`, `evaluate` | train a run, read it back (and recommend from it), measure it again |
-| `load_bundle` | what `launch.export` wrote: recommends without the training data |
+| `load_bundle` | loads a bundle that `launch.export` wrote; it recommends without the training data |
 | `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients` | a training loop of your own |
-| `InputError` | a mistake in what was given, in one line |
+| `InputError` | a mistake in the input, described in one line |
 
 Gradients by term, user and item, products with the Hessian and the Gauss-Newton matrix: `llmesr_jax.gradients`.
 What a backbone, method, loss, metric, logger, optimiser, encoder or importer of your own imports: `llmesr_jax.extend`.
 
-Names are imported when they are first asked for: `import llmesr_jax` alone imports no JAX.
+Names are imported at their first use: `import llmesr_jax` alone imports no JAX.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What the file of a plug-in imports: how settings are made, what a batch is, and the layers that models share.
+"""What the file of a plug-in imports: functions for settings, the type of a batch, and the layers that models share.
 
     from llmesr_jax.extend import Array, Sequences, Sizes, dense, knob, newest
 
-The Protocols say what a plug-in of each kind has: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
+The Protocols say what a plug-in of each kind must have: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
 `LossFile`, `OptimizerFile`, `SurgeryFile` and its `Terms`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
 `ImporterFile`. `plugin("method", "llmesr")` is the file of another plug-in, to wrap it.
 
-Names are imported when they are first asked for, so a logger or an importer imports no JAX through here.
+Names are imported at their first use, so a logger or an importer imports no JAX through this module.
 """
 
 from __future__ import annotations

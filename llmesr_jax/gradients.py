@@ -1,4 +1,4 @@
-"""The loss taken apart, as pure functions of (params, tables, batch, key): to be called, jitted, vmapped over seeds.
+"""The loss by terms, users and items, as pure functions of (params, tables, batch, key), for jit and vmap over seeds.
 
     from llmesr_jax import gradients
 
@@ -11,15 +11,15 @@ functions. `llmesr_jax.loop_parts` gives a model with its parameters, tables and
 | name | what |
 | --- | --- |
 | `term_values`, `term_gradients`, `total` | the loss's terms times their weights, their gradients, the sum of these |
-| `gram`, `norms`, `cosines`, `group_of`, `only` | how gradients stand to each other, by part of the model |
+| `gram`, `norms`, `cosines`, `group_of`, `only` | angles and sizes of gradients, by part of the model |
 | `user_means`, `map_user_gradients`, `user_shares`, `block_size`, `alignment`, `noise_scale` | the part of each user |
-| `some_targets`, `item_tables`, `row_squares`, `row_gram`, `by_role` | by group of items, and item by item |
+| `some_targets`, `item_tables`, `row_squares`, `row_gram`, `by_role` | gradients by group of items, and by item |
 | `mean_loss`, `hvp`, `eigenpairs`, `Eigenpairs`, `random_direction`, `surface` | the Hessian and the loss around a point |
-| `influence_along`, `target_gradient`, `item_rows`, `item_product`, `solve` | who teaches whom |
+| `influence_along`, `target_gradient`, `item_rows`, `item_product`, `solve` | influence of users on targets |
 | `spectrum`, `Spectrum`, `line`, `barrier` | the Hessian's spectrum; the line between two models |
 | `gnvp`, `Split`, `ranking`, `is_ranking`, `ranking_gnvp` | the Gauss-Newton matrix |
 
-Names are imported when they are first asked for.
+Names are imported at their first use.
 """
 
 from __future__ import annotations

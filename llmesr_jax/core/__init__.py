@@ -1,1 +1,1 @@
-"""What every package uses and nothing else: errors, settings as fields, plug-ins, files, streams of random numbers."""
+"""What every package uses: errors, settings as dataclass fields, plug-ins, files, streams of random numbers."""

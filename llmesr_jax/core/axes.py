@@ -1,4 +1,4 @@
-"""What the first axis of a table or parameter runs over: items, users, or neither; and the frozen tables by name."""
+"""What the first axis of a table or parameter counts: items, users, or neither; and the names of the frozen tables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Table(NamedTuple):
     """What a frozen table is.
 
     Attributes:
-      axis: `ITEM`, `USER`, "" where the first axis is neither, or None where nothing is said: then touched updates
+      axis: `ITEM`, `USER`, "" if the first axis is neither, or None if the axis is not declared: then touched updates
         refuse the table if it has as many rows as there are items or users.
-      starts: it only starts a parameter: it is there when parameters are made, and not in the steps or afterwards.
-      holds_ids: its content are items' ids or users' rows, as batches are made from. A step of touched updates gives
-        both other numbers, so there the model does not get the table (`models.kernels.touched_rows`).
+      starts: the table only initialises a parameter: it exists when parameters are made, and not in the steps or later.
+      holds_ids: the table contains item ids or user rows, which batches are made from. A step of touched updates gives
+        ids and rows other numbers, so the model does not get this table there (`models.kernels.touched_rows`).
     """
 
     axis: str | None = None
@@ -40,7 +40,7 @@ TABLES: Mapping[str, Table] = {
 
 
 def in_steps(tables: Mapping[str, _T], kinds: Mapping[str, Table]) -> dict[str, _T]:
-    """The tables that a trained model reads: those that only start a parameter are left out.
+    """The tables that a trained model reads, without those that only initialise a parameter.
 
     Args:
       kinds: what each table is; one that is not among them stays.

@@ -6,13 +6,13 @@ _by_script = False
 
 
 def of_script() -> None:
-    """From here on, commands are those of the console script: `llmesr train`."""
+    """From now on, `line` spells commands as the console script does: `llmesr train`."""
     global _by_script
     _by_script = True
 
 
 def line(command: str) -> str:
-    """The start of a command line: `python -m launch.train`, or `llmesr train` where that is how this one was started.
+    """The start of a command line: `llmesr train` if this command was started so, else `python -m launch.train`.
 
     >>> line("train")
     'python -m launch.train'

@@ -1,4 +1,4 @@
-"""`ml_collections.ConfigDict` as type checkers are to see it, and one that records what is set.
+"""A `ml_collections.ConfigDict` for type checkers, and a ConfigDict that records which values were set.
 
 To a type checker an attribute is a setting or a section, of any type.
 """
@@ -22,7 +22,7 @@ __all__ = ["ConfigDict", "Recorded"]
 
 
 class Recorded(ConfigDict):
-    """A ConfigDict that knows which of its values were set after it was made, equal to the old ones or not."""
+    """A ConfigDict that records which of its values were set after it was made, even to an equal value."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         object.__setattr__(self, "_given", set())
@@ -38,7 +38,7 @@ class Recorded(ConfigDict):
         object.__setattr__(self, "_given", set(state["_given"]))
 
     def copy_and_resolve_references(self, visit_map: dict[int, Any] | None = None) -> Recorded:
-        """As that of ConfigDict; the copy knows of the same values that they were set."""
+        """As in ConfigDict; the copy has the same record of values that were set."""
         copied = super().copy_and_resolve_references(visit_map)
         object.__setattr__(copied, "_given", set(self._given))
         return copied

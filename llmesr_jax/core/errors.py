@@ -2,10 +2,10 @@
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a file, a flag, a folder.
+    """An input of the user is wrong: a file, a flag, a folder.
 
-    The message is one line: where, what was found, what was wanted, what to do next. The command line prints
-    it after `error:` and exits with status 2, without a traceback. `TrainingError` and `ServerError` are kinds of it.
+    The message is one line: what is wrong (file, value), what was expected, what to do. The command line prints
+    it after `error:` and exits with status 2, without a traceback. `TrainingError` and `ServerError` are subclasses.
     """
 
 
@@ -14,7 +14,7 @@ class TrainingError(InputError):
 
 
 class ServerError(InputError):
-    """A server refuses, or gives no usable answer.
+    """A server refuses a request, or its answer cannot be used.
 
     Attributes:
       passing: whether the same command may succeed later (too many requests, an invalid key, no credit).

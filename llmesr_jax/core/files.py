@@ -1,4 +1,4 @@
-"""Files that are never half written, and what a file holds as one digest."""
+"""Files that are never half written, and the digest of a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LONG = 2**28  # bytes from which a progress bar is shown
 
 @contextlib.contextmanager
 def replacing(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary file to write, which takes `path`'s place when the block ends; after an error nothing is changed.
+    """A binary file to write, which replaces `path` when the block ends; after an error `path` is unchanged.
 
     Args:
       path: the file to replace; its folder exists.
-      partial: where it is written meanwhile; by default `path` with `.partial` behind its name.
+      partial: where the file is written until then; by default `path` with `.partial` after its name.
     """
     partial = partial or path.with_name(path.name + ".partial")
     try:
@@ -32,16 +32,16 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by this text, in UTF-8, in one step."""
+    """Replaces a file by this text, in UTF-8, atomically."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes; a large file shows its progress on a terminal.
+    """Hex digest of a file's bytes; for a large file a terminal shows the progress.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Settings: fields of `Config` dataclasses that know their line of help and the values that they may have.
+"""Settings: fields of `Config` dataclasses, each with a line of help and the allowed values.
 
 `knob` makes one, `fields` reads them, `checked` checks values, `made` builds the dataclass from checked values.
 """
@@ -28,21 +28,21 @@ def knob(
     most: float | None = None,
     traced: bool = False,
 ) -> Any:
-    """A field of a `Config`: its line of help, which `--helpfull` prints, and the values that it may have.
+    """A field of a `Config`: its line of help, which `--helpfull` prints, and the allowed values.
 
-    `checked` refuses others with one clear line, before anything is read or written. `choices` may be a function, as
-    the names of plug-ins are known only when somebody asks for them.
+    `checked` refuses other values with one clear line, before anything is read or written. `choices` may be a function,
+    as the names of plug-ins are looked up at their first use.
 
-    A `traced` field is a number that only terms of the loss, or the optimiser, calculate with. In training it is an
-    array, so one compiled program serves all its values (`training.traced`): no `if` may ask for it. 0 may mean that
-    something is switched off, and stays a plain 0.
+    A `traced` field is a number that only terms of the loss, or the optimiser, compute with. In training it is an
+    array, so one compiled program serves all its values (`training.traced`): no `if` may depend on it. 0 may mean that
+    a part is switched off, and stays a plain 0.
     """
     limits = {"choices": choices, "least": least, "most": most}
     return dataclasses.field(default=default, metadata={"doc": doc, **limits, "traced": traced})
 
 
 class Setting(NamedTuple):
-    """A setting: its default, its type as annotated, its line of help, the values it may have (None: any), and
+    """A setting: its default, its type as annotated, its line of help, the allowed values (None: any), and
     whether compiled code takes it as an argument (`knobs.knob`)."""
 
     default: Any
@@ -69,15 +69,15 @@ def fields(cls: type) -> dict[str, Setting]:
 
 
 def problem(cls: Any) -> str:
-    """What keeps a class from holding settings; empty for nothing."""
+    """Why a class cannot be a `Config`; empty if it can."""
     if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:
-        return "is no frozen dataclass; wanted @dataclasses.dataclass(frozen=True)"
+        return "is not a frozen dataclass; expected @dataclasses.dataclass(frozen=True)"
     plain = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
-    return f"has a field without default, {plain[0]}; wanted knob(default, help)" if plain else ""
+    return f"has a field without default, {plain[0]}; expected knob(default, help)" if plain else ""
 
 
 def checked(values: Mapping[str, Any], known: Mapping[str, Setting], where: str) -> dict[str, Any]:
-    """The values as the types of their settings.
+    """The values, converted to the types of their settings.
 
     Args:
       values: {name: value}.
@@ -92,13 +92,13 @@ def checked(values: Mapping[str, Any], known: Mapping[str, Setting], where: str)
         try:
             found[name] = coerced(value, known[name].kind)
         except TypeError as error:
-            raise InputError(f"{where}: {name} is {value!r}, wanted {error}; see --helpfull") from error
+            raise InputError(f"{where}: {name} is {value!r}, expected {error}; see --helpfull") from error
         check_value(where, name, found[name], known[name])
     return found
 
 
 def made(cls: type[C], values: Mapping[str, Any], where: str) -> C:
-    """A `Config` from {field: value}; what is not given has its default.
+    """A `Config` from {field: value}; other fields have their defaults.
 
     Raises:
       InputError: see `checked`.
@@ -107,9 +107,9 @@ def made(cls: type[C], values: Mapping[str, Any], where: str) -> C:
 
 
 def check_names(names: Iterable[str], known: Iterable[str], where: str, prefix: str = "") -> None:
-    """Raises InputError for the first name that is no setting, and names the nearest ones; `prefix` stands before them.
+    """Raises InputError for the first name that is not a setting, with the nearest names; `prefix` comes before each.
 
-    Names may have a section, as in `train.epochs`; then the field alone is searched for in all sections.
+    Names may have a section, as in `train.epochs`; then the nearest field of any section is also suggested.
     """
     known = list(known)
     for name in names:
@@ -123,27 +123,27 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str, prefix: 
 
 
 def _within(name: str, known: Iterable[str]) -> list[str]:
-    """The setting of the section of `name` that looks most like it."""
+    """The setting most similar to `name` in the section of `name`."""
     section, dot, field = name.rpartition(".")
     fields = [key.rpartition(".")[2] for key in known if dot and key.rpartition(".")[0] == section]
     return [f"{section}.{one}" for one in nearest(field, fields)]
 
 
 def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
-    """Raises InputError if the value is none of the choices, or out of bounds."""
+    """Raises InputError if the value is not one of the choices, or out of bounds."""
     allowed = setting.allowed
     if allowed is not None and value not in allowed:
         wanted = ", ".join(map(str, allowed))
         near = did_you_mean(str(value), map(str, allowed))
-        raise InputError(f"{where}: {key}={value!r} is not known; wanted one of: {wanted}{near}")
+        raise InputError(f"{where}: {key}={value!r} is not known; expected one of: {wanted}{near}")
     if setting.least is not None and value < setting.least:
-        raise InputError(f"{where}: {key}={value}; wanted at least {setting.least}")
+        raise InputError(f"{where}: {key}={value}; expected at least {setting.least}")
     if setting.most is not None and value > setting.most:
-        raise InputError(f"{where}: {key}={value}; wanted at most {setting.most}")
+        raise InputError(f"{where}: {key}={value}; expected at most {setting.most}")
 
 
 def coerced(value: Any, kind: Any) -> Any:
-    """`value` as `kind`; the TypeError's text is what was wanted."""
+    """`value` as `kind`; the TypeError's text says what was expected."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         if value in options:
@@ -171,14 +171,14 @@ def coerced(value: Any, kind: Any) -> Any:
 
 
 class Unread:
-    """In the place of a traced number where compiled code has no argument for it: calculating with it raises."""
+    """Replaces a traced number where compiled code has no argument for the number; computing with it raises."""
 
     def __init__(self, name: str):
         self._name = name
 
     def _refuse(self, *_: Any) -> Any:
         raise InputError(
-            f"setting {self._name} is traced, so its number is known in terms of the loss alone, and not where it was "
+            f"setting {self._name} is traced, so its number is known only in terms of the loss, not where it was "
             "read; declare it without traced=True"
         )
 
@@ -196,8 +196,8 @@ class Unread:
 def fixed(section: Any) -> Any:
     """The `Config` of a section with an `Unread` for each traced number that is not 0.
 
-    For code that runs outside the loss, where such a number is no argument: who calculates with it is told so, and does
-    not get the number of another run of the same program. What is no dataclass, but stands in for one, stays as it is.
+    For code that runs outside the loss, where such a number is not an argument: computing with it raises an error, in
+    place of using the number of another run of the same program. A stand-in that is not a dataclass stays as it is.
     """
     if not dataclasses.is_dataclass(type(section)):
         return section

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first asked for, so that `import llmesr_jax` alone imports nothing."""
+"""Public names that are imported at their first use, so that `import llmesr_jax` alone imports nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazily(module: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a module whose names live elsewhere.
+    """`__getattr__` and `__dir__` of a module whose names are defined in other modules.
 
     Args:
       module: its `__name__`.

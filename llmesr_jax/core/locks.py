@@ -1,4 +1,4 @@
-"""A file that one process at a time holds."""
+"""A file that one process at a time locks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _UNKNOWN_THERE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def take(path: Path, taken: str) -> filelock.BaseFileLock:
-    """Makes a file and holds it until `release`; the system frees it when the process ends, however that comes about.
+    """Makes a file and locks it until `release`; the system frees it when the process ends, for whatever reason.
 
-    The holder may delete the file before it releases the lock: no other process can then hold the deleted file. Where
-    the file system knows no locks, nothing is held.
+    The holder may delete the file before it releases the lock: no other process can then lock the deleted file. If
+    the file system has no locks, nothing is locked.
 
     Args:
       path: the file.
-      taken: the message where another process holds it.
+      taken: the message if another process holds the lock.
     Raises:
-      InputError: another process holds it.
-      OSError: the disk refused.
+      InputError: another process holds the lock.
+      OSError: the file cannot be made or locked.
     """
     lock = filelock.FileLock(path)
     try:

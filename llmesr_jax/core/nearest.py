@@ -1,4 +1,4 @@
-"""What to say of a name that nobody knows: the names there are, and the one that was probably meant."""
+"""Messages for an unknown name: the known names, and the one that was probably meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 
 def nearest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """The known names that look most like `name`, best first, upper and lower case and punctuation aside.
+    """The known names most similar to `name`, best first; letter case and punctuation do not matter.
 
     >>> nearest("SASRec", ["gru4rec", "sasrec"])
     ['sasrec']
@@ -25,15 +25,15 @@ def not_known(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for an unknown name.
 
     >>> not_known("backbone", "sasrek", ["gru4rec", "sasrec"])
-    "backbone 'sasrek' is not known; wanted one of: gru4rec, sasrec; did you mean sasrec?"
+    "backbone 'sasrek' is not known; expected one of: gru4rec, sasrec; did you mean sasrec?"
     """
     known = list(known)
     listed = ", ".join(known) or "none, as there are none"
-    return f"{kind} {name!r} is not known; wanted one of: {listed}{did_you_mean(name, known)}"
+    return f"{kind} {name!r} is not known; expected one of: {listed}{did_you_mean(name, known)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean sasrec?`, or nothing where no name is near."""
+    """`; did you mean sasrec?`, or nothing if no name is similar."""
     found = nearest(name, known)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -42,8 +42,8 @@ _MOST = 50_000  # ids among which the nearest is looked for, which takes about a
 
 
 def nearest_id(raw: str, known: Collection[str]) -> str:
-    """`; did you mean 'sku-12'?`, or nothing: where no id is near, where there are too many, and for numbers, which all
-    have near neighbours.
+    """`; did you mean 'sku-12'?`, or nothing: if no id is similar, if too many are, and for numbers, which all
+    have similar neighbours.
 
     >>> nearest_id("sku12", ["sku-12", "mug-7"])
     "; did you mean 'sku-12'?"

@@ -1,4 +1,4 @@
-"""Named spans of time, for who asks where a command's time goes (`launch.benchmark --whole`). Else nobody listens."""
+"""Named spans of time, which show where a command spends its time (`launch.benchmark --whole`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _listeners: list[Listener] = []
 
 @contextlib.contextmanager
 def span(name: str) -> Iterator[None]:
-    """Tells the listeners when the block began and ended, in seconds of `time.time`, JAX's clock for its own spans."""
+    """Reports to the listeners when the block began and ended, in seconds of `time.time`, the clock of JAX's spans."""
     started = time.time()
     try:
         yield
@@ -24,7 +24,7 @@ def span(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def heard_by(listener: Listener) -> Iterator[None]:
-    """The listener gets (name, start, end) of each span that ends within the block, after those inside it."""
+    """The listener gets (name, start, end) of each span that ends within the block, inner spans first."""
     _listeners.append(listener)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Streams of random numbers on the host: each use of a user's seed has one of its own, by name.
+"""Streams of random numbers on the host: each use of a seed has its own stream, by name.
 
-`np.random.default_rng([s, 1])` and `np.random.default_rng([s, 1, 0])` are the same stream, so numbers alone do not keep
-two uses of a seed apart. Three streams are older than this module and stay as finished runs have drawn from them:
+`np.random.default_rng([s, 1])` and `np.random.default_rng([s, 1, 0])` are the same stream, so numbers alone do not
+separate two uses of a seed. Three streams are older than this module and do not change, as runs depend on them:
 `ranking.sample_candidates`, the noise columns of `semantic.pca`, and the data set `demo`.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def stream(name: str, *numbers: int) -> np.random.Generator:
-    """The generator of one use of a seed: a function of the name and of all numbers, their order and their count.
+    """The generator of one use of a seed: it depends on the name and on all numbers, their order and their count.
 
     >>> order, other = (stream(name, 42, 1).integers(2**63) for name in ("order", "ties"))
     >>> bool(order != other)

@@ -25,7 +25,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def wrapped(text: str, width: int = 80) -> str:
-    """Text whose lines are no longer than a terminal is wide, but for commands, which are there to be copied.
+    """Text with lines no longer than a terminal is wide, except commands, which users copy.
 
     >>> print(wrapped("a line of words", 12))
     a line of

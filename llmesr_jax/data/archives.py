@@ -26,7 +26,7 @@ def is_archive(path: Path) -> bool:
         with path.open("rb") as file:
             return bool(kind_of(file)) or path.name.endswith(_ARCHIVES)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a readable file") from error
 
 
 def kind_of(stream: BinaryIO) -> str:
@@ -82,7 +82,7 @@ def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in name[:2]:
             raise InputError(
-                f"{archive}: refused, its entry {repr(name)[:80]} would leave the folder it is unpacked into; wanted "
+                f"{archive}: refused, its entry {repr(name)[:80]} would leave the folder it is unpacked into; expected "
                 "names inside the archive only; get the archive from its source again"
             )
     return found
@@ -127,4 +127,4 @@ def _check_end(archive: tarfile.TarFile) -> None:
 def damaged(raw: Path | NamedTuple, error: Exception, number: int = 0) -> InputError:
     what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({repr(str(error))[1:-1][:80]})"
     where = f" after line {number}" if number else ""
-    return InputError(f"{raw}: {what}{where}; wanted a whole file; copy or download it again")
+    return InputError(f"{raw}: {what}{where}; expected a whole file; copy or download it again")

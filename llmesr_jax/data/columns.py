@@ -64,5 +64,5 @@ def absence(raw: RawFile, absent: Mapping[str, str], there: Sequence[str], hint:
         found += " (one column: does --separator fit?)"
     column, them = ("column", "it") if len(absent) == 1 else ("columns", "them")
     return InputError(
-        f"{raw}: has no {column} {names}; wanted {_COUNTS[len(absent)]} of: {found}{hint}; name {them} with {flags}"
+        f"{raw}: has no {column} {names}; expected {_COUNTS[len(absent)]} of: {found}{hint}; name {them} with {flags}"
     )

@@ -151,7 +151,7 @@ def from_pairs(
     users, items = np.asarray(users), np.asarray(items)
     check_size(source, len(users))
     if not len(users):
-        raise InputError(f'{source}: is empty; wanted one "user item" a line')
+        raise InputError(f'{source}: is empty; expected one "user item" a line')
     num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
     check_size(source, len(users), num_users)
     order = np.argsort(users, kind="stable")
@@ -186,7 +186,7 @@ def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
     for kind, count, most in (("interactions", interactions, MOST_INTERACTIONS), ("users", users, MOST_USERS)):
         if count > most:
             raise InputError(
-                f"{source}: {count} {kind}; wanted at most {most}, as places on the device are 32-bit numbers; leave "
+                f"{source}: {count} {kind}; expected at most {most}, as places on the device are 32-bit numbers; leave "
                 "out old interactions, or train on a part of the users"
             )
 
@@ -196,7 +196,9 @@ def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None
     same = users[1:] == users[:-1]
     if parts is not None:
         if len(parts) and parts.max() >= len(splits.PARTS):
-            raise InputError(f"{source}: split.npy holds {parts.max()}; wanted 0 (training), 1 (validation), 2 (test)")
+            raise InputError(
+                f"{source}: split.npy holds {parts.max()}; expected 0 (training), 1 (validation), 2 (test)"
+            )
         if (back := same & (parts[1:] < parts[:-1])).any():
             raise InputError(
                 f"{source}: user {users[1:][back][0]} has training after validation, or validation after test, in "
@@ -205,8 +207,8 @@ def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None
         same = same & (parts[1:] == parts[:-1])
     if times is not None and (back := same & (times[1:] < times[:-1])).any():
         raise InputError(
-            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; each user's lines must be in "
-            "time order; sort both files"
+            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; each user's lines must be "
+            "in time order; sort both files"
         )
 
 
@@ -214,13 +216,13 @@ def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
     """The number of ids, which must be 1..that number."""
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 1:
-        raise InputError(f"{source}: found {kind} id {lowest}; wanted ids from 1 (0 is padding)")
+        raise InputError(f"{source}: found {kind} id {lowest}; expected ids from 1 (0 is padding)")
     # More ids than lines means a gap within the first len(ids) + 1 ids, however large the highest is.
     present = np.bincount(ids[ids <= len(ids)], minlength=min(highest, len(ids)) + 2)[1:] > 0
     if not present[:highest].all():
         missing = int(np.argmin(present)) + 1
         raise InputError(
-            f"{source}: {kind} id {missing} is missing, although ids go up to {highest}; wanted every id from 1 "
+            f"{source}: {kind} id {missing} is missing, although ids go up to {highest}; expected every id from 1 "
             "without gaps; number them again"
         )
     return highest

@@ -35,7 +35,7 @@ class Text:
                     self.windows += 1
                     yield number, _as_windows(line.decode(errors="surrogateescape"))
                 elif bad is not None:
-                    bad.add(self.raw, number, f"found {repr(line[:60])[2:-1]}; wanted {self.encoding} text")
+                    bad.add(self.raw, number, f"found {repr(line[:60])[2:-1]}; expected {self.encoding} text")
 
     def blocks(self) -> Iterator[str]:
         """The whole text, in blocks that end at the end of a line or, where lines are long, anywhere."""

@@ -17,7 +17,7 @@ from llmesr_jax.data.staging import Reader
 SEPARATORS = (",", ";", "\t", "|")
 _UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'
 _SEEN = 200  # lines of a first look
-_IS_EMPTY = "is empty; wanted a line with the columns' names, then one line a row"
+_IS_EMPTY = "is empty; expected a line with the columns' names, then one line a row"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[
         except csv.Error as error:
             cells = _lenient(last, separator, width) if pulled == 1 else None
             if cells is None:
-                what = f"found quotes that do not fit ({error}); wanted {width} fields separated by {separator!r}"
+                what = f"found quotes that do not fit ({error}); expected {width} fields separated by {separator!r}"
                 reader.bad.add(text.raw, start if pulled > 1 else at, what + _UNCLOSED, at)
                 continue
         if cells is None:
@@ -119,7 +119,7 @@ def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[
 
 
 def _wrong_count(found: int, wanted: int, upto: str = "") -> str:
-    return f"found {found} field{'s' * (found != 1)}{upto}; wanted {wanted}, as in the first line"
+    return f"found {found} field{'s' * (found != 1)}{upto}; expected {wanted}, as in the first line"
 
 
 def _lenient(line: str, separator: str, width: int) -> list[str] | None:

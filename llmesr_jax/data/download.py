@@ -49,7 +49,7 @@ def fetch_all(
       InputError: an address is none, a file is not to be had or not as it should be.
     """
     if urlsplit(base_url).scheme not in ("http", "https"):
-        raise InputError(f"--base_url={base_url}: wanted an address that starts with http:// or https://")
+        raise InputError(f"--base_url={base_url}: expected an address that starts with http:// or https://")
     base = base_url if base_url.endswith("/") else base_url + "/"
     folder.mkdir(parents=True, exist_ok=True)
     found = []
@@ -85,7 +85,7 @@ def fetch(
     _complete(url, part, size, waits)
     if sha256 is not None and (found := files.sha256(part)) != sha256:
         _discard(part)
-        raise InputError(f"{url}: has sha256 {found}, wanted {sha256}; the file there is another one; see --base_url")
+        raise InputError(f"{url}: has sha256 {found}, expected {sha256}; the file there is another one; see --base_url")
     os.replace(part, target)
     _note(part).unlink(missing_ok=True)
 
@@ -146,7 +146,7 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
             _check_answer(response, url, part)
             _receive(response, part, *_span(response, url, part, have, size))
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-        raise InputError(f"{url}: {_reason(error)}; wanted the file; see --base_url") from error
+        raise InputError(f"{url}: {_reason(error)}; expected the file; see --base_url") from error
     except httpx.TransportError as error:
         raise _Broken(f"no connection ({_reason(error)})") from error
 
@@ -160,9 +160,9 @@ def _check_answer(response: httpx.Response, url: str, part: Path) -> None:
     if response.status_code in _TRANSIENT:
         raise _Broken(said)
     if not response.is_success:
-        raise InputError(f"{url}: {said}; wanted the file; see --base_url, or fetch it by hand into --raw_dir")
+        raise InputError(f"{url}: {said}; expected the file; see --base_url, or fetch it by hand into --raw_dir")
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
-        raise InputError(f"{url}: is a web page; wanted the file; see --base_url, or fetch it by hand into --raw_dir")
+        raise InputError(f"{url}: is a web page; expected the file; see --base_url, or fetch it by hand into --raw_dir")
 
 
 def _span(response: httpx.Response, url: str, part: Path, have: int, size: int | None) -> tuple[int, int]:
@@ -184,7 +184,7 @@ def _span(response: httpx.Response, url: str, part: Path, have: int, size: int |
     whole = start + int(length)
     if size is not None and whole != size:  # not worth its time
         _discard(part)
-        raise InputError(f"{url}: has {whole} bytes, wanted {size}; the file there is another one; see --base_url")
+        raise InputError(f"{url}: has {whole} bytes, expected {size}; the file there is another one; see --base_url")
     version = response.headers.get("ETag", "")
     version = response.headers.get("Last-Modified", "") if not version or version.startswith("W/") else version
     if not start:  # before the note: what one version left is never continued with another

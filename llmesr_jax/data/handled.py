@@ -26,7 +26,7 @@ def find(folder: str | Path) -> Path | None:
     inside = folder / "handled"
     if inside.is_dir() and (folder / "inter.txt").exists():
         raise InputError(
-            f"{folder}: holds inter.txt and handled/; wanted one of the two; name {inside} with --data_dir to use "
+            f"{folder}: holds inter.txt and handled/; expected one of the two; name {inside} with --data_dir to use "
             "the authors' files, or move that folder away"
         )
     return inside if inside.is_dir() else None

@@ -26,9 +26,9 @@ def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
     found = path.read_text().split("\n")[:-1]
     count = {"user": corpus.num_users, "item": corpus.num_items}[kind]
     if len(found) != count:
-        raise InputError(f"{path}: {len(found)} ids, wanted {count}, one for each {kind} of inter.txt; prepare again")
+        raise InputError(f"{path}: {len(found)} ids, expected {count}, one for each {kind} of inter.txt; prepare again")
     if len(set(found)) < count:
-        raise InputError(f"{path}: an id stands twice; wanted a different one for each {kind}; prepare again")
+        raise InputError(f"{path}: an id stands twice; expected a different one for each {kind}; prepare again")
     return found
 
 
@@ -48,8 +48,8 @@ def rows_in(new: Corpus, old: Corpus, kind: str) -> np.ndarray:
     for corpus in (new, old):
         if ids[corpus] is None:
             raise InputError(
-                f"{corpus.folder or corpus.name}: has no {FILES[kind]}, which tells its {kind}s apart from those of other data; "
-                "wanted a folder that launch.prepare made"
+                f"{corpus.folder or corpus.name}: has no {FILES[kind]}, which tells its {kind}s apart from those of "
+                "other data; expected a folder that launch.prepare made"
             )
     places = {raw: row for row, raw in enumerate(ids[old])}
     return np.fromiter((places.get(raw, -1) for raw in ids[new]), np.int64, counts[0])

@@ -83,7 +83,7 @@ def write(
 def _none_known(records: int, theirs: str, ours: str) -> str:
     return (
         f"none of the {records:,} item records is of an item of the interactions: the records' ids are like "
-        f"{repr(theirs)[:60]}, those of the interactions like {repr(ours)[:60]}; wanted the same ids in both; check "
+        f"{repr(theirs)[:60]}, those of the interactions like {repr(ours)[:60]}; expected the same ids in both; check "
         "that the files in --raw_dir belong together, and, where the importer has these flags, --items_file, "
         "--item_column and --items_id_column"
     )

@@ -56,7 +56,7 @@ def _by_line(
         except (ValueError, RecursionError):
             found = _several(line)
         if not found and bad is not None:
-            bad.add(text.raw, number, f"found {repr(line[:60])}; wanted {_WANTED}")
+            bad.add(text.raw, number, f"found {repr(line[:60])}; expected {_WANTED}")
         for value in found:
             yield number, value
 
@@ -87,14 +87,14 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
             depth += 1 if buffer[at] == "[" else -1
             at += 1
             if depth < 0:
-                raise InputError(f"{text.raw}, line {line}: found a ] too many; wanted {_WANTED}")
+                raise InputError(f"{text.raw}, line {line}: found a ] too many; expected {_WANTED}")
             continue
         value, end = None, -1
         if at < len(buffer):
             try:
                 value, end = _DECODER.raw_decode(buffer, at)
             except RecursionError as error:
-                raise InputError(f"{text.raw}, line {line}: nests too deep; wanted {_WANTED}") from error
+                raise InputError(f"{text.raw}, line {line}: nests too deep; expected {_WANTED}") from error
             except ValueError as error:
                 if ended:
                     raise _broken(text, error, base) from error
@@ -103,7 +103,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
             if isinstance(value, dict):
                 yield line, value
             elif bad is not None:
-                bad.add(text.raw, line, f"found {repr(value)[:60]}; wanted {_WANTED}")
+                bad.add(text.raw, line, f"found {repr(value)[:60]}; expected {_WANTED}")
             at = end
             continue
         if ended:
@@ -111,7 +111,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
         buffer, at, base, counted = buffer[at:], 0, line, 0
         if len(buffer) > MAX_LINE:
             raise InputError(
-                f"{text.raw}, line {line}: is malformed, or an object longer than {MAX_LINE >> 20} MiB; wanted "
+                f"{text.raw}, line {line}: is malformed, or an object longer than {MAX_LINE >> 20} MiB; expected "
                 f"{_WANTED}"
             )
         # Twice as much each time, because what did not end is parsed again from its start.
@@ -119,13 +119,13 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
         ended = not more
         buffer += "".join(more)
     if depth:
-        raise InputError(f"{text.raw}: is cut short, its array has no end; wanted a whole file; get it again")
+        raise InputError(f"{text.raw}: is cut short, its array has no end; expected a whole file; get it again")
 
 
 def _broken(text: Text, error: ValueError, line: int) -> InputError:
     where = line + getattr(error, "lineno", 1) - 1
     reason = repr(getattr(error, "msg", str(error)))[1:-1][:80]
     return InputError(
-        f"{text.raw}, line {where}: is malformed or cut short ({reason}); wanted {_WANTED}; correct the line, or get "
+        f"{text.raw}, line {where}: is malformed or cut short ({reason}); expected {_WANTED}; correct the line, or get "
         "the file again"
     )

@@ -70,14 +70,14 @@ def _load(path: Path, then: Callable[[Any], T], before: Callable[[Any], None] = 
             tree = _ArrayUnpickler(file).load()
         return then(tree)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a pickle of {_WANTED}") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a pickle of {_WANTED}") from error
     except _Refused as error:
-        raise InputError(f"{path}: refused, it holds {error}; wanted {_WANTED}; nothing of it was run") from error
+        raise InputError(f"{path}: refused, it holds {error}; expected {_WANTED}; nothing of it was run") from error
     # Damaged bytes may fail in any opcode, with any exception; each of them means the same to the user.
     except Exception as error:
         reason = f"{type(error).__name__}: {repr(str(error))[1:81]}"
         raise InputError(
-            f"{path}: truncated or damaged pickle ({reason}); wanted {_WANTED}; copy the file again"
+            f"{path}: truncated or damaged pickle ({reason}); expected {_WANTED}; copy the file again"
         ) from error
 
 

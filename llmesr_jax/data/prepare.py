@@ -130,7 +130,7 @@ def _build(
         _check_parts(p, result, reader)
     elif longest < 3:
         raise InputError(
-            f"no user is left with 3 interactions (the most is {longest}); wanted some: one each for training, "
+            f"no user is left with 3 interactions (the most is {longest}); expected some: one each for training, "
             "validation and test; loosen the rule, see --help"
         )
     found = None
@@ -141,7 +141,7 @@ def _build(
         found = item_records.write(built / "items.jsonl", records, numbers, p.importer.ITEM_ID)
     elif old is not None and p.settings.append and "items.jsonl" in old["files"]:
         raise InputError(
-            f"{p.raw}: holds no item records any more, and {p.out} has some; wanted them too with --append"
+            f"{p.raw}: holds no item records any more, and {p.out} has some; expected them too with --append"
         )
     written = {
         **recipe,
@@ -201,8 +201,8 @@ def _check_parts(p: Plan, result: preprocess.Prepared, reader: Reader) -> None:
         later = result.user_n[1:][(np.diff(result.user_n) == 0) & (result.times[1:] < result.times[:-1])]
         if len(later):
             reader.note(
-                f"warning: {len(np.unique(later)):,} users have interactions in an earlier part (--train, --valid) that "
-                "are later than some in a later part (--valid, --test), so the past is predicted from the future"
+                f"warning: {len(np.unique(later)):,} users have interactions in an earlier part (--train, --valid) "
+                "that are later than some in a later part (--valid, --test), so the past is predicted from the future"
             )
 
 
@@ -241,5 +241,5 @@ def _readable(p: Plan) -> Iterator[None]:
         if code := re.search(r"os error (\d+)", str(error)):  # polars gives its OSErrors no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(
-            f"{p.raw}: cannot be read ({repr(reason)[1:-1][:160]}); wanted whole files of --importer={p.name}"
+            f"{p.raw}: cannot be read ({repr(reason)[1:-1][:160]}); expected whole files of --importer={p.name}"
         ) from error

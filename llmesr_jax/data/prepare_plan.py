@@ -110,9 +110,9 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     dataset, name = settings.dataset, settings.importer
     names = ", ".join(importers.PLUGINS.names())
     if not re.fullmatch(r"\w[\w.-]*", dataset):
-        raise InputError(f"--dataset={dataset}: wanted one of {', '.join(known.DATASETS)}, or a name of your own")
+        raise InputError(f"--dataset={dataset}: expected one of {', '.join(known.DATASETS)}, or a name of your own")
     if settings.append and settings.overwrite:
-        raise InputError("--append keeps ids and --overwrite numbers anew; wanted one of the two")
+        raise InputError("--append keeps ids and --overwrite numbers anew; expected one of the two")
     raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
     if settings.append:
         settings, name, changes = _as_before(settings, out, name, changes)
@@ -139,14 +139,14 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
         )
     if own_split and "file" not in option_fields:
         raise InputError(
-            f"--{own_split[0]}: importer {name} reads files of fixed names; a split of your own wants --importer=table, "
-            "recbole, sequences or handled"
+            f"--{own_split[0]}: importer {name} reads files of fixed names; a split of your own wants "
+            "--importer=table, recbole, sequences or handled"
         )
     rule = known.rule_of(dataset, importer.PREPARED or bool(own_split))
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
     if raw.resolve() == out.resolve():
         raise InputError(
-            f"{out}: is the folder of the raw files; wanted another one for the result; name it with --out"
+            f"{out}: is the folder of the raw files; expected another one for the result; name it with --out"
         )
     return Plan(settings, name, importer, options, rule, raw, out)
 
@@ -176,7 +176,7 @@ def nothing_there(out: Path) -> str:
 def check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -> None:
     """Raises InputError if the folder may not be written."""
     if p.out.exists() and not p.out.is_dir():
-        raise InputError(f"{p.out}: is a file; wanted a folder to write; name another --out")
+        raise InputError(f"{p.out}: is a file; expected a folder to write; name another --out")
     if p.settings.append:
         if old is None:
             raise InputError(nothing_there(p.out))
@@ -184,8 +184,8 @@ def check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) ->
         others = [change for change in manifest.changes(old, recipe) if not change.startswith("source.files")]
         if others:
             raise InputError(
-                f"{p.out}: was prepared otherwise ({manifest.first(others)}); wanted the same settings with --append; "
-                "use --overwrite to number all anew"
+                f"{p.out}: was prepared otherwise ({manifest.first(others)}); expected the same settings with "
+                "--append; use --overwrite to number all anew"
             )
         return
     if p.settings.overwrite or not p.out.exists() or not any(p.out.iterdir()):
@@ -207,4 +207,4 @@ def _digest(path: Path) -> str:
     try:
         return sha256(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a readable file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a readable file") from error

@@ -96,10 +96,12 @@ def apply(
         coded = coded.filter(pl.len().over("user") >= rule.min_length)
         steps.append(_counts(f"users of length >= {rule.min_length}", coded))
     if not steps[0].interactions:
-        raise InputError("the raw files hold no interaction (only a line of names?); wanted one a row; check the file")
+        raise InputError(
+            "the raw files hold no interaction (only a line of names?); expected one a row; check the file"
+        )
     if not len(coded):
         raise InputError(
-            f"the rule leaves no interaction ({_told(steps)}); wanted some; loosen it, --core=none keeps all"
+            f"the rule leaves no interaction ({_told(steps)}); expected some; loosen it, --core=none keeps all"
         )
     user_order = _order(coded, "user", "row", users, known_users, numbered)
     coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
@@ -240,7 +242,7 @@ def _order(
         first = before.filter(pl.col("code").is_null())["id"][0]
         raise InputError(
             f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {repr(first)[:60]}; "
-            "wanted raw data that only grew; use --overwrite to number all anew"
+            "expected raw data that only grew; use --overwrite to number all anew"
         )
     codes = before["code"].to_numpy()
     return np.concatenate([codes, order[~np.isin(order, codes)]])

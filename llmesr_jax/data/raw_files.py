@@ -89,7 +89,7 @@ class BadLines:
                 "read it"
             )
         if self.found > self.limit:
-            count = f"malformed lines up to {raw}, line {last}: {self.found}; wanted at most {self.limit}; "
+            count = f"malformed lines up to {raw}, line {last}: {self.found}; expected at most {self.limit}; "
             raise InputError(f"{self.first[0]}; {count if self.limit else ''}{self._todo}")
 
     @property
@@ -112,7 +112,7 @@ class BadLines:
             raise InputError(f"{path}: all {rows} are {what}; check the file, and the flags that say how it is read")
         if self.found > self.limit:
             most = f"at most {self.limit}" if self.limit else "none"
-            raise InputError(f"{path}: {rows} {what}; wanted {most}; {self._todo}")
+            raise InputError(f"{path}: {rows} {what}; expected {most}; {self._todo}")
         logging.warning("%s: %s %s; left out", path, rows, what)
 
 
@@ -141,7 +141,7 @@ def find(folder: Path, *names: str) -> RawFile | None:
             found = [place.files[name][0] for place in level if name in place.files]
             if len(found) > 1:
                 raise InputError(
-                    f"{folder}: {name} is there {len(found)} times ({', '.join(map(str, found[:3]))}); wanted one; "
+                    f"{folder}: {name} is there {len(found)} times ({', '.join(map(str, found[:3]))}); expected one; "
                     "name the folder of the right one with --raw_dir, or move the others"
                 )
             if found:
@@ -185,7 +185,7 @@ def check_folder(folder: Path, wanted: str) -> None:
     """Raises InputError if there is no such folder; `wanted` says what belongs into it."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; wanted {wanted}; name the folder of the raw files with --raw_dir")
+        raise InputError(f"{folder}: {what}; expected {wanted}; name the folder of the raw files with --raw_dir")
 
 
 def _listing(folder: Path) -> list[Path]:
@@ -254,8 +254,8 @@ def check_encoding(name: str) -> None:
         "a".encode(name or "utf-8")
     except (LookupError, ValueError) as error:
         raise InputError(
-            f"--encoding={repr(name)[1:-1][:40]}: is no encoding that Python knows; wanted one such as utf-8, cp1252, "
-            "latin-1, utf-16, gbk or shift_jis"
+            f"--encoding={repr(name)[1:-1][:40]}: is no encoding that Python knows; expected one such as utf-8, "
+            "cp1252, latin-1, utf-16, gbk or shift_jis"
         ) from error
 
 
@@ -286,12 +286,12 @@ def _reading(
         if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
             raise archives.damaged(raw, error, at[0]) from error
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{raw}: cannot be read ({reason}); wanted a readable file") from error
+        raise InputError(f"{raw}: cannot be read ({reason}); expected a readable file") from error
 
 
 def _too_long(raw: RawFile, number: int) -> InputError:
     return InputError(
-        f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; wanted a text file of one record a line; name "
+        f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; expected a text file of one record a line; name "
         "another file"
     )
 
@@ -354,7 +354,7 @@ def parsed(raw: RawFile, bad: BadLines, parse: Callable[[bytes], Any]) -> Iterat
         try:
             value = parse(line)
         except Malformed as error:
-            bad.add(raw, number, f"found {repr(line[:60].decode(errors='replace'))}; wanted {error}")
+            bad.add(raw, number, f"found {repr(line[:60].decode(errors='replace'))}; expected {error}")
         else:
             yield number, value
 

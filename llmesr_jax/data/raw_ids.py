@@ -48,12 +48,12 @@ def _file(corpus: Corpus, kind: str, count: int) -> list[str] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); wanted one raw id a line; prepare the data again"
+            f"{path}: cannot be read ({error}); expected one raw id a line; prepare the data again"
         ) from error
     found = found[:-1] if found[-1] == "" else found
     if len(found) != count:
         raise InputError(
-            f"{path}: holds {len(found):,} ids, but inter.txt has {count:,} {kind}s; wanted one a line; prepare the data "
-            "again"
+            f"{path}: holds {len(found):,} ids, but inter.txt has {count:,} {kind}s; expected one a line; prepare the "
+            "data again"
         )
     return found

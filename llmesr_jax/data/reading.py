@@ -32,7 +32,7 @@ def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = 
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         made = sorted(path.name for path in Path("data").glob("*/"))
         raise InputError(
-            f"--dataset={dataset}: not known; wanted one of {', '.join(DATASETS)}, or any name together with "
+            f"--dataset={dataset}: not known; expected one of {', '.join(DATASETS)}, or any name together with "
             f"--data_dir, a folder that {commands.line('prepare')} made or that is laid out alike"
             f"{did_you_mean(dataset, [*made, *DATASETS])}"
         )
@@ -82,13 +82,13 @@ def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
         return None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); wanted a NumPy array; write it again, or delete it"
+            f"{path}: cannot be read ({error}); expected a NumPy array; write it again, or delete it"
         ) from error
     if dtype is np.int64 and array.dtype.kind == "M":
         array = array.astype("datetime64[s]").view(np.int64)
     if array.dtype != dtype or array.shape != (count,):
         raise InputError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; wanted {np.dtype(dtype)} of shape ({count},), one "
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} of shape ({count},), one "
             "value for each line of inter.txt; write it again, or delete it"
         )
     made = manifest.read(path.parent)
@@ -140,10 +140,10 @@ def _malformed(path: Path, is_wrong) -> InputError:
     except UnicodeDecodeError as error:
         return _unreadable(path, error)
     return InputError(
-        f'{path}, line {number}: found {repr(line.strip()[:60])}; wanted two whole numbers, "user item", both from 1'
+        f'{path}, line {number}: found {repr(line.strip()[:60])}; expected two whole numbers, "user item", both from 1'
     )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
-    return InputError(f"{path}: cannot be read ({reason}); wanted a readable text file")
+    return InputError(f"{path}: cannot be read ({reason}); expected a readable text file")

@@ -60,7 +60,7 @@ def read(path: Path, num_items: int) -> Records:
                     again = starts_V[item - 1] >= 0 if item <= num_items else item in seen_beyond
                     if again:
                         raise InputError(
-                            f"{path}, line {number}: item_id {item} stands a second time; wanted each item once"
+                            f"{path}, line {number}: item_id {item} stands a second time; expected each item once"
                         )
                     if item <= num_items:
                         starts_V[item - 1] = start
@@ -70,11 +70,11 @@ def read(path: Path, num_items: int) -> Records:
                 start += len(line)
     except (OSError, UnicodeDecodeError) as error:
         reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror or error
-        raise InputError(f"{path}: cannot be read ({reason}); wanted a readable text file") from error
+        raise InputError(f"{path}: cannot be read ({reason}); expected a readable text file") from error
     if seen_beyond or found != num_items:
         missing = np.flatnonzero(starts_V < 0)
         raise InputError(
-            f"{path}: found {found} items with ids up to {highest}; wanted the {num_items} items of inter.txt, ids "
+            f"{path}: found {found} items with ids up to {highest}; expected the {num_items} items of inter.txt, ids "
             f"1..{num_items}" + (f" (the first missing is {missing[0] + 1})" if len(missing) else "")
         )
     return Records(path, starts_V, stamp)
@@ -88,13 +88,13 @@ def _checked(where: str, line: bytes) -> int:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: found {repr(text.strip()[:60])}; wanted one JSON object a line")
+        raise InputError(f"{where}: found {repr(text.strip()[:60])}; expected one JSON object a line")
     item = record.get("item_id")
     if type(item) is not int or item < 1:
-        raise InputError(f"{where}: item_id is {repr(item)[:60]}; wanted a whole number from 1")
+        raise InputError(f"{where}: item_id is {repr(item)[:60]}; expected a whole number from 1")
     # "" is a title: real catalogues have items without a name.
     if not isinstance(record.get("title"), str):
-        raise InputError(f'{where}: item {item} has no title; wanted "title": "..." ("" where it is unknown)')
+        raise InputError(f'{where}: item {item} has no title; expected "title": "..." ("" where it is unknown)')
     return item
 
 

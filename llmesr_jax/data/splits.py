@@ -200,7 +200,7 @@ def _instant(text: str, name: str, times_n: np.ndarray) -> int:
     if share := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text.strip()):
         known_n = times_n[times_n != UNKNOWN]
         if not len(known_n) or not 0 < float(share[1]) < 100:
-            what = "no interaction has a time" if not len(known_n) else "wanted more than 0% and less than 100%"
+            what = "no interaction has a time" if not len(known_n) else "expected more than 0% and less than 100%"
             raise InputError(f"config: data.{name}={text}: {what}; give a date such as 2014-01-01")
         return int(np.quantile(known_n, float(share[1]) / 100, method="higher"))
     try:
@@ -209,6 +209,6 @@ def _instant(text: str, name: str, times_n: np.ndarray) -> int:
         return int((moment - _EPOCH).total_seconds())
     except ValueError as error:
         raise InputError(
-            f'config: data.{name}={text}: wanted a date or time in UTC such as 2014-01-01 or "2014-01-01 12:00:00", or '
+            f'config: data.{name}={text}: expected a date or time in UTC such as 2014-01-01 or "2014-01-01 12:00:00", or '
             "a share of the interactions such as 80%"
         ) from error

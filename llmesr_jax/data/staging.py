@@ -64,12 +64,14 @@ class Reader:
         if batch or not parts:
             if not batch and self.bad.found:
                 raise InputError(
-                    f"{self.bad.first[0]}; no line of the file can be read; check the file and the flags that say how to read it"
+                    f"{self.bad.first[0]}; no line of the file can be read; check the file and the flags that say how "
+                    "to read it"
                 )
             if not batch and self.dropped:
                 why = ", ".join(f"{count:,} {what}" for what, count in self.dropped.items())
                 raise InputError(
-                    f"every row was left out ({why}); wanted some; check the file and the flags that say how to read it"
+                    f"every row was left out ({why}); expected some; check the file and the flags that say how to "
+                    "read it"
                 )
             self._write(batch, schema, parts)
         return pl.scan_parquet(sorted(self.folder.glob("part-*.parquet")), glob=False)

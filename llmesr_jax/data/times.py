@@ -107,7 +107,7 @@ def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
     elif dtype.is_numeric():
         micro = _scaled(found, unit)
     else:
-        raise InputError(f"column {name!r} holds {dtype}; wanted times: numbers, dates or text")
+        raise InputError(f"column {name!r} holds {dtype}; expected times: numbers, dates or text")
     micro = micro.cast(pl.Int64, strict=False)
     return pl.when((micro >= 0) & (micro < LAST)).then(micro)
 
@@ -125,4 +125,4 @@ def day(text: str, flag: str) -> int:
     try:
         return from_text(text)
     except Malformed as error:
-        raise InputError(f"--{flag}={text}: wanted {error}") from error
+        raise InputError(f"--{flag}={text}: expected {error}") from error

@@ -38,10 +38,10 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
         try:
             found += [one | {"step": one["train"]["1"]["step"]} for one in json.loads(Path(path).read_text()).values()]
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); wanted a file of --out") from error
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of --out") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path}: not a benchmark of one seed ({type(error).__name__}: {error}); wanted a file of --out"
+                f"{path}: not a benchmark of one seed ({type(error).__name__}: {error}); expected a file of --out"
             ) from error
     return found
 

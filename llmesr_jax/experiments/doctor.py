@@ -112,7 +112,7 @@ def _software(own: str) -> _Found:
     yield Fact(_PROJECT, f"{own} ({where})")
     yield Fact("Python", f"{platform.python_version()} ({platform.python_implementation()})")
     if sys.version_info < (3, 11):
-        yield Problem(f"Python is {platform.python_version()}; wanted 3.11 or newer")
+        yield Problem(f"Python is {platform.python_version()}; expected 3.11 or newer")
     required, optional = [], []
     for one in wanted:
         name, least, extra = _requirement(one)
@@ -122,7 +122,7 @@ def _software(own: str) -> _Found:
         elif version is not None:
             (optional if extra else required).append(f"{name} {version}")
             if least and _numbers(version) < _numbers(least):
-                yield Problem(f"{name} is {version}; wanted {least} or newer; run: pip install -U {name}")
+                yield Problem(f"{name} is {version}; expected {least} or newer; run: pip install -U {name}")
     if not wanted:
         required = [f"{name} {_version_of(name)}" for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")]
     for name, found in (("packages", required), ("extras", optional)):
@@ -130,7 +130,7 @@ def _software(own: str) -> _Found:
             yield Fact(name if not start else "", ", ".join(dict.fromkeys(found[start : start + 4])))
     jax, jaxlib = _version_of("jax"), _version_of("jaxlib")
     if jax and jaxlib and jax.split(".")[:2] != jaxlib.split(".")[:2]:
-        yield Problem(f"jax is {jax} and jaxlib {jaxlib}; wanted the same version; run: pip install -U jax jaxlib")
+        yield Problem(f"jax is {jax} and jaxlib {jaxlib}; expected the same version; run: pip install -U jax jaxlib")
 
 
 def _hardware() -> _Found:

@@ -62,7 +62,7 @@ def read(name: str) -> Plan:
     path = Path(name) if name.endswith(".py") else _folder() / f"{name}.py"
     if not path.is_file():
         raise InputError(
-            f"--sweep={name}: there is no {path}; wanted a file of your own, or one of {', '.join(known())}"
+            f"--sweep={name}: there is no {path}; expected a file of your own, or one of {', '.join(known())}"
             f"{did_you_mean(name, known())}"
         )
     try:
@@ -74,11 +74,11 @@ def read(name: str) -> Plan:
         ]
     except Exception as error:  # whatever a file of one's own may raise
         raise InputError(
-            f"{path}: {type(error).__name__}: {error}; wanted GRIDS, a list of {{setting: values}}, and perhaps BASE, "
+            f"{path}: {type(error).__name__}: {error}; expected GRIDS, a list of {{setting: values}}, and perhaps BASE, "
             "{setting: value}; see configs/sweeps/ablations.py"
         ) from error
     if not grids or not all(axes and all(len(values) for values in axes.values()) for axes in grids):
-        raise InputError(f"{path}: a grid or an axis is empty; wanted at least one value of at least one setting")
+        raise InputError(f"{path}: a grid or an axis is empty; expected at least one value of at least one setting")
     for one in (base, *varying.values()):
         schema.checked(one, str(path))
     for axes in grids:
@@ -86,7 +86,7 @@ def read(name: str) -> Plan:
             sets = list(values.values()) if isinstance(values, Mapping) else [{axis: value} for value in values]
             if odd := [one for one in sets if not isinstance(one, Mapping)]:
                 raise InputError(
-                    f"{path}: {axis} names {odd[0]!r}; wanted settings, as in {{'wo-SD': {{'llmesr.alpha': 0.0}}}}"
+                    f"{path}: {axis} names {odd[0]!r}; expected settings, as in {{'wo-SD': {{'llmesr.alpha': 0.0}}}}"
                 )
             for one in sets:
                 schema.checked(one, str(path))
@@ -103,7 +103,7 @@ def from_flags(texts: Sequence[str]) -> Plan:
     for text in texts:
         key, equals, values = text.partition("=")
         if not equals or not values:
-            raise InputError(f"--grid={text}: wanted setting=value,value, as in --grid=llmesr.alpha=0.1,0.5")
+            raise InputError(f"--grid={text}: expected setting=value,value, as in --grid=llmesr.alpha=0.1,0.5")
         schema.check_keys([key], "command line", prefix="--grid=")
         if key in axes:
             raise InputError(f"--grid={text}: {key} has an axis already; give all its values in one flag")
@@ -128,11 +128,11 @@ def over_data_sets(plan: Plan, datasets: str, folders: str = "") -> tuple[Plan, 
         raise InputError(f"--dataset={datasets}: a name is empty or stands twice; give each data set once")
     if len(given) != len(names):
         raise InputError(
-            f"--data_dir={folders}: {len(given)} folder{'s' * (len(given) > 1)} for {len(names)} data sets; wanted one "
-            "for each, in their order, separated by commas, or no --data_dir"
+            f"--data_dir={folders}: {len(given)} folder{'s' * (len(given) > 1)} for {len(names)} data sets; expected "
+            "one for each, in their order, separated by commas, or no --data_dir"
         )
     if any("dataset" in axes for axes in plan.grids):
-        raise InputError("dataset is given on the command line and varied by the sweep; wanted one of the two")
+        raise InputError("dataset is given on the command line and varied by the sweep; expected one of the two")
     axis = {name: {"dataset": name, **({"data_dir": folder} if folder else {})} for name, folder in zip(names, given)}
     return plan._replace(grids=[{"dataset": axis, **axes} for axes in plan.grids]), ("dataset", "data_dir")
 

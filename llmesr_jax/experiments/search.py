@@ -53,12 +53,12 @@ def space(texts: Sequence[str]) -> dict[str, Axis]:
         if match := re.fullmatch(r"(.+)\.\.(.+?)(:log)?", values):
             low, high = (schema.parsed(key, match[i], where) for i in (1, 2))
             if isinstance(low, (bool, str)) or not low < high or (match[3] and low <= 0):
-                raise InputError(f"{where}: wanted low..high, two numbers, low < high; above 0 for :log")
+                raise InputError(f"{where}: expected low..high, two numbers, low < high; above 0 for :log")
             found[key] = Axis(low, high, bool(match[3]))
         elif values:
             found[key] = Axis(values=tuple(schema.parsed(key, value.strip(), where) for value in values.split(",")))
         else:
-            raise InputError(f"{where}: wanted setting=low..high, setting=low..high:log or setting=value,value")
+            raise InputError(f"{where}: expected setting=low..high, setting=low..high:log or setting=value,value")
     return found
 
 

@@ -131,9 +131,9 @@ def check_tables(tables: Mapping[str, Any], axes: Axes) -> None:
 
 def _check_rows(kind: str, name: str, shape: tuple[int, ...], axis: str | None, axes: Axes) -> None:
     if axis not in (ITEM, USER, "", None):
-        raise InputError(f"{kind} {name}: its axis is {axis!r}; wanted {ITEM!r}, {USER!r} or '' for neither")
+        raise InputError(f"{kind} {name}: its axis is {axis!r}; expected {ITEM!r}, {USER!r} or '' for neither")
     if axis and (not shape or shape[0] != axes.rows(axis)):
         wanted = {ITEM: "padding, items, mask token", USER: "a row for each user"}[axis]
         raise InputError(
-            f"{kind} {name} of shape {tuple(shape)} is over {axis}s; wanted {axes.rows(axis)} rows ({wanted})"
+            f"{kind} {name} of shape {tuple(shape)} is over {axis}s; expected {axes.rows(axis)} rows ({wanted})"
         )

@@ -221,8 +221,8 @@ class Recommender:
                 other = sorted(path for path in wanted.keys() | given.keys() if wanted.get(path) != given.get(path))[0]
                 raise InputError(
                     f"method {self.make_backbone.method!r}: {name} returned {other or 'parameters'} as "
-                    f"{given.get(other, 'nothing')}, wanted {wanted.get(other, 'nothing')}: all parameters that it got, "
-                    "with their shapes and types"
+                    f"{given.get(other, 'nothing')}, expected {wanted.get(other, 'nothing')}: all parameters that it "
+                    "got, with their shapes and types"
                 )
             return found
 

@@ -170,7 +170,7 @@ def evaluate(
                 candidates = engine.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
             ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
         else:
-            raise ValueError(f"protocol {protocol!r} is not known; wanted one of: {', '.join(metrics.PROTOCOLS)}")
+            raise ValueError(f"protocol {protocol!r} is not known; expected one of: {', '.join(metrics.PROTOCOLS)}")
         per_user[protocol] = engine.Ranks(*map(np.asarray, ranks))
         summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
         if protocol == "full" and lists:

@@ -135,7 +135,7 @@ def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording
     if users_UxF is None:
         users_UxF = stand_ins.mean_of_items(items_VxF, corpus)
     if items_VxF.shape[1] != users_UxF.shape[1]:
-        raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; wanted one width")
+        raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; expected one width")
     made["counts"] = {"items": corpus.num_items, "users": corpus.num_users}
     arrays = {"items": items_VxF, "users": users_UxF}
     wrong = {

@@ -58,7 +58,7 @@ def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = 
     """
     _check_shape(array, path, rows, kind, command)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise InputError(f"{path}: holds {array.dtype}; wanted float16, float32 or float64; save it as one of these")
+        raise InputError(f"{path}: holds {array.dtype}; expected float16, float32 or float64; save it as one of these")
     wrong, first = 0, 0
     for start in range(0, rows, _BLOCK):
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
@@ -69,7 +69,7 @@ def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = 
     if wrong:
         raise InputError(
             f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32), like {wrong} of {rows} rows; "
-            f"wanted finite numbers; embed these {kind} again"
+            f"expected finite numbers; embed these {kind} again"
         )
     return array
 
@@ -84,7 +84,7 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     _check_shape(array, path, num_users, "users")
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= num_users:
         raise InputError(
-            f"{path}: holds {array.dtype} from {array.min()} to {array.max()}; wanted user rows, integers from 0 to "
+            f"{path}: holds {array.dtype} from {array.min()} to {array.max()}; expected user rows, integers from 0 to "
             f"{num_users - 1}; remove the file to have them computed"
         )
     return array.astype(np.int32)
@@ -97,12 +97,12 @@ def _open(path: Path) -> np.ndarray:
 
 def _check_shape(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> None:
     if array.ndim != 2 or array.shape[1] == 0:
-        raise InputError(f"{path}: has shape {array.shape}; wanted ({rows}, width): one row for each of the {kind}")
+        raise InputError(f"{path}: has shape {array.shape}; expected ({rows}, width): one row for each of the {kind}")
     if len(array) != rows:
         extra = len(array) - rows
         hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
         hint = f"; make the others with {command}" if command and extra < 0 else hint
-        raise InputError(f"{path}: has {len(array)} rows; wanted {rows}, one for each of the {kind}{hint}")
+        raise InputError(f"{path}: has {len(array)} rows; expected {rows}, one for each of the {kind}{hint}")
 
 
 def _map_npy(path: Path) -> np.ndarray:
@@ -113,5 +113,5 @@ def _map_npy(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a readable .npy file ({reason}); write it with numpy.save") from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise InputError(f"{path}: an .npz archive; wanted one array; write it with numpy.save")
+        raise InputError(f"{path}: an .npz archive; expected one array; write it with numpy.save")
     return array

@@ -79,7 +79,7 @@ def check_users(folder: Path, split: str) -> None:
     made = found["inputs"].get("split", LEAVE_ONE_OUT)
     if made != split:
         raise InputError(
-            f"{folder / ARRAYS[1]}: tells of the users' training items under another split ({made}; wanted {split}), "
+            f"{folder / ARRAYS[1]}: tells of the users' training items under another split ({made}; expected {split}), "
             "and some of those may be test items here; run launch.embed again with the same --config.data settings as "
             "launch.train"
         )
@@ -179,7 +179,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if "encoder" in names:  # whose settings have nothing to do with the other's
         names = ["encoder"]
     both = ((name, *("none" if x.get(name) is None else repr(x[name]) for x in (old, new))) for name in names[:3])
-    return "; ".join(f"{name} {there} there, {wanted} wanted" for name, there, wanted in both)
+    return "; ".join(f"{name} {there} there, {wanted} expected" for name, there, wanted in both)
 
 
 def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
         made = {name: np.asarray(table) for name, table in own.make().items()}
         if made.keys() != own.kinds.keys():
             raise InputError(
-                f"method {own.method!r}: `tables` made {sorted(made)}; wanted those that its needs name as its own: "
+                f"method {own.method!r}: `tables` made {sorted(made)}; expected those that its needs name as its own: "
                 f"{list(names)}"
             )
         for name, table in made.items():
@@ -79,8 +79,8 @@ def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
 def _check_own(where: str, table: np.ndarray) -> None:
     limits = np.iinfo(np.int32)
     if table.dtype.kind not in "fiub":
-        raise InputError(f"{where} holds {table.dtype}; wanted numbers or flags")
+        raise InputError(f"{where} holds {table.dtype}; expected numbers or flags")
     if table.dtype.kind == "f" and not np.isfinite(table).all():
-        raise InputError(f"{where} holds numbers that are not finite; wanted finite ones")
+        raise InputError(f"{where} holds numbers that are not finite; expected finite ones")
     if table.dtype.kind in "iu" and table.size and (table.min() < limits.min or table.max() > limits.max):
-        raise InputError(f"{where} holds {table.min()} to {table.max()}; wanted 32-bit numbers")
+        raise InputError(f"{where} holds {table.min()} to {table.max()}; expected 32-bit numbers")

@@ -118,7 +118,7 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     """
     if corpus.item_records is None:
         raise InputError(
-            f"{corpus.folder}: has no items.jsonl, so there are no texts to embed; wanted a title for each of the "
+            f"{corpus.folder}: has no items.jsonl, so there are no texts to embed; expected a title for each of the "
             f"{corpus.num_items} items; prepare again with the items' file (of a table: --items_file=FILE "
             "--title_column=COLUMN --overwrite), or train without texts: --method=none"
         )
@@ -149,9 +149,11 @@ def user_prompts(corpus: Corpus, template: str = "", start: int = 0) -> Iterator
     """
     parts = templates.parse(template, "user_template") if template else ()
     if parts and (wrong := [name for name in templates.fields(parts) if name != "titles"]):
-        raise InputError(f"user_template: {{{wrong[0]}}} is not known; wanted {{titles}}, those of the training items")
+        raise InputError(
+            f"user_template: {{{wrong[0]}}} is not known; expected {{titles}}, those of the training items"
+        )
     if corpus.item_records is None:
-        raise InputError(f"{corpus.folder}: no titles to tell users by; wanted items.jsonl")
+        raise InputError(f"{corpus.folder}: no titles to tell users by; expected items.jsonl")
     return _user_prompts(corpus, parts, start)
 
 
@@ -174,7 +176,7 @@ def _check_fields(records: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -
             return
     there = sorted({field for record in records[:1000] for field in record} - {"item_id"})
     raise InputError(
-        f"item_template: no item has a field {sorted(absent)[0]!r}; wanted noun or some of: {', '.join(there)}; a "
+        f"item_template: no item has a field {sorted(absent)[0]!r}; expected noun or some of: {', '.join(there)}; a "
         "field within one is details.Material"
     )
 

@@ -122,7 +122,7 @@ class Semantics:
     def _texts_V(self) -> Iterator[str]:
         if self.corpus.item_records is None:
             raise InputError(
-                f"{self.corpus.folder}: nothing to make item embeddings from; wanted items.jsonl (a title for each "
+                f"{self.corpus.folder}: nothing to make item embeddings from; expected items.jsonl (a title for each "
                 f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
                 f"{self.corpus.num_users} rows, is optional); prepare again with the items' file (of a table: "
                 "--items_file=FILE --title_column=COLUMN --overwrite), or train without texts: --method=none"
@@ -154,9 +154,9 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
     files = files_of(corpus, config)
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
-            f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; wanted {corpus.num_items} "
-            f"rows of embeddings, row 0 = id 1; run `{commands.line('embed')} --dataset={corpus.name}`, put it there, or "
-            "use semantic.encoder=tfidf"
+            f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; expected "
+            f"{corpus.num_items} rows of embeddings, row 0 = id 1; run `{commands.line('embed')} "
+            f"--dataset={corpus.name}`, put it there, or use semantic.encoder=tfidf"
         )
     if "item_llm" in files:
         manifest.check_usable(files["item_llm"].parent, config.crop, config.item_template)
@@ -178,8 +178,8 @@ def files_of(corpus: Corpus, config: SemanticConfig) -> dict[str, Path]:
     found = embedding_files.find(corpus.folder / config.folder)
     if config.folder and "item_llm" not in found:
         raise InputError(
-            f"semantic.folder={config.folder}: no item_emb.npy in {corpus.folder / config.folder}; wanted a folder of "
-            f"embeddings, as `{commands.line('embed')} --dataset={corpus.name} --data_dir=...` writes it"
+            f"semantic.folder={config.folder}: no item_emb.npy in {corpus.folder / config.folder}; expected a folder "
+            f"of embeddings, as `{commands.line('embed')} --dataset={corpus.name} --data_dir=...` writes it"
         )
     return found
 

@@ -92,11 +92,11 @@ class Store:
           ValueError: they are not finite float32 of this store's width.
         """
         if vectors_NxF.dtype != np.float32 or vectors_NxF.ndim != 2 or len(vectors_NxF) != len(keys):
-            raise ValueError(f"{len(keys)} vectors wanted, found {vectors_NxF.dtype} {vectors_NxF.shape}")
+            raise ValueError(f"{len(keys)} vectors expected, found {vectors_NxF.dtype} {vectors_NxF.shape}")
         if self.width is None:
             self.set_width(vectors_NxF.shape[1])
         if vectors_NxF.shape[1] != self.width or not np.isfinite(vectors_NxF).all():
-            raise ValueError(f"wanted finite vectors of width {self.width}, found {vectors_NxF.shape}")
+            raise ValueError(f"expected finite vectors of width {self.width}, found {vectors_NxF.shape}")
         records = np.empty(len(keys), self._record)
         records["key"] = np.frombuffer(b"".join(keys), KEY)
         records["vector"] = vectors_NxF

@@ -91,7 +91,9 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
     """
     if unknown := needs - set(TABLES):
-        raise InputError(f"unknown tables {sorted(unknown)}; wanted some of {', '.join(TABLES)}, or tables of its own")
+        raise InputError(
+            f"unknown tables {sorted(unknown)}; expected some of {', '.join(TABLES)}, or tables of its own"
+        )
     if not needs:
         return Tables({}, "")
     semantics = semantics_of(corpus, config) if needs - COUNTED else None
@@ -154,12 +156,12 @@ def _check_same_space(semantics: Semantics, item_width: int, user_width: int) ->
     items, users = (semantics.files.get(name) for name in ("item_llm", "user_llm"))
     if users and not items:
         raise InputError(
-            f"{users}: embeddings of users, and none of items beside it (those are TF-IDF); wanted both, as this "
+            f"{users}: embeddings of users, and none of items beside it (those are TF-IDF); expected both, as this "
             "method maps items and users by one network; add item_emb.npy, or set --config.semantic.encoder=tfidf"
         )
     if item_width != user_width:
         raise InputError(
-            f"{users}: is {user_width} wide and {items.name} is {item_width}; wanted one width, as this method maps "
+            f"{users}: is {user_width} wide and {items.name} is {item_width}; expected one width, as this method maps "
             "items and users by one network; embed both with the same model"
         )
 

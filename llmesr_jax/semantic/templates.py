@@ -84,6 +84,6 @@ def fill(parts: tuple[Part, ...], value: Callable[[str], str | None]) -> str:
 
 def _wrong(where: str, template: str, reason: str) -> InputError:
     return InputError(
-        f"{where}={template[:80]!r}: {reason}; wanted text with {{field}} and, for parts that may be absent, "
+        f"{where}={template[:80]!r}: {reason}; expected text with {{field}} and, for parts that may be absent, "
         "[ by {brand}]; double a sign to mean itself"
     )

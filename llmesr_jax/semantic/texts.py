@@ -131,15 +131,15 @@ def check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:
         if wording.item_template:
             raise InputError(
                 f"--item_template={wording.item_template!r}: finds no text for any of the {plan.num_items} items; "
-                "wanted fields that say something"
+                "expected fields that say something"
             )
         raise InputError(
-            f"{corpus.folder}: no item has a text; wanted titles or other fields in items.jsonl: prepare with the "
+            f"{corpus.folder}: no item has a text; expected titles or other fields in items.jsonl: prepare with the "
             "metadata (of a table: --items_file and --title_column), or name other fields with --item_template"
         )
     if not (plan.which_N[plan.num_items :] >= 0).any():
         raise InputError(
-            f"{corpus.folder}: no user has a text, because no item that they train on has a title; wanted titles in "
+            f"{corpus.folder}: no user has a text, because no item that they train on has a title; expected titles in "
             "items.jsonl: prepare with the column that has them (of a table: --title_column)"
         )
 

@@ -23,7 +23,7 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import pickles
 
-_HAVE = "wanted a .npy, .npz, .pkl, .safetensors or .parquet file of vectors"
+_HAVE = "expected a .npy, .npz, .pkl, .safetensors or .parquet file of vectors"
 _MOST_SHOWN = 3
 
 
@@ -97,7 +97,8 @@ def _read(path: Path) -> np.ndarray | Mapping[str, Any]:
     if start[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         return pickles.load_vectors(path)
     raise InputError(
-        f"{path}: not a readable .npy file, nor any other of vectors ({repr(start[:8])}); {_HAVE}; write it with numpy.save"
+        f"{path}: not a readable .npy file, nor any other of vectors ({repr(start[:8])}); {_HAVE}; write it with "
+        "numpy.save"
     )
 
 
@@ -133,8 +134,8 @@ def _named(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray | Mapping[st
         return _by_ids(path, arrays[flat[0]].tolist(), arrays[wide[0]])
     shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:_MOST_SHOWN])
     raise InputError(
-        f"{path}: holds {len(arrays)} arrays ({shapes}); wanted one (rows, width), one (width,) for each raw id, or ids "
-        "and vectors"
+        f"{path}: holds {len(arrays)} arrays ({shapes}); expected one (rows, width), one (width,) for each raw id, or "
+        "ids and vectors"
     )
 
 
@@ -164,26 +165,26 @@ def _parquet(path: Path) -> np.ndarray | Mapping[str, Any]:
     others = [name for name in table.columns if name not in lists]
     if len(lists) != 1 or len(others) > 1:
         raise InputError(
-            f"{path}: has the columns {', '.join(table.columns)[:120]}; wanted one of lists of numbers, and one of raw "
-            "ids, or rows in order of id"
+            f"{path}: has the columns {', '.join(table.columns)[:120]}; expected one of lists of numbers, and one of "
+            "raw ids, or rows in order of id"
         )
     column = table[lists[0]]
     widths = column.list.len() if isinstance(column.dtype, pl.List) else None
     if column.null_count() or (widths is not None and widths.n_unique() > 1) or not len(column):
-        raise InputError(f"{path}: column {lists[0]!r} has lists of several lengths, or none; wanted one width")
+        raise InputError(f"{path}: column {lists[0]!r} has lists of several lengths, or none; expected one width")
     inner = column.explode()
     if inner.null_count() or not inner.dtype.is_numeric():
-        raise InputError(f"{path}: column {lists[0]!r} holds {inner.dtype}, or nulls; wanted lists of numbers")
+        raise InputError(f"{path}: column {lists[0]!r} holds {inner.dtype}, or nulls; expected lists of numbers")
     vectors = inner.to_numpy().reshape(len(column), -1)
     return _by_ids(path, table[others[0]].to_list(), vectors) if others else vectors
 
 
 def _by_ids(path: Path, ids: Sequence[Any], vectors: np.ndarray) -> Mapping[str, Any]:
     if len(ids) != len(vectors):
-        raise InputError(f"{path}: has {len(ids)} ids and {len(vectors)} vectors; wanted one for each")
+        raise InputError(f"{path}: has {len(ids)} ids and {len(vectors)} vectors; expected one for each")
     found = dict(zip(map(raw_id, ids), vectors, strict=True))
     if len(found) != len(ids):
-        raise InputError(f"{path}: {len(ids) - len(found)} ids stand there twice; wanted each once")
+        raise InputError(f"{path}: {len(ids) - len(found)} ids stand there twice; expected each once")
     return found
 
 
@@ -200,18 +201,18 @@ def _joined(path: Path, found: Mapping[str, Any], raw_ids: Sequence[str] | None,
     """The vectors in order of id; zeros where there is none."""
     if raw_ids is None:
         raise InputError(
-            f"{path}: holds vectors by raw id, and the raw ids of these {kind} are not known; wanted "
+            f"{path}: holds vectors by raw id, and the raw ids of these {kind} are not known; expected "
             f"{kind.removesuffix('s')}_ids.txt, as launch.prepare writes it, or one array in order of id"
         )
     vectors = {raw_id(name): np.asarray(vector) for name, vector in found.items()}
     shapes = {vector.shape for vector in vectors.values()}
     if len(shapes) != 1 or len(shape := next(iter(shapes))) != 1 or not shape[0]:
-        raise InputError(f"{path}: holds vectors of the shapes {sorted(shapes)[:_MOST_SHOWN]}; wanted one width")
+        raise InputError(f"{path}: holds vectors of the shapes {sorted(shapes)[:_MOST_SHOWN]}; expected one width")
     here = [name for name in raw_ids if name in vectors]
     if not here:
         raise InputError(
             f"{path}: none of its {len(vectors)} ids is one of these {kind}: it has {repr(next(iter(vectors)))}, and "
-            f"{kind.removesuffix('s')} 1 is {repr(raw_ids[0])}; wanted raw ids"
+            f"{kind.removesuffix('s')} 1 is {repr(raw_ids[0])}; expected raw ids"
         )
     joined = np.zeros((len(raw_ids), shape[0]), as_floats(path, vectors[here[0]]).dtype)
     for row, name in enumerate(raw_ids):

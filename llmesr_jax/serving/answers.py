@@ -71,7 +71,7 @@ def kind_of(out: Path) -> str:
       InputError: another one than `KINDS`, or a folder that is not there.
     """
     if out.suffix not in KINDS:
-        raise InputError(f"--out={out}: wanted a file that ends in {', '.join(KINDS)}")
+        raise InputError(f"--out={out}: expected a file that ends in {', '.join(KINDS)}")
     if not out.absolute().parent.is_dir():
         raise InputError(f"--out={out}: there is no folder {out.absolute().parent}; make it, or name another file")
     return out.suffix
@@ -96,8 +96,8 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
         if before != stored:
             changed = [key for key in stored if before is None or before.get(key) != stored[key]]
             raise InputError(
-                f"{work}: holds the parts of another request ({', '.join(changed) or 'options'} changed); give the former "
-                "command to finish it, delete the folder, or name another --out"
+                f"{work}: holds the parts of another request ({', '.join(changed) or 'options'} changed); give the "
+                "former command to finish it, delete the folder, or name another --out"
             )
     else:
         work.mkdir()

@@ -28,7 +28,7 @@ def build(kind: str, items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.nd
       InputError: the kind is not known, or its package is not installed.
     """
     if kind not in KINDS[1:]:
-        raise InputError(f"index={kind!r}: is not known; wanted one of: {', '.join(KINDS)}")
+        raise InputError(f"index={kind!r}: is not known; expected one of: {', '.join(KINDS)}")
     items_VxE = np.ascontiguousarray(items_VxE, np.float32)
     try:
         return {"faiss": _faiss, "usearch": _usearch}[kind](items_VxE)

@@ -74,7 +74,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     started = time.perf_counter()
     lists = {name: _ids(path, f"--{name}") for name in ("users", "allow", "deny") if (path := getattr(request, name))}
     if request.histories and not Path(request.histories).is_file():
-        raise InputError(f"--histories={request.histories}: no such file; wanted a CSV, JSON lines or Parquet file")
+        raise InputError(f"--histories={request.histories}: no such file; expected a CSV, JSON lines or Parquet file")
     found = None if request.bundle else run.load(request.workdir, request.data_dir)
     model = bundle.load(request.bundle) if found is None else found.served(request.seed)
     if request.new_items:
@@ -117,26 +117,27 @@ def _check(request: Request) -> None:
     if bool(request.workdir) == bool(request.bundle):
         what = "both are given" if request.bundle else "both are missing"
         raise InputError(
-            f"--workdir and --bundle: {what}; wanted one of them: the folder of a run, as launch.train makes it, or a "
-            "bundle, as launch.export makes it"
+            f"--workdir and --bundle: {what}; expected one of them: the folder of a run, as launch.train makes it, or "
+            "a bundle, as launch.export makes it"
         )
     if bool(request.new_items) != bool(request.new_embeddings):
-        raise InputError("--new_items and --new_embeddings: one of them is missing; wanted both, or none")
+        raise InputError("--new_items and --new_embeddings: one of them is missing; expected both, or none")
     if not request.out:
-        raise InputError("--out is missing; wanted a file for the recommendations, such as --out=recs.parquet")
+        raise InputError("--out is missing; expected a file for the recommendations, such as --out=recs.parquet")
     if request.bundle:
         folders.check_bundle(Path(request.bundle))
     else:
         folders.check_run(Path(request.workdir))
     if request.users and request.histories:
         raise InputError(
-            "--users and --histories: both are given; wanted one of them, or none for all users of the run"
+            "--users and --histories: both are given; expected one of them, or none for all users of the run"
         )
     if request.bundle and request.seed is not None:
         raise InputError("--seed: a bundle is of one seed; leave --seed out, or name the run with --workdir")
     if request.bundle and not request.histories:
         raise InputError(
-            "--bundle: a bundle knows no users; wanted --histories, a file of histories, or --workdir in place of --bundle"
+            "--bundle: a bundle knows no users; expected --histories, a file of histories, or --workdir in place of "
+            "--bundle"
         )
 
 
@@ -159,11 +160,11 @@ def _ids(path: str, flag: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
-            f"{flag}={path}: cannot be read ({reason}); wanted a text file with one raw id a line"
+            f"{flag}={path}: cannot be read ({reason}); expected a text file with one raw id a line"
         ) from error
     found = [line.strip() for line in lines if line.strip()]
     if not found:
-        raise InputError(f"{flag}={path}: holds no ids; wanted one raw id a line")
+        raise InputError(f"{flag}={path}: holds no ids; expected one raw id a line")
     return found
 
 

@@ -82,14 +82,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no JSON"
         raise InputError(
-            f"{path}: cannot be read ({reason}); wanted a bundle, a folder that launch.export makes"
+            f"{path}: cannot be read ({reason}); expected a bundle, a folder that launch.export makes"
         ) from error
     if not fits:
-        raise InputError(f"{path}: is no bundle's manifest; wanted a bundle, a folder that launch.export makes")
+        raise InputError(f"{path}: is no bundle's manifest; expected a bundle, a folder that launch.export makes")
     if found["format"] != FORMAT:
         raise InputError(
-            f"{folder}: is a bundle of format {found['format']}, and this version reads format {FORMAT}; export it again "
-            f"with this version, or load it with llmesr_jax {found['model'].get('llmesr_jax')}"
+            f"{folder}: is a bundle of format {found['format']}, and this version reads format {FORMAT}; export it "
+            f"again with this version, or load it with llmesr_jax {found['model'].get('llmesr_jax')}"
         )
     return found
 
@@ -122,8 +122,8 @@ def _program(path: Path, manifest: Mapping[str, Any]) -> Callable[..., Any]:
     except Exception as error:  # what jax raises for a version it does not know has no type of its own
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
         raise InputError(
-            f"{path}: this jax cannot read it ({reason}); {made}; install jax=={manifest['model']['jax']}, or export the "
-            "bundle again with this jax"
+            f"{path}: this jax cannot read it ({reason}); {made}; install jax=={manifest['model']['jax']}, or export "
+            "the bundle again with this jax"
         ) from error
     lowest = jax.export.minimum_supported_calling_convention_version
     highest = jax.export.maximum_supported_calling_convention_version

@@ -38,7 +38,7 @@ def as_id(value: Any) -> str | None:
             return None
         whole = float(value).is_integer() and abs(value) < _EXACT
         return str(int(value)) if whole else str(float(value))
-    raise InputError(f"{repr(value)[:60]} is no raw id; wanted text or a number")
+    raise InputError(f"{repr(value)[:60]} is no raw id; expected text or a number")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Catalogue:
         if found is None:
             raise InputError(
                 f"item {repr(raw)[:60]} is not in the catalogue of {len(self):,} items (ids are like "
-                f"{repr(self.ids[0])[:40]}); wanted one of its raw ids{nearest_id(str(raw), self.ids)}"
+                f"{repr(self.ids[0])[:40]}); expected one of its raw ids{nearest_id(str(raw), self.ids)}"
             )
         return found
 
@@ -100,7 +100,8 @@ class Catalogue:
         """
         if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
             raise InputError(
-                f"{where}: {repr(history)[:60]} is not a list; wanted a list of raw item ids for each user, oldest first"
+                f"{where}: {repr(history)[:60]} is not a list; expected a list of raw item ids for each user, oldest "
+                "first"
             )
         get, ids, unknown = self.numbers.get, [], 0
         for value in history:
@@ -120,8 +121,8 @@ class Catalogue:
     def unlike(self, where: str, what: str, example: str) -> InputError:
         """The error for a list of which nothing is in the catalogue."""
         return InputError(
-            f"{where}: {what} found, none in the catalogue (such as {repr(example)[:40]}; ids of the catalogue are like "
-            f"{repr(self.ids[0])[:40]}); wanted raw item ids of the data set{nearest_id(example, self.ids)}"
+            f"{where}: {what} found, none in the catalogue (such as {repr(example)[:40]}; ids of the catalogue are "
+            f"like {repr(self.ids[0])[:40]}); expected raw item ids of the data set{nearest_id(example, self.ids)}"
         )
 
     def mask(self, raw_ids: Sequence[Any], where: str) -> np.ndarray:

@@ -62,12 +62,12 @@ def parse(text: str) -> Condition:
     match = _CONDITION.fullmatch(text)
     if not match:
         raise InputError(
-            f"condition {text!r} is not understood; wanted a column, one of = != < <= > >= ~ (contains), and a value, as "
-            "in brand=Acme or price<20"
+            f"condition {text!r} is not understood; expected a column, one of = != < <= > >= ~ (contains), and a "
+            "value, as in brand=Acme or price<20"
         )
     found = Condition(*match.groups())
     if found.operator in _ORDER and _plain_number(found.value) is None:
-        raise InputError(f"condition {text!r}: {found.value!r} is no number; wanted one, as in price<20")
+        raise InputError(f"condition {text!r}: {found.value!r} is no number; expected one, as in price<20")
     return found
 
 
@@ -90,7 +90,7 @@ def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
     if absent := [column for column, found in there.items() if not found]:
         names = [str(name) for name in columns if name != "item_id"]
         raise InputError(
-            f"condition on {absent[0]!r}: the items have no such column; wanted one of: {', '.join(names)[:300]}"
+            f"condition on {absent[0]!r}: the items have no such column; expected one of: {', '.join(names)[:300]}"
             f"{did_you_mean(absent[0], names)}"
         )
     return met_V

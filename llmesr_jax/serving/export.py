@@ -88,9 +88,9 @@ def export(run: Run, out: str | Path, settings: Settings = Settings(), seed: int
 
 def _check_target(out: Path, settings: Settings) -> None:
     if unknown := sorted(set(settings.platforms) - set(PLATFORMS)):
-        raise InputError(f"--platforms: {unknown[0]!r} is not known; wanted some of: {', '.join(PLATFORMS)}")
+        raise InputError(f"--platforms: {unknown[0]!r} is not known; expected some of: {', '.join(PLATFORMS)}")
     if not settings.platforms:
-        raise InputError(f"--platforms: is empty; wanted some of: {', '.join(PLATFORMS)}")
+        raise InputError(f"--platforms: is empty; expected some of: {', '.join(PLATFORMS)}")
     if out.exists() and not (out / bundle.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already and is no bundle; name another --out")
     if (out / bundle.MANIFEST).exists() and not settings.overwrite:
@@ -227,7 +227,7 @@ def _compare(run: Run, params: Any, exported: ServedModel) -> dict[str, float]:
     for what, difference in found.items():
         if not difference <= TOLERANCE:
             raise InputError(
-                f"the exported {what} differ from the run's by {difference:.1e} of the largest; wanted at most "
+                f"the exported {what} differ from the run's by {difference:.1e} of the largest; expected at most "
                 f"{TOLERANCE:.0e}; nothing was written; recommend from the run with --workdir, and report this"
             )
     return found

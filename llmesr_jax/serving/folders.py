@@ -43,7 +43,7 @@ def check_bundle(folder: Path) -> None:
 def _check(folder: Path, wanted: _Kind, other: _Kind) -> None:
     if (folder / wanted.files[0]).is_file():
         return
-    todo = f"wanted {wanted.name}, {wanted.made}"
+    todo = f"expected {wanted.name}, {wanted.made}"
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "there is no such folder"
         there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []

@@ -73,7 +73,9 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
     staged = work / "histories.parquet"
     if not staged.exists():
         if not path.is_file():
-            raise InputError(f"--histories={path}: no such file; wanted a CSV, JSON lines or Parquet file of histories")
+            raise InputError(
+                f"--histories={path}: no such file; expected a CSV, JSON lines or Parquet file of histories"
+            )
         partial, reader = staged.with_suffix(".partial"), _reader(work)
         with _readable(path):
             _read(path, columns, catalogue, work, reader).sink_parquet(partial, row_group_size=_STAGED)
@@ -81,7 +83,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
             print(f"note: {note}", file=sys.stderr, flush=True)
         if not _rows(partial):
             partial.unlink()
-            raise InputError(f"--histories={path}: holds no rows; wanted a history, or an interaction, in each")
+            raise InputError(f"--histories={path}: holds no rows; expected a history, or an interaction, in each")
         _check_known(partial, f"--histories={path}", catalogue)
         partial.replace(staged)
     return Staged(staged, _rows(staged))
@@ -140,7 +142,7 @@ def _kind(path: Path) -> str:
 def _check_user(raw: RawFile, columns: Columns, names: Sequence[str]) -> None:
     if find(names, _user(columns, names)) is None:
         raise InputError(
-            f"{raw}: has no column {columns.user!r}; wanted one of: {', '.join(map(str, names))[:300]}; name it with "
+            f"{raw}: has no column {columns.user!r}; expected one of: {', '.join(map(str, names))[:300]}; name it with "
             "--user_column"
         )
 
@@ -186,7 +188,7 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
         for where, user, items in itertools.islice(rows, _STAGED):
             name = as_id(user)
             if name is None:
-                raise InputError(f"{where}: has no user; wanted a raw user id in each row")
+                raise InputError(f"{where}: has no user; expected a raw user id in each row")
             ids, unknown = catalogue.known([] if items is None else items, where)
             example = next(filter(None, map(as_id, items))) if unknown and not len(ids) else None
             made.append((name, ids.tolist(), unknown, example))
@@ -194,7 +196,7 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
             break
         pl.DataFrame(made, schema=schema, orient="row").write_parquet(folder / f"{part:06d}.parquet")
         if not made:
-            raise InputError(f"{raw}: holds no rows; wanted a history a row")
+            raise InputError(f"{raw}: holds no rows; expected a history a row")
     return pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
 
 
@@ -203,7 +205,7 @@ def _json_rows(raw: RawFile, columns: Columns) -> Iterator[tuple[str, Any, Any]]
         items = value.get(columns.items)
         where = f"{raw}, line {line}"
         if items is not None and not isinstance(items, list):
-            raise InputError(f"{where}: {columns.items!r} is {repr(items)[:40]}; wanted a list of raw item ids")
+            raise InputError(f"{where}: {columns.items!r} is {repr(items)[:40]}; expected a list of raw item ids")
         yield where, value.get(_user(columns, value)), items
 
 
@@ -239,5 +241,5 @@ def _readable(path: Path) -> Iterator[None]:
     except pl.exceptions.PolarsError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{path}: cannot be read ({repr(reason)[1:-1][:160]}); wanted a whole CSV, JSON lines or Parquet file"
+            f"{path}: cannot be read ({repr(reason)[1:-1][:160]}); expected a whole CSV, JSON lines or Parquet file"
         ) from error

@@ -76,7 +76,7 @@ def _seed(run: runs.Run, seed: int | None) -> int:
         return max(run.seeds, key=lambda one: best[one])
     if seed not in run.seeds:
         raise InputError(
-            f"{run.experiment.config.workdir}: has no seed {seed}; wanted one of: {', '.join(map(str, run.seeds))}"
+            f"{run.experiment.config.workdir}: has no seed {seed}; expected one of: {', '.join(map(str, run.seeds))}"
         )
     return seed
 
@@ -133,8 +133,8 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
         names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, of_model(v))), params, tables, views).names
     except AttributeError as error:  # Flax's, for a function that a module does not have
         raise InputError(
-            f"method {experiment.config.method!r} has no function `parts`, which says what the vectors of items consist "
-            "of; serving needs it (docs/forking.md)"
+            f"method {experiment.config.method!r} has no function `parts`, which says what the vectors of items "
+            "consist of; serving needs it (docs/forking.md)"
         ) from error
 
     def user(views_WxVxD, ids_L, length):

@@ -95,7 +95,7 @@ class ServedModel:
         """
         checked = self.check(options_lib.of_call(k, options))
         if isinstance(histories, (str, bytes, Mapping)) or not hasattr(histories, "__iter__"):
-            raise InputError(f"histories: found {repr(histories)[:60]}; wanted a list of lists of raw item ids")
+            raise InputError(f"histories: found {repr(histories)[:60]}; expected a list of lists of raw item ids")
         known = [self.catalogue.known(history, f"history {n}") for n, history in enumerate(histories)]
         ranked = self.rank([ids for ids, _ in known], *checked)
         title, ids = self.catalogue.title, self.catalogue.ids
@@ -208,7 +208,7 @@ class ServedModel:
         """
         row = self.catalogue.number(item) - 1
         if k < 1:
-            raise InputError(f"k={k!r}: wanted a whole number from 1")
+            raise InputError(f"k={k!r}: expected a whole number from 1")
         unit_VxD = self._unit(view)
         cosine_V = unit_VxD @ unit_VxD[row]
         cosine_V[row] = -np.inf
@@ -235,7 +235,7 @@ class ServedModel:
             x = np.asarray(self.embeddings_VxF, np.float32)
         else:
             there = [*views, "both", *(["embedding"] if self.embeddings_VxF is not None else [])]
-            raise InputError(f"view={view!r}: this model has no such view; wanted one of: {', '.join(there)}")
+            raise InputError(f"view={view!r}: this model has no such view; expected one of: {', '.join(there)}")
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
     def explain(self, history: Sequence[Any], item: Any) -> explain.Explanation:
@@ -251,8 +251,9 @@ class ServedModel:
     def history(self, user: Any) -> list[str]:
         """Raises InputError: only a run knows users, see `Run.history`."""
         raise InputError(
-            f"history({repr(user)[:40]}): a bundle knows no users; give recommend the raw ids of the user's items, oldest "
-            f"first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or read the run with load_run"
+            f"history({repr(user)[:40]}): a bundle knows no users; give recommend the raw ids of the user's items, "
+            f"oldest first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or read the run with "
+            "load_run"
         )
 
     def warm(self, batches: int | Sequence[int] = 1) -> None:
@@ -263,7 +264,9 @@ class ServedModel:
         """
         sizes = [batches] if isinstance(batches, int) else batches
         if isinstance(sizes, str) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
-            raise InputError(f"warm({repr(batches)[:40]}): wanted batch sizes from 1, as in warm(64) or warm((1, 64))")
+            raise InputError(
+                f"warm({repr(batches)[:40]}): expected batch sizes from 1, as in warm(64) or warm((1, 64))"
+            )
         shortest = 1
         for length in sorted(self.programs.encode):
             for batch in sizes:

@@ -33,8 +33,8 @@ def with_items(model: ServedModel, items: str, embeddings: str) -> ServedModel:
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "not a NumPy array"
         raise InputError(
-            f"--new_embeddings={embeddings}: cannot be read ({reason}); wanted .npy of floats, a row for each line of "
-            f"{items}"
+            f"--new_embeddings={embeddings}: cannot be read ({reason}); expected .npy of floats, a row for each line "
+            f"of {items}"
         ) from error
     titles = [str(record.get("title") or "") for record in records]
     return model.with_items(ids, array, titles, records=records)
@@ -42,10 +42,10 @@ def with_items(model: ServedModel, items: str, embeddings: str) -> ServedModel:
 
 def _records(path: str) -> list[dict[str, Any]]:
     if not Path(path).is_file():
-        raise InputError(f"--new_items={path}: no such file; wanted JSON lines, an object for each new item")
+        raise InputError(f"--new_items={path}: no such file; expected JSON lines, an object for each new item")
     found = [value for _, value in objects(Text(RawFile(Path(path))), BadLines(0, flag=""))]
     if not found:
-        raise InputError(f"--new_items={path}: holds no items; wanted JSON lines, an object for each new item")
+        raise InputError(f"--new_items={path}: holds no items; expected JSON lines, an object for each new item")
     return found
 
 
@@ -53,4 +53,4 @@ def _id(record: dict[str, Any], where: str) -> Any:
     for name in ("item", "id", "item_id", *raw_ids.FIELDS):
         if record.get(name) is not None:
             return record[name]
-    raise InputError(f'{where}: {json.dumps(record, ensure_ascii=False)[:60]} has no raw id; wanted one under "item"')
+    raise InputError(f'{where}: {json.dumps(record, ensure_ascii=False)[:60]} has no raw id; expected one under "item"')

@@ -44,31 +44,31 @@ def with_items(
     """
     ids = [as_id(item) for item in items]
     if None in ids:
-        raise InputError(f"new items: item {ids.index(None) + 1} has no id; wanted a raw id for each")
+        raise InputError(f"new items: item {ids.index(None) + 1} has no id; expected a raw id for each")
     if rows not in ROWS:
-        raise InputError(f"rows={rows!r}: wanted one of: {', '.join(ROWS)}")
+        raise InputError(f"rows={rows!r}: expected one of: {', '.join(ROWS)}")
     own = model.embeddings_VxF
     if own is None:
         raise InputError(
-            "new items: this model has no frozen embeddings, so nothing says what a new item is like; train on data with "
-            "texts, and export without --embeddings=False"
+            "new items: this model has no frozen embeddings, so nothing says what a new item is like; train on data "
+            "with texts, and export without --embeddings=False"
         )
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or not np.issubdtype(embeddings.dtype, np.floating):
         raise InputError(
-            f"new items: embeddings are {embeddings.dtype} of shape {embeddings.shape}; wanted floats (n, F)"
+            f"new items: embeddings are {embeddings.dtype} of shape {embeddings.shape}; expected floats (n, F)"
         )
     embeddings = embeddings.astype(np.float32)
     if embeddings.shape != (len(ids), own.shape[1]):
         raise InputError(
-            f"new items: {len(ids):,} ids and embeddings of shape {embeddings.shape}; wanted ({len(ids)}, {own.shape[1]}), "
-            "a row for each id, from the encoder that embedded the other items"
+            f"new items: {len(ids):,} ids and embeddings of shape {embeddings.shape}; expected ({len(ids)}, "
+            f"{own.shape[1]}), a row for each id, from the encoder that embedded the other items"
         )
     for name, given in (("titles", titles), ("records", records)):
         if given is not None and len(given) != len(ids):
-            raise InputError(f"new items: {len(ids):,} ids and {len(given):,} {name}; wanted one for each")
+            raise InputError(f"new items: {len(ids):,} ids and {len(given):,} {name}; expected one for each")
     if not np.isfinite(embeddings).all():
-        raise InputError("new items: an embedding holds NaN or infinity; wanted finite numbers; embed the text again")
+        raise InputError("new items: an embedding holds NaN or infinity; expected finite numbers; embed the text again")
     catalogue = model.catalogue.extended(ids, titles, records)
     if not ids:
         return model

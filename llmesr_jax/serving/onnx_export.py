@@ -65,9 +65,9 @@ def write(functions: Functions, model: ServedModel, folder: Path, batch: int) ->
             ) from error
         if not difference <= TOLERANCE:
             raise InputError(
-                f"--onnx: by ONNX, the user vectors of {model.about['backbone']} under {model.about['method']} differ by "
-                f"{difference:.1e} of the largest; wanted at most {TOLERANCE:.0e}; export without --onnx (which backbones "
-                "work: docs/serving.md)"
+                f"--onnx: by ONNX, the user vectors of {model.about['backbone']} under {model.about['method']} differ "
+                f"by {difference:.1e} of the largest; expected at most {TOLERANCE:.0e}; export without --onnx (which "
+                "backbones work: docs/serving.md)"
             )
         written[str(length)] = path.name
     return written

@@ -59,7 +59,7 @@ def of_call(k: int, given: Mapping[str, Any]) -> Options:
     known = [field.name for field in dataclasses.fields(Options)]
     if unknown := sorted(set(given) - set(known)):
         near = did_you_mean(unknown[0], known)
-        raise InputError(f"{unknown[0]} is no option of recommend; wanted some of: {', '.join(known)}{near}")
+        raise InputError(f"{unknown[0]} is no option of recommend; expected some of: {', '.join(known)}{near}")
     return Options(k=k, **given)
 
 
@@ -70,11 +70,11 @@ def check(options: Options, catalogue: Catalogue, has_embeddings: bool) -> tuple
       InputError: an option has no sense, or no item is allowed.
     """
     if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
-        raise InputError(f"k={options.k!r}: wanted a whole number from 1")
+        raise InputError(f"k={options.k!r}: expected a whole number from 1")
     for name in ("tail_share", "diversity"):
         value = getattr(options, name)
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise InputError(f"{name}={value!r}: wanted a number from 0 to 1")
+            raise InputError(f"{name}={value!r}: expected a number from 0 to 1")
     if options.diversity and not has_embeddings:
         raise InputError(
             "diversity: compares items by their frozen embeddings, and this model has none (data without texts, or a "

@@ -56,7 +56,7 @@ class Run(runs.Run):
             example = repr(next(iter(self._user_rows)))[:40]
             near = nearest_id(str(user), self._user_rows)
             raise InputError(
-                f"user {repr(user)[:60]} is not in the data set (ids are like {example}); wanted a raw id{near}"
+                f"user {repr(user)[:60]} is not in the data set (ids are like {example}); expected a raw id{near}"
             )
         return [catalogue.ids[number - 1] for number in corpus.items[corpus.offsets[row] : corpus.offsets[row + 1]]]
 

@@ -65,9 +65,9 @@ def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], wh
     absent = int((found < 0).sum())
     if absent == len(wanted):
         raise InputError(
-            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users of the "
-            f"data set are like {repr(raw_users[0])[:40]}); wanted raw user ids, or new users' --histories"
-            f"{nearest_id(wanted[0], rows)}"
+            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users "
+            f"of the data set are like {repr(raw_users[0])[:40]}); expected raw user ids, or new users' "
+            f"--histories{nearest_id(wanted[0], rows)}"
         )
     if not absent:
         return OfCorpus(corpus, list(wanted), found), ""

@@ -54,7 +54,7 @@ def conform(tree: Any, like: Any, where: str) -> Any:
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise InputError(
-                f"{where}: {name} is {_spelt(found.get(name))}, wanted {_spelt(wanted.get(name))}; it was made by "
+                f"{where}: {name} is {_spelt(found.get(name))}, expected {_spelt(wanted.get(name))}; it was made by "
                 "another version of this program: go back to that one, or name another --workdir"
             )
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)

@@ -180,7 +180,7 @@ def seed_list(config: ConfigDict) -> tuple[int, ...]:
     """The seeds as integers: distinct, 0 <= seed < 2**31."""
     parts = [part.strip() for part in config.seeds.split(",")]
     if not all(re.fullmatch("[0-9]{1,10}", part) and int(part) < 2**31 for part in parts):
-        raise InputError(f"seeds {config.seeds!r}: wanted integers from 0 to {2**31 - 1}, as in --seeds=42,43,44")
+        raise InputError(f"seeds {config.seeds!r}: expected integers from 0 to {2**31 - 1}, as in --seeds=42,43,44")
     if len({int(part) for part in parts}) < len(parts):
         raise InputError(f"seeds {config.seeds!r}: a seed stands twice; give each once")
     return tuple(int(part) for part in parts)
@@ -196,9 +196,9 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error}); wanted a config as training writes it") from error
+        raise InputError(f"{where}: not JSON ({error}); expected a config as training writes it") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{where}: found a {type(tree).__name__}, wanted an object of settings")
+        raise InputError(f"{where}: found a {type(tree).__name__}, expected an object of settings")
     stored = _of_this_installation({_RENAMED.get(key, key): value for key, value in _flat(tree).items()}, where)
     return _nested({**flatten(default()), **schema.checked(stored, where)})
 
@@ -297,13 +297,13 @@ def _preset(name: str) -> types.ModuleType:
 
 def _dataset_overrides(name: str, data_dir: str, names: tuple[str, str, str]) -> dict[str, Any]:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"data set {name!r}: wanted a name of letters, digits, '_', '-' and '.'")
+        raise InputError(f"data set {name!r}: expected a name of letters, digits, '_', '-' and '.'")
     if name in datasets():
         return _file_overrides(name, names)
     if data_dir or Path("data", name).is_dir():
         return {}
     known, made = ", ".join(datasets()), sorted(path.name for path in Path("data").glob("*/"))
     raise InputError(
-        f"data set {name!r} is not known; wanted one of: {known}; or one that {commands.line('prepare')} made, or any "
-        f"name with --data_dir=<folder>{did_you_mean(name, [*made, *datasets()])}"
+        f"data set {name!r} is not known; expected one of: {known}; or one that {commands.line('prepare')} made, or "
+        f"any name with --data_dir=<folder>{did_you_mean(name, [*made, *datasets()])}"
     )

@@ -118,7 +118,7 @@ def prepare(config: ConfigDict) -> Experiment:
     kept = min(semantic.num_similar, trained - 1)
     if "similar_users" in needs.tables and kept < needs.similar:
         raise InputError(
-            f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are kept; "
+            f"{users_items.name}: {needs.similar} similar users a user are expected and only {kept} are kept; "
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{trained} users who have training items)"
         )
@@ -129,7 +129,7 @@ def prepare(config: ConfigDict) -> Experiment:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
             lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
             raise InputError(
-                f"{users_items.name}: {needs.similar} similar users a user are wanted and only {kept} are there: the "
+                f"{users_items.name}: {needs.similar} similar users a user are expected and only {kept} are there: the "
                 "embeddings of the other users are zero (their items have no text, or it holds no known word); "
                 f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
@@ -143,7 +143,7 @@ def prepare(config: ConfigDict) -> Experiment:
 def _start_missing(method: str) -> InputError:
     train = commands.line("train")
     return InputError(
-        f"--start is missing: {method} trains on from a run of another method; wanted {train} --method=none,{method} "
+        f"--start is missing: {method} trains on from a run of another method; expected {train} --method=none,{method} "
         f"--start=@none, or {train} --method={method} --start=<folder of a run>"
     )
 
@@ -167,17 +167,18 @@ def assemble(
     data = section("data")
     if section("loss").all_items and section("train").table_updates == "touched":
         raise InputError(
-            f"config: loss.ranking={config.loss.ranking} touches every item at each step; wanted train.table_updates=dense, or "
-            "loss.ranking=sampled_softmax"
+            f"config: loss.ranking={config.loss.ranking} touches every item at each step; expected "
+            "train.table_updates=dense, or loss.ranking=sampled_softmax"
         )
     if section("train").average and section("train").table_updates == "touched":
         raise InputError(
-            "config: train.average moves every row at each step; wanted train.table_updates=dense, or train.average=0"
+            "config: train.average moves every row at each step; expected train.table_updates=dense, or train.average=0"
         )
     needs_padding = backbone.needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(
-            f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; wanted padded or auto"
+            f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; expected padded or "
+            "auto"
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
@@ -230,7 +231,7 @@ def check_workdir(experiment: Experiment) -> None:
             )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise InputError(f"{existing}: is a file; wanted a folder for the run; name another --workdir")
+        raise InputError(f"{existing}: is a file; expected a folder for the run; name another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing}: cannot be written to; check its permissions, or name another --workdir")
     if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
@@ -281,15 +282,16 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
         config, identity = json.dumps(stored["config"]), {str(k): str(v) for k, v in stored["data"].items()}
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); wanted the folder of a run, as launch.train makes it"
+            f"{path}: cannot be read ({error.strerror}); expected the folder of a run, as launch.train makes it"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a run's configuration ({type(error).__name__}: {error}); wanted one as launch.train writes it"
+            f"{path}: not a run's configuration ({type(error).__name__}: {error}); expected one as launch.train "
+            "writes it"
         ) from error
     if (found := stored.get("format", 1)) != FORMAT:
         raise InputError(
-            f"{folder}: is a run of another version of llmesr-jax (format {found}, wanted {FORMAT}); train again in a "
-            "new --workdir, or read it with the version that made it"
+            f"{folder}: is a run of another version of llmesr-jax (format {found}, expected {FORMAT}); train again in "
+            "a new --workdir, or read it with the version that made it"
         )
     return config_lib.from_json(config, str(path)), identity

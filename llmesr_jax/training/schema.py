@@ -95,8 +95,8 @@ class TrainConfig:
     )
     seen_items: str = knob(
         "hidden",
-        "in the full ranking the items of the input are hidden; zero: they get the score 0, and the mask token is ranked "
-        "(FAERec's release); shown: they are ranked as all others, for data where users return to items",
+        "in the full ranking the items of the input are hidden; zero: they get the score 0, and the mask token is "
+        "ranked (FAERec's release); shown: they are ranked as all others, for data where users return to items",
         choices=("hidden", "zero", "shown"),
     )
     table_updates: str = knob(
@@ -107,8 +107,8 @@ class TrainConfig:
     eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
     watch_gradients: int = knob(
         0,
-        "every so many steps, norms, cosines and conflicts of the terms' gradients, their noise scale, and the share of "
-        "tail items in the update go to metrics.jsonl and the loggers (means of an epoch); 0: never",
+        "every so many steps, norms, cosines and conflicts of the terms' gradients, their noise scale, and the share "
+        "of tail items in the update go to metrics.jsonl and the loggers (means of an epoch); 0: never",
         least=0,
     )
     window: int = knob(50, "training steps between looks at the time, the bar and the interrupt", least=1)
@@ -198,5 +198,5 @@ def parsed(key: str, text: str, where: str) -> Any:
         knobs.check_value(where, key, value, setting)
         return value
     raise InputError(
-        f"{where}: {key} is {text!r}, wanted {getattr(setting.kind, '__name__', setting.kind)}; see --helpfull"
+        f"{where}: {key} is {text!r}, expected {getattr(setting.kind, '__name__', setting.kind)}; see --helpfull"
     )

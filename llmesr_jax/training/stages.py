@@ -23,7 +23,7 @@ def among(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
     for method in named:
         if method not in found:
             raise InputError(
-                f"--start={HERE}{method}: no run of method {method} in this command; wanted one, as in "
+                f"--start={HERE}{method}: no run of method {method} in this command; expected one, as in "
                 f"--method={method},{next(iter(found))}; or name the folder of a run"
             )
     for config in configs:

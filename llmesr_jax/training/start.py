@@ -63,8 +63,9 @@ class Start(NamedTuple):
                 f"{path} is {self._shape(path)} there and {tuple(drawn[path].shape[1:])} here" for path in items
             )
             raise InputError(
-                f"--start={self.folder}: {'not both' if any(taken) else 'neither'} its item table {'and' if any(taken) else 'nor'} its encoder "
-                f"fit{'s' * (not any(taken))} this model ({of_items}); wanted a run with the same backbone, width and settings"
+                f"--start={self.folder}: {'not both' if any(taken) else 'neither'} its item table "
+                f"{'and' if any(taken) else 'nor'} its encoder fit{'s' * (not any(taken))} this model ({of_items}); "
+                "expected a run with the same backbone, width and settings"
             )
         lines = [f"takes {_parts(fits, True)}"]
         if self.rows is not None:
@@ -103,7 +104,7 @@ class Start(NamedTuple):
 def check(folder: str | Path, seeds: Iterable[int]) -> None:
     """Raises InputError if there is no run to start from, or it does not have these seeds; reads no parameters."""
     if str(folder).startswith(HERE):
-        raise InputError(f"--start={folder}: wanted a run of that method in the same command, or the folder of a run")
+        raise InputError(f"--start={folder}: expected a run of that method in the same command, or the folder of a run")
     source = config_lib.seed_list(read_config(Path(folder))[0])
     if missing := [seed for seed in seeds if seed not in source]:
         raise InputError(

@@ -100,7 +100,7 @@ def test_settings_that_are_no_knobs_are_refused(installed):
     class WithoutDefault:
         width: int
 
-    for config, message in ((Thawed, "Config is no frozen dataclass"), (WithoutDefault, "without default, width")):
+    for config, message in ((Thawed, "Config is not a frozen dataclass"), (WithoutDefault, "without default, width")):
         module = whole("loss")
         module.Config = config
         installed("loss", {"brought": module})
@@ -113,20 +113,22 @@ def test_an_unknown_form_is_refused(installed, kind):
     module = whole(kind)
     setattr(module, KINDS[kind].form, "all of it")
     installed(kind, {"brought": module})
-    with pytest.raises(InputError, match=f"{KINDS[kind].form} is 'all of it'; wanted one of: "):
+    with pytest.raises(InputError, match=f"{KINDS[kind].form} is 'all of it'; expected one of: "):
         plugin(kind, "brought")
 
 
 def test_a_name_that_is_taken_is_refused(installed):
     installed("loss", {"bpr": types.ModuleType("bpr")})
-    with pytest.raises(InputError, match="entry point bpr of .* this library has a loss of this name; rename it"):
+    with pytest.raises(
+        InputError, match="entry point bpr of .* this library already has a loss of this name; rename it"
+    ):
         KINDS["loss"].names()
 
 
 @pytest.mark.parametrize("name", ["_private", "two words", "1st", "a.b"])
 def test_a_name_that_no_file_could_have_is_refused(installed, name):
     installed("loss", {name: types.ModuleType("any")})
-    with pytest.raises(InputError, match="wanted a name of letters, digits and _"):
+    with pytest.raises(InputError, match="the name is not valid; expected letters, digits and _,"):
         KINDS["loss"].names()
 
 
@@ -158,7 +160,7 @@ def test_whatever_a_module_raises_while_it_is_imported_is_one_line(installed, tm
 def test_a_wrong_name_suggests_the_right_one(kind, name):
     """One letter dropped, in capitals."""
     wrong = (name[:2] + name[3:] if len(name) > 3 else name[:2]).upper()
-    with pytest.raises(InputError, match=rf"^{kind} '{wrong}' is not known; wanted one of: .*{name}.*\?$"):
+    with pytest.raises(InputError, match=rf"^{kind} '{wrong}' is not known; expected one of: .*{name}.*\?$"):
         plugin(kind, wrong)
 
 

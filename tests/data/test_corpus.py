@@ -46,7 +46,7 @@ def error(tmp_path):
         with pytest.raises(InputError) as caught:
             read_folder("shop", folder_with(tmp_path, inter, texts))
         message = str(caught.value)
-        assert str(tmp_path) in message and "\n" not in message and "wanted" in message or "wants" in message
+        assert str(tmp_path) in message and "\n" not in message and "expected" in message or "wants" in message
         return message
 
     return read
@@ -128,7 +128,7 @@ def test_records_are_ordered_by_id_and_keep_their_attributes(tmp_path):
 )
 def test_a_malformed_line_is_shown_with_its_number(error, line, shown):
     message = error(PAIRS + "\n" + line + "\n1 1\n")
-    assert "inter.txt, line 11: found " + shown + "; wanted two whole numbers" in message
+    assert "inter.txt, line 11: found " + shown + "; expected two whole numbers" in message
 
 
 def test_a_third_column_everywhere_is_malformed(error):
@@ -166,7 +166,7 @@ def test_gaps_are_found_exactly_where_there_are_some(items):
 
 
 def test_from_pairs_refuses_ids_below_1():
-    with pytest.raises(InputError, match="data set 'any': found item id 0; wanted ids from 1"):
+    with pytest.raises(InputError, match="data set 'any': found item id 0; expected ids from 1"):
         from_pairs("any", np.array([1, 1, 1]), np.array([0, 1, 2]))
 
 
@@ -177,20 +177,20 @@ def test_nobody_with_three_interactions_is_an_error(error):
 @pytest.mark.parametrize(
     "texts, found",
     [
-        ([*records(1, 2), '{"item_id": 3,', *records(4)], "line 3: found '{\"item_id\": 3,'; wanted one JSON object"),
-        ([*records(1), "[2]"], "items.jsonl, line 2: found '[2]'; wanted one JSON object"),
-        ([*records(1, 2), {"title": "x"}], "line 3: item_id is None; wanted a whole number from 1"),
-        ([{"item_id": "1", "title": "x"}], "line 1: item_id is '1'; wanted a whole number from 1"),
+        ([*records(1, 2), '{"item_id": 3,', *records(4)], "line 3: found '{\"item_id\": 3,'; expected one JSON object"),
+        ([*records(1), "[2]"], "items.jsonl, line 2: found '[2]'; expected one JSON object"),
+        ([*records(1, 2), {"title": "x"}], "line 3: item_id is None; expected a whole number from 1"),
+        ([{"item_id": "1", "title": "x"}], "line 1: item_id is '1'; expected a whole number from 1"),
         ([{"item_id": True, "title": "x"}], "line 1: item_id is True"),
         ([{"item_id": 0, "title": "x"}], "line 1: item_id is 0"),
         (records(1, 2, 1), "line 3: item_id 1 stands a second time"),
         ([*records(1), {"item_id": 2}], "line 2: item 2 has no title"),
         ([*records(1), {"item_id": 2, "title": None}], "line 2: item 2 has no title"),
-        (records(1, 2, 4), "found 3 items with ids up to 4; wanted the 4 items of inter.txt"),
+        (records(1, 2, 4), "found 3 items with ids up to 4; expected the 4 items of inter.txt"),
         (records(1, 2, 4), "ids 1..4 (the first missing is 3)"),
-        ([*records(1, 2, 3, 4), {"item_id": 5, "title": "x"}], "found 5 items with ids up to 5; wanted the 4 items"),
-        ([*records(1, 2, 3), {"item_id": 9, "title": "x"}], "found 4 items with ids up to 9; wanted the 4 items"),
-        ([], "found 0 items with ids up to 0; wanted the 4 items"),
+        ([*records(1, 2, 3, 4), {"item_id": 5, "title": "x"}], "found 5 items with ids up to 5; expected the 4 items"),
+        ([*records(1, 2, 3), {"item_id": 9, "title": "x"}], "found 4 items with ids up to 9; expected the 4 items"),
+        ([], "found 0 items with ids up to 0; expected the 4 items"),
     ],
 )
 def test_wrong_texts_are_named(error, texts, found):
@@ -257,7 +257,7 @@ def test_load_takes_any_name_with_a_folder_and_known_names_without(tmp_path, mon
 
 def test_load_explains_unknown_names_and_names_not_prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="--dataset=mine: not known; wanted one of demo, .*beauty5.*--data_dir"):
+    with pytest.raises(InputError, match="--dataset=mine: not known; expected one of demo, .*beauty5.*--data_dir"):
         load("mine")
     with pytest.raises(InputError, match=r"data/fashion: no such folder; make .* put inter\.txt .* into data/fashion"):
         load("fashion")
@@ -284,7 +284,7 @@ def test_the_papers_data_sets_have_the_papers_counts(name, users, items, interac
 def test_more_interactions_than_32_bit_places_are_refused_before_anything_is_copied(count):
     """One line at once: the arrays here are views of one number, and a sort of them would take 16 GiB."""
     one = np.broadcast_to(np.int64(1), count)
-    message = f"^data set 'huge': {count} interactions; wanted at most 2147483647, as places on the device are 32-bit"
+    message = f"^data set 'huge': {count} interactions; expected at most 2147483647, as places on the device are 32-bit"
     with pytest.raises(InputError, match=message):
         from_pairs("huge", one, one)
 
@@ -299,7 +299,7 @@ def test_what_lays_interactions_out_refuses_what_would_wrap():
         lambda data: batches.interactions(data, plan),
         lambda data: inference.histories(data, rows, stops, DataConfig(), "every"),
     ):
-        with pytest.raises(InputError, match=r"^tiny: 2147483648 interactions; wanted at most 2147483647"):
+        with pytest.raises(InputError, match=r"^tiny: 2147483648 interactions; expected at most 2147483647"):
             lay_out(huge)
-    with pytest.raises(InputError, match=r"^tiny: 1073741825 users; wanted at most 1073741824"):
+    with pytest.raises(InputError, match=r"^tiny: 1073741825 users; expected at most 1073741824"):
         batches.interactions(dataclasses.replace(corpus, num_users=2**30 + 1), plan)

@@ -171,15 +171,15 @@ def test_errors_of_the_server_are_tried_again(fetch, server):
 @pytest.mark.parametrize(
     ("prepare", "options", "message"),
     [
-        ({"faults": [404]}, {}, "the server answers 404 Not Found; wanted the file"),
+        ({"faults": [404]}, {}, "the server answers 404 Not Found; expected the file"),
         ({"faults": [403]}, {}, "the server answers 403 Forbidden"),
         ({"faults": [500] * 9}, {}, "the server answers 500 Internal Server Error, 4 times in a row"),
-        ({"faults": ["to ftp://host/a.gz"]}, {}, "unsupported protocol.*wanted the file"),
-        ({"faults": ["to /a.gz"] * 30}, {}, "[Rr]edirect.*wanted the file"),
+        ({"faults": ["to ftp://host/a.gz"]}, {}, "unsupported protocol.*expected the file"),
+        ({"faults": ["to /a.gz"] * 30}, {}, "[Rr]edirect.*expected the file"),
         ({"kind": "text/html; charset=utf-8"}, {}, "is a web page"),
         ({"faults": ["no length"]}, {}, "does not say how long the file is"),
-        ({}, {"size": 7}, f"has {len(BODY)} bytes, wanted 7"),
-        ({}, {"sha256": "0" * 64}, "has sha256 .*, wanted 0000"),
+        ({}, {"size": 7}, f"has {len(BODY)} bytes, expected 7"),
+        ({}, {"sha256": "0" * 64}, "has sha256 .*, expected 0000"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_leaves_nothing_that_looks_whole(fetch, server, tmp_path, prepare, options, message):
@@ -211,12 +211,12 @@ def test_all_files_below_an_address_and_those_that_are_there_are_kept(server, tm
 
 
 def test_a_known_digest_is_checked(server, tmp_path):
-    with pytest.raises(InputError, match="b.gz: has sha256 .*, wanted 0000"):
+    with pytest.raises(InputError, match="b.gz: has sha256 .*, expected 0000"):
         download.fetch_all(server.url, ["a.gz", "b.gz"], tmp_path, {"b.gz": "0" * 64}, QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["a.gz"]
 
 
 @pytest.mark.parametrize("url", ["file:///etc/", "ftp://host/", "nonsense"])
 def test_other_addresses_are_refused(url, tmp_path):
-    with pytest.raises(InputError, match="wanted an address that starts with http"):
+    with pytest.raises(InputError, match="expected an address that starts with http"):
         download.fetch_all(url, ["passwd"], tmp_path)

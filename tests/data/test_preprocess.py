@@ -155,7 +155,7 @@ def test_a_column_that_the_rule_wants_and_is_not_there(rule):
 
 
 def test_a_date_that_is_none():
-    with pytest.raises(InputError, match='--date_to=2019-31-12: wanted a date as "2019-12-31"'):
+    with pytest.raises(InputError, match='--date_to=2019-31-12: expected a date as "2019-12-31"'):
         apply(frame(DUPLICATES), Rule(date_to="2019-31-12"))
 
 

@@ -186,8 +186,8 @@ def test_ties_are_not_shuffled_across_parts():
     ("settings", "told"),
     [
         ({"split": "files"}, "no split of their own"),
-        ({**BOUNDS, "valid_from": "1971"}, "data.valid_from=1971: wanted a date or time in UTC such as 2014-01-01"),
-        ({**BOUNDS, "test_from": "100%"}, "wanted more than 0% and less than 100%"),
+        ({**BOUNDS, "valid_from": "1971"}, "data.valid_from=1971: expected a date or time in UTC such as 2014-01-01"),
+        ({**BOUNDS, "test_from": "100%"}, "expected more than 0% and less than 100%"),
         ({**BOUNDS, "test_from": BOUNDS["valid_from"]}, "the validation must begin before the test"),
         ({**BOUNDS, "test_from": "1980-01-01"}, "no test target is left"),
     ],
@@ -237,10 +237,10 @@ def test_a_plain_folder_may_have_times(tmp_path):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"times": np.zeros(3, np.int64)}, r"times.npy: holds int64 of shape \(3,\); wanted int64 of shape \(33,\)"),
+        ({"times": np.zeros(3, np.int64)}, r"times.npy: holds int64 of shape \(3,\); expected int64 of shape \(33,\)"),
         ({"times": np.zeros(33)}, r"times.npy: holds float64 of shape \(33,\)"),
         ({"times": np.arange(33)[::-1].copy()}, "the times of user 1 in times.npy do not ascend"),
-        ({"split": np.full(33, 3, np.uint8)}, r"split.npy holds 3; wanted 0 \(training\)"),
+        ({"split": np.full(33, 3, np.uint8)}, r"split.npy holds 3; expected 0 \(training\)"),
         ({"split": np.tile([1, 0, 2], 11).astype(np.uint8)}, "user 1 has training after validation"),
     ],
 )

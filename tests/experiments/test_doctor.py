@@ -52,9 +52,9 @@ def test_facts_of_a_sound_installation(tmp_path, installed):
     ("versions", "problem"),
     [
         ({"numpy": "2.4"}, "jax is not installed; run: pip install 'jax>=0.10'"),
-        ({"jax": "0.9.9", "numpy": "2.4"}, "jax is 0.9.9; wanted 0.10 or newer; run: pip install -U jax"),
-        ({"jax": "0.10.0", "numpy": "1.26.4"}, "numpy is 1.26.4; wanted 2.0 or newer"),
-        ({"jax": "0.12.0", "jaxlib": "0.10.2", "numpy": "2.0"}, "jax is 0.12.0 and jaxlib 0.10.2; wanted the same"),
+        ({"jax": "0.9.9", "numpy": "2.4"}, "jax is 0.9.9; expected 0.10 or newer; run: pip install -U jax"),
+        ({"jax": "0.10.0", "numpy": "1.26.4"}, "numpy is 1.26.4; expected 2.0 or newer"),
+        ({"jax": "0.12.0", "jaxlib": "0.10.2", "numpy": "2.0"}, "jax is 0.12.0 and jaxlib 0.10.2; expected the same"),
     ],
 )
 def test_versions_that_do_not_fit(tmp_path, installed, versions, problem):

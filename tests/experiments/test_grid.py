@@ -76,7 +76,7 @@ def test_several_data_sets_are_the_outermost_axis():
     [
         ("method=none", "a,a", "", "a name is empty or stands twice"),
         ("method=none", "a,", "", "a name is empty or stands twice"),
-        ("method=none", "a,b", "one", "1 folder for 2 data sets; wanted one for each"),
+        ("method=none", "a,b", "one", "1 folder for 2 data sets; expected one for each"),
         ("dataset=a,b", "a,b", "", "dataset is given on the command line and varied by the sweep"),
     ],
 )
@@ -158,15 +158,15 @@ def test_a_product_has_each_pair_once(alphas, widths):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["llmesr.alpha"], "--grid=llmesr.alpha: wanted setting=value,value"),
+        (["llmesr.alpha"], "--grid=llmesr.alpha: expected setting=value,value"),
         (["llmesr.alpa=1"], "--grid=llmesr.alpa is not a setting; did you mean --grid=llmesr.alpha"),
         (["llmesr.alpha=1", "llmesr.alpha=2"], "llmesr.alpha has an axis already"),
-        (["llmesr.alpha=1,x"], "--grid=llmesr.alpha=1,x: llmesr.alpha is 'x', wanted float"),
-        (["llmesr.alpha=1,-1"], "llmesr.alpha=-1.0; wanted at least 0"),
-        (["llmesr.share=maybe"], "llmesr.share is 'maybe', wanted bool"),
-        (["llmesr.similar=2.5"], "llmesr.similar is '2.5', wanted int"),
-        (["llmesr.views="], "wanted setting=value,value"),
-        (["llmesr.views=none"], "llmesr.views='none' is not known; wanted one of: both, "),
+        (["llmesr.alpha=1,x"], "--grid=llmesr.alpha=1,x: llmesr.alpha is 'x', expected float"),
+        (["llmesr.alpha=1,-1"], "llmesr.alpha=-1.0; expected at least 0"),
+        (["llmesr.share=maybe"], "llmesr.share is 'maybe', expected bool"),
+        (["llmesr.similar=2.5"], "llmesr.similar is '2.5', expected int"),
+        (["llmesr.views="], "expected setting=value,value"),
+        (["llmesr.views=none"], "llmesr.views='none' is not known; expected one of: both, "),
     ],
 )
 def test_flags_that_are_refused(texts, message):
@@ -178,16 +178,16 @@ def test_flags_that_are_refused(texts, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("GRID = []", "AttributeError: module 'own_mine' has no attribute 'GRIDS'; wanted GRIDS, a list of"),
-        ("GRIDS = [1]", "wanted GRIDS, a list of"),
-        ("GRIDS = 1 / 0", "ZeroDivisionError: division by zero; wanted GRIDS"),
+        ("GRID = []", "AttributeError: module 'own_mine' has no attribute 'GRIDS'; expected GRIDS, a list of"),
+        ("GRIDS = [1]", "expected GRIDS, a list of"),
+        ("GRIDS = 1 / 0", "ZeroDivisionError: division by zero; expected GRIDS"),
         ("GRIDS = []", "a grid or an axis is empty"),
         ("GRIDS = [{'llmesr.alpha': []}]", "a grid or an axis is empty"),
         ("GRIDS = [{'llmesr.alpa': [1]}]", "llmesr.alpa is not a setting; did you mean llmesr.alpha"),
         ("GRIDS = [{'x': {'a': {'train.epoch': 1}}}]", "train.epoch is not a setting"),
-        ("GRIDS = [{'llmesr.alpha': [0.1, 'x']}]", "llmesr.alpha is 'x', wanted float"),
-        ("BASE = {'train.epochs': 'many'}\nGRIDS = [{'method': ['none']}]", "train.epochs is 'many', wanted int"),
-        ("GRIDS = [{'x': {'a': {'llmesr.alpha': 1.0}, 'b': 0}}]", "x names 0; wanted settings, as in {'wo-SD': "),
+        ("GRIDS = [{'llmesr.alpha': [0.1, 'x']}]", "llmesr.alpha is 'x', expected float"),
+        ("BASE = {'train.epochs': 'many'}\nGRIDS = [{'method': ['none']}]", "train.epochs is 'many', expected int"),
+        ("GRIDS = [{'x': {'a': {'llmesr.alpha': 1.0}, 'b': 0}}]", "x names 0; expected settings, as in {'wo-SD': "),
         ("BASE = {'epochs': 1}\nGRIDS = [{'method': ['none']}]", "epochs is not a setting; did you mean train.epochs"),
     ],
 )
@@ -201,7 +201,7 @@ def test_an_own_file_is_read_by_its_path(tmp_path):
     path = write(tmp_path / "mine.py", "GRIDS = [{'llmesr.alpha': (1, 0.5)}]")
     assert grid.read(path) == grid.Plan("mine", {}, [{"llmesr.alpha": [1, 0.5]}])
     with pytest.raises(
-        InputError, match="--sweep=overal: there is no .*overal.py; wanted a file of your own, or one of "
+        InputError, match="--sweep=overal: there is no .*overal.py; expected a file of your own, or one of "
     ):
         grid.read("overal")
 

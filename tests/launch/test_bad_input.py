@@ -57,17 +57,17 @@ def train_refused(refused, folder):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--method=lmesr"], "method 'lmesr' is not known; wanted one of: "),
-        (["--backbone=sasrek"], "backbone 'sasrek' is not known; wanted one of: "),
-        (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
+        (["--method=lmesr"], "method 'lmesr' is not known; expected one of: "),
+        (["--backbone=sasrek"], "backbone 'sasrek' is not known; expected one of: "),
+        (["--preset=papre"], "preset 'papre' is not known; expected one of: paper, release"),
         (["--epochs=none"], "--epochs=none"),
-        (["--seeds=1,,2"], "seeds '1,,2': wanted integers"),
-        (["--config.train.patience=0"], "train.patience=0; wanted at least 1"),
-        (["--config.train.valid_protocol=half"], "train.valid_protocol='half' is not known; wanted one of: full, "),
-        (["--config.data.layout=tight"], "data.layout='tight' is not known; wanted one of: "),
-        (["--config.loss.ranking=hinge"], "loss.ranking='hinge' is not known; wanted one of: "),
-        (["--config.llmesr.views=three"], "llmesr.views='three' is not known; wanted one of: "),
-        (["--config.semantic.encoder=gpt"], "semantic.encoder='gpt' is not known; wanted one of: "),
+        (["--seeds=1,,2"], "seeds '1,,2': expected integers"),
+        (["--config.train.patience=0"], "train.patience=0; expected at least 1"),
+        (["--config.train.valid_protocol=half"], "train.valid_protocol='half' is not known; expected one of: full, "),
+        (["--config.data.layout=tight"], "data.layout='tight' is not known; expected one of: "),
+        (["--config.loss.ranking=hinge"], "loss.ranking='hinge' is not known; expected one of: "),
+        (["--config.llmesr.views=three"], "llmesr.views='three' is not known; expected one of: "),
+        (["--config.semantic.encoder=gpt"], "semantic.encoder='gpt' is not known; expected one of: "),
     ],
 )
 def test_a_wrong_flag(train_refused, args, message):
@@ -88,7 +88,7 @@ def test_a_wrong_flag(train_refused, args, message):
         ("launch.train", ["--config.train.epohs=3"], "; did you mean --config.train.epochs?"),
         ("launch.train", ["--config.loss.calibration=1"], "; did you mean --config.gbce.calibration?"),
         ("launch.train", ["--help=llmers"], "; did you mean llmesr?"),
-        ("launch.evaluate", ["--split=tets"], "--split=tets: wanted one of: both, test, valid; did you mean test?"),
+        ("launch.evaluate", ["--split=tets"], "--split=tets: expected one of: both, test, valid; did you mean test?"),
         ("launch.report", ["--metric=MMR"], "; did you mean MRR?"),
         ("launch.gradients", ["--surface=randon"], "; did you mean random?"),
         ("launch.embed", ["--dataset=demo", "--encoder=tfdif"], "; did you mean tfidf?"),
@@ -108,16 +108,16 @@ def test_a_wrong_name_is_answered_with_the_nearest(refused, module, args, messag
     [
         ("inter.txt", None, "inter.txt: no such file; make it from raw files with python -m launch.prepare "),
         ("inter.txt", "", "inter.txt: is empty"),
-        ("inter.txt", "1 1\n1 2\n1 x\n", "inter.txt, line 3: found '1 x'; wanted two whole numbers"),
+        ("inter.txt", "1 1\n1 2\n1 x\n", "inter.txt, line 3: found '1 x'; expected two whole numbers"),
         ("inter.txt", "1 1\n1 2 5\n", "inter.txt, line 2: found '1 2 5'"),
         ("inter.txt", "1 1\n1 2\n0 1\n", "inter.txt, line 3: found '0 1'"),
         ("inter.txt", "1 1\n1 2\n1 4\n", "inter.txt: item id 3 is missing"),
         ("inter.txt", "1 1\n1 2\n3 1\n", "inter.txt: user id 2 is missing"),
         ("inter.txt", "1 1\n1 2\n2 1\n2 2\n", "inter.txt: no user has 3 interactions (the most is 2)"),
-        ("items.jsonl", "", "items.jsonl: found 0 items with ids up to 0; wanted the 150 items"),
+        ("items.jsonl", "", "items.jsonl: found 0 items with ids up to 0; expected the 150 items"),
         ("items.jsonl", '{"item_id": 1}\n', "items.jsonl, line 1: item 1 has no title"),
-        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; wanted one JSON object a line"),
-        ("items.jsonl", None, "nothing to make item embeddings from; wanted items.jsonl"),
+        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object a line"),
+        ("items.jsonl", None, "nothing to make item embeddings from; expected items.jsonl"),
     ],
 )
 def test_a_wrong_text_file(train_refused, folder, name, content, message):
@@ -131,11 +131,11 @@ def test_a_wrong_text_file(train_refused, folder, name, content, message):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("item_emb.npy", np.ones((ITEMS + 1, 4)), f"item_emb.npy: has {ITEMS + 1} rows; wanted {ITEMS}"),
+        ("item_emb.npy", np.ones((ITEMS + 1, 4)), f"item_emb.npy: has {ITEMS + 1} rows; expected {ITEMS}"),
         ("item_emb.npy", np.ones(ITEMS), f"item_emb.npy: has shape ({ITEMS},)"),
         ("item_emb.npy", np.full((ITEMS, 4), np.nan), "item_emb.npy: row 0 (id 1) holds NaN"),
-        ("item_emb.npy", np.ones((ITEMS, 4), int), "item_emb.npy: holds int64; wanted float16, float32 or float64"),
-        ("user_emb.npy", np.ones((USERS - 1, 4)), f"user_emb.npy: has {USERS - 1} rows; wanted {USERS}"),
+        ("item_emb.npy", np.ones((ITEMS, 4), int), "item_emb.npy: holds int64; expected float16, float32 or float64"),
+        ("user_emb.npy", np.ones((USERS - 1, 4)), f"user_emb.npy: has {USERS - 1} rows; expected {USERS}"),
     ],
 )
 def test_a_wrong_embedding_file(train_refused, folder, name, array, message):
@@ -159,13 +159,13 @@ def test_a_pickle_with_code_is_refused_and_not_run(train_refused, folder, tmp_pa
     with (folder / "itm_emb_np.pkl").open("wb") as file:
         pickle.dump(_Harm(tmp_path / "harm"), file)
     message = train_refused("--method=llmesr")
-    assert "itm_emb_np.pkl: refused, it holds posix.mkdir; wanted NumPy arrays of numbers only" in message
+    assert "itm_emb_np.pkl: refused, it holds posix.mkdir; expected NumPy arrays of numbers only" in message
     assert not (tmp_path / "harm").exists()
 
 
 def test_an_unknown_data_set(refused):
     message = refused("--dataset=bueaty", "--workdir=w")
-    assert message.startswith("data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo, ")
+    assert message.startswith("data set 'bueaty' is not known; expected one of: beauty, beauty5, demo, ")
 
 
 def test_a_data_set_that_was_not_prepared(refused):
@@ -201,7 +201,7 @@ def test_the_folder_of_other_data(refused, trained, folder):
 @pytest.mark.parametrize("place", ["w", "w/below"])
 def test_a_file_in_place_of_the_folder(train_refused, tmp_path, place):
     (tmp_path / "w").write_text("mine")
-    assert "w: is a file; wanted a folder for the run; " in train_refused("--method=none", f"--workdir={place}")
+    assert "w: is a file; expected a folder for the run; " in train_refused("--method=none", f"--workdir={place}")
     assert (tmp_path / "w").read_text() == "mine"
 
 
@@ -245,9 +245,9 @@ def test_a_full_disk(start_train, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "--workdir is missing; wanted the folder of a run"),
-        (["--workdir=absent"], "absent: no such folder; wanted the folder of a run"),
-        (["--workdir=."], ".: holds no run; wanted the folder of a run"),
+        ([], "--workdir is missing; expected the folder of a run"),
+        (["--workdir=absent"], "absent: no such folder; expected the folder of a run"),
+        (["--workdir=."], ".: holds no run; expected the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
         (["--workdir=w", "--epochs=3"], "--epochs: no such flag"),
         (["--workdir=broken"], "broken/config.json: not a run's configuration"),

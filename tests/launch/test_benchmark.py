@@ -53,7 +53,7 @@ def test_nothing_is_trained_or_written_but_the_numbers(measured):
 def test_a_wrong_group_is_refused(train, tmp_path):
     result = train("--method=none", "--groups=1,x", cwd=tmp_path, program=("-m", "launch.benchmark"))
     assert result.status == 2
-    assert result.err == "error: --groups=1,x: wanted whole numbers, as in --groups=1,3\n"
+    assert result.err == "error: --groups=1,x: expected whole numbers, as in --groups=1,3\n"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_products_in_loops_of_unknown_length_are_not_counted(synthetic):
 
 def test_a_malformed_size_is_refused(train, tmp_path):
     result = train("--synthetic=60,40", cwd=tmp_path, program=("-m", "launch.benchmark"))
-    wanted = "wanted users,items,width, as in --synthetic=100000,50000,384"
+    wanted = "expected users,items,width, as in --synthetic=100000,50000,384"
     assert (result.status, result.err) == (2, f"error: --synthetic=60,40: {wanted}\n")
 
 

@@ -22,7 +22,7 @@ from llmesr_jax.training import config, schema
 from llmesr_jax.core.errors import InputError
 
 FAILURES = {
-    "refused": InputError("inter.txt, line 3: found 'x', wanted two numbers"),
+    "refused": InputError("inter.txt, line 3: found 'x', expected two numbers"),
     "interrupted": KeyboardInterrupt(),
     "full": OSError(errno.ENOSPC, "No space left on device", "some/file"),
     "nameless": OSError(errno.EROFS, "Read-only file system"),
@@ -168,33 +168,33 @@ def test_flagfile(run, tmp_path):
     [
         (["--epoch=3"], "error: --epoch: no such flag; did you mean --epochs?"),
         (["--epochs=many"], "--epochs=many"),
-        (["--epochs=many"], "error: --epochs=many: wanted a whole number\n"),
-        (["--epochs", "many"], "error: --epochs=many: wanted a whole number\n"),
-        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: wanted a whole number\n"),
-        (["--lr=fast"], "error: --lr=fast: wanted a number\n"),
+        (["--epochs=many"], "error: --epochs=many: expected a whole number\n"),
+        (["--epochs", "many"], "error: --epochs=many: expected a whole number\n"),
+        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: expected a whole number\n"),
+        (["--lr=fast"], "error: --lr=fast: expected a number\n"),
         (["--lr=-1"], "learning_rate=-1"),
-        (["--config.train.learning_rate=fast"], "error: --config.train.learning_rate=fast: wanted a number\n"),
+        (["--config.train.learning_rate=fast"], "error: --config.train.learning_rate=fast: expected a number\n"),
         (["--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--epochs"], "epochs"),
-        (["--preset=papre"], "preset 'papre' is not known; wanted one of: paper, release"),
-        (["--dataset=bueaty"], "data set 'bueaty' is not known; wanted one of: beauty, beauty5, demo"),
-        (["--method=none,lmesr"], "method 'lmesr' is not known; wanted one of:"),
+        (["--preset=papre"], "preset 'papre' is not known; expected one of: paper, release"),
+        (["--dataset=bueaty"], "data set 'bueaty' is not known; expected one of: beauty, beauty5, demo"),
+        (["--method=none,lmesr"], "method 'lmesr' is not known; expected one of:"),
         (["--method=none,none"], "a method stands twice"),
         (["--method="], "method '' is not known"),
-        (["--backbone=sasrek"], "backbone 'sasrek' is not known; wanted one of: bert4rec"),
-        (["--seeds=a"], "seeds 'a': wanted integers"),
+        (["--backbone=sasrek"], "backbone 'sasrek' is not known; expected one of: bert4rec"),
+        (["--seeds=a"], "seeds 'a': expected integers"),
         (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
-        (["--config.train.epochs=many"], "error: --config.train.epochs=many: wanted a whole number\n"),
-        (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: wanted True or False"),
+        (["--config.train.epochs=many"], "error: --config.train.epochs=many: expected a whole number\n"),
+        (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: expected True or False"),
         (["--config.train.epochs"], "train.epochs"),
         (["--config=absent.py"], "--config=absent.py: there is no such file"),
         (["--config"], "--config=: there is no such file"),
         ([f"--config={PROJECT / 'configs' / 'paper.py'}"], "paper.py: has no get_config()"),
         (["--flagfile=absent"], "absent"),
         (["demo"], "argument 'demo' is not understood"),
-        (["--workdir=refused"], "error: inter.txt, line 3: found 'x', wanted two numbers\n"),
+        (["--workdir=refused"], "error: inter.txt, line 3: found 'x', expected two numbers\n"),
         (["--workdir=full"], "error: some/file: No space left on device; check its space"),
         (["--workdir=nameless"], "error: nameless: Read-only file system; "),
         (["--workdir=tensorstore"], "error: /disk/d/1: No space left on device; "),
@@ -258,7 +258,7 @@ def test_help_of_a_section(run):
     assert result.status == 0
     keys = [line.split()[0] for line in result.out.splitlines() if line.startswith("  --")]
     assert keys == [f"--config.{key}" for key in schema.settings() if key.startswith("sasrec.")]
-    wanted = f"error: --help=sas: no such section; wanted one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"
+    wanted = f"error: --help=sas: no such section; expected one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"
     refused = run("--help=sas")
     assert (refused.status, refused.err) == (2, wanted)
 

@@ -240,16 +240,16 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
         (("--dataset=demo",), "demo: made in memory, it has no folder for embeddings; name one with --data_dir"),
         (("--dataset=bueaty",), "data set 'bueaty' is not known"),
         (("--dataset=fashion",), "data/fashion: no such folder"),
-        (("--dataset=tiny", "--encoder=gpt"), "encoder 'gpt' is not known; wanted one of: npy, openai, "),
-        (("--dataset=tiny", "--model=x"), "--model: not a setting of --encoder=tfidf; wanted some of: width, seed"),
-        (("--dataset=tiny", "--width=0"), "width=0; wanted at least 1"),
+        (("--dataset=tiny", "--encoder=gpt"), "encoder 'gpt' is not known; expected one of: npy, openai, "),
+        (("--dataset=tiny", "--model=x"), "--model: not a setting of --encoder=tfidf; expected some of: width, seed"),
+        (("--dataset=tiny", "--width=0"), "width=0; expected at least 1"),
         (("--dataset=tiny", "--encoder=openai"), "--model is missing"),
         (("--dataset=tiny", "--encoder=openai", "--model=m"), "OPENAI_API_KEY is not set"),
-        (("--dataset=tiny", "--encoder=openai", "--batch_size=4096"), "batch_size=4096; wanted at most 2048"),
-        ((*LOCAL, "--extra_body=x"), "--extra_body=x: not a JSON object; wanted one such as"),
-        ((*LOCAL, "--extra_query=x"), "--extra_query=x: not a query; wanted one such as api-version="),
-        ((*LOCAL, "--extra_header=x"), "--extra_header: not a header; wanted 'Name: value'"),
-        ((*LOCAL, "--tokenizer=nowhere"), "--tokenizer=nowhere: no such file; wanted the tokenizer.json"),
+        (("--dataset=tiny", "--encoder=openai", "--batch_size=4096"), "batch_size=4096; expected at most 2048"),
+        ((*LOCAL, "--extra_body=x"), "--extra_body=x: not a JSON object; expected one such as"),
+        ((*LOCAL, "--extra_query=x"), "--extra_query=x: not a query; expected one such as api-version="),
+        ((*LOCAL, "--extra_header=x"), "--extra_header: not a header; expected 'Name: value'"),
+        ((*LOCAL, "--tokenizer=nowhere"), "--tokenizer=nowhere: no such file; expected the tokenizer.json"),
         ((*LOCAL, "--base_url=localhost:1"), "--base_url=localhost:1: not an address"),
         (("--dataset=tiny", "--encoder=npy"), "--item_file is missing"),
         (("--dataset=tiny", "--encoder=npy", "--item_file=no.npy"), "no.npy: cannot be read (No such file"),
@@ -292,4 +292,4 @@ def test_vectors_of_the_users_own(forker, folder, tmp_path):
     assert made["encoder"] == "npy" and len(made["item_file"]) == 64
     np.save(tmp_path / "i.npy", items[1:])
     result = forker.run("launch.embed", *args, "--overwrite", cwd=tmp_path)
-    assert "i.npy: has 149 rows; wanted 150" in result.err
+    assert "i.npy: has 149 rows; expected 150" in result.err

@@ -184,7 +184,7 @@ def test_each_mode_that_cannot_be_met_ends_soon_in_one_line(run, mode):
         ("dict.pkl", ""),
         ("object.npy", ""),
         ("nan.npy", r"nan.npy: row 3 \(id 4\) holds NaN or infinity .* 1 of 40 rows"),
-        ("plus_padding.npy", "plus_padding.npy: has 41 rows; wanted 40, .*row 0 must be id 1"),
+        ("plus_padding.npy", "plus_padding.npy: has 41 rows; expected 40, .*row 0 must be id 1"),
     ],
 )
 def test_each_file_of_vectors(cases, plain, embed, tmp_path, name, message):

@@ -161,7 +161,7 @@ def test_a_study_of_it_is_refused(failed, environment):
     args = ("-m", "launch.gradients", "--workdir=w", "--seed=2", "--out=g")
     result = commands.finish(commands.start(*args, cwd=cwd, env=environment))
     assert result.status == 2 and not (cwd / "g").exists()
-    assert result.err == f"error: w: seed 2 failed ({WHAT}); wanted one of: 1, 3\n"
+    assert result.err == f"error: w: seed 2 failed ({WHAT}); expected one of: 1, 3\n"
 
 
 def test_a_sweep_goes_on_and_names_the_cell(train, tmp_path):

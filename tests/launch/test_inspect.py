@@ -122,8 +122,8 @@ def test_raw_files_with_days(inspect, environment, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "--dataset is missing; wanted the name of a data set, such as fashion"),
-        (("--dataset=nobody",), "--dataset=nobody: not known; wanted one of demo, "),
+        ((), "--dataset is missing; expected the name of a data set, such as fashion"),
+        (("--dataset=nobody",), "--dataset=nobody: not known; expected one of demo, "),
         (("--dataset=x", "--data_dir=gone"), "gone: no such folder; "),
         (("--dataset=demo", "more"), "argument 'more' is not understood; "),
         (("--dataset=demo", "--epochs=3"), "--epochs: no such flag"),
@@ -140,4 +140,4 @@ def test_vectors_that_do_not_fit_are_one_line(inspect, data, tmp_path):
     np.save(tmp_path / "copy" / "item_emb.npy", np.ones((149, 4), np.float32))
     result = inspect("--dataset=tiny", "--data_dir=copy", cwd=tmp_path)
     assert result.status == 2 and result.err.count("\n") == 1
-    assert result.err.startswith("error: copy/item_emb.npy: has 149 rows; wanted 150, one for each of the items")
+    assert result.err.startswith("error: copy/item_emb.npy: has 149 rows; expected 150, one for each of the items")

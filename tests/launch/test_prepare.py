@@ -144,7 +144,7 @@ def test_a_list_of_importers(forker, asked, tmp_path):
 @pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
 def test_words_where_a_number_is_wanted(forker, tmp_path, flag, wanted):
     result = forker.run("launch.prepare", f"--{flag}=a:c", cwd=tmp_path)
-    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: wanted {wanted}\n")
+    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: expected {wanted}\n")
 
 
 def test_the_next_command_is_quoted(forker, tmp_path):
@@ -168,7 +168,7 @@ def test_two_runs_give_the_same_bytes(tmp_path):
 
 def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     result = prepare("--dataset=beauty", cwd=tmp_path)
-    message = "data/raw/beauty: no such folder; wanted reviews_Beauty.json.gz and meta_Beauty.json.gz; "
+    message = "data/raw/beauty: no such folder; expected reviews_Beauty.json.gz and meta_Beauty.json.gz; "
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
     assert result.err.endswith("--raw_dir, or have the public files fetched with --download\n")

@@ -127,19 +127,19 @@ def test_some_users_and_lists(call, recommend, workplace):
 MISTAKES = [
     ({}, "--workdir and --bundle: both are missing"),
     ({"workdir": "run", "out": ""}, "--out is missing"),
-    ({"workdir": "run", "out": "x.xls"}, "wanted a file that ends in .parquet, .csv, .jsonl"),
-    ({"workdir": "nowhere"}, "nowhere: there is no such folder; wanted the folder of a run"),
+    ({"workdir": "run", "out": "x.xls"}, "expected a file that ends in .parquet, .csv, .jsonl"),
+    ({"workdir": "nowhere"}, "nowhere: there is no such folder; expected the folder of a run"),
     ({"workdir": ".."}, "..: is not the folder of a run (it has no config.json); "),
-    ({"bundle": "nowhere"}, "wanted a bundle, a folder that launch.export makes"),
-    ({"bundle": "run", "histories": "h.csv"}, "run: is the folder of a run; wanted a bundle, a folder that launch.exp"),
-    ({"bundle": "b"}, "a bundle knows no users; wanted --histories"),
+    ({"bundle": "nowhere"}, "expected a bundle, a folder that launch.export makes"),
+    ({"bundle": "run", "histories": "h.csv"}, "run: is the folder of a run; expected a bundle, a folder that launch.exp"),
+    ({"bundle": "b"}, "a bundle knows no users; expected --histories"),
     ({"workdir": "run", "histories": "no.csv"}, "no.csv: no such file"),
     ({"workdir": "run", "users": "no.txt"}, "--users=no.txt: cannot be read"),
-    ({"workdir": "run", "options": Options(where=("colour=red",))}, "no such column; wanted one of: title, brand"),
-    ({"workdir": "run", "seed": 9}, "has no seed 9; wanted one of: 1, 2"),
+    ({"workdir": "run", "options": Options(where=("colour=red",))}, "no such column; expected one of: title, brand"),
+    ({"workdir": "run", "seed": 9}, "has no seed 9; expected one of: 1, 2"),
     ({"workdir": "run", "allow": "bad.txt"}, "--allow=bad.txt: 1 id found, none in the catalogue (such as 'nope'; ids"),
     ({"workdir": "run", "users": "bad.txt"}, "--users=bad.txt: 1 user found, none in the data set (such as 'nope'; "),
-    ({"workdir": "run", "histories": "bad.jsonl"}, "bad.jsonl, line 2: 'items' is 3; wanted a list"),
+    ({"workdir": "run", "histories": "bad.jsonl"}, "bad.jsonl, line 2: 'items' is 3; expected a list"),
 ]
 
 

@@ -155,12 +155,12 @@ def test_data_and_checkpoints_that_are_gone(trained, nasty, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "no folder is named; wanted one of a run, or of several: python -m launch.report runs/demo"),
+        ((), "no folder is named; expected one of a run, or of several: python -m launch.report runs/demo"),
         (
             ("--workdir=w,none", "w"),
-            "w,none: no such folder; wanted the folder of a run, or of several, as launch.train makes it",
+            "w,none: no such folder; expected the folder of a run, or of several, as launch.train makes it",
         ),
-        (("w", "--baseline=mine"), "--baseline=mine: no run is called so; wanted one of: none, llminit"),
+        (("w", "--baseline=mine"), "--baseline=mine: no run is called so; expected one of: none, llminit"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(trained, report, args, message):
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(trained, report, args, mes
 
 def test_a_place_that_cannot_be_written_to(trained, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="file: is a file; wanted a folder for the report; name another --out"):
+    with pytest.raises(InputError, match="file: is a file; expected a folder for the report; name another --out"):
         make.make([str(trained / "w")], str(tmp_path / "file" / "r"), QUICK)
     assert (tmp_path / "file").read_text() == "mine"
 

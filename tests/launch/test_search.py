@@ -81,13 +81,13 @@ def test_axes_of_a_search():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("llmesr.alpha=1..0", "wanted low..high, two numbers, low < high; above 0 for :log"),
+        ("llmesr.alpha=1..0", "expected low..high, two numbers, low < high; above 0 for :log"),
         ("llmesr.alpha=0..1:log", "above 0 for :log"),
-        ("llmesr.alpha=-1..1", "wanted at least 0"),
-        ("backbone=a..b", "wanted low..high, two numbers"),
-        ("llmesr.alpha", "wanted setting=low..high, "),
+        ("llmesr.alpha=-1..1", "expected at least 0"),
+        ("backbone=a..b", "expected low..high, two numbers"),
+        ("llmesr.alpha", "expected setting=low..high, "),
         ("llmesr.alpa=0..1", "--search=llmesr.alpa is not a setting"),
-        ("llmesr.similar=1..2.5", "llmesr.similar is '2.5', wanted int"),
+        ("llmesr.similar=1..2.5", "llmesr.similar is '2.5', expected int"),
     ],
 )
 def test_axes_that_are_refused(text, message):

@@ -239,8 +239,8 @@ def test_a_kill_a_new_start_and_an_end(workplace, environment):
     ("bundles", "host", "said"),
     [
         ((), "127.0.0.1", "--bundle is missing"),
-        (("nowhere",), "127.0.0.1", "wanted a bundle, a folder that launch.export makes"),
-        (("one",), "no such host", "wanted an address of this machine"),
+        (("nowhere",), "127.0.0.1", "expected a bundle, a folder that launch.export makes"),
+        (("one",), "no such host", "expected an address of this machine"),
     ],
 )
 def test_what_it_refuses(workplace, monkeypatch, bundles, host, said):

@@ -155,7 +155,7 @@ def test_embeddings_of_users_belong_to_a_split(run, prepared):
     assert result.status == 0, result.err
     result = train(run, "shop", "runs/embedded", "--method=llmesr", *TIME)
     assert result.status == 2
-    assert "user_emb.npy: tells of the users' training items under another split (leave_one_out; wanted time, " in (
+    assert "user_emb.npy: tells of the users' training items under another split (leave_one_out; expected time, " in (
         result.err
     )
     result = run("embed", "--dataset=shop", "--encoder=tfidf", "--width=8", *TIME)
@@ -163,7 +163,7 @@ def test_embeddings_of_users_belong_to_a_split(run, prepared):
     result = train(run, "shop", "runs/embedded", "--method=llmesr", *TIME)
     assert result.status == 0, result.err
     result = train(run, "shop", "runs/plain", "--method=llmesr")
-    assert result.status == 2 and "wanted leave_one_out" in result.err
+    assert result.status == 2 and "expected leave_one_out" in result.err
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
         "num_similar=9,learning_rate=1e+30",
     ]
     assert [line.split(": ")[1] for line in failed] == names
-    assert "3 similar users a user are wanted" in failed[0] and "is not finite in steps" in failed[2]
+    assert "3 similar users a user are expected" in failed[0] and "is not finite in steps" in failed[2]
     assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; their reasons are above"
     sound = "num_similar=9,learning_rate=0.001"
     rows = [line.split()[0] for line in result.out[result.out.index("\nfull ") :].splitlines() if "=" in line]
@@ -216,11 +216,11 @@ def test_too_many_lanes_for_the_device_are_told(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "wanted one of --sweep, --grid and --search; --sweep knows ablations, alpha_and_n, "),
+        ((), "expected one of --sweep, --grid and --search; --sweep knows ablations, alpha_and_n, "),
         (("--grid=seeds=1,2", "--seeds=3"), "seeds is given on the command line and varied by the sweep"),
         (
             ("--grid=llmesr.alpha=1", "--loggers=tensorbord"),
-            "logger 'tensorbord' is not known; wanted one of: mlflow, ",
+            "logger 'tensorbord' is not known; expected one of: mlflow, ",
         ),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_seed_that_stops_early_leaves_the_others_as_they_are(train, tmp_path):
     assert train(*args, "--seeds=3,4,5", "--workdir=group", cwd=tmp_path).status == 0
     group = commands.numbers(tmp_path / "group")
     last = {line["seed"]: line["epoch"] for line in group["metrics"]}
-    assert len(set(last.values())) > 1, "wanted seeds that stop at different epochs"
+    assert len(set(last.values())) > 1, "expected seeds that stop at different epochs"
     stopped = min(last, key=last.get)
     assert train(*args, f"--seeds={stopped}", "--workdir=alone", cwd=tmp_path).status == 0
     alone = commands.numbers(tmp_path / "alone")

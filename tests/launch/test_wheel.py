@@ -41,7 +41,7 @@ def test_the_commands_are_listed(llmesr, tmp_path):
     listed = {line.split()[0] for line in result.out.splitlines() if line.startswith("  ")}
     assert listed == {name for name in here if "def run()" in (commands.PROJECT / "launch" / f"{name}.py").read_text()}
     assert llmesr("tran", cwd=tmp_path).err.startswith(
-        "error: command 'tran' is not known; wanted one of: train, prepare, "
+        "error: command 'tran' is not known; expected one of: train, prepare, "
     )
 
 

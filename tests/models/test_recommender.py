@@ -87,7 +87,7 @@ def test_a_method_without_the_embeddings_it_needs_is_refused_in_one_line():
 @pytest.mark.parametrize("kind, method, backbone", [("method", "nothing", "sasrec"), ("backbone", "none", "layers")])
 def test_an_unknown_plug_in_is_refused_with_the_known_ones(kind, method, backbone):
     with pytest.raises(
-        InputError, match=f"{kind} .* is not known; wanted one of: .*{'none' if kind == 'method' else 'sasrec'}"
+        InputError, match=f"{kind} .* is not known; expected one of: .*{'none' if kind == 'method' else 'sasrec'}"
     ):
         recommender.build(method, None, backbone, None, LossConfig(), SIZES)
 
@@ -96,9 +96,9 @@ def test_an_unknown_plug_in_is_refused_with_the_known_ones(kind, method, backbon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda params: None, "returned b as nothing, wanted float32\\[2\\]"),
-        (lambda params: {"b": params["b"]}, "returned table/items as nothing, wanted float32\\[9, 4\\]"),
-        (lambda params: {**params, "b": params["b"][:1]}, "returned b as float32\\[1\\], wanted float32\\[2\\]"),
+        (lambda params: None, "returned b as nothing, expected float32\\[2\\]"),
+        (lambda params: {"b": params["b"]}, "returned table/items as nothing, expected float32\\[9, 4\\]"),
+        (lambda params: {**params, "b": params["b"][:1]}, "returned b as float32\\[1\\], expected float32\\[2\\]"),
     ],
 )
 def test_parameters_of_another_form_are_refused(name, change, message):

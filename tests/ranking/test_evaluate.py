@@ -219,5 +219,5 @@ def test_a_table_fits_a_terminal():
 
 def test_an_unknown_protocol_is_an_error():
     inputs = evaluate.inputs(corpus_of([1, 2, 3]), "test")
-    with pytest.raises(ValueError, match="'half' is not known; wanted one of: full, sampled"):
+    with pytest.raises(ValueError, match="'half' is not known; expected one of: full, sampled"):
         evaluate.evaluate(np.ones((1, 1)), jnp.ones((3, 1)), inputs, seed=0, protocols=("half",))

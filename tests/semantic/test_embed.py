@@ -137,7 +137,7 @@ def test_files_of_others_are_not_replaced_unasked(embed, server, folder):
         embed()
     assert not server.requests
     embed(options=Options(overwrite=True))
-    with pytest.raises(InputError, match="holds other embeddings .model 'toy' there, 'other' wanted.*--overwrite"):
+    with pytest.raises(InputError, match="holds other embeddings .model 'toy' there, 'other' expected.*--overwrite"):
         embed(model="other")
     embed(model="other", options=Options(overwrite=True))
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))

@@ -51,10 +51,10 @@ def test_append_pays_for_new_rows_only_and_keeps_the_old_bit_by_bit(embed, serve
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "other"}, "model 'toy' there, 'other' wanted"),
-        ({"dimensions": 4}, "dimensions 8 there, 4 wanted"),
-        ({"wording": Wording(user_template="{titles}")}, "user_template '' there, '{titles}' wanted"),
-        ({"options": Options(append=True, float16=True)}, "dtype 'float32' there, 'float16' wanted"),
+        ({"model": "other"}, "model 'toy' there, 'other' expected"),
+        ({"dimensions": 4}, "dimensions 8 there, 4 expected"),
+        ({"wording": Wording(user_template="{titles}")}, "user_template '' there, '{titles}' expected"),
+        ({"options": Options(append=True, float16=True)}, "dtype 'float32' there, 'float16' expected"),
     ],
 )
 def test_append_wants_what_made_the_old_rows(embed, folder, settings, message):

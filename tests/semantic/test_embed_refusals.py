@@ -131,7 +131,7 @@ def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
 @pytest.mark.parametrize(
     ("title", "brand", "template", "message"),
     [
-        ("", "", "", "no item has a text; wanted titles or other fields .*--title_column.*--item_template"),
+        ("", "", "", "no item has a text; expected titles or other fields .*--title_column.*--item_template"),
         ("Fez", "", "{brand}", "^--item_template='{brand}': finds no text for any of the 30 items"),
         ("", "Ada", "", "no user has a text, because no item that they train on has a title; .*--title_column"),
     ],

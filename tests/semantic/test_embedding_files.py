@@ -27,13 +27,13 @@ def _nan(row):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((4, 3)), r"has 4 rows; wanted 5, one for each of the items$"),
-        (np.ones((6, 3)), r"has 6 rows; wanted 5.*row 0 must be id 1"),
-        (np.ones((7, 3)), r"has 7 rows; wanted 5.*row 0 must be id 1"),
-        (np.ones(5), r"has shape \(5,\); wanted \(5, width\)"),
+        (np.ones((4, 3)), r"has 4 rows; expected 5, one for each of the items$"),
+        (np.ones((6, 3)), r"has 6 rows; expected 5.*row 0 must be id 1"),
+        (np.ones((7, 3)), r"has 7 rows; expected 5.*row 0 must be id 1"),
+        (np.ones(5), r"has shape \(5,\); expected \(5, width\)"),
         (np.ones((5, 3, 1)), r"has shape \(5, 3, 1\)"),
         (np.ones((5, 0)), r"has shape \(5, 0\)"),
-        (np.ones((5, 3), int), r"holds int64; wanted float16, float32 or float64"),
+        (np.ones((5, 3), int), r"holds int64; expected float16, float32 or float64"),
         (np.ones((5, 3), complex), r"holds complex128"),
         (np.ones((5, 3), bool), r"holds bool"),
         (_nan(2), r"row 2 \(id 3\) holds NaN or infinity .* 1 of 5 rows"),
@@ -92,7 +92,7 @@ def test_similar_users_must_be_rows_of_users(tmp_path, wrong):
     path.write_bytes(pickle.dumps(right))
     np.testing.assert_array_equal(read_similar_users(path, 3), right.astype(np.int32), strict=True)
     path.write_bytes(pickle.dumps(wrong))
-    with pytest.raises(InputError, match="sim_user_100.pkl: .*wanted"):
+    with pytest.raises(InputError, match="sim_user_100.pkl: .*expected"):
         read_similar_users(path, 3)
 
 

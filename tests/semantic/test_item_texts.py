@@ -138,5 +138,5 @@ def test_details_of_amazon_2023(tmp_path, dataset, spelled):
     assert sorted(filled) == [f"Soap {i} ({in_words})" for i in ids]
     filled = list(texts.stream(corpus, Wording("{title}[ of {details.Material}][, {details.Box.Width} in]")))[:3]
     assert sorted(filled) == [f"Soap {i} of Oak, 3 in" for i in ids]
-    with pytest.raises(InputError, match="no item has a field 'details.Colour'; wanted .*; a field within one is det"):
+    with pytest.raises(InputError, match="no item has a field 'details.Colour'; expected .*; a field within one is det"):
         list(texts.stream(corpus, Wording("{title} {details.Colour}")))

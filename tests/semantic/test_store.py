@@ -83,7 +83,7 @@ def test_a_flipped_bit_costs_its_record_only(tmp_path_factory, place, bit):
 )
 def test_what_is_no_vector_is_never_stored(tmp_path, vectors):
     _fill(tmp_path, 3)
-    with Store(tmp_path, _MADE_BY) as store, pytest.raises(ValueError, match="wanted"):
+    with Store(tmp_path, _MADE_BY) as store, pytest.raises(ValueError, match="expected"):
         store.add([_key(1)], vectors)
     assert _content(tmp_path) == _wanted(3)
 

@@ -126,7 +126,7 @@ def test_users_and_items_of_other_widths(corpus):
     """Refused where one network maps both, and nowhere else."""
     users = np.random.default_rng(1).normal(size=(corpus.num_users, 9)).astype(np.float16)
     item_llm, _ = _save(corpus, users=users)
-    with pytest.raises(InputError, match=r"user_emb.npy: is 9 wide and item_emb.npy is 12; wanted one width, "):
+    with pytest.raises(InputError, match=r"user_emb.npy: is 9 wide and item_emb.npy is 12; expected one width, "):
         _prepare(corpus, needs=frozenset({"item_llm", "user_llm"}))
     got = _prepare(corpus, needs=frozenset({"user_llm", "similar_users"}))
     np.testing.assert_array_equal(got["user_llm"], users.astype(np.float32))
@@ -220,14 +220,14 @@ def test_a_bad_file_stops_before_anything_is_written(corpus, wrong):
 def test_a_file_accepted_once_is_refused_when_the_number_of_items_changes(corpus):
     _save(corpus)
     _prepare(corpus)
-    with pytest.raises(InputError, match=f"item_emb.npy: has {corpus.num_items} rows; wanted {corpus.num_items - 1}"):
+    with pytest.raises(InputError, match=f"item_emb.npy: has {corpus.num_items} rows; expected {corpus.num_items - 1}"):
         _prepare(dataclasses.replace(corpus, num_items=corpus.num_items - 1))
 
 
 def test_nothing_to_embed_says_what_to_bring(corpus):
     bare = dataclasses.replace(corpus, item_records=None)
     rows = rf"item_emb.npy \({corpus.num_items} rows; user_emb.npy, {corpus.num_users} rows, is optional\)"
-    wanted = f"wanted items.jsonl .* or {rows}"
+    wanted = f"expected items.jsonl .* or {rows}"
     with pytest.raises(InputError, match=wanted):
         _prepare(bare)
     with pytest.raises(InputError, match="no item_emb.npy, but .*`python -m launch.embed --dataset=toy`"):
@@ -261,7 +261,7 @@ def test_embeddings_of_another_folder(corpus):
         np.testing.assert_array_equal(got["similar_users"], similar_users(users, 7))
     np.testing.assert_array_equal(_prepare(corpus)["item_llm"][1:-1], own)
     assert "item_emb.npy (of crop)" in tables.describe(corpus, SemanticConfig(folder="crop"))
-    with pytest.raises(InputError, match="semantic.folder=gone: no item_emb.npy in .*toy/gone; wanted a folder of"):
+    with pytest.raises(InputError, match="semantic.folder=gone: no item_emb.npy in .*toy/gone; expected a folder of"):
         _prepare(corpus, folder="gone")
     with pytest.raises(
         InputError, match="semantic.folder=crop names embedding files, and semantic.encoder=tfidf reads"
@@ -274,7 +274,7 @@ def test_a_template_of_the_users_own(corpus):
     texts = [f"{r['title']} by {r['brand']}" if "brand" in r else r["title"] for r in corpus.item_records]
     got = _prepare(corpus, item_template=template, tfidf_width=16)
     np.testing.assert_array_equal(got["item_llm"][1:-1], tfidf.latent(texts, corpus, 16, seed=42)[0])
-    with pytest.raises(InputError, match="item_template: no item has a field 'brnd'; wanted noun or some of: brand, "):
+    with pytest.raises(InputError, match="item_template: no item has a field 'brnd'; expected noun or some of: brand, "):
         _prepare(corpus, item_template="{title} {brnd}")
     _save(corpus)
     with pytest.raises(InputError, match="item_emb.npy: given embeddings are not of semantic.item_template"):

@@ -98,9 +98,9 @@ def test_a_wrong_template_is_one_line(template, message):
 
 
 def test_fields_that_there_are_not():
-    with pytest.raises(InputError, match="no item has a field 'colour'; wanted noun or some of: brand, cat"):
+    with pytest.raises(InputError, match="no item has a field 'colour'; expected noun or some of: brand, cat"):
         item_prompts(_corpus(), "{title} {colour}")
-    with pytest.raises(InputError, match="user_template: {title} is not known; wanted {titles}"):
+    with pytest.raises(InputError, match="user_template: {title} is not known; expected {titles}"):
         user_prompts(_corpus(), "{title}")
     with pytest.raises(InputError, match="exclude each other"):
         item_prompts(_corpus(), "{title}", crop=True)

@@ -119,12 +119,12 @@ class _Evil:
         (lambda p: p.write_bytes(pickle.dumps({"x": ROWS[0], "y": ROWS[1]})), "none of its 2 ids .* has 'x', and item 1 is 'B7'"),
         (lambda p: p.write_bytes(pickle.dumps({"A1": ROWS[0], "B7": ROWS[0][:2]})), "vectors of the shapes"),
         (lambda p: p.write_bytes(pickle.dumps({"A1": ROWS, "B7": ROWS})), "vectors of the shapes"),
-        (lambda p: npz(p, a=ROWS, b=ROWS), r"holds 2 arrays \(a \(4, 3\), b \(4, 3\)\); wanted one"),
+        (lambda p: npz(p, a=ROWS, b=ROWS), r"holds 2 arrays \(a \(4, 3\), b \(4, 3\)\); expected one"),
         (lambda p: npz(p, a=ROWS, ids=np.array(IDS[:3])), "has 3 ids and 4 vectors"),
         (lambda p: npz(p, a=ROWS, ids=np.array(["A1"] * 4)), "3 ids stand there twice"),
         (lambda p: p.write_bytes(b"PK\x03\x04 broken"), "not a readable .npz file"),
         (lambda p: p.write_bytes(b"PAR1 broken"), "not a readable Parquet file"),
-        (lambda p: parquet(p, a=[1, 2], b=[3, 4]), "has the columns a, b; wanted one of lists"),
+        (lambda p: parquet(p, a=[1, 2], b=[3, 4]), "has the columns a, b; expected one of lists"),
         (lambda p: parquet(p, v=[[1.0], [1.0, 2.0]]), "lists of several lengths"),
         (lambda p: parquet(p, v=[["a"], ["b"]]), "column 'v' holds String"),
         (lambda p: p.write_bytes(b"0.1 0.2\n"), "nor any other of vectors"),
@@ -142,5 +142,5 @@ def test_what_is_no_such_file_is_told_in_one_line(tmp_path, capsys, write, messa
 
 def test_without_raw_ids_there_is_nothing_to_join_by(tmp_path):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(SHUFFLED))
-    with pytest.raises(InputError, match="the raw ids of these items are not known; wanted item_ids.txt"):
+    with pytest.raises(InputError, match="the raw ids of these items are not known; expected item_ids.txt"):
         read(tmp_path / "x.pkl", None)

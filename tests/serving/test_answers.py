@@ -103,7 +103,7 @@ def test_another_request_does_not_continue(model, tmp_path):
 
 def test_names_of_files(tmp_path):
     for name, said in (
-        ("recs.xlsx", "wanted a file that ends in .parquet, .csv, .jsonl"),
+        ("recs.xlsx", "expected a file that ends in .parquet, .csv, .jsonl"),
         ("no/recs.csv", "there is no folder"),
     ):
         with pytest.raises(InputError, match=said):

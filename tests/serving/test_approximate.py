@@ -50,7 +50,7 @@ def test_graphs_find_most(kind):
 
 
 def test_kinds_that_are_not_there(monkeypatch):
-    with pytest.raises(InputError, match="index='annoy': is not known; wanted one of: exact, faiss, usearch"):
+    with pytest.raises(InputError, match="index='annoy': is not known; expected one of: exact, faiss, usearch"):
         approximate.build("annoy", np.ones((2, 2)))
 
     def absent(_):

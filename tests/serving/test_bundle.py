@@ -126,7 +126,7 @@ def test_a_difference_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
 def test_what_export_refuses(run, folder, tmp_path):
     for out, settings, said in (
         (folder, export.Settings(), "holds a bundle already"),
-        (tmp_path / "x", export.Settings(("gpu",)), "'gpu' is not known; wanted some of: cpu, cuda"),
+        (tmp_path / "x", export.Settings(("gpu",)), "'gpu' is not known; expected some of: cpu, cuda"),
         (tmp_path / "x", export.Settings(()), "--platforms: is empty"),
     ):
         with pytest.raises(InputError, match=said):
@@ -134,7 +134,7 @@ def test_what_export_refuses(run, folder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is there already and is no bundle"):
         export.export(run, tmp_path)
-    with pytest.raises(InputError, match="has no seed 7; wanted one of: 42"):
+    with pytest.raises(InputError, match="has no seed 7; expected one of: 42"):
         export.export(run, tmp_path / "x", seed=7)
 
 
@@ -161,7 +161,7 @@ def test_bundles_that_cannot_be_read(copy, tmp_path):
         refused(said)
     (copy / "manifest.json").write_text("{")
     refused("cannot be read")
-    with pytest.raises(InputError, match="wanted a bundle, a folder that launch.export makes"):
+    with pytest.raises(InputError, match="expected a bundle, a folder that launch.export makes"):
         bundle.load(tmp_path / "nowhere")
 
 

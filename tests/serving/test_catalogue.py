@@ -27,7 +27,7 @@ def test_ids_are_read_as_in_the_data():
         *("a", "a", "7", "7", "7", "7.5", "7", None, None, None)
     ]
     for wrong in (["a"], True, b"a", {}):
-        with pytest.raises(InputError, match="is no raw id; wanted text or a number"):
+        with pytest.raises(InputError, match="is no raw id; expected text or a number"):
             as_id(wrong)
 
 
@@ -63,7 +63,7 @@ def test_conditions(texts, met):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("colour=red", "no such column; wanted one of: title, price, tags, new, brand"),
+        ("colour=red", "no such column; expected one of: title, price, tags, new, brand"),
         ("price", "is not understood"),
         ("price<cheap", "'cheap' is no number"),
         ("=3", "is not understood"),

@@ -87,10 +87,10 @@ def test_what_was_staged_is_used_again(tmp_path):
         (
             "h.jsonl",
             '{"user": "x", "items": ["a"]}\n{"user": "x", "items": "a"}\n',
-            "line 2: 'items' is 'a'; wanted a list",
+            "line 2: 'items' is 'a'; expected a list",
         ),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"items": ["a"]}\n', "line 2: has no user"),
-        ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; wanted one of: items"),
+        ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; expected one of: items"),
         ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is no raw id"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"user": \n', "line 2"),
         (
@@ -106,7 +106,7 @@ def test_what_was_staged_is_used_again(tmp_path):
         (
             "h.csv",
             "user_id,item_id,n\nx,a,1\nx,a\n",
-            "line 3: found 2 fields; wanted 3, as in the first line; check the file$",
+            "line 3: found 2 fields; expected 3, as in the first line; check the file$",
         ),
         ("h.csv", "user_id,thing\nx,a\n", "has no column 'item_id'"),
         ("h.csv", "", "is empty"),

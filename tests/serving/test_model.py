@@ -97,11 +97,11 @@ def test_what_options_allow(model, catalogue):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"k": 0}, "k=0: wanted a whole number from 1"),
-        ({"tail_share": 1.5}, "tail_share=1.5: wanted a number from 0 to 1"),
+        ({"k": 0}, "k=0: expected a whole number from 1"),
+        ({"tail_share": 1.5}, "tail_share=1.5: expected a number from 0 to 1"),
         ({"allow": ["nope"]}, "allow: 1 id found, none in the catalogue"),
         ({"where": ["price>9000"]}, "leave no item to recommend"),
-        ({"size": 3}, "size is no option of recommend; wanted some of: k, hide_seen"),
+        ({"size": 3}, "size is no option of recommend; expected some of: k, hide_seen"),
     ],
 )
 def test_options_that_make_no_sense(model, options, said):
@@ -111,7 +111,7 @@ def test_options_that_make_no_sense(model, options, said):
 
 def test_histories_that_are_none(model):
     for wrong in ("sku-1", {"u": []}, 3):
-        with pytest.raises(InputError, match="wanted a list of lists of raw item ids"):
+        with pytest.raises(InputError, match="expected a list of lists of raw item ids"):
             model.recommend(wrong)
     with pytest.raises(InputError, match="history 1: 'sku-1' is not a list"):
         model.recommend([["sku-2"], "sku-1"])
@@ -164,7 +164,7 @@ def test_similar_items(model, catalogue):
         np.testing.assert_allclose([r.score for r in found], cosine[wanted], atol=1e-5)
     assert len(model.similar_items("sku-1", 99)) == served.ITEMS - 1
     with pytest.raises(
-        InputError, match="view='colour': this model has no such view; wanted one of: id, semantic, both"
+        InputError, match="view='colour': this model has no such view; expected one of: id, semantic, both"
     ):
         model.similar_items("sku-1", view="colour")
 
@@ -197,8 +197,8 @@ def test_the_mean_of_the_nearest_rows():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((["a"], np.ones((1, 5), np.float32)), r"embeddings of shape \(1, 5\); wanted \(1, 6\)"),
-        ((["a"], np.ones((1, 6), int)), r"embeddings are int64 of shape \(1, 6\); wanted floats"),
+        ((["a"], np.ones((1, 5), np.float32)), r"embeddings of shape \(1, 5\); expected \(1, 6\)"),
+        ((["a"], np.ones((1, 6), int)), r"embeddings are int64 of shape \(1, 6\); expected floats"),
         ((["a", "b"], np.ones((1, 6))), "2 ids and embeddings of shape"),
         ((["a"], np.full((1, 6), np.nan)), "holds NaN or infinity"),
         (([None], np.ones((1, 6))), "item 1 has no id"),
@@ -217,7 +217,7 @@ def test_a_model_says_what_it_is_and_what_it_wants(model):
         model.history("17")
     model.warm(1)
     for wrong in (0, "64", (1, 0.5)):
-        with pytest.raises(InputError, match=r"wanted batch sizes from 1, as in warm\(64\) or warm\(\(1, 64\)\)"):
+        with pytest.raises(InputError, match=r"expected batch sizes from 1, as in warm\(64\) or warm\(\(1, 64\)\)"):
             model.warm(wrong)
     with pytest.raises(InputError, match="did you mean 'sku-1'"):
         model.similar_items("SKU_1")

@@ -231,14 +231,14 @@ def test_arrays_of_another_model_are_no_damage(folder):
     other["best"]["dense"]["kernel"] = np.zeros((1, 2, 4), np.float32)
     with Checkpoints(folder) as checkpoints, pytest.raises(InputError) as error:
         checkpoints.restore(lambda progress: other)
-    assert "3: best/dense/kernel is float32 of shape (1, 2, 3), wanted float32 of shape (1, 2, 4)" in str(error.value)
+    assert "3: best/dense/kernel is float32 of shape (1, 2, 3), expected float32 of shape (1, 2, 4)" in str(error.value)
     assert contents(folder) == before
 
 
 def test_conform_names_what_is_absent_or_too_much():
-    with pytest.raises(InputError, match="here: b is absent, wanted float64 of shape"):
+    with pytest.raises(InputError, match="here: b is absent, expected float64 of shape"):
         conform({"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)}, "here")
-    with pytest.raises(InputError, match=r"here: b is float64 of shape \(2,\), wanted absent"):
+    with pytest.raises(InputError, match=r"here: b is float64 of shape \(2,\), expected absent"):
         conform({"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2)}, "here")
 
 

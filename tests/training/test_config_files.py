@@ -169,7 +169,7 @@ def test_settings_take_names_sections_and_keys():
         ({"dataset": "fashon"}, "did you mean fashion?"),
         ({"preset": "bset"}, "did you mean best?"),
         ({"loggers": "tensorboard,wandd"}, "did you mean wandb?"),
-        ({"train": {"epochs": "3"}}, "train.epochs is '3', wanted int"),
+        ({"train": {"epochs": "3"}}, "train.epochs is '3', expected int"),
     ],
 )
 def test_settings_answer_a_wrong_name_with_the_nearest(named, message):

@@ -67,7 +67,7 @@ def test_what_moves_every_row_does_not_go_with_touched_rows(data, tmp_path, chan
 def test_too_few_similar_users_are_told_before_any_table_is_made(data, tmp_path, monkeypatch):
     monkeypatch.delattr(experiment.tables_lib, "prepare")
     for changes in ({"llmesr.similar": 60}, {"llmesr.similar": 4, "semantic.num_similar": 3}):
-        with pytest.raises(InputError, match="tiny: (60|4) similar users a user are wanted and only (59|3) are kept"):
+        with pytest.raises(InputError, match="tiny: (60|4) similar users a user are expected and only (59|3) are kept"):
             experiment.prepare(configure(data, tmp_path / "w", method="llmesr", **changes))
 
 
@@ -84,7 +84,7 @@ def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_
     assert "; 3 users have an embedding of zeros, so they have no similar users and are not distilled" in told
     users[4:] = 0  # one is left, whom nobody can teach
     np.save(data / "user_emb.npy", users)
-    with pytest.raises(InputError, match="tiny: 4 similar users a user are wanted and only 0 are there: the embedd"):
+    with pytest.raises(InputError, match="tiny: 4 similar users a user are expected and only 0 are there: the embedd"):
         experiment.prepare(config)
 
 
@@ -161,7 +161,7 @@ def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "config.json: cannot be read (No such file or directory); wanted the folder of a run"),
+        (None, "config.json: cannot be read (No such file or directory); expected the folder of a run"),
         ("{", "config.json: not a run's configuration (JSONDecodeError: "),
         ("[]", "config.json: not a run's configuration (TypeError: "),
         ('{"config": {}}', "config.json: not a run's configuration (KeyError: 'data')"),
@@ -180,7 +180,7 @@ def test_a_folder_without_a_sound_configuration(tmp_path, content, message):
 
 def test_a_run_of_another_version(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"config": {"train": {"watch": "N@10"}}, "data": {}}))
-    wanted = f"{tmp_path}: is a run of another version of llmesr-jax (format 1, wanted 2); train again in a new"
+    wanted = f"{tmp_path}: is a run of another version of llmesr-jax (format 1, expected 2); train again in a new"
     with pytest.raises(InputError) as error:
         experiment.read_config(tmp_path)
     assert str(error.value).startswith(wanted)

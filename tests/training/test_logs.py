@@ -236,7 +236,7 @@ def test_loggers_are_found_by_name(monkeypatch):
     ("wanted", "message"),
     [
         ("wandb", r"loggers 'wandb': wandb is not installed; run pip install wandb, or leave it out"),
-        ("tensorbord", "logger 'tensorbord' is not known; wanted one of: mlflow, tensorboard, wandb"),
+        ("tensorbord", "logger 'tensorbord' is not known; expected one of: mlflow, tensorboard, wandb"),
         ("mlflow,mlflow", "a logger stands twice"),
         ("", "logger '' is not known"),
     ],

@@ -103,7 +103,7 @@ def test_a_method_that_is_not_in_the_command_is_refused():
 
 
 def test_no_such_run(tmp_path):
-    with pytest.raises(InputError, match="config.json: cannot be read.*wanted the folder of a run"):
+    with pytest.raises(InputError, match="config.json: cannot be read.*expected the folder of a run"):
         start_lib.check(tmp_path / "none", (42,))
-    with pytest.raises(InputError, match="--start=@none: wanted a run of that method in the same command"):
+    with pytest.raises(InputError, match="--start=@none: expected a run of that method in the same command"):
         start_lib.check("@none", (42,))

@@ -61,7 +61,7 @@ def check(options: Options, example: str) -> None:
     """Raises InputError if no category is named."""
     if not options.category or "/" in options.category:
         raise InputError(
-            f"--category={options.category}: wanted the category as Amazon's files name it, such as {example}"
+            f"--category={options.category}: expected the category as Amazon's files name it, such as {example}"
         )
 
 
@@ -77,8 +77,8 @@ def locate(folder: Path, options: Options, reviews: str, ratings: str, metadata:
         )
         instead = f", or {ratings}," if options.subset == "all" else ""
         raise InputError(
-            f"{folder}: holds no {' or '.join(names[0])}; wanted the reviews{instead} (and {metadata}.gz for the item "
-            f"texts); fetch them with --download, or name their folder with --raw_dir{theirs}"
+            f"{folder}: holds no {' or '.join(names[0])}; expected the reviews{instead} (and {metadata}.gz for the "
+            f"item texts); fetch them with --download, or name their folder with --raw_dir{theirs}"
         )
     items = find(folder, *with_gz(metadata))
     return Files((found,), (items,)) if items else Files((found,), absent=f"{metadata}.gz")
@@ -129,7 +129,7 @@ def _reviews(raw: RawFile, reader: Reader, fields: Mapping[str, str], unit: str)
             stars = _records.stars(review.get(rating), reader)
             yield user, item, stars, _records.moment(review.get(time), unit, _OPENED)
         except Malformed as error:
-            reader.bad.add(raw, line, f"{absent(review, *fields.values())}wanted {error}")
+            reader.bad.add(raw, line, f"{absent(review, *fields.values())}expected {error}")
     if variants:
         reader.note(f"{_name(raw)}: {variants:,} reviews have no {item_field}; their asin was read as the item's id")
 
@@ -157,7 +157,7 @@ def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> p
                 stars = _records.stars(fields[rating_at], reader)
                 row = user, item, stars, _records.moment(fields[time_at], unit, _OPENED)
             except Malformed as error:
-                reader.bad.add(raw, line, f"wanted {error}")
+                reader.bad.add(raw, line, f"expected {error}")
                 continue
             asins["of"] += 1
             asins["user"] += _ASIN.fullmatch(user) is not None
@@ -193,8 +193,9 @@ def _header(raw: RawFile) -> tuple[int, dict[str, int] | None]:
         place = next((names.index(name) for name in known if name in names), None)
         if place is None:
             raise InputError(
-                f"{raw}, line {line}: has the columns {repr(', '.join(fields))[1:-1][:200]}; wanted user_id, asin (or "
-                "parent_asin), rating, timestamp, or no such line; read it with --importer=table and its column flags"
+                f"{raw}, line {line}: has the columns {repr(', '.join(fields))[1:-1][:200]}; expected user_id, asin "
+                "(or parent_asin), rating, timestamp, or no such line; read it with --importer=table and its column "
+                "flags"
             )
         found[column] = place
     return line, found
@@ -243,7 +244,7 @@ def metadata(
         try:
             item = _records.field(record, name)
         except Malformed as error:
-            reader.bad.add(raw, line, f"{name}: wanted {error}")
+            reader.bad.add(raw, line, f"{name}: expected {error}")
             continue
         if item is None:
             reader.dropped[_records.NO_ITEM] += 1

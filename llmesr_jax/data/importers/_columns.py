@@ -62,7 +62,7 @@ def place(raw: RawFile, names: Sequence[str], flag: str, wanted: str, hint: str 
         raise absence(raw, {flag: wanted}, names, hint)
     if wanted in names and list(names).count(wanted) > 1:
         raise InputError(
-            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; wanted one; give them different names, "
+            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; expected one; give them different names, "
             f"or name one by its number with --{flag}, counted from 1"
         )
     return found
@@ -113,7 +113,7 @@ def find_time(
     if len(fit) > 1:
         several = ", ".join(names[n] for n in fit)
         raise InputError(
-            f"{raw}: columns {several} may each be the time of an interaction; wanted one; name it with "
+            f"{raw}: columns {several} may each be the time of an interaction; expected one; name it with "
             f"--time_column={names[fit[0]]}, or use --time_column=none to take the rows in file order"
         )
     if fit:
@@ -127,7 +127,7 @@ def find_time(
         example = next((row[n] for row in sample if row[n] not in (None, "")), "")
         why = f"is not used; if it is the time, use --time_column={names[n]}"
         if not units[n]:
-            why = f"is not used, as it holds {repr(example)[:40]}; wanted {times.WANTED}"
+            why = f"is not used, as it holds {repr(example)[:40]}; expected {times.WANTED}"
         unused += f"; column {names[n]!r} {why}"
     for n in set(range(len(names))) - {*like, *taken}:
         other = _OTHER_TIMES.union(["id"]).intersection(words(names[n]))

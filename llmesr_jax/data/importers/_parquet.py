@@ -60,7 +60,7 @@ def footers(paths: Sequence[Path]) -> list[Footer]:
     except isolated.Failed as error:
         reason = repr(str(error))[1:-1][:80]
         raise InputError(
-            f"{error.path}: cannot be read ({reason}); wanted a whole Parquet file; write it again"
+            f"{error.path}: cannot be read ({reason}); expected a whole Parquet file; write it again"
         ) from error
 
 
@@ -139,7 +139,7 @@ def _cleaned(
             reader.dropped[why] += facts[why]
     for flag in ("user_column", "item_column"):
         if (example := facts[f"{_KEYS[flag]} unfit"]) is not None:
-            what += f"; {named[flag]} has {repr(example.removeprefix(_UNFIT))[:40]}, wanted text or a whole number"
+            what += f"; {named[flag]} has {repr(example.removeprefix(_UNFIT))[:40]}, expected text or a whole number"
     where = Path(os.path.commonpath(paths))
     reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts[NO_ID] - facts[NO_RATING], what)
     frame = frame.filter(good)
@@ -175,13 +175,13 @@ def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool 
             name = next(name for name, kind in kinds.items() if _differ(first[1][name], kind))
             raise InputError(
                 f"{path}: column {name!r} holds {schema[name]}, but {first[2][name]} in {first[0].name}; "
-                "wanted parts of one type; write them again"
+                "expected parts of one type; write them again"
             )
         if first is None or "Null" in first[1].values():
             first = path, kinds, schema
         for flag, name in named.items():
             if flag in ("user_column", "item_column") and kinds[name].removeprefix("lists of ") not in _IDS:
-                raise InputError(f"{path}: column {name!r} holds {schema[name]}; wanted ids: text or whole numbers")
+                raise InputError(f"{path}: column {name!r} holds {schema[name]}; expected ids: text or whole numbers")
         wanted = pl.Schema({name: schema[name] for name in named.values()})
         if runs and runs[-1].schema == wanted:
             runs[-1].paths.append(path)
@@ -252,7 +252,7 @@ def _exploded(
     if "user" in lists or "item" not in lists:
         name = columns["user"] if "user" in lists else columns[lists[0]]
         raise InputError(
-            f"{where}: column {name!r} holds lists; wanted lists of items ({columns['item']}), with one user a row; "
+            f"{where}: column {name!r} holds lists; expected lists of items ({columns['item']}), with one user a row; "
             f"name other columns with --{'user' if 'user' in lists else 'item'}_column"
         )
     lengths = {key: pl.col(key).list.len().fill_null(0) for key in lists}
@@ -265,7 +265,7 @@ def _exploded(
     if facts["unequal"]:
         found = ", ".join(f"{facts[key]} in {columns[key]}" for key in lists)
         raise InputError(
-            f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); wanted "
+            f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); expected "
             "as many of each as there are items; write the file again, or run without the column's flag"
         )
     if facts["empty"]:
@@ -341,7 +341,7 @@ def records(
             frame = _Run(list(alike), run.schema).scan()
             dtype = run.schema[item]
             if isinstance(dtype, (pl.List, pl.Array)):
-                raise InputError(f"{run.paths[0]}: column {item!r} holds {dtype}; wanted one item a row")
+                raise InputError(f"{run.paths[0]}: column {item!r} holds {dtype}; expected one item a row")
             text = _text(frame, item, dtype, reader, run.paths).str.strip_chars(_BLANKS)
             frames.append(frame.with_columns(text.alias(item)))
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
@@ -381,5 +381,5 @@ def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
             raise OSError(errno.ENOSPC, str(error), str(target)) from error
         where = Path(os.path.commonpath(paths))
         raise InputError(
-            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); wanted whole Parquet files; write them again"
+            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); expected whole Parquet files; write them again"
         ) from error

@@ -167,7 +167,7 @@ def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[
                 rating = None
             time = times.from_any(time, unit) if timed else None
         except Malformed as error:
-            reader.bad.add(raw, line, f"wanted {error}")
+            reader.bad.add(raw, line, f"expected {error}")
             continue
         yield user, item, rating, time
     if ids.float:
@@ -206,7 +206,7 @@ class _Histories:
         if before is not None and not (items and before.endswith(text)):
             raise InputError(
                 f"{where}: the {self._column!r} of user {repr(user)[1:-1][:40]} ends with {_end(text)}, but the rows "
-                f"before with {_end(before)}; wanted the rows of each user in time order, each with all its earlier "
+                f"before with {_end(before)}; expected the rows of each user in time order, each with all its earlier "
                 "items or the newest of them; sort the file, or delete that column if it means something else"
             )
         # The list's own start is enough of the past: the next one is this one and the item, maybe cut.

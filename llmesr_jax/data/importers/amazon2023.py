@@ -41,8 +41,8 @@ def locate(folder: Path, options: Options) -> Files:
         if part is None:
             raise
         raise InputError(
-            f"{part}: is one part of a split; wanted all interactions: {name}.jsonl.gz, or {name}.csv of the release's "
-            "rating_only folder; fetch the reviews with --download, or name their folder with --raw_dir"
+            f"{part}: is one part of a split; expected all interactions: {name}.jsonl.gz, or {name}.csv of the "
+            "release's rating_only folder; fetch the reviews with --download, or name their folder with --raw_dir"
         ) from error
 
 

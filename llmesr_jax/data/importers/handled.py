@@ -37,7 +37,9 @@ def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, 'inter.txt, "user item" a line')
     inside = find(folder) or folder
     if not (inside / "inter.txt").is_file():
-        raise InputError(f'{inside}: holds no inter.txt; wanted it, "user item" a line; name its folder with --raw_dir')
+        raise InputError(
+            f'{inside}: holds no inter.txt; expected it, "user item" a line; name its folder with --raw_dir'
+        )
     items = inside / "items.jsonl"
     return Files((RawFile(inside / "inter.txt"),), *([(RawFile(items),)] if items.is_file() else [(), items.name]))
 
@@ -62,7 +64,7 @@ def items(
             try:
                 yield identifier(record.pop("item_id", None)), record
             except Malformed as error:
-                reader.bad.add(raw, line, f"item_id: wanted {error}")
+                reader.bad.add(raw, line, f"item_id: expected {error}")
 
 
 def downloads(options: Options) -> Downloads:

@@ -114,13 +114,14 @@ def locate(folder: Path, options: Options) -> Files:
         what = f"; it holds {', '.join(map(_told, found))}" if found else ""
         download = f" with --download{f' --release={options.release}' if options.release else ' (1M)'}"
         raise InputError(
-            f"{folder}: holds no {' or '.join(f.ratings for f in wanted)}{' of ' * bool(options.release)}"
-            f"{_FOLDERS.get(options.release, '')}{what}; wanted the zip of a release, or its files, {wanted[0].movies} "
-            f"for the item texts; fetch it{download}, or name its folder with --raw_dir"
+            f"{folder}: holds no "
+            f"{' or '.join(f.ratings for f in wanted)}{' of ' * bool(options.release)}{_FOLDERS.get(options.release, '')}{what}; "
+            f"expected the zip of a release, or its files, {wanted[0].movies} for the item texts; fetch it{download}, "
+            "or name its folder with --raw_dir"
         )
     if len(there) > 1:
         raise InputError(
-            f"{folder}: holds {len(there)} releases ({', '.join(map(_told, there))}); wanted one; name it with "
+            f"{folder}: holds {len(there)} releases ({', '.join(map(_told, there))}); expected one; name it with "
             "--release, or name the folder that holds only this one with --raw_dir"
         )
     (one,) = there
@@ -174,7 +175,7 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
                     continue
                 yield user, item, _records.stars(fields[2], reader), _records.moment(fields[3])
             except Malformed as error:
-                reader.bad.add(raw, line, f"wanted {error}")
+                reader.bad.add(raw, line, f"expected {error}")
 
     return reader.stage(rows(), ("user", "item", "rating", "time"))
 
@@ -216,7 +217,7 @@ def _header(raw: RawFile, wanted: str) -> int:
         return number
     if first and not names.split(",")[0].isdigit():
         raise InputError(
-            f"{raw}, line {number}: has the columns {repr(first.decode('latin-1'))[1:-1][:200]}; wanted {wanted}, as "
+            f"{raw}, line {number}: has the columns {repr(first.decode('latin-1'))[1:-1][:200]}; expected {wanted}, as "
             "MovieLens has them; read it with --importer=table and its column flags"
         )
     return 0
@@ -237,7 +238,7 @@ def items(
         try:
             movie = _records.read(fields[0])
         except Malformed as error:
-            reader.bad.add(raw, line, f"wanted {error}")
+            reader.bad.add(raw, line, f"expected {error}")
             continue
         if movie is None:
             reader.dropped[_records.NO_ITEM] += 1
@@ -264,7 +265,9 @@ def _genre_names(raw: RawFile) -> list[str]:
     """
     found = dict(line.decode("latin-1").strip().rpartition("|")[::-2] for _, line in lines(raw, quiet=True))
     if set(found) != {str(n) for n in range(len(found))}:
-        raise InputError(f'{raw}: wanted "Action|1" a line, with each number from 0; copy the file again, or remove it')
+        raise InputError(
+            f'{raw}: expected "Action|1" a line, with each number from 0; copy the file again, or remove it'
+        )
     return [found[str(n)] for n in range(len(found))]
 
 

@@ -52,7 +52,7 @@ def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, "an .inter file")
     check_encoding(options.encoding)
     if not options.item_column:
-        raise InputError("--item_column=: is empty; wanted the name of a column")
+        raise InputError("--item_column=: is empty; expected the name of a column")
     for flag in ("file", "items_file"):
         if (name := getattr(options, flag)) and not (folder / name).is_file():
             there = ", ".join(path.name for path in sorted(folder.iterdir()))
@@ -63,7 +63,7 @@ def locate(folder: Path, options: Options) -> Files:
         by_part = {part: next((p.name for p in found if f".{part}." in p.name), "") for part in PARTS}
         split = "".join(f" --{part}={name}" for part, name in by_part.items()) if all(by_part.values()) else ""
         own = f", or give your own split as{split}" if split else ""
-        raise InputError(f"{folder}: {what}; wanted one; name it with --file{own}, or its folder with --raw_dir")
+        raise InputError(f"{folder}: {what}; expected one; name it with --file{own}, or its folder with --raw_dir")
     stem = found[0].name.removesuffix(".gz").removesuffix(".inter")
     stems = [stem, *(stem.removesuffix(f".{part}") for part in PARTS if stem.endswith(f".{part}"))]
     names = [options.items_file] if options.items_file else [s + end for s in stems for end in (".item", ".item.gz")]
@@ -118,7 +118,7 @@ def items(
             try:
                 item = ids.read(cells[at])
             except Malformed as error:
-                reader.bad.add(raw, line, f"wanted {error}")
+                reader.bad.add(raw, line, f"expected {error}")
                 continue
             if item is None:
                 reader.dropped["item records without an id"] += 1

@@ -41,7 +41,7 @@ def locate(folder: Path, options: Options) -> Files:
     found = [folder / options.file] if options.file else sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.gz"))
     if len(found) != 1 or not found[0].is_file():
         what = f"holds no {options.file or '.txt file'}" if len(found) < 2 else f"holds {len(found)} .txt files"
-        raise InputError(f'{folder}: {what}; wanted one with "user item item ..." a line; name it with --file')
+        raise InputError(f'{folder}: {what}; expected one with "user item item ..." a line; name it with --file')
     return Files((RawFile(found[0]),))
 
 
@@ -56,7 +56,7 @@ def _pairs(text: Text, ids: Ids, reader: Reader) -> Iterator[tuple[str, str]]:
             if not items:
                 raise Malformed(f'"user item item ...", not {repr(words[:40])}')
         except (Malformed, ValueError) as error:
-            reader.bad.add(text.raw, line, f"wanted {error}")
+            reader.bad.add(text.raw, line, f"expected {error}")
             continue
         for item in items:
             if user is None or item is None:

@@ -65,7 +65,7 @@ def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, "a CSV, JSON or Parquet file")
     for flag in ("user_column", "item_column"):
         if not getattr(options, flag):
-            raise InputError(f"--{flag}=: is empty; wanted the name of a column")
+            raise InputError(f"--{flag}=: is empty; expected the name of a column")
     check_encoding(options.encoding)
     if options.title_column not in ("", "title") and not options.items_file:
         raise InputError(f"--title_column={options.title_column}: wants --items_file, which has that column")
@@ -77,7 +77,7 @@ def locate(folder: Path, options: Options) -> Files:
     if len(found) != 1:
         names = ", ".join(path.name for path in found[:4]) or "none"
         raise InputError(
-            f"{folder}: found {names}; wanted one CSV, JSON or Parquet file; name that of the interactions with "
+            f"{folder}: found {names}; expected one CSV, JSON or Parquet file; name that of the interactions with "
             "--file, that of the items with --items_file"
         )
     files = [found[0], *([folder / options.items_file] if options.items_file else [])]
@@ -125,7 +125,7 @@ def _parts(path: Path, other: str) -> list[Path]:
     elif len(found) > 1:
         found = [part for part in found if part.stat().st_size] or found[:1]  # an engine's empty parts
     if not found:
-        raise InputError(f"{path}: holds no files; wanted a folder of CSV, JSON or Parquet parts, or a file")
+        raise InputError(f"{path}: holds no files; expected a folder of CSV, JSON or Parquet parts, or a file")
     return found
 
 
@@ -138,7 +138,7 @@ def _kind(raw: RawFile) -> str:
     if ending in (".jsonl", ".ndjson", ".json") or start.startswith((b"{", b"[")):
         return "json"
     if start.startswith((b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
-        raise InputError(f"{raw}: is compressed; wanted text (plain or gzipped) or Parquet; unpack it first")
+        raise InputError(f"{raw}: is compressed; expected text (plain or gzipped) or Parquet; unpack it first")
     return "delimited"
 
 
@@ -223,7 +223,7 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
     form = Form(_separator(options), options.encoding, options.header)
     if options.header == "no" and (words := [name for name in wanted if not is_number(name)]):
         raise InputError(
-            f"--header=no: the columns have no names, so {words[0]!r} means nothing; wanted numbers from 1, such as "
+            f"--header=no: the columns have no names, so {words[0]!r} means nothing; expected numbers from 1, such as "
             "--user_column=1 --item_column=2"
         )
 
@@ -237,7 +237,8 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
         if table.names != first.names:
             raise InputError(
                 f"{raw}: its columns are {_told(table.names)}, but those of {first.raw.path.name} are "
-                f"{_told(first.names)}; wanted the same header in all parts; write them again, or name one with --file"
+                f"{_told(first.names)}; expected the same header in all parts; write them again, or name one with "
+                "--file"
             )
         tables.append(table)
     return tables
@@ -250,7 +251,7 @@ def _told(names: Sequence[str]) -> str:
 def _separator(options: Options) -> str:
     separator = options.separator.replace("\\t", "\t")
     if len(separator) > 1 or separator in ("\n", "\r", '"'):
-        raise InputError(f"--separator={options.separator}: wanted one character, or \\t")
+        raise InputError(f"--separator={options.separator}: expected one character, or \\t")
     return separator
 
 
@@ -301,7 +302,7 @@ def items(
         try:
             item = ids.read(row.pop(actual(row, column), None))
         except Malformed as error:
-            reader.bad.add(where, line, f"{column}: wanted {error}")
+            reader.bad.add(where, line, f"{column}: expected {error}")
             continue
         if item is None:
             reader.dropped["item records without an id"] += 1
@@ -310,7 +311,9 @@ def items(
         yield item, {"title": row.pop(title, None) if title else None} | {k: v for k, v in row.items() if k != "title"}
     if there and not count:
         _columns.place(raw, sorted(there), flag, column)
-        raise InputError(f"{raw}: no record has an id in column {column!r}; wanted some; name the column with --{flag}")
+        raise InputError(
+            f"{raw}: no record has an id in column {column!r}; expected some; name the column with --{flag}"
+        )
     if there and titles.is_named:
         _columns.place(raw, sorted(there), "title_column", options.title_column)
 

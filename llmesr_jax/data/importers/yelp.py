@@ -47,9 +47,9 @@ def locate(folder: Path, options: Options) -> Files:
             break
     else:
         raise InputError(
-            f"{folder}: holds no {_NAMES['review']} (or review.json, as of 2018); wanted it (and {_NAMES['business']} "
-            "for the item texts), plain, gzipped or in the archive that Yelp gives out; get it at "
-            "https://www.yelp.com/dataset, or name its folder with --raw_dir; for an inter.txt that is prepared "
+            f"{folder}: holds no {_NAMES['review']} (or review.json, as of 2018); expected it (and "
+            f"{_NAMES['business']} for the item texts), plain, gzipped or in the archive that Yelp gives out; get it "
+            "at https://www.yelp.com/dataset, or name its folder with --raw_dir; for an inter.txt that is prepared "
             "already: --importer=handled"
         )
     return Files((reviews,), (businesses,)) if businesses else Files((reviews,), absent=name.format("business"))
@@ -72,7 +72,7 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
                     yield user, item, stars, times.from_text(review.get("date"))
                 except Malformed as error:
                     lacks = absent(review, "user_id", "business_id", "stars", "date")
-                    reader.bad.add(raw, line, f"{lacks}wanted {error}")
+                    reader.bad.add(raw, line, f"{lacks}expected {error}")
 
     return reader.stage(rows(), ("user", "item", "rating", "time"))
 
@@ -85,7 +85,7 @@ def items(
             try:
                 item = _records.field(record, ITEM_ID)
             except Malformed as error:
-                reader.bad.add(raw, line, f"{ITEM_ID}: wanted {error}")
+                reader.bad.add(raw, line, f"{ITEM_ID}: expected {error}")
                 continue
             if item is None:
                 reader.dropped[_records.NO_ITEM] += 1

@@ -69,7 +69,7 @@ def by_role(
       ValueError: the batch has shared negatives, which may be a position's target (`has_roles`).
     """
     if not has_roles(recommender, batch):
-        raise ValueError("by_role: wanted negatives of each position's own (data.negatives=own)")
+        raise ValueError("by_role: expected negatives of each position's own (data.negatives=own)")
     rows = recommender.sizes.num_items + 2
     as_role = lambda ids, role: jnp.where(ids > 0, ids + role * rows, 0)  # noqa: E731
     tripled = batch.replace(

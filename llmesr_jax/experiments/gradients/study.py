@@ -65,7 +65,7 @@ def study(
     if seed not in run.seeds:
         what = run.progress.failed.get(str(seed))
         found = f"seed {seed} failed ({what})" if what else f"has no seed {seed}"
-        raise InputError(f"{workdir}: {found}; wanted one of: {', '.join(map(str, run.seeds))}")
+        raise InputError(f"{workdir}: {found}; expected one of: {', '.join(map(str, run.seeds))}")
     best = state.take(run.params_S, run.seeds.index(seed))
     best_epoch = run.progress.best_epoch[run.experiment.seeds.index(seed)]
     if not epochs and best_epoch < 1:

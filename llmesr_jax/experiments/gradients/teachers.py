@@ -98,8 +98,8 @@ def _directions(bag: probe.Batches, count: int) -> Params:
 def _solved(bag: probe.Batches, directions: Params, options: Options) -> Params:
     if not gauss_newton.is_ranking(bag.model, bag.params, bag.tables, bag[0], bag.epoch, 1e-3):
         raise InputError(
-            f"--influence=gauss_newton: the ranking of method {bag.experiment.config.method!r} is no function of the scores "
-            "it is served with; wanted another method, or --influence=tracin"
+            f"--influence=gauss_newton: the ranking of method {bag.experiment.config.method!r} is no function of the "
+            "scores it is served with; expected another method, or --influence=tracin"
         )
     count = max(1, min(options.hessian_batches, len(bag.order)))
     stack = jax.tree.map(lambda *x: jnp.stack(x), *[bag[step] for step in range(count)])

@@ -81,7 +81,7 @@ def find(folders: Sequence[str | Path]) -> list[Path]:
         below = sorted(path.parent for path in folder.rglob(experiment.CONFIG_FILE))
         if not below:
             what = "holds no run" if folder.is_dir() else "no such folder"
-            raise InputError(f"{folder}: {what}; wanted the folder of a run, or of several, as launch.train makes it")
+            raise InputError(f"{folder}: {what}; expected the folder of a run, or of several, as launch.train makes it")
         for path in below:
             found.setdefault(path.resolve(), path)
         for path in sorted(path.parent for path in folder.rglob("results.json")):

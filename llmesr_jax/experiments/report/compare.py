@@ -116,7 +116,7 @@ def no_baseline(sections: Sequence[Section], name: str) -> InputError:
     methods = [row.method for section in sections for row in section.rows]
     known = list(dict.fromkeys([*methods, *labels]))
     more = f" and {len(known) - 8} more" if len(known) > 8 else ""
-    return InputError(f"--baseline={name}: no run is called so; wanted one of: {', '.join(known[:8])}{more}")
+    return InputError(f"--baseline={name}: no run is called so; expected one of: {', '.join(known[:8])}{more}")
 
 
 def masks(

@@ -56,7 +56,7 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     if options.baseline and not any(compare.baselines(section, name) is not None for section in found):
         raise compare.no_baseline(found, name)
     if existing := next((p for p in (target, *target.parents) if p.exists() and not p.is_dir()), None):
-        raise InputError(f"{existing}: is a file; wanted a folder for the report; name another --out")
+        raise InputError(f"{existing}: is a file; expected a folder for the report; name another --out")
     if not drawing.installed():
         logging.warning("there will be no figures, matplotlib is not installed: pip install matplotlib")
     _check_ours(found, options.ours)
@@ -108,7 +108,7 @@ def _write(target: Path, texts: Mapping[str, str]) -> None:
 def _check_ours(found: Sequence[rows.Section], ours: str) -> None:
     known = list(dict.fromkeys(row.method for section in found for row in section.rows))
     if ours and ours not in known:
-        raise InputError(f"--ours={ours}: no run is of this method; wanted one of: {', '.join(known)}")
+        raise InputError(f"--ours={ours}: no run is of this method; expected one of: {', '.join(known)}")
 
 
 def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:
@@ -151,7 +151,8 @@ def _tested(one: Chapter) -> str:
     for protocol, made in one.comparisons.items():
         counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
         lines.append(
-            f"{protocol} {one.metric} against {one.baseline_name}, {len(made)} comparisons: {counts['shown']} told apart "
-            f"over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, Holm)"
+            f"{protocol} {one.metric} against {one.baseline_name}, {len(made)} comparisons: {counts['shown']} told "
+            f"apart over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, "
+            "Holm)"
         )
     return "\n".join(lines)

@@ -178,7 +178,7 @@ def check(params: Any, tables: dict[str, Array], axes: Axes, batch: Batch | None
         if not _is_part(x) and jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(
                 f"{_SETTING}, and the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
-                "wanted ids as models.types.Ids, and other numbers as floats; or set train.table_updates=dense"
+                "expected ids as models.types.Ids, and other numbers as floats; or set train.table_updates=dense"
             )
 
 
@@ -206,5 +206,5 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: Any, axes: 
     if any(bool(jnp.any(x != 0)) for x in jax.tree.leaves(still)):
         raise InputError(
             f"{_SETTING}, and the optimiser also moves what has no gradient (by decay of weights), so every row at "
-            "each step; wanted train.table_updates=dense, or an optimiser without decay"
+            "each step; expected train.table_updates=dense, or an optimiser without decay"
         )

@@ -67,4 +67,4 @@ def _digest(flag: str, path: Path) -> str:
     try:
         return files.sha256(path)
     except OSError as error:
-        raise InputError(f"--{flag}={path}: cannot be read ({error.strerror}); wanted a file of vectors") from error
+        raise InputError(f"--{flag}={path}: cannot be read ({error.strerror}); expected a file of vectors") from error

@@ -53,8 +53,8 @@ def load(config: Config) -> TextEncoder:
     except Exception as error:  # of many kinds: no such folder, no network, a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f"--model={config.model}: cannot be loaded ({reason}); wanted the name of a sentence-transformers model or "
-            "its folder; without a network, only those that were loaded before"
+            f"--model={config.model}: cannot be loaded ({reason}); expected the name of a sentence-transformers model "
+            "or its folder; without a network, only those that were loaded before"
         ) from error
 
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[Answer]:

@@ -57,7 +57,7 @@ def read(base_url: str, extra_query: str, extra_header: str) -> Address:
     given = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
     parts = urllib.parse.urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--base_url={given}: not an address; wanted one such as http://localhost:8000/v1")
+        raise InputError(f"--base_url={given}: not an address; expected one such as http://localhost:8000/v1")
     if parts.username or parts.password or parts.fragment:
         raise InputError("--base_url: holds a password or a '#'; the key goes into OPENAI_API_KEY")
     query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)) | _query(extra_query)
@@ -76,7 +76,7 @@ def extra_body(given: str) -> dict[str, Any]:
     fields = _json(given)
     if fields is None:
         raise InputError(
-            f'--extra_body={given[:80]}: not a JSON object; wanted one such as \'{{"input_type": "passage"}}\''
+            f'--extra_body={given[:80]}: not a JSON object; expected one such as \'{{"input_type": "passage"}}\''
         )
     if own := [name for name in _OWN if name in fields]:
         raise InputError(f"--extra_body: sets {own[0]!r}, which is {_OWN[own[0]]}; leave it out")
@@ -87,7 +87,7 @@ def _query(given: str) -> dict[str, str]:
     """Of "name=value&name=value"."""
     fields = urllib.parse.parse_qsl(given.lstrip("?"), keep_blank_values=True)
     if given and not (fields and all("=" in part for part in given.split("&"))):
-        raise InputError(f"--extra_query={given[:80]}: not a query; wanted one such as api-version=2024-10-21")
+        raise InputError(f"--extra_query={given[:80]}: not a query; expected one such as api-version=2024-10-21")
     return dict(fields)
 
 
@@ -101,7 +101,7 @@ def _headers(given: str) -> dict[str, str]:
         # A value is not shown: it may be a key.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name) or not isinstance(value, str) or not (colon and value):
             raise InputError(
-                "--extra_header: not a header; wanted 'Name: value', such as 'api-key: $AZURE_OPENAI_API_KEY' "
+                "--extra_header: not a header; expected 'Name: value', such as 'api-key: $AZURE_OPENAI_API_KEY' "
                 '(a variable of the environment), or a JSON object of several, \'{"Name": "value"}\''
             )
         if missing := [v for v in re.findall(r"\$(\w+)", value) if v not in os.environ]:

@@ -155,7 +155,7 @@ class Sender:
         if found[1] < 2:
             if len(widths) > self._config.attempts:
                 raise ServerError(
-                    f"{self._config.model}: gives another width each time ({sorted(widths)}); wanted one width"
+                    f"{self._config.model}: gives another width each time ({sorted(widths)}); expected one width"
                 )
             return []
         self.width, held, self._held = found[0], self._held, []
@@ -168,7 +168,7 @@ class Sender:
         """What is held when nothing more is sent: the answer of the only text, or of a run that was stopped."""
         widths = sorted({held.vectors.shape[1] for held in self._held})
         if len(widths) > 1 and not self._session.stopping:
-            raise ServerError(f"{self._config.model}: gives another width each time ({widths}); wanted one width")
+            raise ServerError(f"{self._config.model}: gives another width each time ({widths}); expected one width")
         return self._held if len(widths) == 1 else []
 
     async def _attend(self, job: Job) -> Outcome:

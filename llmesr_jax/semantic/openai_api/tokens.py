@@ -114,7 +114,7 @@ def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
     """By a `tokenizer.json`, as models on the Hugging Face hub have it; the tokens that it adds to a text count too."""
     if not path.is_file():
         raise InputError(
-            f"--tokenizer={path}: no such file; wanted the tokenizer.json of the model, its folder, or one of: "
+            f"--tokenizer={path}: no such file; expected the tokenizer.json of the model, its folder, or one of: "
             f"{', '.join(_NAMES)}"
         )
     try:
@@ -125,14 +125,14 @@ def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
         tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"--tokenizer={path}: cannot be read ({reason}); wanted a model's tokenizer.json") from error
+        raise InputError(f"--tokenizer={path}: cannot be read ({reason}); expected a model's tokenizer.json") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     added = tokenizer.num_special_tokens_to_add(False)
     most = max_tokens - added
     if most < 1:
         raise InputError(
-            f"--max_tokens={max_tokens}: the tokenizer adds {added} tokens to a text; wanted more than that"
+            f"--max_tokens={max_tokens}: the tokenizer adds {added} tokens to a text; expected more than that"
         )
 
     def clip(text: str) -> Clipped:

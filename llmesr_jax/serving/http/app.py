@@ -55,8 +55,8 @@ async def _body(request: Request) -> bytes:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise _Problem(415, "wanted the header Content-Type: application/json")
-    too_long = _Problem(413, f"the body is too long; wanted at most {schema.MOST_BYTES:,} bytes")
+        raise _Problem(415, "expected the header Content-Type: application/json")
+    too_long = _Problem(413, f"the body is too long; expected at most {schema.MOST_BYTES:,} bytes")
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > _MOST_DROPPED:
         raise too_long

@@ -31,13 +31,14 @@ def named(given: Sequence[str]) -> dict[str, Path]:
         name, folder = one.split("=", 1) if "=" in one else (Path(one).absolute().name, one)
         if not _NAME.fullmatch(name) or not folder:
             raise InputError(
-                f"--bundle={one}: {name!r} cannot be a name; wanted NAME=FOLDER with letters, digits, '.', '-' and '_'"
+                f"--bundle={one}: {name!r} cannot be a name; expected NAME=FOLDER with letters, digits, '.', '-' and "
+                "'_'"
             )
         if name in found:
             raise InputError(f"--bundle={one}: the name {name} stands twice; give each bundle its own, as NAME=FOLDER")
         found[name] = Path(folder)
     if not found:
-        raise InputError("--bundle is missing; wanted the folder of a bundle, as launch.export makes it")
+        raise InputError("--bundle is missing; expected the folder of a bundle, as launch.export makes it")
     return found
 
 
@@ -75,7 +76,7 @@ class Bundles:
         loaded = self._loaded
         name = name or next(iter(loaded))
         if name not in loaded:
-            raise UnknownBundle(f"bundle {ascii(name)[:80]} is not served; wanted one of: {', '.join(loaded)}")
+            raise UnknownBundle(f"bundle {ascii(name)[:80]} is not served; expected one of: {', '.join(loaded)}")
         return name, loaded[name]
 
     def reload(self) -> list[str]:

@@ -98,7 +98,7 @@ class Guard:
         if self._token and path not in OPEN and not path.startswith("/static/"):
             if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
                 self._measures.refused.labels("token").inc()
-                return 401, "wanted the header Authorization: Bearer TOKEN", [(b"www-authenticate", b"Bearer")]
+                return 401, "expected the header Authorization: Bearer TOKEN", [(b"www-authenticate", b"Bearer")]
         return None
 
     def _wait(self, client: str) -> float:

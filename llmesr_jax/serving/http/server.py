@@ -103,7 +103,7 @@ def bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         found = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, OverflowError) as error:
-        raise InputError(f"--host={host} --port={port}: {error}; wanted an address of this machine") from error
+        raise InputError(f"--host={host} --port={port}: {error}; expected an address of this machine") from error
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))

@@ -63,7 +63,7 @@ def test_reviews_come_first_unless_ratings_are_asked_for(tmp_path):
     flags = ["--subset=ratings", "--overwrite"]
     outcome, ids = run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, *flags, category="Beauty")
     assert ids == list(ASINS.values()) and outcome.manifest["notes"] == []
-    with pytest.raises(InputError, match="holds no reviews_Beauty_5.json.gz or reviews_Beauty_5.json; wanted"):
+    with pytest.raises(InputError, match="holds no reviews_Beauty_5.json.gz or reviews_Beauty_5.json; expected"):
         run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, "--subset=5core", category="Beauty")
 
 
@@ -94,19 +94,19 @@ def test_a_header_that_copies_have_is_no_row(header, tmp_path):
 
 def test_a_header_of_other_names(tmp_path):
     with pytest.raises(
-        InputError, match=r"csv, line 1: has the columns who, what, stars, when; wanted user_id.*=table"
+        InputError, match=r"csv, line 1: has the columns who, what, stars, when; expected user_id.*=table"
     ):
         run(tmp_path, "2014", "ratings_Toys_and_Games.csv", ["who,what,stars,when", *USER_FIRST])
 
 
 def test_seconds_where_milliseconds_are_wanted(tmp_path):
     lines = ["user_id,parent_asin,rating,timestamp", *USER_FIRST]
-    with pytest.raises(InputError, match="line 2: wanted a time from 1995 to 2100 in ms since 1970, not '1262563200'"):
+    with pytest.raises(InputError, match="line 2: expected a time from 1995 to 2100 in ms since 1970, not '1262563200'"):
         run(tmp_path, "2023", "Toys_and_Games.csv", lines)
     reviews = [
         json.dumps({"user_id": u, "parent_asin": i, "rating": r, "timestamp": t}) for u, i, r, t in raw_samples.ROWS
     ]
-    with pytest.raises(InputError, match="line 1: wanted a time from 1995 to 2100 in ms since 1970, not 1262563200"):
+    with pytest.raises(InputError, match="line 1: expected a time from 1995 to 2100 in ms since 1970, not 1262563200"):
         run(tmp_path, "2023", "Toys_and_Games.jsonl", reviews)
 
 
@@ -144,7 +144,7 @@ def test_rows_without_an_id_and_without_a_rating(tmp_path):
 def test_a_part_of_a_split_is_no_whole(part, tmp_path):
     lines = ["user_id,parent_asin,rating,timestamp,history", *(f"{line}000," for line in USER_FIRST)]
     with pytest.raises(
-        InputError, match=rf"Toys_and_Games.{part}.csv: is one part of a split; wanted all interactions"
+        InputError, match=rf"Toys_and_Games.{part}.csv: is one part of a split; expected all interactions"
     ):
         run(tmp_path, "2023", f"Toys_and_Games.{part}.csv", lines)
 
@@ -179,7 +179,7 @@ def test_a_title_of_another_name(tmp_path):
     )
     prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--title_column=name"])
     assert json.loads((tmp_path / "out" / "items.jsonl").read_text().splitlines()[0])["title"] == "Comb"
-    with pytest.raises(InputError, match="has no column 'nmae'; wanted one of: asin, name, title; .*--title_column"):
+    with pytest.raises(InputError, match="has no column 'nmae'; expected one of: asin, name, title; .*--title_column"):
         prepared.run(tmp_path / "raw", tmp_path / "other", [*flags, "--title_column=nmae"])
 
 

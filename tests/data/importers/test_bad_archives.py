@@ -20,7 +20,7 @@ def test_a_gz_that_was_cut_short_or_is_none(source, refused, tmp_path):
     path.write_bytes(whole[: len(whole) * 2 // 3])
     assert f"/raw/{path.name}: is cut short" in refused(*flags)
     path.write_bytes(gzip.decompress(whole))
-    assert re.search(rf"/raw/{path.name}: is damaged \(Not a gzipped file \(.*'\)\); wanted", refused(*flags))
+    assert re.search(rf"/raw/{path.name}: is damaged \(Not a gzipped file \(.*'\)\); expected", refused(*flags))
     path.write_bytes(whole[:-8] + b"\0" * 8)
     assert f"/raw/{path.name}: is damaged" in refused(*flags)
 

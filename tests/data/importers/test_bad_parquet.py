@@ -25,7 +25,7 @@ def test_a_damaged_parquet_part(spoiled, refused, tmp_path):
     path = tmp_path / "raw" / "log" / "part-1.parquet"
     path.write_bytes(path.read_bytes()[:-20] if spoiled is None else spoiled)
     message = refused(*flags)
-    assert "cannot be read" in message and not re.search(r"[\"']\); wanted", message)
+    assert "cannot be read" in message and not re.search(r"[\"']\); expected", message)
 
 
 def test_parquet_parts_of_two_types(refused, tmp_path):
@@ -33,7 +33,7 @@ def test_parquet_parts_of_two_types(refused, tmp_path):
     path = tmp_path / "raw" / "log" / "part-1.parquet"
     pl.read_parquet(path).with_columns(uid=pl.lit(1)).write_parquet(path)
     assert (
-        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; wanted parts of one type"
+        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; expected parts of one type"
         in refused(*flags)
     )
 
@@ -61,7 +61,7 @@ def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, 
     """As an absurd length in a damaged page does, which no exception tells."""
     flags = raw_samples.write("parquet", tmp_path / "raw")
     monkeypatch.setattr(isolated, "_PROGRAM", f"import os; {end}")
-    assert "/raw/log: cannot be read (its bytes make no sense); wanted whole Parquet files" in refused(*flags)
+    assert "/raw/log: cannot be read (its bytes make no sense); expected whole Parquet files" in refused(*flags)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_polars_cannot_stand_is_one_line(refused, tmp_path, monkeypatch, er
 
     flags = raw_samples.write("csv", tmp_path / "raw")
     monkeypatch.setattr(prepare.preprocess, "apply", fails)
-    assert refused(*flags) == f"/raw: cannot be read ({told}); wanted whole files of --importer=table"
+    assert refused(*flags) == f"/raw: cannot be read ({told}); expected whole files of --importer=table"
 
 
 def test_another_s_error_is_not_of_the_raw_files(tmp_path, monkeypatch):

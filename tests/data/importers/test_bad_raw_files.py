@@ -19,8 +19,8 @@ def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
     path = tmp_path / "raw" / FILES[source]
     spoil(path, lambda content: content + b"{half_a_li\n\xff\xfe\xff\xfe\n\n")
     message = refused(*flags, "--max_bad_lines=1")
-    assert f"/raw/{FILES[source]}, line " in message and "wanted " in message
-    assert re.search(r"; malformed lines up to .*: 2; wanted at most 1; .*--max_bad_lines$", message)
+    assert f"/raw/{FILES[source]}, line " in message and "expected " in message
+    assert re.search(r"; malformed lines up to .*: 2; expected at most 1; .*--max_bad_lines$", message)
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--max_bad_lines=2"])
     assert outcome.manifest["malformed_lines"]["count"] == 2
     assert all(line.startswith(f"{FILES[source]}, line ") for line in outcome.manifest["malformed_lines"]["first"])
@@ -30,18 +30,18 @@ def test_malformed_lines_up_to_a_limit(source, refused, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        (b'"user_id": "d"', b'"user_id": "a\\nb"', "wanted an id (text or a whole number), not 'a\\nb'"),
-        (b'"user_id": "d"', b'"user_id": "\\ud800"', "wanted an id (text or a whole number), not '\\ud800'"),
-        (b'"user_id": "d"', b'"user_id": true', "wanted an id (text or a whole number), not True"),
-        (b'"user_id": "d"', b'"user": "d"', "no user_id; wanted an id"),
+        (b'"user_id": "d"', b'"user_id": "a\\nb"', "expected an id (text or a whole number), not 'a\\nb'"),
+        (b'"user_id": "d"', b'"user_id": "\\ud800"', "expected an id (text or a whole number), not '\\ud800'"),
+        (b'"user_id": "d"', b'"user_id": true', "expected an id (text or a whole number), not True"),
+        (b'"user_id": "d"', b'"user": "d"', "no user_id; expected an id"),
         (
             b'"timestamp": 12626',
             b'"timestamp": 1262600000000000',
-            "wanted a time from 1995 to 2100 in ms since 1970, not 1262",
+            "expected a time from 1995 to 2100 in ms since 1970, not 1262",
         ),
-        (b'"timestamp": 12626', b'"timestamp": -12626', "wanted a time from 1995 to 2100"),
-        (b'"rating": 5.0', b'"rating": NaN', "wanted a number, not nan"),
-        (b'"rating": 5.0', b'"rating": "good"', "wanted a number, not 'good'"),
+        (b'"timestamp": 12626', b'"timestamp": -12626', "expected a time from 1995 to 2100"),
+        (b'"rating": 5.0', b'"rating": NaN', "expected a number, not nan"),
+        (b'"rating": 5.0', b'"rating": "good"', "expected a number, not 'good'"),
     ],
 )
 def test_wrong_values_are_told(refused, tmp_path, old, new, told):
@@ -55,16 +55,16 @@ def test_files_that_are_empty(refused, tmp_path):
         flags = raw_samples.write(source, tmp_path / "raw")
         spoil(tmp_path / "raw" / file, lambda _: b"")
         message = refused(*flags)
-        assert "the raw files hold no interaction (only a line of names?)" in message or "is empty; wanted" in message
+        assert "the raw files hold no interaction (only a line of names?)" in message or "is empty; expected" in message
         shutil.rmtree(tmp_path / "raw")
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["--user_column="], "--user_column=: is empty; wanted the name of a column"),
-        (["--item_column="], "--item_column=: is empty; wanted the name of a column"),
-        (["--title_column=nmae"], "has no column 'nmae'; wanted one of: "),
+        (["--user_column="], "--user_column=: is empty; expected the name of a column"),
+        (["--item_column="], "--item_column=: is empty; expected the name of a column"),
+        (["--title_column=nmae"], "has no column 'nmae'; expected one of: "),
         (["--title_column=nmae", "--items_file="], "--title_column=nmae: wants --items_file, which has that column"),
         (["--items_file=prodcts"], "--items_file=prodcts: /raw has no such file; it has: log"),
         (["--file=lgo"], "--file=lgo: /raw has no such file; it has: log"),
@@ -85,7 +85,7 @@ def table(folder, lines):
     return ["--importer=table", "--time_column=at"]
 
 
-ISO = "wanted a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit, not '31"
+ISO = "expected a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit, not '31"
 
 
 @pytest.mark.parametrize("date", ["31/12/2019", "31-12-2019"])
@@ -108,14 +108,14 @@ def test_dates_without_dashes_are_seconds_and_the_first_and_last_are_told(tmp_pa
 def test_a_quote_that_is_not_closed(refused, tmp_path, rest):
     flags = table(tmp_path / "raw", ['a,"x,1', rest])
     message = refused(*flags, "--max_bad_lines=0")
-    assert "found quotes that do not fit (unexpected end of data); wanted 3 fields" in message
+    assert "found quotes that do not fit (unexpected end of data); expected 3 fields" in message
     assert 'is a quote (") of this line left open? or does --separator not fit?' in message
     assert "log.csv, line 2: f" in message
 
 
 def test_what_a_quote_swallows_is_counted_line_by_line(refused, tmp_path):
     flags = table(tmp_path / "raw", ["a,x,1", "a,y,2", 'a,"x,3', *["a,y,3"] * 150])
-    assert "log.csv, line 154: 151; wanted at most 100" in refused(*flags)
+    assert "log.csv, line 154: 151; expected at most 100" in refused(*flags)
 
 
 METADATA = {  # the file of item records of each source
@@ -147,7 +147,7 @@ def test_movies_that_are_not_there_are_told(tmp_path):
 def test_another_separator(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*flags, "--separator=;")
-    assert "wanted four of: when,sku,uid,stars (one column: does --separator fit?); name them with " in message
+    assert "expected four of: when,sku,uid,stars (one column: does --separator fit?); name them with " in message
     assert message.endswith("--user_column, --item_column, --rating_column and --time_column")
 
 
@@ -155,7 +155,7 @@ def test_the_items_file_is_not_named(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*(flag for flag in flags if "items_file" not in flag and "title" not in flag))
     wanted = "name that of the interactions with --file, that of the items with --items_file"
-    assert message.startswith("/raw: found log.csv.gz, products.csv; wanted one ") and message.endswith(wanted)
+    assert message.startswith("/raw: found log.csv.gz, products.csv; expected one ") and message.endswith(wanted)
 
 
 @pytest.mark.parametrize("source", ["csv", "parquet", "recbole"])
@@ -163,10 +163,10 @@ def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
     flags = raw_samples.write(source, tmp_path / "raw")
     if source == "recbole":
         spoil(tmp_path / "raw" / "shop.inter", replaced(b"item_id:token", b"thing"))
-        assert "has no column 'item_id'; wanted one of: user_id:token, thing, rating:float" in refused(*flags)
+        assert "has no column 'item_id'; expected one of: user_id:token, thing, rating:float" in refused(*flags)
     else:
         message = refused(*flags, "--user_column=user")
-        assert "has no column 'user'; wanted one of: " in message and "uid" in message and "--user_column" in message
+        assert "has no column 'user'; expected one of: " in message and "uid" in message and "--user_column" in message
 
 
 @pytest.mark.parametrize(
@@ -180,18 +180,18 @@ def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
         (["--category="], "--category: is no option of importer table; it has: "),
         (["--file=absent.csv"], "--file=absent.csv: /raw has no such file; it has: log.csv.gz, products.csv"),
         (["--file=log.csv.gz", "--items_file=absent.csv"], "--items_file=absent.csv: /raw has no such file"),
-        (["--separator=ab"], "--separator=ab: wanted one character"),
+        (["--separator=ab"], "--separator=ab: expected one character"),
         (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
         (["--append"], "was not made by launch.prepare"),
         (["--download"], "--download: a table of your own has no public address"),
-        (["--importer=csv"], "importer 'csv' is not known; wanted one of: amazon2014, "),
-        (["--dataset=../x"], "--dataset=../x: wanted one of fashion, "),
+        (["--importer=csv"], "importer 'csv' is not known; expected one of: amazon2014, "),
+        (["--dataset=../x"], "--dataset=../x: expected one of fashion, "),
     ],
 )
 def test_settings_that_do_not_fit(args, told, refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     if args[0].startswith("--dataset"):
-        with pytest.raises(InputError, match="wanted one of fashion, "):
+        with pytest.raises(InputError, match="expected one of fashion, "):
             prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset=args[0].partition("=")[2])
         return
     assert told in refused(*flags, *args)
@@ -199,12 +199,12 @@ def test_settings_that_do_not_fit(args, told, refused, tmp_path):
 
 def test_no_raw_files(refused, tmp_path):
     (tmp_path / "raw").mkdir()
-    assert "/raw: holds no reviews_Beauty.json.gz or reviews_Beauty.json; wanted the reviews" in refused(
+    assert "/raw: holds no reviews_Beauty.json.gz or reviews_Beauty.json; expected the reviews" in refused(
         "--importer=amazon2014", "--category=Beauty"
     )
     (tmp_path / "raw" / "inter.txt").write_text("1 1\n")
     assert "--importer=handled" in refused("--importer=amazon2014", "--category=Beauty")
-    assert "wanted the category as Amazon's files name it" in refused("--importer=amazon2014")
+    assert "expected the category as Amazon's files name it" in refused("--importer=amazon2014")
 
 
 def test_the_result_may_not_lie_on_the_raw_files(tmp_path):

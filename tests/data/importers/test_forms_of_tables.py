@@ -221,12 +221,12 @@ def test_json_that_is_cut_short_or_malformed(tmp_path):
     write(tmp_path, r__json=text[: len(text) // 2])
     assert "cut short" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.rstrip("]"))
-    assert "r.json: is cut short, its array has no end; wanted a whole file" in refused(tmp_path, TABLE)
+    assert "r.json: is cut short, its array has no end; expected a whole file" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.replace('"U002"', "U002", 1))
     line = text[: text.index('"U002"')].count("\n") + 1
     assert f"r.json, line {line}: is malformed or cut short (Expecting value)" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=json.dumps([[1, "x", None, dict(zip(CSV, ROWS[0]))]] * 3))
-    assert "wanted one JSON object a line, or an array of objects" in refused(tmp_path, TABLE, "--max_bad_lines=8")
+    assert "expected one JSON object a line, or an array of objects" in refused(tmp_path, TABLE, "--max_bad_lines=8")
     assert prepared.run(
         tmp_path / "raw", tmp_path / "out", [TABLE, "--max_bad_lines=9", "--exact_duplicates=keep"]
     ).fresh

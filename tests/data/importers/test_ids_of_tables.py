@@ -61,7 +61,7 @@ def test_sequences_without_an_id(tmp_path):
 
 def test_no_row_has_an_id(tmp_path):
     write(tmp_path, r__csv=lines(",", CSV, [("nan", *row[1:]) for row in ROWS]))
-    assert "every row was left out (480 rows without an id); wanted some" in refused(tmp_path, TABLE)
+    assert "every row was left out (480 rows without an id); expected some" in refused(tmp_path, TABLE)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "inter"])
@@ -105,7 +105,7 @@ def test_items_with_their_id_in_another_column(tmp_path):
     records = [json.dumps({"sku": i, "product_name": t}) for i, t in TITLES.items()]
     write(tmp_path, i__json="[" + ",".join(records) + "]")
     flags = [TABLE, "--file=r.csv", "--items_file=i.json"]
-    assert "i.json: has no column 'item_id'; wanted one of: product_name, sku; name it with --item" in refused(
+    assert "i.json: has no column 'item_id'; expected one of: product_name, sku; name it with --item" in refused(
         tmp_path, *flags
     )
     read(tmp_path, *flags, "--items_id_column=sku")
@@ -114,7 +114,7 @@ def test_items_with_their_id_in_another_column(tmp_path):
 
 def test_two_columns_of_one_name(tmp_path):
     write(tmp_path, r__csv=lines(",", ("user_id", "item_id", "item_id"), [("a", "x", "y")] * 9))
-    assert "has 2 columns 'item_id'; wanted one; give them different names, or name" in refused(tmp_path, TABLE)
+    assert "has 2 columns 'item_id'; expected one; give them different names, or name" in refused(tmp_path, TABLE)
     assert read(tmp_path, TABLE, "--item_column=3")[1] == {"a": ["y"] * 9}
 
 
@@ -134,4 +134,4 @@ def test_columns_user_and_item_need_no_flag(kind, tmp_path):
 
 def test_columns_that_are_not_there_are_named_as_they_are_written(tmp_path):
     write(tmp_path, r__csv="Käufer,Stück\u202e,\t x\na,b,c\n")
-    assert "has no columns 'user_id' and 'item_id'; wanted two of: Käufer, Stück\\u202e, x;" in refused(tmp_path, TABLE)
+    assert "has no columns 'user_id' and 'item_id'; expected two of: Käufer, Stück\\u202e, x;" in refused(tmp_path, TABLE)

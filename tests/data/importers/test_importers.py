@@ -157,7 +157,7 @@ def test_every_importer_keeps_the_contract(name, tmp_path):
     assert bool(downloads.base_url) != bool(downloads.terms)
     options = module.Options(category="Beauty") if name.startswith("amazon") else module.Options()
     for folder, what in ((tmp_path / "absent", "no such folder"), (tmp_path, "(holds|found) no")):
-        with pytest.raises(InputError, match=rf"{what}.*wanted .*--\w+") as caught:
+        with pytest.raises(InputError, match=rf"{what}.*expected .*--\w+") as caught:
             module.locate(folder, options)
         assert "\n" not in str(caught.value)
 

@@ -39,7 +39,7 @@ def test_genres_of_100k_as_its_own_file_names_them(tmp_path):
     run(tmp_path)
     assert prepared.records(tmp_path / "out")['Rose & "Thorn" balm']["categories"] == ["G8", "G17"]
     (folder / "u.genre").write_text("a|0\nb|2\n")
-    with pytest.raises(InputError, match=r"u.genre: wanted .*each number from 0"):
+    with pytest.raises(InputError, match=r"u.genre: expected .*each number from 0"):
         prepared.run(tmp_path / "raw", tmp_path / "other", ["--importer=movielens"])
 
 
@@ -98,7 +98,7 @@ def test_the_other_releases(name, folder, tmp_path):
             archive.writestr(member.replace(old, folder), content)
     run(tmp_path, f"--release={name[3:-4]}")
     with pytest.raises(
-        InputError, match=rf"holds no ratings.dat of ml-1m; it holds {folder}: {name}; wanted .*--release=1m"
+        InputError, match=rf"holds no ratings.dat of ml-1m; it holds {folder}: {name}; expected .*--release=1m"
     ):
         prepared.run(tmp_path / "raw", tmp_path / "other", ["--importer=movielens", "--release=1m"])
 
@@ -109,7 +109,7 @@ def test_several_releases_want_a_name(tmp_path):
     with pytest.raises(InputError) as caught:
         run(tmp_path)
     told = (
-        "holds 3 releases (ml-100k: u.data, ml-1m: ml-1m.zip, ml-25m: ml-25m.zip); wanted one; name it with --release"
+        "holds 3 releases (ml-100k: u.data, ml-1m: ml-1m.zip, ml-25m: ml-25m.zip); expected one; name it with --release"
     )
     assert told in str(caught.value)
     for release, file in (("1m", "ml-1m.zip"), ("25m", "ml-25m.zip"), ("100k", "ml-100k/u.data")):
@@ -120,17 +120,17 @@ def test_several_releases_want_a_name(tmp_path):
 def test_what_is_not_there_says_how_to_fetch_it(tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(
-        InputError, match="holds no u.data of ml-100k; wanted .* fetch it with --download --release=100k"
+        InputError, match="holds no u.data of ml-100k; expected .* fetch it with --download --release=100k"
     ):
         run(tmp_path, "--release=100k")
-    with pytest.raises(InputError, match=r"holds no u.data or ratings.dat or ratings.csv; wanted .*--download \(1M\)"):
+    with pytest.raises(InputError, match=r"holds no u.data or ratings.dat or ratings.csv; expected .*--download \(1M\)"):
         run(tmp_path)
 
 
 def test_other_columns_name_the_importer_that_reads_them(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "ratings.csv").write_text("user,movie,stars\n1,2,3\n")
-    with pytest.raises(InputError, match="line 1: has the columns user,movie,stars; wanted userId,movieId.*=table"):
+    with pytest.raises(InputError, match="line 1: has the columns user,movie,stars; expected userId,movieId.*=table"):
         run(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_rows_without_an_id_and_without_a_rating(tmp_path):
     outcome = prepared.run(tmp_path / "raw", tmp_path / "rated", ["--importer=movielens", "--min_rating=0"])
     assert outcome.manifest["dropped"] == {"rows without an id": 2, "rows without a rating": 1}
     path.write_text(path.read_text().replace("a\tx\t", "a\tx\tgood"))
-    with pytest.raises(InputError, match="wanted a number, not 'good'"):
+    with pytest.raises(InputError, match="expected a number, not 'good'"):
         run(tmp_path, "--min_rating=0", "--max_bad_lines=0", "--overwrite")
 
 

@@ -70,7 +70,7 @@ def test_bytes_are_utf_8_text(run):
     outcome, found, users = run([ids, bad])
     assert users == ["né1", "né2"] and found[0] == ["€8", "€9", "€7"]
     assert outcome.manifest["malformed_lines"]["count"] == 2
-    assert "user_id has 'fffe', wanted text" in outcome.manifest["malformed_lines"]["first"][0]
+    assert "user_id has 'fffe', expected text" in outcome.manifest["malformed_lines"]["first"][0]
 
 
 def test_uuids_of_16_bytes(run):
@@ -91,15 +91,15 @@ def test_floats_beside_gaps_as_pandas_writes_them(run):
 @pytest.mark.parametrize(
     "users, told",
     [
-        (pl.Series([1.5, 2.5] * 3), "user_id has '1.5', wanted text or a whole number"),
+        (pl.Series([1.5, 2.5] * 3), "user_id has '1.5', expected text or a whole number"),
         (pl.Series([2.0**53 + 2, 2.0**60] * 3), "user_id has '9007199254740994.0'"),  # its neighbour is the same float
         (pl.Series([2.0**24 + 2] * 6, dtype=pl.Float32), "user_id has '16777218.0'"),
         (pl.Series([float("inf")] * 6), "user_id has 'inf'"),
         (pl.Series([Decimal("1.50")] * 6), "user_id has '1.50'"),
-        (pl.Series([[1]] * 6), "column 'user_id' holds lists; wanted lists of items (item_id), with one user a row"),
-        (pl.Series([True] * 6), "column 'user_id' holds Boolean; wanted ids: text or whole numbers"),
+        (pl.Series([[1]] * 6), "column 'user_id' holds lists; expected lists of items (item_id), with one user a row"),
+        (pl.Series([True] * 6), "column 'user_id' holds Boolean; expected ids: text or whole numbers"),
         (pl.Series([{"a": 1}] * 6), "column 'user_id' holds Struct"),
-        (pl.Series([datetime.date(2020, 1, 1)] * 6), "column 'user_id' holds Date; wanted ids"),
+        (pl.Series([datetime.date(2020, 1, 1)] * 6), "column 'user_id' holds Date; expected ids"),
     ],
 )
 def test_what_is_no_id(users, told, run):
@@ -165,7 +165,7 @@ def test_parts_whose_types_differ_in_width_or_unit(run):
 def test_parts_of_two_kinds(run):
     texts, lists = frame(item_id=pl.String), frame().with_columns(item_id=pl.concat_list("item_id"))
     for other, told in ((texts, "holds String, but Int64 in part-0.parquet"), (lists, "holds List")):
-        with pytest.raises(InputError, match=rf"part-1.parquet: column 'item_id' {told}.*wanted parts of one type"):
+        with pytest.raises(InputError, match=rf"part-1.parquet: column 'item_id' {told}.*expected parts of one type"):
             run([frame(), other])
 
 
@@ -185,7 +185,7 @@ def test_nanoseconds(run):
 
 
 def test_a_column_that_is_no_time_names_its_file(run):
-    with pytest.raises(InputError, match=r"part-0.parquet: column 'at' holds Boolean; wanted times.*--time_column"):
+    with pytest.raises(InputError, match=r"part-0.parquet: column 'at' holds Boolean; expected times.*--time_column"):
         run([frame().with_columns(at=pl.lit(True))])
 
 
@@ -238,9 +238,9 @@ def test_lists_with_gaps(run):
         ({"at": [[1, 2, 3], [1, 2, 3], [4]]}, "1 rows have lists of unequal length (row 3: 0 in item_id, 1 in at)"),
         (
             {"at": [[1, 2, 3], [1, 2, 3], [4]], "item_id": ["x", "y", "z"]},
-            "column 'at' holds lists; wanted lists of items",
+            "column 'at' holds lists; expected lists of items",
         ),
-        ({"item_id": [[["x"]], [["y"]], [["z"]]]}, "column 'item_id' holds List(List(String)); wanted ids"),
+        ({"item_id": [[["x"]], [["y"]], [["z"]]]}, "column 'item_id' holds List(List(String)); expected ids"),
     ],
 )
 def test_lists_that_do_not_fit(changes, told, run):

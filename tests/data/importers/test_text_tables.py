@@ -37,7 +37,7 @@ def test_recbole_columns_by_flag_with_and_without_type(tmp_path):
         y__item=lines("\t", ("sku:token", "label:token_seq"), TITLES.items()),
     )
     message = refused(tmp_path, RECBOLE)
-    assert "has no columns 'user_id' and 'item_id'; wanted two of: visitor:token, sku:token" in message
+    assert "has no columns 'user_id' and 'item_id'; expected two of: visitor:token, sku:token" in message
     assert message.endswith("name them with --user_column and --item_column")
     for kind in ("", ":token"):
         flags = ["--user_column=visitor", f"--item_column=sku{kind}", "--time_column=clicked", "--title_column=label"]
@@ -70,7 +70,7 @@ def test_a_table_may_have_any_name(name, kind, tmp_path):
 
 def test_another_kind_of_file_is_refused_by_its_name(tmp_path):
     write(tmp_path, data__zip=b"PK\x03\x04" + b"\0" * 90)
-    assert "data.zip: is compressed; wanted text (plain or gzipped) or Parquet; unpack it" in refused(tmp_path, TABLE)
+    assert "data.zip: is compressed; expected text (plain or gzipped) or Parquet; unpack it" in refused(tmp_path, TABLE)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +144,4 @@ def test_lists_that_do_not_fit_the_rows_before_are_an_error(tmp_path):
     write(tmp_path, s__inter="".join([*whole[:3], *whole[4:]]))  # a row is gone
     told = refused(tmp_path, RECBOLE)
     assert "s.inter, line 4: the 'item_id_list:token_seq' of user U001 ends with" in told
-    assert "wanted the rows of each user in time order" in told
+    assert "expected the rows of each user in time order" in told

@@ -48,7 +48,7 @@ def test_a_few_malformed_times_do_not_hide_the_column(importer, tmp_path):
 
 def test_a_standard_time_that_is_none_is_an_error(tmp_path):
     write(tmp_path, t__inter=lines("\t", INTER, [(*row[:3], "31/12/2019") for row in SHUFFLED]))
-    assert "t.inter, line 2: wanted a time in ISO 8601" in refused(tmp_path, RECBOLE)
+    assert "t.inter, line 2: expected a time in ISO 8601" in refused(tmp_path, RECBOLE)
 
 
 @pytest.mark.parametrize("importer", [TABLE, RECBOLE])
@@ -56,7 +56,7 @@ def test_several_times_are_an_error_that_names_them(importer, tmp_path):
     header = (*INTER[:3], "visit_time:float", "purchase_date:float")
     write(tmp_path, t__inter=lines("\t", header, [(*row, row[3]) for row in SHUFFLED]))
     told = refused(tmp_path, importer, "--file=t.inter")
-    assert "columns visit_time:float, purchase_date:float may each be the time of an interaction; wanted one" in told
+    assert "columns visit_time:float, purchase_date:float may each be the time of an interaction; expected one" in told
     assert "--time_column=visit_time:float, or use --time_column=none" in told
     assert read(tmp_path, importer, "--file=t.inter", "--time_column=visit_time")[1] == SEQUENCES
     in_file_order = read(tmp_path, importer, "--file=t.inter", "--time_column=none", "--overwrite")[1]
@@ -92,7 +92,7 @@ def test_a_table_finds_its_time(name, kind, tmp_path):
         ("release_date", "2019-01-01", None),
         ("watch_time", 33, None),
         ("session_begin_time", TIME, "column 'session_begin_time' is not used; if it is the time, use --time_column="),
-        ("date", "31/12/2019", "column 'date' is not used, as it holds '31/12/2019'; wanted a time in ISO 8601"),
+        ("date", "31/12/2019", "column 'date' is not used, as it holds '31/12/2019'; expected a time in ISO 8601"),
         ("time", "14:35", "column 'time' is not used, as it holds '14:35'"),
         ("moment", "2019-12-31", "column 'moment' looks like times; if these are the interactions', use --time_column"),
         ("moment", TIME * 1000, "column 'moment' looks like times"),

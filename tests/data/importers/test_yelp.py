@@ -91,7 +91,7 @@ def test_files_of_one_release_belong_together(tmp_path):
 
 
 def test_the_same_name_twice_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"review.json is there 2 times \(.*/a/.*, .*/b/.*\); wanted one; .*--raw_dir"):
+    with pytest.raises(InputError, match=r"review.json is there 2 times \(.*/a/.*, .*/b/.*\); expected one; .*--raw_dir"):
         run(tmp_path, {f"{at}/{name}": content for at in "ab" for name, content in NAMED.items()})
 
 
@@ -132,5 +132,5 @@ def test_rows_without_an_id_and_without_stars(tmp_path):
 def test_a_title_of_another_name(tmp_path):
     files = {kind + ".json": content.replace(b'"name"', b'"label"') for kind, content in FILES.items()}
     run(tmp_path, files, "--title_column=label")
-    with pytest.raises(InputError, match="has no column 'nmae'; wanted one of: .*label.*--title_column"):
+    with pytest.raises(InputError, match="has no column 'nmae'; expected one of: .*label.*--title_column"):
         run(tmp_path, {}, "--title_column=nmae", "--overwrite")

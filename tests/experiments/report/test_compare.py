@@ -55,7 +55,7 @@ def test_a_method_is_the_baseline_on_its_own_backbone(tmp_path, data):
     assert pairs(section, "gru4rec llmesr alpha=0.5") == by_row  # as the table of tests calls it
     assert pairs(section, "c") == by_row == pairs(section, str(tmp_path / "c"))
     assert compare.baselines(section, "faerec") is None
-    assert "wanted one of: none, llmesr, llminit, " in str(compare.no_baseline([section], "x"))
+    assert "expected one of: none, llmesr, llminit, " in str(compare.no_baseline([section], "x"))
 
 
 def test_the_baseline_with_most_settings_in_common(tmp_path, data):

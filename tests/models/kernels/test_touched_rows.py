@@ -252,10 +252,10 @@ def test_an_item_table_that_does_not_say_so_is_refused(fork, frozen, more):
 @pytest.mark.parametrize("axis, more, wanted", [(ITEM, 0, NUM_ITEMS + 2), (USER, 2, 24)])
 def test_an_axis_with_other_rows_is_refused(fork, axis, more, wanted):
     case = fork(axis, more)
-    with pytest.raises(InputError, match=rf"^parameter mood of shape .* is over {axis}s; wanted {wanted} rows"):
+    with pytest.raises(InputError, match=rf"^parameter mood of shape .* is over {axis}s; expected {wanted} rows"):
         case.model.axes(case.tables, case.batch())
     table = {"mood": jax.ShapeDtypeStruct((NUM_ITEMS, 4), jnp.float32)}
-    with pytest.raises(InputError, match=rf"^table mood of shape .* is over {axis}s; wanted"):
+    with pytest.raises(InputError, match=rf"^table mood of shape .* is over {axis}s; expected"):
         check_tables(table, Axes((), (("mood", Table(axis)),), NUM_ITEMS + 2, 24))
 
 
@@ -274,7 +274,7 @@ def test_what_says_that_it_is_over_neither_passes_and_so_does_what_has_other_row
 
 def test_integers_that_may_be_ids_are_refused():
     batch = Batch(*[None] * 4, extra={"n": jnp.zeros(3, jnp.int32)})
-    with pytest.raises(InputError, match=r"integers of shape \(3,\) to a batch.*wanted ids as models.types.Ids"):
+    with pytest.raises(InputError, match=r"integers of shape \(3,\) to a batch.*expected ids as models.types.Ids"):
         touched_rows.check({}, {}, Axes((), (), 102, 60), batch)
 
 

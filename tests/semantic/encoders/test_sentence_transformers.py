@@ -59,7 +59,7 @@ def test_a_folder_is_known_by_what_is_in_it(library, tmp_path):
 def test_what_is_missing_is_one_line(library, monkeypatch):
     with pytest.raises(InputError, match="--model is missing"):
         encoder.load(encoder.Config())
-    with pytest.raises(InputError, match=r"--model=absent: cannot be loaded \(no such model\); wanted the name"):
+    with pytest.raises(InputError, match=r"--model=absent: cannot be loaded \(no such model\); expected the name"):
         encoder.load(encoder.Config(model="absent"))
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(InputError, match=r"run pip install sentence-transformers"):

@@ -47,8 +47,8 @@ def test_headers(monkeypatch, given, headers):
     [
         (("ftp://a/v1", "", ""), "--base_url=ftp://a/v1: not an address"),
         (("http://me:pw@a/v1", "", ""), "^--base_url: holds a password"),
-        (("http://a/v1", "api-version", ""), "--extra_query=api-version: not a query; wanted one such as"),
-        (("http://a/v1", "", "secret-key"), "^--extra_header: not a header; wanted 'Name: value'"),
+        (("http://a/v1", "api-version", ""), "--extra_query=api-version: not a query; expected one such as"),
+        (("http://a/v1", "", "secret-key"), "^--extra_header: not a header; expected 'Name: value'"),
         (("http://a/v1", "", "api-key: "), "^--extra_header: not a header"),
         (("http://a/v1", "", '{"a": 1}'), "^--extra_header: not a header"),
         (("http://a/v1", "", "a b: c"), "^--extra_header: not a header"),
@@ -66,7 +66,7 @@ def test_fields_of_the_body():
     assert address.extra_body("") == {}
     assert address.extra_body('{"truncate": true, "a": null}') == {"truncate": True, "a": None}
     for given in ("truncate", "[1]", "{'a': 1}", '"a"'):
-        with pytest.raises(InputError, match="not a JSON object; wanted one such as"):
+        with pytest.raises(InputError, match="not a JSON object; expected one such as"):
             address.extra_body(given)
     with pytest.raises(InputError, match="--extra_body: sets 'model', which is --model; leave it out"):
         address.extra_body('{"model": "x"}')

@@ -112,9 +112,9 @@ def test_a_tokenizer_of_the_model_counts_with_what_it_adds(monkeypatch, tmp_path
     with pytest.raises(InputError, match="--max_tokens=2: the tokenizer adds 2 tokens to a text"):
         tokens.counting(str(tmp_path), 2, of_openai=False)
     (tmp_path / "tokenizer.json").write_text("")
-    with pytest.raises(InputError, match=r"tokenizer.json: cannot be read \(EOF while parsing\); wanted a model's"):
+    with pytest.raises(InputError, match=r"tokenizer.json: cannot be read \(EOF while parsing\); expected a model's"):
         tokens.counting(str(tmp_path), 5, of_openai=False)
-    with pytest.raises(InputError, match="nowhere: no such file; wanted the tokenizer.json of the model"):
+    with pytest.raises(InputError, match="nowhere: no such file; expected the tokenizer.json of the model"):
         tokens.counting(str(tmp_path / "nowhere"), 5, of_openai=False)
 
 

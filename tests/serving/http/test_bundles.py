@@ -49,7 +49,7 @@ def test_bundles_are_replaced_together_or_not_at_all(monkeypatch):
     now.update(b="2")
     assert served.reload() == ["a", "b"] and served.get("a")[1].digest == "2" and served.failed == ""
     assert before.digest == "1"  # a request that began with it ends with it
-    with pytest.raises(bundles.UnknownBundle, match="bundle 'c' is not served; wanted one of: a, b"):
+    with pytest.raises(bundles.UnknownBundle, match="bundle 'c' is not served; expected one of: a, b"):
         served.get("c")
 
 
@@ -58,7 +58,7 @@ def test_a_port_that_cannot_be_had():
         taken.listen()
         with pytest.raises(InputError, match="in use; end the program that has the port, or choose another --port"):
             server.bound("127.0.0.1", taken.getsockname()[1])
-    with pytest.raises(InputError, match="wanted an address of this machine"):
+    with pytest.raises(InputError, match="expected an address of this machine"):
         server.bound("no such host", 1)
 
 
