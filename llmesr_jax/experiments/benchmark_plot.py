@@ -75,7 +75,7 @@ def plot(paths: Sequence[str], out: str) -> None:
     if not drawing.installed():
         raise InputError("--plot needs matplotlib: pip install matplotlib")
     if Path(out).suffix != ".svg":
-        raise InputError(f"--plot={out}: pictures are SVG; wanted a name that ends in .svg")
+        raise InputError(f"--plot={out}: pictures are SVG; expected a name that ends in .svg")
     if wholes := _wholes(paths):
         files.write_text(Path(out), _where_time_went(wholes).standalone())
         return
