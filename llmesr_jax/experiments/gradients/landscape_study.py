@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,12 @@ from llmesr_jax.experiments.gradients import (
     landscape,
     parameter_groups,
 )
+from llmesr_jax.experiments.gradients.epoch_batches import Batches
 from llmesr_jax.experiments.gradients.settings import Options
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch, Tables
 from llmesr_jax.ranking import evaluate
-
-if TYPE_CHECKING:
-    from llmesr_jax.experiments.gradients.probe import Batches
 
 KEYS = ("eigenvalues", "eigenvectors", "spectrum", "line", "surface")
 

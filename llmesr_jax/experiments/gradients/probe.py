@@ -11,25 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from llmesr_jax.data import groups
 from llmesr_jax.experiments.gradients import (
     items,
     landscape_study,
-    parameter_groups,
     terms,
     users,
 )
+from llmesr_jax.experiments.gradients.epoch_batches import (
+    DIRECTIONS,
+    DROPOUT,
+    Batches,
+)
 from llmesr_jax.experiments.gradients.settings import Options
-from llmesr_jax.models.axes import in_steps
 from llmesr_jax.models.recommender import Params
-from llmesr_jax.models.types import Array, Batch
-from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, steps
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 
 TARGETS = ("tail items", "head items")
-_NEXT, _NEGATIVES, _DROPOUT, _DIRECTIONS = range(4)  # what a key is for
 
 
 class Measured(NamedTuple):
@@ -85,7 +83,7 @@ def measure(
     steps = max(1, min(options.steps, experiment.epochs.steps))
     by_term = _measure_terms(bag, steps)
     by_user = _measure_users(bag, options.users)
-    landscape = landscape_study.measure(bag, options, by_term["terms"], bag.draw(_DIRECTIONS), other)
+    landscape = landscape_study.measure(bag, options, by_term["terms"], bag.draw(DIRECTIONS), other)
     return Measured(**by_term, **by_user, landscape=landscape)
 
 
@@ -96,36 +94,6 @@ def ranking_first(names: Iterable[str]) -> list[str]:
 
 def _ordered(gradients: dict[str, Any]) -> dict[str, Any]:
     return {name: gradients[name] for name in ranking_first(gradients)}
-
-
-class Batches:
-    """Batches of one epoch, and what every measurement needs beside them."""
-
-    def __init__(self, experiment: Experiment, params: Params, epoch: int):
-        self.experiment, self.model, self.params = experiment, experiment.recommender, params
-        self.plan, self.corpus = experiment.epochs.plan, experiment.corpus
-        tables = tables_lib.on_device(experiment.tables)
-        self.groups = parameter_groups.names(params)
-        self.epoch = np.float32(epoch + 1)
-        self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
-        self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
-        self._data = batches.interactions(self.corpus, self.plan)
-        self.axes = self.model.axes(tables, steps.example_batch(self.plan, self._data, tables))
-        self.tables = in_steps(tables, self.model.kinds)
-        order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
-        # Longest sequence first, as a batch has them: so its rows are these users.
-        lengths = batches.student_lengths(self.corpus, self.plan, order)
-        self.order = np.take_along_axis(order, np.argsort(-lengths, axis=1, kind="stable"), axis=1)
-
-    def __getitem__(self, step: int) -> Batch:
-        return _make_batch(self.plan, self._data, self.tables, self.order[step], self.draw(_NEGATIVES, step))
-
-    def draw(self, use: int, step: int = 0) -> Array:
-        """A key for one use at one step."""
-        return jax.random.fold_in(jax.random.fold_in(self.key, use), step)
-
-
-_make_batch = jax.jit(batches.make_batch, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -156,7 +124,7 @@ def _measure_terms(bag: Batches, steps: int) -> dict[str, Any]:
     total = squares = roles = None
     grams, target_grams, in_tail = [], [], []
     for step in tqdm(range(steps), desc="terms", unit="batch", leave=False, disable=None):
-        batch, key = bag[step], bag.draw(_DROPOUT, step)
+        batch, key = bag[step], bag.draw(DROPOUT, step)
         gradients, gram, square = _terms(bag.model, bag.axes, bag.params, bag.tables, batch, key, bag.epoch)
         parts = {}
         for name, where_V in zip(TARGETS, (bag.tail_V, ~bag.tail_V)):

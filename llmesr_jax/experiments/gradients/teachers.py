@@ -13,7 +13,13 @@ from tqdm import tqdm
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
-from llmesr_jax.experiments.gradients import gauss_newton, influence, probe, users
+from llmesr_jax.experiments.gradients import (
+    epoch_batches,
+    gauss_newton,
+    influence,
+    probe,
+    users,
+)
 from llmesr_jax.experiments.gradients.settings import Options
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.training.experiment import Experiment
@@ -36,7 +42,7 @@ def measure(
     Raises:
       InputError: for `gauss_newton`, where the method's ranking is no function of the scores.
     """
-    bag = probe.Batches(experiment, params, 0)
+    bag = epoch_batches.Batches(experiment, params, 0)
     bag.epoch = np.float32(epoch + 1)
     count = max(1, min(-(-options.users // bag.plan.config.batch_size), len(bag.order)))
     exact = experiment.config.precision == "float32"
@@ -77,7 +83,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def _directions(bag: probe.Batches, count: int) -> Params:
+def _directions(bag: epoch_batches.Batches, count: int) -> Params:
     """The gradients of the mean ranking losses of `TARGETS` over the batches, stacked."""
     tail_U = ~groups.head_users(bag.corpus)
     total: Any = None
@@ -95,7 +101,7 @@ def _directions(bag: probe.Batches, count: int) -> Params:
     return influence.stacked(dict(zip(TARGETS, means)))
 
 
-def _solved(bag: probe.Batches, directions: Params, options: Options) -> Params:
+def _solved(bag: epoch_batches.Batches, directions: Params, options: Options) -> Params:
     if not gauss_newton.is_ranking(bag.model, bag.params, bag.tables, bag[0], bag.epoch, 1e-3):
         raise InputError(
             f"--influence=gauss_newton: the ranking of method {bag.experiment.config.method!r} is no function of the "
