@@ -70,17 +70,24 @@ def write_data(folder: Path, users: int = 60, items: int = 150) -> Path:
     return folder
 
 
-def environment(cache: Path) -> dict[str, str]:
-    """CPU only; compiled code and tables are kept in `cache`, so that a session compiles a program once."""
+def environment(cache: Path, compiled: Path | None = None) -> dict[str, str]:
+    """CPU only; tables are kept in `cache`, compiled code there or in `compiled`, so that a session compiles a program once."""
     changes = {
         "PYTHONPATH": str(PROJECT),
         "JAX_PLATFORMS": "cpu",
         "XDG_CACHE_HOME": str(cache),
-        "JAX_COMPILATION_CACHE_DIR": str(cache / "xla"),
+        "JAX_COMPILATION_CACHE_DIR": str(compiled or cache / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": compiling.flags(),  # these runs compile much and compute little
     }
     return {**os.environ, **changes}
+
+
+def session_environment(tmp_path_factory: Any) -> dict[str, str]:
+    """`environment` with a cache of its own, and with the compiled code that all workers of the session share."""
+    in_worker = "PYTEST_XDIST_WORKER" in os.environ  # then the folders of all workers have one parent
+    compiled = tmp_path_factory.getbasetemp().parent / "xla" if in_worker else None
+    return environment(tmp_path_factory.mktemp("cache"), compiled)
 
 
 def start(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.Popen:

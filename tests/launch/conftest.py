@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    return commands.environment(tmp_path_factory.mktemp("cache"))
+    return commands.session_environment(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(package, tmp_path_factory):
-    env = commands.environment(tmp_path_factory.mktemp("cache"))
+    env = commands.session_environment(tmp_path_factory)
     return {**env, "PYTHONPATH": f"{commands.PROJECT}:{package}"}
 
 

@@ -25,7 +25,7 @@ def installed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def llmesr(installed, tmp_path_factory):
     """llmesr(*args, cwd=...) -> Result of the console script."""
-    environment = commands.environment(tmp_path_factory.mktemp("cache")) | {"PYTHONPATH": str(installed)}
+    environment = commands.session_environment(tmp_path_factory) | {"PYTHONPATH": str(installed)}
     settings = configparser.ConfigParser()
     settings.read(commands.PROJECT / "setup.cfg")
     script = settings["options.entry_points"]["console_scripts"].strip()
