@@ -1,4 +1,4 @@
-"""A picture of several benchmarks: time a step against catalogue, length and similar users."""
+"""A picture of several benchmarks: time per step against catalogue size, length and similar users."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
     """The results in files as `launch.benchmark --out` writes them.
 
     Raises:
-      InputError: a file that is not there, or is something else.
+      InputError: a file is missing, or is not a benchmark.
     """
     found = []
     for path in paths:
         try:
             found += [one | {"step": one["train"]["1"]["step"]} for one in json.loads(Path(path).read_text()).values()]
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of --out") from error
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file written by --out") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path}: not a benchmark of one seed ({type(error).__name__}: {error}); expected a file of --out"
+                f"{path}: is not a benchmark of one seed ({type(error).__name__}: {error}); expected a file written "
+                "by --out"
             ) from error
     return found
 
@@ -58,11 +59,13 @@ def plot(paths: Sequence[str], out: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install matplotlib") from error
+        raise InputError("--plot: needs matplotlib; run pip install matplotlib") from error
     results = read(paths)
     panels = {axis: found for axis in AXES if (found := lines(results, axis))}
     if not panels:
-        raise InputError(f"--plot={out}: no two of the files differ in one of {', '.join(AXES)} alone")
+        raise InputError(
+            f"--plot={out}: no two of the files differ only in one of {', '.join(AXES)}; pass files that do"
+        )
     figure = Figure(figsize=(5.2 * len(panels), 4), layout="constrained")
     for place, (axis, found) in enumerate(panels.items()):
         panel = figure.add_subplot(1, len(panels), place + 1)

@@ -16,12 +16,12 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 
 
 def draw(folder: str | Path) -> list[Path]:
-    """Draws what a study's folder holds: terms.svg, users.svg and, where there is one, surface.svg.
+    """Draws a study's folder: terms.svg, users.svg and, if there is a surface, surface.svg.
 
-    Returns: the files; none, and a line that says why, where matplotlib is not installed.
+    Returns: the files; none, with a printed reason, if matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        print("no pictures: matplotlib is not installed (pip install matplotlib)", flush=True)
+        print("no pictures: matplotlib is not installed; run pip install matplotlib", flush=True)
         return []
     folder = Path(folder)
     epochs = study.read(folder)["epochs"]

@@ -1,4 +1,4 @@
-"""Everything the other files say of a loss, measured at one state of one model on batches of its own data."""
+"""All measurements of the other files, at one state of one model on batches of its own data."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Measured(NamedTuple):
 
 
 def measure(experiment: Experiment, params: Params, epoch: int, options: Options) -> Measured:
-    """Measures one seed's parameters on batches of the epoch after `epoch`, those that training would take next.
+    """Measures one seed's parameters on batches of the epoch after `epoch`, the next ones in training.
 
     Args:
       experiment: of one seed.
@@ -97,7 +97,7 @@ def _ordered(gradients: dict[str, Any]) -> dict[str, Any]:
 
 
 class Batches:
-    """Batches of one epoch, and what every measurement needs beside them."""
+    """Batches of one epoch, and what every measurement needs besides."""
 
     def __init__(self, experiment: Experiment, params: Params, epoch: int):
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
