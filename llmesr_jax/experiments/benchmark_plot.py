@@ -1,4 +1,4 @@
-"""A picture of several benchmarks: time a step against catalogue, length and similar users."""
+"""A picture of several benchmarks: time per step against catalogue size, length and similar users."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
     """The results in files as `launch.benchmark --out` writes them.
 
     Raises:
-      InputError: a file that is not there, or is something else.
+      InputError: a file is missing, or is not a benchmark.
     """
     found = []
     for path in paths:
         try:
             found += [one | {"step": one["train"]["1"]["step"]} for one in json.loads(Path(path).read_text()).values()]
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of --out") from error
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file written by --out") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path}: not a benchmark of one seed ({type(error).__name__}: {error}); expected a file of --out"
+                f"{path}: is not a benchmark of one seed ({type(error).__name__}: {error}); expected a file written "
+                "by --out"
             ) from error
     return found
 
@@ -73,7 +74,7 @@ def plot(paths: Sequence[str], out: str) -> None:
       InputError: `out` is no .svg; no two results that differ in one axis; matplotlib is not installed; see also `read`.
     """
     if not drawing.installed():
-        raise InputError("--plot needs matplotlib: pip install matplotlib")
+        raise InputError("--plot: needs matplotlib; run pip install matplotlib")
     if Path(out).suffix != ".svg":
         raise InputError(f"--plot={out}: pictures are SVG; expected a name that ends in .svg")
     if wholes := _wholes(paths):
@@ -82,7 +83,9 @@ def plot(paths: Sequence[str], out: str) -> None:
     results = read(paths)
     panels = {axis: found for axis in AXES if (found := lines(results, axis))}
     if not panels:
-        raise InputError(f"--plot={out}: no two of the files differ in one of {', '.join(AXES)} alone")
+        raise InputError(
+            f"--plot={out}: no two of the files differ only in one of {', '.join(AXES)}; pass files that do"
+        )
 
     def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
         for one, (axis, found) in zip(axes, panels.items(), strict=True):

@@ -61,7 +61,7 @@ def train_refused(refused, folder):
         (["--backbone=sasrek"], "backbone 'sasrek' is not known; expected one of: "),
         (["--preset=papre"], "preset 'papre' is not known; expected one of: paper, release"),
         (["--epochs=none"], "--epochs=none"),
-        (["--seeds=1,,2"], "seeds '1,,2': expected integers"),
+        (["--seeds=1,,2"], "seeds '1,,2': are not valid; expected integers"),
         (["--config.train.patience=0"], "train.patience=0; expected at least 1"),
         (["--config.train.valid_protocol=half"], "train.valid_protocol='half' is not known; expected one of: full, "),
         (["--config.data.layout=tight"], "data.layout='tight' is not known; expected one of: "),
@@ -77,7 +77,7 @@ def test_a_wrong_flag(train_refused, args, message):
 @pytest.mark.parametrize(
     ("module", "args", "message"),
     [
-        ("launch.train", ["--metod=none"], "--metod: no such flag; did you mean --method"),
+        ("launch.train", ["--metod=none"], "--metod: there is no such flag; did you mean --method"),
         ("launch.train", ["--method=lmesr"], "method 'lmesr' is not known; .*; did you mean llmesr?"),
         ("launch.train", ["--backbone=SASREK"], "; did you mean sasrec?"),
         ("launch.train", ["--preset=relaese"], "; did you mean release?"),
@@ -116,8 +116,8 @@ def test_a_wrong_name_is_answered_with_the_nearest(refused, module, args, messag
         ("inter.txt", "1 1\n1 2\n2 1\n2 2\n", "inter.txt: no user has 3 interactions (the most is 2)"),
         ("items.jsonl", "", "items.jsonl: found 0 items with ids up to 0; expected the 150 items"),
         ("items.jsonl", '{"item_id": 1}\n', "items.jsonl, line 1: item 1 has no title"),
-        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object a line"),
-        ("items.jsonl", None, "nothing to make item embeddings from; expected items.jsonl"),
+        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object per line"),
+        ("items.jsonl", None, "has no texts or files for item embeddings; expected items.jsonl"),
     ],
 )
 def test_a_wrong_text_file(train_refused, folder, name, content, message):
@@ -159,7 +159,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(train_refused, folder, tmp_pa
     with (folder / "itm_emb_np.pkl").open("wb") as file:
         pickle.dump(_Harm(tmp_path / "harm"), file)
     message = train_refused("--method=llmesr")
-    assert "itm_emb_np.pkl: refused, it holds posix.mkdir; expected NumPy arrays of numbers only" in message
+    assert "itm_emb_np.pkl: refused, as it holds posix.mkdir; expected NumPy arrays of numbers only" in message
     assert not (tmp_path / "harm").exists()
 
 
@@ -184,7 +184,7 @@ def test_the_folder_of_another_configuration(refused, trained, data, args):
     message = refused(*flags, f"--workdir={folder}")
     name, _, value = args[0].removeprefix("--").removeprefix("config.").partition("=")
     assert f"{folder}: belongs to another run (" in message
-    assert name in message and value in message and "); name another --workdir" in message
+    assert name in message and value in message and "); choose another --workdir," in message
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_the_folder_of_other_data(refused, trained, folder):
     flags = (*commands.SMALL, f"--data_dir={folder}", "--method=none", "--seeds=1,2", "--epochs=2", f"--workdir={run}")
     message = refused(*flags)
     assert f"{run}: belongs to another run (" in message and "interactions: " in message
-    assert "); the data or their embeddings have changed since; name another --workdir" in message
+    assert "); the data or their embeddings have changed since then; name another --workdir" in message
 
 
 @pytest.mark.parametrize("place", ["w", "w/below"])
@@ -208,13 +208,15 @@ def test_a_file_in_place_of_the_folder(train_refused, tmp_path, place):
 def test_no_method_trains_where_the_folder_of_another_is_taken(train_refused, tmp_path):
     (tmp_path / "w" / "llmesr").mkdir(parents=True)
     (tmp_path / "w" / "llmesr" / "thesis.tex").write_text("mine")
-    assert "w/llmesr: exists and is no folder of a run" in train_refused("--method=none,llmesr")
+    assert "w/llmesr: already exists and is not the folder of a run" in train_refused("--method=none,llmesr")
 
 
 def test_a_folder_of_something_else(train_refused, tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "thesis.tex").write_text("mine")
-    assert train_refused("--method=none").startswith("w: exists and is no folder of a run (no config.json)")
+    assert train_refused("--method=none").startswith(
+        "w: already exists and is not the folder of a run (no config.json)"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="no folder is closed to root")
@@ -249,8 +251,8 @@ def test_a_full_disk(start_train, tmp_path):
         (["--workdir=absent"], "absent: no such folder; expected the folder of a run"),
         (["--workdir=."], ".: holds no run; expected the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
-        (["--workdir=w", "--epochs=3"], "--epochs: no such flag"),
-        (["--workdir=broken"], "broken/config.json: not a run's configuration"),
+        (["--workdir=w", "--epochs=3"], "--epochs: there is no such flag"),
+        (["--workdir=broken"], "broken/config.json: is not a run's configuration"),
     ],
 )
 def test_evaluate_says_what_is_wrong(refused, tmp_path, args, message):

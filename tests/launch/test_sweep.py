@@ -96,7 +96,7 @@ def test_again_only_shows_the_table(swept, sweep):
     before = contents(cwd / "w")
     again = sweep(*GRID, cwd=cwd)
     assert (again.status, again.err) == (0, "")
-    assert again.out.count("finished before") == 3
+    assert again.out.count("already finished,") == 3
     table = lambda out: out[out.index("\nfull H@10") :]  # noqa: E731
     assert table(again.out) == table(result.out)
     assert contents(cwd / "w") == before
@@ -169,7 +169,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
         "num_similar=9,learning_rate=1e+30",
     ]
     assert [line.split(": ")[1] for line in failed] == names
-    assert "3 similar users a user are expected" in failed[0] and "is not finite in steps" in failed[2]
+    assert "the method needs 3 similar users per user, but" in failed[0] and "is not finite in steps" in failed[2]
     assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; their reasons are above"
     sound = "num_similar=9,learning_rate=0.001"
     rows = [line.split()[0] for line in result.out[result.out.index("\nfull ") :].splitlines() if "=" in line]
@@ -190,7 +190,11 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(swept, sweep, tmp_path):
     assert states() == [["finished", "1"], ["finished", "2"], ["finished", "2"]]
     for config in cells.values():
         config.train.epochs += 1
-    assert states() == [["begun, 4 epochs done", "1"], ["begun, 4 epochs done", "2"], ["begun, 4 epochs done", "2"]]
+    assert states() == [
+        ["started, 4 epochs done", "1"],
+        ["started, 4 epochs done", "2"],
+        ["started, 4 epochs done", "2"],
+    ]
     cells["none"].data.max_len = 7
     assert states()[0][0] == "in the way: another run (data.max_len: 8 -> 7)"
     assert contents(cwd / "w") == before
@@ -216,8 +220,11 @@ def test_too_many_lanes_for_the_device_are_told(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "expected one of --sweep, --grid and --search; --sweep knows ablations, alpha_and_n, "),
-        (("--grid=seeds=1,2", "--seeds=3"), "seeds is given on the command line and varied by the sweep"),
+        (
+            (),
+            "no runs are named; expected one of --sweep, --grid and --search; known sweeps: ablations, alpha_and_n, ",
+        ),
+        (("--grid=seeds=1,2", "--seeds=3"), "--seeds: is set on the command line and varied by the sweep"),
         (
             ("--grid=llmesr.alpha=1", "--loggers=tensorbord"),
             "logger 'tensorbord' is not known; expected one of: mlflow, ",

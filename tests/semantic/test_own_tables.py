@@ -70,7 +70,10 @@ def test_a_recipe_knows_the_content_of_whole_numbers(tmp_path):
         ({"mood": np.ones(3)}, r"method 'mine': `tables` made \['mood'\]; expected .*: \['graph', 'mood'\]"),
         ({"mood": np.array([1.0, np.nan]), "graph": np.ones(2)}, "its table mood holds numbers that are not finite"),
         ({"mood": np.array(["a"]), "graph": np.ones(2)}, "its table mood holds <U1; expected numbers or flags"),
-        ({"mood": np.ones(2), "graph": np.array([2**31])}, "table graph holds 2147483648 to 2147483648; expected 32-bit"),
+        (
+            {"mood": np.ones(2), "graph": np.array([2**31])},
+            "table graph holds 2147483648 to 2147483648; expected 32-bit",
+        ),
     ],
     ids=["names", "nan", "texts", "64 bit"],
 )
