@@ -1,4 +1,4 @@
-"""Zip and tar archives, gzipped or not: what is in them, without unpacking, and nothing that leaves its folder."""
+"""Zip and tar archives, gzipped or not: their files, read without unpacking; unsafe paths are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZi
 
 
 def is_archive(path: Path) -> bool:
-    """By its content; by its name where the content says nothing, so that a damaged one is told."""
+    """Decides by content, and by name if the content says nothing, so that a damaged archive is reported."""
     try:
         with path.open("rb") as file:
             return bool(kind_of(file)) or path.name.endswith(_ARCHIVES)
@@ -30,7 +30,7 @@ def is_archive(path: Path) -> bool:
 
 
 def kind_of(stream: BinaryIO) -> str:
-    """zip, tar, or "" for neither, by the first bytes of a stream; it is read from."""
+    """zip, tar, or "" for neither, by the first bytes of a stream, which this reads."""
     start = stream.read(_START)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
@@ -46,10 +46,10 @@ def kind_of(stream: BinaryIO) -> str:
 def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
     """{(name,) of each file in an archive, (name, name) of those in archives within it: size in bytes}.
 
-    Listed once, because a compressed tar is read to its end for it. An archive in an archive is read as a stream.
+    Listed once, because listing a compressed tar reads it to its end. An archive in an archive is read as a stream.
 
     Raises:
-      InputError: it is damaged, or an entry points outside of it, which only a harmful archive has.
+      InputError: the archive is damaged, or an entry points outside of it, as only in a harmful archive.
     """
     found: dict[tuple[str, ...], int] = {}
     names: list[str] = []
@@ -82,20 +82,20 @@ def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in name[:2]:
             raise InputError(
-                f"{archive}: refused, its entry {repr(name)[:80]} would leave the folder it is unpacked into; expected "
-                "names inside the archive only; get the archive from its source again"
+                f"{archive}: refused, as its entry {repr(name)[:80]} points outside the archive's folder; expected "
+                "only paths inside it; download the archive from its source again"
             )
     return found
 
 
 def _may_be_archive(info: zipfile.ZipInfo) -> bool:
-    """Whether a zip's entry is worth a look inside: a tar, or a name without an ending; no password is wanted."""
+    """Whether to look inside a zip's entry: a tar or a name without an ending, and not encrypted."""
     at = PurePosixPath(info.filename)
     return "__MACOSX" not in at.parts and (at.name.endswith(_ARCHIVES[1:]) or not at.suffix) and not info.flag_bits & 1
 
 
 def _nested(stream: BinaryIO) -> dict[str, int]:
-    """{name: size in bytes} of the files of a tar inside a zip; -1 of what is no file; empty where it is no tar."""
+    """{name: size in bytes} of the files of a tar inside a zip; -1 for what is not a file; empty if it is not a tar."""
     start = io.BufferedReader(stream, _START)
     if kind_of(io.BytesIO(start.peek(_START))) != "tar":
         return {}
@@ -113,12 +113,12 @@ def _nested(stream: BinaryIO) -> dict[str, int]:
 
 
 def plain(stream: Any) -> Any:
-    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its sum."""
+    """The stream, decompressed if it is gzipped; tarfile's own streams check neither its end nor its checksum."""
     return gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(_GZIP) else stream
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Raises EOFError where the block of zeros that ends a tar is missing, which tarfile itself does not mind."""
+    """Raises EOFError if the block of zeros that ends a tar is missing, which tarfile itself ignores."""
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
         raise EOFError

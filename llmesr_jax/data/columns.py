@@ -1,4 +1,4 @@
-"""Columns of tables by their names: finding one, and saying which are not there."""
+"""Columns of tables by their names: finding one, and reporting missing ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 def bare(name: str) -> str:
-    """A column's name without the type that RecBole writes behind it."""
+    """A column's name without the type that RecBole appends."""
     typed = TYPED.fullmatch(name)
     return typed[1] if typed else name
 
 
 def actual(names: Iterable[str], wanted: str) -> str:
-    """`user` for `user_id` and `item` for `item_id`, where the first is there and the second is not."""
+    """`user` for `user_id` and `item` for `item_id`, if only the short name exists."""
     names = list(names)
     return _PLAIN[wanted] if wanted in _PLAIN and _PLAIN[wanted] in names and wanted not in names else wanted
 
 
 def find(names: Sequence[str], wanted: str) -> int | None:
-    """The place of a column: by its whole name, by its name without RecBole's type, or by its number from 1.
+    """The index of a column, found by its whole name, by its name without RecBole's type, or by its number from 1.
 
-    Where there is no `user_id` or `item_id`, `user` or `item` is it.
+    Without a `user_id` or `item_id`, `user` or `item` is used.
     """
     wanted = actual(names, wanted.strip())
     for known in (names, [bare(name) for name in names]):
@@ -46,14 +46,14 @@ def is_number(name: str) -> bool:
 
 
 def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str]) -> None:
-    """Raises InputError for those of {flag: column} that are not there, by their whole names."""
+    """Raises InputError for each of {flag: column} that is missing; whole names only."""
     there = list(there)
     if absent := {flag: name for flag, name in wanted.items() if name not in there}:
         raise absence(raw, absent, there)
 
 
 def absence(raw: RawFile, absent: Mapping[str, str], there: Sequence[str], hint: str = "") -> InputError:
-    """The error for columns, {flag: column}, that are not there, which names those that are.
+    """The error for missing columns, {flag: column}, which names the columns that exist.
 
     Args:
       hint: what else may be wrong, in brackets.
@@ -61,7 +61,7 @@ def absence(raw: RawFile, absent: Mapping[str, str], there: Sequence[str], hint:
     names, flags = listed(map(repr, absent.values())), listed(f"--{flag}" for flag in absent)
     found = ", ".join(repr(name)[1:-1] for name in there[:20])[:300]
     if len(there) == 1:
-        found += " (one column: does --separator fit?)"
+        found += " (only one column: is --separator right?)"
     column, them = ("column", "it") if len(absent) == 1 else ("columns", "them")
     return InputError(
         f"{raw}: has no {column} {names}; expected {_COUNTS[len(absent)]} of: {found}{hint}; name {them} with {flags}"

@@ -1,8 +1,8 @@
-"""A corpus: who interacted with what, in order; its split; and reading it from a folder.
+"""A corpus: the interactions of users with items in time order, and their split.
 
-A folder holds `inter.txt` ("user item" a line, ids from 1, a user's lines in time order) and, optionally,
-`items.jsonl` (one object an item: `item_id`, `title`, any other attributes), `times.npy` (int64 seconds since 1970, one
-a line of `inter.txt`, NaT where unknown) and `split.npy` (uint8, one a line: 0 training, 1 validation, 2 test).
+A folder holds `inter.txt` ("user item" per line, ids from 1, a user's lines in time order) and, optionally,
+`items.jsonl` (one object per item: `item_id`, `title`, any other attributes), `times.npy` (int64 seconds since 1970,
+one per line of `inter.txt`, NaT if unknown) and `split.npy` (uint8, one per line: 0 training, 1 validation, 2 test).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Corpus:
       items: int32 (n,) item ids; user u's are `items[offsets[u]:offsets[u + 1]]`.
       offsets: int64 (U + 1,).
       item_records: (V,) attributes of each item, at least `item_id` and `title`; None without texts. Those of a folder
-        are read when they are looked at.
+        are read at their first use.
       digest: sha256, in hex, of V, items, offsets and, unless it is leave-one-out, the split.
       folder: where the files are; None for the demo.
       split: which interactions train and which are targets.
-      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` where not known; None where no time is known.
+      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` if unknown; None if no time is known.
       ties: the order of interactions with equal times: "file", or "shuffled".
     """
 
@@ -72,17 +72,17 @@ class Corpus:
 
     @property
     def targets(self) -> Mapping[str, Targets]:
-        """{"valid": ..., "test": ...}: the targets of each."""
+        """{"valid": ..., "test": ...}: the targets of each split."""
         return self.split.targets
 
     @cached_property
     def valid_U(self) -> np.ndarray:
-        """int32 (U,): item id of the user's first validation target, 0 where the user has none."""
+        """int32 (U,): item id of the user's first validation target, 0 if the user has none."""
         return self._first_target("valid")
 
     @cached_property
     def test_U(self) -> np.ndarray:
-        """int32 (U,): item id of the user's first test target, 0 where the user has none."""
+        """int32 (U,): item id of the user's first test target, 0 if the user has none."""
         return self._first_target("test")
 
     def target_items(self, split: str) -> np.ndarray:
@@ -138,10 +138,10 @@ def from_pairs(
       items: integers (n,), ids 1..V, all of them present.
       times: int64 (n,) seconds since 1970, ascending within a user, `splits.UNKNOWN` first.
       parts: uint8 (n,) index into `splits.PARTS`, ascending within a user: the user's own split.
-      split: how to split, and the order of ties.
+      split: how to split, and how to order ties.
       item_records: (V,) in order of id.
       folder: kept in the corpus.
-      source: what error messages name; the data set if not given.
+      source: the name in error messages; by default the data set.
 
     Raises:
       InputError: no interactions or more than 2^31 - 1, an id below 1, a gap in the ids, times out of order, or a split
@@ -151,7 +151,7 @@ def from_pairs(
     users, items = np.asarray(users), np.asarray(items)
     check_size(source, len(users))
     if not len(users):
-        raise InputError(f'{source}: is empty; expected one "user item" a line')
+        raise InputError(f'{source}: is empty; expected one "user item" per line')
     num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
     check_size(source, len(users), num_users)
     order = np.argsort(users, kind="stable")
@@ -166,8 +166,8 @@ def from_pairs(
     if split.ties == "shuffled":
         if times is None:
             raise InputError(
-                f"{source}: data.ties=shuffled, but the data have no times (no times.npy); prepare them from raw files "
-                "with a time column, or use data.ties=file"
+                f"{source}: data.ties=shuffled, but the data have no times (no times.npy); prepare the data from raw "
+                "files with a time column, or use data.ties=file"
             )
         order = splits.shuffle_ties(offsets, times, parts, split.ties_seed)
         items = items[order]  # times and parts are equal wherever it changes the order
@@ -182,17 +182,17 @@ def from_pairs(
 
 
 def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
-    """Raises InputError for more interactions or users than 32-bit numbers can tell apart."""
+    """Raises InputError for more interactions or users than 32-bit numbers can count."""
     for kind, count, most in (("interactions", interactions, MOST_INTERACTIONS), ("users", users, MOST_USERS)):
         if count > most:
             raise InputError(
-                f"{source}: {count} {kind}; expected at most {most}, as places on the device are 32-bit numbers; leave "
+                f"{source}: {count} {kind}; expected at most {most}, as the device uses 32-bit indices; leave "
                 "out old interactions, or train on a part of the users"
             )
 
 
 def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None) -> None:
-    """Raises InputError where parts, or times within a part, do not ascend within a user."""
+    """Raises InputError if parts, or times within a part, do not ascend within a user."""
     same = users[1:] == users[:-1]
     if parts is not None:
         if len(parts) and parts.max() >= len(splits.PARTS):
@@ -202,13 +202,13 @@ def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None
         if (back := same & (parts[1:] < parts[:-1])).any():
             raise InputError(
                 f"{source}: user {users[1:][back][0]} has training after validation, or validation after test, in "
-                "split.npy; a user's lines must be in this order; sort them"
+                "split.npy; expected training, validation, test in this order; sort the user's lines"
             )
         same = same & (parts[1:] == parts[:-1])
     if times is not None and (back := same & (times[1:] < times[:-1])).any():
         raise InputError(
-            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; each user's lines must be "
-            "in time order; sort both files"
+            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; expected each user's lines "
+            "in time order; sort inter.txt and times.npy"
         )
 
 
@@ -223,7 +223,7 @@ def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
         missing = int(np.argmin(present)) + 1
         raise InputError(
             f"{source}: {kind} id {missing} is missing, although ids go up to {highest}; expected every id from 1 "
-            "without gaps; number them again"
+            "without gaps; renumber the ids"
         )
     return highest
 

@@ -1,4 +1,4 @@
-"""Bytes to text. A file of no known encoding is UTF-8; bytes that are not are read as Windows-1252, and counted."""
+"""Bytes to text. Without a named encoding, a file is UTF-8; other bytes are read as Windows-1252, and counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Text:
 
     Attributes:
       raw: the file.
-      encoding: its encoding; "" where the user named none.
+      encoding: its encoding; "" if the user named none.
       windows: lines (of `lines`) or blocks' lines (of `blocks`) with bytes that were read as Windows-1252.
     """
 
@@ -23,9 +23,9 @@ class Text:
         self.raw, self.encoding, self.windows = raw, encoding, 0
 
     def lines(self, bad: BadLines | None) -> Iterator[tuple[int, str]]:
-        """(number from 1, line without its end); a line that is not in the named encoding is counted in `bad`.
+        """(number from 1, line without its end); a line that is not valid in the named encoding is counted in `bad`.
 
-        Without `bad` such lines are passed over in silence, and no progress is shown: for a first look at a file.
+        Without `bad` such lines are skipped silently, and no progress is shown: for a first look at a file.
         """
         for number, line in lines(self.raw, quiet=bad is None, encoding=self.encoding):
             try:
@@ -60,18 +60,18 @@ class Text:
             return _as_windows(text)
 
     def note(self) -> str:
-        """What the user has to know once the file is read; "" for nothing."""
+        """A note for the user after the file is read; "" for none."""
         if not self.windows:
             return ""
         many = "1 line is" if self.windows == 1 else f"{self.windows:,} lines are"
         return (
-            f"{self.raw.path.name}: {many} not UTF-8 text, so their other bytes were read as Windows-1252 (much the "
-            "same as ISO-8859-1); --encoding names another encoding"
+            f"{self.raw.path.name}: {many} not UTF-8 text, so the other bytes were read as Windows-1252 (almost the "
+            "same as ISO-8859-1); --encoding sets another encoding"
         )
 
 
 def _as_windows(text: str) -> str:
-    """Bytes that UTF-8 does not have, as Windows-1252; the five that this does not have either, as ISO-8859-1."""
+    """Bytes that are not UTF-8, as Windows-1252; the five bytes that Windows-1252 does not define, as ISO-8859-1."""
     return _BROKEN.sub(lambda found: _character(ord(found[0]) - 0xDC00), text)
 
 

@@ -1,4 +1,4 @@
-"""Tables of text: CSV, TSV and their kin, with a line of the columns' names or without one."""
+"""Tables of text: CSV, TSV and similar files, with or without a header line."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from llmesr_jax.data.raw_files import MAX_LINE, RawFile
 from llmesr_jax.data.staging import Reader
 
 SEPARATORS = (",", ";", "\t", "|")
-_UNCLOSED = ' (is a quote (") of this line left open? or does --separator not fit?)'
+_UNCLOSED = ' (does this line have an unclosed quote ("), or is --separator wrong?)'
 _SEEN = 200  # lines of a first look
-_IS_EMPTY = "is empty; expected a line with the columns' names, then one line a row"
+_IS_EMPTY = "is empty; expected a line with the columns' names, then one line per row"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a table is written.
+    """The format of a table.
 
     Attributes:
-      separator: one character; "" to find it.
+      separator: one character; "" to detect it.
       encoding: "" for UTF-8.
       header: "yes", "no", or "auto".
-      quoted: whether a quote (") holds cells together.
+      quoted: whether quotes (") enclose cells.
     """
 
     separator: str = ""
@@ -39,12 +39,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Table:
-    """A file whose form is known.
+    """A file with a known format.
 
     Attributes:
       raw: the file.
-      form: with the separator found, and header "yes" or "no".
-      names: of the columns, without blanks around them; "1", "2", ... where there is no header.
+      form: the format, with the detected separator, and header "yes" or "no".
+      names: of the columns, without blanks around them; "1", "2", ... without a header.
       sample: the first rows.
     """
 
@@ -56,7 +56,7 @@ class Table:
     def rows(self, reader: Reader) -> Iterator[tuple[int, list[str]]]:
         """(line, cells) of all rows that have as many cells as there are names.
 
-        Others are counted in `reader.bad`, with all the lines that they go over, as those behind a quote left open are
+        Other rows are counted in `reader.bad`, with all their lines, as the lines after an unclosed quote are
         lost. Lines that repeat the header are counted in `reader.dropped`.
         """
         text = Text(self.raw, self.form.encoding)
@@ -104,7 +104,7 @@ def _quoted(text: Text, separator: str, reader: Reader, width: int) -> Iterator[
         except csv.Error as error:
             cells = _lenient(last, separator, width) if pulled == 1 else None
             if cells is None:
-                what = f"found quotes that do not fit ({error}); expected {width} fields separated by {separator!r}"
+                what = f"found misplaced quotes ({error}); expected {width} fields separated by {separator!r}"
                 reader.bad.add(text.raw, start if pulled > 1 else at, what + _UNCLOSED, at)
                 continue
         if cells is None:
@@ -123,7 +123,7 @@ def _wrong_count(found: int, wanted: int, upto: str = "") -> str:
 
 
 def _lenient(line: str, separator: str, width: int) -> list[str] | None:
-    """The cells of a line whose quotes are not doubled: escaped by a backslash, or not escaped at all."""
+    """The cells of a line whose quotes are escaped by a backslash, or not at all, in place of doubled."""
     for escape in ("\\", None) if '\\"' in line else (None,):
         try:
             options = {"escapechar": escape, "doublequote": False, "strict": True} if escape else {}
@@ -142,16 +142,16 @@ def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
 def open_table(
     raw: RawFile, form: Form, wanted: Sequence[str], is_header: Callable[[Sequence[str], Sequence[str]], bool]
 ) -> Table:
-    """Looks at the first lines: which separator, and is there a header?
+    """Finds the separator, and whether there is a header, from the first lines.
 
     Args:
       raw: the file.
-      form: what the user says of it.
-      wanted: columns that have to be there, by name or number.
-      is_header: whether the first of two rows is a header; asked where columns are wanted by number only.
+      form: the format, as far as the user describes it.
+      wanted: columns that must exist, by name or number.
+      is_header: whether the first of two rows is a header; called if all columns are named by number.
 
     Raises:
-      InputError: there is no line, or the first one cannot be read.
+      InputError: there is no line, or the first line cannot be read.
     """
     seen = [line for _, line in itertools.islice(Text(raw, form.encoding).lines(None), _SEEN)]
     if not seen:
@@ -172,7 +172,7 @@ def open_table(
 
 
 def _separator(raw: RawFile, seen: Sequence[str], wanted: Sequence[str], quoted: bool) -> str:
-    """The one under which the wanted columns are there, else the one that gives most columns."""
+    """The separator with which the expected columns exist, else the one that gives most columns."""
     first = "\t" if ".tsv" in raw.path.name else ","
     by_columns = {}
     for separator in sorted(SEPARATORS, key=lambda one: one != first):
@@ -185,7 +185,7 @@ def _separator(raw: RawFile, seen: Sequence[str], wanted: Sequence[str], quoted:
 
 
 def _look(seen: Sequence[str], separator: str, quoted: bool) -> list[list[str]]:
-    """The rows of some lines, as far as they can be read."""
+    """The rows of some lines, up to the first that cannot be read."""
     if not quoted:
         return [line.split(separator) for line in seen]
     rows: list[list[str]] = []

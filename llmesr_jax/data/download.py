@@ -1,7 +1,7 @@
-"""Fetches public files over HTTP: with progress, resumed where it broke off, whole or not at all.
+"""Downloads public files over HTTP: with progress, resumed after an interruption, complete or not at all.
 
-What has come so far lies in `<name>.part`, with `<name>.part.json` saying of which version; only a file whose size (and
-digest, where one is known) was checked gets its name.
+The bytes so far are in `<name>.part`, and their version in `<name>.part.json`; only a file whose size (and
+digest, if one is known) was checked gets its name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
 class _Broken(Exception):
-    """A try that failed in a way that another one may not."""
+    """A failed try; another try may succeed."""
 
 
 def fetch_all(
@@ -41,15 +41,15 @@ def fetch_all(
     sha256: Mapping[str, str] | None = None,
     waits: Sequence[float] = _WAITS,
 ) -> list[Path]:
-    """Fetches each of `paths` below `base_url` into `folder`, under its last part; files that are there are kept.
+    """Downloads each of `paths` below `base_url` into `folder`, under its last part; existing files are kept.
 
-    `sha256` holds the digests that are known, by that last part.
+    `sha256` holds the known digests, by that last part.
 
     Raises:
-      InputError: an address is none, a file is not to be had or not as it should be.
+      InputError: an address is not valid, a file is not available, or its size or digest is wrong.
     """
     if urlsplit(base_url).scheme not in ("http", "https"):
-        raise InputError(f"--base_url={base_url}: expected an address that starts with http:// or https://")
+        raise InputError(f"--base_url={base_url}: is not an address; expected one that starts with http:// or https://")
     base = base_url if base_url.endswith("/") else base_url + "/"
     folder.mkdir(parents=True, exist_ok=True)
     found = []
@@ -69,32 +69,35 @@ def fetch(
     sha256: str | None = None,
     waits: Sequence[float] = _WAITS,
 ) -> None:
-    """Fetches one file.
+    """Downloads one file.
 
     Args:
       url: http or https.
-      target: gets its name when it is whole.
-      size: bytes it must have; the server's word where not given.
-      sha256: hex digest it must have; not checked where not given.
-      waits: seconds before each further try after one without progress.
+      target: the file; it gets this name when it is complete.
+      size: bytes it must have; by default the size that the server states.
+      sha256: hex digest it must have; by default not checked.
+      waits: seconds before each further try after a try without progress.
 
     Raises:
-      InputError: the server has no such file, keeps failing, or sends something else.
+      InputError: the server has no such file, keeps failing, or sends another file.
     """
     part = target.with_name(target.name + ".part")
     _complete(url, part, size, waits)
     if sha256 is not None and (found := files.sha256(part)) != sha256:
         _discard(part)
-        raise InputError(f"{url}: has sha256 {found}, expected {sha256}; the file there is another one; see --base_url")
+        raise InputError(
+            f"{url}: has sha256 {found}, expected {sha256}; the server has another version of the file; check "
+            "--base_url"
+        )
     os.replace(part, target)
     _note(part).unlink(missing_ok=True)
 
 
 def _complete(url: str, part: Path, size: int | None, waits: Sequence[float]) -> None:
-    """Tries until `part` is whole.
+    """Tries until `part` is complete.
 
     Raises:
-      InputError: no try will succeed, or too many in a row brought nothing.
+      InputError: no try can succeed, or too many in a row brought no bytes.
     """
     import tenacity
 
@@ -118,16 +121,17 @@ def _complete(url: str, part: Path, size: int | None, waits: Sequence[float]) ->
         tries(_attempt, url, part, size)
     except _Broken as error:
         raise InputError(
-            f"{url}: {error}, {len(waits) + 1} times in a row; what came is kept in {part}; the same command continues"
+            f"{url}: {error}, {len(waits) + 1} times in a row; the bytes so far are kept in {part}; run the same "
+            "command again to continue"
         ) from error
 
 
 def _attempt(url: str, part: Path, size: int | None) -> None:
-    """One request, which continues `part` where it can, and after which it is whole.
+    """One request, which continues `part` if the server can, and completes it.
 
     Raises:
       _Broken: another try may succeed.
-      InputError: none will.
+      InputError: no try can succeed.
     """
     import httpx
 
@@ -146,45 +150,51 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
             _check_answer(response, url, part)
             _receive(response, part, *_span(response, url, part, have, size))
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-        raise InputError(f"{url}: {_reason(error)}; expected the file; see --base_url") from error
+        raise InputError(f"{url}: {_reason(error)}; expected the file; check --base_url") from error
     except httpx.TransportError as error:
         raise _Broken(f"no connection ({_reason(error)})") from error
 
 
 def _check_answer(response: httpx.Response, url: str, part: Path) -> None:
-    """Raises `_Broken` or `InputError` where the answer is not (the rest of) a file."""
+    """Raises `_Broken` or `InputError` if the answer is not (the rest of) a file."""
     said = f"the server answers {response.status_code} {response.reason_phrase}"
     if response.status_code == 416:  # the part is longer than the file, so it is no part of it
         _discard(part)
-        raise _Broken("the file has changed meanwhile")
+        raise _Broken("the file has changed since the download began")
     if response.status_code in _TRANSIENT:
         raise _Broken(said)
     if not response.is_success:
-        raise InputError(f"{url}: {said}; expected the file; see --base_url, or fetch it by hand into --raw_dir")
+        raise InputError(
+            f"{url}: {said}; expected the file; check --base_url, or download the file by hand into --raw_dir"
+        )
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
-        raise InputError(f"{url}: is a web page; expected the file; see --base_url, or fetch it by hand into --raw_dir")
+        raise InputError(
+            f"{url}: is a web page; expected the file; check --base_url, or download the file by hand into --raw_dir"
+        )
 
 
 def _span(response: httpx.Response, url: str, part: Path, have: int, size: int | None) -> tuple[int, int]:
-    """(Where the answer starts in the file, the file's length); `part` and its note are of this file afterwards."""
+    """(Where the answer starts in the file, the file's length); afterwards `part` and its note belong to this file."""
     start, length = 0, response.headers.get("Content-Length", "")
     if response.status_code == 206:
         span = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")[0]
         if span.partition("-")[0] != str(have):
             _discard(part)
-            raise _Broken("the server continues at another place")
+            raise _Broken("the server continues at another position")
         start = have
     if not length.isdigit():
         if size is None:
             raise InputError(
-                f"{url}: the server does not say how long the file is, so a broken one would look whole; "
-                "fetch it by hand into --raw_dir"
+                f"{url}: the server does not state the file's length, so a cut file would look complete; "
+                "download the file by hand into --raw_dir"
             )
         length = str(size - start)
     whole = start + int(length)
     if size is not None and whole != size:  # not worth its time
         _discard(part)
-        raise InputError(f"{url}: has {whole} bytes, expected {size}; the file there is another one; see --base_url")
+        raise InputError(
+            f"{url}: has {whole} bytes, expected {size}; the server has another version of the file; check --base_url"
+        )
     version = response.headers.get("ETag", "")
     version = response.headers.get("Last-Modified", "") if not version or version.startswith("W/") else version
     if not start:  # before the note: what one version left is never continued with another
@@ -194,7 +204,7 @@ def _span(response: httpx.Response, url: str, part: Path, have: int, size: int |
 
 
 def _receive(response: httpx.Response, part: Path, start: int, whole: int) -> None:
-    """Writes the answer to `part`, at its end where the server continues, else from the start."""
+    """Writes the answer to `part`, at its end if the server continues, else from the start."""
     import httpx
 
     with (
@@ -211,7 +221,7 @@ def _receive(response: httpx.Response, part: Path, start: int, whole: int) -> No
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, on one short line."""
+    """The text of an error, on one short line."""
     return repr(str(error))[1:-1][:80] or type(error).__name__
 
 
@@ -224,7 +234,7 @@ def _note(part: Path) -> Path:
 
 
 def _noted(part: Path, url: str) -> dict[str, Any]:
-    """{version, size} of the file that `part` is of, as the server told them; "" and 0 where that is not known."""
+    """{version, size} of the file that `part` is a part of, as the server stated them; "" and 0 if unknown."""
     try:
         note = json.loads(_note(part).read_text())
         return note if note["url"] == url and {"version", "size"} <= note.keys() else {"version": "", "size": 0}

@@ -1,4 +1,4 @@
-"""A folder that is made elsewhere and put in place whole, so that what has its name is never half written."""
+"""A folder that is built beside its place and moved there complete, so that it is never half written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from llmesr_jax.core import locks
 
 @contextlib.contextmanager
 def workplace(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target` to build in, for this process alone; gone afterwards, whatever happens.
+    """An empty folder beside `target` to build in, for this process alone; it is removed afterwards in any case.
 
-    What a killed command left there is removed first; if it was killed between the two steps of `replace`, the
+    Leftovers of a killed command are removed first; if it was killed between the two steps of `replace`, the
     second one is undone.
 
     Raises:
@@ -45,12 +45,12 @@ def replace(target: Path, built: Path, carry: bool, own: set[str]) -> Path | Non
     Args:
       target: the folder's name; it may exist.
       built: a whole folder on the same disk.
-      carry: whether what else lies in the old folder stays (as links to the same files); else the old folder is kept
+      carry: whether other files of the old folder stay (as links to the same files); else the old folder is kept
         under another name.
       own: names in the old folder that are never carried.
 
     Returns:
-      where the old folder is now; None if there was none, or nothing of it is missing.
+      the old folder's new path; None if there was no folder, or the new one has all of its files.
     """
     if not target.exists():
         built.rename(target)
@@ -78,7 +78,7 @@ def _old(target: Path) -> Path:
 
 
 def _undo(target: Path) -> None:
-    """Finishes what a kill in `replace` left: the old folder goes back if there is no new one."""
+    """Repairs what a kill in `replace` left: moves the old folder back if there is no new one."""
     old = _old(target)
     if old.exists():
         if target.exists():
@@ -99,8 +99,8 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path, target: Path) -> Iterator[None]:
-    """Holds the lock file, which the system frees when the process ends, however that comes about."""
-    held = locks.take(path, f"{target}: another command is at work on it; wait until it has ended")
+    """Locks the lock file; the system frees it when the process ends, for whatever reason."""
+    held = locks.take(path, f"{target}: another command is writing this folder; wait until it ends")
     try:
         yield
     finally:

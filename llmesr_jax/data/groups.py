@@ -40,7 +40,7 @@ class Tail(NamedTuple):
 
     Attributes:
       by: "training": head is the first floor(0.2 n) of all items (users) by training count (length), descending, then
-        by id, so nothing leaks from the future. "total": the same by the whole history, as both papers count.
+        by id, so no later data are used. "total": the same by the whole history, as both papers count.
         "release": LLM-ESR's code: an item is tail with fewer than `item` interactions in the whole history, a user whose
         input has fewer than `user` items.
       user, item: thresholds of "release".
@@ -59,39 +59,43 @@ TRAINING = Tail()
 
 @dataclasses.dataclass(frozen=True)
 class TailConfig:
-    """How commands that read finished runs define head and tail."""
+    """Head and tail in commands that read finished runs."""
 
     tail: str = knob(
         "training",
-        "head and tail by training counts, by all interactions (the papers), or by the thresholds of LLM-ESR's code",
+        "head and tail by training counts, by all interactions (as the papers do), or by the thresholds of LLM-ESR's "
+        "code",
         choices=TAILS,
     )
-    tail_user: int = knob(0, "--tail=release: users whose input is shorter are tail", least=0)
+    tail_user: int = knob(0, "--tail=release: users with a shorter input are tail", least=0)
     tail_item: int = knob(0, "--tail=release: items with fewer interactions are tail", least=0)
 
 
 def tail_of(by: str, dataset: str, user: int = 0, item: int = 0) -> Tail:
-    """A definition of `TAILS`, with the release's thresholds of a data set where none are given.
+    """A definition of `TAILS`, by default with the release's thresholds for the data set.
 
     Raises:
-      InputError: "release" without thresholds, on a data set for which the release has none; or thresholds without it.
+      InputError: "release" without thresholds, on a data set for which LLM-ESR's code has none; or only one of both.
     """
     if by != "release":
         if user or item:
-            raise InputError(f"--tail_user and --tail_item are thresholds of --tail=release; found --tail={by}")
+            raise InputError(
+                f"--tail_user and --tail_item are thresholds of --tail=release, not of --tail={by}; remove them, or "
+                "set --tail=release"
+            )
         return Tail(by)
     known = _THRESHOLDS.get(dataset, (0, 0))
     tail = Tail(by, user or known[0], item or known[1])
     if not (tail.user and tail.item):
         raise InputError(
             f"--tail=release: LLM-ESR's code has no thresholds for {dataset} (it has for {', '.join(_THRESHOLDS)}); "
-            "give --tail_user and --tail_item"
+            "set --tail_user and --tail_item"
         )
     return tail
 
 
 def head_items(corpus: Corpus, tail: Tail = TRAINING) -> np.ndarray:
-    """bool (V,): the items that are no tail items."""
+    """bool (V,): the items that are not tail items."""
     if tail.by == "training":
         return _head(corpus.item_counts_V)
     total_V = np.bincount(corpus.items - 1, minlength=corpus.num_items)
@@ -104,7 +108,7 @@ def head_users(corpus: Corpus) -> np.ndarray:
 
 
 def _head_targets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, tail: Tail) -> np.ndarray:
-    """bool (E,): the targets whose users are no tail users."""
+    """bool (E,): the targets whose users are not tail users."""
     if tail.by == "training":
         return head_users(corpus)[rows_E]
     if tail.by == "total":
@@ -115,16 +119,16 @@ def _head_targets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, tail:
 
 
 def popularity(corpus: Corpus) -> np.ndarray:
-    """int32 (V,): training interactions of each item; 1, not 0, for one without any, as in FAERec's release."""
+    """int32 (V,): training interactions of each item, but at least 1, as in FAERec's release."""
     return np.maximum(corpus.item_counts_V, 1).astype(np.int32)
 
 
 def members(
     corpus: Corpus, split: Literal["valid", "test"], tail: Tail = TRAINING
 ) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
-    """Who belongs to which group, among the E targets of the split, in their order.
+    """The members of each group, among the E targets of the split, in their order.
 
-    Item groups go by the target, user groups by the user; both by training counts, but for head and tail where `tail`
+    Item groups go by the target, user groups by the user; both by training counts, except head and tail if `tail`
     says otherwise.
 
     Returns:
@@ -146,7 +150,7 @@ def members(
 
 
 def sizes(corpus: Corpus) -> dict[str, tuple[dict[str, int], int]]:
-    """{division: ({label: how many of all users or items are in it}, how many there are)}, by training counts."""
+    """{division: ({label: number of users or items in it}, number of all)}, by training counts."""
     counts = {"user_length": corpus.train_lengths_U, "item_popularity": corpus.item_counts_V}
     bounds = {"user_length": _USER_LENGTH, "item_popularity": _ITEM_POPULARITY}
     return {

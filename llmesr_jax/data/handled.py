@@ -1,4 +1,4 @@
-"""The folder `handled/` that LLM-ESR's authors publish: which files it has, and where it lies."""
+"""The folder `handled/` that LLM-ESR's authors publish: its files, and where it is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FILES = {
 
 
 def find(folder: str | Path) -> Path | None:
-    """The folder with the authors' files: `folder/handled`, or `folder` itself; None if there is neither.
+    """The folder with the authors' files: `folder/handled`, or `folder` itself; None if neither has them.
 
     Raises:
-      InputError: an `inter.txt` and a `handled/` lie side by side, so that either could be meant.
+      InputError: the folder has both an `inter.txt` and a `handled/`, so that either could be meant.
     """
     folder = Path(folder)
     if (folder / FILES["item_llm"]).is_file():
@@ -26,7 +26,7 @@ def find(folder: str | Path) -> Path | None:
     inside = folder / "handled"
     if inside.is_dir() and (folder / "inter.txt").exists():
         raise InputError(
-            f"{folder}: holds inter.txt and handled/; expected one of the two; name {inside} with --data_dir to use "
+            f"{folder}: has both inter.txt and handled/; expected one of the two; set --data_dir={inside} to use "
             "the authors' files, or move that folder away"
         )
     return inside if inside.is_dir() else None

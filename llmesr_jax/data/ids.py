@@ -13,12 +13,12 @@ FILES = {"user": "user_ids.txt", "item": "item_ids.txt"}
 
 
 def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
-    """The raw id of 1, of 2, ...; None where the folder has no such file, as for the demo.
+    """The raw ids of the ids 1, 2, ...; None if the folder has no such file, as for the demo.
 
     Args:
       kind: "user" or "item".
     Raises:
-      InputError: the file has another number of lines than there are users or items, or one id twice.
+      InputError: the file's number of lines is not that of the users or items, or an id appears twice.
     """
     path = corpus.folder and Path(corpus.folder, FILES[kind])
     if path is None or not path.exists():
@@ -26,16 +26,20 @@ def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
     found = path.read_text().split("\n")[:-1]
     count = {"user": corpus.num_users, "item": corpus.num_items}[kind]
     if len(found) != count:
-        raise InputError(f"{path}: {len(found)} ids, expected {count}, one for each {kind} of inter.txt; prepare again")
+        raise InputError(
+            f"{path}: has {len(found)} ids; expected {count}, one for each {kind} of inter.txt; prepare the data again"
+        )
     if len(set(found)) < count:
-        raise InputError(f"{path}: an id stands twice; expected a different one for each {kind}; prepare again")
+        raise InputError(
+            f"{path}: an id appears twice; expected a different id for each {kind}; prepare the data again"
+        )
     return found
 
 
 def rows_in(new: Corpus, old: Corpus, kind: str) -> np.ndarray:
-    """int64: for each user or item of `new`, from id 1 on, its row in `old`, from 0; -1 for those that it has not.
+    """int64: for each user or item of `new`, from id 1 on, its row in `old`, from 0; -1 if it has none.
 
-    They are found by raw id; where neither has raw ids, by number.
+    Rows are found by raw id, or by number if neither has raw ids.
 
     Raises:
       InputError: see `raw_ids`; one of the two has raw ids and the other has none.
@@ -48,8 +52,8 @@ def rows_in(new: Corpus, old: Corpus, kind: str) -> np.ndarray:
     for corpus in (new, old):
         if ids[corpus] is None:
             raise InputError(
-                f"{corpus.folder or corpus.name}: has no {FILES[kind]}, which tells its {kind}s apart from those of "
-                "other data; expected a folder that launch.prepare made"
+                f"{corpus.folder or corpus.name}: has no {FILES[kind]}, which is needed to match its {kind}s with "
+                "those of other data; expected a folder that launch.prepare made"
             )
     places = {raw: row for row, raw in enumerate(ids[old])}
     return np.fromiter((places.get(raw, -1) for raw in ids[new]), np.int64, counts[0])

@@ -1,6 +1,6 @@
-"""Reads Parquet of others in a process of its own: over a damaged file, polars may end the process that it runs in.
+"""Reads Parquet files of others in a separate process, as a damaged file may make polars end its process.
 
-Or it panics, and native code then writes a page of traces on the process's stderr, which nothing can keep it from.
+Or polars panics, and its native code then writes a page of traces to stderr, which Python cannot prevent.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ for path in json.load(sys.stdin):
         break
     print(json.dumps({"empty": base64.b64encode(empty).decode(), "rows": rows}), flush=True)
 """
-_NO_SENSE = "its bytes make no sense"
+_NO_SENSE = "the file is damaged"
 
 
 class Failed(Exception):
     """The query failed; the message says how, on one line.
 
     Attributes:
-      path: the file over which it did, where that is known.
+      path: the file that failed, if known.
     """
 
     def __init__(self, message: str, path: Path | None = None):
@@ -51,7 +51,7 @@ class Failed(Exception):
 
 
 class Footer(NamedTuple):
-    """What the end of a Parquet file says of it."""
+    """The metadata at the end of a Parquet file."""
 
     path: Path
     schema: pl.Schema
@@ -62,7 +62,7 @@ def sink(frame: pl.LazyFrame, path: Path) -> None:
     """Writes the result of the query to a Parquet file.
 
     Raises:
-      Failed: it could not be computed or written; also where that took its process down.
+      Failed: the result could not be computed or written, or the process ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     done = _run(_PROGRAM, [str(path)], frame.serialize())
@@ -73,10 +73,10 @@ def sink(frame: pl.LazyFrame, path: Path) -> None:
 
 
 def footers(paths: Sequence[Path]) -> list[Footer]:
-    """What the ends of Parquet files say.
+    """The metadata of Parquet files.
 
     Raises:
-      Failed: one could not be read; also where that took the process down.
+      Failed: a file could not be read, or the process ended.
     """
     done = _run(_FOOTERS, [], json.dumps([str(path) for path in paths]).encode())
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,6 +1,6 @@
 """Writes `items.jsonl`: an object for every item, in order of id, from records that come in any order.
 
-Only places in a temporary file are kept in memory, so a catalogue may be larger than it.
+Only positions in a temporary file are kept in memory, so a catalogue may be larger than memory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
 
 
 class Found(NamedTuple):
-    """How the records met the items.
+    """How many records and items matched.
 
     Attributes:
-      with_record: items that have one.
-      without_record: items that have none.
+      with_record: items that have a record.
+      without_record: items that have no record.
       without_title: items whose title is "".
-      repeated: records of an item that had one already; the first one counts.
+      repeated: further records of an item; the first one counts.
       of_no_item: records of items that are not in the interactions.
     """
 
@@ -40,16 +40,16 @@ class Found(NamedTuple):
 def write(
     path: Path, records: Iterable[tuple[str, Mapping[str, Any]]], numbers: Mapping[str, int], id_field: str
 ) -> Found:
-    """Writes the file: `item_id`, `title` ("" where unknown), `id_field` (the raw id), then the record's other fields.
+    """Writes the file: `item_id`, `title` ("" if unknown), `id_field` (the raw id), then the record's other fields.
 
     Args:
-      path: the file; one more, with a name of its own, lies beside it meanwhile.
+      path: the file; a temporary file is written beside it meanwhile.
       records: (raw id, {field: value}).
       numbers: raw id -> id from 1.
       id_field: what the source calls the raw id.
 
     Raises:
-      InputError: there are records, but none of an item that is wanted.
+      InputError: there are records, but none of an item in `numbers`.
     """
     places_V = np.full(len(numbers) + 1, -1, np.int64)  # row 0 is nobody's
     repeated = of_no_item = untitled = 0
@@ -82,8 +82,8 @@ def write(
 
 def _none_known(records: int, theirs: str, ours: str) -> str:
     return (
-        f"none of the {records:,} item records is of an item of the interactions: the records' ids are like "
-        f"{repr(theirs)[:60]}, those of the interactions like {repr(ours)[:60]}; expected the same ids in both; check "
+        f"none of the {records:,} item records belongs to an item of the interactions: the records' ids are like "
+        f"{repr(theirs)[:60]}, the interactions' ids like {repr(ours)[:60]}; expected the same ids in both; check "
         "that the files in --raw_dir belong together, and, where the importer has these flags, --items_file, "
         "--item_column and --items_id_column"
     )
@@ -102,7 +102,7 @@ def _write(file: BinaryIO, item: int, raw: str, record: Mapping[str, Any], id_fi
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """A JSON value: texts without HTML (`markup.plain`), lists and objects kept; None for what says nothing."""
+    """A JSON value: texts without HTML (`markup.plain`), lists and objects kept; None for an empty value."""
     if isinstance(value, str):
         return markup.plain(value) or None
     if isinstance(value, bool) or isinstance(value, int):

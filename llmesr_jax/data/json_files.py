@@ -1,4 +1,4 @@
-"""Objects of a JSON file: one a line, or an array, or objects over several lines or one behind the other.
+"""Objects of a JSON file: one per line, or an array, or objects over several lines or several in a line.
 
 Memory is bounded by the largest object, whatever the size of an array.
 """
@@ -17,11 +17,11 @@ from llmesr_jax.data.raw_files import MAX_LINE, BadLines
 
 _SKIPPED = re.compile(r"[\s,]*")
 _DECODER = json.JSONDecoder()
-_WANTED = "one JSON object a line, or an array of objects"
+_WANTED = "one JSON object per line, or an array of objects"
 
 
 def objects(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object); what is no object is counted in `bad`, or passed over where that is None.
+    """(line, object); any other value is counted in `bad`, or skipped if `bad` is None.
 
     Raises:
       InputError: an array is cut short or malformed, so that the rest of the file cannot be read.
@@ -62,7 +62,7 @@ def _by_line(
 
 
 def _several(line: str) -> list[dict[str, Any]]:
-    """The objects of a line that stand one behind the other; none where anything else stands there."""
+    """The objects of a line, one after the other; none if the line has anything else."""
     found, at = [], 0
     while (at := _SKIPPED.match(line, at).end()) < len(line):
         try:
@@ -76,7 +76,7 @@ def _several(line: str) -> list[dict[str, Any]]:
 
 
 def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of arrays, or of values one behind the other."""
+    """The objects of arrays, or of values one after the other."""
     blocks = text.blocks()
     buffer, at, depth, ended = "", 0, 0, False
     base, line, counted = 1, 1, 0  # the line where the buffer starts, and that of its place `counted`
@@ -87,14 +87,14 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
             depth += 1 if buffer[at] == "[" else -1
             at += 1
             if depth < 0:
-                raise InputError(f"{text.raw}, line {line}: found a ] too many; expected {_WANTED}")
+                raise InputError(f"{text.raw}, line {line}: found an extra ]; expected {_WANTED}")
             continue
         value, end = None, -1
         if at < len(buffer):
             try:
                 value, end = _DECODER.raw_decode(buffer, at)
             except RecursionError as error:
-                raise InputError(f"{text.raw}, line {line}: nests too deep; expected {_WANTED}") from error
+                raise InputError(f"{text.raw}, line {line}: is nested too deeply; expected {_WANTED}") from error
             except ValueError as error:
                 if ended:
                     raise _broken(text, error, base) from error
@@ -111,7 +111,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
         buffer, at, base, counted = buffer[at:], 0, line, 0
         if len(buffer) > MAX_LINE:
             raise InputError(
-                f"{text.raw}, line {line}: is malformed, or an object longer than {MAX_LINE >> 20} MiB; expected "
+                f"{text.raw}, line {line}: is malformed, or has an object longer than {MAX_LINE >> 20} MiB; expected "
                 f"{_WANTED}"
             )
         # Twice as much each time, because what did not end is parsed again from its start.
@@ -119,13 +119,15 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
         ended = not more
         buffer += "".join(more)
     if depth:
-        raise InputError(f"{text.raw}: is cut short, its array has no end; expected a whole file; get it again")
+        raise InputError(
+            f"{text.raw}: is cut short: its array has no end; expected a whole file; copy or download it again"
+        )
 
 
 def _broken(text: Text, error: ValueError, line: int) -> InputError:
     where = line + getattr(error, "lineno", 1) - 1
     reason = repr(getattr(error, "msg", str(error)))[1:-1][:80]
     return InputError(
-        f"{text.raw}, line {where}: is malformed or cut short ({reason}); expected {_WANTED}; correct the line, or get "
-        "the file again"
+        f"{text.raw}, line {where}: is malformed or cut short ({reason}); expected {_WANTED}; correct the line, or "
+        "copy or download the file again"
     )

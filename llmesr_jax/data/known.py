@@ -1,7 +1,7 @@
-"""The named data sets: where each comes from, the rule that makes it, and the counts that the papers give.
+"""The named data sets: the source of each, the rule that makes it, and the counts that the papers give.
 
 For two years users could not rebuild these data sets; this table records the rules that reproduce them.
-`launch.prepare` checks every count and says by how much it is missed.
+`launch.prepare` compares every count with the papers' and prints the difference.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Known(NamedTuple):
       importer: name of the importer of its raw files.
       options: of the importer.
       rule: what is kept.
-      counts: users, items, interactions, as far as a paper gives them; mean_length to two digits.
-      source: of the counts and of the rule.
+      counts: users, items, interactions, if a paper gives them; mean_length to two digits.
+      source: where the counts and the rule come from.
     """
 
     importer: str
@@ -39,7 +39,7 @@ DATASETS = {
         {"category": "AMAZON_FASHION"},
         Rule(core="iterated", user_core=3, item_core=2, exact_duplicates="keep"),
         {"users": 9_049, "items": 4_722, "mean_length": 3.82},
-        "LLM-ESR, table of data sets (the authors' file has 9,094 users, by its users' reports); rule: users' reports "
+        "LLM-ESR, table of data sets (the authors' file has 9,094 users, as users report); rule: users' reports "
         "in the issues of the authors' repository",
     ),
     "beauty": Known(
@@ -69,15 +69,15 @@ DATASETS = {
             exact_duplicates="keep",
         ),
         {"users": 15_720, "items": 11_383, "interactions": 192_214, "mean_length": 12.23},
-        "LLM-ESR and FAERec, tables of data sets; rule: the authors' code; their release of Yelp's files is unknown, "
-        "today's give far more",
+        "LLM-ESR and FAERec, tables of data sets; rule: the authors' code; which release of Yelp's files they used is "
+        "unknown, today's files give far more",
     ),
     "beauty5": Known(
         "amazon2014",
         {"category": "Beauty", "subset": "5core"},
         Rule(core="iterated", user_core=5, item_core=5, exact_duplicates="keep"),
         {"users": 22_363, "items": 12_101, "interactions": 198_502, "mean_length": 8.88},
-        "the 5-core file itself, as many papers count it; rule: its own, so it changes nothing",
+        "the 5-core file itself, as many papers count it; the rule is the file's own, so it changes nothing",
     ),
     "ml-1m": Known(
         "movielens",
@@ -90,14 +90,14 @@ DATASETS = {
 
 
 def rule_of(dataset: str, prepared: bool) -> Rule:
-    """The data set's rule; none where the source was prepared already; else the default."""
+    """The data set's rule; none if the source is already prepared; else the default."""
     if prepared:
         return _NO_RULE
     return DATASETS[dataset].rule if dataset in DATASETS else Rule()
 
 
 def compare(dataset: str, counts: Mapping[str, float]) -> dict[str, Any] | None:
-    """The papers' counts beside those found: {papers, match, difference, source}; None where no paper has any."""
+    """The papers' counts and the counts found: {papers, match, difference, source}; None if no paper gives counts."""
     if dataset not in DATASETS:
         return None
     papers = dict(DATASETS[dataset].counts)

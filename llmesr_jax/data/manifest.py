@@ -1,4 +1,4 @@
-"""The manifest of a prepared folder: reading it, comparing it, and telling it."""
+"""The manifest of a prepared folder: reading, comparing and printing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 4
 
 
 def version() -> dict[str, Any]:
-    """Of the format, and of the package that wrote it ("" from a checkout that is not installed)."""
+    """Versions of the format, and of the package that wrote it ("" from a checkout that is not installed)."""
     return {"format": 1, "llmesr_jax": _package_version()}
 
 
@@ -34,7 +34,7 @@ def entry(path: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest of what is there; None where there is none that `launch.prepare` wrote."""
+    """The manifest of an existing folder; None if `launch.prepare` wrote none."""
     try:
         found = json.loads((folder / FILE).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -47,7 +47,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`name: old -> new` of what decides the result."""
+    """`name: old -> new` for each setting that decides the result."""
     flat = [_flat({key: tree.get(key) for key in _DECISIVE}) for tree in (old, new)]
     keys = sorted(flat[0].keys() | flat[1].keys())
     return [
@@ -85,13 +85,13 @@ def _by_flag(change: str) -> str:
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Checks that the folder's files are those that were written.
+    """Checks that the folder's files are as they were written.
 
     Raises:
-      InputError: one is not.
+      InputError: a file is not.
     """
     for name, recorded in manifest["files"].items():
         path = folder / name
         if not path.is_file() or entry(path) != recorded:
-            what = "is not as it was written" if path.is_file() else "is missing"
-            raise InputError(f"{path}: {what} (see {FILE}); use --overwrite to prepare anew")
+            what = "was changed after it was written" if path.is_file() else "is missing"
+            raise InputError(f"{path}: {what} (see {FILE}); use --overwrite to prepare the data again")

@@ -1,8 +1,8 @@
-"""Plain text out of the HTML that shops leave in titles, categories and descriptions.
+"""Plain text from the HTML that shops leave in titles, categories and descriptions.
 
     plain("<b>Rose</b> &amp;amp; thorn<br>&lt;i&gt;balm&lt;/i&gt; <span class=")  ->  "Rose & thorn balm"
 
-Only the names of HTML elements make a tag, so "I <3 you", "a < b > c" and "<Blue>" stay as they are.
+Only names of HTML elements count as tags, so "I <3 you", "a < b > c" and "<Blue>" stay as they are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each item stands in the training sequences: what methods that read an item's contexts start from."""
+"""Where each item occurs in the training sequences, for methods that read an item's contexts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from llmesr_jax.data.corpus import Corpus
 
 
 class Occurrences(NamedTuple):
-    """Every place of every item in the training parts, item after item and within an item as in the corpus.
+    """Every occurrence of every item in the training parts, by item and within an item in the corpus's order.
 
     Attributes:
       place_n: int32, index into `Corpus.items`.
       first_n, end_n: int32, of the user's training part: its first index, and one past its last.
-      start_V, count_V: int32 (V + 2,), where an item's places lie in `place_n`; none for padding and mask token.
+      start_V, count_V: int32 (V + 2,), where an item's places are in `place_n`; none for padding and mask token.
     """
 
     place_n: np.ndarray
@@ -26,7 +26,7 @@ class Occurrences(NamedTuple):
 
 
 def occurrences(corpus: Corpus) -> Occurrences:
-    """Finds them. An item that a training sequence holds twice has two places there."""
+    """Finds all occurrences. An item that a training sequence holds twice has two places there."""
     first_U = corpus.offsets[:-1]
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     end_n = (first_U + corpus.train_lengths_U)[user_n]

@@ -1,6 +1,6 @@
-"""Reads NumPy arrays out of pickles from strangers.
+"""Reads NumPy arrays from untrusted pickles.
 
-A pickle is a program: it may call whatever it names. This reader admits the few names that NumPy writes for a
+A pickle is a program: it may call anything that it names. This reader admits the few names that NumPy writes for a
 numeric array and gives each of them a harmless meaning of its own, so neither foreign code nor NumPy's own
 (unchecked) state setters run on what the file says. Any other name is refused before anything is called.
 """
@@ -35,7 +35,7 @@ def load_vectors(path: str | Path) -> np.ndarray | dict[Any, np.ndarray]:
     """As `load_arrays`, or the dict {id: array or list of numbers} that the pickle holds; ids are texts or numbers.
 
     Raises:
-      InputError: likewise.
+      InputError: see `load_arrays`.
     """
 
     def vectors(tree: Any) -> np.ndarray | dict[Any, np.ndarray]:
@@ -72,12 +72,14 @@ def _load(path: Path, then: Callable[[Any], T], before: Callable[[Any], None] = 
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a pickle of {_WANTED}") from error
     except _Refused as error:
-        raise InputError(f"{path}: refused, it holds {error}; expected {_WANTED}; nothing of it was run") from error
+        raise InputError(
+            f"{path}: refused, as it holds {error}; expected {_WANTED}; none of its code was run"
+        ) from error
     # Damaged bytes may fail in any opcode, with any exception; each of them means the same to the user.
     except Exception as error:
         reason = f"{type(error).__name__}: {repr(str(error))[1:81]}"
         raise InputError(
-            f"{path}: truncated or damaged pickle ({reason}); expected {_WANTED}; copy the file again"
+            f"{path}: is a truncated or damaged pickle ({reason}); expected {_WANTED}; copy the file again"
         ) from error
 
 
@@ -166,7 +168,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _arrays(tree: Any) -> Any:
-    """Replaces the stand-ins in nested lists and tuples; refuses what is not a number."""
+    """Replaces the stand-ins in nested lists and tuples; refuses anything that is not a number."""
     if isinstance(tree, _Array):
         return _arrays(tree.array) if isinstance(tree.array, list) else tree.array
     if isinstance(tree, (list, tuple)):

@@ -1,6 +1,6 @@
-"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, times, the raw ids, and a manifest of it all.
+"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, times, the raw ids, and a manifest.
 
-The manifest says the source (importer, options, each file's size and sha256), the rule, the counts after each of its
+The manifest records the source (importer, options, each file's size and sha256), the rule, the counts after each of its
 steps, and how they compare with the papers'. Equal inputs and settings give equal bytes.
 """
 
@@ -37,12 +37,12 @@ _OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", "times.npy",
 
 
 class Outcome(NamedTuple):
-    """What `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
-      manifest: as it lies in the folder.
-      fresh: False where it was up to date and nothing was written.
-      kept: where the folder's former content is now, if anywhere.
+      manifest: as it is in the folder.
+      fresh: False if the folder was up to date and nothing was written.
+      kept: the path of the folder's former content, if it was kept.
       before: the counts of the folder that was appended to.
     """
 
@@ -54,27 +54,27 @@ class Outcome(NamedTuple):
 
 
 def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:
-    """Reads, filters, numbers and writes; or finds that all is up to date.
+    """Reads, filters, numbers and writes the data; or finds that the folder is up to date.
 
     Args:
-      p: what to make of what.
-      stop: if it is requested while the new folder is put in place, that is still done.
+      p: what to prepare.
+      stop: after a request while the new folder is moved into place, that step is still completed.
     Raises:
-      InputError: anything wrong with the raw files, the rule, or the folder that is to be written.
-      KeyboardInterrupt: `stop` was requested while the new folder was put in place.
+      InputError: the raw files, the rule, or the folder to write are wrong.
+      KeyboardInterrupt: `stop` was requested while the new folder was moved into place.
     """
     if p.settings.download:
         files = p.importer.downloads(p.options)
         base = p.settings.base_url or files.base_url
         if not base:
-            raise InputError(f"--download: {files.terms}; put them into {p.raw}, or name a mirror with --base_url")
+            raise InputError(f"--download: {files.terms}; put the files into {p.raw}, or set --base_url to a mirror")
         download.fetch_all(base, files.paths, p.raw, files.sha256)
     try:
         files = p.locate()
     except InputError as error:
         if p.raw.exists() or not p.importer.downloads(p.options).base_url:
             raise
-        raise InputError(f"{error}, or have the public files fetched with --download") from error
+        raise InputError(f"{error}, or download the public files with --download") from error
     with folders.workplace(p.out) as work:
         old = _completed(manifest.read(p.out), p)
         recipe = p.recipe(files)
@@ -91,13 +91,13 @@ def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:
         with _readable(p):
             reader = Reader(work / "parts", BadLines(p.settings.max_bad_lines), p.rule.min_rating is not None)
             written = _build(p, files, recipe, built, reader, old)
-        with (stop or Stop()).gracefully("putting the folder in place"):
+        with (stop or Stop()).gracefully("moving the folder into place"):
             kept = folders.replace(p.out, built, carry=p.settings.append, own=set(_OWN))
         return Outcome(p, written, True, kept, old["counts"] if p.settings.append and old else None)
 
 
 def _completed(old: dict[str, Any] | None, p: Plan) -> dict[str, Any] | None:
-    """A manifest of an older version with the options that it did not know of, at their defaults."""
+    """A manifest of an older version, with options added since then at their defaults."""
     if old is not None and old["source"].get("importer") == p.name and isinstance(old["source"].get("options"), dict):
         known_by_now = dataclasses.asdict(p.importer.Options())
         old["source"]["options"] = {**known_by_now, **old["source"]["options"]}
@@ -130,8 +130,8 @@ def _build(
         _check_parts(p, result, reader)
     elif longest < 3:
         raise InputError(
-            f"no user is left with 3 interactions (the most is {longest}); expected some: one each for training, "
-            "validation and test; loosen the rule, see --help"
+            f"no user is left with 3 interactions (the most is {longest}); expected at least 3 of a user: one each "
+            "for training, validation and test; loosen the rule (see --help)"
         )
     found = None
     with_items = next((of_part for of_part in files.values() if of_part.items), None)
@@ -141,7 +141,8 @@ def _build(
         found = item_records.write(built / "items.jsonl", records, numbers, p.importer.ITEM_ID)
     elif old is not None and p.settings.append and "items.jsonl" in old["files"]:
         raise InputError(
-            f"{p.raw}: holds no item records any more, and {p.out} has some; expected them too with --append"
+            f"{p.raw}: has no item records, but {p.out} has some; --append expected them; add the items' file, or use "
+            "--overwrite"
         )
     written = {
         **recipe,
@@ -166,7 +167,7 @@ def _build(
 
 
 def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
-    """All interactions in file order; with a split of the user's own, each with its part."""
+    """All interactions in file order; with the user's own split, each with its part."""
     if "" in files:
         return p.importer.interactions(files[""], p.options, reader)
     frames = []
@@ -178,24 +179,27 @@ def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
     shared = [name for name in columns[0] if all(name in others for others in columns)]
     if lost := sorted({name for names in columns for name in names} - set(shared)):
         raise InputError(
-            f"{p.raw}: not all of --train, --valid and --test have a {lost[0]}; all three must have the same columns; "
-            f"add it, or leave it out of all with --{lost[0]}_column=none"
+            f"{p.raw}: not all of --train, --valid and --test have a {lost[0]}; expected the same columns in all "
+            f"three; add it, or ignore it in all three with --{lost[0]}_column=none"
         )
     return pl.concat([frame.select(shared) for frame in frames])
 
 
 def _check_parts(p: Plan, result: preprocess.Prepared, reader: Reader) -> None:
-    """Raises InputError where a part is empty; notes what of the split would mislead."""
+    """Raises InputError if a part is empty; adds notes on what is unusual about the split."""
     counts = np.bincount(result.parts, minlength=len(splits.PARTS))
     if not counts.all():
         part = splits.PARTS[int(np.argmin(counts))]
-        raise InputError(f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; loosen it")
+        raise InputError(
+            f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; expected at least one; "
+            "loosen the rule"
+        )
     told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, counts))
     reader.note(f"your own split: {told} interactions; launch.train uses it (data.split=files)")
     if result.across:
         reader.note(
-            f"warning: {result.across:,} interactions of --valid or --test stand in an earlier file, too (same user, "
-            "item and time); the earlier file keeps them"
+            f"warning: {result.across:,} interactions of --valid or --test are also in an earlier file (same user, "
+            "item and time); only the earlier file keeps them"
         )
     if result.times is not None:
         later = result.user_n[1:][(np.diff(result.user_n) == 0) & (result.times[1:] < result.times[:-1])]
@@ -224,7 +228,7 @@ def _read_ids(folder: Path, kind: str) -> list[str]:
 
 @contextlib.contextmanager
 def _readable(p: Plan) -> Iterator[None]:
-    """Turns what polars cannot read into a clear line, and a full disk into what it is."""
+    """Turns polars' errors into one clear line, or into the OSError of a full disk."""
     try:
         yield
     except InputError:
@@ -237,7 +241,7 @@ def _readable(p: Plan) -> Iterator[None]:
         if not by_polars or getattr(error, "errno", None):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        reason = "its bytes make no sense" if panicked else reason
+        reason = "the file is damaged" if panicked else reason
         if code := re.search(r"os error (\d+)", str(error)):  # polars gives its OSErrors no errno
             raise OSError(int(code[1]), reason, str(p.out)) from error
         raise InputError(

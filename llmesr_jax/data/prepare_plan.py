@@ -1,6 +1,6 @@
-"""What `launch.prepare` is asked for: settings that go together, the raw files, and whether the folder may be written.
+"""What `launch.prepare` is asked to do: consistent settings, the raw files, and whether the folder may be written.
 
-Importing this reads no raw data, so a command's `--help` does not wait for what does.
+Importing this module imports no reader of raw data, so a command's `--help` is fast.
 """
 
 from __future__ import annotations
@@ -22,33 +22,31 @@ from llmesr_jax.data.rules import Rule
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What to prepare, from where, to where; the rule and the importer's options come beside it."""
+    """What to prepare, from where, to where; the rule and the importer's options are separate."""
 
     dataset: str = knob("", f"data set: one of {', '.join(known.DATASETS)}, or a name of your own with --importer")
     raw_dir: str = knob("", "folder of the raw files; empty: data/raw/<dataset>")
     out: str = knob("", "folder to write; empty: data/<dataset>")
-    importer: str = knob("", "how the raw files are read; empty: as the data set's are; --importer=help lists them")
-    download: bool = knob(False, "fetch the public files into --raw_dir first; what is there is kept")
-    base_url: str = knob("", "address that the public files are below; empty: their publisher's")
-    train: str = knob(
-        "", "file of the training interactions below --raw_dir, with --valid and --test: a split of your own"
-    )
+    importer: str = knob("", "reader of the raw files; empty: that of the data set; --importer=help lists all")
+    download: bool = knob(False, "first download the public files into --raw_dir; existing files are kept")
+    base_url: str = knob("", "base address of the public files; empty: their publisher's")
+    train: str = knob("", "file of the training interactions below --raw_dir; with --valid and --test: your own split")
     valid: str = knob("", "file of the validation interactions, see --train")
     test: str = knob("", "file of the test interactions, see --train")
-    audit: bool = knob(True, "end with the data audit; python -m launch.inspect repeats it at any time")
-    max_bad_lines: int = knob(100, "malformed lines that are left out; one more is an error", least=0)
+    audit: bool = knob(True, "print the data audit at the end; python -m launch.inspect repeats it at any time")
+    max_bad_lines: int = knob(100, "number of malformed lines to leave out; one more is an error", least=0)
     overwrite: bool = knob(
-        False, "prepare anew where the folder holds something else, which is kept under another name"
+        False, "prepare again even if the folder has other content, which is kept under another name"
     )
     append: bool = knob(
         False,
-        "the raw data grew: users and items of the folder keep their ids, new ones come after; settings not given are "
-        "those of its manifest",
+        "the raw data grew: users and items of the folder keep their ids, new ones follow; settings that are not set "
+        "are those of the folder's manifest",
     )
 
 
 class Plan(NamedTuple):
-    """Settings that were seen to go together."""
+    """Consistent settings."""
 
     settings: Settings
     name: str
@@ -60,7 +58,7 @@ class Plan(NamedTuple):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """{part: options of the importer} of a split of the user's own; of all interactions else, by the name ""."""
+        """{part: options of the importer} of the user's own split; otherwise {"": options} for all interactions."""
         named = {part: getattr(self.settings, part) for part in splits.PARTS}
         if not any(named.values()):
             return {"": self.options}
@@ -70,7 +68,7 @@ class Plan(NamedTuple):
         """The raw files of each part.
 
         Raises:
-          InputError: one is not there.
+          InputError: a file is missing.
         """
         found = {}
         for part, options in self.parts.items():
@@ -81,7 +79,7 @@ class Plan(NamedTuple):
         return found
 
     def recipe(self, files: Mapping[str, Files]) -> dict[str, Any]:
-        """What the result depends on; it names files, never folders."""
+        """What the result depends on; files by name, without folders."""
         paths = [
             {
                 "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
@@ -102,23 +100,27 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
 
     Args:
       settings: what to prepare.
-      changes: settings of the rule and options of the importer, by name, that are not to have their defaults.
+      changes: settings of the rule and options of the importer, by name, that differ from their defaults.
 
     Raises:
-      InputError: an unknown name, or settings that do not go together.
+      InputError: an unknown name, or inconsistent settings.
     """
     dataset, name = settings.dataset, settings.importer
     names = ", ".join(importers.PLUGINS.names())
     if not re.fullmatch(r"\w[\w.-]*", dataset):
-        raise InputError(f"--dataset={dataset}: expected one of {', '.join(known.DATASETS)}, or a name of your own")
+        raise InputError(
+            f"--dataset={dataset}: is not a name; expected one of {', '.join(known.DATASETS)}, or a name of your own"
+        )
     if settings.append and settings.overwrite:
-        raise InputError("--append keeps ids and --overwrite numbers anew; expected one of the two")
+        raise InputError(
+            "--append and --overwrite: both are set; expected one: --append keeps ids, --overwrite assigns new ones"
+        )
     raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
     if settings.append:
         settings, name, changes = _as_before(settings, out, name, changes)
     if not name and dataset not in known.DATASETS:
         raise InputError(
-            f"--dataset={dataset}: is none of {', '.join(known.DATASETS)}; name its --importer ({names}; "
+            f"--dataset={dataset}: is not one of {', '.join(known.DATASETS)}; set --importer for it ({names}; "
             "--importer=help says more)"
         )
     name = name or known.DATASETS[dataset].importer
@@ -127,7 +129,9 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     option_fields = {field.name for field in dataclasses.fields(importer.Options)}
     for key in changes:
         if key not in rule_fields | option_fields:
-            raise InputError(f"--{key}: is no option of importer {name}; it has: {', '.join(option_fields) or 'none'}")
+            raise InputError(
+                f"--{key}: is not an option of importer {name}; its options: {', '.join(option_fields) or 'none'}"
+            )
     is_its_own = dataset in known.DATASETS and known.DATASETS[dataset].importer == name
     options = dict(known.DATASETS[dataset].options) if is_its_own else {}
     options = importer.Options(**options | {k: v for k, v in changes.items() if k in option_fields})
@@ -135,26 +139,24 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     if own_split and len(own_split) < len(splits.PARTS):
         absent = next(part for part in splits.PARTS if part not in own_split)
         raise InputError(
-            f"--{own_split[0]} is given without --{absent}; a split of your own wants --train, --valid and --test"
+            f"--{own_split[0]} is set without --{absent}; your own split needs --train, --valid and --test"
         )
     if own_split and "file" not in option_fields:
         raise InputError(
-            f"--{own_split[0]}: importer {name} reads files of fixed names; a split of your own wants "
+            f"--{own_split[0]}: importer {name} reads files with fixed names; your own split needs "
             "--importer=table, recbole, sequences or handled"
         )
     rule = known.rule_of(dataset, importer.PREPARED or bool(own_split))
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
     if raw.resolve() == out.resolve():
-        raise InputError(
-            f"{out}: is the folder of the raw files; expected another one for the result; name it with --out"
-        )
+        raise InputError(f"{out}: is the folder of the raw files; expected another folder for the result; set --out")
     return Plan(settings, name, importer, options, rule, raw, out)
 
 
 def _as_before(
     settings: Settings, out: Path, name: str, changes: Mapping[str, Any]
 ) -> tuple[Settings, str, dict[str, Any]]:
-    """The split, importer, rule and options that the folder was prepared with, where no others are given."""
+    """The split, importer, rule and options that the folder was prepared with, unless others are set."""
     old = manifest.read(out)
     if old is None:
         raise InputError(nothing_there(out))
@@ -176,7 +178,7 @@ def nothing_there(out: Path) -> str:
 def check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) -> None:
     """Raises InputError if the folder may not be written."""
     if p.out.exists() and not p.out.is_dir():
-        raise InputError(f"{p.out}: is a file; expected a folder to write; name another --out")
+        raise InputError(f"{p.out}: is a file; expected a folder to write; choose another --out")
     if p.settings.append:
         if old is None:
             raise InputError(nothing_there(p.out))
@@ -184,22 +186,22 @@ def check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) ->
         others = [change for change in manifest.changes(old, recipe) if not change.startswith("source.files")]
         if others:
             raise InputError(
-                f"{p.out}: was prepared otherwise ({manifest.first(others)}); expected the same settings with "
-                "--append; use --overwrite to number all anew"
+                f"{p.out}: was prepared with other settings ({manifest.first(others)}); expected the same settings "
+                "with --append; use --overwrite to assign new ids"
             )
         return
     if p.settings.overwrite or not p.out.exists() or not any(p.out.iterdir()):
         return
     if old is None:
         raise InputError(
-            f"{p.out}: holds files that prepare did not make; name another --out, or use --overwrite, which keeps "
+            f"{p.out}: has files that prepare did not make; choose another --out, or use --overwrite, which keeps "
             "them under another name"
         )
     changes = manifest.changes(old, recipe)
-    grew = ", or --append where the raw data grew" if all(c.startswith("source.files") for c in changes) else ""
+    grew = ", or --append if the raw data grew" if all(c.startswith("source.files") for c in changes) else ""
     raise InputError(
-        f"{p.out}: was prepared otherwise ({manifest.first(changes)}); name another --out, or use --overwrite to "
-        f"prepare anew{grew}"
+        f"{p.out}: was prepared with other settings ({manifest.first(changes)}); choose another --out, or use "
+        f"--overwrite to prepare again{grew}"
     )
 
 

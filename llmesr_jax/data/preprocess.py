@@ -1,8 +1,8 @@
-"""From rows of (user, item, rating, time) in file order to numbered sequences: the rules of the papers' data sets.
+"""From rows of (user, item, rating, time) in file order to numbered sequences, by the rules of the papers' data sets.
 
-The steps, each with the counts that it leaves: rating threshold, date range, exact duplicates, repeated items, k-core
-once or iterated, minimum length. Rows that the first pass drops are never held: they are counted and joined by polars' streaming engine,
-so memory grows with users, items and the rows that are kept, not with the file.
+The steps, each with the counts after it: rating threshold, date range, exact duplicates, repeated items, k-core
+once or iterated, minimum length. Rows that the first pass drops are not kept in memory: polars' streaming engine counts
+and joins them, so memory grows with users, items and the rows that are kept, not with the file.
 
 Order. A user's interactions are sorted by time (with a split of the user's own, within each part); ties keep file order. Users are numbered from 1 as they first appear
 in the file, items as they first appear when users are read one after the other (what LLM-ESR's release does).
@@ -22,7 +22,7 @@ from llmesr_jax.data.rules import Rule
 
 
 class Counts(NamedTuple):
-    """How much there is after a step."""
+    """The counts after a step."""
 
     step: str
     users: int
@@ -39,10 +39,10 @@ class Prepared(NamedTuple):
       user_n: int64 (n,) ids from 1.
       item_n: int64 (n,) ids from 1.
       steps: counts of the raw rows and after each step that applies.
-      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` where the source does not say; None where it never does.
-      parts: uint8 (n,) index into `splits.PARTS`; None without a split of the user's own.
-      duplicates: exact duplicates that were dropped, or, where they are kept, are left.
-      across: those of them that were dropped because an earlier part holds them.
+      times: int64 (n,) seconds since 1970, `splits.UNKNOWN` if unknown; None if the source has no times.
+      parts: uint8 (n,) index into `splits.PARTS`; None without the user's own split.
+      duplicates: exact duplicates that were dropped or, if they are kept, remain.
+      across: duplicates that were dropped because an earlier part has them.
     """
 
     users: pl.Series
@@ -64,19 +64,19 @@ def apply(
     known_items: Sequence[str] = (),
     numbered: bool = False,
 ) -> Prepared:
-    """Applies the rule and numbers what is left.
+    """Applies the rule and numbers the remaining users and items.
 
     Args:
       rows: user (String), item (String), optionally rating (Float64) and time (Int64 microseconds), in file order. A
-        rating or time that is not known is null: no rule that reads it keeps the row, and an unknown time comes
+        rating or time that is unknown is null: a rule that reads it drops the row, and an unknown time comes
         before all others of the user. Optionally part (UInt8), index into `splits.PARTS`.
       rule: what is kept.
-      known_users: raw ids whose numbers are 1, 2, ... already; new ones come after them.
+      known_users: raw ids that already have the numbers 1, 2, ...; new users follow.
       known_items: the same of items.
-      numbered: where raw ids are whole numbers, the ids keep their order.
+      numbered: if raw ids are whole numbers, the ids keep their order.
 
     Raises:
-      InputError: the rule wants a column that is absent, or leaves nothing; or a known id is not left.
+      InputError: the rule needs a column that is missing, or leaves nothing; or a known id is dropped.
     """
     filters = _filters(rule, rows.collect_schema().names())
     first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
@@ -97,11 +97,12 @@ def apply(
         steps.append(_counts(f"users of length >= {rule.min_length}", coded))
     if not steps[0].interactions:
         raise InputError(
-            "the raw files hold no interaction (only a line of names?); expected one a row; check the file"
+            "the raw files have no interaction (only a header line?); expected one per row; check the file"
         )
     if not len(coded):
         raise InputError(
-            f"the rule leaves no interaction ({_told(steps)}); expected some; loosen it, --core=none keeps all"
+            f"the rule leaves no interaction ({_told(steps)}); expected at least one; loosen the rule: --core=none "
+            "keeps all"
         )
     user_order = _order(coded, "user", "row", users, known_users, numbered)
     coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
@@ -122,11 +123,11 @@ def apply(
 
 
 def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.Series, int]:
-    """UInt32: places in the file of rows with the same user, item and (known) time as an earlier row that passes, too.
+    """UInt32: row numbers of rows with the same user, item and (known) time as an earlier row that also passes.
 
-    And how many of them stand in a later part than that one.
+    And how many of them are in a later part than the earlier row.
 
-    One pass makes a hash of each row, which is 8 bytes a row in memory; only rows whose hashes are equal are compared.
+    One pass hashes each row, at 8 bytes of memory per row; only rows with equal hashes are compared.
     """
     columns = rows.collect_schema().names()
     nothing = pl.Series("row", dtype=pl.UInt32)
@@ -149,7 +150,7 @@ def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.
 
 
 def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
-    """{what the step is called: which rows pass it}."""
+    """{the step's name: which rows pass it}."""
     filters = {}
     if rule.min_rating is not None:
         filters[f"rating >= {rule.min_rating:g}"] = pl.col("rating") >= rule.min_rating
@@ -161,7 +162,7 @@ def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
         (column,) = passes.meta.root_names()
         if column not in columns:
             raise InputError(
-                f'the rule wants "{step}", but this source says no {column}; name its column (--{column}_column) or '
+                f'the rule needs "{step}", but this source has no {column}; name the column (--{column}_column) or '
                 "change the rule"
             )
     return filters
@@ -170,7 +171,7 @@ def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
 def _code(
     rows: pl.LazyFrame, again: pl.Series, filters: dict[str, pl.Expr], least: tuple[int, int]
 ) -> tuple[pl.DataFrame, pl.Series, pl.Series, list[Counts]]:
-    """The rows that pass the filters, of users and items that then have at least so many, ids coded as integers.
+    """The rows that pass the filters, of users and items with at least so many of them, ids coded as integers.
 
     Args:
       again: places of exact duplicates among the rows that pass, which are left out.
@@ -204,7 +205,7 @@ def _in_time(coded: pl.DataFrame) -> list[str]:
 
 
 def _core(coded: pl.DataFrame, rule: Rule) -> pl.DataFrame:
-    """Drops, once or until nothing changes, the users and items that have too few of each other."""
+    """Drops users and items with too few interactions, once or until nothing changes."""
     user_n, item_n = coded["user"].to_numpy().astype(np.int64), coded["item"].to_numpy().astype(np.int64)
     num_items = int(item_n.max(initial=0)) + 1
     kept = np.arange(len(user_n))
@@ -227,7 +228,7 @@ def _order(
     """The codes in order of their new numbers: known ones first, then by first appearance or by their own number.
 
     Raises:
-      InputError: a known one is not left.
+      InputError: a known id was dropped.
     """
     order = coded.group_by(key).agg(pl.col(place).min()).sort(place)[key].to_numpy()
     if numbered and raw.gather(order).str.contains("^[0-9]{1,18}$").all():
@@ -241,15 +242,15 @@ def _order(
     if gone := before["code"].null_count():
         first = before.filter(pl.col("code").is_null())["id"][0]
         raise InputError(
-            f"{gone} of {len(known)} known {key}s are not left by the rule any more, such as {repr(first)[:60]}; "
-            "expected raw data that only grew; use --overwrite to number all anew"
+            f"{gone} of {len(known)} known {key}s are now dropped by the rule, such as {repr(first)[:60]}; "
+            "expected raw data that only grew; use --overwrite to assign new ids"
         )
     codes = before["code"].to_numpy()
     return np.concatenate([codes, order[~np.isin(order, codes)]])
 
 
 def _numbers(order: np.ndarray, raw: pl.Series) -> np.ndarray:
-    """int64 (codes,): the number from 1 of each code, 0 where it has none."""
+    """int64 (codes,): the number from 1 of each code, 0 if it has none."""
     numbers = np.zeros(len(raw), np.int64)
     numbers[order] = np.arange(1, len(order) + 1)
     return numbers

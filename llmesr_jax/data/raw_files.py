@@ -1,7 +1,7 @@
 """Raw files as they were downloaded: plain, gzipped, or inside a zip or tar archive; read line by line.
 
-What a file is, its first bytes say, as browsers and mirrors rename files. Nothing is unpacked to disk. A file that is
-damaged or cut short ends in one clear error; a line that is malformed is counted and left out, up to a limit.
+The first bytes decide a file's type, as browsers and mirrors rename files. Nothing is unpacked to disk. A file that is
+damaged or cut short raises one clear error; a malformed line is counted and left out, up to a limit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RawFile(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What an importer reads: interactions and, where there are any, item records; else `absent` names their file."""
+    """What an importer reads: interactions and, if present, item records; else `absent` names the missing file."""
 
     interactions: tuple[RawFile, ...]
     items: tuple[RawFile, ...] = ()
@@ -57,11 +57,11 @@ class BadLines:
     """Counts malformed lines.
 
     Attributes:
-      limit: more than this many are an error.
-      flag: what raises the limit; "" where the user cannot.
-      found: how many there were.
+      limit: more malformed lines than this are an error.
+      flag: the flag that sets the limit; "" if there is none.
+      found: the number of malformed lines.
       first: the first few, as "file, line n: what".
-      read: rows that were read.
+      read: number of rows that were read.
     """
 
     limit: int
@@ -74,7 +74,7 @@ class BadLines:
         """Counts a line, or those from `number` to `last` that were read as one.
 
         Raises:
-          InputError: it is one too many.
+          InputError: the limit is exceeded.
         """
         last = max(last or number, number)
         self.found += last - number + 1
@@ -85,8 +85,8 @@ class BadLines:
                 logging.warning("%s; left out", line)
         if self.found > max(self.limit, _SHOWN) and not self.read:
             raise InputError(
-                f"{self.first[0]}; no line up to line {last} can be read; check the file and the flags that say how to "
-                "read it"
+                f"{self.first[0]}; no line up to line {last} can be read either; check the file and the flags that "
+                "say how to read it"
             )
         if self.found > self.limit:
             count = f"malformed lines up to {raw}, line {last}: {self.found}; expected at most {self.limit}; "
@@ -109,7 +109,7 @@ class BadLines:
         rows = "1 row" if count == 1 else f"{count} rows"
         self.first = [*self.first, f"{path}: {rows} {what}"][:_SHOWN]
         if count == of:
-            raise InputError(f"{path}: all {rows} are {what}; check the file, and the flags that say how it is read")
+            raise InputError(f"{path}: all {rows} are {what}; check the file and the flags that say how to read it")
         if self.found > self.limit:
             most = f"at most {self.limit}" if self.limit else "none"
             raise InputError(f"{path}: {rows} {what}; expected {most}; {self._todo}")
@@ -120,7 +120,7 @@ class Place(NamedTuple):
     """A folder, on disk or in an archive.
 
     Attributes:
-      name: of the folder; of an archive's uppermost one, that of the archive.
+      name: of the folder; for the top folder of an archive, the archive's name.
       files: {name: (where it is, its size in bytes)}.
     """
 
@@ -131,18 +131,18 @@ class Place(NamedTuple):
 def find(folder: Path, *names: str) -> RawFile | None:
     """The first of `names` in `folder`, else in a folder below, else in an archive that lies in one of them.
 
-    Archives (zip, tar, gzipped tar) are known by their content, whatever their names end in.
+    Archives (zip, tar, gzipped tar) are recognised by content, whatever their names.
 
     Raises:
-      InputError: several folders have it, or several archives.
+      InputError: several folders or archives have such a file.
     """
     for level in places(folder):
         for name in names:
             found = [place.files[name][0] for place in level if name in place.files]
             if len(found) > 1:
                 raise InputError(
-                    f"{folder}: {name} is there {len(found)} times ({', '.join(map(str, found[:3]))}); expected one; "
-                    "name the folder of the right one with --raw_dir, or move the others"
+                    f"{folder}: has {name} {len(found)} times ({', '.join(map(str, found[:3]))}); expected one; "
+                    "set --raw_dir to the folder of the right one, or move the others"
                 )
             if found:
                 return found[0]
@@ -150,7 +150,7 @@ def find(folder: Path, *names: str) -> RawFile | None:
 
 
 def places(folder: Path) -> Iterator[list[Place]]:
-    """What may hold a source's files: the folder; then those below it (one level); then all folders of archives."""
+    """Where a source's files may be: the folder; then its subfolders (one level); then all folders of archives."""
     here, below = [], []
     for path in _listing(folder):
         if path.is_file():
@@ -168,7 +168,7 @@ def _on_disk(name: str, paths: list[Path]) -> Place:
 
 
 def _in_archive(path: Path) -> list[Place]:
-    """The archive's folders; none where it is no archive."""
+    """The archive's folders; none if it is not an archive."""
     if not archives.is_archive(path):
         return []
     found: dict[tuple[str, str], Place] = {}
@@ -182,26 +182,26 @@ def _in_archive(path: Path) -> list[Place]:
 
 
 def check_folder(folder: Path, wanted: str) -> None:
-    """Raises InputError if there is no such folder; `wanted` says what belongs into it."""
+    """Raises InputError if there is no such folder; `wanted` says what it must contain."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; expected {wanted}; name the folder of the raw files with --raw_dir")
+        raise InputError(f"{folder}: {what}; expected {wanted}; set --raw_dir to the folder of the raw files")
 
 
 def _listing(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); name another --raw_dir") from error
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); choose another --raw_dir") from error
 
 
 def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of every line that is not blank; a progress bar on a terminal.
 
-    LF, CR LF and CR alone end a line. A file in another `encoding`, or in UTF-16 by its first bytes, comes as UTF-8.
+    LF, CR LF and CR alone end a line. Another `encoding`, or UTF-16 by the first bytes, is converted to UTF-8.
 
     Raises:
-      InputError: the file cannot be read, is damaged, cut short, or holds a line longer than `MAX_LINE`.
+      InputError: the file cannot be read, is damaged or cut short, or has a line longer than `MAX_LINE`.
     """
     at = [0]
     with _reading(raw, quiet, encoding, at) as (buffered, progress):
@@ -232,7 +232,7 @@ def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tup
 
 
 def blocks(raw: RawFile, encoding: str = "") -> Iterator[bytes]:
-    """The file's bytes, some hundred thousand at a time, without a byte order mark; else as `lines`."""
+    """The file's bytes, in blocks of some hundred thousand, without a byte order mark; otherwise as `lines`."""
     at, first = [0], True
     with _reading(raw, False, encoding, at) as (buffered, progress):
         while block := buffered.read(2**18):
@@ -243,18 +243,18 @@ def blocks(raw: RawFile, encoding: str = "") -> Iterator[bytes]:
 
 
 def head(raw: RawFile, size: int = 4096) -> bytes:
-    """The first bytes of the file, as UTF-8 where it is UTF-16, without a byte order mark or leading blanks."""
+    """The first bytes of the file, UTF-16 converted to UTF-8, without a byte order mark or leading blanks."""
     with _reading(raw, True, "", [0]) as (buffered, _):
         return buffered.read(size).removeprefix(codecs.BOM_UTF8).lstrip()
 
 
 def check_encoding(name: str) -> None:
-    """Raises InputError if there is no such encoding of text."""
+    """Raises InputError if there is no such text encoding."""
     try:
         "a".encode(name or "utf-8")
     except (LookupError, ValueError) as error:
         raise InputError(
-            f"--encoding={repr(name)[1:-1][:40]}: is no encoding that Python knows; expected one such as utf-8, "
+            f"--encoding={repr(name)[1:-1][:40]}: is not an encoding that Python knows; expected one such as utf-8, "
             "cp1252, latin-1, utf-16, gbk or shift_jis"
         ) from error
 
@@ -263,7 +263,7 @@ def check_encoding(name: str) -> None:
 def _reading(
     raw: RawFile, quiet: bool, encoding: str, at: list[int]
 ) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
-    """The decompressed file and a function that moves the progress bar; `at` holds the line, for messages."""
+    """The decompressed file and a function that moves the progress bar; `at` has the line number, for messages."""
     try:
         with raw.path.open("rb") as disk, _opened(raw, disk) as stream:
             size = raw.path.stat().st_size
@@ -279,7 +279,7 @@ def _reading(
     except UnicodeError as error:
         where = f" after line {at[0]}" if at[0] else ""
         raise InputError(
-            f"{raw}: is not {encoding or 'UTF-16'} text{where} ({repr(str(error))[1:-1][:80]}); name its encoding "
+            f"{raw}: is not {encoding or 'UTF-16'} text{where} ({repr(str(error))[1:-1][:80]}); set the encoding "
             "with --encoding"
         ) from error
     except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
@@ -291,8 +291,8 @@ def _reading(
 
 def _too_long(raw: RawFile, number: int) -> InputError:
     return InputError(
-        f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; expected a text file of one record a line; name "
-        "another file"
+        f"{raw}, line {number}: is longer than {MAX_LINE >> 20} MiB; expected a text file with one record per line; "
+        "choose another file"
     )
 
 
@@ -307,7 +307,7 @@ def _utf8(stream: io.BufferedReader, encoding: str) -> io.BufferedReader:
 
 
 class _Recoded(io.RawIOBase):
-    """A text file in some encoding as UTF-8; bytes that it does not have stay as they are, so their line is none."""
+    """A text file in some encoding as UTF-8; invalid bytes stay as they are, so their line is malformed."""
 
     def __init__(self, stream: io.BufferedReader, encoding: str):
         self._text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
@@ -325,7 +325,7 @@ class _Recoded(io.RawIOBase):
 
 
 def _opened(raw: RawFile, disk: BinaryIO) -> Any:
-    """The stream of the file's own bytes, decompressed where they are gzipped."""
+    """The stream of the file's own bytes, decompressed if they are gzipped."""
     stream: Any = disk
     if raw.member:
         kind = archives.kind_of(disk) or raw.path.suffix[1:]
@@ -344,12 +344,12 @@ def _opened(raw: RawFile, disk: BinaryIO) -> Any:
 
 
 def json_objects(raw: RawFile, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a file with one JSON object a line; other lines are counted in `bad`."""
+    """(line number, object) of a file with one JSON object per line; other lines are counted in `bad`."""
     return parsed(raw, bad, _json_object)
 
 
 def parsed(raw: RawFile, bad: BadLines, parse: Callable[[bytes], Any]) -> Iterator[tuple[int, Any]]:
-    """(line number, parsed line); what `parse` refuses with Malformed is counted in `bad`."""
+    """(line number, parsed line); lines for which `parse` raises Malformed are counted in `bad`."""
     for number, line in lines(raw):
         try:
             value = parse(line)
@@ -363,8 +363,8 @@ def _json_object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
-        what = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "one JSON object a line"
+        what = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "one JSON object per line"
         raise Malformed(what) from error
     if not isinstance(value, dict):
-        raise Malformed("one JSON object a line")
+        raise Malformed("one JSON object per line")
     return value

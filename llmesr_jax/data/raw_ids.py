@@ -1,4 +1,4 @@
-"""The raw ids of a corpus: what its items and users are called outside."""
+"""The raw ids of a corpus: its items' and users' ids in the raw data."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _file(corpus: Corpus, kind: str, count: int) -> list[str] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); expected one raw id a line; prepare the data again"
+            f"{path}: cannot be read ({error}); expected one raw id per line; prepare the data again"
         ) from error
     found = found[:-1] if found[-1] == "" else found
     if len(found) != count:
         raise InputError(
-            f"{path}: holds {len(found):,} ids, but inter.txt has {count:,} {kind}s; expected one a line; prepare the "
-            "data again"
+            f"{path}: has {len(found):,} ids, but inter.txt has {count:,} {kind}s; expected one id per {kind}; "
+            "prepare the data again"
         )
     return found

@@ -1,4 +1,4 @@
-"""From a folder, or the name of a data set, to a corpus."""
+"""Reads a corpus from a folder, or by the name of a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 
 
 def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = SplitConfig()) -> Corpus:
-    """The corpus of `--dataset` and `--data_dir`, split as `split` says.
+    """The corpus of `--dataset` and `--data_dir`, split by `split`.
 
     `demo` without a folder is made in memory. Otherwise the folder is `data_dir`, or `data/<dataset>` for a known
     name, and holds our files or the authors' `handled/` ones.
@@ -32,8 +32,8 @@ def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = 
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         made = sorted(path.name for path in Path("data").glob("*/"))
         raise InputError(
-            f"--dataset={dataset}: not known; expected one of {', '.join(DATASETS)}, or any name together with "
-            f"--data_dir, a folder that {commands.line('prepare')} made or that is laid out alike"
+            f"--dataset={dataset}: is not known; expected one of {', '.join(DATASETS)}, or any name together with "
+            f"--data_dir, a folder that {commands.line('prepare')} made or one with the same files"
             f"{did_you_mean(dataset, [*made, *DATASETS])}"
         )
     if data_dir is None and dataset == "demo":
@@ -49,8 +49,8 @@ def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig(
     """Reads `inter.txt` and, where present, `items.jsonl`, `times.npy` and `split.npy`.
 
     Raises:
-      InputError: a file is missing, unreadable or malformed (with the line's number), ids are not 1..n, the
-        files do not fit each other, or the split cannot be made.
+      InputError: a file is missing, unreadable or malformed (with the line number), ids are not 1..n, the
+        files do not match each other, or the split cannot be made.
     """
     folder = Path(folder)
     path, texts = folder / "inter.txt", folder / "items.jsonl"
@@ -71,10 +71,10 @@ def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig(
 
 
 def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
-    """(count,) an array that goes with the lines of inter.txt; None where there is none.
+    """(count,) an array with one value per line of inter.txt; None if there is no such file.
 
     Raises:
-      InputError: it is not such an array, or inter.txt was changed since launch.prepare wrote both.
+      InputError: the file has no such array, or inter.txt was changed since launch.prepare wrote both.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -82,14 +82,14 @@ def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
         return None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); expected a NumPy array; write it again, or delete it"
+            f"{path}: cannot be read ({error}); expected a NumPy array; write the file again, or delete it"
         ) from error
     if dtype is np.int64 and array.dtype.kind == "M":
         array = array.astype("datetime64[s]").view(np.int64)
     if array.dtype != dtype or array.shape != (count,):
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} of shape ({count},), one "
-            "value for each line of inter.txt; write it again, or delete it"
+            "value per line of inter.txt; write the file again, or delete it"
         )
     made = manifest.read(path.parent)
     if made is not None and path.name in made["files"]:
@@ -98,7 +98,7 @@ def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
 
 
 def _step(name: str, folder: Path) -> str:
-    """The step that is missing, as a command."""
+    """The missing step, as a command."""
     if folder.name == "handled":
         return ""
     out = "" if folder == Path("data", name) else f" --out={folder}"
@@ -108,14 +108,14 @@ def _step(name: str, folder: Path) -> str:
 
 def _wanted(folder: Path) -> str:
     return (
-        f'put inter.txt ("user item" a line, ids from 1, in time order) into {folder} and, if you have them, '
+        f'put inter.txt ("user item" per line, ids from 1, in time order) into {folder} and, if you have them, '
         "items.jsonl, item_emb.npy and user_emb.npy; or the authors' files into "
-        f"{folder if folder.name == 'handled' else folder / 'handled'}; or say with --data_dir where they are"
+        f"{folder if folder.name == 'handled' else folder / 'handled'}; or set --data_dir to their folder"
     )
 
 
 def _read_pairs(path: Path) -> np.ndarray:
-    """int64 (n, 2): bulk parse; only when that fails are lines looked at one by one, to name the wrong one."""
+    """int64 (n, 2): parses in bulk; only if that fails, reads line by line to name the wrong line."""
     try:
         with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # an empty file, which `from_pairs` reports

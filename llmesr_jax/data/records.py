@@ -1,4 +1,4 @@
-"""Reads `items.jsonl`: checked line by line, once; a record is parsed when it is looked at, and none is held."""
+"""Reads `items.jsonl`: checks every line once; parses a record at each use and keeps none in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Records(Sequence):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
             if _stamp(file.fileno()) != self._stamp:
-                raise InputError(f"{self._path}: was changed while it was in use; give the same command again")
+                raise InputError(f"{self._path}: was changed while it was in use; run the same command again")
             for start in self._starts_V.tolist():
                 file.seek(start)
                 yield json.loads(file.readline().decode("utf-8-sig"))
@@ -47,7 +47,7 @@ def read(path: Path, num_items: int) -> Records:
       num_items: V.
 
     Raises:
-      InputError: it is unreadable or malformed (with the line's number), or its ids are not 1..V.
+      InputError: the file is unreadable or malformed (with the line number), or its ids are not 1..V.
     """
     starts_V, found, highest = np.full(num_items, -1, np.int64), 0, 0
     seen_beyond: set[int] = set()  # ids above V, which are an error, but a line may be a worse one
@@ -60,7 +60,7 @@ def read(path: Path, num_items: int) -> Records:
                     again = starts_V[item - 1] >= 0 if item <= num_items else item in seen_beyond
                     if again:
                         raise InputError(
-                            f"{path}, line {number}: item_id {item} stands a second time; expected each item once"
+                            f"{path}, line {number}: item_id {item} appears a second time; expected each item once"
                         )
                     if item <= num_items:
                         starts_V[item - 1] = start
@@ -88,13 +88,13 @@ def _checked(where: str, line: bytes) -> int:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: found {repr(text.strip()[:60])}; expected one JSON object a line")
+        raise InputError(f"{where}: found {repr(text.strip()[:60])}; expected one JSON object per line")
     item = record.get("item_id")
     if type(item) is not int or item < 1:
         raise InputError(f"{where}: item_id is {repr(item)[:60]}; expected a whole number from 1")
     # "" is a title: real catalogues have items without a name.
     if not isinstance(record.get("title"), str):
-        raise InputError(f'{where}: item {item} has no title; expected "title": "..." ("" where it is unknown)')
+        raise InputError(f'{where}: item {item} has no title; expected "title": "..." ("" if it is unknown)')
     return item
 
 

@@ -10,39 +10,43 @@ from llmesr_jax.data.splits import SplitConfig
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(SplitConfig):
-    """How the data are split, and what a training sequence is."""
+    """The split of the data, and the form of a training sequence."""
 
     batch_size: int = knob(128, "users per step", least=1)
-    max_len: int = knob(200, "longest sequence, in items; older items are cut off", least=1)
+    max_len: int = knob(200, "maximum length of a sequence, in items; older items are cut off", least=1)
     num_negatives: int = knob(
-        1, "K, sampled negatives: of each position, or of the step where they are shared", least=1
+        1, "K, the number of sampled negatives: per position, or per step if they are shared", least=1
     )
     negatives: str = knob(
         "own",
-        "own: each position's, uniform over what the user has not seen in training; shared by all positions of a step: "
-        "uniform | popularity (as often as items occur in training) | in_batch (the other positions' targets)",
+        "own: for each position, uniform over items that the user has not seen in training; shared by all positions "
+        "of a step: uniform | popularity (as often as items occur in training) | in_batch (the other positions' "
+        "targets)",
         choices=("own", "uniform", "popularity", "in_batch"),
     )
     avoid: str = knob(
         "training",
-        "what a position's own negative never is: one of the user's training items; history: one of all the user's "
-        "items, while the mask token may be drawn (FAERec's release)",
+        "which items own negatives exclude: the user's training items; history: all the user's "
+        "items, but the mask token may be drawn (as in FAERec's release)",
         choices=("training", "history"),
     )
     layout: str = knob(
         "auto",
-        "bucketed: rows of a few lengths; padded: all max_len, padding on the left; auto: bucketed if exact",
+        "bucketed: rows of a few lengths; padded: all rows of max_len, padded on the left; auto: bucketed if that is "
+        "exact",
         choices=("auto", "bucketed", "padded"),
     )
-    buckets: int = knob(10, "different row lengths in the bucketed layout", least=1)
+    buckets: int = knob(10, "number of row lengths in the bucketed layout", least=1)
     teacher_input: str = knob(
         "whole",
-        "a similar user's sequence: whole training part, or input (without its last item)",
+        "a similar user's sequence: the whole training part, or the input (without its last item)",
         choices=("whole", "input"),
     )
     prefixes: bool = knob(
         False,
-        "every prefix of a training sequence is a sample of its own, for backbones that learn from the last position; "
-        "False: one sample a user, the whole sequence",
+        "every prefix of a training sequence is one sample, for backbones that learn from the last position; "
+        "False: one sample per user, the whole sequence",
     )
-    single_item_students: bool = knob(False, "users with one training item are students too (preset release)")
+    single_item_students: bool = knob(
+        False, "users with one training item also count as students (as in the preset release)"
+    )

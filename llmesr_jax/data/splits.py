@@ -31,35 +31,35 @@ class SplitConfig:
 
     split: str = knob(
         "auto",
-        "leave_one_out: a user's last item is the test, the one before the validation; time: training before "
-        "data.valid_from, validation up to data.test_from, test after it; files: as given to launch.prepare with "
-        "--train, --valid and --test; auto: files if the data have such a split, else leave_one_out",
+        "leave_one_out: a user's last item is the test target, the item before it the validation target; time: "
+        "training before data.valid_from, validation before data.test_from, then test; files: as prepared with "
+        "launch.prepare --train, --valid and --test; auto: files if the data have such a split, else leave_one_out",
         choices=("auto", "leave_one_out", "time", "files"),
     )
     valid_from: str = knob(
-        "80%", 'split=time: where validation begins: a date or time in UTC, or "80%": after that share of interactions'
+        "80%", 'split=time: when validation begins: a date or time in UTC, or "80%": after that share of interactions'
     )
-    test_from: str = knob("90%", "split=time: where the test begins, as data.valid_from")
+    test_from: str = knob("90%", "split=time: when the test begins, in the form of data.valid_from")
     targets: str = knob(
         "auto",
-        "split=time and files: of a user's interactions in validation or test, the first one is a target, or all of "
-        "them are, each with everything before it as its input; auto: first with time, all with files",
+        "split=time and files: of a user's interactions in validation or test, the first is a target, or all "
+        "are, each with everything before it as its input; auto: first for time, all for files",
         choices=("auto", "first", "all"),
     )
     ties: str = knob(
         "file",
-        "order of a user's interactions with the same time: as in the file, or shuffled by data.ties_seed; report both "
-        "where launch.inspect finds many",
+        "order of a user's interactions with the same time: as in the file, or shuffled by data.ties_seed; report "
+        "results of both if launch.inspect finds many such ties",
         choices=("file", "shuffled"),
     )
-    ties_seed: int = knob(0, "of data.ties=shuffled", least=0)
+    ties_seed: int = knob(0, "seed of data.ties=shuffled", least=0)
 
 
 class Targets(NamedTuple):
     """E targets, in order of user and place.
 
     Attributes:
-      rows_E: int64 rows of users, from 0; with targets=all a user may stand more than once.
+      rows_E: int64 rows of users, from 0; with targets=all a user may appear more than once.
       stops_E: int64 how many interactions of the user come before the target.
     """
 
@@ -71,10 +71,10 @@ class Split(NamedTuple):
     """A split of U users' sequences.
 
     Attributes:
-      name: what decides it, in words; equal names and data mean equal splits.
+      name: what decides the split, in words; equal names and data mean equal splits.
       train_U: int64 (U,) length of the training part, which is a prefix.
       targets: {"valid": Targets, "test": Targets}.
-      without_input: {"valid": n, "test": n} targets that are left out because nothing comes before them.
+      without_input: {"valid": n, "test": n} targets that are left out because they have no earlier interaction.
     """
 
     name: str
@@ -93,7 +93,7 @@ def leave_one_out(offsets: np.ndarray) -> Split:
     A user with fewer than 3 interactions has training only.
 
     Args:
-      offsets: int64 (U + 1,), where users begin.
+      offsets: int64 (U + 1,), the index of each user's first interaction.
     """
     lengths_U = np.diff(offsets)
     rows_E = np.flatnonzero(lengths_U >= 3)
@@ -109,13 +109,13 @@ def make(
 
     Args:
       config: the settings.
-      offsets: int64 (U + 1,), where users begin.
+      offsets: int64 (U + 1,), the index of each user's first interaction.
       times_n: int64 (n,) seconds, ascending within a user, `UNKNOWN` first; None without times.
-      parts_n: uint8 (n,) index into `PARTS`, ascending within a user; None without a split of the user's own.
-      source: what error messages name.
+      parts_n: uint8 (n,) index into `PARTS`, ascending within a user; None without the user's own split.
+      source: the name in error messages.
 
     Raises:
-      InputError: times or parts are wanted and absent, the instants make no sense, or a part is empty.
+      InputError: the split needs times or parts that are missing, the instants are not valid, or a part is empty.
     """
     kind = config.split
     if kind == "auto":
@@ -125,8 +125,8 @@ def make(
         lengths_U = np.diff(offsets)
         if lengths_U.max(initial=0) < 3:
             raise InputError(
-                f"{source}: no user has 3 interactions (the most is {lengths_U.max(initial=0)}); leave-one-out wants "
-                "at least 3 of a user: one each for training, validation and test"
+                f"{source}: no user has 3 interactions (the most is {lengths_U.max(initial=0)}); expected at least 3 "
+                "of a user for leave-one-out: one each for training, validation and test"
             )
         made = leave_one_out(offsets)
         return made._replace(name=made.name + ties)
@@ -134,21 +134,21 @@ def make(
     if kind == "files":
         if parts_n is None:
             raise InputError(
-                f"{source}: data.split=files, but the data have no split of their own (no split.npy); prepare them "
+                f"{source}: data.split=files, but the data have no own split (no split.npy); prepare the data "
                 "with launch.prepare --train=... --valid=... --test=..., or use another data.split"
             )
         return _from_parts(f"files, {'all' if every else 'first'} targets{ties}", offsets, parts_n, every, source)
     if times_n is None:
         raise InputError(
-            f"{source}: data.split=time, but the data have no times (no times.npy); prepare them from raw files with a "
-            "time column, or use another data.split"
+            f"{source}: data.split=time, but the data have no times (no times.npy); prepare the data from raw files "
+            "with a time column, or use another data.split"
         )
     bounds = [_instant(getattr(config, name), name, times_n) for name in ("valid_from", "test_from")]
     told = [str(np.datetime64(bound, "s")).replace("T", " ") for bound in bounds]
     if bounds[0] >= bounds[1]:
         raise InputError(
             f"{source}: data.valid_from={config.valid_from} is {told[0]} and data.test_from={config.test_from} is "
-            f"{told[1]}; the validation must begin before the test; change one of them"
+            f"{told[1]}; expected the validation to begin before the test; change one of the two"
         )
     name = f"time, validation from {told[0]}, test from {told[1]}, {'all' if every else 'first'} targets{ties}"
     return _from_parts(name, offsets, np.searchsorted(bounds, times_n, side="right").astype(np.uint8), every, source)
@@ -170,14 +170,14 @@ def _from_parts(name: str, offsets: np.ndarray, parts_n: np.ndarray, every: bool
         targets[part] = Targets(user_n[here_n], place_n[here_n])
         if not len(here_n):
             raise InputError(
-                f"{source}: split {name}: no {_CALLED[part]} target is left"
-                + (f" ({without_input[part]} have nothing before them)" if without_input[part] else "")
+                f"{source}: split {name}: has no {_CALLED[part]} target"
+                + (f" ({without_input[part]} have no earlier interaction)" if without_input[part] else "")
                 + "; every target needs an earlier interaction of the same user; choose other instants or files, or "
                 "data.targets=all"
             )
     train_U = np.bincount(user_n[parts_n == 0], minlength=len(lengths_U))
     if not train_U.any():
-        raise InputError(f"{source}: split {name}: nothing is left to train on; choose other instants or files")
+        raise InputError(f"{source}: split {name}: has no training interaction; choose other instants or files")
     return Split(name, train_U, targets, without_input)
 
 
@@ -201,7 +201,7 @@ def _instant(text: str, name: str, times_n: np.ndarray) -> int:
         known_n = times_n[times_n != UNKNOWN]
         if not len(known_n) or not 0 < float(share[1]) < 100:
             what = "no interaction has a time" if not len(known_n) else "expected more than 0% and less than 100%"
-            raise InputError(f"config: data.{name}={text}: {what}; give a date such as 2014-01-01")
+            raise InputError(f"config: data.{name}={text}: {what}; set a date such as 2014-01-01")
         return int(np.quantile(known_n, float(share[1]) / 100, method="higher"))
     try:
         moment = datetime.datetime.fromisoformat(text.strip())
@@ -209,6 +209,6 @@ def _instant(text: str, name: str, times_n: np.ndarray) -> int:
         return int((moment - _EPOCH).total_seconds())
     except ValueError as error:
         raise InputError(
-            f'config: data.{name}={text}: expected a date or time in UTC such as 2014-01-01 or "2014-01-01 12:00:00", or '
-            "a share of the interactions such as 80%"
+            f"config: data.{name}={text}: is not a date; expected a date or time in UTC such as 2014-01-01 or "
+            '"2014-01-01 12:00:00", or a share of the interactions such as 80%'
         ) from error

@@ -1,4 +1,4 @@
-"""Text files become Parquet parts in a temporary folder, a batch of lines at a time, so that memory stays bounded."""
+"""Converts text files to Parquet parts in a temporary folder, in batches of lines, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl
 
 @dataclass(frozen=True)
 class Reader:
-    """What importers read with.
+    """The reader that importers use.
 
     Attributes:
       folder: temporary, for Parquet parts.
       bad: counts malformed lines.
-      reads_rating: whether the rule reads ratings; where it does not, one that is no number does not matter.
-      dropped: {why: how many} rows that were left out although nothing is wrong with the file, such as rows without an
-        id. They are printed and stand in the manifest.
-      notes: sentences about how the files were read, which the user has to know; printed, and in the manifest.
+      reads_rating: whether the rule reads ratings; if not, a rating that is not a number is ignored.
+      dropped: {reason: number} of rows that were left out although the file is valid, such as rows without an
+        id. They are printed and recorded in the manifest.
+      notes: sentences for the user about how the files were read; printed, and recorded in the manifest.
     """
 
     folder: Path
@@ -42,14 +42,14 @@ class Reader:
             self.notes.append(text)
 
     def stage(self, rows: Iterable[tuple], columns: tuple[str, ...]) -> pl.LazyFrame:
-        """Rows in file order, as a frame that lies on disk.
+        """Rows in file order, as a frame on disk.
 
         Args:
           rows: tuples of the columns' values.
           columns: some of user, item, rating, time.
 
         Raises:
-          InputError: there is not a single row.
+          InputError: there is no row.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         schema = {name: _TYPES[name] for name in columns}
@@ -70,8 +70,8 @@ class Reader:
             if not batch and self.dropped:
                 why = ", ".join(f"{count:,} {what}" for what, count in self.dropped.items())
                 raise InputError(
-                    f"every row was left out ({why}); expected some; check the file and the flags that say how to "
-                    "read it"
+                    f"every row was left out ({why}); expected at least one row; check the file and the flags that "
+                    "say how to read it"
                 )
             self._write(batch, schema, parts)
         return pl.scan_parquet(sorted(self.folder.glob("part-*.parquet")), glob=False)

@@ -10,10 +10,10 @@ from llmesr_jax.data.prepare import Outcome
 
 
 def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = "") -> str:
-    """What was found, as a table, how it compares with the papers, the audit, and the next command.
+    """The counts as a table, their comparison with the papers, the audit, and the next command.
 
     Args:
-      embed: that command where there is something to embed; empty: the plain one.
+      embed: the next command if there are texts to embed; empty: the default.
       audit: of the data, as text; empty: none.
       train: flags that launch.train needs for these data.
     """
@@ -27,7 +27,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
         rows.append(("the papers", *(f"{papers[key]:,}" if key in papers else "-" for key in rows[0][1:])))
         missed = [f"{key} {value:+,}" for key, value in m["papers"]["difference"].items() if value]
         lines.append(
-            "the counts are the papers'" if not missed else f"the papers' counts are missed: {', '.join(missed)}"
+            "the counts match the papers'" if not missed else f"the counts differ from the papers': {', '.join(missed)}"
         )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     table = [
@@ -36,7 +36,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     if span := m.get("times"):  # manifests of before have none
         lines.append(f"from {span['first']} to {span['last']}")
         if span["last"] < "1990" and hasattr(p.options, "time_unit"):
-            lines[-1] += f"; does --time_unit={p.options.time_unit} fit? a date wants dashes: 2019-12-31"
+            lines[-1] += f"; is --time_unit={p.options.time_unit} right? a date needs dashes: 2019-12-31"
     if found := m["item_records"]:
         lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
         if (
@@ -44,7 +44,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
             and found["without_title"] == m["counts"]["items"]
             and hasattr(p.options, "title_column")
         ):
-            lines[-1] += "; name the column of the titles with --title_column and --overwrite"
+            lines[-1] += "; set --title_column to the column of the titles, and prepare again with --overwrite"
     if bad := m["malformed_lines"]["count"]:
         lines.append("1 malformed line was left out" if bad == 1 else f"{bad:,} malformed lines were left out")
     if count := m.get("exact_duplicates"):
@@ -52,7 +52,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
             "exact duplicate (same user, item and time)" if count == 1 else "exact duplicates (same user, item, time)"
         )
         kept = m["rule"]["exact_duplicates"] == "keep"
-        papers = ", as the papers' counts hold them" if m["papers"] else ""
+        papers = ", as the papers' counts include them" if m["papers"] else ""
         lines.append(
             f"{count:,} {what}: kept{papers}; drop them with --exact_duplicates=drop"
             if kept
@@ -63,14 +63,14 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     lines += m.get("notes", [])
     if absent := m.get("absent"):
         lines.append(
-            f"no {absent}, so items have no texts; if you can get it, put it into --raw_dir and prepare again with "
+            f"no {absent}, so items have no texts; if you have this file, put it into --raw_dir and prepare again with "
             "--overwrite"
         )
     if outcome.before:
         more = (f"{m['counts'][key] - outcome.before.get(key, 0):+,} {key}" for key in rows[0][1:])
         lines.append(f"appended: {', '.join(more)}; users and items keep their ids")
     if outcome.kept:
-        lines.append(f"what was there before is in {outcome.kept}")
+        lines.append(f"the previous content is in {outcome.kept}")
     lines += ["", audit, ""] if audit else []
     where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"

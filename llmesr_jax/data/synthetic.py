@@ -1,10 +1,10 @@
-"""The demo: a small shop made in memory, whose texts say what its ids hide.
+"""The demo: a small shop made in memory, whose texts carry what its ids do not.
 
 Items live in topics, sub-topics and styles; titles and attributes are made of the words of all three. Users have one
 to three topics and a favourite style, stay with a sub-topic for a while and move on to the next one, so order matters;
-popularity is Zipf, so most items are too rare to be learned from ids. Their texts say where they belong.
+popularity is Zipf, so most items are too rare to be learned from ids, but their texts name their topic.
 
-Only uniform draws, integers and square roots decide, all exact by standard, so every machine makes the same demo.
+It uses only uniform draws, integers and square roots, which are exact, so every machine makes the same demo.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Catalogue(NamedTuple):
 
 
 class Shop(NamedTuple):
-    """The demo with what it was planted from; row i of the catalogue is item id i + 1."""
+    """The demo with the structure it was made from; row i of the catalogue is item id i + 1."""
 
     corpus: Corpus
     catalogue: Catalogue
@@ -84,14 +84,14 @@ def demo(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: Spl
     Args:
       seed: of all draws.
       num_users: U.
-      num_items: size of the catalogue; the few items nobody takes are left out, so V is slightly less.
-      split: how to split; it has no times.
+      num_items: size of the catalogue; the few items without interactions are left out, so V is slightly less.
+      split: how to split; the demo has no times.
     """
     return shop(seed, num_users, num_items, split).corpus
 
 
 def shop(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: SplitConfig = SplitConfig()) -> Shop:
-    """As `demo`, with the topics, sub-topics and styles behind it, to test against."""
+    """As `demo`, with its topics, sub-topics and styles, for tests."""
     rng = np.random.default_rng([seed, num_users, num_items])
     catalogue = _catalogue(rng, num_items)
     users, rows = _histories(rng, catalogue, num_users)
@@ -160,7 +160,7 @@ def _histories(rng: np.random.Generator, catalogue: Catalogue, num_users: int) -
 
 
 def _weights(catalogue: Catalogue, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """int64 (users, I): chance of each item, by its popularity and how much of the user's mood it shares."""
+    """int64 (users, I): the weight of each item, by its popularity and its match with the user's mood."""
     same_topic = catalogue.topic == topic[:, None]
     same_subtopic = same_topic & (catalogue.subtopic == subtopic[:, None])
     same_style = catalogue.style == style[:, None]
@@ -168,7 +168,7 @@ def _weights(catalogue: Catalogue, topic: np.ndarray, subtopic: np.ndarray, styl
 
 
 def _record(rng: np.random.Generator, item: int, topic: int, subtopic: int, style: int) -> dict[str, Any]:
-    """Attributes in words; now and then one is missing or says nothing, as in a real shop."""
+    """Attributes in words; some are missing or empty, as in a real shop."""
 
     def pick(words: Sequence[str]) -> str:
         return words[int(_below(rng, len(words)))]

@@ -26,7 +26,7 @@ def from_number(value: Any, unit: str = "s") -> int:
     """A count of `unit` since 1970.
 
     Raises:
-      Malformed: it is no number, or out of 1970 to 2100.
+      Malformed: it is not a number, or not from 1970 to 2100.
     """
     try:
         if isinstance(value, bool):
@@ -43,10 +43,10 @@ def from_number(value: Any, unit: str = "s") -> int:
 
 
 def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 23:59:59"') -> int:
-    """A date or a date with time, in ISO 8601; without a zone it is UTC. `wanted` is for the message.
+    """A date or a date with time, in ISO 8601; without a zone it is UTC. `wanted` describes it in the message.
 
     Raises:
-      Malformed: it is neither, or out of 1970 to 2100.
+      Malformed: it is neither, or not from 1970 to 2100.
     """
     try:
         moment = _moment(value)
@@ -71,7 +71,7 @@ def from_any(value: Any, unit: str) -> int:
     """A number of `unit`, else a date.
 
     Raises:
-      Malformed: it is neither, or out of 1970 to 2100.
+      Malformed: it is neither, or not from 1970 to 2100.
     """
     if isinstance(value, str) and ("-" in value[1:] or "T" in value) and "e-" not in value.lower():
         return from_text(value, WANTED)
@@ -93,7 +93,7 @@ def date(micro: int) -> str:
 
 
 def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
-    """Int64 microseconds out of a table's column; null where it says nothing or lies out of 1970 to 2100."""
+    """Int64 microseconds from a table's column; null if it is empty or not from 1970 to 2100."""
     found = pl.col(name)
     if isinstance(dtype, pl.Date) or isinstance(dtype, pl.Datetime):
         micro = found.cast(pl.Datetime("us")).to_physical()

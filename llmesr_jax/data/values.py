@@ -17,15 +17,15 @@ MISSING = r"nan,NaN,NAN,NA,N/A,n/a,#N/A,None,null,NULL,<NA>,\N"
 
 
 class Malformed(ValueError):
-    """A line that is not as its format says; the message is what was found, or what was wanted."""
+    """A malformed line; the message says what was found, or what was expected."""
 
 
 class Ids:
-    """Reads ids of text and JSON files: blanks around them do not count, and 12.0 is 12.
+    """Reads ids of text and JSON files: blanks around them are ignored, and 12.0 is 12.
 
     Attributes:
-      missing: words that mean "no id", beside the empty one.
-      float: the first id that was written as a whole float; "" where there was none.
+      missing: words that mean "no id", besides the empty text.
+      float: the first id that was written as a whole float; "" if there was none.
     """
 
     def __init__(self, missing: str = MISSING):
@@ -33,10 +33,10 @@ class Ids:
         self.float = ""
 
     def read(self, value: Any) -> str | None:
-        """An id as text; None where there is none.
+        """An id as text; None if there is no id.
 
         Raises:
-          Malformed: it is neither text nor a number, or does not stand on one line.
+          Malformed: it is neither text nor a number, or has a line break.
         """
         if type(value) is not str:
             return self._number(value)
@@ -79,7 +79,7 @@ def identifier(value: Any) -> str:
 
 
 def absent(record: Mapping[str, Any], *fields: str) -> str:
-    """The text "no x, y; " for the fields that a record lacks, for a message; "" where it has all."""
+    """The text "no x, y; " for the fields that a record lacks, for a message; "" if it has all."""
     names = ", ".join(field for field in fields if field not in record)
     return f"no {names}; " if names else ""
 
@@ -88,7 +88,7 @@ def number(value: Any) -> float:
     """A rating.
 
     Raises:
-      Malformed: it is no finite number.
+      Malformed: it is not a finite number.
     """
     try:
         found = float(value) if not isinstance(value, bool) else math.nan

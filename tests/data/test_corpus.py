@@ -183,7 +183,7 @@ def test_nobody_with_three_interactions_is_an_error(error):
         ([{"item_id": "1", "title": "x"}], "line 1: item_id is '1'; expected a whole number from 1"),
         ([{"item_id": True, "title": "x"}], "line 1: item_id is True"),
         ([{"item_id": 0, "title": "x"}], "line 1: item_id is 0"),
-        (records(1, 2, 1), "line 3: item_id 1 stands a second time"),
+        (records(1, 2, 1), "line 3: item_id 1 appears a second time"),
         ([*records(1), {"item_id": 2}], "line 2: item 2 has no title"),
         ([*records(1), {"item_id": 2, "title": None}], "line 2: item 2 has no title"),
         (records(1, 2, 4), "found 3 items with ids up to 4; expected the 4 items of inter.txt"),
@@ -257,7 +257,7 @@ def test_load_takes_any_name_with_a_folder_and_known_names_without(tmp_path, mon
 
 def test_load_explains_unknown_names_and_names_not_prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="--dataset=mine: not known; expected one of demo, .*beauty5.*--data_dir"):
+    with pytest.raises(InputError, match="--dataset=mine: is not known; expected one of demo, .*beauty5.*--data_dir"):
         load("mine")
     with pytest.raises(InputError, match=r"data/fashion: no such folder; make .* put inter\.txt .* into data/fashion"):
         load("fashion")
@@ -284,7 +284,7 @@ def test_the_papers_data_sets_have_the_papers_counts(name, users, items, interac
 def test_more_interactions_than_32_bit_places_are_refused_before_anything_is_copied(count):
     """One line at once: the arrays here are views of one number, and a sort of them would take 16 GiB."""
     one = np.broadcast_to(np.int64(1), count)
-    message = f"^data set 'huge': {count} interactions; expected at most 2147483647, as places on the device are 32-bit"
+    message = f"^data set 'huge': {count} interactions; expected at most 2147483647, as the device uses 32-bit"
     with pytest.raises(InputError, match=message):
         from_pairs("huge", one, one)
 

@@ -117,7 +117,7 @@ def test_a_file_that_lies_elsewhere(fetch, server):
 def test_a_later_command_resumes(fetch, server, tmp_path):
     server.faults = ["cut", 503, 503]
     with pytest.raises(
-        InputError, match=r"503 Service Unavailable, 2 times in a row; what came is kept in .*a\.gz\.part"
+        InputError, match=r"503 Service Unavailable, 2 times in a row; the bytes so far are kept in .*a\.gz\.part"
     ):
         fetch(waits=(0,))
     assert not (tmp_path / "a.gz").exists() and (tmp_path / "a.gz.part").stat().st_size == len(BODY) // 2
@@ -177,7 +177,7 @@ def test_errors_of_the_server_are_tried_again(fetch, server):
         ({"faults": ["to ftp://host/a.gz"]}, {}, "unsupported protocol.*expected the file"),
         ({"faults": ["to /a.gz"] * 30}, {}, "[Rr]edirect.*expected the file"),
         ({"kind": "text/html; charset=utf-8"}, {}, "is a web page"),
-        ({"faults": ["no length"]}, {}, "does not say how long the file is"),
+        ({"faults": ["no length"]}, {}, "does not state the file's length, so a cut file would look complete; download the file"),
         ({}, {"size": 7}, f"has {len(BODY)} bytes, expected 7"),
         ({}, {"sha256": "0" * 64}, "has sha256 .*, expected 0000"),
     ],
@@ -218,5 +218,5 @@ def test_a_known_digest_is_checked(server, tmp_path):
 
 @pytest.mark.parametrize("url", ["file:///etc/", "ftp://host/", "nonsense"])
 def test_other_addresses_are_refused(url, tmp_path):
-    with pytest.raises(InputError, match="expected an address that starts with http"):
+    with pytest.raises(InputError, match="expected one that starts with http"):
         download.fetch_all(url, ["passwd"], tmp_path)

@@ -138,7 +138,9 @@ def test_thresholds_of_the_release_are_those_of_its_scripts_or_given():
     assert str(groups.tail_of("release", "mine", 5, 6)) == "release, users below 5, items below 6"
     with pytest.raises(InputError, match="no thresholds for mine .* --tail_user and --tail_item"):
         groups.tail_of("release", "mine")
-    with pytest.raises(InputError, match="thresholds of --tail=release; found --tail=total"):
+    with pytest.raises(
+        InputError, match="thresholds of --tail=release, not of --tail=total; remove them, or set --tail=release"
+    ):
         groups.tail_of("total", "yelp", 3)
 
 

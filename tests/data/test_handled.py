@@ -62,7 +62,9 @@ def test_interactions_beside_a_handled_folder_are_ambiguous(tmp_path, tables):
     """Taking either silently would ignore the other's embeddings or interactions."""
     fill(tmp_path / "handled", **tables)
     (tmp_path / "inter.txt").write_text("1 1\n")
-    with pytest.raises(InputError, match="holds inter.txt and handled/; expected one of the two; name .*handled with"):
+    with pytest.raises(
+        InputError, match="has both inter.txt and handled/; expected one of the two; set --data_dir=.*handled to use"
+    ):
         handled.find(tmp_path)
 
 
@@ -79,7 +81,7 @@ def test_a_handled_folder_without_interactions_says_so(tmp_path, tables):
         ("user_llm", np.zeros((2, 2), int), r"usr_emb_np\.pkl: holds int64; expected float16, float32 or float64"),
         ("similar_users", np.zeros((2, 1)), r"sim_user_100\.pkl: holds float64.*integers from 0"),
         ("similar_users", np.array([[1], [-1]]), r"sim_user_100\.pkl: holds int64 from -1.*integers from 0"),
-        ("item_pca", print, r"pca64_itm_emb_np\.pkl: refused, it holds builtins\.print"),
+        ("item_pca", print, r"pca64_itm_emb_np\.pkl: refused, as it holds builtins\.print"),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path, key, value, found):

@@ -42,7 +42,9 @@ def test_raw_ids_on_one_side_only_are_refused(tmp_path, old):
             ids.rows_in(*pair, "item")
 
 
-@pytest.mark.parametrize(("items", "message"), [(["a"], "1 ids, expected 3"), (["a", "a", "b"], "an id stands twice")])
+@pytest.mark.parametrize(
+    ("items", "message"), [(["a"], "has 1 ids; expected 3"), (["a", "a", "b"], "an id appears twice")]
+)
 def test_files_that_do_not_fit_are_refused(tmp_path, items, message):
     with pytest.raises(InputError, match=f"item_ids.txt: {message}"):
         ids.raw_ids(write(tmp_path / "bad", [(1, 1), (1, 2), (2, 3)], items), "item")

@@ -123,7 +123,7 @@ def test_every_truncation_is_one_clear_error(tmp_path):
     path = tmp_path / "cut.pkl"
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
-        with pytest.raises(InputError, match=r"cut\.pkl: truncated or damaged"):
+        with pytest.raises(InputError, match=r"cut\.pkl: is a truncated or damaged"):
             load_arrays(path)
 
 

@@ -150,7 +150,7 @@ def test_minimum_length_comes_last_and_leaves_no_gaps():
 
 @pytest.mark.parametrize("rule", [Rule(min_rating=3), Rule(date_from="2000-01-01"), Rule(date_to="2000-01-01")])
 def test_a_column_that_the_rule_wants_and_is_not_there(rule):
-    with pytest.raises(InputError, match=r"but this source says no (rating|time); name its column"):
+    with pytest.raises(InputError, match=r"but this source has no (rating|time); name the column"):
         apply(pairs("ax"), rule)
 
 
@@ -165,7 +165,7 @@ def test_known_ids_keep_their_numbers():
     after = apply(grown, NONE, known_users=before.users.to_list(), known_items=before.items.to_list())
     assert after.users.to_list() == ["b", "a", "c"] and after.items.to_list() == ["x", "z", "y", "q"]
     assert sequences(after) == {"b": ["x", "z"], "a": ["x", "y"], "c": ["q", "y"]}
-    with pytest.raises(InputError, match="1 of 3 known users are not left by the rule any more, such as 'e'"):
+    with pytest.raises(InputError, match="1 of 3 known users are now dropped by the rule, such as 'e'"):
         apply(grown, NONE, known_users=["b", "e", "a"])
 
 

@@ -46,7 +46,7 @@ def test_a_file_that_was_replaced_meanwhile_is_not_read_at_the_old_places(tmp_pa
     path.write_text('{"item_id": 1, "title": "one"}\n{"item_id": 2, "title": "two"}\n')
     found = records.read(path, 2)
     os.utime(path, ns=(0, 0))
-    with pytest.raises(InputError, match="items.jsonl: was changed while it was in use; give the same command again"):
+    with pytest.raises(InputError, match="items.jsonl: was changed while it was in use; run the same command again"):
         found[1]
 
 

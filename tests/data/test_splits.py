@@ -185,11 +185,14 @@ def test_ties_are_not_shuffled_across_parts():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"split": "files"}, "no split of their own"),
-        ({**BOUNDS, "valid_from": "1971"}, "data.valid_from=1971: expected a date or time in UTC such as 2014-01-01"),
+        ({"split": "files"}, "no own split"),
+        (
+            {**BOUNDS, "valid_from": "1971"},
+            "data.valid_from=1971: is not a date; expected a date or time in UTC such as 2014-01-01",
+        ),
         ({**BOUNDS, "test_from": "100%"}, "expected more than 0% and less than 100%"),
-        ({**BOUNDS, "test_from": BOUNDS["valid_from"]}, "the validation must begin before the test"),
-        ({**BOUNDS, "test_from": "1980-01-01"}, "no test target is left"),
+        ({**BOUNDS, "test_from": BOUNDS["valid_from"]}, "the validation to begin before the test"),
+        ({**BOUNDS, "test_from": "1980-01-01"}, "no test target"),
     ],
 )
 def test_what_makes_no_split(settings, told):
@@ -199,14 +202,14 @@ def test_what_makes_no_split(settings, told):
 
 def test_no_target_with_a_past():
     config = SplitConfig(**BOUNDS)
-    with pytest.raises(InputError, match=r"no validation target is left \(2 have nothing before them\)"):
+    with pytest.raises(InputError, match=r"has no validation target \(2 have no earlier interaction\)"):
         users, items, times = np.array([1, 1, 2, 2]), np.array([1, 2, 2, 1]), np.array([150, 250, 150, 250])
         corpus_lib.from_pairs("x", users, items, times=times, split=config)
 
 
 def test_nothing_to_train_on():
     parts = np.array([1, 1, 2, 2], np.uint8)
-    with pytest.raises(InputError, match="split files, all targets: nothing is left to train on"):
+    with pytest.raises(InputError, match="split files, all targets: has no training interaction;"):
         corpus_lib.from_pairs("x", np.array([1, 1, 1, 1]), np.array([1, 2, 3, 4]), parts=parts)
 
 
@@ -259,5 +262,5 @@ def test_lines_that_were_changed_after_prepare(tmp_path):
     assert reading.load("ten", folder).times is not None
     lines = (folder / "inter.txt").read_text().splitlines()
     (folder / "inter.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
-    with pytest.raises(InputError, match="inter.txt: is not as it was written"):
+    with pytest.raises(InputError, match="inter.txt: was changed after it was written"):
         reading.load("ten", folder)

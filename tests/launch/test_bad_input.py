@@ -116,7 +116,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(refused, module, args, messag
         ("inter.txt", "1 1\n1 2\n2 1\n2 2\n", "inter.txt: no user has 3 interactions (the most is 2)"),
         ("items.jsonl", "", "items.jsonl: found 0 items with ids up to 0; expected the 150 items"),
         ("items.jsonl", '{"item_id": 1}\n', "items.jsonl, line 1: item 1 has no title"),
-        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object a line"),
+        ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object per line"),
         ("items.jsonl", None, "nothing to make item embeddings from; expected items.jsonl"),
     ],
 )

@@ -181,4 +181,4 @@ def test_thresholds_by_which_nothing_is_tail(trained, report, thresholds, tmp_pa
 
 def test_thresholds_that_nobody_knows(trained, evaluate, tmp_path):
     result = evaluate(f"--workdir={trained[0] / 'w'}", "--tail=release", cwd=tmp_path)
-    assert result.status == 2 and "give --tail_user and --tail_item" in result.err and result.err.count("\n") == 1
+    assert result.status == 2 and "set --tail_user and --tail_item" in result.err and result.err.count("\n") == 1

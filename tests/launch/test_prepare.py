@@ -73,7 +73,7 @@ def test_again_append_and_overwrite(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
 
     message = prepared.refused(raw, out, [*flags, "--min_length=2"])
-    assert message.startswith(f"{out}: was prepared otherwise (--min_length: 1 -> 2); name another --out")
+    assert message.startswith(f"{out}: was prepared with other settings (--min_length: 1 -> 2); choose another --out")
     assert "--append" not in message  # which would be refused
     assert "--min_length: 1 -> 2" in prepared.refused(raw, out, [*flags, "--min_length=2", "--append"])
 
@@ -83,7 +83,7 @@ def test_again_append_and_overwrite(tmp_path):
     lines = [f"{int(t)},{i},{u},{r}" for u, i, r, t in rows]
     raw_samples.gzipped(raw / "log.csv.gz", ["when,sku,uid,stars", *lines])
     message = prepared.refused(raw, out, flags)
-    assert "log.csv.gz is another file" in message and "--append where the raw data grew" in message
+    assert "log.csv.gz is another file" in message and "--append if the raw data grew" in message
     assert prepared.contents(out) == before
 
     appended = prepared.run(raw, out, ["--append"])  # the manifest knows importer, rule and options
@@ -103,7 +103,7 @@ def test_again_append_and_overwrite(tmp_path):
     assert not prepared.run(raw, out, [*flags, "--append"]).fresh
 
     replaced = prepared.run(raw, out, [*flags, "--overwrite", "--min_length=2"])
-    assert f"what was there before is in {out}.before-1\n" in describe(replaced)
+    assert f"the previous content is in {out}.before-1\n" in describe(replaced)
     assert prepared.contents(tmp_path / "shop.before-1") == now
     assert "item_emb.npy" not in prepared.contents(out)
 
@@ -114,7 +114,7 @@ def test_raw_data_that_lost_a_user_are_not_appended(tmp_path):
     before = prepared.contents(out)
     lines = (raw / "log.jsonl").read_text().splitlines()
     (raw / "log.jsonl").write_text("\n".join(line for line in lines if '"uid": "b"' not in line))
-    assert "1 of 4 known users are not left by the rule any more, such as 'b'" in prepared.refused(
+    assert "1 of 4 known users are now dropped by the rule, such as 'b'" in prepared.refused(
         raw, out, [*flags, "--append"]
     )
     assert prepared.contents(out) == before
@@ -126,7 +126,7 @@ def test_titles_that_are_not_found_and_one_malformed_line(tmp_path):
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", [flag for flag in flags if "title" not in flag])
     told = describe(outcome).splitlines()
     items = len((tmp_path / "out" / "item_ids.txt").read_text().splitlines())
-    hint = "name the column of the titles with --title_column and --overwrite"
+    hint = "set --title_column to the column of the titles, and prepare again with --overwrite"
     assert told[-3] == f"items: 2 have a record, {items} have no title; {hint}"
     assert told[-2] == "1 malformed line was left out"
 
@@ -254,7 +254,7 @@ def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
         (tmp_path / "raw" / f"{part}.csv").write_text("user_id,item_id,timestamp\n" + rows)
     flags = ["--importer=table", *(f"--{part}={part}.csv" for part in parts)]
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
-    assert "warning: 1 interactions of --valid or --test stand in an earlier file, too" in describe(outcome)
+    assert "warning: 1 interactions of --valid or --test are also in an earlier file" in describe(outcome)
     assert reading.load("shop", tmp_path / "out").train_lengths_U.tolist() == [2, 1]
     with pytest.raises(InputError, match="--valid=no.csv: .* has no such file; it has: "):
         prepared.run(

@@ -26,11 +26,11 @@ def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp
     raw = shared / "data" / "yelp"
     result = prepare("--dataset=yelp", "--importer=handled", f"--raw_dir={raw}", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
-    assert "the counts are the papers'\n" in result.out
+    assert "the counts match the papers'\n" in result.out
     check_papers("yelp", raw, tmp_path / "data" / "yelp")
     raw = shared / "data" / "beauty"
     outcome = prepared.run(raw, tmp_path / "out", ["--importer=handled"], dataset="beauty")
-    assert "the counts are the papers'\n" in describe(outcome)
+    assert "the counts match the papers'\n" in describe(outcome)
     check_papers("beauty", raw, tmp_path / "out")
 
 
@@ -61,7 +61,7 @@ def test_counts_that_miss_the_papers_are_told(tmp_path):
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags, dataset="fashion")
     assert outcome.manifest["papers"]["match"] is False
     assert outcome.manifest["papers"]["difference"] == {"users": -9045, "items": -4717, "mean_length": -0.82}
-    told = "the papers' counts are missed: users -9,045, items -4,717, mean_length -0.82\n"
+    told = "the counts differ from the papers': users -9,045, items -4,717, mean_length -0.82\n"
     assert told in describe(outcome)
 
 

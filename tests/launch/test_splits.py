@@ -169,7 +169,7 @@ def test_embeddings_of_users_belong_to_a_split(run, prepared):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--train=train.csv"], "--train is given without --valid"),
+        (["--train=train.csv"], "--train is set without --valid"),
         (["--train=train.csv", "--valid=valid.csv", "--test=no.csv"], "no.csv"),
     ],
 )

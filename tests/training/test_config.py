@@ -22,7 +22,7 @@ CONFIGS = config.configs().__name__  # where presets are found: `llmesr_jax.conf
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    max_len: int = knob(200, "longest sequence")
+    max_len: int = knob(200, "maximum length of a sequence")
     layout: Literal["bucketed", "padded"] = knob("bucketed", "layout of a batch")
     cap: int | None = knob(None, "no limit if None")
     sizes: tuple[int, ...] = knob((1, 2), "sizes")

@@ -1,6 +1,6 @@
-"""Readers of raw data, one file a source, found by the file's name (`launch.prepare --importer=<name>`).
+"""Readers of raw data, one file per source, found by the file's name (`launch.prepare --importer=<name>`).
 
-What such a file has is `Importer`. Malformed lines go to `reader.bad`, which counts them; text is staged as Parquet by
+Such a file has the members of `Importer`. `reader.bad` counts malformed lines; text is staged as Parquet by
 `reader.stage`.
 """
 
@@ -23,10 +23,10 @@ class Downloads(NamedTuple):
     """Public files of a source.
 
     Attributes:
-      base_url: what the paths are relative to; "" where no address may be given, see `terms`.
-      paths: of the files below it; each is kept under its last part.
-      terms: what must be done by hand first; "" for nothing.
-      sha256: {name: digest} of those files that are known to stay as they are.
+      base_url: what the paths are relative to; "" if there is no public address, see `terms`.
+      paths: of the files below it; each file is named by the path's last part.
+      terms: what the user must do by hand first; "" for nothing.
+      sha256: {name: digest} of files that are known not to change.
     """
 
     base_url: str
@@ -36,7 +36,7 @@ class Downloads(NamedTuple):
 
 
 class Importer(Protocol):
-    """What the file of an importer has."""
+    """What the file of an importer must have."""
 
     @property
     def Options(self) -> type:
@@ -45,35 +45,35 @@ class Importer(Protocol):
 
     @property
     def ITEM_ID(self) -> str:
-        """What the source calls an item's id; its name in items.jsonl."""
+        """The source's name for an item's id; also the field's name in items.jsonl."""
         ...
 
     @property
     def PREPARED(self) -> bool:
-        """Whether the source was filtered and numbered already.
+        """Whether the source is already filtered and numbered.
 
         Then no rule is the default, and ids keep their order.
         """
         ...
 
     def locate(self, folder: Path, options: Any, /) -> Files:
-        """The raw files; an InputError names what was looked for."""
+        """The raw files; an InputError names the files that were searched."""
         ...
 
     def interactions(self, files: Files, options: Any, reader: Reader, /) -> pl.LazyFrame:
         """user, item (String), rating (Float64), time (Int64, microseconds since 1970; `data.times`), in file order;
-        the last two where the source says them."""
+        the last two if the source has them."""
         ...
 
     def items(
         self, files: Files, options: Any, reader: Reader, wanted: Container[str], /
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(raw id, {field: value}): records of wanted items, maybe of others; names of fields as `semantic.prompts`
-        looks for them."""
+        """(raw id, {field: value}): records of the given items, maybe of others; names of fields as `semantic.prompts`
+        expects them."""
         ...
 
     def downloads(self, options: Any, /) -> Downloads:
-        """Where its public files are."""
+        """Where the public files are."""
         ...
 
 

@@ -51,34 +51,37 @@ class Options:
     subset: str = knob(
         "all",
         "Amazon: all reviews; the 5-core file (users and items >= 5, iterated); or the CSV file of ratings only, which "
-        "is read too where there are no reviews",
+        "is also read if there are no reviews",
         choices=("all", "5core", "ratings"),
     )
-    title_column: str = knob("title", "column, or field, of the items' file with the title, where there is one")
+    title_column: str = knob("title", "column, or field, of the items' file with the title, if there is one")
 
 
 def check(options: Options, example: str) -> None:
     """Raises InputError if no category is named."""
     if not options.category or "/" in options.category:
         raise InputError(
-            f"--category={options.category}: expected the category as Amazon's files name it, such as {example}"
+            f"--category={options.category}: is not a category; expected one as Amazon's files name it, such as "
+            f"{example}"
         )
 
 
 def locate(folder: Path, options: Options, reviews: str, ratings: str, metadata: str) -> Files:
-    """The reviews (or the ratings) and, where it is there, the metadata; each gzipped or plain."""
+    """The reviews (or the ratings) and, if it exists, the metadata; each gzipped or plain."""
     wanted = {"ratings": [ratings]}.get(options.subset, [reviews, *([ratings] if options.subset == "all" else [])])
     names = [with_gz(name) for name in wanted]
     check_folder(folder, f"{names[0][0]} and {metadata}.gz")
     found = next((raw for raw in (find(folder, *name) for name in names) if raw), None)
     if found is None:
         theirs = (
-            "; for an inter.txt that is prepared already: --importer=handled" if (folder / "inter.txt").exists() else ""
+            "; for an inter.txt that is already prepared, use --importer=handled"
+            if (folder / "inter.txt").exists()
+            else ""
         )
         instead = f", or {ratings}," if options.subset == "all" else ""
         raise InputError(
-            f"{folder}: holds no {' or '.join(names[0])}; expected the reviews{instead} (and {metadata}.gz for the "
-            f"item texts); fetch them with --download, or name their folder with --raw_dir{theirs}"
+            f"{folder}: has no {' or '.join(names[0])}; expected the reviews{instead} (and {metadata}.gz for the "
+            f"item texts); download the files with --download, or set --raw_dir to their folder{theirs}"
         )
     items = find(folder, *with_gz(metadata))
     return Files((found,), (items,)) if items else Files((found,), absent=f"{metadata}.gz")
@@ -92,10 +95,10 @@ def with_gz(*names: str) -> list[str]:
 def interactions(
     files: Files, options: Options, reader: Reader, fields: Mapping[str, str], unit: str, order: Sequence[str] = COLUMNS
 ) -> pl.LazyFrame:
-    """Reviews, a JSON object a line, whose `fields` are {user, item, rating, time: name}; or ratings in a CSV file.
+    """Reviews, one JSON object per line, whose `fields` are {user, item, rating, time: name}; or ratings in a CSV file.
 
     Args:
-      files: as `locate` found them.
+      files: as found by `locate`.
       options: of the importer.
       reader: counts what is left out.
       fields: names in a review.
@@ -105,7 +108,7 @@ def interactions(
     (raw,) = files.interactions
     if (raw.inner or raw.member or raw.path.name).removesuffix(".gz").endswith(".csv"):
         if options.subset == "all":
-            reader.note(f"there are no reviews in --raw_dir, so the ratings of {_name(raw)} were read")
+            reader.note(f"--raw_dir has no reviews, so the ratings of {_name(raw)} were read")
         return _ratings(raw, reader, unit, order)
     return reader.stage(_reviews(raw, reader, fields, unit), COLUMNS)
 
@@ -131,14 +134,14 @@ def _reviews(raw: RawFile, reader: Reader, fields: Mapping[str, str], unit: str)
         except Malformed as error:
             reader.bad.add(raw, line, f"{absent(review, *fields.values())}expected {error}")
     if variants:
-        reader.note(f"{_name(raw)}: {variants:,} reviews have no {item_field}; their asin was read as the item's id")
+        reader.note(f"{_name(raw)}: {variants:,} reviews have no {item_field}; their asin was used as the item's id")
 
 
 def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> pl.LazyFrame:
-    """A CSV file of user, item, rating and time in that `order`, or in that of its header.
+    """A CSV file of user, item, rating and time in the given `order`, or in that of its header.
 
-    Items are known by their ids (ASINs have ten letters and digits, users' ids mostly more), so that another order than
-    the release's is seen, and noted.
+    Items are recognised by their ids (ASINs have ten letters and digits, users' ids mostly more), so an order unlike
+    the release's is detected, and noted.
     """
     header, named = _header(raw)
     places = named or {column: at for at, column in enumerate(order)}
@@ -168,14 +171,14 @@ def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> p
     if asins["user"] > asins["of"] / 2 > asins["item"]:
         reader.note(
             f"{_name(raw)}: column {user_at + 1} holds ASINs and column {item_at + 1} does not, so column "
-            f"{user_at + 1} was read as the items' and column {item_at + 1} as the users'"
+            f"{user_at + 1} was read as the items and column {item_at + 1} as the users"
         )
         frame = frame.rename({"user": "item", "item": "user"})
     return frame
 
 
 def _header(raw: RawFile) -> tuple[int, dict[str, int] | None]:
-    """(line, {column: place}) of a first line with names; 0 and None where it is a row already.
+    """(line, {column: place}) of a first line with names; 0 and None if the first line is a row.
 
     Raises:
       InputError: it has names, but not those of a user, an item, a rating and a time.
@@ -194,7 +197,7 @@ def _header(raw: RawFile) -> tuple[int, dict[str, int] | None]:
         if place is None:
             raise InputError(
                 f"{raw}, line {line}: has the columns {repr(', '.join(fields))[1:-1][:200]}; expected user_id, asin "
-                "(or parent_asin), rating, timestamp, or no such line; read it with --importer=table and its column "
+                "(or parent_asin), rating, timestamp, or no header; read the file with --importer=table and its column "
                 "flags"
             )
         found[column] = place
@@ -216,12 +219,12 @@ def _fields(line: bytes) -> list[str]:
     except (UnicodeDecodeError, csv.Error):
         fields = []
     if len(fields) < len(COLUMNS):
-        raise Malformed("four fields with commas between them: user, item, rating, time")
+        raise Malformed("four fields separated by commas: user, item, rating, time")
     return fields
 
 
 def attributes(record: dict[str, Any]) -> dict[str, Any]:
-    """The record without links, and without what the pages' broken markup left in titles and prices."""
+    """The record without links, and without remains of broken markup in titles and prices."""
     kept = {field: value for field, value in record.items() if field not in _LINKS}
     title, price = kept.get("title"), kept.get("price")
     # Some titles of 2018 are a script of the page; the release's own notebook drops them by this word.
@@ -236,7 +239,7 @@ def attributes(record: dict[str, Any]) -> dict[str, Any]:
 def metadata(
     raw: RawFile, records: Iterator[tuple[int, dict[str, Any] | None]], options: Options, reader: Reader, *fields: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(id, attributes) of records by line, None for one that nobody wants; the id is in the first of `fields` there."""
+    """(id, attributes) of each line's record, None if it is not needed; the id is in the first of `fields` present."""
     for line, record in _records.titled(records, raw, options.title_column, "title"):
         if record is None:
             continue

@@ -1,4 +1,4 @@
-"""Which column is which, by name: the flags that name them, and what can be known without a flag."""
+"""Which column is which: by the flags that name them, or by the columns' names and values."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def place(raw: RawFile, names: Sequence[str], flag: str, wanted: str, hint: str 
     """The place of the column that a flag names.
 
     Raises:
-      InputError: there is none, or there are two.
+      InputError: there is no such column, or there are two.
     """
     found = find(names, wanted)
     if found is None:
         raise absence(raw, {flag: wanted}, names, hint)
     if wanted in names and list(names).count(wanted) > 1:
         raise InputError(
-            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; expected one; give them different names, "
-            f"or name one by its number with --{flag}, counted from 1"
+            f"{raw}: has {list(names).count(wanted)} columns {wanted!r}; expected one; give the columns different "
+            f"names, or set --{flag} to the column's number, counted from 1"
         )
     return found
 
 
 class Time(NamedTuple):
-    """Where the times are: the place of their column, None for nowhere, and their unit."""
+    """Where the times are: the index of their column, None for no times, and their unit."""
 
     column: int | None
     unit: str
@@ -86,22 +86,22 @@ def find_time(
     broad: bool = False,
     taken: Collection[int] = (),
 ) -> Time:
-    """The column of times where no flag names it: one that is named like a time and holds times.
+    """The column of times if no flag names it: one that is named like a time and holds times.
 
     Args:
       raw: the file.
       names: of its columns.
       sample: its first rows.
       unit: tried first for times that are numbers.
-      reader: gets a note that says what was found.
+      reader: gets a note of what was found.
       standard: names that need no note.
-      broad: whether any name that may mean a time will do, or only one that cannot mean anything else.
+      broad: whether to accept any name that may mean a time, or only a name that cannot mean anything else.
       taken: places of columns that hold something else.
 
     Raises:
       InputError: there are several such columns.
     """
-    file, change = raw.path.name, "--time_column names another, --time_column=none takes the rows in file order"
+    file, change = raw.path.name, "--time_column sets another, --time_column=none uses the file order"
     like = [n for n, name in enumerate(names) if like_a_time(name)]
     units = {n: _unit(names[n], [row[n] for row in sample], unit) for n in like}
     fit = [n for n in like if units[n] and (broad or _is_a_time(names[n]))]
@@ -113,19 +113,19 @@ def find_time(
     if len(fit) > 1:
         several = ", ".join(names[n] for n in fit)
         raise InputError(
-            f"{raw}: columns {several} may each be the time of an interaction; expected one; name it with "
-            f"--time_column={names[fit[0]]}, or use --time_column=none to take the rows in file order"
+            f"{raw}: columns {several} may each be the time of an interaction; expected one; set "
+            f"--time_column={names[fit[0]]}, or --time_column=none to use the file order"
         )
     if fit:
         found = Time(fit[0], units[fit[0]])
         scale = f" (numbers of --time_unit={found.unit})" if found.unit != unit else ""
         if names[found.column] not in standard or scale:
-            reader.note(f"{file}: times are those of column {names[found.column]!r}{scale}; {change}")
+            reader.note(f"{file}: times are read from column {names[found.column]!r}{scale}; {change}")
         return found
     unused = ""
     for n in like:
         example = next((row[n] for row in sample if row[n] not in (None, "")), "")
-        why = f"is not used; if it is the time, use --time_column={names[n]}"
+        why = f"is not used; if it is the time, set --time_column={names[n]}"
         if not units[n]:
             why = f"is not used, as it holds {repr(example)[:40]}; expected {times.WANTED}"
         unused += f"; column {names[n]!r} {why}"
@@ -133,9 +133,10 @@ def find_time(
         other = _OTHER_TIMES.union(["id"]).intersection(words(names[n]))
         if not other and _unit_since_1980([row[n] for row in sample], unit):
             unused += (
-                f"; column {names[n]!r} looks like times; if these are the interactions', use --time_column={names[n]}"
+                f"; column {names[n]!r} looks like times; if it has the interactions' times, set "
+                f"--time_column={names[n]}"
             )
-    reader.note(f"{file}: without times, the rows of each user count as in time order{unused}")
+    reader.note(f"{file}: has no times, so each user's rows count as being in time order{unused}")
     return Time(None, unit)
 
 
@@ -154,12 +155,12 @@ def _is_a_time(name: str) -> bool:
 
 
 def _unit(name: str, values: Sequence[Any], unit: str) -> str:
-    """The unit under which the values are times; "" for none. Times before 1980 only where the name is plain."""
+    """The unit with which the values are times; "" for none. Times before 1980 need a name that clearly is a time."""
     return _unit_since_1980(values, unit) or (unit if _is_a_time(name) and _parsed(values, unit) else "")
 
 
 def _unit_since_1980(values: Sequence[Any], unit: str) -> str:
-    """The unit under which the values are times since 1980; "" for none."""
+    """The unit with which the values are times since 1980; "" for none."""
     for one in dict.fromkeys([unit, *times.UNITS]):
         found = _parsed(values, one)
         if found and min(found) >= _EARLIEST:
@@ -168,7 +169,7 @@ def _unit_since_1980(values: Sequence[Any], unit: str) -> str:
 
 
 def _parsed(values: Sequence[Any], unit: str) -> list[int]:
-    """The values as times; none where most are not, as a few may be malformed."""
+    """The values as times; none if most are not times, as a few may be malformed."""
     values, found = [value for value in values if value is not None and str(value).strip()], []
     for value in values:
         with contextlib.suppress(Malformed):
@@ -181,7 +182,7 @@ class Titles:
 
     Args:
       file: for the note that says which column was found.
-      named: the column that the user names; "" or "title" to find one.
+      named: the column that the user names; "" or "title" to detect one.
     """
 
     def __init__(self, file: str, named: str, reader: Reader):
@@ -207,12 +208,12 @@ class Titles:
             return None
         rank, n = min(ranked)
         if rank:
-            self._reader.note(f"{self._file}: titles are those of column {fields[n]!r}; --title_column names another")
+            self._reader.note(f"{self._file}: titles are read from column {fields[n]!r}; --title_column sets another")
         return fields[n]
 
 
 def _title_rank(name: str) -> int | None:
-    """0 for a column that surely holds titles, more for others, None for one that does not."""
+    """0 for a column that surely has titles, more for less certain ones, None for a column without titles."""
     found = words(name)
     for end in ("title", "name"):
         if found and found[-1].endswith(end) and found[-1] != end:  # "productname"

@@ -1,8 +1,8 @@
 """Parquet files as interactions and as item records, lazily.
 
-A file is read the way its types say: ids may be text (also binary or dictionary columns), whole numbers of any width,
-decimals or floats (pandas writes those where a column has a gap), or lists, for one row a user. What no type says, such
-as a blank before an id, is looked for in the one pass that reads every value; only where it is found is more done.
+Types decide how a file is read: ids may be text (also binary or dictionary columns), whole numbers of any width,
+decimals or floats (pandas writes those if a column has a gap), or lists, for one row per user. What no type tells, such
+as a blank before an id, is searched in the one pass that reads every value; only if it is found is more work done.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UTF8 = (
 
 
 class _Run(NamedTuple):
-    """Files, one after another, whose wanted columns are of the same types."""
+    """Files, one after another, whose needed columns have the same types."""
 
     paths: list[Path]
     schema: pl.Schema
@@ -60,7 +60,7 @@ def footers(paths: Sequence[Path]) -> list[Footer]:
     except isolated.Failed as error:
         reason = repr(str(error))[1:-1][:80]
         raise InputError(
-            f"{error.path}: cannot be read ({reason}); expected a whole Parquet file; write it again"
+            f"{error.path}: cannot be read ({reason}); expected a whole Parquet file; write the file again"
         ) from error
 
 
@@ -71,20 +71,20 @@ def interactions(
     reader: Reader,
     missing: Collection[str] = MISSING,
 ) -> pl.LazyFrame:
-    """The columns named by {flag: column}, one row an interaction.
+    """The columns named by {flag: column}, one row per interaction.
 
     Rows without an id (null, NaN, or one of the words `missing`) are counted in `reader.dropped`, and so
-    are empty lists. Rows that lack another value, or whose time is out of 1970 to 2100, are malformed.
+    are empty lists. Rows that lack another value, or whose time is not from 1970 to 2100, are malformed.
 
     Args:
       files: in the order of their rows.
       named: {flag: column}.
       unit: of times that are numbers.
       reader: what to read with.
-      missing: words that are no id.
+      missing: words that mean "no id".
     Raises:
-      InputError: a column is absent or of the wrong type, lists of a row differ in length, or more rows are malformed
-        than may be.
+      InputError: a column is missing or of the wrong type, lists of a row differ in length, or more rows are malformed
+        than allowed.
     """
     paths = [file.path for file in files]
     where = Path(os.path.commonpath(paths))
@@ -122,7 +122,7 @@ def _cleaned(
     named: Mapping[str, str],
     what: str,
 ) -> pl.LazyFrame:
-    """The rows with an id and all that is wanted, ids without blanks around; the others are counted."""
+    """The rows with an id and all needed values, ids without surrounding blanks; other rows are counted."""
     frame = frame.with_columns(pl.col("user", "item").str.strip_chars(_BLANKS))
     nobody = pl.any_horizontal(pl.col(key).is_null() | pl.col(key).is_in(sorted(missing)) for key in ("user", "item"))
     unrated = ~nobody & unrated
@@ -159,7 +159,7 @@ def _unfloated(name: str) -> pl.Expr:
 
 
 def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
-    """The files that have rows, whose columns were seen to be there, and of one kind, in each of them."""
+    """The files that have rows, after a check that each has the columns, and of one type."""
     runs: list[_Run] = []
     first: tuple[Path, dict[str, str], pl.Schema] | None = None
     for path, schema, rows in files:
@@ -175,7 +175,7 @@ def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool 
             name = next(name for name, kind in kinds.items() if _differ(first[1][name], kind))
             raise InputError(
                 f"{path}: column {name!r} holds {schema[name]}, but {first[2][name]} in {first[0].name}; "
-                "expected parts of one type; write them again"
+                "expected the same type in all parts; write the files again"
             )
         if first is None or "Null" in first[1].values():
             first = path, kinds, schema
@@ -196,7 +196,7 @@ _IDS = ("text", "numbers", "Null")
 
 
 def _kind(dtype: pl.DataType, flag: str) -> str:
-    """What stands in a column, whatever its width or unit."""
+    """The kind of a column's values, whatever their width or unit."""
     if isinstance(dtype, (pl.List, pl.Array)):
         return f"lists of {_kind(dtype.inner, flag)}"
     if dtype == pl.String or dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
@@ -211,7 +211,7 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
-    """user, item (String; null where there is none, after `_UNFIT` what is no id), rating (Float64), time (Int64)."""
+    """user, item (String; null for none, `_UNFIT` and the value for an invalid id), rating (Float64), time (Int64)."""
     columns = {_KEYS[flag]: name for flag, name in named.items()}
     if not reader.reads_rating:
         columns.pop("rating", None)
@@ -232,7 +232,7 @@ def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.
             found["time"] = times.column("time", dtype, unit)
         except InputError as error:
             message = str(error).replace("'time'", repr(columns["time"]))
-            raise InputError(f"{run.paths[0]}: {message}; name another --time_column") from error
+            raise InputError(f"{run.paths[0]}: {message}; choose another --time_column") from error
     return frame.select(**found)
 
 
@@ -243,17 +243,17 @@ def _listed(name: str, dtype: pl.DataType) -> pl.Expr:
 def _exploded(
     frame: pl.LazyFrame, lists: list[str], columns: Mapping[str, str], reader: Reader, paths: Sequence[Path]
 ) -> pl.LazyFrame:
-    """One row for each entry of the lists, in their order; rows whose lists are empty are counted.
+    """One row for each entry of the lists, in their order; rows with empty lists are counted.
 
     Raises:
-      InputError: the lists of a row differ in length, or it is not the item that is listed.
+      InputError: the lists of a row differ in length, or a column other than the items' has lists.
     """
     where = Path(os.path.commonpath(paths))
     if "user" in lists or "item" not in lists:
         name = columns["user"] if "user" in lists else columns[lists[0]]
         raise InputError(
-            f"{where}: column {name!r} holds lists; expected lists of items ({columns['item']}), with one user a row; "
-            f"name other columns with --{'user' if 'user' in lists else 'item'}_column"
+            f"{where}: column {name!r} holds lists; expected lists of items ({columns['item']}), with one user per "
+            f"row; choose other columns with --{'user' if 'user' in lists else 'item'}_column"
         )
     lengths = {key: pl.col(key).list.len().fill_null(0) for key in lists}
     unequal = pl.any_horizontal(*(lengths[key] != lengths["item"] for key in lists))
@@ -266,7 +266,7 @@ def _exploded(
         found = ", ".join(f"{facts[key]} in {columns[key]}" for key in lists)
         raise InputError(
             f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); expected "
-            "as many of each as there are items; write the file again, or run without the column's flag"
+            "as many values of each as there are items; write the file again, or run without the column's flag"
         )
     if facts["empty"]:
         reader.dropped["rows with an empty list"] += facts["empty"]
@@ -274,7 +274,7 @@ def _exploded(
 
 
 def _text(frame: pl.LazyFrame, name: str, dtype: pl.DataType, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
-    """Ids as text, null where there is none; `_UNFIT` and the value where it is no id."""
+    """Ids as text, null for none; `_UNFIT` and the value if it is not a valid id."""
     found, text = pl.col(name), pl.col(name).cast(pl.String) if dtype != pl.Binary else None
     if dtype.is_float():
         whole = (found == found.floor()) & (found.abs() <= _EXACT[type(dtype)])
@@ -289,7 +289,7 @@ def _text(frame: pl.LazyFrame, name: str, dtype: pl.DataType, reader: Reader, pa
 
 
 def _of_bytes(frame: pl.LazyFrame, name: str, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
-    """Bytes as UTF-8 text; a column of 16 bytes each that are no text is one of UUIDs."""
+    """Bytes as UTF-8 text; values of 16 bytes each that are not text are UUIDs."""
     found, digits = pl.col(name), pl.col(name).bin.encode("hex")
     is_text = digits.str.contains(_UTF8)
     asked = {"no_text": (~is_text).sum(), "other": (found.bin.size() != 16).sum()}
@@ -302,7 +302,7 @@ def _of_bytes(frame: pl.LazyFrame, name: str, reader: Reader, paths: Sequence[Pa
 
 
 def _rating(dtype: pl.DataType) -> pl.Expr:
-    """Ratings as numbers; null where there is none, infinite where it is no number."""
+    """Ratings as numbers; null for none, infinite if it is not a number."""
     found = pl.col("rating")
     if dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
         found, dtype = found.cast(pl.String), pl.String()
@@ -317,7 +317,7 @@ def _rating(dtype: pl.DataType) -> pl.Expr:
 
 
 def _timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.DataType]:
-    """The times in a type that has room for microseconds: 32 bits have none."""
+    """The times in a type wide enough for microseconds: 32 bits are not."""
     if dtype == pl.Binary:
         return frame.with_columns(pl.col("time").cast(pl.String)), pl.String()
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
@@ -332,7 +332,7 @@ def _timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.D
 def records(
     paths: Sequence[Path], item: str, wanted: Collection[str], reader: Reader
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row from 1 among those wanted, {column: value}) of the rows of wanted items, some thousands at a time."""
+    """(row from 1 among the rows here, {column: value}) of the rows of the given items, some thousands at a time."""
     frames = []
     files = footers(paths)
     schemas = {file.path: list(file.schema.items()) for file in files}
@@ -341,7 +341,9 @@ def records(
             frame = _Run(list(alike), run.schema).scan()
             dtype = run.schema[item]
             if isinstance(dtype, (pl.List, pl.Array)):
-                raise InputError(f"{run.paths[0]}: column {item!r} holds {dtype}; expected one item a row")
+                raise InputError(
+                    f"{run.paths[0]}: column {item!r} holds {dtype}; expected one item per row; choose another column"
+                )
             text = _text(frame, item, dtype, reader, run.paths).str.strip_chars(_BLANKS)
             frames.append(frame.with_columns(text.alias(item)))
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
@@ -357,7 +359,7 @@ def records(
 
 
 def _decoded(value: Any) -> Any:
-    """Bytes as the text that they are, also within lists."""
+    """Bytes decoded as text, also within lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return [_decoded(part) for part in value] if isinstance(value, list) else value
@@ -381,5 +383,6 @@ def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
             raise OSError(errno.ENOSPC, str(error), str(target)) from error
         where = Path(os.path.commonpath(paths))
         raise InputError(
-            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); expected whole Parquet files; write them again"
+            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); expected whole Parquet files; write the files "
+            "again"
         ) from error

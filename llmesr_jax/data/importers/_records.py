@@ -1,4 +1,4 @@
-"""What importers of records share: ids that are not there, and titles under other names."""
+"""What importers of records share: missing ids, and titles under other names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NO_ITEM = "item records without an id"
 
 
 def read(value: Any) -> str | None:
-    """An id as text, without blanks around it; None where a word or a null says that there is none.
+    """An id as text, without surrounding blanks; None if a word or a null means that there is none.
 
     Raises:
-      Malformed: it is neither text nor a whole number, or does not stand on one line.
+      Malformed: it is neither text nor a whole number, or has a line break.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -32,16 +32,16 @@ def read(value: Any) -> str | None:
 
 
 def field(record: Mapping[str, Any], name: str) -> str | None:
-    """The id that a record has under this name; None where it says that there is none.
+    """The id that a record has under this name; None if the value means that there is none.
 
     Raises:
-      Malformed: it has no such field, or no id there.
+      Malformed: the record has no such field, or no id in it.
     """
     return read(record[name]) if name in record else identifier(None)
 
 
 def lacking(user: str | None, item: str | None, rating: Any, reader: Reader) -> str:
-    """Why a row is left out although nothing is wrong with it, for `Reader.dropped`; "" where it is not."""
+    """Why a valid row is left out, for `Reader.dropped`; "" if it is kept."""
     if user is None or item is None:
         return NO_ID
     nothing = rating is None or (isinstance(rating, str) and rating.strip() in MISSING)
@@ -49,19 +49,19 @@ def lacking(user: str | None, item: str | None, rating: Any, reader: Reader) -> 
 
 
 def stars(value: Any, reader: Reader) -> float | None:
-    """A rating; None where no rule reads it.
+    """A rating; None if no rule reads it.
 
     Raises:
-      Malformed: it is read, and no number.
+      Malformed: it is read, and not a number.
     """
     return number(value) if reader.reads_rating else None
 
 
 def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
-    """A time as `times.from_number` has it, not before the `year`, where a smaller unit was taken for a larger one.
+    """A time as of `times.from_number`, from the `year` on: an earlier time means that the unit is wrong.
 
     Raises:
-      Malformed: it is no number, or out of that year to 2100.
+      Malformed: it is not a number, or not from that year to 2100.
     """
     try:
         found = times.from_number(value, unit)
@@ -75,7 +75,7 @@ def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
 def titled(
     records: Iterable[tuple[int, dict[str, Any] | None]], raw: RawFile, column: str, default: str
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The records with their `column` as "title"; None stays as it is.
+    """The records with their `column` as "title"; None stays None.
 
     Raises:
       InputError: `column` is not the `default`, and no record has it.

@@ -1,4 +1,4 @@
-"""Interactions out of text files, delimited or JSON, once it is known which columns they are in."""
+"""Interactions from text files, delimited or JSON, with known columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Source(NamedTuple):
       raw: the (first) file.
       names: of the columns.
       sample: the first rows.
-      rows: rows(reader, places) -> (file, line, the cells at these places) of each row.
+      rows: rows(reader, places) -> (file, line, the cells at these places) for each row.
     """
 
     raw: RawFile
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
 
 def delimited(tables: Sequence[Table]) -> Source:
-    """Tables of the same columns, one after the other."""
+    """Tables with the same columns, one after the other."""
 
     def rows(reader: Reader, at: Sequence[int]) -> Iterator[tuple[RawFile, int, Sequence[str]]]:
         pick = operator.itemgetter(*at)
@@ -55,10 +55,10 @@ def delimited(tables: Sequence[Table]) -> Source:
 
 
 def json(texts: Sequence[Text], wanted: Sequence[str]) -> Source:
-    """Files of JSON objects, one after the other; their fields are the columns, those wanted if there is no object.
+    """Files of JSON objects, one after the other; the columns are their fields, or without any object the needed ones.
 
     Raises:
-      InputError: the start of the first one cannot be read.
+      InputError: the start of the first file cannot be read.
     """
     first = [value for _, value in itertools.islice(objects(texts[0], None), _SEEN)]
     names = tuple(dict.fromkeys(name for value in first for name in value) if first else wanted)
@@ -80,7 +80,7 @@ class Places(NamedTuple):
     """Which cells hold what; None for nothing.
 
     Attributes:
-      history: the items that came before, with blanks between them.
+      history: the earlier items, separated by blanks.
     """
 
     user: int
@@ -101,19 +101,19 @@ def places(
     standard: Sequence[str] = (),
     broad: bool = False,
 ) -> Places:
-    """Where the columns named by {flag: column} are; the time is looked for where no flag names it.
+    """Where the columns named by {flag: column} are; the column of times is detected if no flag names it.
 
     Args:
       source: the files.
       reader: gets notes.
       named: user_column and item_column; rating_column and time_column may be "", the latter "none".
       unit: of times that are numbers.
-      hint: for messages about columns that are absent.
+      hint: for messages about missing columns.
       standard: names of the column of times that need no note.
       broad: see `_columns.find_time`.
 
     Raises:
-      InputError: a column is absent, or there are several that may hold times.
+      InputError: a column is missing, or several columns may hold times.
     """
     raw, names = source.raw, source.names
     wanted = {
@@ -136,7 +136,7 @@ def places(
 
 
 def interactions(source: Source, at: Places, reader: Reader, missing: str) -> pl.LazyFrame:
-    """The rows as a frame: user, item, and rating and time where there is a column of them."""
+    """The rows as a frame: user, item, and rating and time if there is a column of them."""
     columns = ("user", "item", *["rating"] * (at.rating is not None), *["time"] * (at.time is not None))
     return reader.stage(_rows(source, at, reader, missing), ("user", "item", "rating", "time")).select(columns)
 
@@ -174,8 +174,8 @@ def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[
         reader.note(float_note(ids))
     if histories and histories.found:
         reader.note(
-            f"{histories.found:,} interactions stand only in the column {source.names[at.history]!r} of a user's first "
-            "row; they come before that row, without a time or rating of their own"
+            f"{histories.found:,} interactions are only in the column {source.names[at.history]!r} of a user's first "
+            "row; they come before that row, without a time or rating"
         )
 
 
@@ -184,10 +184,10 @@ def float_note(ids: Ids) -> str:
 
 
 class _Histories:
-    """The lists of earlier items that stand in each row, against the rows before; of a first row, they are new.
+    """Compares the list of earlier items in each row with the earlier rows; in a user's first row, they are new.
 
     Attributes:
-      found: interactions that stand in such a list only.
+      found: interactions that are only in such a list.
     """
 
     def __init__(self, column: str, read: Callable[[Any], str | None]):
@@ -195,7 +195,7 @@ class _Histories:
         self._before: dict[str, str] = {}  # of each user, all that is known, as a text with blanks around items
 
     def new(self, where: str, user: str, item: str, listed: str) -> list[str]:
-        """Earlier items that no row has named.
+        """Earlier items that are in no earlier row.
 
         Raises:
           InputError: the list does not end with the earlier items.
@@ -205,9 +205,10 @@ class _Histories:
         before = self._before.get(user)
         if before is not None and not (items and before.endswith(text)):
             raise InputError(
-                f"{where}: the {self._column!r} of user {repr(user)[1:-1][:40]} ends with {_end(text)}, but the rows "
-                f"before with {_end(before)}; expected the rows of each user in time order, each with all its earlier "
-                "items or the newest of them; sort the file, or delete that column if it means something else"
+                f"{where}: column {self._column!r} of user {repr(user)[1:-1][:40]} ends with {_end(text)}, but the "
+                f"rows before end with {_end(before)}; expected the rows of each user in time order, each with all "
+                "its earlier items or the newest of them; sort the file, or delete this column if it means something "
+                "else"
             )
         # The list's own start is enough of the past: the next one is this one and the item, maybe cut.
         self._before[user] = f"{text}{item} "

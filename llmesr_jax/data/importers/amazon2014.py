@@ -1,8 +1,8 @@
 """Amazon reviews, release of 2014: `reviews_<category>.json.gz` (or its 5-core) and `meta_<category>.json.gz`.
 
-Reviews are JSON lines: reviewerID, asin, overall, unixReviewTime. Where there are none, `ratings_<category>.csv` is
-read: user, item, rating, seconds, without a header. Metadata lines are Python literals, and are read as such: a value
-is built, nothing is run. https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html
+Reviews are JSON lines: reviewerID, asin, overall, unixReviewTime. Without reviews, `ratings_<category>.csv` is
+read: user, item, rating, seconds, without a header. Metadata lines are Python literals, and are parsed as literals:
+no code is run. https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ def items(
 
 
 def literal(line: bytes) -> dict[str, Any]:
-    """The dict that a line of Python (or JSON) writes out.
+    """The dict that a line of Python (or JSON) contains.
 
     Raises:
-      Malformed: it is anything else, is longer than `MAX_LITERAL`, or nests too deep.
+      Malformed: it is anything else, is longer than `MAX_LITERAL`, or is nested too deeply.
     """
     if len(line) > MAX_LITERAL or _NESTING.search(line):
-        raise Malformed(f"a Python literal of at most {MAX_LITERAL} bytes, not nested deep")
+        raise Malformed(f"a Python literal of at most {MAX_LITERAL} bytes, not deeply nested")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes such as \\d, which are common in descriptions
             value = ast.literal_eval(line.strip().decode("utf-8"))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise Malformed("one Python literal a line, {'asin': ..., ...}") from error
+        raise Malformed("one Python literal per line, {'asin': ..., ...}") from error
     if not isinstance(value, dict):
-        raise Malformed("one Python literal a line, {'asin': ..., ...}")
+        raise Malformed("one Python literal per line, {'asin': ..., ...}")
     return value
 
 

@@ -1,6 +1,6 @@
 """Amazon reviews, release of 2018: `<category>.json.gz` (or its 5-core) and `meta_<category>.json.gz`, JSON lines.
 
-Where there are no reviews, `<category>.csv`: item, user, rating, seconds, without a header; the item stands first.
+Without reviews, `<category>.csv` is read: item, user, rating, seconds, without a header; the item comes first.
 Reviews: reviewerID, asin, overall, unixReviewTime. Metadata: asin, title, brand, price ("$1.99 - $3.50"), category,
 feature, description (a list, or a string), date. Reviews and metadata repeat; the first record of an item counts.
 https://nijianmo.github.io/amazon/index.html

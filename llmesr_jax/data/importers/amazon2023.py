@@ -1,7 +1,7 @@
 """Amazon reviews, release of 2023: `<category>.jsonl.gz` and `meta_<category>.jsonl.gz`, JSON lines.
 
-Reviews: user_id, parent_asin (the product whatever its colour or size; what metadata goes by), rating, timestamp in
-milliseconds. Where there are no reviews, `<category>.csv`, with a header: user_id, parent_asin, rating, timestamp.
+Reviews: user_id, parent_asin (the product in any colour or size, which metadata refer to), rating, timestamp in
+milliseconds. Without reviews, `<category>.csv` is read, with a header: user_id, parent_asin, rating, timestamp.
 Metadata: parent_asin, title, store, price, categories, features, description, details.
 https://amazon-reviews-2023.github.io/
 """
@@ -30,8 +30,8 @@ def locate(folder: Path, options: Options) -> Files:
     name = options.category
     if options.subset == "5core":
         raise InputError(
-            f"--subset=5core: the release of 2023 calls its 5-core file {name}.csv, like the one of all ratings; put "
-            "the one you want into a folder of its own, name that with --raw_dir, and use --subset=ratings"
+            f"--subset=5core: the release of 2023 calls its 5-core file {name}.csv, like the file of all ratings; put "
+            "the right file into a folder alone, set --raw_dir to that folder, and use --subset=ratings"
         )
     check_folder(folder, f"{name}.jsonl.gz and meta_{name}.jsonl.gz")
     try:
@@ -42,7 +42,7 @@ def locate(folder: Path, options: Options) -> Files:
             raise
         raise InputError(
             f"{part}: is one part of a split; expected all interactions: {name}.jsonl.gz, or {name}.csv of the "
-            "release's rating_only folder; fetch the reviews with --download, or name their folder with --raw_dir"
+            "release's rating_only folder; download the reviews with --download, or set --raw_dir to their folder"
         ) from error
 
 
@@ -69,7 +69,7 @@ def items(
 
 
 def _details(value: Any) -> dict[str, Any]:
-    """The object, which some copies of the release hold as a text."""
+    """The object, which some copies of the release have as text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -34,12 +34,10 @@ class Options:
 
 
 def locate(folder: Path, options: Options) -> Files:
-    check_folder(folder, 'inter.txt, "user item" a line')
+    check_folder(folder, 'inter.txt, "user item" per line')
     inside = find(folder) or folder
     if not (inside / "inter.txt").is_file():
-        raise InputError(
-            f'{inside}: holds no inter.txt; expected it, "user item" a line; name its folder with --raw_dir'
-        )
+        raise InputError(f'{inside}: has no inter.txt; expected one, "user item" per line; set --raw_dir to its folder')
     items = inside / "items.jsonl"
     return Files((RawFile(inside / "inter.txt"),), *([(RawFile(items),)] if items.is_file() else [(), items.name]))
 
@@ -68,4 +66,4 @@ def items(
 
 
 def downloads(options: Options) -> Downloads:
-    return Downloads("", (), "the authors share their files from a drive; see their repository")
+    return Downloads("", (), "the authors share their files on a drive; see their repository")

@@ -84,13 +84,13 @@ class Options:
 
     release: str = knob(
         "",
-        "MovieLens: the release, such as 25m; empty: the one that is there (--download fetches 1m)",
+        "MovieLens: the release, such as 25m; empty: the release in --raw_dir (--download: 1m)",
         choices=("", *_FOLDERS),
     )
 
 
 class _Found(NamedTuple):
-    """A release that is there: its name ("" where no folder says it), its files, their format, the ratings' size."""
+    """A release that was found: its name ("" if no folder tells it), its files, their format, the ratings' size."""
 
     name: str
     format: _Format
@@ -111,18 +111,18 @@ def locate(folder: Path, options: Options) -> Files:
     there = [one for one in found if not options.release or _may_be(one, options.release)]
     if not there:
         wanted = [f for f in _FORMATS if not options.release or options.release in f.releases]
-        what = f"; it holds {', '.join(map(_told, found))}" if found else ""
+        what = f"; it has {', '.join(map(_told, found))}" if found else ""
         download = f" with --download{f' --release={options.release}' if options.release else ' (1M)'}"
         raise InputError(
-            f"{folder}: holds no "
+            f"{folder}: has no "
             f"{' or '.join(f.ratings for f in wanted)}{' of ' * bool(options.release)}{_FOLDERS.get(options.release, '')}{what}; "
-            f"expected the zip of a release, or its files, {wanted[0].movies} for the item texts; fetch it{download}, "
-            "or name its folder with --raw_dir"
+            f"expected the zip of a release, or its files, {wanted[0].movies} for the item texts; download the "
+            f"release{download}, or set --raw_dir to its folder"
         )
     if len(there) > 1:
         raise InputError(
-            f"{folder}: holds {len(there)} releases ({', '.join(map(_told, there))}); expected one; name it with "
-            "--release, or name the folder that holds only this one with --raw_dir"
+            f"{folder}: has {len(there)} releases ({', '.join(map(_told, there))}); expected one; choose it with "
+            "--release, or set --raw_dir to a folder that has only this one"
         )
     (one,) = there
     return Files((one.ratings,), one.items, absent="" if one.items else one.format.movies)
@@ -204,10 +204,10 @@ def _splitter(form: _Format, wanted: str) -> Callable[[bytes], list[str]]:
 
 
 def _header(raw: RawFile, wanted: str) -> int:
-    """The number of the line with the columns' names; 0 where there is none, as there are rows without one.
+    """The number of the header line; 0 if there is none, as in files that were cut.
 
     Raises:
-      InputError: the columns are others.
+      InputError: the header has other columns.
     """
     if "," not in wanted:
         return 0
@@ -218,7 +218,7 @@ def _header(raw: RawFile, wanted: str) -> int:
     if first and not names.split(",")[0].isdigit():
         raise InputError(
             f"{raw}, line {number}: has the columns {repr(first.decode('latin-1'))[1:-1][:200]}; expected {wanted}, as "
-            "MovieLens has them; read it with --importer=table and its column flags"
+            "in MovieLens; read the file with --importer=table and its column flags"
         )
     return 0
 
@@ -250,7 +250,7 @@ def items(
             told = [genre for genre, flag in zip(genres, flags) if flag.strip() == "1" and genre != "unknown"]
             if len(flags) != len(genres):  # which flag is whose is not known
                 reader.note(
-                    f"{raw.path.name}: a movie has {len(flags)} flags of genres, not {len(genres)}, so its genres are "
+                    f"{raw.path.name}: a movie has {len(flags)} genre flags, not {len(genres)}, so its genres are "
                     "left out"
                 )
                 told = []
@@ -258,15 +258,16 @@ def items(
 
 
 def _genre_names(raw: RawFile) -> list[str]:
-    """The names in order of their flags; the file has "Action|1" a line.
+    """The genres in order of their flags; the file has "Action|1" per line.
 
     Raises:
-      InputError: it does not have a name for each number from 0.
+      InputError: the file does not have a name for each number from 0.
     """
     found = dict(line.decode("latin-1").strip().rpartition("|")[::-2] for _, line in lines(raw, quiet=True))
     if set(found) != {str(n) for n in range(len(found))}:
         raise InputError(
-            f'{raw}: expected "Action|1" a line, with each number from 0; copy the file again, or remove it'
+            f'{raw}: has no genre for some number; expected "Action|1" per line, with each number from 0; copy the '
+            "file again, or remove it"
         )
     return [found[str(n)] for n in range(len(found))]
 

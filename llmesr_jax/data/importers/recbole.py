@@ -1,6 +1,6 @@
-"""RecBole's atomic files: `<name>.inter` and, where there is one, `<name>.item`; either may be gzipped.
+"""RecBole's atomic files: `<name>.inter` and, if present, `<name>.item`; either may be gzipped.
 
-Tab-separated, the first line has columns and types: "user_id:token	item_id:token	rating:float	timestamp:float".
+Tab-separated; the first line has columns and types: "user_id:token	item_id:token	rating:float	timestamp:float".
 Times are seconds. A column `item_id_list:token_seq` beside `item_id:token` holds a user's earlier items; those of the
 first row are interactions too. https://recbole.io/docs/user_guide/data/atomic_files.html
 """
@@ -34,18 +34,20 @@ _FIELDS = {"class": "categories", "genre": "categories", "sales_type": "category
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which files, which columns; with or without the type that stands behind a column's name."""
+    """Which files, which columns; with or without the type after a column's name."""
 
-    file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
+    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
     items_file: str = knob("", "recbole: name of the file of items; empty: the .item beside the .inter, if any")
     user_column: str = knob("", "recbole: column of the user; empty: user_id, else session_id")
-    item_column: str = knob("item_id", "column of the item, in the items' file too")
+    item_column: str = knob("item_id", "column of the item, also in the items' file")
     rating_column: str = knob("", "recbole: column of the rating; empty: rating, if there is one")
-    time_column: str = knob("", "column of the time; empty: one that is named and looks like it; none: file order")
-    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name and the like")
+    time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
+    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
-    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
-    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
+    encoding: str = knob(
+        "", "encoding of text files, by its Python name; empty: UTF-8, and Windows-1252 for bytes that are not"
+    )
+    missing: str = knob(MISSING, "words that mean that there is no id, separated by commas; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
@@ -59,11 +61,11 @@ def locate(folder: Path, options: Options) -> Files:
             raise InputError(f"--{flag}={name}: {folder} has no such file; it has: {there[:300] or 'none'}")
     found = [folder / options.file] if options.file else sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
     if len(found) != 1:
-        what = f"holds {', '.join(path.name for path in found[:4])}" if found else "holds no .inter file"
+        what = f"has {', '.join(path.name for path in found[:4])}" if found else "has no .inter file"
         by_part = {part: next((p.name for p in found if f".{part}." in p.name), "") for part in PARTS}
         split = "".join(f" --{part}={name}" for part, name in by_part.items()) if all(by_part.values()) else ""
-        own = f", or give your own split as{split}" if split else ""
-        raise InputError(f"{folder}: {what}; expected one; name it with --file{own}, or its folder with --raw_dir")
+        own = f", or set your own split with{split}" if split else ""
+        raise InputError(f"{folder}: {what}; expected one; choose it with --file{own}, or set --raw_dir to its folder")
     stem = found[0].name.removesuffix(".gz").removesuffix(".inter")
     stems = [stem, *(stem.removesuffix(f".{part}") for part in PARTS if stem.endswith(f".{part}"))]
     names = [options.items_file] if options.items_file else [s + end for s in stems for end in (".item", ".item.gz")]
@@ -91,7 +93,7 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
 def _user(table: Table, reader: Reader) -> str:
     if find(table.names, "user_id") is None and find(table.names, "session_id") is not None:
         reader.note(
-            f"{table.raw.path.name}: has no column user_id, so each session_id counts as a user; --user_column names "
+            f"{table.raw.path.name}: has no column user_id, so each session_id counts as a user; --user_column sets "
             "another column"
         )
         return "session_id"
@@ -99,7 +101,7 @@ def _user(table: Table, reader: Reader) -> str:
 
 
 def _hint(table: Table) -> str:
-    return "; or, where its fields are not separated by tabs, use --importer=table" if len(table.names) == 1 else ""
+    return "; or, if its fields are not separated by tabs, use --importer=table" if len(table.names) == 1 else ""
 
 
 def items(

@@ -1,6 +1,6 @@
-"""The compact text of many sequential recommenders: a user a line, "user item item item ...", in time order.
+"""The compact text of many sequential recommenders: one user per line, "user item item item ...", in time order.
 
-The file is the one `.txt` in the folder, or the one that `--file` names. Users and items are any words without blanks.
+The file is the only `.txt` in the folder, or the file that `--file` names. Users and items are words without blanks.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ _COLUMNS = ("user", "item")
 class Options:
     """Which of the files."""
 
-    file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
-    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
-    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
+    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
+    encoding: str = knob(
+        "", "encoding of text files, by its Python name; empty: UTF-8, and Windows-1252 for bytes that are not"
+    )
+    missing: str = knob(MISSING, "words that mean that there is no id, separated by commas; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
-    check_folder(folder, 'a text file with "user item item ..." a line')
+    check_folder(folder, 'a text file with "user item item ..." per line')
     check_encoding(options.encoding)
     found = [folder / options.file] if options.file else sorted(folder.glob("*.txt")) + sorted(folder.glob("*.txt.gz"))
     if len(found) != 1 or not found[0].is_file():
-        what = f"holds no {options.file or '.txt file'}" if len(found) < 2 else f"holds {len(found)} .txt files"
-        raise InputError(f'{folder}: {what}; expected one with "user item item ..." a line; name it with --file')
+        what = f"has no {options.file or '.txt file'}" if len(found) < 2 else f"has {len(found)} .txt files"
+        raise InputError(f'{folder}: {what}; expected one with "user item item ..." per line; choose it with --file')
     return Files((RawFile(found[0]),))
 
 

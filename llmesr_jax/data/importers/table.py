@@ -3,7 +3,7 @@
     python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku \
         --time_column=at --items_file=products.csv
 
-What a file is, is seen from its content, so it may have any name. Text may be gzipped. Parts are read in order of their
+The content decides a file's type, so it may have any name. Text may be gzipped. Parts are read in order of their
 names; Parquet lazily, whichever engine wrote it. Times are numbers (`--time_unit`) or dates.
 """
 
@@ -46,19 +46,25 @@ _IDS = frozenset(
 class Options:
     """Which file, which columns."""
 
-    file: str = knob("", "name of the file (table: or of the folder of parts) below --raw_dir; empty: the only one")
-    items_file: str = knob("", "name of a file (table: or folder of parts) with a row an item; empty: no item texts")
+    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
+    items_file: str = knob(
+        "", "name of a file (table: or of a folder of parts) with one row per item; empty: no item texts"
+    )
     user_column: str = knob("user_id", "column of the user, by name or by number from 1")
-    item_column: str = knob("item_id", "column of the item, in the items' file too")
+    item_column: str = knob("item_id", "column of the item, also in the items' file")
     rating_column: str = knob("", "column of the rating; empty: none")
-    time_column: str = knob("", "column of the time; empty: one that is named and looks like it; none: file order")
-    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name and the like")
+    time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
+    title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     items_id_column: str = knob("", "column of the item in the items' file; empty: that of --item_column")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
-    separator: str = knob("", "between the fields of a line; empty: the one of , ; | and tab that fits")
-    header: str = knob("auto", "whether the first line has the columns' names", choices=("auto", "yes", "no"))
-    encoding: str = knob("", "of text files, as Python calls it; empty: UTF-8, and Windows-1252 where it is not")
-    missing: str = knob(MISSING, "words that mean that there is no id, with commas between; empty: the empty cell only")
+    separator: str = knob("", "separator of the fields of a line; empty: the one of , ; | and tab that fits")
+    header: str = knob(
+        "auto", "whether the first line is a header with the columns' names", choices=("auto", "yes", "no")
+    )
+    encoding: str = knob(
+        "", "encoding of text files, by its Python name; empty: UTF-8, and Windows-1252 for bytes that are not"
+    )
+    missing: str = knob(MISSING, "words that mean that there is no id, separated by commas; empty: the empty cell only")
 
 
 def locate(folder: Path, options: Options) -> Files:
@@ -68,7 +74,9 @@ def locate(folder: Path, options: Options) -> Files:
             raise InputError(f"--{flag}=: is empty; expected the name of a column")
     check_encoding(options.encoding)
     if options.title_column not in ("", "title") and not options.items_file:
-        raise InputError(f"--title_column={options.title_column}: wants --items_file, which has that column")
+        raise InputError(
+            f"--title_column={options.title_column}: needs --items_file; set it to the file with that column"
+        )
     for flag in ("file", "items_file"):
         if (name := getattr(options, flag)) and not (folder / name).exists():
             there = ", ".join(path.name for path in _listed(folder))
@@ -77,8 +85,8 @@ def locate(folder: Path, options: Options) -> Files:
     if len(found) != 1:
         names = ", ".join(path.name for path in found[:4]) or "none"
         raise InputError(
-            f"{folder}: found {names}; expected one CSV, JSON or Parquet file; name that of the interactions with "
-            "--file, that of the items with --items_file"
+            f"{folder}: found {names}; expected one CSV, JSON or Parquet file; set the file of the interactions with "
+            "--file, the file of the items with --items_file"
         )
     files = [found[0], *([folder / options.items_file] if options.items_file else [])]
     parts = [tuple(map(RawFile, _parts(path, options.items_file))) for path in files]
@@ -86,12 +94,12 @@ def locate(folder: Path, options: Options) -> Files:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder, without hidden files and what engines write beside their parts, such as `_SUCCESS`."""
+    """The files of a folder, without hidden ones and what engines write beside their parts, such as `_SUCCESS`."""
     return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "_")) and not p.name.endswith(".crc"))
 
 
 def _candidates(folder: Path, items_file: str) -> list[Path]:
-    """What may hold the interactions: files named like a table, else folders of parts, else any file."""
+    """Where the interactions may be: files named like a table, else folders of parts, else any file."""
     there = [path for path in _listed(folder) if path.name != items_file.rstrip("/")]
     files = [path for path in there if path.is_file()]
     known = [path for path in files if _ending(path)]
@@ -108,7 +116,7 @@ def _ending(path: Path) -> str:
 
 
 def _parts(path: Path, other: str) -> list[Path]:
-    """The file, or the files below a folder, in order of name."""
+    """The file, or the files of a folder, in order of name."""
     if not path.is_dir():
         return [path]
     hidden = (".", "_")
@@ -125,12 +133,12 @@ def _parts(path: Path, other: str) -> list[Path]:
     elif len(found) > 1:
         found = [part for part in found if part.stat().st_size] or found[:1]  # an engine's empty parts
     if not found:
-        raise InputError(f"{path}: holds no files; expected a folder of CSV, JSON or Parquet parts, or a file")
+        raise InputError(f"{path}: has no files; expected a folder of CSV, JSON or Parquet parts, or a file")
     return found
 
 
 def _kind(raw: RawFile) -> str:
-    """ "parquet", "json" or "delimited", by content; a name's ending decides where that says nothing."""
+    """ "parquet", "json" or "delimited", by content; the name's ending decides if the content does not."""
     ending = _ending(raw.path)
     start = head(raw, 64)
     if start.startswith(b"PAR1") or ending == ".parquet":
@@ -138,7 +146,7 @@ def _kind(raw: RawFile) -> str:
     if ending in (".jsonl", ".ndjson", ".json") or start.startswith((b"{", b"[")):
         return "json"
     if start.startswith((b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
-        raise InputError(f"{raw}: is compressed; expected text (plain or gzipped) or Parquet; unpack it first")
+        raise InputError(f"{raw}: is compressed; expected text (plain or gzipped) or Parquet; unpack the file first")
     return "delimited"
 
 
@@ -175,7 +183,7 @@ def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, re
 
 
 def _parquet_start(file: Footer, reader: Reader) -> tuple[list[str], list[list]]:
-    """The names and the first rows; nothing where the file cannot be read, which those who read it all will say."""
+    """The names and the first rows; nothing if the file cannot be read, which is reported when all of it is read."""
     names = list(file.schema)
     like = [name for name, kind in file.schema.items() if _columns.like_a_time(name) or not kind.is_nested()]
     try:
@@ -186,7 +194,7 @@ def _parquet_start(file: Footer, reader: Reader) -> tuple[list[str], list[list]]
 
 
 def _cell(value: Any) -> Any:
-    """A value of Parquet as a cell of text would hold it; of a list, the first one."""
+    """A Parquet value as a cell of text would have it; for a list, its first value."""
     if isinstance(value, list):
         value = next(iter(value), None)
     return str(value) if isinstance(value, (datetime.date, datetime.datetime)) else value
@@ -203,28 +211,28 @@ def _parquet_rows(path: Path, columns: list[str], count: int, reader: Reader) ->
 
 
 def _note_header(table: Table, options: Options, wanted: Sequence[str], reader: Reader) -> None:
-    """Says what was made of the first line, where columns go by number and the user said nothing of it."""
+    """Notes how the first line was read, if columns are named by number and the user did not set --header."""
     if options.header != "auto" or not all(is_number(name) for name in wanted):
         return
     file = table.raw.path.name
     if table.form.header == "no":
-        reader.note(f"{file}: the first line counts as a row; --header=yes if it has the columns' names")
+        reader.note(f"{file}: the first line was read as a row; set --header=yes if it has the columns' names")
     elif not any(name in table.names for name in wanted):
         names = _told(table.names)
-        reader.note(f"{file}: the first line counts as column names ({names}); --header=no if it is a row")
+        reader.note(f"{file}: the first line was read as the columns' names ({names}); set --header=no if it is a row")
 
 
 def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], named: dict[str, str]) -> list[Table]:
-    """Parts that have the same columns.
+    """Parts with the same columns.
 
     Raises:
-      InputError: they have not.
+      InputError: the columns differ.
     """
     form = Form(_separator(options), options.encoding, options.header)
     if options.header == "no" and (words := [name for name in wanted if not is_number(name)]):
         raise InputError(
-            f"--header=no: the columns have no names, so {words[0]!r} means nothing; expected numbers from 1, such as "
-            "--user_column=1 --item_column=2"
+            f"--header=no: the columns have no names, so {words[0]!r} is not a column; expected numbers from 1, such "
+            "as --user_column=1 --item_column=2"
         )
 
     def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -237,8 +245,8 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
         if table.names != first.names:
             raise InputError(
                 f"{raw}: its columns are {_told(table.names)}, but those of {first.raw.path.name} are "
-                f"{_told(first.names)}; expected the same header in all parts; write them again, or name one with "
-                "--file"
+                f"{_told(first.names)}; expected the same header in all parts; write the parts again, or choose one "
+                "with --file"
             )
         tables.append(table)
     return tables
@@ -251,12 +259,12 @@ def _told(names: Sequence[str]) -> str:
 def _separator(options: Options) -> str:
     separator = options.separator.replace("\\t", "\t")
     if len(separator) > 1 or separator in ("\n", "\r", '"'):
-        raise InputError(f"--separator={options.separator}: expected one character, or \\t")
+        raise InputError(f"--separator={options.separator}: is not a separator; expected one character, or \\t")
     return separator
 
 
 def _is_header(first: Sequence[str], second: Sequence[str], named: dict[str, str], unit: str) -> bool:
-    """Whether the first of two rows has names, where columns go by number."""
+    """Whether the first of two rows is a header, if columns are named by number."""
     ids = [int(named[flag]) - 1 for flag in ("user_column", "item_column") if is_number(named[flag])]
     if any("".join(_columns.words(first[n])) in _IDS for n in ids if n < len(first)):
         return True
@@ -281,10 +289,10 @@ def _is_value(cell: str, unit: str) -> bool:
 
 
 def _hint(table: Table) -> str:
-    """What to do about a first line that is no header."""
+    """What to do about a first line that is not a header."""
     if not any(name.replace(".", "", 1).isdigit() for name in table.names):
         return ""
-    return " (if that is a row and no header, give numbers: --user_column=1 --item_column=2)"
+    return " (if the first line is a row, not a header, name the columns by number: --user_column=1 --item_column=2)"
 
 
 def items(
@@ -312,7 +320,8 @@ def items(
     if there and not count:
         _columns.place(raw, sorted(there), flag, column)
         raise InputError(
-            f"{raw}: no record has an id in column {column!r}; expected some; name the column with --{flag}"
+            f"{raw}: no record has an id in column {column!r}; expected at least one; set --{flag} to the column of "
+            "the ids"
         )
     if there and titles.is_named:
         _columns.place(raw, sorted(there), "title_column", options.title_column)
@@ -321,7 +330,7 @@ def items(
 def _records(
     raws: Sequence[RawFile], options: Options, column: str, flag: str, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[RawFile, int, dict[str, Any]]]:
-    """(file, line, {column: value}); the item's id stands under `column`."""
+    """(file, line, {column: value}); the item's id is the value of `column`."""
     kind = _kind(raws[0])
     if kind == "parquet":
         line, column = 0, actual(_parquet.footers([raws[0].path])[0].schema, column)

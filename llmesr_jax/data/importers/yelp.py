@@ -1,6 +1,6 @@
 """Yelp academic data set: its file of reviews and its file of businesses, plain, gzipped or in their archive.
 
-The archive is a tar, or a zip that holds the tar; it is known by its content, whatever its name. Reviews: user_id,
+The archive is a tar, or a zip with the tar inside; its content decides, not its name. Reviews: user_id,
 business_id, stars, date ("2019-12-31 23:59:59", of early releases "2012-03-01"). Businesses: business_id, name, city,
 stars, review_count, categories (a text, of early releases a list), is_open (of early releases open, and type).
 https://www.yelp.com/dataset
@@ -36,7 +36,7 @@ _NOT_TOLD = frozenset("attributes hours photo_url url full_address address latit
 class Options:
     """Which field."""
 
-    title_column: str = knob(_TITLE, "column, or field, of the items' file with the title, where there is one")
+    title_column: str = knob(_TITLE, "column, or field, of the items' file with the title, if there is one")
 
 
 def locate(folder: Path, options: Options) -> Files:
@@ -47,10 +47,10 @@ def locate(folder: Path, options: Options) -> Files:
             break
     else:
         raise InputError(
-            f"{folder}: holds no {_NAMES['review']} (or review.json, as of 2018); expected it (and "
-            f"{_NAMES['business']} for the item texts), plain, gzipped or in the archive that Yelp gives out; get it "
-            "at https://www.yelp.com/dataset, or name its folder with --raw_dir; for an inter.txt that is prepared "
-            "already: --importer=handled"
+            f"{folder}: has no {_NAMES['review']} (or review.json, as of 2018); expected one (and "
+            f"{_NAMES['business']} for the item texts), plain, gzipped or in Yelp's archive; download it "
+            "from https://www.yelp.com/dataset, or set --raw_dir to its folder; for an inter.txt that is already "
+            "prepared, use --importer=handled"
         )
     return Files((reviews,), (businesses,)) if businesses else Files((reviews,), absent=name.format("business"))
 
@@ -94,5 +94,5 @@ def items(
 
 
 def downloads(options: Options) -> Downloads:
-    terms = "Yelp gives its files to those who accept its terms, at https://www.yelp.com/dataset"
+    terms = "Yelp requires you to accept its terms at https://www.yelp.com/dataset"
     return Downloads("", tuple(_NAMES.values()), terms)

@@ -51,7 +51,7 @@ def test_ratings_without_reviews(release, name, lines, end, tmp_path):
     outcome, ids = run(tmp_path, release, name + end, lines)
     assert ids == list(ASINS.values())
     (note,) = outcome.manifest["notes"]
-    assert note.startswith("there are no reviews in --raw_dir, so the ratings of ") and name in note
+    assert note.startswith("--raw_dir has no reviews, so the ratings of ") and name in note
     assert note in describe(outcome).splitlines()
 
 
@@ -63,7 +63,7 @@ def test_reviews_come_first_unless_ratings_are_asked_for(tmp_path):
     flags = ["--subset=ratings", "--overwrite"]
     outcome, ids = run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, *flags, category="Beauty")
     assert ids == list(ASINS.values()) and outcome.manifest["notes"] == []
-    with pytest.raises(InputError, match="holds no reviews_Beauty_5.json.gz or reviews_Beauty_5.json; expected"):
+    with pytest.raises(InputError, match="has no reviews_Beauty_5.json.gz or reviews_Beauty_5.json; expected"):
         run(tmp_path, "2014", "ratings_Beauty.csv", USER_FIRST, "--subset=5core", category="Beauty")
 
 
@@ -121,7 +121,7 @@ def test_reviews_without_parent_asin_have_an_asin(tmp_path):
     outcome, ids = run(tmp_path, "2023", "Toys_and_Games.jsonl", lines)
     assert ids == raw_samples.ITEMS
     (note,) = outcome.manifest["notes"]
-    assert note == "Toys_and_Games.jsonl: 5 reviews have no parent_asin; their asin was read as the item's id"
+    assert note == "Toys_and_Games.jsonl: 5 reviews have no parent_asin; their asin was used as the item's id"
 
 
 def test_rows_without_an_id_and_without_a_rating(tmp_path):
@@ -150,7 +150,7 @@ def test_a_part_of_a_split_is_no_whole(part, tmp_path):
 
 
 def test_the_5_core_file_of_2023_has_no_name_of_its_own(tmp_path):
-    with pytest.raises(InputError, match="--subset=5core: .*into a folder of its own.*--subset=ratings"):
+    with pytest.raises(InputError, match="--subset=5core: .*into a folder alone, set --raw_dir to.*--subset=ratings"):
         run(tmp_path, "2023", "Toys_and_Games.csv", USER_FIRST, "--subset=5core")
 
 

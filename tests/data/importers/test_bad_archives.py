@@ -52,14 +52,14 @@ def test_a_zip_entry_without_a_name_is_passed_over(tmp_path):
 def test_a_zip_entry_that_would_leave_its_folder(refused, tmp_path, name):
     (tmp_path / "raw").mkdir()
     archive_with(tmp_path / "raw" / "ml-1m.zip", ["ml-1m/ratings.dat", name])
-    assert "/raw/ml-1m.zip: refused, its entry" in refused("--importer=movielens")
+    assert "/raw/ml-1m.zip: refused, as its entry" in refused("--importer=movielens")
 
 
 @pytest.mark.parametrize("name", ["../yelp_academic_dataset_review.json", "/tmp/x"])
 def test_a_tar_entry_that_would_leave_its_folder(refused, tmp_path, name):
     (tmp_path / "raw").mkdir()
     archive_with(tmp_path / "raw" / "yelp.tar", ["yelp_academic_dataset_review.json", name])
-    assert "/raw/yelp.tar: refused, its entry" in refused("--importer=yelp")
+    assert "/raw/yelp.tar: refused, as its entry" in refused("--importer=yelp")
 
 
 def test_a_tar_link_that_would_leave_its_folder(refused, tmp_path):
@@ -68,7 +68,7 @@ def test_a_tar_link_that_would_leave_its_folder(refused, tmp_path):
         info = tarfile.TarInfo("yelp_academic_dataset_review.json")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(info)
-    assert "/raw/yelp.tar: refused, its entry '/etc/passwd'" in refused("--importer=yelp")
+    assert "/raw/yelp.tar: refused, as its entry '/etc/passwd'" in refused("--importer=yelp")
 
 
 @pytest.mark.parametrize("source", ["movielens", "yelp", "yelp_zip", "movielens_25m"])

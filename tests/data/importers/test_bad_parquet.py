@@ -33,7 +33,7 @@ def test_parquet_parts_of_two_types(refused, tmp_path):
     path = tmp_path / "raw" / "log" / "part-1.parquet"
     pl.read_parquet(path).with_columns(uid=pl.lit(1)).write_parquet(path)
     assert (
-        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; expected parts of one type"
+        "part-1.parquet: column 'uid' holds Int32, but String in part-0.parquet; expected the same type in all parts;"
         in refused(*flags)
     )
 
@@ -61,13 +61,13 @@ def test_parquet_that_takes_polars_process_down(refused, tmp_path, monkeypatch, 
     """As an absurd length in a damaged page does, which no exception tells."""
     flags = raw_samples.write("parquet", tmp_path / "raw")
     monkeypatch.setattr(isolated, "_PROGRAM", f"import os; {end}")
-    assert "/raw/log: cannot be read (its bytes make no sense); expected whole Parquet files" in refused(*flags)
+    assert "/raw/log: cannot be read (the file is damaged); expected whole Parquet files" in refused(*flags)
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (pl.exceptions.PanicException("called `Option::unwrap()`"), "its bytes make no sense"),
+        (pl.exceptions.PanicException("called `Option::unwrap()`"), "the file is damaged"),
         (pl.exceptions.ComputeError("parquet: too short\nmore"), "parquet: too short"),
     ],
 )

@@ -55,7 +55,7 @@ def test_files_that_are_empty(refused, tmp_path):
         flags = raw_samples.write(source, tmp_path / "raw")
         spoil(tmp_path / "raw" / file, lambda _: b"")
         message = refused(*flags)
-        assert "the raw files hold no interaction (only a line of names?)" in message or "is empty; expected" in message
+        assert "the raw files have no interaction (only a header line?);" in message or "is empty; expected" in message
         shutil.rmtree(tmp_path / "raw")
 
 
@@ -65,7 +65,10 @@ def test_files_that_are_empty(refused, tmp_path):
         (["--user_column="], "--user_column=: is empty; expected the name of a column"),
         (["--item_column="], "--item_column=: is empty; expected the name of a column"),
         (["--title_column=nmae"], "has no column 'nmae'; expected one of: "),
-        (["--title_column=nmae", "--items_file="], "--title_column=nmae: wants --items_file, which has that column"),
+        (
+            ["--title_column=nmae", "--items_file="],
+            "--title_column=nmae: needs --items_file; set it to the file with that column",
+        ),
         (["--items_file=prodcts"], "--items_file=prodcts: /raw has no such file; it has: log"),
         (["--file=lgo"], "--file=lgo: /raw has no such file; it has: log"),
     ],
@@ -92,7 +95,10 @@ ISO = "expected a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a
 def test_dates_of_another_form_say_what_is_wanted(refused, tmp_path, date):
     flags = table(tmp_path / "raw", [f"u{n % 9},i{n % 7},{date}" for n in range(150)])
     message = refused(*flags)
-    assert f"/raw/log.csv, line 2: {ISO}" in message and "; no line up to line 102 can be read; check the" in message
+    assert (
+        f"/raw/log.csv, line 2: {ISO}" in message
+        and "; no line up to line 102 can be read either; check the" in message
+    )
     assert "--max_bad_lines" not in message
 
 
@@ -100,7 +106,7 @@ def test_dates_without_dashes_are_seconds_and_the_first_and_last_are_told(tmp_pa
     flags = table(tmp_path / "raw", [f"a,i{n},{at}" for n, at in enumerate((20190115, 20190116, 20200101))])
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
     assert outcome.manifest["times"] == {"first": "1970-08-22", "last": "1970-08-22"}
-    told = "from 1970-08-22 to 1970-08-22; does --time_unit=s fit? a date wants dashes: 2019-12-31"
+    told = "from 1970-08-22 to 1970-08-22; is --time_unit=s right? a date needs dashes: 2019-12-31"
     assert told in describe(outcome).splitlines()
 
 
@@ -108,8 +114,8 @@ def test_dates_without_dashes_are_seconds_and_the_first_and_last_are_told(tmp_pa
 def test_a_quote_that_is_not_closed(refused, tmp_path, rest):
     flags = table(tmp_path / "raw", ['a,"x,1', rest])
     message = refused(*flags, "--max_bad_lines=0")
-    assert "found quotes that do not fit (unexpected end of data); expected 3 fields" in message
-    assert 'is a quote (") of this line left open? or does --separator not fit?' in message
+    assert "found misplaced quotes (unexpected end of data); expected 3 fields" in message
+    assert '(does this line have an unclosed quote ("), or is --separator wrong?)' in message
     assert "log.csv, line 2: f" in message
 
 
@@ -132,7 +138,7 @@ def test_metadata_that_are_not_there_are_told(source, tmp_path):
     (tmp_path / "raw" / name).unlink()
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
     assert outcome.manifest["absent"] == name
-    told = f"no {name}, so items have no texts; if you can get it, put it into --raw_dir"
+    told = f"no {name}, so items have no texts; if you have this file, put it into --raw_dir"
     assert told in describe(outcome).splitlines()[-2]
 
 
@@ -147,14 +153,14 @@ def test_movies_that_are_not_there_are_told(tmp_path):
 def test_another_separator(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*flags, "--separator=;")
-    assert "expected four of: when,sku,uid,stars (one column: does --separator fit?); name them with " in message
+    assert "expected four of: when,sku,uid,stars (only one column: is --separator right?); name them with " in message
     assert message.endswith("--user_column, --item_column, --rating_column and --time_column")
 
 
 def test_the_items_file_is_not_named(refused, tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     message = refused(*(flag for flag in flags if "items_file" not in flag and "title" not in flag))
-    wanted = "name that of the interactions with --file, that of the items with --items_file"
+    wanted = "set the file of the interactions with --file, the file of the items with --items_file"
     assert message.startswith("/raw: found log.csv.gz, products.csv; expected one ") and message.endswith(wanted)
 
 
@@ -177,11 +183,11 @@ def test_a_missing_column_names_those_there_are(source, refused, tmp_path):
             "the rule leaves no interaction (raw: 12 interactions; users >= 100",
         ),
         (["--min_length=99"], "the rule leaves no interaction"),
-        (["--category="], "--category: is no option of importer table; it has: "),
+        (["--category="], "--category: is not an option of importer table; its options: "),
         (["--file=absent.csv"], "--file=absent.csv: /raw has no such file; it has: log.csv.gz, products.csv"),
         (["--file=log.csv.gz", "--items_file=absent.csv"], "--items_file=absent.csv: /raw has no such file"),
-        (["--separator=ab"], "--separator=ab: expected one character"),
-        (["--append", "--overwrite"], "--append keeps ids and --overwrite numbers anew"),
+        (["--separator=ab"], "--separator=ab: is not a separator; expected one character"),
+        (["--append", "--overwrite"], "--append keeps ids, --overwrite assigns new ones"),
         (["--append"], "was not made by launch.prepare"),
         (["--download"], "--download: a table of your own has no public address"),
         (["--importer=csv"], "importer 'csv' is not known; expected one of: amazon2014, "),
@@ -199,12 +205,12 @@ def test_settings_that_do_not_fit(args, told, refused, tmp_path):
 
 def test_no_raw_files(refused, tmp_path):
     (tmp_path / "raw").mkdir()
-    assert "/raw: holds no reviews_Beauty.json.gz or reviews_Beauty.json; expected the reviews" in refused(
+    assert "/raw: has no reviews_Beauty.json.gz or reviews_Beauty.json; expected the reviews" in refused(
         "--importer=amazon2014", "--category=Beauty"
     )
     (tmp_path / "raw" / "inter.txt").write_text("1 1\n")
     assert "--importer=handled" in refused("--importer=amazon2014", "--category=Beauty")
-    assert "expected the category as Amazon's files name it" in refused("--importer=amazon2014")
+    assert "expected one as Amazon's files name it" in refused("--importer=amazon2014")
 
 
 def test_the_result_may_not_lie_on_the_raw_files(tmp_path):
@@ -221,13 +227,13 @@ def test_what_prepare_did_not_make_is_not_lost(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="holds files that prepare did not make"):
+    with pytest.raises(InputError, match="has files that prepare did not make"):
         prepared.run(tmp_path / "raw", out, flags)
     assert prepared.contents(out) == {"thesis.tex": b"mine"}
     outcome = prepared.run(tmp_path / "raw", out, [*flags, "--overwrite"])
     assert prepared.contents(outcome.kept) == {"thesis.tex": b"mine"}
     (out / "inter.txt").write_text("1 1\n")
-    with pytest.raises(InputError, match=r"inter\.txt: is not as it was written"):
+    with pytest.raises(InputError, match=r"inter\.txt: was changed after it was written"):
         prepared.run(tmp_path / "raw", out, flags)
     assert prepared.run(tmp_path / "raw", out, [*flags, "--overwrite"]).fresh
     assert prepared.sequences(out) == raw_samples.SEQUENCES

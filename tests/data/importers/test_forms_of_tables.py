@@ -30,13 +30,13 @@ NUMBERS = ["--user_column=1", "--item_column=2", "--rating_column=3", "--time_co
 def test_no_header(tmp_path):
     write(tmp_path, ratings__csv=lines(",", None, SHUFFLED))
     told = refused(tmp_path, TABLE)
-    assert "give numbers: --user_column=1 --item_column=2" in told
+    assert "name the columns by number: --user_column=1 --item_column=2" in told
     outcome, found = read(tmp_path, TABLE, *NUMBERS)
-    assert found == SEQUENCES and "the first line counts as a row; --header=yes" in outcome.manifest["notes"][0]
+    assert found == SEQUENCES and "the first line was read as a row; set --header=yes" in outcome.manifest["notes"][0]
     outcome, _ = read(tmp_path, TABLE, *NUMBERS, "--header=yes", "--overwrite")
     assert outcome.manifest["counts"]["interactions"] == 479 and not outcome.manifest["notes"]
     assert read(tmp_path, TABLE, *NUMBERS, "--header=no", "--overwrite")[1] == SEQUENCES
-    assert "--header=no: the columns have no names, so 'user_id' means nothing" in refused_again(
+    assert "--header=no: the columns have no names, so 'user_id' is not a column;" in refused_again(
         tmp_path, "--header=no"
     )
 
@@ -55,7 +55,7 @@ def test_numbers_where_there_is_a_header(header, separator, tmp_path):
     write(tmp_path, r__csv=lines(separator, header, SHUFFLED))
     outcome, found = read(tmp_path, TABLE, *NUMBERS)
     assert found == SEQUENCES and not outcome.manifest["malformed_lines"]["count"]
-    assert f"the first line counts as column names ({', '.join(header)})" in outcome.manifest["notes"][0]
+    assert f"the first line was read as the columns' names ({', '.join(header)})" in outcome.manifest["notes"][0]
 
 
 def test_a_header_of_ids_alone(tmp_path):
@@ -166,7 +166,7 @@ def test_an_encoding_that_is_named_is_kept_to(tmp_path):
     outcome, _ = read(tmp_path, TABLE, "--encoding=utf-8", "--max_bad_lines=8")
     assert outcome.manifest["malformed_lines"]["count"] == 8
     for name in ("utf-99", "hex", "a\0b", "rot13"):
-        assert "is no encoding that Python knows" in refused_again(tmp_path, f"--encoding={name}")
+        assert "is not an encoding that Python knows" in refused_again(tmp_path, f"--encoding={name}")
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "plain", "gz"])
@@ -221,12 +221,12 @@ def test_json_that_is_cut_short_or_malformed(tmp_path):
     write(tmp_path, r__json=text[: len(text) // 2])
     assert "cut short" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.rstrip("]"))
-    assert "r.json: is cut short, its array has no end; expected a whole file" in refused(tmp_path, TABLE)
+    assert "r.json: is cut short: its array has no end; expected a whole file" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=text.replace('"U002"', "U002", 1))
     line = text[: text.index('"U002"')].count("\n") + 1
     assert f"r.json, line {line}: is malformed or cut short (Expecting value)" in refused(tmp_path, TABLE)
     write(tmp_path, r__json=json.dumps([[1, "x", None, dict(zip(CSV, ROWS[0]))]] * 3))
-    assert "expected one JSON object a line, or an array of objects" in refused(tmp_path, TABLE, "--max_bad_lines=8")
+    assert "expected one JSON object per line, or an array of objects" in refused(tmp_path, TABLE, "--max_bad_lines=8")
     assert prepared.run(
         tmp_path / "raw", tmp_path / "out", [TABLE, "--max_bad_lines=9", "--exact_duplicates=keep"]
     ).fresh

@@ -61,7 +61,7 @@ def test_sequences_without_an_id(tmp_path):
 
 def test_no_row_has_an_id(tmp_path):
     write(tmp_path, r__csv=lines(",", CSV, [("nan", *row[1:]) for row in ROWS]))
-    assert "every row was left out (480 rows without an id); expected some" in refused(tmp_path, TABLE)
+    assert "every row was left out (480 rows without an id); expected at least one row" in refused(tmp_path, TABLE)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "inter"])
@@ -96,7 +96,7 @@ def test_items_of_which_none_fits_are_an_error(kind, tmp_path):
     write_to = {"csv": frame.write_csv, "json": frame.write_json, "parquet": frame.write_parquet}[kind]
     write_to(tmp_path / "raw" / f"i.{kind}")
     told = refused(tmp_path, TABLE, "--file=r.csv", f"--items_file=i.{kind}")
-    assert "the records' ids are like 'sku-0', those of the interactions like 'I" in told
+    assert "the records' ids are like 'sku-0', the interactions' ids like 'I" in told
     assert "--items_file, --item_column and --items_id_column" in told
 
 
@@ -114,7 +114,7 @@ def test_items_with_their_id_in_another_column(tmp_path):
 
 def test_two_columns_of_one_name(tmp_path):
     write(tmp_path, r__csv=lines(",", ("user_id", "item_id", "item_id"), [("a", "x", "y")] * 9))
-    assert "has 2 columns 'item_id'; expected one; give them different names, or name" in refused(tmp_path, TABLE)
+    assert "has 2 columns 'item_id'; expected one; give the columns different names, or set" in refused(tmp_path, TABLE)
     assert read(tmp_path, TABLE, "--item_column=3")[1] == {"a": ["y"] * 9}
 
 

@@ -156,7 +156,7 @@ def test_every_importer_keeps_the_contract(name, tmp_path):
     downloads = module.downloads(module.Options())
     assert bool(downloads.base_url) != bool(downloads.terms)
     options = module.Options(category="Beauty") if name.startswith("amazon") else module.Options()
-    for folder, what in ((tmp_path / "absent", "no such folder"), (tmp_path, "(holds|found) no")):
+    for folder, what in ((tmp_path / "absent", "no such folder"), (tmp_path, "(has|found) no")):
         with pytest.raises(InputError, match=rf"{what}.*expected .*--\w+") as caught:
             module.locate(folder, options)
         assert "\n" not in str(caught.value)

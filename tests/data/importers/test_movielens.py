@@ -39,7 +39,7 @@ def test_genres_of_100k_as_its_own_file_names_them(tmp_path):
     run(tmp_path)
     assert prepared.records(tmp_path / "out")['Rose & "Thorn" balm']["categories"] == ["G8", "G17"]
     (folder / "u.genre").write_text("a|0\nb|2\n")
-    with pytest.raises(InputError, match=r"u.genre: expected .*each number from 0"):
+    with pytest.raises(InputError, match=r"u.genre: has no genre for some number; expected .*each number from 0"):
         prepared.run(tmp_path / "raw", tmp_path / "other", ["--importer=movielens"])
 
 
@@ -48,7 +48,7 @@ def test_another_count_of_flags_leaves_genres_out_and_says_so(tmp_path):
     (tmp_path / "raw" / "ml-100k" / "u.item").write_bytes("y|Comb|1995||http://x|0|1\nw|K\xf6ln|||\n".encode("latin-1"))
     outcome = run(tmp_path)
     assert "categories" not in prepared.records(tmp_path / "out")["Comb"] and prepared.records(tmp_path / "out")["Köln"]
-    assert "u.item: a movie has 2 flags of genres, not 19, so its genres are left out" in describe(outcome)
+    assert "u.item: a movie has 2 genre flags, not 19, so its genres are left out" in describe(outcome)
 
 
 def test_genres_of_csv(tmp_path):
@@ -98,7 +98,7 @@ def test_the_other_releases(name, folder, tmp_path):
             archive.writestr(member.replace(old, folder), content)
     run(tmp_path, f"--release={name[3:-4]}")
     with pytest.raises(
-        InputError, match=rf"holds no ratings.dat of ml-1m; it holds {folder}: {name}; expected .*--release=1m"
+        InputError, match=rf"has no ratings.dat of ml-1m; it has {folder}: {name}; expected .*--release=1m"
     ):
         prepared.run(tmp_path / "raw", tmp_path / "other", ["--importer=movielens", "--release=1m"])
 
@@ -109,7 +109,7 @@ def test_several_releases_want_a_name(tmp_path):
     with pytest.raises(InputError) as caught:
         run(tmp_path)
     told = (
-        "holds 3 releases (ml-100k: u.data, ml-1m: ml-1m.zip, ml-25m: ml-25m.zip); expected one; name it with --release"
+        "has 3 releases (ml-100k: u.data, ml-1m: ml-1m.zip, ml-25m: ml-25m.zip); expected one; choose it with --release"
     )
     assert told in str(caught.value)
     for release, file in (("1m", "ml-1m.zip"), ("25m", "ml-25m.zip"), ("100k", "ml-100k/u.data")):
@@ -120,10 +120,10 @@ def test_several_releases_want_a_name(tmp_path):
 def test_what_is_not_there_says_how_to_fetch_it(tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(
-        InputError, match="holds no u.data of ml-100k; expected .* fetch it with --download --release=100k"
+        InputError, match="has no u.data of ml-100k; expected .* download the release with --download --release=100k"
     ):
         run(tmp_path, "--release=100k")
-    with pytest.raises(InputError, match=r"holds no u.data or ratings.dat or ratings.csv; expected .*--download \(1M\)"):
+    with pytest.raises(InputError, match=r"has no u.data or ratings.dat or ratings.csv; expected .*--download \(1M\)"):
         run(tmp_path)
 
 

@@ -96,7 +96,10 @@ def test_floats_beside_gaps_as_pandas_writes_them(run):
         (pl.Series([2.0**24 + 2] * 6, dtype=pl.Float32), "user_id has '16777218.0'"),
         (pl.Series([float("inf")] * 6), "user_id has 'inf'"),
         (pl.Series([Decimal("1.50")] * 6), "user_id has '1.50'"),
-        (pl.Series([[1]] * 6), "column 'user_id' holds lists; expected lists of items (item_id), with one user a row"),
+        (
+            pl.Series([[1]] * 6),
+            "column 'user_id' holds lists; expected lists of items (item_id), with one user per row",
+        ),
         (pl.Series([True] * 6), "column 'user_id' holds Boolean; expected ids: text or whole numbers"),
         (pl.Series([{"a": 1}] * 6), "column 'user_id' holds Struct"),
         (pl.Series([datetime.date(2020, 1, 1)] * 6), "column 'user_id' holds Date; expected ids"),
@@ -165,7 +168,9 @@ def test_parts_whose_types_differ_in_width_or_unit(run):
 def test_parts_of_two_kinds(run):
     texts, lists = frame(item_id=pl.String), frame().with_columns(item_id=pl.concat_list("item_id"))
     for other, told in ((texts, "holds String, but Int64 in part-0.parquet"), (lists, "holds List")):
-        with pytest.raises(InputError, match=rf"part-1.parquet: column 'item_id' {told}.*expected parts of one type"):
+        with pytest.raises(
+            InputError, match=rf"part-1.parquet: column 'item_id' {told}.*expected the same type in all parts;"
+        ):
             run([frame(), other])
 
 

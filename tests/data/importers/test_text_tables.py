@@ -70,7 +70,9 @@ def test_a_table_may_have_any_name(name, kind, tmp_path):
 
 def test_another_kind_of_file_is_refused_by_its_name(tmp_path):
     write(tmp_path, data__zip=b"PK\x03\x04" + b"\0" * 90)
-    assert "data.zip: is compressed; expected text (plain or gzipped) or Parquet; unpack it" in refused(tmp_path, TABLE)
+    assert "data.zip: is compressed; expected text (plain or gzipped) or Parquet; unpack the file" in refused(
+        tmp_path, TABLE
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_titles_under_other_names(columns, importer, tmp_path):
     write(tmp_path, a__inter=lines("\t", INTER, ROWS), a__item=lines("\t", header, rows))
     outcome, _ = read(tmp_path, importer, "--file=a.inter", "--items_file=a.item")
     assert titles(tmp_path) == TITLES
-    told = f"a.item: titles are those of column '{columns[title]}'; --title_column names another"
+    told = f"a.item: titles are read from column '{columns[title]}'; --title_column sets another"
     assert (told in outcome.manifest["notes"]) == (columns[title] != "title")
 
 
@@ -131,7 +133,7 @@ def test_items_that_stand_only_in_a_list_are_read(importer, newest, tmp_path):
     write(tmp_path, s__inter=listed(newest))
     outcome, found = read(tmp_path, importer)
     assert found == SEQUENCES and outcome.manifest["counts"]["interactions"] == 480
-    assert outcome.manifest["notes"][-1].startswith("60 interactions stand only in the column 'item_id_list:token_seq'")
+    assert outcome.manifest["notes"][-1].startswith("60 interactions are only in the column 'item_id_list:token_seq'")
 
 
 def test_a_list_of_another_item_column(tmp_path):
@@ -143,5 +145,5 @@ def test_lists_that_do_not_fit_the_rows_before_are_an_error(tmp_path):
     whole = listed().splitlines(keepends=True)
     write(tmp_path, s__inter="".join([*whole[:3], *whole[4:]]))  # a row is gone
     told = refused(tmp_path, RECBOLE)
-    assert "s.inter, line 4: the 'item_id_list:token_seq' of user U001 ends with" in told
+    assert "s.inter, line 4: column 'item_id_list:token_seq' of user U001 ends with" in told
     assert "expected the rows of each user in time order" in told

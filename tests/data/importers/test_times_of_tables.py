@@ -26,7 +26,7 @@ def test_recbole_finds_a_time_of_another_name(name, tmp_path):
     outcome, found = read(tmp_path, RECBOLE)
     assert found == SEQUENCES
     (note,) = outcome.manifest["notes"]
-    assert note.startswith(f"t.inter: times are those of column '{name}'") and "--time_column=none" in note
+    assert note.startswith(f"t.inter: times are read from column '{name}'") and "--time_column=none" in note
     assert note in describe(outcome).splitlines()
 
 
@@ -57,7 +57,7 @@ def test_several_times_are_an_error_that_names_them(importer, tmp_path):
     write(tmp_path, t__inter=lines("\t", header, [(*row, row[3]) for row in SHUFFLED]))
     told = refused(tmp_path, importer, "--file=t.inter")
     assert "columns visit_time:float, purchase_date:float may each be the time of an interaction; expected one" in told
-    assert "--time_column=visit_time:float, or use --time_column=none" in told
+    assert "--time_column=visit_time:float, or --time_column=none" in told
     assert read(tmp_path, importer, "--file=t.inter", "--time_column=visit_time")[1] == SEQUENCES
     in_file_order = read(tmp_path, importer, "--file=t.inter", "--time_column=none", "--overwrite")[1]
     assert in_file_order == {u: [i for v, i, *_ in SHUFFLED if v == u] for u in in_file_order} != SEQUENCES
@@ -82,7 +82,7 @@ def test_a_table_finds_its_time(name, kind, tmp_path):
         tmp_path / "raw" / f"t.{kind}"
     )
     outcome, found = read(tmp_path, TABLE)
-    assert found == SEQUENCES and f"times are those of column '{name}'" in outcome.manifest["notes"][0]
+    assert found == SEQUENCES and f"times are read from column '{name}'" in outcome.manifest["notes"][0]
     assert read(tmp_path, TABLE, "--time_column=none", "--overwrite")[0].manifest["times"] is None
 
 
@@ -91,10 +91,14 @@ def test_a_table_finds_its_time(name, kind, tmp_path):
     [
         ("release_date", "2019-01-01", None),
         ("watch_time", 33, None),
-        ("session_begin_time", TIME, "column 'session_begin_time' is not used; if it is the time, use --time_column="),
+        ("session_begin_time", TIME, "column 'session_begin_time' is not used; if it is the time, set --time_column="),
         ("date", "31/12/2019", "column 'date' is not used, as it holds '31/12/2019'; expected a time in ISO 8601"),
         ("time", "14:35", "column 'time' is not used, as it holds '14:35'"),
-        ("moment", "2019-12-31", "column 'moment' looks like times; if these are the interactions', use --time_column"),
+        (
+            "moment",
+            "2019-12-31",
+            "column 'moment' looks like times; if it has the interactions' times, set --time_column",
+        ),
         ("moment", TIME * 1000, "column 'moment' looks like times"),
         ("price", 19.5, None),
         ("invoice_id", TIME, None),
@@ -104,7 +108,9 @@ def test_what_is_no_time_is_not_used_and_told(name, value, told, tmp_path):
     write(tmp_path, t__csv=lines(",", (*CSV[:2], name), [(u, i, value) for u, i, *_ in ROWS]))
     outcome, found = read(tmp_path, TABLE)
     (note,) = outcome.manifest["notes"]
-    assert found == SEQUENCES and note.startswith("t.csv: without times, the rows of each user count as in time order")
+    assert found == SEQUENCES and note.startswith(
+        "t.csv: has no times, so each user's rows count as being in time order"
+    )
     assert told in note if told else "column" not in note
 
 

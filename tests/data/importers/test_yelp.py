@@ -60,7 +60,7 @@ def test_a_tar_in_a_zip(name, mode, method, tmp_path):
     tar = raw_samples.tarred(NAMED, mode)
     if mode == "w:xz":  # of a tar that is compressed otherwise its name tells
         name += "" if name.endswith(".tar") else ".tar.xz"
-        with pytest.raises(InputError, match="holds no yelp_academic"):
+        with pytest.raises(InputError, match="has no yelp_academic"):
             run(tmp_path, {"yelp.zip": zipped({name: tar}, method)})
         return
     outcome = run(tmp_path, {"yelp.zip": zipped({name: tar, "terms.pdf": b"%PDF"}, method)})
@@ -91,13 +91,13 @@ def test_files_of_one_release_belong_together(tmp_path):
 
 
 def test_the_same_name_twice_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"review.json is there 2 times \(.*/a/.*, .*/b/.*\); expected one; .*--raw_dir"):
+    with pytest.raises(InputError, match=r"review.json 2 times \(.*/a/.*, .*/b/.*\); expected one; .*--raw_dir"):
         run(tmp_path, {f"{at}/{name}": content for at in "ab" for name, content in NAMED.items()})
 
 
 @pytest.mark.parametrize("name", ["../review.json", "/etc/review.json", "C:/x"])
 def test_an_entry_of_an_inner_tar_that_would_leave_its_folder(name, tmp_path):
-    with pytest.raises(InputError, match=r"yelp.zip: refused, its entry '"):
+    with pytest.raises(InputError, match=r"yelp.zip: refused, as its entry '"):
         run(tmp_path, {"yelp.zip": zipped({"yelp.tar": raw_samples.tarred({**NAMED, name: b""})})})
 
 
@@ -107,7 +107,7 @@ def test_a_link_of_an_inner_tar_that_would_leave_its_folder(tmp_path):
         info = tarfile.TarInfo("review.json")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(InputError, match=r"yelp.zip: refused, its entry '/etc/passwd'"):
+    with pytest.raises(InputError, match=r"yelp.zip: refused, as its entry '/etc/passwd'"):
         run(tmp_path, {"yelp.zip": zipped({"yelp.tar": found.getvalue()})})
 
 

@@ -60,7 +60,7 @@ def test_bodies_that_make_no_sense(ask, body, said):
         (("GET", "/similar", {}), 400, "missing required field `item`"),
         (("GET", "/similar?item=sku-1&view=x", {}), 400, "no such view; expected one of: id, semantic, both"),
         (("GET", "/similar?item=sku-1&k=x", {}), 400, "Expected `int`, got `str`"),
-        (("GET", "/items?k=1&k=2", {}), 400, "stands twice"),
+        (("GET", "/items?k=1&k=2", {}), 400, "appears twice"),
         (("GET", "/items?" + "&".join(f"a{n}" for n in range(99)), {}), 400, "not understood"),
         (("GET", "/static/..%2f..%2fapp.py", {}), 404, "no such page"),
         (("GET", "/static/__init__.py", {}), 404, "no such page"),
