@@ -6,7 +6,7 @@ A folder of `.npy` files and one `manifest.json`:
      "sources": {path: {size, mtime_ns, sha256}}}
 
 An array is used again only if it was made by the same recipe from the same inputs and its bytes are as they were
-written. Nothing here may stop a run: whatever cannot be read is made again, whatever cannot be written is not kept.
+written. The cache never stops a run: what cannot be read is made again, what cannot be written is not cached.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ def user_folder(name: str) -> Path:
 
 
 def first_writable(*folders: Path) -> Path | None:
-    """The first folder that takes (or, being absent, may be made to take) files; None where none does.
+    """The first folder that can be written to (or made); None if there is none.
 
-    Makes nothing. Says so when it is not the first one.
+    Makes no folder. Logs a message if it is not the first one.
     """
     for folder in folders:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
             if folder != folders[0]:
-                logging.warning("computed tables are kept in %s", folder)
+                logging.warning("computed tables are cached in %s", folder)
             return folder
-        logging.warning("%s: cannot be written, so computed tables are not kept there", folder)
+        logging.warning("%s: cannot be written, so computed tables are not cached there", folder)
     return None
 
 
@@ -76,7 +76,7 @@ class Cache:
     def arrays(
         self, files: tuple[str, ...], recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]
     ) -> tuple[np.ndarray, ...]:
-        """The arrays kept under the names `files`, or else those that `build` makes, kept from now on."""
+        """The cached arrays of the names `files`, or else those that `build` makes, which are then cached."""
         if self.folder is None:
             return build()
         wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
@@ -92,7 +92,7 @@ class Cache:
     def file_digests(self, checks: Mapping[Path, tuple[int, Callable[[], Any]]]) -> dict[Path, str]:
         """sha256 of the bytes of given files, each one checked.
 
-        A file whose size and time of change are on record, for the same number of rows, is neither read nor
+        A file with a recorded size, time of change and number of rows is neither read nor
         checked again. Nothing is recorded before all files have passed.
 
         Args:
@@ -115,16 +115,18 @@ class Cache:
         return digests
 
     def _read(self, file: str, entry: Any, wanted: dict) -> np.ndarray | None:
-        """The array in `file`, or None where it is absent, of another recipe, or damaged."""
+        """The array in `file`, or None if it is absent, of another recipe, or damaged."""
         if not isinstance(entry, dict) or not wanted.items() <= entry.items():
             return None
         try:
             content = (self.folder / file).read_bytes()
         except OSError as error:
-            logging.warning("%s: cannot be read (%s); made again", self.folder / file, error.strerror)
+            logging.warning("%s: cannot be read (%s); it is made again", self.folder / file, error.strerror)
             return None
         if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
-            logging.warning("%s: not as it was written (sha256 differs from %s); made again", file, _MANIFEST)
+            logging.warning(
+                "%s: was changed after it was written (sha256 differs from %s); it is made again", file, _MANIFEST
+            )
             return None
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
@@ -140,7 +142,7 @@ class Cache:
         }
 
     def _manifest(self) -> dict[str, dict]:
-        """The manifest; empty where there is none or it is damaged, so that all is made again."""
+        """The manifest; empty if it is absent or damaged, so that all arrays are made again."""
         empty = {"arrays": {}, "sources": {}}
         if self.folder is None:
             return empty
@@ -149,7 +151,7 @@ class Cache:
         except FileNotFoundError:
             return empty
         except (OSError, ValueError) as error:
-            logging.warning("%s: cannot be read (%s); made again", self.folder / _MANIFEST, type(error).__name__)
+            logging.warning("%s: cannot be read (%s); it is made again", self.folder / _MANIFEST, type(error).__name__)
             return empty
         whole = isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in empty)
         return manifest if whole else empty
@@ -168,4 +170,4 @@ class Cache:
             with files.replacing(self.folder / file, temporary) as out:
                 out.write(content)
         except OSError as error:
-            logging.warning("%s: not kept (%s)", self.folder / file, error.strerror)
+            logging.warning("%s: is not cached (%s)", self.folder / file, error.strerror)

@@ -1,8 +1,8 @@
-"""Embeds the items and users of a data folder, and puts the files there.
+"""Embeds the items and users of a data folder, and writes the files there.
 
-In order: name and count the texts; see which vectors are there already, in the files or, from an interrupted run, in
-the store; say what the rest costs, and ask; encode, each vector to the store as it comes; write the files; remove the
-store. No file in the folder changes before all are whole.
+In order: name and count the texts; find the vectors that already exist, in the files or, from an interrupted run, in
+the store; print the cost of the rest, and ask; encode, storing each vector as it arrives; write the files; remove the
+store. No file in the folder changes before all files are complete.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Options(NamedTuple):
     """What `embed` may do.
 
     Attributes:
-      float16: on disk; half the size, three digits.
-      append: only rows of new items and users; those that are there stay bit by bit.
+      float16: on disk: half the size, three digits.
+      append: only rows of new items and users; existing rows stay bit for bit.
       overwrite: replace files that were not made by the same encoder and settings.
-      yes: spend without a question.
+      yes: spend without asking.
       dry_run: stop after the counts.
-      skip_failed: texts for which no usable vector can be had become rows of zeros, counted; else they are an error.
+      skip_failed: texts without a usable vector become rows of zeros and are counted; else they are an error.
     """
 
     float16: bool = False
@@ -67,19 +67,21 @@ def embed(
       encoder: a file of `llmesr_jax.semantic.encoders`.
       config: its `Config`.
       wording: how the texts are made.
-      options: what may be done.
-      stop: once it is requested, nothing more is sent, and the answers under way are stored.
+      options: what is allowed.
+      stop: after a request nothing more is sent, and pending answers are stored.
 
     Returns:
       Whether the folder has them now; False after a dry run.
 
     Raises:
-      InputError: something the user has to see to. What was paid for is kept, and the same call continues.
-      KeyboardInterrupt: `stop` was requested; likewise.
-      OSError: the disk refused; likewise.
+      InputError: a mistake in the input, or a failed server. Paid vectors are kept, and the same call continues.
+      KeyboardInterrupt: `stop` was requested; the same call continues.
+      OSError: the disk refused; the same call continues.
     """
     if corpus.folder is None:
-        raise InputError(f"{corpus.name}: made in memory, it has no folder for embeddings; name one with --data_dir")
+        raise InputError(
+            f"{corpus.name}: is made in memory and has no folder for embeddings; set --data_dir to a prepared folder"
+        )
     try:
         return _embed(corpus, corpus.folder, encoder, config, wording, options, stop or Stop())
     except OSError as error:
@@ -112,7 +114,7 @@ def _embed(
         print(f"{folder}: the embeddings are up to date; nothing to do")
         return True
     if options.append and by_text is None:
-        raise InputError(f"--append: {encoder} makes all vectors together; leave --append out")
+        raise InputError(f"--append: encoder {encoder} makes all vectors together; run without --append")
     if options.append or not options.dry_run:
         state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
@@ -165,8 +167,8 @@ def _text_by_text(
     first = (len(old.items), len(old.users)) if options.append else (0, 0)
     if first[0] > corpus.num_items or first[1] > corpus.num_users:
         raise InputError(
-            f"{corpus.folder}: holds embeddings of {first[0]} items and {first[1]} users, and now there are "
-            f"{corpus.num_items} and {corpus.num_users}; --append wants at least as many; leave it out"
+            f"{corpus.folder}: has embeddings of {first[0]} items and {first[1]} users, but the data have "
+            f"{corpus.num_items} and {corpus.num_users}; expected at least as many for --append; run without --append"
         )
     if first == (corpus.num_items, corpus.num_users):
         print(f"{corpus.folder}: no new items or users; nothing to do")
@@ -200,7 +202,7 @@ def _text_by_text(
         made["counts"]["skipped"] = sum(map(len, failed.values()))
         made |= skipped.listed(corpus, failed)
         if shortened:
-            print(f"{corpus.folder}: {shortened:,} texts were too long for the server, which got their beginning only")
+            print(f"{corpus.folder}: {shortened:,} texts were too long for the server and were cut")
         made["notes"] = {"source": encoder.source, **encoder.notes()}
         made["texts"] = rows.write_keys(corpus.folder, new.keys())
         _write(corpus, made, new.blocks())
@@ -210,7 +212,7 @@ def _text_by_text(
 
 
 def _write(corpus: Corpus, made: dict, blocks: dict[str, Iterator[np.ndarray]]) -> None:
-    """Arrays and manifest, whole or not at all."""
+    """Writes arrays and manifest, completely or not at all."""
     counts = dict(zip(manifest.ARRAYS, (corpus.num_items, corpus.num_users)))
     partials = {name: manifest.partial(corpus.folder, name) for name in blocks}
     try:
@@ -230,12 +232,12 @@ def _store_folder(folder: Path, encoder: TextEncoder, name: str) -> Path:
 
 
 def _item_texts(corpus: Corpus, wording: Wording) -> Iterator[str]:
-    """As `prompts.item_prompts`, whose errors come only to those who look: an encoder may not want texts."""
+    """As `prompts.item_prompts`, with errors raised only on use: an encoder may need no texts."""
     yield from prompts.item_prompts(corpus, wording.item_template, wording.crop)
 
 
 def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.ndarray) -> Cost | None:
-    """Says what there is to do, and returns its cost."""
+    """Prints what there is to do, and returns its cost."""
     missing, users = int(missing_W.sum()), len(plan.which_N) - plan.num_items
     parts = [f"{plan.num_items:,} items and {users:,} users", f"{len(missing_W):,} different texts"]
     if plan.empty:
@@ -252,17 +254,19 @@ def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.nd
 
 def _ask() -> None:
     if not sys.stdin.isatty():
-        raise InputError("there is nobody to ask whether to spend that; give --yes to go on, --dry_run to stop here")
+        raise InputError(
+            "there is no terminal to ask whether to spend that; add --yes to continue, or --dry_run to stop here"
+        )
     try:
-        answer = input("go on? [y/N] ")
+        answer = input("continue? [y/N] ")
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise InputError("stopped as you said; nothing was sent")
+        raise InputError("stopped at your request; nothing was sent")
 
 
 def _stopped() -> bool:
-    print("stopped here, as --dry_run says; nothing was sent or written")
+    print("stopped because of --dry_run; nothing was sent or written")
     return False
 
 

@@ -1,4 +1,4 @@
-"""The command that made the embeddings of a folder, for messages that say what to do after the data grew."""
+"""The command that made the embeddings of a folder, for messages after the data grew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmesr_jax.semantic import encoders, manifest
 
 
 def after_growth(dataset: str, folder: Path) -> str:
-    """`launch.embed` as it was given before, with --append where its encoder can; the plain one without embeddings.
+    """The `launch.embed` command of the embeddings, with --append if the encoder can; by default the plain command.
 
     Raises:
       InputError: the manifest is not readable.
@@ -26,7 +26,7 @@ def after_growth(dataset: str, folder: Path) -> str:
 
 
 def _flags(made: dict) -> list[str]:
-    """The settings that are not the defaults."""
+    """The settings that differ from their defaults."""
     made_by = made["made_by"]
     encoder = encoders.PLUGINS.load(made_by["encoder"])
     flags = [] if made_by["encoder"] == "tfidf" else [f"--encoder={made_by['encoder']}"]

@@ -16,9 +16,9 @@ _BLOCK = 4096  # rows looked at together
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """The files there are: "item_llm", "user_llm", "item_pca", "similar_users" -> path.
+    """The existing files: "item_llm", "user_llm", "item_pca", "similar_users" -> path.
 
-    A `.npy` file goes before the pickle of the same table, and then what the authors derived from that pickle
+    A `.npy` file takes precedence over the pickle of the same table; then what the authors derived from that pickle
     is not used either.
     """
     files = {name: path for name, file in _FILES.items() if (path := folder / file).is_file()}
@@ -37,28 +37,30 @@ def read_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.nd
       path: a `.npy` file (float16, 32 or 64) or a pickle of such an array.
       rows: rows it must have.
       kind: "items" or "users", for the messages.
-      command: what makes rows that are missing, likewise.
+      command: the command that makes missing rows, for the messages.
 
     Raises:
-      InputError: it is anything else; the message says what was found and what was wanted.
+      InputError: the file holds anything else; the message says what was found and what was expected.
     """
     return np.asarray(map_embedding(path, rows, kind, command), np.float32)
 
 
 def map_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """As `read_embedding`, of the file's own type, and checked block by block."""
+    """As `read_embedding`, in the file's own type, checked block by block."""
     return checked(_open(path), path, rows, kind, command)
 
 
 def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """The array, if it is one that `read_embedding` gives, but for its type.
+    """The array, after the checks of `read_embedding` except that of its type.
 
     Raises:
       InputError: it is not.
     """
     _check_shape(array, path, rows, kind, command)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise InputError(f"{path}: holds {array.dtype}; expected float16, float32 or float64; save it as one of these")
+        raise InputError(
+            f"{path}: holds {array.dtype}; expected float16, float32 or float64; save the array as one of these"
+        )
     wrong, first = 0, 0
     for start in range(0, rows, _BLOCK):
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
@@ -68,7 +70,7 @@ def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = 
         wrong += len(finite) - int(finite.sum())
     if wrong:
         raise InputError(
-            f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32), like {wrong} of {rows} rows; "
+            f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32), as do {wrong} of {rows} rows; "
             f"expected finite numbers; embed these {kind} again"
         )
     return array
@@ -85,7 +87,7 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= num_users:
         raise InputError(
             f"{path}: holds {array.dtype} from {array.min()} to {array.max()}; expected user rows, integers from 0 to "
-            f"{num_users - 1}; remove the file to have them computed"
+            f"{num_users - 1}; remove the file to compute them"
         )
     return array.astype(np.int32)
 
@@ -100,8 +102,8 @@ def _check_shape(array: np.ndarray, path: Path, rows: int, kind: str, command: s
         raise InputError(f"{path}: has shape {array.shape}; expected ({rows}, width): one row for each of the {kind}")
     if len(array) != rows:
         extra = len(array) - rows
-        hint = "; row 0 must be id 1: leave out the rows of padding and mask ids" if extra in (1, 2) else ""
-        hint = f"; make the others with {command}" if command and extra < 0 else hint
+        hint = "; row 0 must be id 1: remove the rows of padding and mask ids" if extra in (1, 2) else ""
+        hint = f"; make the missing rows with {command}" if command and extra < 0 else hint
         raise InputError(f"{path}: has {len(array)} rows; expected {rows}, one for each of the {kind}{hint}")
 
 
@@ -110,8 +112,8 @@ def _map_npy(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable .npy file ({reason}); write it with numpy.save") from error
+        raise InputError(f"{path}: is not a readable .npy file ({reason}); write it with numpy.save") from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise InputError(f"{path}: an .npz archive; expected one array; write it with numpy.save")
+        raise InputError(f"{path}: is an .npz archive; expected one array; write the array with numpy.save")
     return array

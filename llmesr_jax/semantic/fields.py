@@ -1,9 +1,9 @@
-"""What the fields of an item's record say to a reader: their values as text, and which of them are identifiers.
+"""The fields of an item's record: their values as text, and which of them are identifiers.
 
     text({"Material": "Oak", "Size": {"Width": 3, "Height": 4.5}})  ->  "Material: Oak; Size: Width: 3, Height: 4.5"
     is_identifier("parent_asin"), is_identifier("productId")         ->  True, True
 
-Identifiers and addresses tell items apart without describing them, so no prompt may hold them: with them, two items of
+Identifiers and addresses distinguish items without describing them, so prompts exclude them: otherwise two items of
 the same text would get different vectors.
 """
 
@@ -35,10 +35,10 @@ _CODE = re.compile(r"(?=\S*[^\W\d_])(?=\S*\d)(?!\d{4}-\d\d-\d\d)\S+")  # letters
 
 
 def text(value: Any, apart: str = "; ") -> str:
-    """A value in words; "" where it says nothing.
+    """A value in words; "" if it is empty.
 
     Lists are joined by commas. An object is "key: value", its pairs joined by `apart`; so are objects in a list; deeper
-    ones are joined by commas. A text that holds an object or a list of texts, as tables do, is read as that.
+    ones are joined by commas. A text that spells an object or a list of texts, as in tables, is parsed.
     Identifiers, links and web addresses within lists and objects are left out.
     """
     if value is None:
@@ -58,9 +58,9 @@ def text(value: Any, apart: str = "; ") -> str:
 
 
 def within(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a path such as "details.Material", or "offers.0.price"; None where there is none.
+    """The value at a path such as "details.Material", or "offers.0.price"; None if there is none.
 
-    A field of the whole name goes before a path. In a list of objects, a name stands for that of each of them.
+    A field with the whole name takes precedence over a path. In a list of objects, a name selects it from each object.
     """
     if path in record:
         return record[path]
@@ -105,7 +105,7 @@ def is_address(value: Any) -> bool:
 
 
 def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Fields that number the items though their names do not say so.
+    """Fields that are identifiers although their names do not tell so.
 
     Either the field repeats the raw id, in every record that has both; or every item has a code there, of letters and
     digits without a blank, and no two items the same. Only fields of the first record that has any besides its ids and
@@ -142,7 +142,7 @@ def _is_new_code(value: Any, seen: set[int]) -> bool:
 
 
 def _part(value: Any, apart: str) -> str:
-    """As `text`, of a value within a list or an object, where Python's spelling of numbers and truth would look odd."""
+    """As `text`, for a value within a list or an object, without Python's spelling of numbers and booleans."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and value == value and abs(value) != float("inf"):

@@ -1,4 +1,4 @@
-"""Vectors of files, against the texts of the items and users that they are to stand for."""
+"""Checks the vectors of files against the texts of the items and users."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ def wrong_rows(vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> dict[int, 
 
 
 def check(where: str, vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> None:
-    """Raises InputError where `wrong_rows` finds some; only warns where the texts are not known."""
+    """Raises InputError if `wrong_rows` finds any; only warns if the texts are not known."""
     if not (wrong := wrong_rows(vectors_NxF, corpus, kind)):
         return
     if corpus.item_records is None:
-        logging.warning("%s: %d rows are zeros, and no items.jsonl says whether they have a text", where, len(wrong))
+        logging.warning(
+            "%s: %d rows are zeros; without items.jsonl it is not known whether these items or users have a text",
+            where,
+            len(wrong),
+        )
         return
     flag = f"{kind.removesuffix('s')}_file"
     raise InputError(
-        f"{where}: {summary(wrong, corpus, kind)}; embed these again, or have `{commands.line('embed')} --encoder=npy "
-        f"--{flag}=FILE --skip_failed` write rows of zeros for them"
+        f"{where}: {summary(wrong, corpus, kind)}; embed these again, or run `{commands.line('embed')} --encoder=npy "
+        f"--{flag}=FILE --skip_failed` to write rows of zeros for them"
     )
 
 
 def summary(wrong: dict[int, str], corpus: Corpus, kind: str) -> str:
-    """How many rows are wrong, and which are the first."""
+    """The number of wrong rows, and the first of them."""
     some = "; ".join(
         f"row {row} ({raw_ids.of_row(corpus, kind, row)}): {reason}"
         for row, reason in list(wrong.items())[:_MOST_NAMED]

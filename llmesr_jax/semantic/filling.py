@@ -1,4 +1,4 @@
-"""Gets the vectors of the texts that have none yet, each to the store as it comes."""
+"""Gets the missing vectors of texts, and stores each as it arrives."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BLOCK = 4096
 
 
 class Filling:
-    """The texts of a plan, on their way to a store.
+    """The texts of a plan, whose vectors go to a store.
 
     Attributes:
-      missing_W: texts without a vector, of which no failure is known.
-      failed: place of a text in the plan -> why it has no vector and will have none.
+      missing_W: texts without a vector that have not failed.
+      failed: index of a text in the plan -> why it has no vector and will get none.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Filling:
 
     @property
     def done(self) -> str:
-        """How far it is, for messages."""
+        """The progress, for messages."""
         total = len(self.missing_W)
         return f"{total - int(self.missing_W.sum()) - len(self.failed):,} of {total:,} texts are done"
 
     def run(self, stop: Stop, skip_failed: bool) -> None:
-        """Encodes what is missing, until nothing is.
+        """Encodes the missing texts until none is left.
 
         Args:
-          skip_failed: texts that fail do not end it, however many they are.
+          skip_failed: failed texts do not end the run, however many they are.
 
         Raises:
-          InputError: no vector came at all, or the server stopped answering. What came is in the store.
+          InputError: no vector came at all, or the server stopped answering. The vectors so far are in the store.
           KeyboardInterrupt: the end was requested.
         """
         try:
@@ -73,10 +73,10 @@ class Filling:
             if not isinstance(error, ServerError):
                 raise InputError(f"{error}{some}") from error
             if error.passing:
-                some += "; the same command continues" if some else "; then give the same command again"
+                some += "; run the same command again to continue" if some else "; then run the same command again"
             raise ServerError(f"{error}{some}", error.passing) from error
         except KeyboardInterrupt:
-            print(f"{self.done}; the same command continues", flush=True)
+            print(f"{self.done}; run the same command again to continue", flush=True)
             raise
 
     def _round(self, stop: Stop, skip_failed: bool) -> None:
@@ -86,7 +86,7 @@ class Filling:
             tqdm(
                 total=total, initial=total - int(self.missing_W.sum()), desc="embedding", unit="text", disable=None
             ) as bar,
-            stop.gracefully("sending nothing more, and waiting a moment for the answers under way"),
+            stop.gracefully("sending nothing more; waiting briefly for pending answers"),
             contextlib.closing(self._encoder.encode(self._pending(), self._store.folder, self._store.width)) as answers,
         ):
             for answer in _until_stopped(answers, stop):
@@ -106,7 +106,7 @@ class Filling:
                 yield Text(key_of(clipped.text), clipped.text, clipped.tokens)
 
     def _take(self, answer: Answer) -> int:
-        """Stores the vectors of an answer that can be used; returns the number of texts that are off the list."""
+        """Stores the usable vectors of an answer; returns the number of texts that are finished."""
         off = 0
         if answer.keys:
             wrong = unusable_rows(answer.vectors)
@@ -127,7 +127,7 @@ class Filling:
         return len(new)
 
     def _check_different(self) -> None:
-        """Takes vectors that many different texts share out of the store, and the texts for failed."""
+        """Removes vectors that many different texts share from the store, and marks the texts as failed."""
         if not (count := len(self._store)):
             return
         vectors, where_W = self._store.rows(), texts.places(self._plan.different_W, self._store.keys)
@@ -147,10 +147,10 @@ class Filling:
             new = [w for w in group if self._in_old_W[w] < 0]
             self._store.drop([self._plan.different_W[w].tobytes() for w in new])
             different = len({plain[w] for w in group})
-            self._fail(dict.fromkeys(new, f"one and the same vector for {different:,} different texts"))
+            self._fail(dict.fromkeys(new, f"the same vector for {different:,} different texts"))
 
     def _plain(self, wanted: set[int]) -> dict[int, str]:
-        """The texts at some places, as models without case and accents read them."""
+        """The texts at some places, in the form of models that ignore case and accents."""
         found: dict[int, str] = {}
         if wanted:
             for which, text in zip(self._plan.which_N.tolist(), self._stream()):
@@ -162,7 +162,7 @@ class Filling:
 
 
 def without(plan: Plan, failed: Sequence[int]) -> Plan:
-    """The plan with these texts as empty ones: their rows are zeros, and their digests are not kept."""
+    """The plan with these texts as empty: their rows are zeros, and their digests are not kept."""
     is_failed_W = np.zeros(len(plan.different_W) + 1, bool)  # the last stands for -1
     is_failed_W[list(failed)] = True
     is_failed_N = is_failed_W[plan.which_N]
@@ -172,7 +172,7 @@ def without(plan: Plan, failed: Sequence[int]) -> Plan:
 
 
 def _until_stopped(answers: Generator[Answer, None, None], stop: Stop) -> Iterator[Answer]:
-    """The answers; once the end is requested, those that come without more being sent."""
+    """The answers; after a request to stop, only pending ones."""
     stopped = False
     with contextlib.suppress(StopIteration, encoders.Stop):
         while True:

@@ -1,4 +1,4 @@
-"""`embeddings.json`: what the embedding files of a data folder are, and writing them so that none is ever half there.
+"""`embeddings.json`: the manifest of the embedding files of a data folder, and writing these files atomically.
 
     {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
      "appended": true where old rows were left as they were, "counts": {...}, "skipped": [{row, reason}] where
@@ -32,7 +32,7 @@ _LIBRARIES = ("llmesr-jax", "numpy", "scikit-learn", "openai", "sentence-transfo
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest; None where there is none.
+    """The manifest; None if there is none.
 
     Raises:
       InputError: it is not readable as one.
@@ -46,24 +46,24 @@ def read(folder: Path) -> dict[str, Any] | None:
         found = error
     parts = ("made_by", "inputs", "arrays")
     if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in parts):
-        raise InputError(f"{path}: cannot be read as launch.embed writes it; move it and the .npy files away")
+        raise InputError(f"{path}: is not a manifest of launch.embed; move it and the .npy files to another folder")
     return found
 
 
 def check_usable(folder: Path, crop: bool, item_template: str) -> None:
-    """Raises `InputError` if the files of `folder` do not belong together, or other item prompts are asked for."""
+    """Raises `InputError` if the files of `folder` do not belong together, or were made with other item prompts."""
     found = read(folder) or {"made_by": {}}
     if found.get("incomplete"):
         raise InputError(
-            f"{folder}: launch.embed was stopped while it wrote the embeddings here, so they do not belong together; "
-            "give the same launch.embed command again"
+            f"{folder}: launch.embed was stopped while it wrote the embeddings, so the files do not belong together; "
+            "run the same launch.embed command again"
         )
-    given = f"{folder / ARRAYS[0]}: given embeddings"
+    given = f"{folder / ARRAYS[0]}: existing embeddings"
     if crop and not found["made_by"].get("crop"):
         raise InputError(f"{given} cannot be cropped; use semantic.crop with semantic.encoder=tfidf")
     if item_template and item_template != found["made_by"].get("item_template"):
         raise InputError(
-            f"{given} are not of semantic.item_template; run `{commands.line('embed')}` with it, or use "
+            f"{given} were not made with semantic.item_template; run `{commands.line('embed')}` with it, or use "
             "semantic.encoder=tfidf"
         )
 
@@ -71,7 +71,7 @@ def check_usable(folder: Path, crop: bool, item_template: str) -> None:
 def check_users(folder: Path, split: str) -> None:
     """Raises `InputError` if launch.embed made the users' rows from the training part of another split than this one.
 
-    Such rows may tell of what is validation or test here.
+    Such rows may depend on items that are validation or test targets in this split.
     """
     found = read(folder)
     if found is None or not found["inputs"]:
@@ -79,14 +79,14 @@ def check_users(folder: Path, split: str) -> None:
     made = found["inputs"].get("split", LEAVE_ONE_OUT)
     if made != split:
         raise InputError(
-            f"{folder / ARRAYS[1]}: tells of the users' training items under another split ({made}; expected {split}), "
-            "and some of those may be test items here; run launch.embed again with the same --config.data settings as "
-            "launch.train"
+            f"{folder / ARRAYS[1]}: was made from the users' training items under another split ({made}; expected "
+            f"{split}), and some of these may be test items here; run launch.embed again with the same --config.data "
+            "settings as launch.train"
         )
 
 
 class State(NamedTuple):
-    """What is in a data folder, seen from what is to be made there.
+    """The state of a data folder, compared with the files to make.
 
     Attributes:
       folder: the folder.
@@ -107,11 +107,11 @@ class State(NamedTuple):
 
     @property
     def up_to_date(self) -> bool:
-        """They were also made from the same data, all of their rows."""
+        """All rows were also made from the same data."""
         return self.same and self.previous["inputs"] == self.wanted["inputs"] and not self.previous.get("appended")
 
     def same_vectors(self, wording: Iterable[str]) -> bool:
-        """The files are whole, and a text that they hold has the vector that is wanted, whatever settings (`wording`)
+        """The files are complete, and a text in them has the right vector, whatever settings (`wording`)
         the texts were made by."""
         if not self.whole:
             return False
@@ -119,16 +119,20 @@ class State(NamedTuple):
         return made[0] == made[1]
 
     def check(self, *, append: bool, overwrite: bool) -> None:
-        """Raises `InputError` where the files must not be replaced, or, with `append`, not be added to."""
+        """Raises `InputError` if the files must not be replaced, or, with `append`, not be extended."""
         previous, wanted = self.previous, self.wanted
         changed = _changes(previous["made_by"], wanted["made_by"]) if previous else ""
         if append:
             if not self.whole:
-                found = "damaged, or replaced by others" if previous else "absent, or not of launch.embed"
-                raise InputError(f"{self.folder}: --append adds to the files of launch.embed, and those are {found}")
+                found = "damaged, or replaced" if previous else "absent, or not made by launch.embed"
+                raise InputError(
+                    f"{self.folder}: --append extends the files of launch.embed, but these are {found}; run without "
+                    "--append"
+                )
             if changed:
                 raise InputError(
-                    f"{self.folder}: --append wants the settings of the rows that are there ({changed}; see {FILE})"
+                    f"{self.folder}: --append needs the settings of the existing rows ({changed}; see {FILE}); set "
+                    "these, or run without --append"
                 )
             return
         there = [name for name in ARRAYS if (self.folder / name).exists()]
@@ -137,11 +141,14 @@ class State(NamedTuple):
             return
         if not self.whole:
             raise InputError(
-                f"{self.folder / there[0]}: was not written by launch.embed, or was changed since; move it away, or "
-                "give --overwrite"
+                f"{self.folder / there[0]}: was not written by launch.embed, or was changed since; move the file to "
+                "another folder, or use --overwrite"
             )
         if changed:
-            raise InputError(f"{self.folder}: holds other embeddings ({changed}); move them away, or give --overwrite")
+            raise InputError(
+                f"{self.folder}: has embeddings made with other settings ({changed}); move the files to another "
+                "folder, or use --overwrite"
+            )
 
 
 def look(folder: Path, wanted: Mapping[str, Any]) -> State:
@@ -156,14 +163,14 @@ def look(folder: Path, wanted: Mapping[str, Any]) -> State:
 
 
 def describes(folder: Path, path: Path) -> bool:
-    """Whether a file is one that the manifest of `folder` tells of, byte by byte."""
+    """Whether a file is recorded in the manifest of `folder`, byte for byte."""
     made = read(folder)
     entry = made["arrays"].get(path.name) if made else None
     return bool(entry) and path.parent == folder and file_digest(path) == entry["sha256"]
 
 
 def file_digest(path: Path) -> str | None:
-    """sha256 of a file's bytes; None where there is none to be read."""
+    """sha256 of a file's bytes; None if it cannot be read."""
     try:
         return files.sha256(path)
     except OSError:
@@ -179,11 +186,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if "encoder" in names:  # whose settings have nothing to do with the other's
         names = ["encoder"]
     both = ((name, *("none" if x.get(name) is None else repr(x[name]) for x in (old, new))) for name in names[:3])
-    return "; ".join(f"{name} {there} there, {wanted} expected" for name, there, wanted in both)
+    return "; ".join(f"{name} is {there}, expected {wanted}" for name, there, wanted in both)
 
 
 def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str, Any]:
-    """Writes a `.npy` file block by block, in plain writes: of a full disk, these tell; a mapped file ends the process.
+    """Writes a `.npy` file block by block, in plain writes, which report a full disk; a mapped file ends the process.
 
     Args:
       rows: of all blocks together.
@@ -202,14 +209,14 @@ def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str
                 header = {"descr": descr, "fortran_order": False, "shape": (rows, block.shape[1])}
                 np.lib.format.write_array_header_1_0(_Hashed(file, sha256), header)
             if not np.isfinite(block).all():
-                hint = "; float16 holds numbers up to 65504, leave float16 out" if block.dtype == np.float16 else ""
+                hint = "; float16 holds numbers up to 65504; run without --float16" if block.dtype == np.float16 else ""
                 raise InputError(f"{path.name}: holds numbers that are not finite{hint}")
             _Hashed(file, sha256).write(np.ascontiguousarray(block).tobytes())
     return {"shape": list(header["shape"]), "dtype": str(np.dtype(header["descr"])), "sha256": sha256.hexdigest()}
 
 
 def _libraries() -> dict[str, str]:
-    """Versions of what may have had a part in the numbers."""
+    """Versions of the libraries that may affect the numbers."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in _LIBRARIES:
         try:
@@ -220,19 +227,19 @@ def _libraries() -> dict[str, str]:
 
 
 def partial(folder: Path, name: str) -> Path:
-    """Where an array is written before it takes its place."""
+    """Where an array is written before it is moved into place."""
     return folder / f"{name}.partial"
 
 
 def replace_files(folder: Path, made: Mapping[str, Any]) -> None:
-    """Puts the arrays of `made`, written as `partial`s, and the manifest in place; `finish` goes on after a kill."""
+    """Moves the arrays of `made`, written as `partial`s, and the manifest into place; `finish` resumes after a kill."""
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(folder, {**made, "created": created, "libraries": _libraries(), "incomplete": True})
     finish(folder)
 
 
 def finish(folder: Path) -> None:
-    """Completes what `replace_files` began and was stopped at, where all that it needs is there."""
+    """Completes an interrupted `replace_files`, if all its files exist."""
     made = read(folder)
     if not made or not made.get("incomplete"):
         return
@@ -246,18 +253,18 @@ def finish(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Deletes what was written beside the files and is not needed."""
+    """Deletes leftover partial files."""
     for name in (*ARRAYS, FILE):
         partial(folder, name).unlink(missing_ok=True)
 
 
 def write(folder: Path, made: Mapping[str, Any]) -> None:
-    """Replaces the manifest in one step."""
+    """Replaces the manifest atomically."""
     files.write_text(folder / FILE, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Hashed:
-    """Writes to a file and a digest alike."""
+    """Writes to a file and a digest."""
 
     def __init__(self, file, sha256):
         self._file, self._sha256 = file, sha256

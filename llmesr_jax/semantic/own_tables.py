@@ -1,4 +1,4 @@
-"""The tables that a method makes itself, on the host: kept and digested beside those that `tables` makes."""
+"""The tables that a method makes itself, on the host: kept and digested like those that `tables` makes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Own(NamedTuple):
       make: () -> {name: array}; over items V + 2 rows, over users U.
       settings: the method's.
       version: of what `make` computes, raised where that changes.
-      source: digest of the code of `make`: what other code computed is not found again, and is not the same table.
+      source: digest of the code of `make`: a table of other code is another table.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Own(NamedTuple):
 
 
 def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
-    """A method's own tables, kept beside the others.
+    """A method's own tables, cached like the others.
 
     The recipe is of their content where that are whole numbers or flags, which are the same on every machine, and else
     of what they were made from: interactions, settings, version and code.
@@ -81,6 +81,6 @@ def _check_own(where: str, table: np.ndarray) -> None:
     if table.dtype.kind not in "fiub":
         raise InputError(f"{where} holds {table.dtype}; expected numbers or flags")
     if table.dtype.kind == "f" and not np.isfinite(table).all():
-        raise InputError(f"{where} holds numbers that are not finite; expected finite ones")
+        raise InputError(f"{where} holds numbers that are not finite; expected finite numbers")
     if table.dtype.kind in "iu" and table.size and (table.min() < limits.min or table.max() > limits.max):
         raise InputError(f"{where} holds {table.min()} to {table.max()}; expected 32-bit numbers")

@@ -71,7 +71,7 @@ TEMPLATES = {
 def item_prompt(
     record: Mapping[str, Any], kind: str = "generic", crop: bool = False, unsaid: frozenset[str] = frozenset()
 ) -> str:
-    """The text that stands for one item.
+    """The text that describes one item.
 
     Args:
       record: the item's fields; values are strings, numbers, or (nested) lists and objects of them.
@@ -101,13 +101,13 @@ def item_prompt(
 
 
 def user_prompt(titles: Sequence[str]) -> str:
-    """The text that stands for one user: the titles of the training items, oldest first."""
+    """The text that describes one user: the titles of the training items, oldest first."""
     history = ", ".join(titles)[-HISTORY_CHARS:]
     return f"The user has visited the following items: {history}. Please conclude the user's preference."
 
 
 def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: int = 0) -> Iterator[str]:
-    """The texts of the items from row `start` on, in order of id; "" for an item of which nothing is known.
+    """The texts of the items from row `start` on, in order of id; "" for an item without any attribute.
 
     Args:
       template: of the user's own (`semantic.templates`), over the records' fields and `{noun}`; empty: the data set's.
@@ -119,7 +119,7 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     if corpus.item_records is None:
         raise InputError(
             f"{corpus.folder}: has no items.jsonl, so there are no texts to embed; expected a title for each of the "
-            f"{corpus.num_items} items; prepare again with the items' file (of a table: --items_file=FILE "
+            f"{corpus.num_items} items; prepare the data again with the items' file (for a table: --items_file=FILE "
             "--title_column=COLUMN --overwrite), or train without texts: --method=none"
         )
     records = corpus.item_records[start:]
@@ -128,10 +128,12 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
         unsaid = fields_lib.unsaid(corpus.item_records) if kind == "generic" and not crop else frozenset()
         if unsaid:
             names = ", ".join(sorted(unsaid))
-            logging.log_first_n(logging.INFO, "%s: left out of the texts as identifiers: %s", 1, corpus.folder, names)
+            logging.log_first_n(
+                logging.INFO, "%s: fields left out of the texts as identifiers: %s", 1, corpus.folder, names
+            )
         return (item_prompt(record, kind, crop, unsaid) for record in records)
     if crop:
-        raise InputError("semantic.crop and semantic.item_template exclude each other; give one of them")
+        raise InputError("semantic.crop and semantic.item_template: both are set; expected one of them")
     parts = templates.parse(template, "item_template")
     _check_fields(corpus.item_records, [name for name in templates.fields(parts) if name != "noun"])
     noun = TEMPLATES[kind].noun
@@ -150,10 +152,10 @@ def user_prompts(corpus: Corpus, template: str = "", start: int = 0) -> Iterator
     parts = templates.parse(template, "user_template") if template else ()
     if parts and (wrong := [name for name in templates.fields(parts) if name != "titles"]):
         raise InputError(
-            f"user_template: {{{wrong[0]}}} is not known; expected {{titles}}, those of the training items"
+            f"user_template: {{{wrong[0]}}} is not known; expected {{titles}}, the titles of the training items"
         )
     if corpus.item_records is None:
-        raise InputError(f"{corpus.folder}: no titles to tell users by; expected items.jsonl")
+        raise InputError(f"{corpus.folder}: has no titles to describe users; expected items.jsonl with titles")
     return _user_prompts(corpus, parts, start)
 
 
@@ -177,7 +179,7 @@ def _check_fields(records: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -
     there = sorted({field for record in records[:1000] for field in record} - {"item_id"})
     raise InputError(
         f"item_template: no item has a field {sorted(absent)[0]!r}; expected noun or some of: {', '.join(there)}; a "
-        "field within one is details.Material"
+        "nested field is written details.Material"
     )
 
 
@@ -186,7 +188,7 @@ def _has(record: Mapping[str, Any], field: str) -> bool:
 
 
 def _fill(parts: tuple[templates.Part, ...], record: Mapping[str, Any], noun: str) -> str:
-    """Words of the record's fields in the template; "" where the record says nothing."""
+    """The text of a template's field for a record; "" if the record has none."""
     told = {name: _value(record, _names(name)) for name in templates.fields(parts) if name != "noun"}
     if not any(told.values()):
         return ""
@@ -200,7 +202,7 @@ def _names(field: str) -> tuple[str, ...]:
 
 
 def _value(record: Mapping[str, Any], fields: Sequence[str], apart: str = "; ") -> str:
-    """Text of the first of `fields` that says anything; `apart` joins the pairs of an object."""
+    """Text of the first of `fields` that is not empty; `apart` joins the pairs of an object."""
     return next((text for field in fields if (text := fields_lib.text_at(record, field, apart))), "")
 
 

@@ -1,4 +1,4 @@
-"""The ids that the source of a data set calls its items and users by."""
+"""The raw ids of a data set's items and users, as in its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")  # as the
 
 def read(corpus: Corpus, kind: str) -> list[str] | None:
     """The raw ids of all rows, in order of id, of `item_ids.txt` or `user_ids.txt`; of items, else of a field of
-    their records. None where they are not known.
+    their records. None if they are not known.
 
     Args:
       kind: "items" or "users".
@@ -33,7 +33,7 @@ def read(corpus: Corpus, kind: str) -> list[str] | None:
 
 
 def of_row(corpus: Corpus, kind: str, row: int) -> str:
-    """How to name the item or user of a row: 'item I002 "Lamp"', 'user U017'; by its id where no raw id is known."""
+    """A name for the item or user of a row: 'item I002 "Lamp"', 'user U017'; the id if no raw id is known."""
     path = corpus.folder / f"{kind.removesuffix('s')}_ids.txt" if corpus.folder else None
     lines = _lines(path) if path is not None and path.is_file() else []
     record = corpus.item_records[row] if kind == "items" and corpus.item_records is not None else {}

@@ -1,4 +1,4 @@
-"""The rows of the embedding files: which are there, which were made now, and putting both together block by block."""
+"""The rows of the embedding files: existing and new ones, combined block by block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK = 4096  # rows written together
 
 
 class Old(NamedTuple):
-    """The files that are there, mapped. A place is a row of the items, then of the users.
+    """The existing files, mapped. A place is a row of the items, then of the users.
 
     Attributes:
       items: (V', F).
@@ -52,7 +52,7 @@ def read_old(folder: Path, made: Mapping[str, Any]) -> Old:
 
 
 def write_keys(folder: Path, keys_N: np.ndarray) -> str:
-    """Keeps the digests of all texts, so that no text is paid a second time; returns their sha256.
+    """Stores the digests of all texts, so that no text is paid twice; returns their sha256.
 
     The file is named by it: until the manifest names the new one, the old one is in force.
     """
@@ -63,7 +63,7 @@ def write_keys(folder: Path, keys_N: np.ndarray) -> str:
 
 
 def forget_keys(folder: Path, digest: str) -> None:
-    """Removes those of all files but the present one."""
+    """Removes the digests of all files except the present one."""
     for path in (folder / "cache").glob("embed_texts-*"):
         if path != _keys_file(folder, digest):
             path.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def _keys_file(folder: Path, digest: str) -> Path:
 
 
 def find(keys_N: np.ndarray | None, wanted_W: np.ndarray) -> np.ndarray:
-    """int64 (W,): where in `keys_N` each of `wanted_W` stands, -1 where it does not."""
+    """int64 (W,): the index in `keys_N` of each of `wanted_W`, -1 if it is absent."""
     if keys_N is None or not len(keys_N):
         return np.full(len(wanted_W), -1)
     known, first = np.unique(keys_N, return_index=True)
@@ -146,7 +146,7 @@ class New(NamedTuple):
 
 
 def cast(array_NxF: np.ndarray, dtype: np.dtype, zeros: Collection[int] = ()) -> Iterator[np.ndarray]:
-    """Blocks of rows as another type; what it cannot hold becomes infinity.
+    """Blocks of rows as another type; numbers out of its range become infinity.
 
     Args:
       zeros: rows that become zeros.

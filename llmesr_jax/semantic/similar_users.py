@@ -1,4 +1,4 @@
-"""The users whose preferences read alike: cosine top-k of the user embeddings (LLM-ESR, section 3.3)."""
+"""Similar users: cosine top-k of the user embeddings (LLM-ESR, section 3.3)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def similar_users(
     """Each user's k nearest others by cosine, nearest first.
 
     Exact, and never a (users, users) matrix: a block of users at a time is compared with all. Equal
-    similarities go to the lower row. A user whose vector is zero is similar to nobody: -1 stands in all of the user's
-    row, and the user in no other.
+    similarities go to the lower row. A user with a zero vector is similar to no user: all of the user's row is -1,
+    and no other row has the user.
 
     Args:
       user_llm_UxF: user embeddings, finite.
       k: neighbours, clipped to U - 1.
       block: users compared at once; by default what fits 128 MiB of similarities.
-      among_U: bool, who may be a neighbour, at least k + 1 users; None: everybody.
+      among_U: bool, users that may be neighbours, at least k + 1; None: all.
 
     Returns:
       (U, min(k, U - 1)) int32 rows, from 0; -1 where there are no more.

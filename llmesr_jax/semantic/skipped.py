@@ -1,4 +1,4 @@
-"""Items and users that have a text, and no vector that can be used: an error, or rows of zeros that are counted."""
+"""Items and users with a text and no usable vector: an error, or rows of zeros that are counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows_of_texts(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int
       skip: they become rows of zeros.
 
     Raises:
-      InputError: there are some, and they are not to be skipped, or nothing else is left.
+      InputError: there are failed rows that must not be skipped, or nothing else is left.
     """
     found: dict[str, dict[int, str]] = {"items": {}, "users": {}}
     if not filling.failed:
@@ -44,7 +44,7 @@ def rows_of_texts(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int
         raise InputError(f"{message}; check the server and its model")
     if not skip:
         raise InputError(
-            f"{message}; give --skip_failed to write rows of zeros for them, or the same command to try them again"
+            f"{message}; use --skip_failed to write rows of zeros for them, or run the same command to try again"
         )
     print(f"{corpus.folder}: {message}; skipped: their rows are zeros", flush=True)
     return found
@@ -54,7 +54,7 @@ def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) 
     """The rows of a file that cannot be used.
 
     Raises:
-      InputError: there are some, and they are not to be skipped, or nothing else is left.
+      InputError: there are failed rows that must not be skipped, or nothing else is left.
     """
     if not (wrong := file_checks.wrong_rows(array_NxF, corpus, kind)):
         return {}
@@ -62,13 +62,13 @@ def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) 
     if len(wrong) == len(array_NxF):
         raise InputError(f"{message}; embed them again")
     if not skip:
-        raise InputError(f"{message}; embed these again, or give --skip_failed to write rows of zeros for them")
+        raise InputError(f"{message}; embed these again, or use --skip_failed to write rows of zeros for them")
     print(f"{corpus.folder}: {message}; skipped: their rows are zeros", flush=True)
     return wrong
 
 
 def listed(corpus: Corpus, rows: Rows) -> dict[str, list[dict[str, str]]]:
-    """What the manifest says of them: {"skipped": [{"row", "reason"}]}; {} where there are none."""
+    """The manifest's entry for them: {"skipped": [{"row", "reason"}]}; {} if there are none."""
     found = [
         {"row": raw_ids.of_row(corpus, kind, row), "reason": reason}
         for kind, of_kind in rows.items()

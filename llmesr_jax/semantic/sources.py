@@ -47,30 +47,29 @@ class SemanticConfig:
 
     encoder: str = knob(
         "auto",
-        "item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a control)",
+        "source of item and user embeddings: files | tfidf | auto (files if there are any, else tfidf) | random (a "
+        "control)",
         choices=ENCODERS,
     )
     folder: str = knob(
         "",
-        "folder with item_emb.npy and user_emb.npy, named from the data folder on; empty: the data folder itself",
+        "folder with item_emb.npy and user_emb.npy, relative to the data folder; empty: the data folder itself",
     )
-    tfidf_width: int = knob(
-        128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1
-    )
+    tfidf_width: int = knob(128, "width F of TF-IDF embeddings (less if there are fewer items or words)", least=1)
     random_width: int = knob(1536, "width F of random embeddings", least=1)
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
-    item_template: str = knob(
-        "", "item prompts of your own, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
-    )
+    item_template: str = knob("", "your own item prompt, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)")
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
-    cache_dir: str = knob("", "where computed tables are kept; empty: cache/ in the data folder")
+    cache_dir: str = knob("", "folder for cached tables; empty: cache/ in the data folder")
     seed: int = knob(
-        42, "of the decompositions and of noise; apart from the training seeds, which share the tables", least=0
+        42,
+        "seed of the decompositions and of noise; it is separate from the training seeds, which share the tables",
+        least=0,
     )
 
 
 class Source(NamedTuple):
-    """Where a table comes from: name of each thing it depends on -> digest or description, and how to get it."""
+    """Where a table comes from: name of each input -> digest or description, and how to load it."""
 
     inputs: dict[str, str]
     load: Callable[[], np.ndarray]
@@ -78,7 +77,7 @@ class Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Semantics:
-    """Resolves, once and only when asked, where embeddings come from."""
+    """Determines, once and at the first use, where embeddings come from."""
 
     corpus: Corpus
     config: SemanticConfig
@@ -103,7 +102,9 @@ class Semantics:
             return self._file("user_llm", self.corpus.num_users, "users")
         if "item_llm" in self.files:
             path = self.files["item_llm"]
-            logging.info("%s: no user embeddings beside it, so a user is the mean of the training items", path)
+            logging.info(
+                "%s: has no user embeddings beside it, so a user is the mean of the user's training items", path
+            )
             made_by = {"mean_of_items": f"version {VERSIONS['mean_of_items']}"}
             inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
             return Source(inputs, lambda: stand_ins.mean_of_items(self.item.load(), self.corpus))
@@ -122,10 +123,10 @@ class Semantics:
     def _texts_V(self) -> Iterator[str]:
         if self.corpus.item_records is None:
             raise InputError(
-                f"{self.corpus.folder}: nothing to make item embeddings from; expected items.jsonl (a title for each "
-                f"item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, "
-                f"{self.corpus.num_users} rows, is optional); prepare again with the items' file (of a table: "
-                "--items_file=FILE --title_column=COLUMN --overwrite), or train without texts: --method=none"
+                f"{self.corpus.folder}: has no texts or files for item embeddings; expected items.jsonl (a title for "
+                f"each item) or item_emb.npy ({self.corpus.num_items} rows; user_emb.npy, {self.corpus.num_users} "
+                "rows, is optional); prepare the data again with the items' file (for a table: --items_file=FILE "
+                "--title_column=COLUMN --overwrite), or train without texts: --method=none"
             )
         return prompts.item_prompts(self.corpus, self.config.item_template, self.config.crop)
 
@@ -154,9 +155,9 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
     files = files_of(corpus, config)
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
-            f"{corpus.folder or corpus.name}: no item_emb.npy, but semantic.encoder=files; expected "
+            f"{corpus.folder or corpus.name}: has no item_emb.npy, but semantic.encoder=files; expected "
             f"{corpus.num_items} rows of embeddings, row 0 = id 1; run `{commands.line('embed')} "
-            f"--dataset={corpus.name}`, put it there, or use semantic.encoder=tfidf"
+            f"--dataset={corpus.name}`, put the file there, or use semantic.encoder=tfidf"
         )
     if "item_llm" in files:
         manifest.check_usable(files["item_llm"].parent, config.crop, config.item_template)
@@ -173,26 +174,29 @@ def files_of(corpus: Corpus, config: SemanticConfig) -> dict[str, Path]:
     if config.encoder not in ("auto", "files") or corpus.folder is None:
         if config.folder:
             where = f"semantic.encoder={config.encoder}" if corpus.folder else f"{corpus.name}, which has no folder"
-            raise InputError(f"semantic.folder={config.folder} names embedding files, and {where} reads none")
+            raise InputError(
+                f"semantic.folder={config.folder}: names embedding files, but {where} reads none; remove it, or "
+                "change the encoder"
+            )
         return {}
     found = embedding_files.find(corpus.folder / config.folder)
     if config.folder and "item_llm" not in found:
         raise InputError(
-            f"semantic.folder={config.folder}: no item_emb.npy in {corpus.folder / config.folder}; expected a folder "
+            f"semantic.folder={config.folder}: {corpus.folder / config.folder} has no item_emb.npy; expected a folder "
             f"of embeddings, as `{commands.line('embed')} --dataset={corpus.name} --data_dir=...` writes it"
         )
     return found
 
 
 def cache_of(corpus: Corpus, config: SemanticConfig) -> Cache:
-    """Where computed tables of these interactions are kept."""
+    """The cache folder for tables of these interactions."""
     home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
     asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
     return Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
 
 
 def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:
-    """For each file, the rows it must have, and how to read it, which raises if it is not as it should be."""
+    """For each file, the rows it must have, and a function that reads it and raises if it is not valid."""
     rows = {"items": corpus.num_items, "users": corpus.num_users}
     kinds = {"item_llm": "items", "item_pca": "items", "user_llm": "users", "similar_users": "users"}
     checks = {}

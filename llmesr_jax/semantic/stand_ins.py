@@ -1,4 +1,4 @@
-"""Vectors that stand in where no text was embedded: the mean of a user's items, and noise as a control."""
+"""Replacements for embeddings of texts: the mean of a user's items, and noise as a control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
-    """(rows, width) float32 noise, rows of length about 1: embeddings of "items" or "users" that say nothing."""
+    """(rows, width) float32 noise, rows of length about 1: embeddings of "items" or "users" without information."""
     return stream(f"random {kind}", seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
 
 

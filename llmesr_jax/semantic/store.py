@@ -1,10 +1,10 @@
-"""Vectors on disk as they come, each under the key of its text, safe against a kill at any moment.
+"""Stores vectors on disk as they arrive, each under the key of its text, safe against a kill at any moment.
 
 A folder with `store.json` (what makes the vectors, and their width) and `vectors.bin`, records of one size, appended:
 
     key (16 bytes), vector (width float32), CRC-32 of both (4 bytes)
 
-What is torn or damaged is found by its checksum when the store is opened, and counts as absent.
+A torn or damaged record is found by its checksum when the store is opened, and counts as absent.
 
 Why no database: with sqlite3, writing 200,000 vectors of width 384 takes 3 times as long (2.3 s against 0.8 s; 12 times
 with an index over the keys), and reading them in order 3 to 6 times (0.3 s against 0.07 s). It checks no vector: of 300
@@ -36,12 +36,12 @@ _BLOCK_BYTES = 16 * 2**20
 
 
 def key_of(text: str) -> bytes:
-    """16 bytes that tell texts apart."""
+    """16 bytes that identify a text."""
     return hashlib.blake2b(text.encode(), digest_size=KEY.itemsize).digest()
 
 
 class Store:
-    """The store in `folder`, made if absent, and left only where it holds something. One process at a time.
+    """The store in `folder`, made if absent, and removed if empty. One process at a time.
 
     Attributes:
       width: F; None before the first vector.
@@ -54,7 +54,7 @@ class Store:
     def __init__(self, folder: Path, identity: Mapping[str, str | int | None], width: int | None = None):
         self.folder, self._identity = folder, dict(identity)
         folder.mkdir(parents=True, exist_ok=True)
-        taken = f"{folder}: another launch.embed is at work here; wait for it, or stop it"
+        taken = f"{folder}: another launch.embed is using this folder; wait until it ends, or stop it"
         self._lock = locks.take(folder / "lock", taken)
         path = folder / "vectors.bin"
         self.width = known_width(folder) or width
@@ -82,17 +82,17 @@ class Store:
 
     @property
     def keys(self) -> np.ndarray:
-        """(n,) of type `KEY`: the texts whose vectors are here."""
+        """(n,) of type `KEY`: the texts with a stored vector."""
         return np.frombuffer(bytes(self._keys), KEY)
 
     def add(self, keys: Sequence[bytes], vectors_NxF: np.ndarray) -> None:
-        """Keeps vectors; once this returns, a kill does not lose them.
+        """Stores vectors; after this returns, a kill does not lose them.
 
         Raises:
-          ValueError: they are not finite float32 of this store's width.
+          ValueError: the vectors are not finite float32 of this store's width.
         """
         if vectors_NxF.dtype != np.float32 or vectors_NxF.ndim != 2 or len(vectors_NxF) != len(keys):
-            raise ValueError(f"{len(keys)} vectors expected, found {vectors_NxF.dtype} {vectors_NxF.shape}")
+            raise ValueError(f"expected {len(keys)} vectors, found {vectors_NxF.dtype} {vectors_NxF.shape}")
         if self.width is None:
             self.set_width(vectors_NxF.shape[1])
         if vectors_NxF.shape[1] != self.width or not np.isfinite(vectors_NxF).all():
@@ -107,7 +107,7 @@ class Store:
         self._end += len(keys)
 
     def drop(self, keys: Sequence[bytes]) -> None:
-        """Forgets vectors: their records become those of no text."""
+        """Removes vectors: their records no longer belong to a text."""
         wanted = set(keys)
         here = [self._keys[i : i + KEY.itemsize] for i in range(0, len(self._keys), KEY.itemsize)]
         kept = [i for i, key in enumerate(here) if bytes(key) not in wanted]
@@ -138,7 +138,7 @@ class Store:
         self.width = width
 
     def remove(self) -> None:
-        """Deletes the store, once its vectors stand elsewhere."""
+        """Deletes the store, after its vectors were written elsewhere."""
         self._file.close()
         shutil.rmtree(self.folder)
 
@@ -147,7 +147,7 @@ class Store:
         return np.dtype([("key", KEY), ("vector", "<f4", (self.width,)), ("crc", "<u4")])
 
     def _scan(self) -> tuple[bytearray, array]:
-        """Keys and places of the sound records; a torn end is cut off."""
+        """Keys and places of the valid records; a torn end is cut off."""
         self._end, keys, places = 0, bytearray(), array("q")
         size = os.fstat(self._file.fileno()).st_size
         if self.width is None or not size:
@@ -155,7 +155,7 @@ class Store:
         record = self._record
         self._end = size // record.itemsize
         if size % record.itemsize:
-            logging.warning("%s: the last record is torn, as a kill leaves it; it is made again", self._file.name)
+            logging.warning("%s: the last record is incomplete, as after a kill; it is made again", self._file.name)
             self._file.truncate(self._end * record.itemsize)
         if not self._end:
             return keys, places
@@ -168,7 +168,9 @@ class Store:
             keys += some["key"][sound_N].tobytes()
             places.extend((start + np.flatnonzero(sound_N)).tolist())
         if damaged := self._end - len(places):
-            logging.warning("%s: %d of %d records are damaged; made again", self._file.name, damaged, self._end)
+            logging.warning(
+                "%s: %d of %d records are damaged; they are made again", self._file.name, damaged, self._end
+            )
         return keys, places
 
     def _write(self, content: bytes) -> None:
@@ -178,7 +180,7 @@ class Store:
 
 
 def known_width(folder: Path) -> int | None:
-    """F of the store in `folder`; None where there is no store, or none is known."""
+    """F of the store in `folder`; None if there is no store, or F is not known."""
     try:
         header = json.loads((folder / "store.json").read_bytes())
         sound = header["version"] == _VERSION and type(header["width"]) is int and header["width"] > 0
@@ -189,7 +191,7 @@ def known_width(folder: Path) -> int | None:
 
 def _set_aside(path: Path) -> None:
     if path.exists() and path.stat().st_size:
-        logging.warning("%s: of another width, or of none that is known; renamed to %s.old", path, path.name)
+        logging.warning("%s: has another width, or an unknown one; renamed to %s.old", path, path.name)
         path.replace(f"{path}.old")
 
 

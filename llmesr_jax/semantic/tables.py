@@ -1,4 +1,4 @@
-"""The frozen tables a method asks for, from the user's files or made from the texts, and cached.
+"""The frozen tables of a method, from the user's files or made from the texts, and cached.
 
     arrays, recipe = prepare(corpus, SemanticConfig(), needs=frozenset({"item_llm", "similar_users"}), pca_width=64)
 
@@ -67,9 +67,9 @@ class Tables(NamedTuple):
 
 
 def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> Tables:
-    """The tables named in `needs`, and no others.
+    """The tables named in `needs`, and only these.
 
-    Every embedding file there is gets checked before anything is computed or written.
+    Every existing embedding file is checked before anything is computed or written.
 
     Args:
       corpus: users, items, their training interactions and, for TF-IDF, their records.
@@ -88,11 +88,11 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         items and an embedding that is not zero. -1 in the whole row of a user without an embedding.
 
     Raises:
-      InputError: an embedding file is not as it should be, or there is nothing to make embeddings from.
+      InputError: an embedding file is not valid, or there is nothing to make embeddings from.
     """
     if unknown := needs - set(TABLES):
         raise InputError(
-            f"unknown tables {sorted(unknown)}; expected some of {', '.join(TABLES)}, or tables of its own"
+            f"unknown tables {sorted(unknown)}; expected some of {', '.join(TABLES)}, or the method's own tables"
         )
     if not needs:
         return Tables({}, "")
@@ -118,10 +118,10 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
 
 
 def derive(corpus: Corpus, config: SemanticConfig, pca_width: int) -> None:
-    """Makes and keeps what is computed from the embedding files, so that training finds it there.
+    """Computes and caches the tables that depend on the embedding files, so that training finds them.
 
     Raises:
-      InputError: there are no files, or they are not as they should be.
+      InputError: there are no files, or a file is not valid.
     """
     of_files = dataclasses.replace(config, encoder="files")
     prepare(corpus, of_files, needs=frozenset({"item_pca", "similar_users"}), pca_width=pca_width)
@@ -152,12 +152,13 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
 
 
 def _check_same_space(semantics: Semantics, item_width: int, user_width: int) -> None:
-    """One network maps both, so both must come from one model: as far as that can be seen."""
+    """Checks that items and users come from one model, as far as widths show, as one network maps both."""
     items, users = (semantics.files.get(name) for name in ("item_llm", "user_llm"))
     if users and not items:
         raise InputError(
-            f"{users}: embeddings of users, and none of items beside it (those are TF-IDF); expected both, as this "
-            "method maps items and users by one network; add item_emb.npy, or set --config.semantic.encoder=tfidf"
+            f"{users}: has embeddings of users, but there are none of items beside it (they are TF-IDF); expected "
+            "both, as this method maps items and users by one network; add item_emb.npy, or set "
+            "--config.semantic.encoder=tfidf"
         )
     if item_width != user_width:
         raise InputError(
@@ -185,7 +186,7 @@ def _counted(corpus: Corpus, what: str, load: Callable[[], np.ndarray]) -> Sourc
 
 
 def _similar_users(semantics: Semantics) -> Source:
-    """Loads as (U, N) int32; a user without training items, or without an embedding, teaches nobody."""
+    """Loads as (U, N) int32; a user without training items, or without an embedding, is similar to no user."""
     num_users = semantics.corpus.num_users
     trained_U, embedded_U = semantics.corpus.train_lengths_U > 0, _embedded(semantics)
     k = max(min(semantics.config.num_similar, int((trained_U & embedded_U).sum()) - 1), 0)
@@ -205,7 +206,7 @@ def _similar_users(semantics: Semantics) -> Source:
 
 
 def _embedded(semantics: Semantics) -> np.ndarray:
-    """bool (U,): whose embedding is not zero. Kept, so that a large file is not read for this at each start.
+    """bool (U,): users whose embedding is not zero. Cached, so that a large file is not read at each start.
 
     All, where the authors' similar users are not accompanied by the embeddings that they were made from.
     """
@@ -231,7 +232,7 @@ def copied(table: np.ndarray) -> np.ndarray:
 
 
 def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The tables on the device. On a CPU that is no second copy of those that `prepare` has made."""
+    """The tables on the device. On a CPU this shares memory with the tables of `prepare`."""
     # What may be written to must be copied, as the device counts on constants.
     put = lambda array: jax.device_put(np.array(array) if array.flags.writeable else array)  # noqa: E731
     return {name: put(array) for name, array in arrays.items()}

@@ -1,10 +1,10 @@
-"""Prompt templates of the user's own, over any fields of an item.
+"""The user's own prompt templates, over any fields of an item.
 
     item = parse("A {noun}: {title}[ by {brand}][, {price} dollars]", "--item_template")
     fill(item, {"noun": "hat", "title": "Fez", "price": "5"}.get)  ->  "A hat: Fez, 5 dollars"
 
-`{field}` is the field's text. A part in square brackets is left out if one of its fields says nothing; outside of
-brackets such a field is simply empty. `{{`, `}}`, `[[` and `]]` stand for the signs themselves.
+`{field}` is the field's text. A part in square brackets is left out if one of its fields is empty; outside of
+brackets the field's text is then empty. `{{`, `}}`, `[[` and `]]` are the characters themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Field(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Text and fields in order; `optional` ones are left out if a field of theirs says nothing."""
+    """Text and fields in order; an `optional` part is left out if one of its fields is empty."""
 
     pieces: tuple[str | Field, ...]
     optional: bool
@@ -40,23 +40,23 @@ def parse(template: str, where: str) -> tuple[Part, ...]:
     optional = False
     for match in _TOKEN.finditer(template):
         if match["stray"] or (match["open"] and optional) or (match["close"] and not optional):
-            raise _wrong(where, template, f"{match[0]!r} at character {match.start() + 1} has no partner")
+            raise _wrong(where, template, f"{match[0]!r} at character {match.start() + 1} has no matching bracket")
         if match["open"] or match["close"]:
             parts.append(Part(tuple(pieces), optional))
             pieces, optional = [], not optional
         elif match["field"] is not None:
             name = match["field"].strip()
             if not name:
-                raise _wrong(where, template, f"no field in the braces at character {match.start() + 1}")
+                raise _wrong(where, template, f"the braces at character {match.start() + 1} have no field")
             pieces.append(Field(name))
         else:
             doubled = match[0] in ("{{", "}}", "[[", "]]")
             pieces.append(match[0][0] if doubled else match[0])
     if optional:
-        raise _wrong(where, template, "a '[' has no partner")
+        raise _wrong(where, template, "a '[' has no matching bracket")
     parts.append(Part(tuple(pieces), False))
     if not fields(parts):
-        raise _wrong(where, template, "no field, so all texts would be the same")
+        raise _wrong(where, template, "has no field, so all texts would be the same")
     return tuple(part for part in parts if part.pieces)
 
 
@@ -66,10 +66,10 @@ def fields(parts: tuple[Part, ...] | list[Part]) -> list[str]:
 
 
 def fill(parts: tuple[Part, ...], value: Callable[[str], str | None]) -> str:
-    """The text, or "" where every field is empty: a text of the template's own words tells nothing.
+    """The text, or "" if every field is empty, as the template's own words carry no information.
 
     Args:
-      value: name of a field -> its text; None or "" where it says nothing.
+      value: name of a field -> its text; None or "" if it is empty.
     """
     values = {name: value(name) or "" for name in fields(parts)}
     if not any(values.values()):
@@ -85,5 +85,5 @@ def fill(parts: tuple[Part, ...], value: Callable[[str], str | None]) -> str:
 def _wrong(where: str, template: str, reason: str) -> InputError:
     return InputError(
         f"{where}={template[:80]!r}: {reason}; expected text with {{field}} and, for parts that may be absent, "
-        "[ by {brand}]; double a sign to mean itself"
+        "[ by {brand}]; double a bracket to write the bracket itself"
     )

@@ -1,4 +1,4 @@
-"""The texts of a corpus on their way to an encoder: in a fixed order, one at a time, each named by a digest."""
+"""The texts of a corpus for an encoder: in a fixed order, one at a time, each named by a digest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONG = 100_000  # texts from which counting them shows a progress bar
 
 
 class Wording(NamedTuple):
-    """What the texts are made by; see `prompts.item_prompts` and `prompts.user_prompts`."""
+    """How the texts are made; see `prompts.item_prompts` and `prompts.user_prompts`."""
 
     item_template: str = ""
     crop: bool = False
@@ -26,7 +26,7 @@ class Wording(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The N texts of some items, then of some users, of which a row of zeros stands for an empty one.
+    """The N texts of some items, then of some users; an empty text becomes a row of zeros.
 
     Attributes:
       num_items: items among them, the rest are users.
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
       different_W: the different keys, sorted; without that of empty texts.
       which_N: int64; the place of each text in `different_W`, -1 for an empty one.
       first_W: int64; the first text of each.
-      tokens_W: int64; tokens that it has (about, where the encoder cannot count).
+      tokens_W: int64; number of tokens (an estimate if the encoder cannot count).
       cut: texts that had to be cut.
     """
 
@@ -48,12 +48,12 @@ class Plan(NamedTuple):
 
     @property
     def empty(self) -> int:
-        """Texts that are empty."""
+        """Number of empty texts."""
         return int((self.which_N < 0).sum())
 
 
 class TextCounts(NamedTuple):
-    """How well texts tell items apart.
+    """How well texts distinguish items.
 
     Attributes:
       without_text: items whose text is empty.
@@ -91,7 +91,7 @@ def item_keys(corpus: Corpus, wording: Wording = Wording()) -> np.ndarray:
 
 
 def text_counts(corpus: Corpus, wording: Wording = Wording()) -> TextCounts:
-    """Counts items without a text, and items whose text another one has too.
+    """Counts items without a text, and items that share their text with another item.
 
     Raises:
       InputError: see `item_keys`.
@@ -130,22 +130,23 @@ def check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:
     if not (plan.which_N[: plan.num_items] >= 0).any():
         if wording.item_template:
             raise InputError(
-                f"--item_template={wording.item_template!r}: finds no text for any of the {plan.num_items} items; "
-                "expected fields that say something"
+                f"--item_template={wording.item_template!r}: gives no text for any of the {plan.num_items} items; "
+                "expected fields that are not empty"
             )
         raise InputError(
-            f"{corpus.folder}: no item has a text; expected titles or other fields in items.jsonl: prepare with the "
-            "metadata (of a table: --items_file and --title_column), or name other fields with --item_template"
+            f"{corpus.folder}: no item has a text; expected titles or other fields in items.jsonl; prepare the data "
+            "again with the metadata (for a table: --items_file and --title_column), or use other fields with "
+            "--item_template"
         )
     if not (plan.which_N[plan.num_items :] >= 0).any():
         raise InputError(
             f"{corpus.folder}: no user has a text, because no item that they train on has a title; expected titles in "
-            "items.jsonl: prepare with the column that has them (of a table: --title_column)"
+            "items.jsonl; prepare the data again with the column of the titles (for a table: --title_column)"
         )
 
 
 def places(keys_W: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """int64: the place of each of `wanted` in the sorted `keys_W`, -1 where it is none of them."""
+    """int64: the index of each of `wanted` in the sorted `keys_W`, -1 if it is absent."""
     if not len(keys_W):
         return np.full(len(wanted), -1)
     at = np.minimum(np.searchsorted(keys_W, wanted), len(keys_W) - 1)
@@ -153,5 +154,5 @@ def places(keys_W: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _sendable(text: str) -> str:
-    """Without halves of surrogate pairs, which no encoding of the web can carry."""
+    """The text without unpaired surrogates, which UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()

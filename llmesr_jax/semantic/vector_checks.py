@@ -1,8 +1,8 @@
-"""Vectors that say nothing: zeros for a text that is not empty, and one vector for many different texts.
+"""Useless vectors: zeros for a text that is not empty, and one vector for many different texts.
 
-A server that is broken, or a file that was made by one, gives such vectors without an error, and a model trains on them
-without one. Both are refused. Texts that differ in case, accents or signs alone count as one, for many models read them so, and
-so do texts with one long beginning, for models cut long texts.
+A broken server, or a file from one, gives such vectors without an error, and a model trains on them
+without one. Both are refused. Texts that differ only in case, accents or punctuation count as equal, as many models
+read them so, and so do texts with the same long beginning, as models cut long texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = 4096
 
 
 def plain(text: str) -> str:
-    """The beginning of a text as models without case and accents read it: small letters and digits, and single blanks."""
+    """The beginning of a text without case, accents and punctuation: small letters, digits, and single blanks."""
     text = text[:_BEGINNING]
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
@@ -33,7 +33,7 @@ def zero_rows(vectors_NxF: np.ndarray) -> np.ndarray:
 
 
 def hashes(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """int64 (N,) of blocks of rows: equal for equal rows; it differs from one process to the next."""
+    """int64 (N,) hashes of blocks of rows: equal for equal rows; they differ from one process to the next."""
     found = [np.fromiter((hash(row.tobytes()) for row in np.asarray(b)), np.int64, len(b)) for b in blocks]
     return np.concatenate([np.zeros(0, np.int64), *found])
 
@@ -68,5 +68,5 @@ def wrong_rows(vectors_NxF: np.ndarray, texts: Callable[[], Iterable[tuple[bool,
     known = {row: text for row, text in enumerate(texts()) if row in asked}
     wrong = {row: "a row of zeros" for row in np.flatnonzero(zero_N).tolist() if known[row][0]}
     for group in too_many(groups, lambda row: known[row][1]):
-        wrong |= dict.fromkeys(group, f"one and the same vector as {len(group) - 1:,} others of other texts")
+        wrong |= dict.fromkeys(group, f"the same vector as {len(group) - 1:,} others with other texts")
     return dict(sorted(wrong.items()))

@@ -8,7 +8,7 @@
 | `.safetensors` | one tensor | one vector for each raw id |
 | `.parquet` | one column of lists | two columns: ids, and lists |
 
-What a file is, its first bytes say, not its name. Nothing in a pickle is run (`data.pickles`).
+The first bytes decide a file's type, not its name. No code in a pickle is run (`data.pickles`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     Attributes:
       array: (rows, F).
       missing: rows of a file by raw id that have no vector; they are zeros.
-      of_nobody: its vectors that belong to no row.
+      of_nobody: number of vectors that belong to no row.
     """
 
     array: np.ndarray
@@ -46,7 +46,7 @@ def read(path: Path, raw_ids: Callable[[], Sequence[str] | None], kind: str) -> 
 
     Args:
       path: the file.
-      raw_ids: gives those of all rows, in order, which vectors by raw id are joined by; None where they are not known.
+      raw_ids: returns the raw ids of all rows, in order, to match vectors by raw id; None if they are not known.
       kind: "items" or "users", for messages.
 
     Raises:
@@ -71,12 +71,12 @@ def as_floats(path: Path, array: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     reasons = {
-        "u": "these may be packed bits or shifted numbers, which are no vectors before they are unpacked",
+        "u": "these may be packed bits or quantised numbers, which must be unpacked first",
         "b": "these are bits",
         "c": "complex numbers have no single meaning here",
     }
-    reason = reasons.get(kind, "these are no numbers")
-    raise InputError(f"{path}: holds {array.dtype}; {reason}; save it as float32")
+    reason = reasons.get(kind, "these are not numbers")
+    raise InputError(f"{path}: holds {array.dtype}; {reason}; save the array as float32")
 
 
 def _read(path: Path) -> np.ndarray | Mapping[str, Any]:
@@ -97,8 +97,7 @@ def _read(path: Path) -> np.ndarray | Mapping[str, Any]:
     if start[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         return pickles.load_vectors(path)
     raise InputError(
-        f"{path}: not a readable .npy file, nor any other of vectors ({repr(start[:8])}); {_HAVE}; write it with "
-        "numpy.save"
+        f"{path}: is not a readable file of vectors ({repr(start[:8])}); {_HAVE}; write it with numpy.save"
     )
 
 
@@ -109,7 +108,7 @@ def _npy(path: Path) -> np.ndarray | Mapping[str, Any]:
         if "object" in str(error).lower():
             return pickles.load_object_npy(path)
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable .npy file ({reason}); write it with numpy.save") from error
+        raise InputError(f"{path}: is not a readable .npy file ({reason}); write it with numpy.save") from error
 
 
 def _npz(path: Path) -> np.ndarray | Mapping[str, Any]:
@@ -118,7 +117,7 @@ def _npz(path: Path) -> np.ndarray | Mapping[str, Any]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable .npz file ({reason}); write it with numpy.savez") from error
+        raise InputError(f"{path}: is not a readable .npz file ({reason}); write it with numpy.savez") from error
     return _named(path, arrays)
 
 
@@ -150,7 +149,7 @@ def _safetensors(path: Path) -> np.ndarray | Mapping[str, Any]:
         raise
     except Exception as error:  # SafetensorError, or a type that NumPy lacks
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: cannot be read as safetensors ({reason}); save it as float32") from error
+        raise InputError(f"{path}: cannot be read as safetensors ({reason}); save the tensor as float32") from error
 
 
 def _parquet(path: Path) -> np.ndarray | Mapping[str, Any]:
@@ -160,7 +159,7 @@ def _parquet(path: Path) -> np.ndarray | Mapping[str, Any]:
         table = pl.read_parquet(path)
     except Exception as error:  # of polars, of many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: not a readable Parquet file ({reason}); write it again") from error
+        raise InputError(f"{path}: is not a readable Parquet file ({reason}); write the file again") from error
     lists = [name for name, kind in table.schema.items() if isinstance(kind, (pl.List, pl.Array))]
     others = [name for name in table.columns if name not in lists]
     if len(lists) != 1 or len(others) > 1:
@@ -184,12 +183,12 @@ def _by_ids(path: Path, ids: Sequence[Any], vectors: np.ndarray) -> Mapping[str,
         raise InputError(f"{path}: has {len(ids)} ids and {len(vectors)} vectors; expected one for each")
     found = dict(zip(map(raw_id, ids), vectors, strict=True))
     if len(found) != len(ids):
-        raise InputError(f"{path}: {len(ids) - len(found)} ids stand there twice; expected each once")
+        raise InputError(f"{path}: {len(ids) - len(found)} ids appear twice; expected each id once")
     return found
 
 
 def raw_id(value: Any) -> str:
-    """A raw id as prepare writes it: a whole float as an integer."""
+    """A raw id in the form that launch.prepare writes: a whole float as an integer."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -198,10 +197,10 @@ def raw_id(value: Any) -> str:
 
 
 def _joined(path: Path, found: Mapping[str, Any], raw_ids: Sequence[str] | None, kind: str) -> Found:
-    """The vectors in order of id; zeros where there is none."""
+    """The vectors in order of id; zeros for missing ones."""
     if raw_ids is None:
         raise InputError(
-            f"{path}: holds vectors by raw id, and the raw ids of these {kind} are not known; expected "
+            f"{path}: has vectors by raw id, but the raw ids of these {kind} are not known; expected "
             f"{kind.removesuffix('s')}_ids.txt, as launch.prepare writes it, or one array in order of id"
         )
     vectors = {raw_id(name): np.asarray(vector) for name, vector in found.items()}
@@ -211,8 +210,8 @@ def _joined(path: Path, found: Mapping[str, Any], raw_ids: Sequence[str] | None,
     here = [name for name in raw_ids if name in vectors]
     if not here:
         raise InputError(
-            f"{path}: none of its {len(vectors)} ids is one of these {kind}: it has {repr(next(iter(vectors)))}, and "
-            f"{kind.removesuffix('s')} 1 is {repr(raw_ids[0])}; expected raw ids"
+            f"{path}: none of its {len(vectors)} ids is among the {kind}: the file has {repr(next(iter(vectors)))}, "
+            f"but {kind.removesuffix('s')} 1 is {repr(raw_ids[0])}; expected raw ids"
         )
     joined = np.zeros((len(raw_ids), shape[0]), as_floats(path, vectors[here[0]]).dtype)
     for row, name in enumerate(raw_ids):

@@ -1,1 +1,1 @@
-"""A trained model as what answers: raw histories in, raw item ids out. What a bundle needs imports jax and numpy only."""
+"""Serving a trained model: raw histories in, raw item ids out. The code for bundles imports only jax and numpy."""

@@ -1,4 +1,4 @@
-"""Recommendations for many users as one file: CSV, JSON lines or Parquet, made in parts, so that it can be continued."""
+"""Recommendations for many users as one file: CSV, JSON lines or Parquet, written in parts, so that it can resume."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _WHOLE, _JOINED = "whole", "joined"  # all parts in one file, before it takes it
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What was done.
+    """A summary of the result.
 
     Attributes:
-      users: how many.
-      popular: of them got popular items.
+      users: number of users.
+      popular: number of users who got popular items.
       unknown: items of histories that are not in the catalogue.
       short: lists of fewer than k items.
     """
@@ -48,7 +48,7 @@ class Summary:
         return Summary(*(one + another for one, another in both))
 
     def remarks(self, k: int) -> list[str]:
-        """Sentences for the user on what is not as usual."""
+        """Sentences for the user about anything unusual."""
         said = []
         if self.popular:
             their = "whose history holds" if self.popular == 1 else "whose histories hold"
@@ -68,12 +68,14 @@ def kind_of(out: Path) -> str:
     """The ending of the file to write.
 
     Raises:
-      InputError: another one than `KINDS`, or a folder that is not there.
+      InputError: an ending that is not in `KINDS`, or a folder that does not exist.
     """
     if out.suffix not in KINDS:
-        raise InputError(f"--out={out}: expected a file that ends in {', '.join(KINDS)}")
+        raise InputError(f"--out={out}: has another ending; expected a file that ends in {', '.join(KINDS)}")
     if not out.absolute().parent.is_dir():
-        raise InputError(f"--out={out}: there is no folder {out.absolute().parent}; make it, or name another file")
+        raise InputError(
+            f"--out={out}: the folder {out.absolute().parent} does not exist; make the folder, or choose another file"
+        )
     return out.suffix
 
 
@@ -81,11 +83,11 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
     """The folder beside `out` in which it is made; what lies there of the same request is used again.
 
     Raises:
-      InputError: `out` is there already, or the folder belongs to another request.
+      InputError: `out` already exists, or the folder belongs to another request.
     """
     kind_of(out)
     if out.exists() and not overwrite:
-        raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
+        raise InputError(f"--out={out}: already exists; choose another file, or replace this one with --overwrite")
     work = _work(out)
     stored, path = json.loads(json.dumps(request)), work / "request.json"
     if work.exists():
@@ -96,8 +98,8 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
         if before != stored:
             changed = [key for key in stored if before is None or before.get(key) != stored[key]]
             raise InputError(
-                f"{work}: holds the parts of another request ({', '.join(changed) or 'options'} changed); give the "
-                "former command to finish it, delete the folder, or name another --out"
+                f"{work}: has the parts of another request ({', '.join(changed) or 'options'} changed); run the "
+                "former command to finish it, delete the folder, or choose another --out"
             )
     else:
         work.mkdir()
@@ -125,7 +127,7 @@ def write(
     total, stop = Summary(), stop or Stop()
     hide = None if source.count > PART else True
     with (
-        stop.gracefully("stopping after the users under way"),
+        stop.gracefully("stopping after the current users"),
         tqdm(total=source.count, desc="recommending", unit="user", disable=hide) as bar,
     ):
         for number, start in enumerate(range(0, source.count, PART)):
@@ -174,7 +176,7 @@ def _finished(out: Path) -> Path:
 
 
 def discard(work: Path) -> None:
-    """Deletes the folder of a request of which nothing is done yet."""
+    """Deletes the folder of a request that has no part yet."""
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
 """Approximate search by faiss or usearch, for catalogues where exact search takes too long: extras of these names.
 
 Both find the items whose vectors have the highest inner product with a user's. What is hidden from the user or not
-allowed is left out afterwards, so more items are asked for than wanted; a user who is left with too few gets exact search.
+allowed is left out afterwards, so more items are requested; a user with too few items left gets exact search.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build(kind: str, items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.nd
     try:
         return {"faiss": _faiss, "usearch": _usearch}[kind](items_VxE)
     except ImportError as error:
-        raise InputError(f"index={kind}: needs the package {kind}; pip install 'llmesr-jax[{kind}]'") from error
+        raise InputError(f"index={kind}: needs the package {kind}; run pip install 'llmesr-jax[{kind}]'") from error
 
 
 def _faiss(items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -74,7 +74,7 @@ def search(
     hidden: Hidden,
     allowed_V: np.ndarray | None,
 ) -> Top:
-    """As `index.search`, by a graph: `exact(users, hidden)` is asked for those who are left with fewer than k."""
+    """As `index.search`, by a graph: `exact(users, hidden)` serves users who are left with fewer than k."""
     users, items = len(users_BxE), len(items_VxE)
     most = int(np.bincount(hidden.rows_P, minlength=users).max(initial=0))
     rows_BxN = find(np.ascontiguousarray(users_BxE, np.float32), min(items, k + most))
@@ -100,6 +100,6 @@ def search(
 
 
 def recall(found: Any, wanted: Any) -> float:
-    """The share of the wanted rows that are among those found, user by user; -1 counts as none."""
+    """The share of the expected rows that were found, user by user; -1 counts as none."""
     hits = [len(set(f[f >= 0]) & set(w[w >= 0])) for f, w in zip(found, wanted, strict=True)]
     return sum(hits) / max(1, int((np.asarray(wanted) >= 0).sum()))

@@ -1,4 +1,4 @@
-"""From a run or a bundle, and users, to a file of recommendations: what `launch.recommend` does."""
+"""Recommendations of a run or a bundle for many users, written to a file: the work of `launch.recommend`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _RECALL = 256  # users by whom approximate search is compared with exact
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Who is to get recommendations, out of what, and where they go.
+    """The model, the users, and the file of recommendations.
 
     Attributes:
       out: file that ends in .parquet, .csv or .jsonl.
       workdir, bundle: a run's folder or a bundle: one of the two.
       data_dir, seed: of the run, see `run.load` and `Run.served`.
-      users: file of raw ids of the run's users, one a line; "" for all.
-      histories: file of histories of anyone; "" for the run's users.
+      users: file of raw ids of the run's users, one per line; "" for all.
+      histories: file of histories of any users; "" for the run's users.
       columns: how that file is read.
       new_items, new_embeddings: items that came after training, see `new_files.with_items`.
       index: "exact", or approximate search by "faiss" or "usearch".
-      allow, deny: files of raw item ids, one a line.
+      allow, deny: files of raw item ids, one per line.
       options: of the lists; its `allow` and `deny` are filled in from the files.
       overwrite: replace `out`.
     """
@@ -59,18 +59,18 @@ class Request:
 
 
 def recommend(request: Request, *, stop: Stop | None = None) -> str:
-    """Writes `request.out`; the same request continues what was interrupted. Returns lines on what was done.
+    """Writes `request.out`; the same request continues an interrupted one. Returns lines about the result.
 
     Raises:
-      InputError: anything wrong with the request, the model or the files; nothing is written then.
+      InputError: the request, the model or a file is wrong; then nothing is written.
     """
     _check(request)
     out = Path(request.out)
     answers.kind_of(out)
     if out.exists() and not request.overwrite:
         if answers.cleaned_up(out):
-            return f"{out}: is complete; the command before was stopped while it deleted its parts"
-        raise InputError(f"--out={out}: is there already; name another file, or replace it with --overwrite")
+            return f"{out}: is complete; the previous command was stopped while it deleted its parts"
+        raise InputError(f"--out={out}: already exists; choose another file, or replace this one with --overwrite")
     started = time.perf_counter()
     lists = {name: _ids(path, f"--{name}") for name in ("users", "allow", "deny") if (path := getattr(request, name))}
     if request.histories and not Path(request.histories).is_file():
@@ -115,13 +115,13 @@ def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Opt
 
 def _check(request: Request) -> None:
     if bool(request.workdir) == bool(request.bundle):
-        what = "both are given" if request.bundle else "both are missing"
+        what = "both are set" if request.bundle else "both are missing"
         raise InputError(
             f"--workdir and --bundle: {what}; expected one of them: the folder of a run, as launch.train makes it, or "
             "a bundle, as launch.export makes it"
         )
     if bool(request.new_items) != bool(request.new_embeddings):
-        raise InputError("--new_items and --new_embeddings: one of them is missing; expected both, or none")
+        raise InputError("--new_items and --new_embeddings: one of them is missing; expected both, or neither")
     if not request.out:
         raise InputError("--out is missing; expected a file for the recommendations, such as --out=recs.parquet")
     if request.bundle:
@@ -130,19 +130,19 @@ def _check(request: Request) -> None:
         folders.check_run(Path(request.workdir))
     if request.users and request.histories:
         raise InputError(
-            "--users and --histories: both are given; expected one of them, or none for all users of the run"
+            "--users and --histories: both are set; expected one of them, or neither for all users of the run"
         )
     if request.bundle and request.seed is not None:
-        raise InputError("--seed: a bundle is of one seed; leave --seed out, or name the run with --workdir")
+        raise InputError("--seed: a bundle has one seed; run without --seed, or set --workdir to the run")
     if request.bundle and not request.histories:
         raise InputError(
-            "--bundle: a bundle knows no users; expected --histories, a file of histories, or --workdir in place of "
+            "--bundle: a bundle has no users; expected --histories, a file of histories, or --workdir in place of "
             "--bundle"
         )
 
 
 def _unknown(model: ServedModel, ids: list[str], where: str) -> str:
-    """A line on the raw item ids of a list that are not in the catalogue; "" where all are.
+    """A line about the raw item ids of a list that are not in the catalogue; "" if all are.
 
     Raises:
       InputError: none of them is.
@@ -154,22 +154,22 @@ def _unknown(model: ServedModel, ids: list[str], where: str) -> str:
 
 
 def _ids(path: str, flag: str) -> list[str]:
-    """The raw ids in a file, one a line."""
+    """The raw ids in a file, one per line."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
-            f"{flag}={path}: cannot be read ({reason}); expected a text file with one raw id a line"
+            f"{flag}={path}: cannot be read ({reason}); expected a text file with one raw id per line"
         ) from error
     found = [line.strip() for line in lines if line.strip()]
     if not found:
-        raise InputError(f"{flag}={path}: holds no ids; expected one raw id a line")
+        raise InputError(f"{flag}={path}: has no ids; expected one raw id per line")
     return found
 
 
 def _identity(request: Request, model: ServedModel) -> dict[str, object]:
-    """What the answers depend on: two requests of the same identity have the same answers."""
+    """What the answers depend on: two requests with the same identity have the same answers."""
     sha256 = hashlib.sha256(np.ascontiguousarray(model.items_VxE))
     sha256.update(np.ascontiguousarray(model.views_WxVxD))
     found = dataclasses.asdict(request)

@@ -1,6 +1,6 @@
-"""Loads a bundle: a trained model that answers without its training set and without the code of its method.
+"""Loads a bundle: a trained model that works without its training set and without the code of its method.
 
-What is imported here and below needs jax, numpy and flatbuffers, and nothing else.
+The imports of this module need only jax, numpy and flatbuffers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def load(folder: str | Path, *, check: bool = True) -> ServedModel:
 
     Args:
       folder: the bundle.
-      check: whether every file is read and compared with its digest.
+      check: whether to read every file and compare it with its digest.
     Raises:
-      InputError: it is no bundle, a file is missing or damaged, or this version of jax cannot run it.
+      InputError: it is not a bundle, a file is missing or damaged, or this version of jax cannot run it.
     """
     folder = Path(folder)
     folders.check_bundle(folder)
@@ -80,15 +80,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         fits = isinstance(found, dict) and {"format", "files", "programs", "model"} <= found.keys()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no JSON"
+        reason = getattr(error, "strerror", None) or "not JSON"
         raise InputError(
             f"{path}: cannot be read ({reason}); expected a bundle, a folder that launch.export makes"
         ) from error
     if not fits:
-        raise InputError(f"{path}: is no bundle's manifest; expected a bundle, a folder that launch.export makes")
+        raise InputError(
+            f"{path}: is not the manifest of a bundle; expected a bundle, a folder that launch.export makes"
+        )
     if found["format"] != FORMAT:
         raise InputError(
-            f"{folder}: is a bundle of format {found['format']}, and this version reads format {FORMAT}; export it "
+            f"{folder}: is a bundle of format {found['format']}, but this version reads format {FORMAT}; export it "
             f"again with this version, or load it with llmesr_jax {found['model'].get('llmesr_jax')}"
         )
     return found
@@ -108,33 +110,33 @@ def _json(path: Path) -> Any:
 
 
 def platform() -> str:
-    """This machine's platform, as jax.export calls it."""
+    """This machine's platform, by its name in jax.export."""
     return _PLATFORMS.get(jax.default_backend(), jax.default_backend())
 
 
 def _program(path: Path, manifest: Mapping[str, Any]) -> Callable[..., Any]:
     """A compiled function from its file."""
-    made = f"it was exported by jax {manifest['model']['jax']}, and this is jax {jax.__version__}"
+    made = f"it was exported by jax {manifest['model']['jax']}, but this is jax {jax.__version__}"
     try:
         exported = jax.export.deserialize(bytearray(path.read_bytes()))
     except ImportError as error:
-        raise InputError(f"{path}: needs flatbuffers to be read; pip install flatbuffers") from error
+        raise InputError(f"{path}: reading it needs flatbuffers; run pip install flatbuffers") from error
     except Exception as error:  # what jax raises for a version it does not know has no type of its own
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
         raise InputError(
-            f"{path}: this jax cannot read it ({reason}); {made}; install jax=={manifest['model']['jax']}, or export "
-            "the bundle again with this jax"
+            f"{path}: cannot be read by this jax ({reason}); {made}; install jax=={manifest['model']['jax']}, or "
+            "export the bundle again with this jax"
         ) from error
     lowest = jax.export.minimum_supported_calling_convention_version
     highest = jax.export.maximum_supported_calling_convention_version
     if not lowest <= exported.calling_convention_version <= highest:
         raise InputError(
-            f"{path}: has calling convention {exported.calling_convention_version}, and this jax knows {lowest} to "
+            f"{path}: has calling convention {exported.calling_convention_version}, but this jax supports {lowest} to "
             f"{highest}; {made}; install jax=={manifest['model']['jax']}, or export the bundle again with this jax"
         )
     if platform() not in exported.platforms:
         raise InputError(
-            f"{path}: was exported for {', '.join(exported.platforms)}, and this machine runs {platform()}; set "
+            f"{path}: was exported for {', '.join(exported.platforms)}, but this machine is {platform()}; set "
             f"JAX_PLATFORMS=cpu, or export the bundle again with --platforms={platform()}"
         )
     return jax.jit(exported.call)
@@ -159,7 +161,7 @@ def blockwise(program: Callable[[np.ndarray], Any], size: int) -> Callable[[np.n
 
 
 class _Records(Sequence):
-    """The rows of the items' file; read and checked when they are first asked for."""
+    """The rows of the items' file; read and checked at their first use."""
 
     def __init__(self, path: Path, count: int):
         self._path, self._count = path, count

@@ -23,7 +23,7 @@ def as_id(value: Any) -> str | None:
     """A raw id as text, as the data were read: 12, 12.0 and "12.0" are "12"; None for None, NaN and the empty text.
 
     Raises:
-      InputError: it is neither text nor a number.
+      InputError: the value is neither text nor a number.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -38,7 +38,7 @@ def as_id(value: Any) -> str | None:
             return None
         whole = float(value).is_integer() and abs(value) < _EXACT
         return str(int(value)) if whole else str(float(value))
-    raise InputError(f"{repr(value)[:60]} is no raw id; expected text or a number")
+    raise InputError(f"{repr(value)[:60]} is not a raw id; expected text or a number")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Catalogue:
       counts_V: int64 (V,) training interactions.
       tail_V: bool (V,) tail items, by training counts.
       titles: None without texts.
-      records: the rows of the items' file, read when a condition asks for them; None without texts.
+      records: the rows of the items' file, read when a condition needs them; None without texts.
     """
 
     ids: Sequence[str]
@@ -73,7 +73,7 @@ class Catalogue:
         return np.argsort(-self.counts_V, kind="stable")
 
     def title(self, row: int) -> str:
-        """The title of a row; "" where there is none."""
+        """The title of a row; "" if it has none."""
         return "" if self.titles is None else self.titles[row]
 
     def number(self, raw: Any) -> int:
@@ -91,12 +91,12 @@ class Catalogue:
         return found
 
     def known(self, history: Sequence[Any], where: str = "history") -> tuple[np.ndarray, int]:
-        """int32 (n,): the item ids of those that are in the catalogue, in order; and how many are not.
+        """int32 (n,): the item ids of a history's items in the catalogue, in order; and the number of unknown items.
 
-        A missing value (None, NaN, "") is neither.
+        A missing value (None, NaN, "") counts as neither.
 
         Raises:
-          InputError: the history is a text, or holds what is no id.
+          InputError: the history is a text, or has a value that is not an id.
         """
         if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
             raise InputError(
@@ -119,17 +119,17 @@ class Catalogue:
         return np.array(ids, np.int32), unknown
 
     def unlike(self, where: str, what: str, example: str) -> InputError:
-        """The error for a list of which nothing is in the catalogue."""
+        """The error for a list without any item of the catalogue."""
         return InputError(
-            f"{where}: {what} found, none in the catalogue (such as {repr(example)[:40]}; ids of the catalogue are "
-            f"like {repr(self.ids[0])[:40]}); expected raw item ids of the data set{nearest_id(example, self.ids)}"
+            f"{where}: {what} found, but none is in the catalogue (such as {repr(example)[:40]}; ids of the catalogue "
+            f"are like {repr(self.ids[0])[:40]}); expected raw item ids of the data set{nearest_id(example, self.ids)}"
         )
 
     def mask(self, raw_ids: Sequence[Any], where: str) -> np.ndarray:
-        """bool (V,): the items of a list; those that are not in the catalogue do not matter.
+        """bool (V,): the items of a list; unknown items are ignored.
 
         Raises:
-          InputError: none of them is in the catalogue, or the list is none.
+          InputError: no item is in the catalogue, or it is not a list.
         """
         numbers, unknown = self.known(raw_ids, where)
         if unknown and not len(numbers):
@@ -142,18 +142,16 @@ class Catalogue:
     def extended(
         self, ids: Sequence[str], titles: Sequence[str] | None, records: Sequence[Mapping] | None
     ) -> Catalogue:
-        """The catalogue with new items behind the others: no training interactions, in the tail.
+        """The catalogue with new items after the others: no training interactions, in the tail.
 
         Raises:
-          InputError: an id is there already, or stands twice.
+          InputError: an id already exists, or appears twice.
         """
         for raw in ids:
             if raw in self.numbers:
-                raise InputError(
-                    f"new item {repr(raw)[:60]} is in the catalogue already; leave it out of the new items"
-                )
+                raise InputError(f"new item {repr(raw)[:60]} is already in the catalogue; remove it from the new items")
         if twice := next((raw for raw, found in collections.Counter(ids).items() if found > 1), None):
-            raise InputError(f"new item {repr(twice)[:60]} stands twice; give each once")
+            raise InputError(f"new item {repr(twice)[:60]} appears twice; expected each item once")
         count = len(ids)
         both_titles = self.titles is not None or titles is not None
         new_titles = list(titles) if titles is not None else [""] * count
@@ -167,7 +165,7 @@ class Catalogue:
 
 
 class _Joined(Sequence):
-    """Two sequences one behind the other; neither is read before it is asked for."""
+    """Two sequences, one after the other; each is read at its first use."""
 
     def __init__(self, first: Sequence, second: Sequence):
         self._parts = first, second

@@ -57,7 +57,7 @@ def parse(text: str) -> Condition:
     """A condition from its text.
 
     Raises:
-      InputError: it is none.
+      InputError: the text is not a condition.
     """
     match = _CONDITION.fullmatch(text)
     if not match:
@@ -67,7 +67,7 @@ def parse(text: str) -> Condition:
         )
     found = Condition(*match.groups())
     if found.operator in _ORDER and _plain_number(found.value) is None:
-        raise InputError(f"condition {text!r}: {found.value!r} is no number; expected one, as in price<20")
+        raise InputError(f"condition {text!r}: {found.value!r} is not a number; expected one, as in price<20")
     return found
 
 
@@ -75,7 +75,7 @@ def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
     """bool (V,): the items that meet all conditions.
 
     Raises:
-      InputError: a condition is not understood, there are no columns, or none of this name.
+      InputError: a condition is not understood, or there is no such column.
     """
     conditions = [parse(text) for text in texts]
     if catalogue.records is None:
@@ -97,9 +97,9 @@ def meet(catalogue: Catalogue, texts: Sequence[str]) -> np.ndarray:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, or the one in a text such as "$12.50" or "2,50 EUR"; None for anything else.
+    """A number, or the number in a text such as "$12.50" or "2,50 EUR"; None for anything else.
 
-    A comma before exactly three digits stands between thousands: "1,299" is 1299. Any other is decimal.
+    A comma before exactly three digits separates thousands: "1,299" is 1299. Any other comma is decimal.
     """
     if isinstance(value, bool):
         return None

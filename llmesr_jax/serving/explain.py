@@ -1,4 +1,4 @@
-"""What a score is made of: which views of the item carry it, and which items of the history."""
+"""Explains a score: the shares of the item's views, and of the items of the history."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from llmesr_jax.core.errors import InputError
 
 
 class Influence(NamedTuple):
-    """What one item of the history does to the score.
+    """The effect of one item of the history on the score.
 
     Attributes:
       item, title: which.
       added: the score of the history up to this item, less that of the history before it; before the first item the
         score counts as 0. They add up to the score.
-      left_out: the score, less that of the whole history without this item. They do not add up: items that say the same
-        stand in for each other.
+      left_out: the score, less that of the whole history without this item. These do not add up: similar items
+        replace each other.
     """
 
     item: str
@@ -28,7 +28,7 @@ class Influence(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What a score is made of.
+    """The parts of a score.
 
     Attributes:
       score: of the item, for this history.
@@ -54,7 +54,7 @@ class Explanation(NamedTuple):
 
 
 def explain(model: Any, history: Sequence[Any], item: Any) -> Explanation:
-    """Takes apart the score of an item.
+    """Explains the score of an item.
 
     By views: an item's vector is a sum of parts (`Programs.parts`), and the score is linear in it, so each part has its
     share exactly. LLM-ESR's parts are the two views; FAERec's the two views within the LayerNorm of their sum, at its
@@ -74,7 +74,8 @@ def explain(model: Any, history: Sequence[Any], item: Any) -> Explanation:
     ids, unknown = model.catalogue.known(history)
     if not len(ids):
         raise InputError(
-            "history: no item of it is in the catalogue, so there is no score to explain; give some that are"
+            "history: none of its items is in the catalogue, so there is no score to explain; expected at least one "
+            "known item"
         )
     read = ids[-model.programs.longest :]
     prefixes = [read[: n + 1] for n in range(len(read))]

@@ -1,6 +1,6 @@
-"""Writes a bundle: the encoder as StableHLO, the items' vectors, raw ids and texts, and a manifest of it all.
+"""Writes a bundle: the encoder as StableHLO, the items' vectors, raw ids and texts, and a manifest.
 
-A bundle is written beside its place, read back, compared with the run, and only then put there.
+A bundle is written beside its place, read back, compared with the run, and only then moved there.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _CHECKED = 256  # users whose scores are compared
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a bundle holds.
+    """The content of a bundle.
 
     Attributes:
       platforms: of `PLATFORMS`, on which its programs run.
       embeddings: the frozen embeddings of the items, for new items and diversity: half precision, 2 F bytes an item.
       onnx: the encoder as ONNX, too, for so many histories at a time; 0: no ONNX.
-      overwrite: replace a bundle that is there.
+      overwrite: replace an existing bundle.
     """
 
     platforms: tuple[str, ...] = ("cpu", "cuda")
@@ -56,10 +56,10 @@ def export(run: Run, out: str | Path, settings: Settings = Settings(), seed: int
       run: as `serving.run.load` reads it.
       out: the folder to make.
       settings: what it holds.
-      seed: which; the one that was best in validation if not given.
+      seed: by default the seed that was best in validation.
     Returns: the manifest.
     Raises:
-      InputError: the folder is there already, the model cannot be exported, or what was exported differs from the run.
+      InputError: the folder already exists, the model cannot be exported, or the exported model differs from the run.
     """
     out = Path(out)
     _check_target(out, settings)
@@ -92,16 +92,16 @@ def _check_target(out: Path, settings: Settings) -> None:
     if not settings.platforms:
         raise InputError(f"--platforms: is empty; expected some of: {', '.join(PLATFORMS)}")
     if out.exists() and not (out / bundle.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already and is no bundle; name another --out")
+        raise InputError(f"{out}: already exists and is not a bundle; choose another --out")
     if (out / bundle.MANIFEST).exists() and not settings.overwrite:
-        raise InputError(f"{out}: holds a bundle already; name another --out, or replace it with --overwrite")
+        raise InputError(f"{out}: already has a bundle; choose another --out, or replace the bundle with --overwrite")
     parent = next(path for path in out.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK):
-        raise InputError(f"{parent}: cannot be written to; check its permissions, or name another --out")
+        raise InputError(f"{parent}: cannot be written to; check its permissions, or choose another --out")
 
 
 def _write(run: Run, model: ServedModel, params: Any, work: Path, settings: Settings) -> dict[str, Any]:
-    """Everything but the parity; returns the manifest."""
+    """Writes everything but the parity check; returns the manifest."""
     programs = _write_programs(run, model, params, work, settings.platforms)
     if settings.onnx:
         programs["onnx"] = onnx_export.write(
@@ -163,7 +163,7 @@ def _write_program(path: Path, function: Callable[..., Any], args: tuple, platfo
     try:
         serialised = jax.export.export(jax.jit(function), platforms=platforms)(*args).serialize()
     except ImportError as error:
-        raise InputError("export: needs flatbuffers; pip install flatbuffers") from error
+        raise InputError("export: needs flatbuffers; run pip install flatbuffers") from error
     except Exception as error:  # jax has no type for what cannot be exported
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise InputError(
@@ -174,7 +174,7 @@ def _write_program(path: Path, function: Callable[..., Any], args: tuple, platfo
 
 
 def _columns(model: ServedModel) -> dict[str, list[int]]:
-    """{part: [from, to)} the columns of a vector where the part is not zero for some item."""
+    """{part: [from, to)} the columns of a vector in which the part is not zero for some item."""
     some = np.asarray(model.programs.parts(model.views_WxVxD[:, 1:1001]))
     found = {}
     for name, part_nxE in zip(model.programs.names, some, strict=True):
@@ -184,7 +184,7 @@ def _columns(model: ServedModel) -> dict[str, list[int]]:
 
 
 def _halved(embeddings_VxF: np.ndarray) -> np.ndarray:
-    """Half precision, where the numbers fit."""
+    """Half precision, if the numbers fit."""
     largest = float(np.abs(embeddings_VxF).max(initial=0))
     return embeddings_VxF.astype(np.float16 if largest < np.finfo(np.float16).max else np.float32)
 
@@ -203,7 +203,7 @@ def _compare(run: Run, params: Any, exported: ServedModel) -> dict[str, float]:
     """The largest differences of the bundle from the run as evaluation computes it, relative to the largest value.
 
     Raises:
-      InputError: they are more than rounding.
+      InputError: they are larger than rounding.
     """
     experiment = run.experiment
     corpus, model = experiment.corpus, experiment.recommender

@@ -1,4 +1,4 @@
-"""Folders of runs and bundles: what a wrong one is, and which one was probably meant."""
+"""Folders of runs and bundles: messages for a wrong folder, with the one that was probably meant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DEPTH = 3  # folders below the one named in which others are looked for
 
 
 class _Kind(NamedTuple):
-    """What a folder is, how it is made and named, and the files by which it is known."""
+    """A kind of folder: its name, the command that makes it, its flag, and the files that identify it."""
 
     name: str
     made: str
@@ -31,12 +31,12 @@ _BUNDLE = _Kind(
 
 
 def check_run(folder: Path) -> None:
-    """Raises InputError if a folder is surely not a run's."""
+    """Raises InputError if a folder is certainly not a run's."""
     _check(folder, _RUN, _BUNDLE)
 
 
 def check_bundle(folder: Path) -> None:
-    """Raises InputError if a folder is surely no bundle."""
+    """Raises InputError if a folder is certainly not a bundle."""
     _check(folder, _BUNDLE, _RUN)
 
 
@@ -45,11 +45,11 @@ def _check(folder: Path, wanted: _Kind, other: _Kind) -> None:
         return
     todo = f"expected {wanted.name}, {wanted.made}"
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "there is no such folder"
+        what = "is a file" if folder.exists() else "does not exist"
         there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise InputError(f"{folder}: {what}; {todo}{did_you_mean(folder.name, there)}")
     if other.has(folder):
-        raise InputError(f"{folder}: is {other.name}; {todo}, or name this one with {other.named}")
+        raise InputError(f"{folder}: is {other.name}; {todo}, or pass this folder as {other.named}")
     below = [path for depth in range(1, _DEPTH + 1) for path in sorted(folder.glob("*/" * depth)) if wanted.has(path)]
     if wanted.has(folder.absolute().parent):
         below = [folder.parent]

@@ -1,4 +1,4 @@
-"""Histories of a file, staged on disk: users to recommend for, in batches."""
+"""Histories from a file, staged on disk: users to recommend for, in batches."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _STAGED = 50_000  # users at a time
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """How a file of histories is read.
+    """The columns of a file of histories.
 
     Attributes:
-      user, item, time: columns of a file with a row an interaction; "" for a time: one that looks like it, if any.
-      items: column of a file with a row a user: a list (JSON, Parquet), or ids with blanks between (CSV).
+      user, item, time: columns of a file with one row per interaction; "" for a time: detected, if there is one.
+      items: column of a file with one row per user: a list (JSON, Parquet), or ids separated by blanks (CSV).
     """
 
     user: str = "user_id"
@@ -50,7 +50,7 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """Histories that lie in a Parquet file: user, items (numbers from 1), unknown (how many), example (of those)."""
+    """Histories in a Parquet file: user, items (numbers from 1), unknown (their number), example (an unknown item)."""
 
     path: Path
     count: int
@@ -62,13 +62,13 @@ class Staged:
 
 
 def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Staged:
-    """Reads a file of histories once, into a Parquet file in `work`; what was read before is used again.
+    """Reads a file of histories once, into a Parquet file in `work`, which is used again later.
 
     The file is CSV (any separator), JSON lines or Parquet, plain or gzipped. A row is an interaction, in time order or
-    with a time; or, where there is a column `columns.items`, a user with a list.
+    with a time; or, if there is a column `columns.items`, a user with a list.
 
     Raises:
-      InputError: it cannot be read, or holds no history.
+      InputError: the file cannot be read, or has no history.
     """
     staged = work / "histories.parquet"
     if not staged.exists():
@@ -83,7 +83,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
             print(f"note: {note}", file=sys.stderr, flush=True)
         if not _rows(partial):
             partial.unlink()
-            raise InputError(f"--histories={path}: holds no rows; expected a history, or an interaction, in each")
+            raise InputError(f"--histories={path}: has no rows; expected a history, or an interaction, per row")
         _check_known(partial, f"--histories={path}", catalogue)
         partial.replace(staged)
     return Staged(staged, _rows(staged))
@@ -95,7 +95,7 @@ def _reader(work: Path) -> Reader:
 
 
 def _check_known(staged: Path, where: str, catalogue: Catalogue) -> None:
-    """Raises InputError if the histories hold items, of which none is in the catalogue."""
+    """Raises InputError if no item of the histories is in the catalogue."""
     known, unknown, example = (
         pl.scan_parquet(staged, glob=False)
         .select(pl.col("items").list.len().sum(), pl.col("unknown").sum(), pl.col("example").drop_nulls().first())
@@ -142,8 +142,8 @@ def _kind(path: Path) -> str:
 def _check_user(raw: RawFile, columns: Columns, names: Sequence[str]) -> None:
     if find(names, _user(columns, names)) is None:
         raise InputError(
-            f"{raw}: has no column {columns.user!r}; expected one of: {', '.join(map(str, names))[:300]}; name it with "
-            "--user_column"
+            f"{raw}: has no column {columns.user!r}; expected one of: {', '.join(map(str, names))[:300]}; choose it "
+            "with --user_column"
         )
 
 
@@ -153,7 +153,7 @@ def _user(columns: Columns, names: Sequence[str]) -> str:
 
 
 def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: Reader) -> pl.LazyFrame:
-    """A row an interaction, as launch.prepare reads a table, brought together by user."""
+    """One row per interaction, read as launch.prepare reads a table, grouped by user."""
     options = table.Options(
         user_column=columns.user,
         item_column=columns.item,
@@ -177,7 +177,7 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: 
 
 
 def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
-    """A row a user: (where, user, list of raw ids), staged in parts."""
+    """One row per user: (where, user, list of raw ids), staged in parts."""
     folder, rows = work / "lists", iter(rows)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.parquet"):
@@ -196,7 +196,7 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
             break
         pl.DataFrame(made, schema=schema, orient="row").write_parquet(folder / f"{part:06d}.parquet")
         if not made:
-            raise InputError(f"{raw}: holds no rows; expected a history a row")
+            raise InputError(f"{raw}: has no rows; expected one history per row")
     return pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
 
 
@@ -225,7 +225,7 @@ def _delimited_rows(opened: Any, columns: Columns, work: Path) -> Iterator[tuple
 
 
 def _cell(text: str) -> list[Any]:
-    """A list in a cell: JSON, or ids with blanks between them."""
+    """A list in a cell: JSON, or ids separated by blanks."""
     if text.lstrip().startswith("["):
         with contextlib.suppress(ValueError):
             found = json.loads(text)

@@ -16,7 +16,7 @@ _LEAST_PAIRS = 64
 
 
 class Hidden(NamedTuple):
-    """P pairs of a user and an item that the user cannot get.
+    """P pairs of a user and an item that the user must not get.
 
     Attributes:
       rows_P: places of users.

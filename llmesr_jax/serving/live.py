@@ -1,4 +1,4 @@
-"""A served model out of a run's folder: the same functions that a bundle holds, compiled here."""
+"""A served model from a run's folder: the same functions as in a bundle, compiled here."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Functions:
 
 
 def served(run: runs.Run, seed: int | None = None) -> ServedModel:
-    """The best parameters of one seed, ready to answer.
+    """A served model of the best parameters of one seed.
 
     Args:
       run: as `runs.load` reads it.
-      seed: which; the one that was best in validation if not given.
+      seed: by default the seed that was best in validation.
     Raises:
       InputError: the run has no such seed.
     """
@@ -103,7 +103,7 @@ def of_params(experiment: Experiment, params: Any, tables: Tables, trained: Mapp
 
 
 def about(experiment: Experiment, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model is, as JSON values."""
+    """A description of the model, as JSON values."""
     config = experiment.config
     return {
         "method": config.method,
@@ -122,7 +122,7 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
     """The functions of a trained model, its parameters and what they read of its frozen tables in them.
 
     Raises:
-      InputError: the method does not say what its item vectors consist of.
+      InputError: the method has no function `parts`.
     """
     model, data = experiment.recommender, experiment.epochs.plan.config
     left_padded, masked, max_len = data.layout == "padded", model.supervision == "masked", model.sizes.max_len
@@ -133,8 +133,8 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
         names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, of_model(v))), params, tables, views).names
     except AttributeError as error:  # Flax's, for a function that a module does not have
         raise InputError(
-            f"method {experiment.config.method!r} has no function `parts`, which says what the vectors of items "
-            "consist of; serving needs it (docs/forking.md)"
+            f"method {experiment.config.method!r} has no function `parts`, which gives the parts of the items' "
+            "vectors; serving needs it; add it to the method (docs/forking.md)"
         ) from error
 
     def user(views_WxVxD, ids_L, length):
@@ -196,7 +196,7 @@ def item_views(model: Recommender, params, tables) -> Array:
 
 @jax.tree_util.register_pytree_node_class
 class _Named:
-    """A dictionary that keeps its order through `eval_shape`."""
+    """A dictionary that keeps its order in `eval_shape`."""
 
     def __init__(self, values: dict[str, Any]):
         self.names, self.values = tuple(values), tuple(values.values())
@@ -249,7 +249,7 @@ def semantic_view(experiment: Experiment, params: Any, names: tuple[str, ...]):
 
 
 def embeddings(experiment: Experiment) -> np.ndarray | None:
-    """float32 (V, F): the frozen embeddings of the items; None where the data have none, or noise stands in for them."""
+    """float32 (V, F): the frozen embeddings of the items; None if the data have none, or they are noise."""
     semantic = config_lib.section(experiment.config, "semantic")
     if semantic.encoder == "random":
         return None

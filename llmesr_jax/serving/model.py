@@ -1,4 +1,4 @@
-"""A served model: raw histories of anyone in, raw item ids out, with or without the run that it was trained in."""
+"""A served model: raw histories of any users in, raw item ids out, with or without the run that trained it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST_POOL = 100
 
 
 class Recommendation(NamedTuple):
-    """An item, its score, and its title ("" where there is none)."""
+    """An item, its score, and its title ("" if it has none)."""
 
     item: str
     score: float
@@ -32,11 +32,11 @@ class Recommendation(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is recommended to one user.
+    """The recommendations for one user.
 
     Attributes:
-      recommendations: best first; fewer than k once the allowed items run out.
-      source: "model"; or "popular" where no item of the history is known, so that the items with the most training
+      recommendations: best first; fewer than k if fewer items are allowed.
+      source: "model"; or "popular" if no item of the history is known, so that the items with the most training
         interactions are recommended, and scores are these counts.
       unknown: items of the history that are not in the catalogue and were left out.
     """
@@ -56,10 +56,10 @@ class Ranked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ServedModel:
-    """A trained model that answers.
+    """A trained model for recommendations.
 
     Attributes:
-      about: what it is: method, backbone, data set, seed, versions.
+      about: method, backbone, data set, seed, versions.
       catalogue: the items.
       programs: what the model computes.
       views_WxVxD: float32 view rows (`Programs`), V + 2 of each of W views, on the device.
@@ -86,12 +86,12 @@ class ServedModel:
 
         Args:
           histories: for each user the raw ids of items, oldest first. Ids that are not in the catalogue are left out and
-            counted; a history of which nothing is left gets popular items, and its answer says so.
-          k: how many.
+            counted; a history without any known item gets popular items, and its answer says so.
+          k: number of items.
           **options: the other fields of `Options`.
 
         Raises:
-          InputError: what is given is no list of lists of ids, or an option is wrong.
+          InputError: `histories` is not a list of lists of ids, or an option is wrong.
         """
         checked = self.check(options_lib.of_call(k, options))
         if isinstance(histories, (str, bytes, Mapping)) or not hasattr(histories, "__iter__"):
@@ -194,7 +194,8 @@ class ServedModel:
         ids, _ = self.catalogue.known(history)
         if not len(ids):
             raise InputError(
-                "history: no item of it is in the catalogue, so the model has no score; give some that are"
+                "history: none of its items is in the catalogue, so the model has no score; expected at least one "
+                "known item"
             )
         return self.items_VxE[rows] @ self.programs.users(self.views_WxVxD, [ids])[0]
 
@@ -208,7 +209,7 @@ class ServedModel:
         """
         row = self.catalogue.number(item) - 1
         if k < 1:
-            raise InputError(f"k={k!r}: expected a whole number from 1")
+            raise InputError(f"k={k!r}: is not valid; expected a whole number from 1")
         unit_VxD = self._unit(view)
         cosine_V = unit_VxD @ unit_VxD[row]
         cosine_V[row] = -np.inf
@@ -220,7 +221,7 @@ class ServedModel:
         return {}
 
     def _unit(self, view: str) -> np.ndarray:
-        """float32 (V, ...): the vectors of a view, at length 1; kept, once they were asked for."""
+        """float32 (V, ...): the vectors of a view, at length 1; cached after the first use."""
         if view not in self._units:
             self._units[view] = self._brought_to_length_1(view)
         return self._units[view]
@@ -239,7 +240,7 @@ class ServedModel:
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
     def explain(self, history: Sequence[Any], item: Any) -> explain.Explanation:
-        """What a score is made of: which views carry it, and which items of the history. See `explain.explain`."""
+        """The parts of a score: shares of the views, and of the items of the history. See `explain.explain`."""
         return explain.explain(self, history, item)
 
     def with_items(
@@ -249,23 +250,24 @@ class ServedModel:
         return new_items.with_items(self, items, embeddings, titles, **more)
 
     def history(self, user: Any) -> list[str]:
-        """Raises InputError: only a run knows users, see `Run.history`."""
+        """Raises InputError: only a run has users, see `Run.history`."""
         raise InputError(
-            f"history({repr(user)[:40]}): a bundle knows no users; give recommend the raw ids of the user's items, "
-            f"oldest first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or read the run with "
+            f"history({repr(user)[:40]}): a bundle has no users; pass the raw ids of the user's items to recommend, "
+            f"oldest first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or load the run with "
             "load_run"
         )
 
     def warm(self, batches: int | Sequence[int] = 1) -> None:
-        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, so that no request waits.
+        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, before the first request.
 
         Raises:
-          InputError: a batch size is no whole number from 1.
+          InputError: a batch size is not a whole number from 1.
         """
         sizes = [batches] if isinstance(batches, int) else batches
         if isinstance(sizes, str) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
             raise InputError(
-                f"warm({repr(batches)[:40]}): expected batch sizes from 1, as in warm(64) or warm((1, 64))"
+                f"warm({repr(batches)[:40]}): is not valid; expected batch sizes from 1, as in warm(64) or warm((1, "
+                "64))"
             )
         shortest = 1
         for length in sorted(self.programs.encode):

@@ -1,4 +1,4 @@
-"""New items from files: what they are, and the embeddings of their texts."""
+"""New items from files: their records, and the embeddings of their texts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def with_items(model: ServedModel, items: str, embeddings: str) -> ServedModel:
     """The model with the items of a JSON lines file.
 
     Args:
-      items: JSON lines, an object an item: its raw id under "item", "id" or one of the names that importers use, a title
+      items: JSON lines, one object per item: its raw id under "item", "id" or a name that importers use, a title
         under "title", any other columns.
       embeddings: .npy of floats (n, F), a row for each line.
     Raises:
-      InputError: a file cannot be read, or they do not fit each other or the model.
+      InputError: a file cannot be read, or the files do not match each other or the model.
     """
     records = _records(items)
     ids = [_id(record, f"--new_items={items}, item {n}") for n, record in enumerate(records, 1)]
@@ -45,7 +45,7 @@ def _records(path: str) -> list[dict[str, Any]]:
         raise InputError(f"--new_items={path}: no such file; expected JSON lines, an object for each new item")
     found = [value for _, value in objects(Text(RawFile(Path(path))), BadLines(0, flag=""))]
     if not found:
-        raise InputError(f"--new_items={path}: holds no items; expected JSON lines, an object for each new item")
+        raise InputError(f"--new_items={path}: has no items; expected JSON lines, an object for each new item")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Items that came after training: ranked by what they have, the embeddings of their texts."""
+"""Items added after training: ranked by the embeddings of their texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_items(
     rows: str = "neighbours",
     neighbours: int = 5,
 ) -> Any:
-    """The model with n new items behind its own.
+    """The model with n new items after its own.
 
     The semantic view of a new item comes from its embedding, as that of any other (LLM-ESR: the adapter; FAERec: the
     mapper). Its ID row was never trained: it is the mean of the ID rows of the items nearest to it by the cosine of the
@@ -40,18 +40,18 @@ def with_items(
       rows: "neighbours" or "zeros".
       neighbours: how many.
     Raises:
-      InputError: ids are in the catalogue already, sizes do not fit, or the model has no embeddings.
+      InputError: ids are already in the catalogue, sizes do not match, or the model has no embeddings.
     """
     ids = [as_id(item) for item in items]
     if None in ids:
         raise InputError(f"new items: item {ids.index(None) + 1} has no id; expected a raw id for each")
     if rows not in ROWS:
-        raise InputError(f"rows={rows!r}: expected one of: {', '.join(ROWS)}")
+        raise InputError(f"rows={rows!r}: is not known; expected one of: {', '.join(ROWS)}")
     own = model.embeddings_VxF
     if own is None:
         raise InputError(
-            "new items: this model has no frozen embeddings, so nothing says what a new item is like; train on data "
-            "with texts, and export without --embeddings=False"
+            "new items: this model has no frozen embeddings, so new items cannot be compared with others; train on "
+            "data with texts, and export without --embeddings=False"
         )
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or not np.issubdtype(embeddings.dtype, np.floating):
@@ -97,7 +97,7 @@ def nearest_mean(new_nxF: np.ndarray, own_VxF: np.ndarray, rows_VxD: np.ndarray,
     """float32 (n, D): for each new embedding, the mean of the rows of the items with the nearest embeddings, by cosine,
     brought to the mean of their lengths.
 
-    Zeros for an embedding of zeros, which is near to nothing; own embeddings of zeros are nobody's neighbours.
+    Zeros for an embedding of zeros, which has no neighbours; the model's own zero embeddings are no neighbours.
     """
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)  # noqa: E731
     own = unit(np.asarray(own_VxF, np.float32))

@@ -1,4 +1,4 @@
-"""The encoder as ONNX, by jax2onnx, and held against the model by onnxruntime: the extra `onnx`."""
+"""The encoder as ONNX, by jax2onnx, compared with the model by onnxruntime: the extra `onnx`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def write(functions: Functions, model: ServedModel, folder: Path, batch: int) ->
       batch: histories at a time.
     Returns: {length: file}.
     Raises:
-      InputError: jax2onnx or onnxruntime is not installed, cannot do this model, or gets other numbers.
+      InputError: jax2onnx or onnxruntime is not installed, does not support this model, or gives other numbers.
     """
     try:
         import onnxruntime
         from jax2onnx import to_onnx
     except ImportError as error:
-        raise InputError(f"--onnx: needs {error.name}; pip install 'llmesr-jax[onnx]'") from error
+        raise InputError(f"--onnx: needs {error.name}; run pip install 'llmesr-jax[onnx]'") from error
     written = {}
     shape = model.views_WxVxD.shape
     for length in functions.lengths:
@@ -60,8 +60,8 @@ def write(functions: Functions, model: ServedModel, folder: Path, batch: int) ->
         except Exception as error:  # neither of the two has a type for what it cannot do
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
             raise InputError(
-                f"--onnx: jax2onnx or onnxruntime cannot do {model.about['backbone']} under {model.about['method']} "
-                f"({reason}); export without --onnx (which backbones work: docs/serving.md)"
+                f"--onnx: jax2onnx or onnxruntime does not support {model.about['backbone']} under "
+                f"{model.about['method']} ({reason}); export without --onnx (which backbones work: docs/serving.md)"
             ) from error
         if not difference <= TOLERANCE:
             raise InputError(

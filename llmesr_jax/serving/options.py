@@ -1,4 +1,4 @@
-"""What a list may hold: the options of a call, checked, and the items that they allow."""
+"""The options of a call, checked, and the items that they allow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from llmesr_jax.serving.catalogue import Catalogue
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a list may hold.
+    """The options of a list.
 
     Attributes:
       k: items of a list.
       hide_seen: leave out the items of the history.
       allow: raw ids that may be recommended; None for all.
-      deny: raw ids that may not.
+      deny: raw ids that must not be recommended.
       where: conditions on columns of the items' file, all to be met: `brand=Acme`, `price<20`, `title~tea` (contains).
       tail_share: at least this share of a list are tail items, as far as there are any: 0..1.
       diversity: 0 for the best scores; towards 1, items unlike each other by their frozen embeddings (maximal marginal
@@ -54,12 +54,12 @@ def of_call(k: int, given: Mapping[str, Any]) -> Options:
     """The options of a call in Python.
 
     Raises:
-      InputError: one is not known.
+      InputError: an option is not known.
     """
     known = [field.name for field in dataclasses.fields(Options)]
     if unknown := sorted(set(given) - set(known)):
         near = did_you_mean(unknown[0], known)
-        raise InputError(f"{unknown[0]} is no option of recommend; expected some of: {', '.join(known)}{near}")
+        raise InputError(f"{unknown[0]} is not an option of recommend; expected some of: {', '.join(known)}{near}")
     return Options(k=k, **given)
 
 
@@ -67,17 +67,17 @@ def check(options: Options, catalogue: Catalogue, has_embeddings: bool) -> tuple
     """The options, and the items of the catalogue that they allow.
 
     Raises:
-      InputError: an option has no sense, or no item is allowed.
+      InputError: an option is not valid, or no item is allowed.
     """
     if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
-        raise InputError(f"k={options.k!r}: expected a whole number from 1")
+        raise InputError(f"k={options.k!r}: is not valid; expected a whole number from 1")
     for name in ("tail_share", "diversity"):
         value = getattr(options, name)
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise InputError(f"{name}={value!r}: expected a number from 0 to 1")
+            raise InputError(f"{name}={value!r}: is not valid; expected a number from 0 to 1")
     if options.diversity and not has_embeddings:
         raise InputError(
-            "diversity: compares items by their frozen embeddings, and this model has none (data without texts, or a "
+            "diversity: compares items by their frozen embeddings, but this model has none (data without texts, or a "
             "bundle made with --embeddings=False); leave diversity at 0"
         )
     if isinstance(options.where, str):
@@ -90,7 +90,7 @@ def check(options: Options, catalogue: Catalogue, has_embeddings: bool) -> tuple
     if options.where:
         allowed_V &= conditions.meet(catalogue, options.where)
     if not allowed_V.any():
-        raise InputError("allow, deny and where leave no item to recommend; loosen one of them")
+        raise InputError("allow, deny and where leave no item to recommend; relax one of them")
     if allowed_V.all() and not options.tail_share:
         return options, Allowed(None, catalogue.tail_V, (None, None))
     tail_V = allowed_V & catalogue.tail_V

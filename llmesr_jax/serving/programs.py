@@ -1,4 +1,4 @@
-"""The computed parts of a served model, as functions on arrays; and histories through them, a batch at a time."""
+"""The computed parts of a served model, as functions on arrays, and encoding histories in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BATCHES = (1, 4, 16, 64, 256)  # histories encoded at a time; a batch is filled 
 
 
 class Programs(NamedTuple):
-    """What a trained model computes, whether it is here or comes out of a bundle.
+    """The functions of a trained model, compiled here or loaded from a bundle.
 
     Attributes:
       encode: {length: (views (W, V + 2, D), ids (B, length) int32, lengths (B,) int32) -> user vectors (B, E)}. Ids stand

@@ -1,4 +1,4 @@
-"""A list chosen from the best items of a user: a least share of tail items, and items unlike each other."""
+"""A list chosen from a user's best items: with a minimum share of tail items, and with diverse items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmesr_jax.serving.index import Top
 def choose(
     pool: Top, k: int, *, tail_V: np.ndarray, tail_share: float, diversity: float, vectors_VxF: np.ndarray | None
 ) -> Top:
-    """Greedy: item after item, the best of the pool that the list may still take.
+    """Greedy: item after item, the best of the pool that is still allowed.
 
     With `diversity` d this is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next item has the
     highest (1 - d) relevance - d similarity, where relevance is the score, brought to 0..1 over the user's pool, and
@@ -63,7 +63,7 @@ def least_tail(share: float, k: int) -> int:
 
 
 def merged(first: Top, second: Top) -> Top:
-    """The first pool, and behind it what only the second one has."""
+    """The first pool, followed by items that are only in the second."""
     again = (second.rows_BxK[:, :, None] == first.rows_BxK[:, None, :]).any(axis=2)
     rows = np.concatenate([first.rows_BxK, np.where(again, -1, second.rows_BxK)], axis=1)
     return Top(rows, np.concatenate([first.scores_BxK, np.where(again, -np.inf, second.scores_BxK)], axis=1))

@@ -1,4 +1,4 @@
-"""A run read back, which answers: `llmesr_jax.load_run("runs/...").recommend([["raw id", ...]])`."""
+"""A loaded run, which recommends: `llmesr_jax.load_run("runs/...").recommend([["raw id", ...]])`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from llmesr_jax.training import runs
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run(runs.Run):
-    """A trained, or half trained, run, and what it recommends. The answers are those of its best parameters."""
+    """A trained, or partly trained, run, and its recommendations. The answers are those of its best parameters."""
 
     @functools.cached_property
     def _served(self) -> dict[int | None, ServedModel]:
         return {}
 
     def served(self, seed: int | None = None) -> ServedModel:
-        """The model of one seed that answers; of the one that was best in validation if none is given. Kept."""
+        """The served model of one seed, by default the seed that was best in validation; cached."""
         if seed not in self._served:
             self._served[seed] = live.served(self, seed)
         return self._served[seed]
@@ -69,8 +69,8 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     """Reads a run's folder and its data; changes nothing in the folder.
 
     Args:
-      folder: as training made it.
-      data_dir: where the data are now; empty for where they were.
+      folder: made by training.
+      data_dir: the folder of the data; empty for their folder at training.
     Raises:
       InputError: as `training.runs.load`.
     """

@@ -1,4 +1,4 @@
-"""Users to recommend for, in batches: those of a corpus, all or some. Those of a file: `histories`."""
+"""Users to recommend for, in batches: all or some users of a corpus. For users of a file, see `histories`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OfCorpus:
-    """All interactions of a corpus's users: what is recommended follows their newest item."""
+    """All interactions of a corpus's users: recommendations follow their newest item."""
 
     corpus: Corpus
     ids: Sequence[str]
@@ -55,18 +55,18 @@ class OfCorpus:
 
 
 def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, str]:
-    """The histories of some of a corpus's users, by raw ids; and a line on those who are not there and have no history.
+    """The histories of some of a corpus's users, by raw ids; and a line about users who are not in the data set.
 
     Raises:
-      InputError: none of them is there.
+      InputError: none of the users is in the data set.
     """
     rows = {raw: row for row, raw in enumerate(raw_users)}
     found = np.array([rows.get(raw, -1) for raw in wanted], np.int64)
     absent = int((found < 0).sum())
     if absent == len(wanted):
         raise InputError(
-            f"{where}: {counted(absent, 'user')} found, none in the data set (such as {repr(wanted[0])[:40]}; users "
-            f"of the data set are like {repr(raw_users[0])[:40]}); expected raw user ids, or new users' "
+            f"{where}: {counted(absent, 'user')} found, but none is in the data set (such as {repr(wanted[0])[:40]}; "
+            f"users of the data set are like {repr(raw_users[0])[:40]}); expected raw user ids, or new users' "
             f"--histories{nearest_id(wanted[0], rows)}"
         )
     if not absent:

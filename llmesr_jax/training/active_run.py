@@ -109,7 +109,7 @@ class ActiveRun(contextlib.AbstractContextManager):
     def saved(self) -> str:
         """Waits for the checkpoint: one line about it."""
         self.checkpoints.wait()
-        return f"{self.folder}: saved {self._place()}; the same command continues"
+        return f"{self.folder}: saved {self._place()}; run the same command again to continue"
 
     @property
     def is_dead(self) -> bool:
@@ -228,8 +228,8 @@ class ActiveRun(contextlib.AbstractContextManager):
             results = test(self.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
         if progress.epoch <= settings.monitor_after:
             print(
-                f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), so "
-                "the newest parameters are tested; to continue, run the same command with a larger --epochs",
+                f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), "
+                "so the newest parameters are tested; to continue, run the same command with a larger --epochs",
                 flush=True,
             )
         elif progress.active and max(best_epoch) == progress.epoch:

@@ -117,7 +117,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(refused, module, args, messag
         ("items.jsonl", "", "items.jsonl: found 0 items with ids up to 0; expected the 150 items"),
         ("items.jsonl", '{"item_id": 1}\n', "items.jsonl, line 1: item 1 has no title"),
         ("items.jsonl", "{]\n", "items.jsonl, line 1: found '{]'; expected one JSON object per line"),
-        ("items.jsonl", None, "nothing to make item embeddings from; expected items.jsonl"),
+        ("items.jsonl", None, "has no texts or files for item embeddings; expected items.jsonl"),
     ],
 )
 def test_a_wrong_text_file(train_refused, folder, name, content, message):
@@ -159,7 +159,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(train_refused, folder, tmp_pa
     with (folder / "itm_emb_np.pkl").open("wb") as file:
         pickle.dump(_Harm(tmp_path / "harm"), file)
     message = train_refused("--method=llmesr")
-    assert "itm_emb_np.pkl: refused, it holds posix.mkdir; expected NumPy arrays of numbers only" in message
+    assert "itm_emb_np.pkl: refused, as it holds posix.mkdir; expected NumPy arrays of numbers only" in message
     assert not (tmp_path / "harm").exists()
 
 

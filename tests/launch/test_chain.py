@@ -67,7 +67,7 @@ def test_data_that_grew(forker, tmp_path):
         small = [flag.replace("tiny", "shop").replace("similar=3", "similar=2") for flag in commands.SMALL]
         train = ("launch.train", *small, "--method=llmesr", "--epochs=1", "--workdir=w", SHOWN)
         result = forker.run(*train, f"--config.semantic.item_template={wording}", cwd=tmp_path)
-        assert result.status == 2 and result.err.endswith(f"; make the others with {command}\n")
+        assert result.status == 2 and result.err.endswith(f"; make the missing rows with {command}\n")
         server.paid.clear()
         assert forker.run(module, *args, "--config.llmesr.width=4", cwd=tmp_path).status == 0
         assert server.paid["It's Lamp"] == 1 and len(server.paid) <= 2

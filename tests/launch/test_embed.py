@@ -165,7 +165,7 @@ def test_an_interrupt_says_how_to_go_on(start, server, folder):
     process.send_signal(signal.SIGINT)
     result = commands.finish(process)
     assert (result.status, result.err) == (130, "interrupted\n")
-    assert result.out.splitlines()[-1].endswith(" texts are done; the same command continues")
+    assert result.out.splitlines()[-1].endswith(" texts are done; run the same command again to continue")
     assert not [path for path in folder.iterdir() if "emb" in path.name]
     server.delay = 0.0
     assert commands.finish(start()).status == 0
@@ -237,7 +237,7 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
     ("args", "message"),
     [
         ((), "--dataset is missing"),
-        (("--dataset=demo",), "demo: made in memory, it has no folder for embeddings; name one with --data_dir"),
+        (("--dataset=demo",), "demo: is made in memory and has no folder for embeddings; set --data_dir"),
         (("--dataset=bueaty",), "data set 'bueaty' is not known"),
         (("--dataset=fashion",), "data/fashion: no such folder"),
         (("--dataset=tiny", "--encoder=gpt"), "encoder 'gpt' is not known; expected one of: npy, openai, "),
@@ -246,17 +246,23 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
         (("--dataset=tiny", "--encoder=openai"), "--model is missing"),
         (("--dataset=tiny", "--encoder=openai", "--model=m"), "OPENAI_API_KEY is not set"),
         (("--dataset=tiny", "--encoder=openai", "--batch_size=4096"), "batch_size=4096; expected at most 2048"),
-        ((*LOCAL, "--extra_body=x"), "--extra_body=x: not a JSON object; expected one such as"),
-        ((*LOCAL, "--extra_query=x"), "--extra_query=x: not a query; expected one such as api-version="),
-        ((*LOCAL, "--extra_header=x"), "--extra_header: not a header; expected 'Name: value'"),
+        ((*LOCAL, "--extra_body=x"), "--extra_body=x: is not a JSON object; expected one such as"),
+        ((*LOCAL, "--extra_query=x"), "--extra_query=x: is not a query; expected one such as api-version="),
+        ((*LOCAL, "--extra_header=x"), "--extra_header: is not a header; expected 'Name: value'"),
         ((*LOCAL, "--tokenizer=nowhere"), "--tokenizer=nowhere: no such file; expected the tokenizer.json"),
-        ((*LOCAL, "--base_url=localhost:1"), "--base_url=localhost:1: not an address"),
+        ((*LOCAL, "--base_url=localhost:1"), "--base_url=localhost:1: is not an address"),
         (("--dataset=tiny", "--encoder=npy"), "--item_file is missing"),
         (("--dataset=tiny", "--encoder=npy", "--item_file=no.npy"), "no.npy: cannot be read (No such file"),
         (("--dataset=tiny", "--encoder=sentence_transformers"), "--model is missing"),
-        (("--dataset=tiny", "--item_template={title"), "item_template='{title': '{' at character 1 has no partner"),
-        (("--dataset=tiny", "--append"), "--append: tfidf makes all vectors together; leave --append out"),
-        (("--dataset=tiny", "--config.semantic.crop=True", "--item_template={title}"), "exclude each other"),
+        (
+            ("--dataset=tiny", "--item_template={title"),
+            "item_template='{title': '{' at character 1 has no matching bracket",
+        ),
+        (("--dataset=tiny", "--append"), "--append: encoder tfidf makes all vectors together; run without --append"),
+        (
+            ("--dataset=tiny", "--config.semantic.crop=True", "--item_template={title}"),
+            "semantic.item_template: both are set; expected",
+        ),
         (("--dataset=tiny", "rest"), "argument 'rest' is not understood"),
     ],
 )
@@ -274,8 +280,8 @@ def test_a_dry_run_prints_the_price_and_stops(forker, openai, folder, tmp_path):
     args = ("--model=text-embedding-3-small", "--dry_run", "--base_url=https://api.openai.com/v1")
     result = forker.run("launch.embed", *openai, *args, cwd=tmp_path)  # which wants no key
     assert (result.status, result.err) == (0, "")
-    assert "150 items and 60 users; " in result.out and "at $0.02 a million as of 2026-07-03" in result.out
-    assert result.out.endswith("stopped here, as --dry_run says; nothing was sent or written\n")
+    assert "150 items and 60 users; " in result.out and "at $0.02 per million as of 2026-07-03" in result.out
+    assert result.out.endswith("stopped because of --dry_run; nothing was sent or written\n")
     assert not (folder / "cache").exists()
 
 

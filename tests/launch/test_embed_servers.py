@@ -87,7 +87,7 @@ MODES = {
 }  # fmt: skip
 REFUSED = {
     "nan500": ((), r'texts have no usable vector: item I026 "Lamp green scarf 26": status 500 \(failed to encode'),
-    "ignoredims": (("--dimensions=8",), "embeddings of width 16, not 8; .*leave --dimensions out"),
+    "ignoredims": (("--dimensions=8",), "embeddings of width 16, not 8; .*ignores --dimensions; remove --dimensions,"),
     "err200": ((), r"the answer is an error \(No endpoints found for this model\); check --model and --base_url"),
     "html": ((), r"the answer is a web page, not JSON \(Ollama is running\); check --base_url"),
     "emptydata": ((), "0 embeddings for 1 texts"),

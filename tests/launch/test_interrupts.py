@@ -80,12 +80,11 @@ def test_interrupted_at_random_moments(env, forker, data, tmp_path):
         for _ in range(KILLS or 5):
             result = forker.run("launch.embed", *args, cwd=tmp_path, meanwhile=interrupt)
             assert (result.status, result.err) == (130, "interrupted\n"), result
-            assert re.search(r"\n\d+ of \d+ texts are done; the same command continues\n$", result.out)
+            assert re.search(r"\n\d+ of \d+ texts are done; run the same command again to continue\n$", result.out)
             time.sleep(2 * server.delay)
             assert len(server.requests) - sent[0] <= 2 * CONCURRENCY  # till it looks, an answer may lead to another
             assert (
-                "\nsending nothing more, and waiting a moment for the answers under way; once more stops at once\n"
-                in result.out
+                "\nsending nothing more; waiting briefly for pending answers; once more stops at once\n" in result.out
             )
         server.delay = 0.0
         assert forker.run("launch.embed", *args, cwd=tmp_path).status == 0

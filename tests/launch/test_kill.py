@@ -81,7 +81,7 @@ def test_an_interrupt_saves_in_the_middle_of_an_epoch(half):
     assert (result.status, result.err) == (130, "interrupted\n")
     stopping, saved = result.out.splitlines()[-2:]
     assert stopping == "stopping after the steps under way; once more stops at once"
-    assert saved == "w: saved after epoch 3, step 7; the same command continues"
+    assert saved == "w: saved after epoch 3, step 7; run the same command again to continue"
     assert [path.name for path in checkpoints(cwd)] == [str(3 * 15 + 7), str(3 * 15)]
 
 
@@ -90,7 +90,7 @@ def test_continued_after_interrupts(undisturbed, half_again, train):
     result = train(*ARGS, cwd=half_again, program=program)
     assert (result.status, result.err) == (130, "interrupted\n")
     assert "w: continuing after epoch 3, step 7\n" in result.out
-    assert result.out.endswith("w: saved after epoch 3, step 11; the same command continues\n")
+    assert result.out.endswith("w: saved after epoch 3, step 11; run the same command again to continue\n")
     assert train(*ARGS, cwd=half_again).status == 0
     assert commands.numbers(half_again / "w") == undisturbed
 

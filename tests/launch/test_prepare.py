@@ -171,7 +171,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     message = "data/raw/beauty: no such folder; expected reviews_Beauty.json.gz and meta_Beauty.json.gz; "
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
-    assert result.err.endswith("--raw_dir, or have the public files fetched with --download\n")
+    assert result.err.endswith(
+        "set --raw_dir to the folder of the raw files, or download the public files with --download\n"
+    )
     assert list(tmp_path.iterdir()) == []
     assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in prepared.refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"
@@ -239,7 +241,9 @@ def test_three_files_of_recbole_and_their_items(tmp_path):
         (tmp_path / "raw" / f"shop.{part}.inter").write_text(text)
     (tmp_path / "raw" / "shop.item").write_text("item_id:token\tmovie_title:token_seq\nx\tComb\n")
     flags = [f"--{part}=shop.{part}.inter" for part in rows]
-    with pytest.raises(InputError, match=f"or give your own split as {' '.join(flags)}, or its folder"):
+    with pytest.raises(
+        InputError, match=f"or set your own split with {' '.join(flags)}, or set --raw_dir to its folder"
+    ):
         prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole"])
     prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=recbole", *flags])
     read = reading.load("shop", tmp_path / "out")
@@ -265,5 +269,5 @@ def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
 def test_a_table_without_rows(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "log.csv").write_text("user_id,item_id,timestamp\n")
-    with pytest.raises(InputError, match="hold no interaction .only a line of names"):
+    with pytest.raises(InputError, match="have no interaction .only a header line"):
         prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=table"])

@@ -99,5 +99,5 @@ def test_two_at_once(tmp_path):
     flags = raw_samples.write("csv", tmp_path / "raw")
     with filelock.FileLock(tmp_path / ".out.lock"):
         message = prepared.refused(tmp_path / "raw", tmp_path / "out", flags)
-        assert message == f"{tmp_path / 'out'}: another command is at work on it; wait until it has ended"
+        assert message == f"{tmp_path / 'out'}: another command is writing this folder; wait until it ends"
     assert prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh

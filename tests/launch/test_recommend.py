@@ -66,7 +66,7 @@ def test_all_users_of_a_run(call, workplace, data):
     assert float(rows[0]["score"]) >= float(rows[1]["score"])
     again = call("recommend", "--workdir=run", "--out=all.csv", "--k=3")
     assert (again.status, again.out) == (2, "") and again.err.count("\n") == 1
-    assert "all.csv: is there already" in again.err
+    assert "all.csv: already exists; choose" in again.err
 
 
 def test_a_bundle_answers_as_the_run(call, workplace, data):
@@ -128,16 +128,16 @@ MISTAKES = [
     ({}, "--workdir and --bundle: both are missing"),
     ({"workdir": "run", "out": ""}, "--out is missing"),
     ({"workdir": "run", "out": "x.xls"}, "expected a file that ends in .parquet, .csv, .jsonl"),
-    ({"workdir": "nowhere"}, "nowhere: there is no such folder; expected the folder of a run"),
+    ({"workdir": "nowhere"}, "nowhere: does not exist; expected the folder of a run"),
     ({"workdir": ".."}, "..: is not the folder of a run (it has no config.json); "),
     ({"bundle": "nowhere"}, "expected a bundle, a folder that launch.export makes"),
     ({"bundle": "run", "histories": "h.csv"}, "run: is the folder of a run; expected a bundle, a folder that launch.exp"),
-    ({"bundle": "b"}, "a bundle knows no users; expected --histories"),
+    ({"bundle": "b"}, "a bundle has no users; expected --histories"),
     ({"workdir": "run", "histories": "no.csv"}, "no.csv: no such file"),
     ({"workdir": "run", "users": "no.txt"}, "--users=no.txt: cannot be read"),
     ({"workdir": "run", "options": Options(where=("colour=red",))}, "no such column; expected one of: title, brand"),
     ({"workdir": "run", "seed": 9}, "has no seed 9; expected one of: 1, 2"),
-    ({"workdir": "run", "allow": "bad.txt"}, "--allow=bad.txt: 1 id found, none in the catalogue (such as 'nope'; ids"),
+    ({"workdir": "run", "allow": "bad.txt"}, "--allow=bad.txt: 1 id found, but none is in the catalogue (such as 'nope'; ids"),
     ({"workdir": "run", "users": "bad.txt"}, "--users=bad.txt: 1 user found, none in the data set (such as 'nope'; "),
     ({"workdir": "run", "histories": "bad.jsonl"}, "bad.jsonl, line 2: 'items' is 3; expected a list"),
 ]

@@ -137,7 +137,9 @@ def test_files_of_others_are_not_replaced_unasked(embed, server, folder):
         embed()
     assert not server.requests
     embed(options=Options(overwrite=True))
-    with pytest.raises(InputError, match="holds other embeddings .model 'toy' there, 'other' expected.*--overwrite"):
+    with pytest.raises(
+        InputError, match="has embeddings made with other settings .model is 'toy', expected 'other'.*--overwrite"
+    ):
         embed(model="other")
     embed(model="other", options=Options(overwrite=True))
     np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
@@ -253,7 +255,7 @@ def test_an_interrupt_sends_nothing_more_and_stores_the_answers_under_way(
         embed_hearing(dimensions=width)
     sent = sum(map(len, server.requests))
     assert len(server.requests) == (2 if width == 0 else 4) and server.paid.total() == sent
-    assert capsys.readouterr().out.endswith(f"\n{sent} of 40 texts are done; the same command continues\n")
+    assert capsys.readouterr().out.endswith(f"\n{sent} of 40 texts are done; run the same command again to continue\n")
     server.delay = 0.0
     embed(dimensions=width)
     assert set(server.paid.values()) == {1}
@@ -273,7 +275,7 @@ def test_a_stop_from_another_thread_needs_no_signal(embed, server, folder, capsy
         embed(stop=stop)
     assert len(server.requests) == 4 and server.paid.total() == sum(map(len, server.requests))
     assert capsys.readouterr().out.endswith(
-        f"\n{server.paid.total()} of 40 texts are done; the same command continues\n"
+        f"\n{server.paid.total()} of 40 texts are done; run the same command again to continue\n"
     )
 
 

@@ -51,32 +51,34 @@ def test_append_pays_for_new_rows_only_and_keeps_the_old_bit_by_bit(embed, serve
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "other"}, "model 'toy' there, 'other' expected"),
-        ({"dimensions": 4}, "dimensions 8 there, 4 expected"),
-        ({"wording": Wording(user_template="{titles}")}, "user_template '' there, '{titles}' expected"),
-        ({"options": Options(append=True, float16=True)}, "dtype 'float32' there, 'float16' expected"),
+        ({"model": "other"}, "model is 'toy', expected 'other'"),
+        ({"dimensions": 4}, "dimensions is 8, expected 4"),
+        ({"wording": Wording(user_template="{titles}")}, "user_template is '', expected '{titles}'"),
+        ({"options": Options(append=True, float16=True)}, "dtype is 'float32', expected 'float16'"),
     ],
 )
 def test_append_wants_what_made_the_old_rows(embed, folder, settings, message):
     embed()
     _grow(folder)
     before = listing(folder)
-    with pytest.raises(InputError, match=f"--append wants the settings of the rows that are there .{message}"):
+    with pytest.raises(InputError, match=f"--append needs the settings of the existing rows .{message}"):
         embed(**{"options": Options(append=True), **settings})
     assert listing(folder) == before
 
 
 def test_append_wants_whole_files_and_not_fewer_rows(embed, folder):
-    with pytest.raises(InputError, match="--append adds to the files of launch.embed, and those are absent"):
+    with pytest.raises(
+        InputError, match="--append extends the files of launch.embed, but these are absent; run without --append"
+    ):
         embed(options=Options(append=True))
     embed()
     lines = (folder / "items.jsonl").read_text().splitlines(True)
     (folder / "items.jsonl").write_text("".join(lines[:29]))
     (folder / "inter.txt").write_text("".join(f"1 {n}\n" for n in range(1, 30)))
-    with pytest.raises(InputError, match="of 30 items and 12 users, and now there are 29 and 1; --append"):
+    with pytest.raises(InputError, match="of 30 items and 12 users, but the data have 29 and 1; expected"):
         embed(options=Options(append=True))
     np.save(folder / "user_emb.npy", np.ones((12, WIDTH), np.float32))
-    with pytest.raises(InputError, match="those are damaged, or replaced by others"):
+    with pytest.raises(InputError, match="but these are damaged, or replaced; run without --append"):
         embed(options=Options(append=True))
 
 

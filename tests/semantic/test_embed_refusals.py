@@ -21,7 +21,7 @@ from llmesr_jax.semantic.texts import Wording
         (404, "model_not_found", r"status 404 \(.*the \[key\] words.*\); check --model and --base_url"),
         (400, None, r"status 400 \(.*\); check --model .* lower --max_tokens, --batch_size or --request_tokens"),
         (403, None, r"status 403 \("),
-        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some; then give the same command again"),
+        (429, "insufficient_quota", "no credit left .insufficient_quota.; add some; then run the same command again"),
     ],
 )
 def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, monkeypatch, status, code, message):
@@ -30,7 +30,7 @@ def test_a_refusal_for_good_stops_at_once_in_one_line(embed, server, folder, mon
     with pytest.raises(InputError, match=message) as error:
         embed(concurrency=1)
     assert len(server.keys) == 1 and "sk-secret" not in str(error.value) and "\n" not in str(error.value)
-    assert str(error.value).endswith("; then give the same command again") == (status in (401, 429))
+    assert str(error.value).endswith("; then run the same command again") == (status in (401, 429))
     assert "texts are done" not in str(error.value) and not (folder / "cache").exists()
     server.status = None
     embed()
@@ -42,7 +42,9 @@ def test_what_came_before_a_refusal_is_kept(embed, server, folder):
     server.failing = lambda texts: (503, "busy") if any(later in text for text in texts) else None
     with pytest.raises(InputError, match="no usable answer in 2 attempts; the last: status 503 .busy.") as error:
         embed(attempts=2, concurrency=3)
-    assert str(error.value).endswith(f"; {len(server.paid)} of 40 texts are done; the same command continues")
+    assert str(error.value).endswith(
+        f"; {len(server.paid)} of 40 texts are done; run the same command again to continue"
+    )
     assert len(server.paid) >= 5
     server.failing = None
     embed()
@@ -92,16 +94,18 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
         config = openai.Config(model="text-embedding-3-small", **settings)
         embed_lib.embed(corpus, "openai", config, Wording(), Options())
 
-    with pytest.raises(InputError, match="nobody to ask whether to spend that; give --yes to go on, --dry_run"):
+    with pytest.raises(
+        InputError, match="no terminal to ask whether to spend that; add --yes to continue, or --dry_run"
+    ):
         run()
     count = sum(-(-len(text) // 4) for text in set(texts_of(folder)))
     assert f"about {count:,} tokens, less than a cent, at $0.02 a million" in capsys.readouterr().out
-    with pytest.raises(InputError, match="nobody to ask"):
+    with pytest.raises(InputError, match="no terminal to ask"):
         run(base_url="https://example.com/v1")
-    assert "what text-embedding-3-small costs at example.com is not known here" in capsys.readouterr().out
+    assert "the price of text-embedding-3-small at example.com is not known" in capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     monkeypatch.setattr("builtins.input", lambda question: "n")
-    with pytest.raises(InputError, match="stopped as you said; nothing was sent"):
+    with pytest.raises(InputError, match="stopped at your request; nothing was sent"):
         run()
     assert listing(folder) == before and not (folder / "cache").exists()
 
@@ -111,7 +115,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     [
         ({"model": ""}, "--model is missing"),
         ({"base_url": ""}, "OPENAI_API_KEY is not set"),
-        ({"base_url": "localhost:80"}, "--base_url=localhost:80: not an address"),
+        ({"base_url": "localhost:80"}, "--base_url=localhost:80: is not an address"),
         ({"base_url": "http://me:secret@localhost/v1"}, "^--base_url: holds a password"),
     ],
 )
@@ -124,7 +128,7 @@ def test_what_is_missing_is_told_before_anything_is_sent(embed, folder, settings
 
 def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
-    with pytest.raises(InputError, match="^OPENAI_API_KEY: holds a space or a sign that no key has; set it again$"):
+    with pytest.raises(InputError, match="^OPENAI_API_KEY: has a space or a character that no key has; set it again$"):
         embed()
 
 
@@ -132,7 +136,7 @@ def test_a_key_with_a_line_break_is_refused_unseen(embed, monkeypatch):
     ("title", "brand", "template", "message"),
     [
         ("", "", "", "no item has a text; expected titles or other fields .*--title_column.*--item_template"),
-        ("Fez", "", "{brand}", "^--item_template='{brand}': finds no text for any of the 30 items"),
+        ("Fez", "", "{brand}", "^--item_template='{brand}': gives no text for any of the 30 items"),
         ("", "Ada", "", "no user has a text, because no item that they train on has a title; .*--title_column"),
     ],
 )
@@ -149,8 +153,8 @@ def test_texts_that_are_all_empty_replace_nothing(embed, server, folder, title, 
 
 def test_no_texts_and_no_folder(embed, folder):
     (folder / "items.jsonl").unlink()
-    with pytest.raises(InputError, match="has no items.jsonl, .*; prepare again with the items' file"):
+    with pytest.raises(InputError, match="has no items.jsonl, .*; prepare the data again with the items' file"):
         embed()
-    with pytest.raises(InputError, match="demo: made in memory"):
+    with pytest.raises(InputError, match="demo: is made in memory and"):
         demo = reading.load("demo")
         embed_lib.embed(demo, "openai", openai.Config("m", "http://localhost/v1"), Wording(), Options())

@@ -110,6 +110,6 @@ def test_another_width_starts_again(tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
-    with Store(tmp_path, _MADE_BY), pytest.raises(InputError, match="another launch.embed is at work here"):
+    with Store(tmp_path, _MADE_BY), pytest.raises(InputError, match="another launch.embed is using this folder;"):
         Store(tmp_path, _MADE_BY)
     assert _content(tmp_path) == {}

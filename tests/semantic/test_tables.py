@@ -141,7 +141,7 @@ def test_users_with_a_file_and_items_without(corpus):
     told = tables.describe(corpus, SemanticConfig())
     assert told == "item embeddings are TF-IDF of the item texts, user embeddings user_emb.npy"
     needs = frozenset({"item_llm", "user_llm"})
-    with pytest.raises(InputError, match="user_emb.npy: embeddings of users, and none of items beside it"):
+    with pytest.raises(InputError, match="user_emb.npy: has embeddings of users, but there are none of items beside it"):
         _prepare(corpus, needs=needs, tfidf_width=12)
     got = _prepare(corpus, needs=needs, encoder="tfidf")
     assert got["user_llm"].shape[1] == got["item_llm"].shape[1]
@@ -243,7 +243,7 @@ def test_half_a_surrogate_pair_in_a_title_is_text_like_any_other(corpus):
 def test_crop_is_another_text_and_refuses_given_embeddings(corpus):
     assert not np.array_equal(_prepare(corpus)["item_llm"], _prepare(corpus, crop=True)["item_llm"])
     _save(corpus)
-    with pytest.raises(InputError, match="item_emb.npy: given embeddings cannot be cropped"):
+    with pytest.raises(InputError, match="item_emb.npy: existing embeddings cannot be cropped"):
         _prepare(corpus, crop=True)
 
 
@@ -261,10 +261,10 @@ def test_embeddings_of_another_folder(corpus):
         np.testing.assert_array_equal(got["similar_users"], similar_users(users, 7))
     np.testing.assert_array_equal(_prepare(corpus)["item_llm"][1:-1], own)
     assert "item_emb.npy (of crop)" in tables.describe(corpus, SemanticConfig(folder="crop"))
-    with pytest.raises(InputError, match="semantic.folder=gone: no item_emb.npy in .*toy/gone; expected a folder of"):
+    with pytest.raises(InputError, match="semantic.folder=gone: .*toy/gone has no item_emb.npy; expected a folder of"):
         _prepare(corpus, folder="gone")
     with pytest.raises(
-        InputError, match="semantic.folder=crop names embedding files, and semantic.encoder=tfidf reads"
+        InputError, match="semantic.folder=crop: names embedding files, but semantic.encoder=tfidf reads"
     ):
         _prepare(corpus, folder="crop", encoder="tfidf")
 
@@ -277,7 +277,7 @@ def test_a_template_of_the_users_own(corpus):
     with pytest.raises(InputError, match="item_template: no item has a field 'brnd'; expected noun or some of: brand, "):
         _prepare(corpus, item_template="{title} {brnd}")
     _save(corpus)
-    with pytest.raises(InputError, match="item_emb.npy: given embeddings are not of semantic.item_template"):
+    with pytest.raises(InputError, match="item_emb.npy: existing embeddings were not made with semantic.item_template"):
         _prepare(corpus, item_template=template)
     made = {"made_by": {"item_template": template}, "inputs": {}, "arrays": {}}
     (corpus.folder / "embeddings.json").write_text(json.dumps(made))

@@ -81,14 +81,14 @@ def test_a_long_history_keeps_its_end():
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{title", "'{' at character 1 has no partner"),
-        ("title}", "'}' at character 6 has no partner"),
-        ("[{title}", "a '\\[' has no partner"),
-        ("{title}]", "'\\]' at character 8 has no partner"),
-        ("[a [{title}]]", "'\\[' at character 4 has no partner"),
-        ("{}", "no field in the braces at character 1"),
-        ("a hat", "no field, so all texts would be the same"),
-        ("", "no field"),
+        ("{title", "'{' at character 1 has no matching bracket"),
+        ("title}", "'}' at character 6 has no matching bracket"),
+        ("[{title}", "a '\\[' has no matching bracket"),
+        ("{title}]", "'\\]' at character 8 has no matching bracket"),
+        ("[a [{title}]]", "'\\[' at character 4 has no matching bracket"),
+        ("{}", "the braces at character 1 have no field"),
+        ("a hat", "has no field, so all texts would be the same"),
+        ("", "has no field"),
     ],
 )
 def test_a_wrong_template_is_one_line(template, message):
@@ -102,7 +102,7 @@ def test_fields_that_there_are_not():
         item_prompts(_corpus(), "{title} {colour}")
     with pytest.raises(InputError, match="user_template: {title} is not known; expected {titles}"):
         user_prompts(_corpus(), "{title}")
-    with pytest.raises(InputError, match="exclude each other"):
+    with pytest.raises(InputError, match="semantic.item_template: both are set; expected"):
         item_prompts(_corpus(), "{title}", crop=True)
 
 

@@ -43,7 +43,7 @@ def test_rows_that_are_wrong():
     vectors = np.array([[1, 0], [0, 0], [1, 0], [0, 0], [1, 0], [2, 0], [2, 0], [3, 0], [3, 0], [3, 0]], np.float32)
     texts = [(True, "a"), (True, "b"), (True, "c"), (False, ""), (True, "d"), (True, "e"), (True, "f")]
     texts += [(True, "g"), (True, "g"), (True, "h")]  # three rows, but two texts
-    shared = "one and the same vector as 2 others of other texts"
+    shared = "the same vector as 2 others with other texts"
     assert vector_checks.wrong_rows(vectors, lambda: texts) == {0: shared, 1: "a row of zeros", 2: shared, 4: shared}
     assert vector_checks.wrong_rows(vectors[5:9], lambda: 1 / 0) == {}  # no text is looked at
 

@@ -97,10 +97,10 @@ def test_numbers_that_become_floats(dtype):
 
 @pytest.mark.parametrize(
     ("dtype", "reason"),
-    [(np.uint8, "may be packed bits"), (bool, "these are bits"), (complex, "complex numbers"), ("U3", "no numbers")],
+    [(np.uint8, "may be packed bits"), (bool, "these are bits"), (complex, "complex numbers"), ("U3", "not numbers")],
 )
 def test_numbers_that_are_refused_with_the_reason(dtype, reason):
-    with pytest.raises(InputError, match=rf"^x: holds \S+; .*{reason}.*; save it as float32"):
+    with pytest.raises(InputError, match=rf"^x: holds \S+; .*{reason}.*; save the array as float32"):
         vector_files.as_floats(Path("x"), np.ones((2, 2)).astype(dtype))
 
 
@@ -121,14 +121,14 @@ class _Evil:
         (lambda p: p.write_bytes(pickle.dumps({"A1": ROWS, "B7": ROWS})), "vectors of the shapes"),
         (lambda p: npz(p, a=ROWS, b=ROWS), r"holds 2 arrays \(a \(4, 3\), b \(4, 3\)\); expected one"),
         (lambda p: npz(p, a=ROWS, ids=np.array(IDS[:3])), "has 3 ids and 4 vectors"),
-        (lambda p: npz(p, a=ROWS, ids=np.array(["A1"] * 4)), "3 ids stand there twice"),
+        (lambda p: npz(p, a=ROWS, ids=np.array(["A1"] * 4)), "3 ids appear twice"),
         (lambda p: p.write_bytes(b"PK\x03\x04 broken"), "not a readable .npz file"),
         (lambda p: p.write_bytes(b"PAR1 broken"), "not a readable Parquet file"),
         (lambda p: parquet(p, a=[1, 2], b=[3, 4]), "has the columns a, b; expected one of lists"),
         (lambda p: parquet(p, v=[[1.0], [1.0, 2.0]]), "lists of several lengths"),
         (lambda p: parquet(p, v=[["a"], ["b"]]), "column 'v' holds String"),
-        (lambda p: p.write_bytes(b"0.1 0.2\n"), "nor any other of vectors"),
-        (lambda p: p.write_bytes(b""), "nor any other of vectors"),
+        (lambda p: p.write_bytes(b"0.1 0.2\n"), "file of vectors"),
+        (lambda p: p.write_bytes(b""), "file of vectors"),
         (lambda p: None, "cannot be read .No such file"),
     ],
 )  # fmt: skip

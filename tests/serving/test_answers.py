@@ -93,10 +93,10 @@ def test_another_request_does_not_continue(model, tmp_path):
     stop.request()
     with pytest.raises(KeyboardInterrupt):
         write(model, out, Users(), stop)
-    with pytest.raises(InputError, match=r"recs.csv.partial: holds the parts of another request \(k changed\)"):
+    with pytest.raises(InputError, match=r"recs.csv.partial: has the parts of another request \(k changed\)"):
         write(model, out, Users(), request={"k": 4})
     write(model, out, Users())
-    with pytest.raises(InputError, match="is there already; name another file, or replace it with --overwrite"):
+    with pytest.raises(InputError, match="already exists; choose another file, or replace this one with --overwrite"):
         write(model, out, Users())
     write(model, out, Users(), overwrite=True)
 
@@ -104,7 +104,7 @@ def test_another_request_does_not_continue(model, tmp_path):
 def test_names_of_files(tmp_path):
     for name, said in (
         ("recs.xlsx", "expected a file that ends in .parquet, .csv, .jsonl"),
-        ("no/recs.csv", "there is no folder"),
+        ("no/recs.csv", "the folder .*no does not exist"),
     ):
         with pytest.raises(InputError, match=said):
             answers.kind_of(tmp_path / name)

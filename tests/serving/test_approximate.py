@@ -57,5 +57,5 @@ def test_kinds_that_are_not_there(monkeypatch):
         raise ImportError("no such package")
 
     monkeypatch.setattr(approximate, "_faiss", absent)
-    with pytest.raises(InputError, match=r"needs the package faiss; pip install 'llmesr-jax\[faiss\]'"):
+    with pytest.raises(InputError, match=r"needs the package faiss; run pip install 'llmesr-jax\[faiss\]'"):
         approximate.build("faiss", np.ones((2, 2)))

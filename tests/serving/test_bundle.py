@@ -125,14 +125,14 @@ def test_a_difference_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_what_export_refuses(run, folder, tmp_path):
     for out, settings, said in (
-        (folder, export.Settings(), "holds a bundle already"),
+        (folder, export.Settings(), "already has a bundle; choose"),
         (tmp_path / "x", export.Settings(("gpu",)), "'gpu' is not known; expected some of: cpu, cuda"),
         (tmp_path / "x", export.Settings(()), "--platforms: is empty"),
     ):
         with pytest.raises(InputError, match=said):
             export.export(run, out, settings)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there already and is no bundle"):
+    with pytest.raises(InputError, match="already exists and is not a bundle"):
         export.export(run, tmp_path)
     with pytest.raises(InputError, match="has no seed 7; expected one of: 42"):
         export.export(run, tmp_path / "x", seed=7)
@@ -155,7 +155,7 @@ def test_bundles_that_cannot_be_read(copy, tmp_path):
     refused("this jax cannot read it .* install jax==", check=False)
     for text, said in (
         (json.dumps(manifest | {"format": 9}), "is a bundle of format 9"),
-        ("{}", "no bundle's manifest"),
+        ("{}", "not the manifest of a bundle;"),
     ):
         (copy / "manifest.json").write_text(text)
         refused(said)
@@ -167,7 +167,7 @@ def test_bundles_that_cannot_be_read(copy, tmp_path):
 
 def test_another_platform(folder, monkeypatch):
     monkeypatch.setattr(bundle, "platform", lambda: "tpu")
-    with pytest.raises(InputError, match="was exported for cpu, cuda, and this machine runs tpu"):
+    with pytest.raises(InputError, match="was exported for cpu, cuda, but this machine is tpu"):
         bundle.load(folder)
 
 

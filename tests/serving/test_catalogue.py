@@ -27,7 +27,7 @@ def test_ids_are_read_as_in_the_data():
         *("a", "a", "7", "7", "7", "7.5", "7", None, None, None)
     ]
     for wrong in (["a"], True, b"a", {}):
-        with pytest.raises(InputError, match="is no raw id; expected text or a number"):
+        with pytest.raises(InputError, match="is not a raw id; expected text or a number"):
             as_id(wrong)
 
 
@@ -37,7 +37,7 @@ def test_what_is_known_of_a_history():
     assert CATALOGUE.known([])[0].tolist() == [] and CATALOGUE.known(np.array(["a", "b"]))[1] == 1
     with pytest.raises(InputError, match="history 3: 'abc' is not a list"):
         CATALOGUE.known("abc", "history 3")
-    with pytest.raises(InputError, match="deny: 2 ids found, none in the catalogue"):
+    with pytest.raises(InputError, match="deny: 2 ids found, but none is in the catalogue"):
         CATALOGUE.mask(["q", "r"], "deny")
 
 
@@ -65,7 +65,7 @@ def test_conditions(texts, met):
     [
         ("colour=red", "no such column; expected one of: title, price, tags, new, brand"),
         ("price", "is not understood"),
-        ("price<cheap", "'cheap' is no number"),
+        ("price<cheap", "'cheap' is not a number"),
         ("=3", "is not understood"),
     ],
 )
@@ -79,7 +79,7 @@ def test_new_items_stand_behind_the_others():
     assert more.ids[-1] == "n" and more.title(4) == "" and more.title(2) == "お茶" and more.number("n") == 5
     assert more.counts_V.tolist() == [5, 0, 9, 5, 0] and more.tail_V[4]
     assert conditions.meet(more, ["price<20"]).tolist() == [True, True, False, False, False]
-    for ids, said in ((["a"], "in the catalogue already"), (["n", "m", "n"], "'n' stands twice")):
+    for ids, said in ((["a"], "in the catalogue; remove"), (["n", "m", "n"], "'n' appears twice")):
         with pytest.raises(InputError, match=said):
             CATALOGUE.extended(ids, None, None)
 

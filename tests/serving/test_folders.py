@@ -23,14 +23,14 @@ def place(tmp_path):
     [
         (folders.check_run, "runs/a", "is not the folder of a run (it has no config.json); did you mean {}/llmesr or {}/none?"),
         (folders.check_run, "runs", "did you mean {}/a/llmesr or {}/a/none?"),
-        (folders.check_run, "runs/a/lmesr", "there is no such folder; expected the folder of a run, as launch.train makes it; did you mean llmesr?"),
+        (folders.check_run, "runs/a/lmesr", "does not exist; expected the folder of a run, as launch.train makes it; did you mean llmesr?"),
         (folders.check_run, "runs/a/llmesr/checkpoints", "(it has no config.json); did you mean {..}?"),
         (folders.check_run, "bundle", "is a bundle; expected the folder of a run, as launch.train makes it, or name this one with --bundle,"),
         (folders.check_run, "data", "is not the folder of a run (it has no config.json); expected the folder of a run"),
         (folders.check_run, "bundle/views.npy", "is a file; expected the folder of a run"),
         (folders.check_bundle, "runs/a/none", "is the folder of a run; expected a bundle, a folder that launch.export makes, or name this one with --workdir,"),
         (folders.check_bundle, "runs", "is not a bundle (it has no manifest.json); expected a bundle"),
-        (folders.check_bundle, "nowhere/b", "there is no such folder; expected a bundle"),
+        (folders.check_bundle, "nowhere/b", "does not exist; expected a bundle"),
     ],
 )  # fmt: skip
 def test_a_wrong_folder(check, name, said, place):

@@ -91,12 +91,12 @@ def test_what_was_staged_is_used_again(tmp_path):
         ),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"items": ["a"]}\n', "line 2: has no user"),
         ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; expected one of: items"),
-        ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is no raw id"),
+        ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is not a raw id"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"user": \n', "line 2"),
         (
             "h.jsonl",
             '{"user": "x", "items": ["A-", 3]}\n{"user": "y", "items": []}\n',
-            "2 items found, none in the cata",
+            "2 items found, but none is in the cata",
         ),
         (
             "h.csv",
@@ -129,7 +129,7 @@ def test_users_of_a_corpus():
     assert [h.tolist() for h in batch.histories] == [
         *(corpus.items[corpus.offsets[1] : corpus.offsets[2]].tolist(), [], corpus.items[: corpus.offsets[1]].tolist()),
     ]
-    with pytest.raises(InputError, match="--users: 1 user found, none in the data set"):
+    with pytest.raises(InputError, match="--users: 1 user found, but none is in the data set"):
         sources.of_users(corpus, names, ["x"], "--users")
     assert sources.of_users(corpus, names, ["u2"], "--users")[1] == ""
     assert (
@@ -144,7 +144,7 @@ def test_users_of_a_corpus():
 def test_a_file_with_a_header_alone_is_refused_and_leaves_nothing_that_stands_in_the_way(text, tmp_path):
     path = tmp_path / "h.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match="h.csv: holds no rows"):
+    with pytest.raises(InputError, match="h.csv: has no rows"):
         read(path, tmp_path)
     path.write_text(text + ("u,a\n" if "item_id" in text else "u,a b\n"))
     assert list(read(path, tmp_path)) == ["u"]

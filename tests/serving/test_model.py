@@ -97,11 +97,11 @@ def test_what_options_allow(model, catalogue):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"k": 0}, "k=0: expected a whole number from 1"),
-        ({"tail_share": 1.5}, "tail_share=1.5: expected a number from 0 to 1"),
-        ({"allow": ["nope"]}, "allow: 1 id found, none in the catalogue"),
+        ({"k": 0}, "k=0: is not valid; expected a whole number from 1"),
+        ({"tail_share": 1.5}, "tail_share=1.5: is not valid; expected a number from 0 to 1"),
+        ({"allow": ["nope"]}, "allow: 1 id found, but none is in the catalogue"),
         ({"where": ["price>9000"]}, "leave no item to recommend"),
-        ({"size": 3}, "size is no option of recommend; expected some of: k, hide_seen"),
+        ({"size": 3}, "size is not an option of recommend; expected some of: k, hide_seen"),
     ],
 )
 def test_options_that_make_no_sense(model, options, said):
@@ -202,7 +202,7 @@ def test_the_mean_of_the_nearest_rows():
         ((["a", "b"], np.ones((1, 6))), "2 ids and embeddings of shape"),
         ((["a"], np.full((1, 6), np.nan)), "holds NaN or infinity"),
         (([None], np.ones((1, 6))), "item 1 has no id"),
-        ((["sku-1"], np.ones((1, 6))), "is in the catalogue already"),
+        ((["sku-1"], np.ones((1, 6))), "is already in the catalogue; remove"),
         ((["a"], np.ones((1, 6)), ["x", "y"]), "1 ids and 2 titles"),
     ],
 )

@@ -1,11 +1,11 @@
-"""What makes vectors of texts: one file an encoder, found by its name (`--encoder=tfidf`).
+"""Encoders, which make vectors of texts: one file per encoder, found by its name (`--encoder=tfidf`).
 
-What such a file has is `OfTexts` or `OfCorpus`.
+Such a file has the members of `OfTexts` or `OfCorpus`.
 
-With "texts", the caller (`llmesr_jax.semantic.embed`) sends each text once and no empty one, stores vectors as they
-come, continues after an interruption, and writes the files. With "corpus", the vectors are made in one go.
-Both raise `InputError` where the user has to do something. Modules beside them that are heavy to import are imported
-inside of functions, so that the flags of all encoders are known quickly.
+With "texts", the caller (`llmesr_jax.semantic.embed`) sends each non-empty text once, stores vectors as they
+arrive, continues after an interruption, and writes the files. With "corpus", all vectors are made at once.
+Both raise `InputError` if the user must act. Modules that are heavy to import are imported
+inside functions, so that the flags of all encoders are known quickly.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Stop(Exception):
-    """Thrown into an `Encode` generator that is to send nothing more.
+    """Thrown into an `Encode` generator that must send nothing more.
 
-    It may give the answers that are under way, and then ends; one that knows nothing of it ends at once.
+    The generator may yield pending answers and then ends; a generator that does not catch it ends at once.
     """
 
 
 class Text(NamedTuple):
-    """A text on its way: `key` names it in the store, `tokens` is what it counts towards the encoder's limits."""
+    """A text to encode: `key` names it in the store, `tokens` counts towards the encoder's limits."""
 
     key: bytes
     text: str
@@ -39,12 +39,12 @@ class Text(NamedTuple):
 
 
 class Clipped(NamedTuple):
-    """A text as the encoder takes it.
+    """A text as it is sent to the encoder.
 
     Attributes:
       text: as it is sent.
-      tokens: that it has, or has about, where they cannot be counted here.
-      cut: something was cut off.
+      tokens: their number, or an estimate if they cannot be counted here.
+      cut: whether the text was cut.
     """
 
     text: str
@@ -53,11 +53,11 @@ class Clipped(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What an encoder asks before it spends.
+    """What an encoder reports before it spends money.
 
     Attributes:
-      text: one line: how much, by which prices.
-      ask: a question is due.
+      text: one line: the cost, and the prices.
+      ask: whether to ask the user.
     """
 
     text: str
@@ -65,12 +65,12 @@ class Cost(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Vectors that came.
+    """Vectors that arrived.
 
     Attributes:
       keys: of their texts, in any order.
       vectors: (len(keys), F) float32.
-      failed: key -> reason, of texts that have no usable vector and will have none.
+      failed: key -> reason, for texts that have no usable vector and will get none.
     """
 
     keys: list[bytes]
@@ -85,21 +85,21 @@ Encode = Callable[[Iterable[Text], Path, int | None], Generator[Answer, None, No
 
 
 class TextEncoder(NamedTuple):
-    """An encoder at work.
+    """A running encoder.
 
     Attributes:
       identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
-      ready: called with F, where it is known, before anything is sent, but not before a dry run; raises InputError for
-        what is missing for it.
-      source: where they come from, such as a server's address: for the record, and to tell interrupted runs apart.
+      ready: called with F, if known, before anything is sent, but not in a dry run; raises InputError for
+        anything that is missing.
+      source: where the vectors come from, such as a server's address: recorded, and compared with interrupted runs.
       encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
-        ends the run. Rows of zeros, NaN or infinity are taken for failed.
-      width: F where it is known before the first vector, else None.
+        ends the run. Rows of zeros, NaN or infinity count as failed.
+      width: F if it is known before the first vector, else None.
       clip: a text -> what is sent of it.
-      most_tokens: what `clip` cuts at, if it does; with the way of counting, where that is not by a vocabulary.
-      shortened: the store's folder -> keys, in hex, of the texts whose end the server had no room for.
-      cost: (texts, their tokens) -> what is said before anything is sent; None: it costs nothing.
-      notes: for the manifest, after the run; nothing that decides about the vectors.
+      most_tokens: the limit of `clip`, if any; with the way of counting, if that is not a vocabulary.
+      shortened: the store's folder -> keys, in hex, of the texts that were cut for the server.
+      cost: (texts, their tokens) -> the report before anything is sent; None: it costs nothing.
+      notes: for the manifest, after the run; nothing that the vectors depend on.
     """
 
     identity: dict[str, str | int | None]
@@ -115,7 +115,7 @@ class TextEncoder(NamedTuple):
 
 
 class OfTexts(Protocol):
-    """What the file of an encoder has whose vector of a text depends on that text alone."""
+    """What the file of an encoder must have if a text's vector depends on that text alone."""
 
     @property
     def Config(self) -> type:
@@ -128,14 +128,14 @@ class OfTexts(Protocol):
         ...
 
     def load(self, config: Any, /) -> TextEncoder:
-        """The encoder at work; raises InputError where the user has to do something."""
+        """The running encoder; raises InputError if the user must act."""
         ...
 
 
 class OfCorpus(Protocol):
-    """What the file of an encoder has whose vectors depend on all texts, or on none.
+    """What the file of an encoder must have if its vectors depend on all texts, or on none.
 
-    It may also have `UNKNOWN_WORDS = True`, where a text without known words has a vector of zeros: then these are
+    It may also have `UNKNOWN_WORDS = True` if a text without known words has a vector of zeros: then such texts are
     counted, not refused.
     """
 
@@ -154,7 +154,7 @@ class OfCorpus(Protocol):
         ...
 
     def embed(self, corpus: Corpus, texts_V: Iterable[str], config: Any, /) -> tuple[np.ndarray, np.ndarray | None]:
-        """(V, F) of the items and (U, F) of the users, or None: then a user is the mean of the items."""
+        """(V, F) of the items and (U, F) of the users, or None: then a user is the mean of the training items."""
         ...
 
 

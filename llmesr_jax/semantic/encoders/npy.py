@@ -1,4 +1,4 @@
-"""Vectors that are there already, in files (`semantic.vector_files`): checked, converted, and put in place.
+"""Existing vectors in files (`semantic.vector_files`): checked, converted, and copied to the data folder.
 
 python -m launch.embed --dataset=fashion --encoder=npy --item_file=items.npy --user_file=users.npy
 """
@@ -23,19 +23,19 @@ TAKES = "corpus"
 @dataclasses.dataclass(frozen=True)
 class Config:
     item_file: str = knob(
-        "", "vectors of the items (.npy, .npz, .pkl, .safetensors, .parquet): row 0 = id 1, or by raw id"
+        "", "file of item vectors (.npy, .npz, .pkl, .safetensors, .parquet): row 0 = id 1, or by raw id"
     )
-    user_file: str = knob("", "the same for users; empty: a user is the mean of the training items")
+    user_file: str = knob("", "the same for users; empty: a user is the mean of the user's training items")
 
 
 def identity(config: Config) -> dict[str, str]:
     """Digests of the files.
 
     Raises:
-      InputError: none is named, or one cannot be read.
+      InputError: no file is named, or a file cannot be read.
     """
     if not config.item_file:
-        raise InputError("--item_file is missing; --encoder=npy wants a file of embeddings, one row an item")
+        raise InputError("--item_file is missing; expected a file of embeddings, one row per item, for --encoder=npy")
     paths = {"item_file": Path(config.item_file)}
     if config.user_file:
         paths["user_file"] = Path(config.user_file)
@@ -46,7 +46,7 @@ def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.nd
     """The arrays of the two files; a `.npy` file is mapped, not read.
 
     Raises:
-      InputError: one is not as it should be.
+      InputError: a file is not valid.
     """
     del texts_V
     items = _read(Path(config.item_file), corpus, "items")
@@ -59,7 +59,7 @@ def _read(path: Path, corpus: Corpus, kind: str) -> np.ndarray:
     if found.missing:
         print(f"{path}: has no vector for {found.missing:,} of {rows:,} {kind}", flush=True)
     if found.of_nobody:
-        print(f"{path}: {found.of_nobody:,} of its vectors belong to none of the {kind}, and are left out", flush=True)
+        print(f"{path}: {found.of_nobody:,} of its vectors belong to none of the {kind} and are left out", flush=True)
     return embedding_files.checked(found.array, path, rows, kind)
 
 

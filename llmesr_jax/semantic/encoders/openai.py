@@ -1,11 +1,11 @@
-"""Embeddings of OpenAI, or of any server that speaks its API: vLLM, Ollama, llama.cpp, Text Embeddings Inference, ...
+"""Embeddings of OpenAI, or of any server with its API: vLLM, Ollama, llama.cpp, Text Embeddings Inference, ...
 
     OPENAI_API_KEY=... python -m launch.embed --dataset=fashion --encoder=openai --model=text-embedding-3-small
     python -m launch.embed --dataset=fashion --encoder=openai --model=nomic-embed-text --base_url=http://localhost:11434/v1
 
-A request holds at most 2,048 texts and 300,000 tokens, a text 8,192 tokens (OpenAI's API reference). Where a server
-takes less, its refusals tell how much (`openai_api.limits`). The key is read from the environment and goes into the
-client, nowhere else.
+A request holds at most 2,048 texts and 300,000 tokens, a text 8,192 tokens (OpenAI's API reference). If a server
+accepts less, its refusals show how much (`openai_api.limits`). The key is read from the environment and goes into the
+client only.
 """
 
 from __future__ import annotations
@@ -34,27 +34,28 @@ _KEY_HEADERS = ("authorization", "api-key", "x-api-key", "ocp-apim-subscription-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    model: str = knob("", "name of the model, as its server or library knows it, or the path of its folder")
-    base_url: str = knob("", "address of a compatible server; empty: OPENAI_BASE_URL if set, else OpenAI's own")
+    model: str = knob("", "name of the model in its server or library, or the path of its folder")
+    base_url: str = knob("", "address of a compatible server; empty: OPENAI_BASE_URL if set, else OpenAI")
     dimensions: int = knob(0, "width of the embeddings, for models that can shorten them; 0: the model's own", least=0)
-    batch_size: int = knob(512, "texts in one request, or through the model at once", least=1, most=2048)
+    batch_size: int = knob(512, "texts per request, or per pass through the model", least=1, most=2048)
     tokenizer: str = knob(
         "",
-        "what counts tokens: the model's tokenizer.json, its folder, or cl100k_base, ...; empty: see docs/embeddings.md",
+        "tokenizer that counts tokens: the model's tokenizer.json, its folder, or cl100k_base, ...; empty: see "
+        "docs/embeddings.md",
     )
-    request_tokens: int = knob(300_000, "tokens in one request at most", least=1)
-    max_tokens: int = knob(8191, "tokens of one text at most; longer ones are cut", least=1)
-    concurrency: int = knob(8, "requests (with --batch_api: batches) under way at once", least=1, most=256)
-    timeout: float = knob(120.0, "seconds that a request may take", least=0.01)
-    attempts: int = knob(10, "how often a request is tried", least=1)
-    first_wait: float = knob(1.0, "seconds before the second attempt; they double from one to the next", least=0)
-    longest_wait: float = knob(120.0, "seconds between two attempts at most", least=0)
-    encoding: str = knob("base64", "how numbers travel: base64, or float", choices=("base64", "float"))
-    extra_body: str = knob("", 'further fields of each request, a JSON object: \'{"input_type": "passage"}\'')
-    extra_query: str = knob("", "further query of each request: api-version=2024-10-21")
-    extra_header: str = knob("", "further header of each request: 'api-key: $AZURE_OPENAI_API_KEY', or a JSON object")
+    request_tokens: int = knob(300_000, "maximum tokens per request", least=1)
+    max_tokens: int = knob(8191, "maximum tokens per text; longer texts are cut", least=1)
+    concurrency: int = knob(8, "concurrent requests (with --batch_api: batches)", least=1, most=256)
+    timeout: float = knob(120.0, "timeout of a request, in seconds", least=0.01)
+    attempts: int = knob(10, "maximum attempts per request", least=1)
+    first_wait: float = knob(1.0, "seconds before the second attempt; doubled after each further attempt", least=0)
+    longest_wait: float = knob(120.0, "maximum seconds between two attempts", least=0)
+    encoding: str = knob("base64", "encoding of the numbers: base64 or float", choices=("base64", "float"))
+    extra_body: str = knob("", 'extra fields of each request, a JSON object: \'{"input_type": "passage"}\'')
+    extra_query: str = knob("", "extra query of each request: api-version=2024-10-21")
+    extra_header: str = knob("", "extra header of each request: 'api-key: $AZURE_OPENAI_API_KEY', or a JSON object")
     batch_api: bool = knob(False, "OpenAI's Batch API: half the price, results within a day")
-    poll: float = knob(30.0, "seconds between two looks at a batch", least=0)
+    poll: float = knob(30.0, "seconds between two checks of a batch", least=0)
 
     @cached_property
     def extra(self) -> dict[str, Any]:
@@ -67,13 +68,15 @@ class Config:
 
 
 def load(config: Config) -> TextEncoder:
-    """Makes the client; asks nothing yet.
+    """Makes the client; sends nothing yet.
 
     Raises:
       InputError: no model is named, or the address, a flag or the tokenizer cannot be read.
     """
     if not config.model:
-        raise InputError("--model is missing; --encoder=openai wants its name, such as text-embedding-3-small")
+        raise InputError(
+            "--model is missing; expected a model's name for --encoder=openai, such as text-embedding-3-small"
+        )
     server = address_lib.read(config.base_url, config.extra_query, config.extra_header)
     known = prices.MODELS.get(config.model)
     width = config.dimensions or (known.width if known else None)
@@ -82,7 +85,7 @@ def load(config: Config) -> TextEncoder:
 
     def ready(width: int | None) -> None:
         if config.batch_api and width is None:
-            raise InputError(f"--batch_api: the width of {config.model} is not known here; give it with --dimensions")
+            raise InputError(f"--batch_api: the width of {config.model} is not known; set it with --dimensions")
         _key(server)
 
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[Answer]:
@@ -117,9 +120,9 @@ def load(config: Config) -> TextEncoder:
             return None
         told = f"{count:,} tokens" if counting.exact else f"about {count:,} tokens"
         if known is None or not server.openai:
-            return Cost(f"{told}; what {config.model} costs at {server.host} is not known here", ask=True)
+            return Cost(f"{told}; the price of {config.model} at {server.host} is not known", ask=True)
         price = known.batch_price if config.batch_api else known.price
-        return Cost(f"{told}, {_dollars(count * price / 1e6)}, at ${price} a million as of {prices.AS_OF}", ask=True)
+        return Cost(f"{told}, {_dollars(count * price / 1e6)}, at ${price} per million as of {prices.AS_OF}", ask=True)
 
     def notes() -> dict[str, Any]:
         asked_again = sum(sum(session.retries.values()) for session in sessions)
@@ -160,12 +163,12 @@ def _dollars(price: float) -> str:
 
 
 def _key(server: address_lib.Address) -> str:
-    """The key of OPENAI_API_KEY; "" where there is none, or `--extra_header` gives the server another one."""
+    """The key of OPENAI_API_KEY; "" if there is none, or `--extra_header` sets another one."""
     if any(name.lower() in _KEY_HEADERS for name in server.headers):
         return ""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and server.openai:
-        raise InputError("OPENAI_API_KEY is not set; export it with your key, or name another server with --base_url")
+        raise InputError("OPENAI_API_KEY is not set; export it with your key, or set --base_url to another server")
     if not re.fullmatch("[!-~]*", key):
-        raise InputError("OPENAI_API_KEY: holds a space or a sign that no key has; set it again")
+        raise InputError("OPENAI_API_KEY: has a space or a character that no key has; set it again")
     return key

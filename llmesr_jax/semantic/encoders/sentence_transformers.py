@@ -28,19 +28,19 @@ _SECONDS = 1.0  # that they should take
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    model: str = knob("", "name of the model, as its server or library knows it, or the path of its folder")
-    batch_size: int = knob(64, "texts in one request, or through the model at once", least=1)
-    device: str = knob("", "where the model runs, such as cpu or cuda; empty: the library's choice")
+    model: str = knob("", "name of the model in its server or library, or the path of its folder")
+    batch_size: int = knob(64, "texts per request, or per pass through the model", least=1)
+    device: str = knob("", "device of the model, such as cpu or cuda; empty: the library's choice")
 
 
 def load(config: Config) -> TextEncoder:
     """Loads the model.
 
     Raises:
-      InputError: the package is not installed, no model is named, or it cannot be loaded.
+      InputError: the package is not installed, no model is named, or the model cannot be loaded.
     """
     if not config.model:
-        raise InputError("--model is missing; --encoder=sentence_transformers wants a model's name or folder")
+        raise InputError("--model is missing; expected a model's name or folder for --encoder=sentence_transformers")
     try:
         import sentence_transformers
     except ImportError as error:
@@ -54,7 +54,7 @@ def load(config: Config) -> TextEncoder:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
             f"--model={config.model}: cannot be loaded ({reason}); expected the name of a sentence-transformers model "
-            "or its folder; without a network, only those that were loaded before"
+            "or its folder; without a network, only models that were loaded before are available"
         ) from error
 
     def encode(texts: Iterable[Text], folder: Path, width: int | None) -> Iterator[Answer]:
@@ -80,7 +80,7 @@ def load(config: Config) -> TextEncoder:
 
 
 def _identity(model: str) -> dict[str, str]:
-    """The model's name; of a folder, its last part, and what is in it, wherever it lies."""
+    """The model's name; for a folder, its last part and a digest of its content, without its path."""
     folder = Path(model)
     if not folder.is_dir():
         return {"model": model}

@@ -22,8 +22,8 @@ _BLOCK = 4096  # users at once: their words side by side are many times the item
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    width: int = knob(128, "width F of TF-IDF embeddings (less where the items or their words are fewer)", least=1)
-    seed: int = knob(42, "of TF-IDF's randomised decomposition", least=0)
+    width: int = knob(128, "width F of TF-IDF embeddings (less if there are fewer items or words)", least=1)
+    seed: int = knob(42, "seed of TF-IDF's randomised decomposition", least=0)
 
 
 def identity(config: Config) -> dict[str, int]:
@@ -48,14 +48,14 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
     Args:
       texts_V: one text per item, row 0 = id 1; read once, one by one.
       corpus: whose training interactions make the users.
-      width: F; less where the items or their words are fewer.
+      width: F; less if there are fewer items or words.
       seed: of the randomised decomposition.
 
     Returns:
       (V, F) and (U, F) float32; a text without known words is a row of zeros.
 
     Raises:
-      InputError: the texts do not tell the items apart.
+      InputError: the texts do not distinguish the items.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -74,7 +74,9 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
     if width < 1:
         raise _too_few_words(corpus.num_items)
     if unknown := int((np.array(has_text) & (np.diff(items_VxW.indptr) == 0)).sum()):
-        logging.warning("%d items have a text without a word that tells items apart; their vectors are zeros", unknown)
+        logging.warning(
+            "%d items have a text without a word that distinguishes items; their vectors are zeros", unknown
+        )
     del vectorizer  # and with it the dictionary of all words
     counts_UxV = training_counts(corpus)
     with threadpool_limits(1):  # so that the sums, and with them a run's numbers, do not depend on the number of cores
@@ -88,6 +90,6 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
 
 def _too_few_words(num_items: int) -> InputError:
     return InputError(
-        f"items.jsonl: the texts of its {num_items} items hold no two words that tell items apart; "
-        "give items titles and attributes, or put item_emb.npy and user_emb.npy beside it"
+        f"items.jsonl: the texts of its {num_items} items have fewer than two words that distinguish items; "
+        "add titles and attributes to the items, or put item_emb.npy and user_emb.npy beside it"
     )

@@ -1,4 +1,4 @@
-"""Where requests go, and what any server may want beside OpenAI's fields: `--base_url` and `--extra_...`."""
+"""Where requests go, and extra fields, queries and headers: `--base_url` and `--extra_...`."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Address(NamedTuple):
 
 
 def read(base_url: str, extra_query: str, extra_header: str) -> Address:
-    """The server that `--base_url`, else OPENAI_BASE_URL, else OpenAI stands for.
+    """The server of `--base_url`, else of OPENAI_BASE_URL, else OpenAI.
 
     Raises:
-      InputError: it is no address, or one of the flags cannot be read.
+      InputError: it is not an address, or a flag cannot be read.
     """
     given = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
     parts = urllib.parse.urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"--base_url={given}: not an address; expected one such as http://localhost:8000/v1")
+        raise InputError(f"--base_url={given}: is not an address; expected one such as http://localhost:8000/v1")
     if parts.username or parts.password or parts.fragment:
-        raise InputError("--base_url: holds a password or a '#'; the key goes into OPENAI_API_KEY")
+        raise InputError("--base_url: has a password or a '#'; put the key into OPENAI_API_KEY")
     query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)) | _query(extra_query)
     url = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
     return Address(url.removesuffix("/embeddings"), parts.hostname, query, _headers(extra_header))
@@ -69,17 +69,17 @@ def extra_body(given: str) -> dict[str, Any]:
     """The fields of `--extra_body`.
 
     Raises:
-      InputError: it is no JSON object, or it sets what other flags set.
+      InputError: it is not a JSON object, or it sets a field of another flag.
     """
     if not given:
         return {}
     fields = _json(given)
     if fields is None:
         raise InputError(
-            f'--extra_body={given[:80]}: not a JSON object; expected one such as \'{{"input_type": "passage"}}\''
+            f'--extra_body={given[:80]}: is not a JSON object; expected one such as \'{{"input_type": "passage"}}\''
         )
     if own := [name for name in _OWN if name in fields]:
-        raise InputError(f"--extra_body: sets {own[0]!r}, which is {_OWN[own[0]]}; leave it out")
+        raise InputError(f"--extra_body: sets {own[0]!r}, which is {_OWN[own[0]]}; remove it")
     return fields
 
 
@@ -87,7 +87,7 @@ def _query(given: str) -> dict[str, str]:
     """Of "name=value&name=value"."""
     fields = urllib.parse.parse_qsl(given.lstrip("?"), keep_blank_values=True)
     if given and not (fields and all("=" in part for part in given.split("&"))):
-        raise InputError(f"--extra_query={given[:80]}: not a query; expected one such as api-version=2024-10-21")
+        raise InputError(f"--extra_query={given[:80]}: is not a query; expected one such as api-version=2024-10-21")
     return dict(fields)
 
 
@@ -101,7 +101,7 @@ def _headers(given: str) -> dict[str, str]:
         # A value is not shown: it may be a key.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name) or not isinstance(value, str) or not (colon and value):
             raise InputError(
-                "--extra_header: not a header; expected 'Name: value', such as 'api-key: $AZURE_OPENAI_API_KEY' "
+                "--extra_header: is not a header; expected 'Name: value', such as 'api-key: $AZURE_OPENAI_API_KEY' "
                 '(a variable of the environment), or a JSON object of several, \'{"Name": "value"}\''
             )
         if missing := [v for v in re.findall(r"\$(\w+)", value) if v not in os.environ]:
@@ -110,12 +110,14 @@ def _headers(given: str) -> dict[str, str]:
         name: re.sub(r"\$(\w+)", lambda match: os.environ[match[1]], value).strip() for name, value in found.items()
     }
     if not all(value.isprintable() and value.isascii() for value in found.values()):
-        raise InputError("--extra_header: a value holds a sign that no header may have, such as a line break")
+        raise InputError(
+            "--extra_header: a value has a character that is not allowed in a header, such as a line break; remove it"
+        )
     return found
 
 
 def _json(given: str) -> dict[str, Any] | None:
-    """The object that a text holds as JSON; None where it holds none."""
+    """The JSON object in a text; None if the text is not one."""
     try:
         found = json.loads(given)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""The Batch API: requests go up as a file and come back as one, within a day, at half the price.
+"""The Batch API: requests are uploaded as a file and answered as a file, within a day, at half the price.
 
 In the encoder's folder, for each batch: `batch-<n>.jsonl`, the requests, and `batch-<n>.json`, the ids the server gave.
-A run that was stopped finds its batches again by these ids, or, where it was stopped before it could write one down, by
+A stopped run finds its batches again by these ids, or, if it was stopped before it wrote an id, by
 the batch's `tag`, a digest of its requests; so no batch is paid twice.
 
-Limits (OpenAI's API reference): 50,000 texts and 200 MB a batch.
+Limits (OpenAI's API reference): 50,000 texts and 200 MB per batch.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def send(
             if batch.status not in _OVER:
                 continue
             if _queue_is_full(batch):
-                logging.warning("batch %s: the account's queue is full; it is made again", batch.id)
+                logging.warning("batch %s: the account's queue is full; the batch is made again", batch.id)
                 _remember(path, batch_id=None)
                 continue
             if batch.status == "failed" and not batch.output_file_id:
@@ -85,7 +85,7 @@ def send(
 
 
 async def _look(session: Session, path: Path) -> Any:
-    """The batch of a file of requests as it stands; it is uploaded and made where that was not done yet."""
+    """The batch of a file of requests; it is uploaded and made if that was not done yet."""
     ids = _ids(path)
     if not ids.get("batch_id"):
         tag = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
@@ -101,7 +101,7 @@ async def _look(session: Session, path: Path) -> Any:
 
 
 async def _find(session: Session, tag: str) -> Any:
-    """A batch of this tag that an earlier run made and did not get to write down, or None."""
+    """A batch of this tag that an earlier run made and did not record, or None."""
 
     async def find(client):
         page = await client.batches.list(limit=100)
@@ -138,7 +138,10 @@ def _results(
             yield Answer([keys[row] for row in good], vectors[good])
     for reason, count in reasons.items():
         logging.warning(
-            "batch %s: %d answers refused (%s); their texts are sent one request at a time", batch.id, count, reason
+            "batch %s: %d answers cannot be used (%s); their texts are sent one request at a time",
+            batch.id,
+            count,
+            reason,
         )
 
 

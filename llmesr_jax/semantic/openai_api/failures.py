@@ -2,12 +2,12 @@
 
 A failure is of one of these kinds:
 
-    WAIT     the server is busy or away (429, 503, no connection): the same request, later, as often as allowed
-    BROKEN   the request failed (500, 502, a timeout): once more; then its texts may be the reason
-    UNUSABLE the answer came with status 200 and cannot be used: once more; then its texts may be the reason
+    WAIT     the server is busy or not reachable (429, 503, no connection): retry later, as often as allowed
+    BROKEN   the request failed (500, 502, a timeout): retry once; then its texts may be the reason
+    UNUSABLE the answer has status 200 and cannot be used: retry once; then its texts may be the reason
     REFUSED  the same request will be refused again (400, 404, 422): its texts may be the reason
-    SIZE     it is too large: less of it
-    STOP     the key, or the credit: nothing else will be answered either
+    SIZE     the request is too large: send less
+    STOP     the key or the credit: no other request will be answered either
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Failure(Exception):
       kind: see the module.
       reason: what happened, with the server's own sentence; equal reasons are the same failure.
       said: the server's sentence alone.
-      advice: what the user may do; "" where nothing is known.
-      wait: seconds that the server asks for; None where it asks for none.
+      advice: what the user may do; "" if unknown.
+      wait: seconds that the server asks for; None if it asks for none.
       timed_out: no answer came in time.
-      rows: what is wrong with each of its texts, where an answer shows that.
+      rows: what is wrong with each of its texts, if an answer shows that.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Failure(Exception):
 
 
 def of(error: Exception, secrets: tuple[str, ...] = ()) -> Failure | None:
-    """The failure that an exception of the client, or of reading its answer, stands for; None for any other error.
+    """The failure for an exception of the client, or of reading its answer; None for any other error.
 
     Args:
       secrets: what must not be shown, such as the key.
@@ -128,19 +128,19 @@ def _advice(status: int, said: str) -> str:
     if status == 404:
         return "check --model and --base_url (which ends in /v1 for most servers)"
     if _FIELD_WANTED.search(said):
-        return """add the field that it wants with --extra_body, such as --extra_body='{"input_type": "passage"}'"""
+        return """add the missing field with --extra_body, such as --extra_body='{"input_type": "passage"}'"""
     if status in (400, 413, 422):
         return (
-            "check --model and --dimensions; --extra_body adds fields, or leaves one out that is null; where a text or a "
+            "check --model and --dimensions; --extra_body adds fields, or removes a field that is null; if a text or a "
             "request is too long, lower --max_tokens, --batch_size or --request_tokens"
         )
     return ""
 
 
 def _of_answer(reason: str) -> str:
-    """What to do about an answer that cannot be used."""
+    """What to do about an unusable answer."""
     if "of width" in reason:
-        return "the server gives one width whatever --dimensions says; leave --dimensions out, or give that width"
+        return "the server ignores --dimensions; remove --dimensions, or set it to that width"
     if "web page" in reason or "not JSON" in reason:
         return "check --base_url (which ends in /v1 for most servers)"
     if "zeros" in reason or "same vector" in reason:

@@ -1,6 +1,6 @@
-"""What a server says is too much for it, and sending less.
+"""Requests that are too large for a server, and sending less.
 
-Servers count tokens by their own vocabularies, which are not known here. So texts are sent as they are; where a server
+Servers count tokens by their own vocabularies, which are not known here. So texts are sent as they are; if a server
 refuses a request for its size, it is halved, down to the text that is too long, and that text is shortened by the
 numbers that the server names, else to its half, until it is taken. Refusals cost nothing.
 """
@@ -56,17 +56,17 @@ def is_too_much(status: int, said: str) -> bool:
 
 
 def counts(said: str) -> list[int]:
-    """The counts that a refusal names; parts of names, indices in brackets and asides are none."""
+    """The counts that a refusal names, without parts of names, indices in brackets and asides."""
     return [int(match[0].replace(",", "")) for match in _NUMBER.finditer(_ASIDE.sub("", said))]
 
 
 def kept_share(said: str, most_tokens: int, size: int) -> float:
-    """The share of a text that a server has room for, by the counts that it names; a half where it names none.
+    """The share of a text that a server accepts, by the counts that it names; a half if it names none.
 
     Args:
       said: "maximum context length is 512 tokens, however you requested 1630 tokens".
-      most_tokens: that are wanted at most, whatever the server's limit.
-      size: bytes of the text, of which a token has one at least; higher counts are not its own.
+      most_tokens: the user's limit, whatever the server's.
+      size: bytes of the text; a token has at least one, so higher counts are not the text's.
     """
     found = [count for count in counts(said) if count >= _LEAST]
     limit, requested = min(found, default=0), max(found, default=0)
@@ -76,7 +76,7 @@ def kept_share(said: str, most_tokens: int, size: int) -> float:
 
 
 class Room:
-    """What a server has been found to take, and the texts that were shortened for it.
+    """The limits found for a server, and the texts that were shortened for it.
 
     Attributes:
       most_texts: in one request.
@@ -122,8 +122,8 @@ class Room:
         shorter = content[: int(len(content) * share)].decode(errors="ignore")
         if cuts == _MOST_CUTS or not shorter.strip():
             raise ServerError(
-                f"{refusal}: it refuses even a text cut to {len(text.text):,} characters ({text.text[:40]!r}); check "
-                "--model and the server's own limits"
+                f"{refusal}: the server refuses even a text cut to {len(text.text):,} characters "
+                f"({text.text[:40]!r}); check --model and the server's own limits"
             )
         self._cuts[text.key] = cuts + 1, len(shorter.encode())
         return [[text._replace(text=shorter)]]
@@ -136,7 +136,7 @@ class Room:
 
 
 def shortened(folder: Path) -> set[str]:
-    """Keys, in hex, of the texts that were shortened for the server, in this run and those that it continues.
+    """Keys, in hex, of the texts that were shortened for the server, in this run and the runs that it continues.
 
     Args:
       folder: the store's.

@@ -8,7 +8,7 @@ AS_OF = "2026-07-03"
 
 
 class Model(NamedTuple):
-    """USD a million tokens, of requests and of the Batch API, and the width without `dimensions`."""
+    """USD per million tokens, for requests and for the Batch API, and the width without `dimensions`."""
 
     price: float
     batch_price: float

@@ -1,4 +1,4 @@
-"""Reading an answer of the embeddings API: exactly the vectors that were asked for, or the reason why not."""
+"""Reads an answer of the embeddings API: exactly the requested vectors, or the reason why not."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def parse(content: bytes | str, count: int, width: int | None) -> np.ndarray:
     Args:
       content: the answer's body.
       count: texts sent.
-      width: F, or None where any will do.
+      width: F, or None for any.
 
     Raises:
-      Refused: it is no JSON, it is an error, or it is not `count` vectors of one width.
+      Refused: the answer is not JSON, is an error, or is not `count` vectors of one width.
     """
     try:
         body = json.loads(content)
@@ -50,12 +50,12 @@ def parse(content: bytes | str, count: int, width: int | None) -> np.ndarray:
 
 
 def check(body: Any, count: int, width: int | None) -> np.ndarray:
-    """As `parse`, of an answer that was decoded."""
+    """As `parse`, for a decoded answer."""
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
         if isinstance(body, dict) and (said := sentence(body)):
             raise Refused(f"the answer is an error ({said})", _code(body))
-        raise Refused("the answer holds no list of embeddings")
+        raise Refused("the answer has no list of embeddings")
     if len(data) != count:
         raise Refused(f"{len(data)} embeddings for {count} texts")
     places = _places([entry.get("index") for entry in data])
@@ -80,7 +80,7 @@ def unusable_rows(vectors_NxF: np.ndarray) -> dict[int, str]:
 
 
 def sentence(body: Any) -> str:
-    """What a server says of an error, in whichever field of its answer, on one line; "" where it says nothing."""
+    """The server's text of an error, from any field of its answer, on one line; "" if there is none."""
     if isinstance(body, str):
         return " ".join((markup.plain(body) if body.lstrip()[:1] == "<" else body).split())
     if isinstance(body, list):
@@ -107,8 +107,8 @@ def _code(body: dict) -> int | None:
 def _places(index: list[Any]) -> list[int]:
     """The text that each embedding belongs to.
 
-    Some servers number nothing, leave out the number 0, or give every embedding the same number; there the position
-    counts. Numbers that are there, differ from each other and do not agree with that are refused.
+    Some servers omit numbers, omit the number 0, or give every embedding the same number; then the position
+    counts. Different numbers that do not match the positions are refused.
     """
     count = len(index)
     given = [i for i in index if i is not None]

@@ -1,4 +1,4 @@
-"""Texts through the embeddings API: many requests under way, and what to do about each that fails.
+"""Sends texts to the embeddings API: many concurrent requests, and what to do about each that fails.
 
 One text goes alone first (two, where the width is not known, whose answers must agree on it), so that a server that
 refuses everything does so once. After that, a request that fails in a way that may be due to its texts is cut in halves,
@@ -40,8 +40,8 @@ class Job(NamedTuple):
     Attributes:
       texts: the texts.
       tries: times that this request was sent.
-      failed: times that the texts were in a request that failed, in a way that may be due to them.
-      by_row: these are the texts whose rows could not be used in an answer that held others.
+      failed: number of failed requests with these texts whose failure may be due to the texts.
+      by_row: the texts had unusable rows in an answer with usable ones.
     """
 
     texts: list[Text]
@@ -51,14 +51,14 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a job: an answer, and what is to be sent next instead of it."""
+    """The result of a job: an answer, and the jobs to send next in its place."""
 
     answer: Answer = NOTHING
     parts: tuple[Job, ...] = ()
 
 
 def body(request: list[Text], config: Any, encoding: str) -> dict[str, Any]:
-    """The body of one request, in a batch or alone; `--extra_body` adds fields, and null leaves one out.
+    """The body of one request, in a batch or alone; `--extra_body` adds fields, and null removes one.
 
     Args:
       encoding: "base64", "float", or "" to leave the field out.
@@ -74,7 +74,7 @@ class Sender:
 
     Attributes:
       width: F, once it is known.
-      encoding: how numbers travel.
+      encoding: of the numbers.
     """
 
     def __init__(self, runner: asyncio.Runner, session: Session, room: limits.Room, width: int | None, config: Any):
@@ -85,9 +85,9 @@ class Sender:
         self._held: list[Answer] = []  # until the width is known
 
     def run(self, texts: Iterable[Text]) -> Iterator[Answer]:
-        """The answers as they come.
+        """The answers as they arrive.
 
-        After `Stop`, nothing more is sent, and what is under way is waited for a moment.
+        After `Stop`, nothing more is sent, and pending answers are waited for briefly.
         """
         session, waiting, failure, until = self._session, set(), None, float("inf")
         texts = iter(texts)
@@ -130,7 +130,7 @@ class Sender:
         return self._limit if self._session.answered and self.width is not None else 1
 
     def _next(self, texts: Iterator[Text], requests: Iterator[list[Text]]) -> Job | None:
-        """What to send next; None where nothing is left."""
+        """What to send next; None if nothing is left."""
         if not self._again:
             if self._session.answered and self.width is not None:
                 self._again.extend(Job(part) for part in self._room.split(next(requests, [])))
@@ -144,7 +144,7 @@ class Sender:
         return first
 
     def _agreed(self, answer: Answer) -> list[Answer]:
-        """The answers that may be used now that this one came: a single wrong one must not decide about the width."""
+        """The answers that may be used after this one: a single wrong answer must not decide the width."""
         if self.width is not None or not answer.keys:
             return [answer] if answer.keys or answer.failed else []
         self._held.append(answer)
@@ -155,7 +155,8 @@ class Sender:
         if found[1] < 2:
             if len(widths) > self._config.attempts:
                 raise ServerError(
-                    f"{self._config.model}: gives another width each time ({sorted(widths)}); expected one width"
+                    f"{self._config.model}: returns another width each time ({sorted(widths)}); expected one width; "
+                    "check the server and its model"
                 )
             return []
         self.width, held, self._held = found[0], self._held, []
@@ -165,14 +166,17 @@ class Sender:
         return [one for one in held if one.vectors.shape[1] == self.width]
 
     def _left(self) -> list[Answer]:
-        """What is held when nothing more is sent: the answer of the only text, or of a run that was stopped."""
+        """The answers that are still held at the end: that of the only text, or those of a stopped run."""
         widths = sorted({held.vectors.shape[1] for held in self._held})
         if len(widths) > 1 and not self._session.stopping:
-            raise ServerError(f"{self._config.model}: gives another width each time ({widths}); expected one width")
+            raise ServerError(
+                f"{self._config.model}: returns another width each time ({widths}); expected one width; check the "
+                "server and its model"
+            )
         return self._held if len(widths) == 1 else []
 
     async def _attend(self, job: Job) -> Outcome:
-        """Sends a job until it is answered, is to be sent in parts, or is given up.
+        """Sends a job until it is answered, must be sent in parts, or is given up.
 
         Raises:
           ServerError: the server fails whatever it is sent.
@@ -224,7 +228,9 @@ class Sender:
         if once_more:
             return job, None
         if self.encoding != encoding:
-            logging.info("%s: %s; numbers as %s", self._session.server, failure.reason, self.encoding or "they come")
+            logging.info(
+                "%s: %s; requesting numbers as %s", self._session.server, failure.reason, self.encoding or "by default"
+            )
             return job, None
         if len(job.texts) > 1 and not (job.by_row and failure.rows):
             half = len(job.texts) // 2
@@ -237,7 +243,7 @@ class Sender:
         return job, Outcome(Answer([], NOTHING.vectors, {job.texts[row].key: reasons[row] for row in reasons}))
 
     def _outcome(self, job: Job, vectors: np.ndarray) -> Outcome:
-        """The rows of an answer that can be used; the texts of the others are sent once more, or given up."""
+        """The usable rows of an answer; the texts of the other rows are sent once more, or given up."""
         wrong = responses.unusable_rows(vectors)
         good = [row for row in range(len(job.texts)) if row not in wrong]
         self._room.taken([job.texts[row] for row in good])
@@ -271,15 +277,13 @@ class Sender:
             raise Failure(Kind.UNUSABLE, _of_rows(wrong), advice=_SERVER, rows=wrong)
         if len(request) >= _ALL_THE_SAME and (vectors == vectors[0]).all():
             if (different := len({plain(text.text) for text in request})) >= _ALL_THE_SAME:
-                raise Failure(
-                    Kind.UNUSABLE, f"one and the same vector for {different:,} different texts", advice=_SERVER
-                )
+                raise Failure(Kind.UNUSABLE, f"the same vector for {different:,} different texts", advice=_SERVER)
         self._session.answered += 1
         self._settled = True
         return vectors
 
     async def _answers_a_word(self, failure: Failure, answered: int) -> bool:
-        """Whether the server embeds one plain word, where no answer has come since there were `answered` of them.
+        """Whether the server embeds one plain word, if no answer has come since there were `answered` of them.
 
         Numbers as base64 are refused by some servers, so until any answer came, the word is asked for without.
 

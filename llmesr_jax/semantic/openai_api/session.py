@@ -1,4 +1,4 @@
-"""Asking a server, and waiting until it can be asked again, as its rate limits allow."""
+"""Sends requests to a server, with retries and waits as its rate limits require."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAID = 10.0  # seconds of waiting that are worth a line
 
 
 def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Generator[Answer, None, T]:
-    """What the coroutine returns; gives `NOTHING` every now and then, so that who waits can look about."""
+    """What the coroutine returns; yields `NOTHING` now and then, so that the caller can check for a stop."""
     task = runner.get_loop().create_task(coroutine)
     try:
         while not runner.run(asyncio.wait({task}, timeout=LOOK))[0]:
@@ -35,7 +35,7 @@ def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Gener
 
 
 def leave(runner: asyncio.Runner, tasks: set[asyncio.Task]) -> None:
-    """Cancels what is still under way, and waits for its end."""
+    """Cancels pending tasks, and waits for their end."""
     if under_way := [task for task in tasks if not task.done()]:
         for task in under_way:
             task.cancel()
@@ -48,7 +48,7 @@ class Patience(NamedTuple):
     Attributes:
       attempts: in all.
       first_wait: seconds before the second attempt; they double from one to the next, less up to a half by chance.
-      longest_wait: seconds, also where the server asks for more.
+      longest_wait: seconds, even if the server asks for more.
     """
 
     attempts: int
@@ -63,9 +63,9 @@ class Session:
       client: the client.
       server: its address, for messages.
       patience: see `Patience`.
-      answered: answers that had their form, from the beginning.
-      retries: reason -> requests that were asked again for it.
-      stopping: nothing more is to be sent.
+      answered: well-formed answers, from the beginning.
+      retries: reason -> requests that were sent again for it.
+      stopping: nothing more may be sent.
     """
 
     def __init__(self, client: Any, patience: Patience, server: str, secrets: tuple[str, ...] = ()):
@@ -75,7 +75,7 @@ class Session:
         self._reached, self._not_before, self._resting = False, 0.0, set()
 
     def stop(self) -> None:
-        """Sends nothing more: what is under way may end, what waits for its turn to be sent again is cancelled."""
+        """Sends nothing more: pending requests may end, waiting retries are cancelled."""
         self.stopping = True
         for task in self._resting:
             task.cancel()
@@ -103,7 +103,7 @@ class Session:
         return result
 
     async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """What `call(client)` returns, once it does so; asked again as long as that may help.
+        """What `call(client)` returns; called again as long as that may help.
 
         Raises:
           ServerError: the server refuses, or was asked as often as allowed.
@@ -120,10 +120,10 @@ class Session:
                 await self.wait(failure, attempt)
 
     async def wait(self, failure: Failure, attempt: int) -> None:
-        """Waits before the attempt after this one, the `attempt`-th that failed.
+        """Waits before the next attempt; `attempt` attempts have failed.
 
         Raises:
-          ServerError: it was the last.
+          ServerError: it was the last attempt.
           CancelledError: after `stop`.
         """
         if attempt >= self.patience.attempts or (not self._reached and attempt >= _FIRST_CONTACT):
@@ -136,11 +136,11 @@ class Session:
             wait = min(longest, failure.wait) + random.uniform(0.0, 0.1) * wait
             self._not_before = max(self._not_before, time.monotonic() + wait)  # holds for all requests
         if wait >= _SAID:
-            logging.warning("%s: %s; asking again in %.0f s", self.server, failure.reason, wait)
+            logging.warning("%s: %s; trying again in %.0f s", self.server, failure.reason, wait)
         await self._rest(wait)
 
     def error(self, failure: Failure) -> ServerError:
-        """The error that ends a run for a failure that will not pass by itself."""
+        """The error that ends a run for a failure that no retry can solve."""
         return ServerError(f"{self.server}: {failure.full}", passing=failure.kind is Kind.STOP)
 
     async def _rest(self, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""Counting tokens, and cutting texts that have too many.
+"""Counts tokens, and cuts texts that have too many.
 
-Tokens are counted by the model's own tokenizer where it is named (`--tokenizer`), or by tiktoken for OpenAI's models,
+Tokens are counted by the model's own tokenizer if it is named (`--tokenizer`), or by tiktoken for OpenAI's models,
 if it is installed and its vocabulary is on this machine (it would be fetched from the network, which is not done here
 unasked). Else only the server can count: a text is sent as it is, up to eight characters for each token that is
 allowed, more than any language has, and where that is too much, the server says so (`limits`). What the price is
@@ -33,7 +33,7 @@ class Counting(NamedTuple):
 
     Attributes:
       clip: a text -> what is sent of it.
-      by: how it counts, for the manifest; None for the vocabulary of an OpenAI model.
+      by: the way of counting, for the manifest; None for the vocabulary of an OpenAI model.
       exact: the counts are the model's own.
     """
 
@@ -76,7 +76,7 @@ def vocabulary_is_here(name: str = _VOCABULARY) -> bool:
 
 
 def estimate(text: str) -> int:
-    """Tokens that a text has about."""
+    """An estimate of a text's tokens."""
     characters = len(text)
     beyond = 0 if text.isascii() else len(text.encode()) - characters
     return -(-(characters + 2 * beyond) // 4)
@@ -90,8 +90,8 @@ def _by_characters(text: str, max_tokens: int) -> Clipped:
 def _tiktoken(name: str, max_tokens: int) -> Callable[[str], Clipped]:
     if not vocabulary_is_here(name):
         raise InputError(
-            f"--tokenizer={name}: tiktoken or its vocabulary is not here; run pip install tiktoken, then once, with a "
-            f"network, python -c \"import tiktoken; tiktoken.get_encoding('{name}')\""
+            f"--tokenizer={name}: tiktoken or its vocabulary is not installed; run pip install tiktoken, then once, "
+            f"with a network, python -c \"import tiktoken; tiktoken.get_encoding('{name}')\""
         )
     import tiktoken
 
@@ -132,7 +132,7 @@ def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
     most = max_tokens - added
     if most < 1:
         raise InputError(
-            f"--max_tokens={max_tokens}: the tokenizer adds {added} tokens to a text; expected more than that"
+            f"--max_tokens={max_tokens}: the tokenizer adds {added} tokens to each text; expected a larger limit"
         )
 
     def clip(text: str) -> Clipped:
@@ -150,7 +150,7 @@ def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
 
 
 def pack(texts: Iterable[Text], most_texts: int, most_tokens: int) -> Iterator[list[Text]]:
-    """Requests: as many texts, in order, as both limits allow; a text over the limit of tokens goes alone."""
+    """Requests with as many texts, in order, as both limits allow; a text over the token limit is sent alone."""
     request, tokens_in = [], 0
     for text in texts:
         if request and (len(request) == most_texts or tokens_in + text.tokens > most_tokens):

@@ -1,1 +1,1 @@
-"""Bundles behind HTTP: `launch.serve`. Needs the extra `serve`; nothing else of the package imports this one."""
+"""Serving bundles over HTTP: `launch.serve`. Needs the extra `serve`; no other package imports this one."""

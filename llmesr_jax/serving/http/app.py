@@ -1,4 +1,4 @@
-"""The service as an ASGI application: endpoints, what they take and what they answer."""
+"""The service as an ASGI application: endpoints, their requests and answers."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ async def _body(request: Request) -> bytes:
     """The body of a request.
 
     Raises:
-      _Problem: it is too long, or no JSON by its own word.
+      _Problem: the body is too long, or its content type is not JSON.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise _Problem(415, "expected the header Content-Type: application/json")
+        raise _Problem(415, "the content type is not JSON; expected the header Content-Type: application/json")
     too_long = _Problem(413, f"the body is too long; expected at most {schema.MOST_BYTES:,} bytes")
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > _MOST_DROPPED:
@@ -94,7 +94,7 @@ def _of_query(kind: type, query: bytes) -> Any:
     pairs = urllib.parse.parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=20)
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a parameter stands twice")
+        raise ValueError("a parameter appears twice; expected each parameter once")
     return msgspec.convert(found, kind, strict=False)
 
 
@@ -102,7 +102,7 @@ async def _said(decode: Callable[[bytes], Any], given: bytes, answer: Callable[[
     """The answer as JSON.
 
     Raises:
-      _Problem: whatever is the request's mistake, or too much waits.
+      _Problem: the request is wrong, or too many requests are waiting.
     """
     try:
         asked = decode(given)
@@ -193,7 +193,7 @@ async def _problem(_: Request, error: Any) -> Response:
 def _overloaded(service: Service) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def overloaded(_: Request, error: Exception) -> Response:
         service.measures.refused.labels("overload").inc()
-        return _answered(503, f"overloaded: {error}; ask again", {"retry-after": "1"})
+        return _answered(503, f"overloaded: {error}; try again", {"retry-after": "1"})
 
     return overloaded
 
@@ -204,8 +204,8 @@ async def _http(_: Request, error: Any) -> Response:
 
 
 async def _gone(_: Request, error: Exception) -> Response:
-    return _answered(400, "the client has gone")
+    return _answered(400, "the client closed the connection")
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    return _answered(500, "the service failed; its log says why")
+    return _answered(500, "the service failed; see its log for the reason")

@@ -1,4 +1,4 @@
-"""The served bundles by their names, and how they are replaced while requests are answered."""
+"""The served bundles by name, and their replacement while requests are answered."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ class UnknownBundle(Exception):
 
 
 def named(given: Sequence[str]) -> dict[str, Path]:
-    """{name: folder} of `folder` or `name=folder`, several of them with commas between; a folder's own name is its default.
+    """{name: folder} of `folder` or `name=folder`, separated by commas; by default a bundle has its folder's name.
 
     Raises:
-      InputError: none is given, or a name is none or stands twice.
+      InputError: no bundle is named, or a name is not valid or appears twice.
     """
     found: dict[str, Path] = {}
     for one in (part.strip() for text in given for part in text.split(",") if part.strip()):
         name, folder = one.split("=", 1) if "=" in one else (Path(one).absolute().name, one)
         if not _NAME.fullmatch(name) or not folder:
             raise InputError(
-                f"--bundle={one}: {name!r} cannot be a name; expected NAME=FOLDER with letters, digits, '.', '-' and "
-                "'_'"
+                f"--bundle={one}: {name!r} is not a valid name; expected NAME=FOLDER with letters, digits, '.', '-' "
+                "and '_'"
             )
         if name in found:
-            raise InputError(f"--bundle={one}: the name {name} stands twice; give each bundle its own, as NAME=FOLDER")
+            raise InputError(
+                f"--bundle={one}: the name {name} appears twice; expected a different name for each bundle, as "
+                "NAME=FOLDER"
+            )
         found[name] = Path(folder)
     if not found:
         raise InputError("--bundle is missing; expected the folder of a bundle, as launch.export makes it")
@@ -58,17 +61,17 @@ class Bundles:
 
     @classmethod
     def of(cls, loaded: Mapping[str, Ready]) -> Bundles:
-        """Bundles that are there already, and are never reloaded."""
+        """Bundles that are already loaded, and are never reloaded."""
         found = cls({})
         found._loaded = dict(loaded)
         return found
 
     def all(self) -> dict[str, Ready]:
-        """{name: bundle} as it is now."""
+        """{name: bundle} at present."""
         return self._loaded
 
     def get(self, name: str) -> tuple[str, Ready]:
-        """The name and the bundle; of the first one for "".
+        """The name and the bundle; the first bundle for "".
 
         Raises:
           UnknownBundle: none has this name.
@@ -80,9 +83,9 @@ class Bundles:
         return name, loaded[name]
 
     def reload(self) -> list[str]:
-        """Loads what has changed in the folders and puts it in place, all of it or, where one cannot be loaded, nothing.
+        """Loads changed folders and replaces their bundles: all of them or, if one cannot be loaded, none.
 
-        Takes as long as loading and compiling does; the former bundles answer meanwhile. Returns the names.
+        Takes as long as loading and compiling; the former bundles answer meanwhile. Returns the names.
         """
         with self._lock:
             try:
@@ -101,7 +104,7 @@ class Bundles:
             return changed
 
     def reload_in_background(self) -> threading.Thread:
-        """`reload` in a thread of its own."""
+        """`reload` in a separate thread."""
         thread = threading.Thread(target=self._reload_and_say, name="reload", daemon=True)
         thread.start()
         return thread

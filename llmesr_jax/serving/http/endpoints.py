@@ -1,4 +1,4 @@
-"""What the endpoints answer: requests as `schema` has them, to answers as `schema` has them."""
+"""The endpoints: requests of `schema` to answers of `schema`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class _Wanted(NamedTuple):
 
 
 class Service:
-    """Bundles and two threads: one for lists, one for all that may take longer, or needs no model.
+    """Bundles and two threads: one for lists, one for requests that may take longer, or need no model.
 
     Args:
       most_waiting: requests that may wait for a thread.
-      deadline: seconds after which a request is refused that has no answer.
+      deadline: seconds after which a request without an answer is refused.
     """
 
     def __init__(self, bundles: Bundles, measures: Measures, most_waiting: int = 1000, deadline: float = 1.0):
@@ -39,7 +39,7 @@ class Service:
         self.others = Worker("others", most_waiting, deadline)
 
     def close(self) -> None:
-        """Ends the threads, once what waits is done."""
+        """Ends the threads, after the waiting requests are done."""
         self.lists.close()
         self.others.close()
 
@@ -119,7 +119,7 @@ class Service:
 
 
 def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], bool]]:
-    """Lists for requests that may differ in k alone."""
+    """Lists for requests that may differ only in k."""
     longest = max(wanted, key=lambda one: one.options.k)
     ranked = model.rank([one.ids for one in wanted], longest.options, longest.allowed)
     lists = zip(wanted, *(x.tolist() for x in ranked), strict=True)
@@ -127,7 +127,7 @@ def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], l
 
 
 def _caught(function: Callable[..., Any], *args: Any) -> Any:
-    """The result, or the mistake, which is that of one request."""
+    """The result, or the error, of one request."""
     try:
         return function(*args)
     except InputError as error:

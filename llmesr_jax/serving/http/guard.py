@@ -1,4 +1,4 @@
-"""What every request passes first: the host's name, the token, the client's rate; and what every answer has."""
+"""Checks of every request: the host's name, the token, the client's rate; and headers of every answer."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PAGE = [
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Who may ask, and how often.
+    """Who may send requests, and how many.
 
     Attributes:
       token: that `Authorization: Bearer ...` must have; "" for no token.
       hosts: names that the Host header may have; empty for any.
-      rate: requests a second and client, 0 for any number; a client may save up the requests of `_BURST` seconds.
-      log: "errors", "requests" (a line each), or "histories" (with the bodies, which are personal data).
+      rate: requests per second and client, 0 for any number; a client may save up the requests of `_BURST` seconds.
+      log: "errors", "requests" (one line each), or "histories" (with the bodies, which are personal data).
     """
 
     token: str = ""
@@ -84,25 +84,29 @@ class Guard:
                 self._say(scope, known, status, seconds)
 
     def _refused(self, scope: Any, path: str) -> tuple[int, str, list[tuple[bytes, bytes]]] | None:
-        """Status, message and headers of what is not let in."""
+        """Status, message and headers for a refused request."""
         rules = self._rules
         if not (rules.hosts or self._token or rules.rate):
             return None
         headers = dict(scope["headers"])
         if rules.hosts and _name(headers.get(b"host", b"")) not in rules.hosts:
             self._measures.refused.labels("host").inc()
-            return 421, "this name of the host is not served; --hosts lists the names that are", []
+            return 421, "this host name is not served; the flag --hosts of the service lists the served names", []
         if rules.rate and path != "/health" and (wait := self._wait((scope.get("client") or ("",))[0])) > 0:
             self._measures.refused.labels("rate").inc()
-            return 429, "too many requests; wait, then ask again", [(b"retry-after", b"%d" % max(1, round(wait + 0.5)))]
+            return 429, "too many requests; wait, then try again", [(b"retry-after", b"%d" % max(1, round(wait + 0.5)))]
         if self._token and path not in OPEN and not path.startswith("/static/"):
             if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
                 self._measures.refused.labels("token").inc()
-                return 401, "expected the header Authorization: Bearer TOKEN", [(b"www-authenticate", b"Bearer")]
+                return (
+                    401,
+                    "the token is missing or wrong; expected the header Authorization: Bearer TOKEN",
+                    [(b"www-authenticate", b"Bearer")],
+                )
         return None
 
     def _wait(self, client: str) -> float:
-        """Seconds until the client may ask again; takes one of its requests where that is now."""
+        """Seconds until the client may send a request; counts the request if that is now."""
         now, most = time.monotonic(), max(1.0, self._rules.rate * _BURST)
         left, since = self._clients.pop(client, (most, now))
         left = min(most, left + (now - since) * self._rules.rate)

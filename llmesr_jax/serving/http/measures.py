@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""The metrics that Prometheus reads at /metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measures:
         self.refused = Counter("refused", "Requests refused before they were computed", ["reason"], **own)
         self._waiting = Gauge("waiting_requests", "Requests that wait for a thread", ["thread"], **own)
         self._bundle = Gauge("bundle_items", "Items of a served bundle", ["bundle", "digest"], **own)
-        self._failed = Gauge("reload_failed", "1 where the last reload changed nothing, as a bundle is damaged", **own)
+        self._failed = Gauge("reload_failed", "1 if the last reload changed nothing because a bundle is damaged", **own)
         self._of: dict[tuple[str, int], Counter] = {}
         self._time_of: dict[str, Histogram] = {}
 
@@ -52,7 +52,7 @@ class Measures:
         self._batch_seconds.observe(seconds)
 
     def text(self, waiting: dict[str, int], bundles: dict[str, tuple[str, int]], failed: bool) -> bytes:
-        """All of it as Prometheus reads it; `waiting` is by thread, `bundles` are {name: (digest, items)}."""
+        """All metrics in Prometheus' format; `waiting` is by thread, `bundles` are {name: (digest, items)}."""
         for thread, count in waiting.items():
             self._waiting.labels(thread).set(count)
         self._failed.set(failed)

@@ -23,8 +23,8 @@ _PROBLEMS = {
     "401": "The bearer token is missing or wrong.",
     "404": "There is no such bundle.",
     "413": "The body is too long.",
-    "429": "The client asks too often; Retry-After says when to ask again.",
-    "503": "Too much is waiting, or the answer would be too late; Retry-After says when to ask again.",
+    "429": "The client sends too many requests; Retry-After says when to try again.",
+    "503": "Too many requests are waiting, or the answer would be too late; Retry-After says when to try again.",
 }
 
 

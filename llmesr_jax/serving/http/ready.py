@@ -1,4 +1,4 @@
-"""A bundle that answers batches of any requests by programs of a few shapes, all compiled before the first request."""
+"""A bundle that answers any requests with programs of a few shapes, all compiled before the first request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Ready(ServedModel):
     kept: collections.OrderedDict[bytes, Allowed] = dataclasses.field(default_factory=collections.OrderedDict)
 
     def about_it(self, name: str) -> schema.About:
-        """What /bundles says of it."""
+        """Its entry in /bundles."""
         known = {key: str(self.about.get(key, "")) for key in ("method", "backbone", "dataset")}
         return schema.About(
             name,
@@ -91,7 +91,7 @@ class Ready(ServedModel):
         return self.check(Options())[1]
 
     def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Top:
-        """As that of `ServedModel`; what a quiet service is asked most, by one program in place of two."""
+        """As in `ServedModel`; the most frequent request of a quiet service runs as one program in place of two."""
         hidden = sum(map(len, histories)) if options.hide_seen else 0
         size = next((size for size in _AT_ONCE if size >= len(histories)), 0)
         limited = allowed.items_V is not None or options.tail_share or options.diversity or self.graph is not None
@@ -125,7 +125,7 @@ class Ready(ServedModel):
         return {length: of(encode) for length, encode in self.programs.encode.items()}
 
     def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> Top:
-        """As that of `ServedModel`, by a search for more items and of more pairs, which is compiled already."""
+        """As in `ServedModel`, by a search for more items and more pairs, which is already compiled."""
         users, pairs = len(users_BxE), len(hidden.rows_P)
         size = next(size for size in BATCHES if size >= users)
         if k <= SHORT and allowed[1] is None and pairs <= size * _SHORT_HIDDEN:
@@ -147,7 +147,7 @@ class Ready(ServedModel):
         return jnp.ones(len(self.catalogue), bool)
 
     def warmed(self) -> Ready:
-        """Compiles and reads all that a request may need."""
+        """Compiles and reads everything that a request may need."""
         self.warm(BATCHES)
         some = np.zeros((BATCHES[-1], self.items_VxE.shape[1]), np.float32)
         for size in BATCHES:
@@ -194,7 +194,7 @@ def digest_of(folder: Path) -> str:
     """The digest of a bundle's manifest, which has those of all its files.
 
     Raises:
-      InputError: it is no bundle.
+      InputError: it is not a bundle.
     """
     bundle.read_manifest(folder)
     return hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()

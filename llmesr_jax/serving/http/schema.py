@@ -1,4 +1,4 @@
-"""What the service takes and gives, as types: requests are checked against them, and the OpenAPI page is made of them."""
+"""The types of requests and answers: requests are checked against them, and the OpenAPI page is made from them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ History = Annotated[
     list[Id],
     Meta(max_length=MOST_HISTORY, description="Raw item ids, oldest first. Unknown ids are left out and counted."),
 ]
-Bundle = Annotated[_Text, Meta(description="Which of the served bundles answers; empty for the first.")]
-K = Annotated[int, Meta(ge=1, le=MOST_K, description="How many items.")]
+Bundle = Annotated[_Text, Meta(description="Name of the served bundle; empty for the first.")]
+K = Annotated[int, Meta(ge=1, le=MOST_K, description="Number of items.")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -35,7 +35,7 @@ class RecommendRequest(Struct, forbid_unknown_fields=True, frozen=True):
     ] = []
     allow: Annotated[list[Id], Meta(max_length=MOST_LISTED, description="Only these items.")] | None = None
     deny: Annotated[list[Id], Meta(max_length=MOST_LISTED, description="None of these items.")] = []
-    tail_share: Annotated[Share, Meta(description="At least this share of the list are tail items.")] = 0.0
+    tail_share: Annotated[Share, Meta(description="Minimum share of tail items in the list.")] = 0.0
     diversity: Annotated[
         Share,
         Meta(description="0 for the best scores; towards 1, items unlike each other (maximal marginal relevance)."),
@@ -55,7 +55,7 @@ class SimilarRequest(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ExplainRequest(Struct, forbid_unknown_fields=True, frozen=True):
-    """What the score of an item is made of, for a history."""
+    """The parts of an item's score, for a history."""
 
     history: History
     item: _Text | int
@@ -84,7 +84,9 @@ class RecommendAnswer(Struct, frozen=True):
     bundle: str
     source: Annotated[
         str,
-        Meta(description="model; or popular where no item of the history is known: scores are training interactions."),
+        Meta(
+            description="model; or popular if no item of the history is known: then scores are training interactions."
+        ),
     ]
     unknown: Annotated[int, Meta(description="Items of the history that are not in the catalogue.")]
     recommendations: list[Scored]
@@ -98,16 +100,16 @@ class SimilarAnswer(Struct, frozen=True):
 
 
 class Influence(Struct, frozen=True):
-    """What one item of the history does to the score."""
+    """The effect of one item of the history on the score."""
 
     item: str
     title: str
-    added: Annotated[float, Meta(description="What the score gained when the history had grown up to this item.")]
-    left_out: Annotated[float, Meta(description="What the score loses without this item.")]
+    added: Annotated[float, Meta(description="The gain of the score when this item was added to the history.")]
+    left_out: Annotated[float, Meta(description="The loss of the score without this item.")]
 
 
 class ExplainAnswer(Struct, frozen=True):
-    """A score taken apart: `views` add up to it, and so do the `added` of the history."""
+    """The parts of a score: `views` add up to it, and so do the `added` of the history."""
 
     bundle: str
     item: str

@@ -1,4 +1,4 @@
-"""uvicorn around the application: connections that are slow, too many or too long, and an end that drops nobody."""
+"""uvicorn around the application: limits for slow and many connections, and a shutdown that drops no request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 
 
 
 class _Protocol(HttpToolsProtocol):
-    """A connection that knows since when it waits for a request's bytes.
+    """A connection that records since when it waits for a request's bytes.
 
     Attributes:
       since: seconds of the loop's clock; None while no request is under way, or a whole one is being answered.
@@ -68,7 +68,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Ends when `stop` is requested; hears no signals."""
+    """Ends when `stop` is requested; handles no signals."""
 
     def __init__(self, config: uvicorn.Config, stop: Stop, patience: float, tick: Callable[[], None]):
         super().__init__(config)
@@ -86,7 +86,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _drop_slow(self) -> None:
-        """Ends connections whose request, or whose reading of an answer, takes too long."""
+        """Closes connections whose request, or whose reading of an answer, takes too long."""
         oldest = asyncio.get_running_loop().time() - self._patience
         for connection in list(self.server_state.connections):
             if connection.since is not None and connection.since < oldest:
@@ -97,7 +97,7 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket that nobody can connect to yet.
 
     Raises:
-      InputError: the port is in use or may not be used, or the host is none of this machine.
+      InputError: the port is in use or not allowed, or the host is not an address of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -111,7 +111,7 @@ def bound(host: str, port: int) -> socket.socket:
         found.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"--host={host} --port={port}: {reason}; end the program that has the port, or choose another --port"
+            f"--host={host} --port={port}: {reason}; stop the program that uses the port, or choose another --port"
         ) from error
     return found
 
@@ -127,14 +127,14 @@ def run(
     connections: int = 1000,
     behind_proxy: bool = False,
 ) -> None:
-    """Answers until `stop` is requested; then takes no new connection, and answers what has been asked.
+    """Answers until `stop` is requested; then accepts no new connection, and answers the open requests.
 
     Args:
       listening: see `bound`.
       tick: called ten times a second, in the loop.
       patience: seconds in which a client must have sent a request, or read an answer.
       drain: seconds for the last answers.
-      connections: at a time; more get 503.
+      connections: maximum at a time; further ones get 503.
       behind_proxy: take a client's address from X-Forwarded-For where the connection is from this machine.
     """
     _Protocol.most = connections

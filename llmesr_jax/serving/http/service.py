@@ -17,14 +17,14 @@ from llmesr_jax.serving.http.measures import Measures
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is served, where, and to whom.
+    """The settings of a service.
 
     Attributes:
       bundle: folders, or texts `name=folder`.
       host, port: where it listens; port 0 for any that is free.
       hosts: names that a Host header may have; empty for any.
       token: that every request must bring; "" for none.
-      rate: requests a second and client; 0 for any number.
+      rate: requests per second and client; 0 for any number.
       queue, deadline: how many requests may wait, and how many seconds.
       patience: seconds in which a client must have sent its request.
       drain: seconds for the last answers.
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A service that has its port and its models, and does not answer yet."""
+    """A service that has its port and its models, but does not answer yet."""
 
     settings: Settings
     listening: socket.socket
@@ -86,10 +86,10 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Takes the port, and loads and compiles the bundles.
+    """Binds the port, and loads and compiles the bundles.
 
     Raises:
-      InputError: the port cannot be had, or a bundle not be loaded.
+      InputError: the port is not available, or a bundle cannot be loaded.
     """
     folders = bundles.named(settings.bundle)
     listening = server.bound(settings.host, settings.port)

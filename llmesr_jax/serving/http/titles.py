@@ -1,4 +1,4 @@
-"""Search of a catalogue by words, as somebody types."""
+"""Search of a catalogue by words, while the user types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BETWEEN = "\0"
 
 
 class Titles:
-    """The items' titles and ids as one text, so that a word is found without a loop over the items."""
+    """The items' titles and ids as one text, in which a word is found without a loop over the items."""
 
     def __init__(self, catalogue: Catalogue):
         self._rows = catalogue.by_popularity.tolist()

@@ -1,6 +1,6 @@
-"""A thread that does the work of requests: what arrived while the last batch ran is the next batch.
+"""A thread that does the work of requests: requests that arrive while a batch runs are the next batch.
 
-The event loop puts work in, one future each, and hears of a whole batch's results by one callback.
+The event loop adds work, one future each, and gets the results of a whole batch by one callback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_AT_ONCE = 64
 
 
 class Overloaded(Exception):
-    """More waits than may wait, or the answer would come after the deadline."""
+    """Too many requests are waiting, or the answer would come after the deadline."""
 
 
 class _Work(NamedTuple):
@@ -30,7 +30,7 @@ class _Work(NamedTuple):
 
 
 class Worker:
-    """A thread and what waits for it.
+    """A thread and its queue.
 
     Args:
       name: of the thread.
@@ -49,7 +49,7 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """How much work waits."""
+        """Number of waiting requests."""
         return self._queue.qsize()
 
     async def ask(self, key: Hashable, run: Callable[[list[Any]], Sequence[Any]], payload: Any) -> Any:
@@ -59,7 +59,7 @@ class Worker:
           key: payloads of equal keys may go through `run` together, up to `MOST_AT_ONCE`; None for alone.
           run: payloads -> results, in the same order; called in the thread.
         Raises:
-          Overloaded: too much is waiting, or the deadline has passed.
+          Overloaded: too many requests are waiting, or the deadline has passed.
           Exception: what `run` raised.
         """
         if self._queue.qsize() >= self._most:
@@ -78,7 +78,7 @@ class Worker:
             future.set_exception(Overloaded(f"no answer within {self._deadline:g} seconds"))
 
     def close(self) -> None:
-        """Ends the thread, once what waits is done."""
+        """Ends the thread, after the waiting work is done."""
         self._queue.put(None)
         self._thread.join(timeout=30)
 

@@ -45,15 +45,15 @@ def test_headers(monkeypatch, given, headers):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("ftp://a/v1", "", ""), "--base_url=ftp://a/v1: not an address"),
+        (("ftp://a/v1", "", ""), "--base_url=ftp://a/v1: is not an address"),
         (("http://me:pw@a/v1", "", ""), "^--base_url: holds a password"),
-        (("http://a/v1", "api-version", ""), "--extra_query=api-version: not a query; expected one such as"),
-        (("http://a/v1", "", "secret-key"), "^--extra_header: not a header; expected 'Name: value'"),
+        (("http://a/v1", "api-version", ""), "--extra_query=api-version: is not a query; expected one such as"),
+        (("http://a/v1", "", "secret-key"), "^--extra_header: is not a header; expected 'Name: value'"),
         (("http://a/v1", "", "api-key: "), "^--extra_header: not a header"),
         (("http://a/v1", "", '{"a": 1}'), "^--extra_header: not a header"),
         (("http://a/v1", "", "a b: c"), "^--extra_header: not a header"),
         (("http://a/v1", "", "api-key: $NOT_THERE_AT_ALL"), "NOT_THERE_AT_ALL is not set in the environment"),
-        (("http://a/v1", "", "api-key: a\nb"), "a value holds a sign that no header may have"),
+        (("http://a/v1", "", "api-key: a\nb"), "a value has a character that is not allowed in a header,"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(flags, message):
@@ -68,5 +68,5 @@ def test_fields_of_the_body():
     for given in ("truncate", "[1]", "{'a': 1}", '"a"'):
         with pytest.raises(InputError, match="not a JSON object; expected one such as"):
             address.extra_body(given)
-    with pytest.raises(InputError, match="--extra_body: sets 'model', which is --model; leave it out"):
+    with pytest.raises(InputError, match="--extra_body: sets 'model', which is --model; remove it"):
         address.extra_body('{"model": "x"}')

@@ -91,7 +91,9 @@ def test_the_share_that_is_kept(words, size, share):
 
 def test_a_text_is_shortened_so_often_and_no_more(tmp_path):
     room, text, lengths = Room(tmp_path, 512, 8191), Text(b"k", "x" * 5000, 5000), []
-    with pytest.raises(InputError, match=r"^it: it refuses even a text cut to 1 characters \('x'\); check --model"):
+    with pytest.raises(
+        InputError, match=r"^it: the server refuses even a text cut to 1 characters \('x'\); check --model"
+    ):
         while True:
             [[text]] = room.less([text], TooMuch("it", "too long"))
             lengths.append(len(text.text))
@@ -205,5 +207,5 @@ def test_a_server_that_refuses_any_text_is_told_in_one_line(embed, server, folde
     server.most_tokens = 0
     with pytest.raises(InputError, match="maximum context length is 0 tokens") as error:
         embed()
-    assert "it refuses even a text cut to " in str(error.value) and "\n" not in str(error.value)
+    assert "the server refuses even a text cut to " in str(error.value) and "\n" not in str(error.value)
     assert len(server.requests) < 100 and not (folder / "item_emb.npy").exists()

@@ -64,7 +64,9 @@ def tiktoken(monkeypatch, tmp_path):
 def test_openai_models_are_counted_exactly_where_the_vocabulary_is(tiktoken):
     assert not tokens.vocabulary_is_here()
     assert tokens.counting("", 9, of_openai=True).clip("four") == Clipped("four", 1)
-    with pytest.raises(InputError, match="--tokenizer=cl100k_base: tiktoken or its vocabulary is not here; run pip"):
+    with pytest.raises(
+        InputError, match="--tokenizer=cl100k_base: tiktoken or its vocabulary is not installed; run pip"
+    ):
         tokens.counting("cl100k_base", 9, of_openai=False)
     (tiktoken / hashlib.sha1(tokens._ADDRESS.format("cl100k_base").encode()).hexdigest()).touch()
     assert tokens.vocabulary_is_here()
@@ -109,7 +111,7 @@ def test_a_tokenizer_of_the_model_counts_with_what_it_adds(monkeypatch, tmp_path
         assert got.exact and got.by == f"tokenizer.json {hashlib.sha256(b'{}').hexdigest()[:12]}"
         assert got.clip("one two three") == Clipped("one two three", 5)
         assert got.clip("one  two three four") == Clipped("one  two three", 5, cut=True)
-    with pytest.raises(InputError, match="--max_tokens=2: the tokenizer adds 2 tokens to a text"):
+    with pytest.raises(InputError, match="--max_tokens=2: the tokenizer adds 2 tokens to each text"):
         tokens.counting(str(tmp_path), 2, of_openai=False)
     (tmp_path / "tokenizer.json").write_text("")
     with pytest.raises(InputError, match=r"tokenizer.json: cannot be read \(EOF while parsing\); expected a model's"):

@@ -22,9 +22,9 @@ def test_names_of_bundles():
     for given, said in (
         ([], "--bundle is missing"),
         ([","], "--bundle is missing"),
-        (["a=x", "a=y"], "the name a stands twice"),
-        (["a b=x"], "'a b' cannot be a name"),
-        (["a="], "cannot be a name"),
+        (["a=x", "a=y"], "the name a appears twice"),
+        (["a b=x"], "'a b' is not a valid name"),
+        (["a="], "is not a valid name"),
     ):
         with pytest.raises(InputError, match=said):
             bundles.named(given)

@@ -33,7 +33,7 @@ BAD = [
     (b'{"history": [], "diversity": 1.1}', "Expected `float` <= 1.0"),
     (b'{"history": [], "where": ["price"]}', "condition 'price' is not understood"),
     (b'{"history": [], "where": ["colour=red"]}', "the items have no such column"),
-    (b'{"history": [], "allow": ["nope"]}', "allow: 1 id found, none in the catalogue"),
+    (b'{"history": [], "allow": ["nope"]}', "allow: 1 id found, but none is in the catalogue"),
     (b"[" * 100_000, "Expected `object`"),
     (b'{"history": ' + b"[" * 100_000, "Expected"),
 ]
@@ -116,7 +116,7 @@ def test_a_failure_is_one_line_and_no_answer(ask, service, monkeypatch):
 
     monkeypatch.setattr(service.bundles.get("one")[1].titles.__class__, "find", broken)
     (answer,) = ask(("GET", "/items", {}))
-    assert (answer.status_code, answer.json()) == (500, {"error": "the service failed; its log says why"})
+    assert (answer.status_code, answer.json()) == (500, {"error": "the service failed; see its log for the reason"})
 
 
 def test_the_token(ask, guarded):
