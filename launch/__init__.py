@@ -1,4 +1,4 @@
-"""The commands. Until `cli.run` takes over, and after it has ended, an interrupt leaves in one line and status 130."""
+"""The commands. Before and after `cli.run`, an interrupt ends the process with one line and status 130."""
 
 import sys
 

@@ -11,22 +11,22 @@ from . import signals
 COMMANDS = {
     "train": "train one or several methods",
     "prepare": "make a data set from raw files",
-    "inspect": "say what is in a data set, and what would mislead",
+    "inspect": "show what is in a data set, and what may mislead",
     "embed": "embed the texts of items and users",
-    "recommend": "recommend to users of a run, or to anyone",
-    "export": "a bundle that recommends without the training set",
-    "serve": "answer over HTTP, with a page to try it on",
+    "recommend": "recommend to users of a run, or to any users",
+    "export": "write a bundle that recommends without the training set",
+    "serve": "answer over HTTP, with a page to try it",
     "evaluate": "measure finished runs again",
-    "sweep": "train a grid of runs, or search",
-    "report": "tables, tests and figures of finished runs",
-    "gradients": "take the loss of a run apart",
+    "sweep": "train a grid of runs, or search for settings",
+    "report": "write tables, tests and figures of finished runs",
+    "gradients": "analyse the loss of a run by terms, users and items",
     "benchmark": "time every part of a run",
-    "doctor": "say what this installation is, and what is wrong with it",
+    "doctor": "show the state of this installation and its problems",
 }
 
 
 def main() -> None:
-    """Runs the command that is named first; the others are its own."""
+    """Runs the command of the first argument with the other arguments."""
     name = next(iter(sys.argv[1:]), "--help")
     if name in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))

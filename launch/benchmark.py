@@ -1,4 +1,4 @@
-"""Times training steps, evaluation and ranking of any method, backbone and data set; or a whole run; keeps no run.
+"""Times training steps, evaluation and ranking of any method, backbone and data set, or a whole run; keeps no run.
 
 python -m launch.benchmark --dataset=demo --method=llmesr --out=benchmark.json
 """
@@ -14,21 +14,23 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is timed, and where the numbers go."""
+    """What is timed, and where the numbers are written."""
 
     groups: tuple[int, ...] = knob((1, 3), "sizes of the groups of seeds whose steps are timed")
-    count: int = knob(50, "training steps of one timing", least=1)
+    count: int = knob(50, "training steps per timing", least=1)
     repeats: int = knob(5, "timings of each part; medians are shown", least=1)
-    eval_users: int = knob(0, "users who are ranked for, drawn once; 0: all", least=0)
+    eval_users: int = knob(0, "users in evaluation, drawn once; 0: all", least=0)
     synthetic: str = knob("", "users,items,width: noise of this size, Zipf popularity, in place of a data set's files")
-    whole: bool = knob(False, "trains and tests as launch.train does, in a folder that is deleted: where the time goes")
-    programs: bool = knob(
-        False, "one epoch and its test, all compiled anew: each program's operations and compile time"
+    whole: bool = knob(
+        False, "train and test as launch.train does, in a temporary folder, and show where the time goes"
     )
-    serve: bool = knob(False, "time answers instead: one history, 1,000, all users, a million items")
+    programs: bool = knob(
+        False, "run one epoch and its test without the compilation cache: each program's operations and compile time"
+    )
+    serve: bool = knob(False, "time recommendations instead: one history, 1,000, all users, a million items")
     out: str = knob("", "JSON file for the numbers")
-    plot: str = knob("", "times nothing: a picture (.svg) of the files named by --files")
-    files: tuple[str, ...] = knob((), "files of earlier --out, for --plot: all of steps, or all of --whole")
+    plot: str = knob("", "time nothing: draw the files of --files as a picture (.svg)")
+    files: tuple[str, ...] = knob((), "files written by earlier --out, for --plot: all of steps, or all of --whole")
 
 
 def define_flags() -> None:
@@ -55,7 +57,8 @@ def main(argv, stop):
     size = options.synthetic.split(",") if options.synthetic else []
     if size and not (len(size) == 3 and all(n.isdigit() and int(n) for n in size)):
         raise InputError(
-            f"--synthetic={options.synthetic}: expected users,items,width, as in --synthetic=100000,50000,384"
+            f"--synthetic={options.synthetic}: is not a size; expected users,items,width, as in "
+            "--synthetic=100000,50000,384"
         )
     if options.whole or options.programs:
         return _write(options, whole_run.run(configs, programs=options.programs, stop=stop))

@@ -1,4 +1,4 @@
-"""The frame of every command: flags, the configurations they ask for, and one line for a user's mistake.
+"""The frame of every command: flags, the configurations from them, and one line for a user's mistake.
 
     def main(argv, stop):
         for config in cli.configs_from_flags():
@@ -59,7 +59,7 @@ _DISK_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EROFS EACCES EPE
 
 
 def define_flags() -> None:
-    """Defines the short flags; what they set and their help are those of the settings. Idempotent."""
+    """Defines the short flags, with the names and help of their settings. Idempotent."""
     if "dataset" in FLAGS:
         return
     known = schema.of_a_run()
@@ -80,7 +80,7 @@ def define_flags() -> None:
 def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, words: bool = False) -> NoReturn:
     """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
 
-    `main` gets the arguments and a `Stop`, which is requested when a signal comes; what may run for long takes it.
+    `main` gets the arguments and a `Stop`, which is requested when a signal comes; long-running work checks it.
 
     Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
     for a command that compiles nothing and reads no setting of training. With `words`, arguments without `--` reach
@@ -95,7 +95,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
         interruptible = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)
-            help_string = f"file with get_config(); the settings it holds:\n{config.describe()}"
+            help_string = f"file with get_config(); its settings:\n{config.describe()}"
             config_flags.DEFINE_config_file("config", None, help_string, sys_argv=argv)
         if with_config:
             keep_compiled_code()
@@ -115,10 +115,10 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
 
 
 def keep_compiled_code() -> None:
-    """Keeps what XLA compiles in the user's cache folder, so that the same command starts faster the next time.
+    """Caches compiled code of XLA in the user's cache folder, so that the same command starts faster the next time.
 
-    JAX_COMPILATION_CACHE_DIR names another place. Code compiled for one kind of CPU may not run on another, so each
-    kind has a folder of its own. Where the folder cannot be written, nothing is kept. Each command first deletes what
+    JAX_COMPILATION_CACHE_DIR sets another folder. Code compiled for one kind of CPU may not run on another, so each
+    kind has its own folder. If the folder cannot be written, nothing is cached. Each command first deletes what
     was used longest ago, until 2 GiB are left for all kinds together.
     """
     import jax
@@ -142,13 +142,13 @@ def keep_compiled_code() -> None:
 
 
 def compiled_folder() -> Path:
-    """Where compiled code is kept, for all kinds of CPU; it may not exist."""
+    """The cache folder for compiled code, for all kinds of CPU; it may not exist."""
     home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(home, "llmesr_jax", "compiled")
 
 
 def _delete_unused(folder: Path, most: int) -> None:
-    """Deletes the files below a folder that were used longest ago, until the others have at most `most` bytes."""
+    """Deletes the least recently used files below a folder, until the others have at most `most` bytes."""
     found = []
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):  # another command deletes, too
@@ -165,7 +165,7 @@ def _delete_unused(folder: Path, most: int) -> None:
 
 
 def configs_from_flags() -> list[ConfigDict]:
-    """The configurations that the command line asks for: one for each method, `workdir` filled in.
+    """The configurations of the command line: one for each method, with `workdir` filled in.
 
     An own `--workdir` is used as it is for one method, and gets a subfolder for each of several.
 
@@ -175,7 +175,7 @@ def configs_from_flags() -> list[ConfigDict]:
     base, overrides, given, varying = _layers()
     names = [name.strip() for name in given.get("method", base.method).split(",")]
     if len(set(names)) < len(names):
-        raise InputError(f"--method={','.join(names)}: a method stands twice; give each once")
+        raise InputError(f"--method={','.join(names)}: a method appears twice; expected each method once")
     named = "method" in given or "method" in config.changes(base)  # else the preset may choose one
     found = [
         config.build(overrides, {**given, "method": name} if named else given, base, varying=varying) for name in names
@@ -200,16 +200,16 @@ def config_from_flags(
     Args:
       varied: {key: value} that the sweep sets; the command line must not.
       name: of the sweep; an own `--workdir` is used as it is.
-      defaults: {key: value} that the command line beats.
-      varying: such defaults by method and backbone, like `FOR` of a file of configs/; they beat `defaults`.
+      defaults: {key: value} that the command line overrides.
+      varying: such defaults by method and backbone, like `FOR` of a file of configs/; they override `defaults`.
       spread: flags whose values `varied` has, one for each cell.
     Raises:
-      InputError: see `config.build`; a setting is both given and varied.
+      InputError: see `config.build`; a setting is both set and varied.
     """
     base, overrides, given, own = _layers()
     given = {key: value for key, value in given.items() if key not in spread}
     if both := sorted(varied.keys() & {**overrides, **given}.keys()):
-        raise InputError(f"{both[0]} is given on the command line and varied by the sweep; expected one of the two")
+        raise InputError(f"--{both[0]}: is set on the command line and varied by the sweep; expected one of the two")
     one = config.build({**overrides, **varied}, given, base, defaults, (*own, varying or {}))
     one.workdir = one.workdir or str(Path("runs", *([] if spread else [one.dataset]), f"{name}-{one.preset}"))
     return one
@@ -228,16 +228,16 @@ def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any], list[Any]]:
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:
-    """`argv` with `--config=<default file>` first where none is named, once files and keys were seen to exist."""
+    """`argv` with `--config=<default file>` first if none is named, after checking that files and keys exist."""
     keys = [match[1] for arg in argv[1:] if (match := re.match(r"--?(?:no)?config\.([^=]*)", arg))]
     schema.check_keys(keys, "command line", prefix="--config.")
     files = [i for i, arg in enumerate(argv) if re.match(r"--?config(=|$)", arg)]
     for i in files:
         path = argv[i].partition("=")[2] or next(iter(argv[i + 1 :]), "")
         if not Path(path).is_file():
-            raise InputError(f"--config={path}: there is no such file; see configs/forkme.py for one to copy")
+            raise InputError(f"--config={path}: the file does not exist; copy configs/forkme.py to begin")
         if not re.search(r"^def get_config\b", Path(path).read_text(), re.MULTILINE):
-            raise InputError(f"--config={path}: has no get_config(); see configs/forkme.py for one to copy")
+            raise InputError(f"--config={path}: the file has no get_config(); copy configs/forkme.py to begin")
     return list(argv) if files else [argv[0], f"--config={_DEFAULT_FILE}", *argv[1:]]
 
 
@@ -253,7 +253,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
     if rest[1:] and not words:
-        raise InputError(f"argument {rest[1]!r} is not understood; options are given as --name=value, see --help")
+        raise InputError(f"argument {rest[1]!r} is not understood; expected flags as --name=value; see --help")
     if FLAGS["verbosity"].using_default_value:
         FLAGS.verbosity = logging.WARNING  # of all packages' loggers
         handler = logging.get_absl_handler()
@@ -263,7 +263,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
 
 
 def _of_a_file(error: flags.Error, argv: Sequence[str]) -> str:
-    """The message where get_config() of an own config file raised the error; else empty."""
+    """The message if get_config() of the user's config file raised the error; else empty."""
     of_parser = error.__context__
     cause = of_parser and of_parser.__context__  # only the parser of `--config` has an error behind its own
     if cause is None:
@@ -277,9 +277,9 @@ def _in_file(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def _of_a_value(argv: Sequence[str]) -> str:
-    """The message where the first value of a flag that it cannot take is no number, or neither True nor False.
+    """The message if the first invalid value of a flag is not a number, or neither True nor False; else empty.
 
-    absl tells this in a text alone, so the parsers of the flags are asked once more. Else empty: absl's text is good.
+    absl reports this only as text, so the parsers of the flags are called once more. Other texts of absl are good.
     """
     for arg, after in zip(argv[1:], [*argv[2:], ""]):
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL)
@@ -290,18 +290,20 @@ def _of_a_value(argv: Sequence[str]) -> str:
             try:
                 getattr(parser, "convert", parser.parse)(value)  # a number may still be out of bounds
             except (TypeError, ValueError, OverflowError):
-                return f"--{match[1]}={value}: expected {wanted}"
+                return f"--{match[1]}={value}: is not valid; expected {wanted}"
     return ""
 
 
 def _unknown(name: str) -> str:
-    """What to say of a flag that the command does not have."""
+    """The message for a flag that the command does not have."""
     section = name.removeprefix("config.").partition(".")[0]
     if "." in name and "config" in FLAGS and section in schema.sections():
-        return f"--{name}: no such flag; settings are given as --config.SECTION.NAME=VALUE, see --help={section}"
+        return (
+            f"--{name}: there is no such flag; expected a setting as --config.SECTION.NAME=VALUE; see --help={section}"
+        )
     near = nearest(name, FLAGS, most=2)
     hint = f"did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "see --help"
-    return f"--{name}: no such flag; {hint}"
+    return f"--{name}: there is no such flag; {hint}"
 
 
 class _OneLine(std_logging.Formatter):
@@ -325,7 +327,7 @@ def _disk_message(error: BaseException | None) -> str | None:
             code, path = int(found[1]), next(iter(re.findall(r'"(/[^"\\]*)"', str(error))), None)
         if code is not None and code in _DISK_ERRORS:
             path = path or ("workdir" in FLAGS and FLAGS["workdir"].value) or "workdir"
-            return f"{path}: {os.strerror(code)}; check its space and permissions, or name another folder"
+            return f"{path}: {os.strerror(code)}; check its space and permissions, or choose another folder"
         error = error.__cause__ or error.__context__
     return None
 

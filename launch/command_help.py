@@ -1,4 +1,4 @@
-"""What `--help` prints: a page for a person, without importing what only the command itself needs."""
+"""The page of `--help`, without the imports that only the command itself needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMN = 24  # where the text of a flag starts
 
 
 def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, aliases: Mapping[str, str]) -> str:
-    """The page that the command line asks for; empty where it asks for none.
+    """The page that the command line asks for; empty if it asks for none.
 
     Args:
       argv: the command line.
@@ -44,7 +44,7 @@ def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, ali
     if with_config and asked[1] != "helpfull":
         parts.append(
             textwrap.fill(
-                "All other settings are given as --config.SECTION.NAME=VALUE. --helpfull lists them; --help=SECTION "
+                "Set all other settings as --config.SECTION.NAME=VALUE. --helpfull lists them; --help=SECTION "
                 "lists one section: data, semantic, loss, train, or a method's or backbone's name, as in "
                 "--help=sasrec.",
                 _width(),
@@ -60,7 +60,7 @@ def _width() -> int:
 
 
 def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
-    """The command's own flags, a name after the other, in the order in which they were defined."""
+    """The names of the command's own flags, in the order of their definition."""
     for module, found in FLAGS.flags_by_module_dict().items():
         if not module.startswith(("absl", "ml_collections")):
             for flag in found:
@@ -99,12 +99,12 @@ def _entry(name: str, text: str) -> str:
 
 
 def _section(name: str) -> str:
-    """The settings of a section, one below the other."""
+    """The settings of a section, one per line."""
     sections = schema.sections()
     if name not in sections:
         named = [section for section in sections if section]
         raise InputError(
-            f"--help={name}: no such section; expected one of: {', '.join(named)}{did_you_mean(name, named)}"
+            f"--help={name}: there is no such section; expected one of: {', '.join(named)}{did_you_mean(name, named)}"
         )
     lines = [f"settings of {name}:" if name else "settings of a run:"]
     for field, setting in knobs.fields(sections[name]).items():

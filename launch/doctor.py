@@ -1,9 +1,9 @@
-"""Says what this installation is, and what is wrong with it, as text to paste into an issue.
+"""Shows the state of this installation and its problems, as text to paste into an issue.
 
     python -m launch.doctor
     python -m launch.doctor --clear_cache
 
-Versions, devices and how fast they are, memory, caches. Nothing is trained, and no secret is printed.
+It shows versions, devices and their speed, memory and caches. Nothing is trained, and no secret is printed.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is done."""
+    """The flags."""
 
-    clear_cache: bool = knob(False, "delete compiled code instead; it is made again when it is needed")
+    clear_cache: bool = knob(False, "delete compiled code instead; it is made again when needed")
 
 
 def define_flags() -> None:

@@ -3,7 +3,7 @@
     python -m launch.embed --dataset=fashion
     python -m launch.embed --dataset=fashion --encoder=openai --model=text-embedding-3-small
 
-The same command continues an interrupted run, pays nothing twice, and does nothing where all is up to date.
+The same command continues an interrupted run, pays nothing twice, and does nothing if everything is up to date.
 """
 
 import dataclasses
@@ -26,27 +26,27 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Of what, by which encoder, and what may be done."""
+    """What to embed, by which encoder, and what is allowed."""
 
-    dataset: str = knob("", "data set to embed, as launch.prepare made it")
-    data_dir: str = knob("", "its folder; empty: data/<dataset>")
-    encoder: str = knob("tfidf", "what makes the vectors; --encoder=help lists them")
-    user_template: str = knob("", "user prompts of your own, over {titles}, those of the training items")
-    float16: bool = knob(False, "write float16: half the size")
-    append: bool = knob(False, "embed new items and users only; the rows that are there stay as they are")
-    overwrite: bool = knob(False, "replace embeddings that other settings, or you, made")
-    tables: bool = knob(True, "PCA start and similar users, too; else the first training makes them")
-    yes: bool = knob(False, "spend without a question")
-    dry_run: bool = knob(False, "count texts, tokens and price, and stop")
-    skip_failed: bool = knob(False, "rows of zeros for texts that no usable vector can be had for, counted")
+    dataset: str = knob("", "data set to embed, made by launch.prepare")
+    data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
+    encoder: str = knob("tfidf", "encoder of the texts; --encoder=help lists all")
+    user_template: str = knob("", "your own user prompt, with {titles} for the titles of the training items")
+    float16: bool = knob(False, "write float16, at half the size")
+    append: bool = knob(False, "embed only new items and users; existing rows stay as they are")
+    overwrite: bool = knob(False, "replace embeddings that were made with other settings, or by you")
+    tables: bool = knob(True, "also compute PCA start and similar users; else the first training does")
+    yes: bool = knob(False, "spend money without asking")
+    dry_run: bool = knob(False, "show the number of texts and tokens, and the price, and stop")
+    skip_failed: bool = knob(False, "write rows of zeros for texts without a usable vector, and count them")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """Settings of the section `semantic`; not given, they are as the data set wants them."""
+    """Settings of the section `semantic`; by default as for the data set."""
 
     item_template: str | None = knob(
-        None, "item prompts of your own, 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
+        None, "your own item prompt, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
     )
     crop: bool | None = knob(None, "item prompts with name and categories only")
 

@@ -14,12 +14,12 @@ from . import setting_flags
 
 
 def define(taken: Collection[str]) -> None:
-    """A flag for each field of each encoder's `Config`; encoders with a field of one name share the flag."""
+    """Defines a flag for each field of each encoder's `Config`; fields with the same name share a flag."""
     setting_flags.define(setting_flags.shared(_configs(), taken), optional=True)
 
 
 def config(encoder: str) -> Any:
-    """The `Config` of an encoder, as the command line has it.
+    """The `Config` of an encoder from the command line.
 
     Raises:
       InputError: no such encoder, a flag of another one, or a value that is not allowed.
@@ -29,7 +29,7 @@ def config(encoder: str) -> Any:
     for name in given:
         if name not in known:
             hint = f"expected some of: {', '.join(known)}{did_you_mean(name, known)}"
-            raise InputError(f"--{name}: not a setting of --encoder={encoder}; {hint}")
+            raise InputError(f"--{name}: is not a setting of --encoder={encoder}; {hint}")
     return knobs.made(cls, given, f"--encoder={encoder}")
 
 

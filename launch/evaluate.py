@@ -2,7 +2,7 @@
 
     python -m launch.evaluate --workdir=runs/demo/sasrec-paper
 
-Nothing is written. The numbers are those of results.json; a line says whether they are, to the last digit.
+Nothing is written. The numbers should equal those of results.json; a line says whether every digit does.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from . import cli, setting_flags
 class Options(groups.TailConfig):
     """What is measured."""
 
-    workdir: str = knob("", "folder of a run, or a folder with several below it, which are compared")
-    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
+    workdir: str = knob("", "folder of a run, or a folder with several runs in it, which are compared")
+    data_dir: str = knob("", "folder of the data set, if it was moved since training")
     protocol: str = knob("both", "candidates that the target is ranked against", choices=("both", *metrics.PROTOCOLS))
     split: str = knob("both", "which items are the targets", choices=("both", "test", "valid"))
 
@@ -32,7 +32,7 @@ def define_flags() -> None:
 def main(argv, stop):
     options = setting_flags.made(Options)
     if not options.workdir:
-        raise InputError("--workdir is missing; expected the folder of a run, or of several, as launch.train makes it")
+        raise InputError("--workdir is missing; expected the folder of a run, or of several, made by launch.train")
     from llmesr_jax.ranking import breakdown, evaluate
     from llmesr_jax.training import runs
 

@@ -2,8 +2,8 @@
 
     python -m launch.export --workdir=runs/demo/sasrec-paper/llmesr --out=bundle
 
-It needs jax, numpy and flatbuffers: `llmesr_jax.load_bundle("bundle").recommend([["raw id", ...]])`. What is exported is
-compared with the run before it is put in place. What a bundle holds: docs/serving.md.
+A bundle needs jax, numpy and flatbuffers: `llmesr_jax.load_bundle("bundle").recommend([["raw id", ...]])`. It is
+compared with the run before it is moved into place. See docs/serving.md for its content.
 """
 
 import dataclasses
@@ -16,16 +16,16 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is exported, and where to."""
+    """What to export, and where to."""
 
-    workdir: str = knob("", "folder of a run, as launch.train makes it")
-    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
+    workdir: str = knob("", "folder of a run, made by launch.train")
+    data_dir: str = knob("", "folder of the data set, if it was moved since training")
     out: str = knob("", "folder of the bundle")
-    seed: int | None = knob(None, "which of the run's seeds; the one best in validation if not given", least=0)
-    platforms: tuple[str, ...] = knob(("cpu", "cuda"), "where the bundle runs: some of cpu, cuda, rocm, tpu")
-    embeddings: bool = knob(True, "with the items' frozen embeddings, for new items and diversity")
-    onnx: int = knob(0, "the encoder as ONNX, too, for so many histories at a time; 0: none", least=0)
-    overwrite: bool = knob(False, "replace a bundle that is there")
+    seed: int | None = knob(None, "seed of the run; default: the seed best in validation", least=0)
+    platforms: tuple[str, ...] = knob(("cpu", "cuda"), "platforms of the bundle: some of cpu, cuda, rocm, tpu")
+    embeddings: bool = knob(True, "include the items' frozen embeddings, for new items and diversity")
+    onnx: int = knob(0, "also write the encoder as ONNX, for this number of histories per batch; 0: no ONNX", least=0)
+    overwrite: bool = knob(False, "replace an existing bundle")
 
 
 def define_flags() -> None:
@@ -36,9 +36,7 @@ def main(argv, stop):
     options = setting_flags.made(Options)
     for name in ("workdir", "out"):
         if not getattr(options, name):
-            raise InputError(
-                f"--{name} is missing; expected --workdir, the folder of a run, and --out, a folder to make"
-            )
+            raise InputError(f"--{name} is missing; expected --workdir, the folder of a run, and --out, a new folder")
     from llmesr_jax.serving import export, run
 
     settings = export.Settings(tuple(options.platforms), options.embeddings, options.onnx, options.overwrite)

@@ -1,12 +1,12 @@
-"""Takes the loss of a trained run apart: which terms conflict, where in the model, and for whom.
+"""Analyses the loss of a trained run: which terms conflict, in which parts of the model, and for which users.
 
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5,10
 
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5 --influence=tracin
 
-The first measures the run's best parameters, the second follows a training of the same configuration, made anew below
-`--out`. The same command continues an interrupted study. What is measured: docs/gradients.md.
+The first measures the run's best parameters, the second follows a new training of the same configuration below
+`--out`. The same command continues an interrupted study. See docs/gradients.md for the measurements.
 """
 
 import dataclasses
@@ -20,13 +20,15 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Study(settings.Options):
-    """Of which run, and where to."""
+    """Which run, and where to."""
 
-    workdir: str = knob("", "folder of a run, as launch.train makes it")
+    workdir: str = knob("", "folder of a run, made by launch.train")
     out: str = knob("", "folder for numbers and pictures; empty: gradients/ below the run")
-    epochs: tuple[int, ...] = knob((), "train anew and measure after each of these; empty: the run's best parameters")
-    data_dir: str = knob("", "folder of the data set, where it is not where it was at training")
-    seed: int | None = knob(None, "which of the run's seeds; its first if not given", least=0)
+    epochs: tuple[int, ...] = knob(
+        (), "train again and measure after each of these epochs; empty: measure the run's best parameters"
+    )
+    data_dir: str = knob("", "folder of the data set, if it was moved since training")
+    seed: int | None = knob(None, "seed of the run; default: the first", least=0)
 
 
 def define_flags() -> None:
@@ -36,7 +38,7 @@ def define_flags() -> None:
 def main(argv, stop):
     asked = setting_flags.made(Study)
     if not asked.workdir:
-        raise InputError("--workdir is missing; expected the folder of a run, as launch.train makes it")
+        raise InputError("--workdir is missing; expected the folder of a run, made by launch.train")
     from llmesr_jax.experiments.gradients import plots, study
 
     options = setting_flags.made(settings.Options)

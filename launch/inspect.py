@@ -1,4 +1,4 @@
-"""Says what is in a data set, and what in it would mislead.
+"""Shows what is in a data set, and what in it may mislead.
 
     python -m launch.inspect --dataset=fashion
     python -m launch.inspect --dataset=mine --data_dir=path/to/folder --json
@@ -18,10 +18,10 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Of what, and how it is printed."""
+    """The data set, and the form of the output."""
 
     dataset: str = knob("", "data set: the demo, one that launch.prepare made, or any name with --data_dir")
-    data_dir: str = knob("", "its folder; empty: data/<dataset>")
+    data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
     json: bool = knob(False, "print JSON; docs/data.md documents its keys")
 
 

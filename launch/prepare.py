@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 def _settings() -> dict[str, knobs.Setting]:
     """Every flag: the command's own, the rule's, and the options of all importers.
 
-    None is the default of all: what is not given is as the data set wants it.
+    Every flag defaults to None: then the data set's own value is used.
     """
     rule = {
         name: setting._replace(doc=f"{setting.doc} (default: {setting.default!r}, or the data set's)")
@@ -55,7 +55,7 @@ def main(argv, stop):
 def _audit(plan: prepare_plan.Plan) -> tuple[str, str]:
     """The audit as text, and the flags that training needs because of it.
 
-    What is in its way is no fault of the data, which are whole: a line says it.
+    A failed audit does not mean that the data are wrong: it is reported in a line.
     """
     from llmesr_jax.audit import audit
     from llmesr_jax.data.splits import MOST_REPEATED

@@ -1,6 +1,6 @@
-"""What libraries say beside an error that the command reports by itself.
+"""Silences what libraries print beside an error that the command itself reports.
 
-When the disk is full or a checkpoint is damaged, one of many writes or reads raises, and the command says so in a line.
+When the disk is full or a checkpoint is damaged, one of many writes or reads raises, and the command reports it.
 The others fail in threads, before that or long after, and would print a page of tracebacks. They are known by where
 they come from, not by their words.
 """
@@ -28,7 +28,7 @@ def hush() -> None:
 
 
 def unless_of_orbax(record: logging.LogRecord) -> bool:
-    """Drops what Orbax logs: what it raises reaches `cli.run`, and the same full disk would fill a page here."""
+    """Drops what Orbax logs: its exceptions reach `cli.run`, and a full disk would fill a page here."""
     return "orbax" not in record.pathname
 
 

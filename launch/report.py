@@ -1,8 +1,8 @@
-"""Tables, tests, figures and one page from finished runs.
+"""Writes tables, tests, figures and one page from finished runs.
 
     python -m launch.report runs/demo/sasrec-paper
 
-Run folders are found below the folders that are named; nothing in them is changed. See docs/report.md.
+Run folders are found in and below the named folders; they are not changed. See docs/report.md.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Where runs are read, and the report is written."""
+    """The folders of the runs, and of the report."""
 
-    workdir: tuple[str, ...] = knob((), "a folder with runs in or below it, as if named without --workdir")
+    workdir: tuple[str, ...] = knob((), "folder with runs in or below it; the same as an argument without --workdir")
     out: str = knob("", "folder for the report; empty: report/ in the first of the folders")
 
 
@@ -33,7 +33,7 @@ def main(argv, stop):
     folders = [*argv[1:], *asked.workdir]
     if not folders:
         raise InputError(
-            f"no folder is named; expected one of a run, or of several: {commands.line('report')} runs/demo"
+            f"no folder is named; expected the folder of a run, or of several: {commands.line('report')} runs/demo"
         )
     from llmesr_jax.experiments.report import make
 

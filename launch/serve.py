@@ -1,11 +1,12 @@
-"""Answers over HTTP: recommendations of one or several bundles, and a page to try them on.
+"""Serves recommendations of one or several bundles over HTTP, with a page to try them.
 
     python -m launch.serve --bundle=bundle
     python -m launch.serve --bundle=old=bundles/monday,new=bundles/tuesday --port=9000
 
 The page is at /, the API's description at /docs. It listens on this machine only, unless --host says otherwise. SIGHUP
-loads bundles whose folders have changed, without dropping a request; SIGTERM and Ctrl-C answer what has been asked, and end.
-A token in the environment variable LLMESR_TOKEN must then come with every request. In full: docs/serving.md.
+reloads bundles whose folders have changed, without dropping a request; SIGTERM and Ctrl-C answer open requests, then
+stop the service.
+If the environment variable LLMESR_TOKEN is set, every request must have that token. See docs/serving.md.
 """
 
 import contextlib
@@ -26,25 +27,28 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is served, where, and to whom."""
+    """The settings of the service."""
 
     bundle: tuple[str, ...] = knob(
-        (), "folder of a bundle, or NAME=FOLDER; repeat the flag, or put commas, for several"
+        (), "folder of a bundle, or NAME=FOLDER; repeat the flag, or separate by commas, for several"
     )
-    host: str = knob("127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine")
-    port: int = knob(8000, "port to listen on; 0 for any that is free", least=0, most=65535)
+    host: str = knob("127.0.0.1", "address to listen on; 0.0.0.0: all addresses of this machine")
+    port: int = knob(8000, "port to listen on; 0: any free port", least=0, most=65535)
     hosts: tuple[str, ...] = knob(
-        (), "names that a request's Host header may have; empty: those of this machine, or any with another --host"
+        (),
+        "allowed names in a request's Host header; empty: those of this machine, or any name if --host is another "
+        "address",
     )
-    rate: float = knob(0.0, "requests a second that one client may send; 0: any number", least=0)
-    queue: int = knob(1000, "requests that may wait; more are answered with 503", least=1)
+    rate: float = knob(0.0, "maximum requests per second of one client; 0: any number", least=0)
+    queue: int = knob(1000, "maximum waiting requests; further ones get 503", least=1)
     deadline: float = knob(1.0, "seconds after which a request without an answer gets 503", least=0.001)
     patience: float = knob(10.0, "seconds in which a client must have sent its request", least=0.1)
-    drain: float = knob(10.0, "seconds for the last answers when the service ends", least=0)
-    connections: int = knob(1000, "connections at a time", least=1)
+    drain: float = knob(10.0, "seconds for the last answers when the service stops", least=0)
+    connections: int = knob(1000, "maximum connections at a time", least=1)
     log: str = knob(
         "errors",
-        "requests: a line for each, without what it holds; histories: with it, which is personal data",
+        "errors: only errors; requests: one line each, without content; histories: with content, which is personal "
+        "data",
         choices=("errors", "requests", "histories"),
     )
 
@@ -63,7 +67,7 @@ def main(argv, stop):
         import uvicorn  # noqa: F401
     except ImportError as error:
         command = commands.line("serve")
-        raise InputError(f"{command} needs the package {error.name}; pip install 'llmesr-jax[serve]'") from error
+        raise InputError(f"{command} needs the package {error.name}; run pip install 'llmesr-jax[serve]'") from error
     from llmesr_jax.serving.http import service
 
     reload = signals.hang_ups()
@@ -77,12 +81,15 @@ def main(argv, stop):
         )
     )
     _for_short_answers()
-    print(f"{prepared}; Ctrl-C ends it", flush=True)
+    print(f"{prepared}; Ctrl-C stops it", flush=True)
     if options.host not in _LOCAL and not prepared.settings.token:
-        print(f"warning: anyone who reaches {options.host} may ask; LLMESR_TOKEN would be asked for", file=sys.stderr)
+        print(
+            f"warning: anyone who reaches {options.host} may send requests; set LLMESR_TOKEN to require a token",
+            file=sys.stderr,
+        )
     drained = False
     try:
-        with stop.gracefully("answering what has been asked, then ending"):
+        with stop.gracefully("answering open requests, then stopping"):
             prepared.run(stop, reload)
             drained = True
     except KeyboardInterrupt:
@@ -107,7 +114,7 @@ def _for_short_answers() -> None:
 def _token() -> str:
     found = os.environ.get("LLMESR_TOKEN")
     if found is not None and not found.strip():
-        raise InputError("LLMESR_TOKEN is empty; expected a token that requests must bring, or no such variable")
+        raise InputError("LLMESR_TOKEN is empty; expected a token that requests must have, or no such variable")
     return (found or "").strip()
 
 

@@ -1,4 +1,4 @@
-"""Flags made of settings, one generator for every command; and settings read back from them."""
+"""Flags generated from settings, for every command; and settings read from the flags."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def define(settings: Settings, *, optional: bool = False, repeated: Collection[s
 
     Args:
       settings: a `Config` dataclass, or {name: setting}.
-      optional: None is the default of all, which means "not given".
-      repeated: settings with several values that are given by repeating the flag, not with commas between them.
+      optional: every flag defaults to None, which means "not set".
+      repeated: settings with several values, set by repeating the flag, not by commas.
     """
     for name, setting in _of(settings).items():
         default = None if optional else setting.default
@@ -51,7 +51,7 @@ def given(settings: Settings) -> dict[str, Any]:
     """{name: value} of the settings whose flags are not None.
 
     Raises:
-      InputError: a list of numbers holds something else.
+      InputError: a list of numbers has another value.
     """
     found = {}
     for name, setting in _of(settings).items():
@@ -61,7 +61,7 @@ def given(settings: Settings) -> dict[str, Any]:
 
 
 def made(cls: type[C]) -> C:
-    """The `Config` that the command line asks for.
+    """The `Config` from the command line.
 
     Raises:
       InputError: see `given` and `knobs.made`.
@@ -70,25 +70,27 @@ def made(cls: type[C]) -> C:
 
 
 def shared(configs: Mapping[str, type], taken: Collection[str] = ()) -> dict[str, knobs.Setting]:
-    """{name: setting} of several plug-ins' settings: those of one name share a flag, whose help says every default.
+    """{name: setting} of several plug-ins' settings: equal names share a flag, whose help shows every default.
 
     Args:
       configs: {plug-in: its dataclass}.
-      taken: names that the command has flags of its own for.
+      taken: names of the command's own flags.
     Raises:
-      InputError: a name that is taken, or that stands for a number here and for a text there.
+      InputError: a name is taken, or is a number in one plug-in and a text in another.
     """
     users: dict[str, dict[str, knobs.Setting]] = {}
     for plugin, cls in configs.items():
         for name, setting in knobs.fields(cls).items():
             if name in taken:
-                raise InputError(f"{plugin}: its setting {name} has the name of a flag of the command; rename it")
+                raise InputError(
+                    f"{plugin}: the setting {name} has the name of a flag of the command; rename the setting"
+                )
             users.setdefault(name, {})[plugin] = setting
     found = {}
     for name, of in users.items():
         first = next(iter(of))
         if other := next((plugin for plugin in of if of[plugin].kind != of[first].kind), None):
-            raise InputError(f"{other}: its setting {name} is of another type than that of {first}; rename it")
+            raise InputError(f"{other}: the setting {name} has another type than in {first}; rename the setting")
         choices = {setting.allowed and tuple(setting.allowed) for setting in of.values()}
         # Where choices and bounds differ, the plug-in that is chosen checks its own.
         found[name] = knobs.Setting(
@@ -102,7 +104,7 @@ def _docs(of: Mapping[str, knobs.Setting]) -> str:
 
 
 def _defaults(of: Mapping[str, knobs.Setting]) -> str:
-    """What the help says of the defaults of one setting of several plug-ins."""
+    """The help's text on the defaults of one setting of several plug-ins."""
     told = {plugin: setting.default for plugin, setting in of.items() if setting.default not in ("", None, False)}
     if not told:
         return ""
@@ -125,7 +127,7 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
 def _numbers(name: str, texts: list[str], setting: knobs.Setting) -> list[int]:
     if not all(text.strip().isdigit() for text in texts):
         example = ",".join(map(str, setting.default)) or "0,1,2"
-        raise InputError(f"--{name}={','.join(texts)}: expected whole numbers, as in --{name}={example}")
+        raise InputError(f"--{name}={','.join(texts)}: is not valid; expected whole numbers, as in --{name}={example}")
     return [int(text) for text in texts]
 
 

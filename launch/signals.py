@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM: where a command stops, and that it does.
+"""SIGINT and SIGTERM: how a command stops.
 
 Python raises KeyboardInterrupt wherever the program happens to be. Within a callback, such as JAX's at every garbage
-collection, or within a `__del__`, it is only printed, and the program goes on, and on spending. So what costs something
-looks at a flag (`Stop`), and elsewhere an interrupt that was swallowed comes again.
+collection, or within a `__del__`, it is only printed, and the program continues, and continues spending. So costly work
+checks a flag (`Stop`), and elsewhere an interrupt that was swallowed is raised again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HAS_TIMER = hasattr(signal, "setitimer")  # not so on Windows
 
 
 def leave_at_once() -> None:
-    """Ends the process by the next signal, in one line and with status 130: while a command starts, and as it ends.
+    """Ends the process at the next signal, with one line and status 130: while a command starts, and while it ends.
 
     By `os._exit`, because an exception has no good place then: SystemExit raised amid the imports was dropped in every
     fourth try, by JAX's callback at a garbage collection, and crashed the process in one. When Python tears itself
@@ -62,9 +62,9 @@ def hang_ups() -> threading.Event:
 
 
 class Signals(contextlib.AbstractContextManager):
-    """Hears SIGINT and SIGTERM in a block, if that runs in the main thread.
+    """Handles SIGINT and SIGTERM in a block, if it runs in the main thread.
 
-    Where work looks at `stop`, the first signal sets it and says so, and the second raises KeyboardInterrupt.
+    While work checks `stop`, the first signal sets it and prints a line, and the second raises KeyboardInterrupt.
     Elsewhere every signal raises it, again and again if it is swallowed.
 
     Attributes:
@@ -102,7 +102,9 @@ class Signals(contextlib.AbstractContextManager):
             raise KeyboardInterrupt
         self.stop.request()
         with contextlib.suppress(OSError):  # nobody listens
-            os.write(1, f"\n{self.stop.said}; once more stops at once\n".encode())  # a signal may come amid a print
+            os.write(
+                1, f"\n{self.stop.said}; a second signal stops at once\n".encode()
+            )  # a signal may come amid a print
 
     def _swallowed(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):

@@ -1,11 +1,11 @@
-"""Trains a grid of runs: what a file of configs/sweeps says, or what --grid does; prints how they compare.
+"""Trains a grid of runs, from a file of configs/sweeps or from --grid, or searches for settings; prints a comparison.
 
     python -m launch.sweep --sweep=ablations --dataset=demo --epochs=20
     python -m launch.sweep --grid=llmesr.alpha=0.01,0.1,1 --grid=llmesr.similar=5,10
     python -m launch.sweep --sweep=overall --dataset=yelp,fashion,beauty
     python -m launch.sweep --search=train.learning_rate=1e-4..1e-2:log --trials=20
 
-Each cell is a run's folder of its own. The same command skips what is finished and continues what was interrupted.
+Each cell has its own run folder. The same command skips finished runs and continues interrupted ones.
 """
 
 import dataclasses
@@ -22,15 +22,17 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which runs."""
+    """Which runs to train."""
 
-    sweep: str = knob("", "file of configs/sweeps, by its name, or one of your own (.py)")
-    grid: tuple[str, ...] = knob((), "setting=value,value: an axis of a grid; several flags make their product")
-    search: tuple[str, ...] = knob(
-        (), "setting=low..high, with :log behind it, or setting=value,value: an axis of a search with optuna"
+    sweep: str = knob("", "file of configs/sweeps, by its name, or the path of your own file (.py)")
+    grid: tuple[str, ...] = knob(
+        (), "setting=value,value: an axis of a grid; repeat the flag for the product of several axes"
     )
-    trials: int = knob(20, "runs of a search, those of earlier calls included", least=1)
-    dry_run: bool = knob(False, "list the cells with their state, and stop")
+    search: tuple[str, ...] = knob(
+        (), "setting=low..high, perhaps followed by :log, or setting=value,value: an axis of a search with optuna"
+    )
+    trials: int = knob(20, "total runs of a search, including those of earlier calls", least=1)
+    dry_run: bool = knob(False, "list the cells and their state, and stop")
 
 
 def define_flags() -> None:
@@ -43,7 +45,9 @@ def main(argv, stop):
 
     options = setting_flags.made(Options)
     if sum(map(bool, (options.sweep, options.grid, options.search))) != 1:
-        raise InputError(f"expected one of --sweep, --grid and --search; --sweep knows {', '.join(grid.known())}")
+        raise InputError(
+            f"no runs are named; expected one of --sweep, --grid and --search; known sweeps: {', '.join(grid.known())}"
+        )
     if options.search:
         axes = search.space(options.search)
         build = lambda varied: cli.config_from_flags(varied, f"search-{','.join(axes)}")  # noqa: E731

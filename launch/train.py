@@ -1,8 +1,8 @@
-"""Trains one or several methods on a data set, and prints how they compare.
+"""Trains one or several methods on a data set, and prints a comparison.
 
 python -m launch.train --dataset=demo --method=none,llmesr
 
-A seed whose loss is not finite is left out; the others end with their results, and the status is then 2.
+A seed whose loss is not finite is left out; the other seeds continue, and the exit status is then 2.
 """
 
 from . import cli
@@ -29,7 +29,9 @@ def main(argv, stop):
         print("\n" + evaluate.results_table(results, protocol))
     if notes:
         print("\n" + "\n".join(notes), flush=True)
-        raise TrainingError(f"{'; '.join(notes)}; to train all, lower --config.train.learning_rate in a new --workdir")
+        raise TrainingError(
+            f"{'; '.join(notes)}; to train all seeds, lower --config.train.learning_rate and use a new --workdir"
+        )
 
 
 def run() -> None:

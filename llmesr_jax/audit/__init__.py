@@ -1,1 +1,1 @@
-"""What is in a data set, its texts and vectors included, and what in it would mislead."""
+"""The content of a data set, including its texts and vectors, and what in it may mislead."""

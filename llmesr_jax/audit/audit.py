@@ -1,10 +1,10 @@
-"""What is in a data set, and what in it would mislead: counts, times, order, repeats, texts, vectors.
+"""The content of a data set, and what in it may mislead: counts, times, order, repeats, texts, vectors.
 
     found = audit.of_folder("beauty5", "data/beauty5")
     print(audit.describe(found))
     json.dumps(found.as_json())
 
-Nothing is written, and nothing is needed but the data set's own files. docs/data.md ("Audit") documents the keys.
+Nothing is written, and only the data set's own files are needed. docs/data.md ("Audit") documents the keys.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def of_folder(name: str, folder: str | Path | None) -> Audit:
 
 
 def of_corpus(corpus: Corpus) -> Audit:
-    """The audit of a corpus, with the vectors that lie in its folder.
+    """The audit of a corpus, with the vectors in its folder.
 
     Raises:
-      InputError: a file of vectors cannot be read, or has not a row for each item or user.
+      InputError: a file of vectors cannot be read, or does not have a row for each item or user.
     """
     times_n = corpus.times
     texts = content.texts_of(corpus)
@@ -113,7 +113,7 @@ def _date(seconds: int) -> str:
 def repeats_of(
     items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, targets: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Exact duplicates, and targets that stand in their own input.
+    """Exact duplicates, and targets that are in their own input.
 
     Args:
       items_n, user_n: ids from 1; user rows, ascending.
@@ -291,7 +291,7 @@ def _concentration(corpus: Corpus) -> dict[str, Any]:
 
 
 def histogram(counts_n: np.ndarray) -> list[dict[str, Any]]:
-    """How many counts lie from `low` to `high` (both included; None: no end), without empty bars at both ends."""
+    """How many counts are from `low` to `high` (both included; None: no end), without empty bars at both ends."""
     at = np.searchsorted(_BOUNDS, counts_n, side="right") - 1
     number = np.bincount(at, minlength=len(_BOUNDS))
     highs = [low - 1 for low in _BOUNDS[1:]] + [None]

@@ -1,4 +1,4 @@
-"""What the items of a data set say: texts, raw ids, vectors."""
+"""The content of a data set's items: texts, raw ids, vectors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def vectors(corpus: Corpus, texts: Texts | None) -> dict[str, Any]:
     """{"items": ..., "users": ...}: `vectors_of` each file that lies in the corpus' folder; None without one.
 
     Raises:
-      InputError: a file cannot be read, or has not a row for each item or user.
+      InputError: a file cannot be read, or does not have a row for each item or user.
     """
     files = embedding_files.find(corpus.folder) if corpus.folder else {}
     found: dict[str, Any] = {"items": None, "users": None}

@@ -1,4 +1,4 @@
-"""What in a data set would mislead, in words: what was found, why it misleads, what to do.
+"""What in a data set may mislead, in words: what was found, why it misleads, what to do.
 
 Two constants decide, the same for all data: `order.Z`, beyond which a deviation is not called chance, and
 `order.RELEVANT`, the share from which a result may move visibly. Repeated targets count from `_GIVEN_AWAY` on, since
@@ -17,12 +17,10 @@ _GIVEN_AWAY = 0.01  # share of test users
 _MOST = 0.5
 _WIDE = 0.05  # half of the 95 % interval of a hit rate
 _SOFTMAX = (
-    "Models with a softmax loss learn that order, those with binary cross-entropy hardly do, so numbers are too good "
+    "Models with a softmax loss learn that order, models with binary cross-entropy hardly do, so numbers are too good "
     "and cannot be compared"
 )
-_BOTH = (
-    "report results with --config.data.ties=file and with --config.data.ties=shuffled, each with a --workdir of its own"
-)
+_BOTH = "report results with --config.data.ties=file and with --config.data.ties=shuffled, each with its own --workdir"
 
 
 VERSION = 1  # of the keys
@@ -58,7 +56,7 @@ class Audit(NamedTuple):
 
 
 def of_facts(facts: Mapping[str, Any]) -> tuple[Warned, ...]:
-    """The warnings that the facts of an audit call for, most serious first."""
+    """The warnings that follow from the facts of an audit, most serious first."""
     rules = (_sorted, _out_of_order, _sorted_ties, _coarse, _repeated, _duplicates, _odd_times, _few, _concentrated)
     rules += (_never_trained, _zeros, _alike, _no_text, _one_text)
     return tuple(Warned(rule.__name__.strip("_"), text) for rule in rules if (text := rule(facts)))
@@ -80,8 +78,8 @@ def _sorted(f) -> str:
     if found is None:
         pairs = f["order"]["item_pairs"]["pairs"]
         return (
-            f"Sequences seem to be sorted, and not by time: {pairs:,} pairs of items were met next to each other by "
-            f"several users, and not one pair was met in both orders. In time order many are. {_SOFTMAX}. {todo}."
+            f"Sequences seem to be sorted, but not by time: {pairs:,} pairs of items are neighbours for "
+            f"several users, and no pair occurs in both orders. In time order many do. {_SOFTMAX}. {todo}."
         )
     way = f"{found['direction']} in {percent(_along(share['share'], found))} of {share['pairs']:,} neighbours"
     ids = "item ids" if f["order"]["ids"] == "ids" else f"item ids ({f['order']['ids']})"
@@ -95,7 +93,7 @@ def _sorted(f) -> str:
         f"Parts of the sequences seem to be sorted by item id, not by time. {told}: in "
         f"{percent(found['close_share'])} of the {found['close_pairs']:,} with the closest ids, and in "
         f"{percent(found['far_share'])} of the half with the most distant ones. Time does the opposite: it orders "
-        "distant ids and leaves close ones to chance. Usually interactions of one day stand in the order of a file. "
+        "distant ids and leaves close ones to chance. Usually interactions of one day are in the order of a file. "
         f"(Series that users follow in the order of their ids look alike.) {_SOFTMAX}. {todo}, and {_BOTH}."
     )
 
@@ -151,9 +149,9 @@ def _repeated(f) -> str:
         return ""
     return (
         f"Many targets are repeats: {percent(found['test_share'])} of the test items and "
-        f"{percent(found['valid_share'])} of the validation items stand in their own input already. "
+        f"{percent(found['valid_share'])} of the validation items are already in their own input. "
         "Seen items are hidden from the ranking by default, so launch.train leaves such targets out; above 5 % of them "
-        "it stops. To rank seen items as all others, give it --config.train.seen_items=shown."
+        "it stops. To rank seen items like all others, set --config.train.seen_items=shown."
     )
 
 
@@ -166,9 +164,9 @@ def _duplicates(f) -> str:
     if max(doubled / n, targets / tested) < _GIVEN_AWAY:
         return ""
     return (
-        f"{doubled:,} interactions ({percent(doubled / n)}) are exact duplicates: user, item and time stood before. "
-        f"{targets:,} of them are validation or test items, for which a model only has to repeat an item. "
-        "launch.prepare drops them with --exact_duplicates=drop."
+        f"{doubled:,} interactions ({percent(doubled / n)}) are exact duplicates: an earlier row has the same user, "
+        f"item and time. {targets:,} of them are validation or test items, for which a model only has to repeat an "
+        "item. launch.prepare drops them with --exact_duplicates=drop."
     )
 
 
@@ -176,8 +174,8 @@ def _odd_times(f) -> str:
     if not f["times"] or not f["times"]["last"] or f["times"]["last"] >= "1990":
         return ""
     return (
-        f"The last interaction is of {f['times']['last']}, so the times are probably not seconds since 1970. Give "
-        "launch.prepare another --time_column, or the --time_unit of the source; dates want dashes: 2019-12-31."
+        f"The last interaction is of {f['times']['last']}, so the times are probably not seconds since 1970. Set "
+        "another --time_column of launch.prepare, or the --time_unit of the source; dates need dashes: 2019-12-31."
     )
 
 
@@ -188,7 +186,7 @@ def _few(f) -> str:
         return ""
     return (
         f"Only {users:,} users are tested: a hit rate near one half is uncertain by {100 * half:.0f} points (95 %), "
-        "so most methods cannot be told apart. Use several seeds and the tests of launch.report, or more users."
+        "so most methods cannot be distinguished. Use several seeds and the tests of launch.report, or more users."
     )
 
 
@@ -217,7 +215,7 @@ def _never_trained(f) -> str:
     return (
         f"{percent(found['never_trained_share'])} of the test items ({found['never_trained']:,}) never occur in "
         "training. A method without texts can only guess them, so overall numbers compare how methods treat unseen "
-        "items as much as what they learned. Read item_popularity group 0 apart from the others."
+        "items as much as what they learned. Read item_popularity group 0 separately."
     )
 
 
@@ -233,7 +231,7 @@ def _zeros(f) -> str:
             told.append(f"{found['zero']:,} of {found['rows']:,} {kind} have a vector of zeros ({found['file']})")
     if not told:
         return ""
-    return f"{'; '.join(told)}. A model knows nothing of them, and all look alike. Embed them again."
+    return f"{'; '.join(told)}. A model cannot distinguish them. Embed them again."
 
 
 def _alike(f) -> str:
@@ -247,7 +245,7 @@ def _alike(f) -> str:
     why = ", although their texts differ" if known else ""
     return (
         f"{count:,} of {found['rows']:,} items share their vector in {found['file']} with another item{why}. No model "
-        "can tell such items apart by text. Check the encoder and what it was given, and embed again."
+        "can distinguish such items by text. Check the encoder and its input, and embed again."
     )
 
 
@@ -266,5 +264,5 @@ def _one_text(f) -> str:
     return (
         f"{percent(share)} of the items ({f['texts']['items_sharing']:,}) share their text with another item; the "
         f"largest group has {f['texts']['largest_group']:,}. They get the same vector, so methods with texts cannot "
-        "tell them apart. Add fields to items.jsonl, or an --item_template that uses more of them."
+        "distinguish them. Add fields to items.jsonl, or an --item_template that uses more of them."
     )

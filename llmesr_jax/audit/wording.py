@@ -29,7 +29,7 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     f = audit.facts
     c, r, o, t, g = f["counts"], f["repeats"], f["order"], f["ties"], f["groups"]
     yield "users, items", f"{c['users']:,}, {c['items']:,}"
-    yield "interactions", f"{c['interactions']:,}; {c['mean_length']:.2f} a user; sparsity {_sparsity(c['sparsity'])}"
+    yield "interactions", f"{c['interactions']:,}; {c['mean_length']:.2f} per user; sparsity {_sparsity(c['sparsity'])}"
     yield "times", _times(f)
     yield "exact duplicates", _UNKNOWN if t is None else f"{r['exact_duplicates']:,} (user, item and time)"
     yield (
@@ -52,7 +52,7 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     if o["ties"]:
         yield "  within equal times", _share(o["ties"])
     p = o["item_pairs"]
-    yield "item pairs", f"{p['pairs']:,} were met as neighbours by several users, {p['agreeing']:,} always in one order"
+    yield "item pairs", f"{p['pairs']:,} are neighbours for several users, {p['agreeing']:,} always in one order"
     n = f["targets"]
     yield "split", f"{n['split'].replace('_', ' ')}; {n['test']:,} test items of {c['test_users']:,} users"
     yield "never trained", f"{n['never_trained']:,} test items ({percent(n['never_trained_share'])})"

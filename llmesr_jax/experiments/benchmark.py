@@ -1,4 +1,4 @@
-"""How fast an experiment runs here: the parts of a run timed one by one, on this machine, in one process."""
+"""The speed of an experiment on this machine: each part of a run timed by itself, in one process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
       experiment: what to time; its own seeds are not used.
       seeds: sizes of the groups of seeds whose steps are timed.
       count: steps of one timing.
-      eval_users: users who are ranked for, 0 = all.
+      eval_users: number of users in evaluation, 0 = all.
       repeats: timings; medians and the spread (largest minus smallest) are reported.
     Returns: JSON values; times in seconds, memory in bytes, rates per second.
     """
@@ -62,7 +62,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
 
     Args:
       config: as for `experiment.prepare`; its data set is not read.
-      users, items: how many; every item occurs if there is room for it.
+      users, items: their numbers; every item occurs if there are enough interactions.
       width: F, of the LLM embeddings.
     """
     rng = np.random.default_rng(0)
@@ -136,7 +136,7 @@ def padding(experiment: Experiment) -> tuple[float, int]:
 def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repeats: int) -> dict[str, Any]:
     """Compile times, and median times of a training step, of several numbers of seeds together.
 
-    Timings of the sizes take turns, so that what else the machine does touches all alike.
+    Timings of the sizes take turns, so that other load on the machine affects all alike.
     """
     timers = {size: _timer(experiment, size, count) for size in sizes}
     times = {size: [] for size in sizes}
@@ -208,9 +208,9 @@ def _on_device(experiment: Experiment):
 def step_flops(experiment: Experiment) -> float | None:
     """Multiplications and additions in the matrix products of one seed's gradient, on all slots, padding included.
 
-    None for a method with products in loops whose trips only the device knows, `map_rows`' two apart.
+    None for a method with products in loops of unknown length, other than the two of `map_rows`.
 
-    `jax.stages.Compiled.cost_analysis` cannot stand here: it counts the body of a loop once, however often it runs (a
+    `jax.stages.Compiled.cost_analysis` cannot be used: it counts the body of a loop once, however often it runs (a
     scan of ten products is one product to it), and elementwise work too. So GRU4Rec's step comes out 12 % too small,
     and SASRec's 3 % too large.
     """
@@ -280,14 +280,14 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
 
 
 def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
-    """Floating-point operations a second of a (size, size) float32 matrix product on this device."""
+    """Floating-point operations per second of a (size, size) float32 matrix product on this device."""
     x = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda a, b: a @ b)
     return 2 * size**3 / _median(lambda: product(x, x), repeats)
 
 
 def peak_memory() -> int:
-    """Bytes: the most that the device held, or this process where the device is the CPU; 0 where nobody knows (Windows)."""
+    """Bytes: the peak memory of the device, or of this process if the device is the CPU; 0 if unknown (Windows)."""
     statistics_of_device = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics_of_device:
         return int(statistics_of_device["peak_bytes_in_use"])

@@ -1,6 +1,6 @@
-"""What this installation is and what is wrong with it: versions, devices, memory, caches, as text for an issue.
+"""The state of this installation and its problems: versions, devices, memory, caches, as text for an issue.
 
-No secret is in it: of environment variables only those of JAX, XLA and this library are shown, and the home folder is
+It has no secrets: of environment variables only those of JAX, XLA and this library are shown, and the home folder is
 written as ~.
 """
 
@@ -46,10 +46,10 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """What was found.
+    """The result.
 
     Attributes:
-      facts: (what, value) in the order of printing.
+      facts: (name, value) in the order of printing.
       problems: one line each: what is wrong, and what to do.
     """
 
@@ -59,17 +59,17 @@ class Examined:
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.facts)
         lines = [f"{name:<{width}}  {value}" for name, value in self.facts]
-        found = [f"- {problem}" for problem in self.problems] or ["none was found"]
+        found = [f"- {problem}" for problem in self.problems] or ["none found"]
         return "\n".join([*lines, "", "Problems", *found])
 
 
 def examine(version: str, compiled: Path, most_compiled: int, environ: Mapping[str, str] | None = None) -> Examined:
-    """Looks at the installation; takes a few seconds, most of them to start JAX and to time one matrix product.
+    """Checks the installation; takes a few seconds, most of them to start JAX and to time one matrix product.
 
     Args:
       version: of this library.
       compiled: the folder of compiled code.
-      most_compiled: bytes that are kept there.
+      most_compiled: maximum bytes kept there.
       environ: environment variables; those of the process by default.
     """
     environ = os.environ if environ is None else environ
@@ -86,7 +86,7 @@ def examine(version: str, compiled: Path, most_compiled: int, environ: Mapping[s
 
 
 def clear(compiled: Path) -> int:
-    """Deletes compiled code; it is made again when it is needed. Returns how many bytes it took.
+    """Deletes compiled code, which is made again when needed. Returns the number of bytes deleted.
 
     Raises:
       InputError: the folder cannot be deleted.
@@ -141,7 +141,7 @@ def _hardware() -> _Found:
         held = ", limit of the container" if limit and limit == most != total else ""
         yield Fact("memory", f"{_gib(most)}{held}")
         if most < _LEAST_MEMORY:
-            yield Problem(f"memory is {_gib(most)}; real data sets want {_gib(_LEAST_MEMORY)} or more")
+            yield Problem(f"memory is {_gib(most)}; real data sets need {_gib(_LEAST_MEMORY)} or more")
 
 
 def _devices(environ: Mapping[str, str]) -> _Found:
@@ -161,7 +161,7 @@ def _devices(environ: Mapping[str, str]) -> _Found:
     if cards and kind == "cpu":
         named = environ.get("JAX_PLATFORMS") or environ.get("JAX_PLATFORM_NAME")
         cure = "unset JAX_PLATFORMS" if named else "run: pip install -e '.[cuda13]' (or cuda12)"
-        yield Problem(f"there is a graphics card, and JAX does not use it; {cure}")
+        yield Problem(f"there is a graphics card, but JAX does not use it; {cure}")
     yield Fact("matrix product", f"{_speed() / 1e9:,.0f} GFLOP/s (2048 x 2048, float32)")
 
 
@@ -173,12 +173,14 @@ def _folders(compiled: Path, most_compiled: int) -> _Found:
         yield Fact("computed tables", f"{_home(compiled.parent)}: {_gib(sum(map(_size, tables)))}")
     there = next(path for path in (compiled, *compiled.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
-        yield Problem(f"{there} cannot be written, so compiled code is not kept; set XDG_CACHE_HOME to another folder")
+        yield Problem(
+            f"{there} cannot be written, so compiled code is not cached; set XDG_CACHE_HOME to another folder"
+        )
     for place in dict.fromkeys((Path.cwd(), there)):
         free = shutil.disk_usage(place).free
         yield Fact("free disk", f"{_gib(free)} at {_home(place)}")
         if free < _LEAST_DISK:
-            yield Problem(f"{_home(place)}: {_gib(free)} are free; checkpoints and tables want more")
+            yield Problem(f"{_home(place)}: only {_gib(free)} are free; checkpoints and tables need more")
 
 
 def _environment(environ: Mapping[str, str]) -> _Found:

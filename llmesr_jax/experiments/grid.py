@@ -1,4 +1,4 @@
-"""Grids of runs: axes of settings from a file or from flags, their product as one named configuration a cell.
+"""Grids of runs: axes of settings from a file or from flags, and their product, with one named configuration per cell.
 
 An axis is a setting and its values, {"llmesr.alpha": [0.1, 0.5]}, or named sets of settings,
 {"variant": {"full": {}, "wo-sd": {"llmesr.alpha": 0.0}}}. A grid is the product of its axes, the first one outermost.
@@ -27,13 +27,13 @@ _LONGEST_NAME = 120
 
 
 class Plan(NamedTuple):
-    """What a sweep varies.
+    """The plan of a sweep.
 
     Attributes:
       name: of the file, or of the axes.
       base: {key: value} of all its runs.
-      grids: the axes of each; cells that several have in common run once.
-      varying: {(method, backbone): {key: value}}, like `FOR` of a file of configs/; it beats `base`.
+      grids: the axes of each grid; cells that several grids share run once.
+      varying: {(method, backbone): {key: value}}, like `FOR` of a file of configs/; it overrides `base`.
     """
 
     name: str
@@ -55,14 +55,14 @@ def read(name: str) -> Plan:
     """The plan of a file: `GRIDS`, a list of axes, and perhaps `BASE` and `FOR`.
 
     Args:
-      name: of a file in configs/sweeps, or the path of one of your own.
+      name: of a file in configs/sweeps, or the path of your own file.
     Raises:
-      InputError: there is no such file, or it does not say what it should.
+      InputError: there is no such file, or it is not valid.
     """
     path = Path(name) if name.endswith(".py") else _folder() / f"{name}.py"
     if not path.is_file():
         raise InputError(
-            f"--sweep={name}: there is no {path}; expected a file of your own, or one of {', '.join(known())}"
+            f"--sweep={name}: there is no {path}; expected your own file, or one of {', '.join(known())}"
             f"{did_you_mean(name, known())}"
         )
     try:
@@ -97,48 +97,50 @@ def from_flags(texts: Sequence[str]) -> Plan:
     """The plan of `--grid=llmesr.alpha=0.1,0.5 --grid=method=none,llmesr`: one grid, an axis for each flag.
 
     Raises:
-      InputError: one is not key=value,value, names no setting, or one twice.
+      InputError: a flag is not key=value,value, names no setting, or a setting twice.
     """
     axes: dict[str, list[Any]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
         if not equals or not values:
-            raise InputError(f"--grid={text}: expected setting=value,value, as in --grid=llmesr.alpha=0.1,0.5")
+            raise InputError(
+                f"--grid={text}: is not an axis; expected setting=value,value, as in --grid=llmesr.alpha=0.1,0.5"
+            )
         schema.check_keys([key], "command line", prefix="--grid=")
         if key in axes:
-            raise InputError(f"--grid={text}: {key} has an axis already; give all its values in one flag")
+            raise InputError(f"--grid={text}: {key} already has an axis; put all its values into one flag")
         axes[key] = [schema.parsed(key, value.strip(), f"--grid={text}") for value in values.split(",")]
     return Plan(",".join(axes), {}, [axes])
 
 
 def over_data_sets(plan: Plan, datasets: str, folders: str = "") -> tuple[Plan, tuple[str, ...]]:
-    """The plan with an outermost axis over several data sets, and the flags that are spread over its cells.
+    """The plan with an outermost axis over several data sets, and the flags that vary with it.
 
     Args:
       datasets: comma-separated names, the value of `--dataset`; with one name, or none, the plan stays as it is.
       folders: their folders, the value of `--data_dir`: one for each, or "" for data/<name>.
     Raises:
-      InputError: a name stands twice, folders are fewer or more, or the plan varies the data set itself.
+      InputError: a name appears twice, the number of folders is wrong, or the plan varies the data set itself.
     """
     names = [name.strip() for name in datasets.split(",")]
     if len(names) < 2:
         return plan, ()
     given = [folder.strip() for folder in folders.split(",")] if folders else [""] * len(names)
     if len(set(names)) < len(names) or "" in names:
-        raise InputError(f"--dataset={datasets}: a name is empty or stands twice; give each data set once")
+        raise InputError(f"--dataset={datasets}: a name is empty or appears twice; expected each data set once")
     if len(given) != len(names):
         raise InputError(
             f"--data_dir={folders}: {len(given)} folder{'s' * (len(given) > 1)} for {len(names)} data sets; expected "
             "one for each, in their order, separated by commas, or no --data_dir"
         )
     if any("dataset" in axes for axes in plan.grids):
-        raise InputError("dataset is given on the command line and varied by the sweep; expected one of the two")
+        raise InputError("--dataset: is set on the command line and varied by the sweep; expected one of the two")
     axis = {name: {"dataset": name, **({"data_dir": folder} if folder else {})} for name, folder in zip(names, given)}
     return plan._replace(grids=[{"dataset": axis, **axes} for axes in plan.grids]), ("dataset", "data_dir")
 
 
 def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[str, ConfigDict]:
-    """{name: configuration} in the order of the grids; a cell that computes what an earlier one does is left out.
+    """{name: configuration} in the order of the grids; a cell equal to an earlier one is left out.
 
     Args:
       build: settings that vary -> the whole configuration, without a workdir.
@@ -165,10 +167,10 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
             name = _name(point, used, fields)
             if not name.strip("."):
                 raise InputError(
-                    f"a cell of the grid is named {name!r}, as no folder can be; give the value another name"
+                    f"the grid has a cell {name!r}, which cannot be a folder's name; name the value differently"
                 )
             if name in found:
-                raise InputError(f"two different cells of the grid are named {name!r}; give the values other names")
+                raise InputError(f"the grid has two different cells {name!r}; name their values differently")
             seen[identity] = name
             found[name], varied[name] = config, settings
     for name, config in found.items():
@@ -204,7 +206,7 @@ def _source(name: str, method: str, cells: Mapping[str, ConfigDict], varied: Map
         f"{len(sources)} of them, {', '.join(sources)}" if sources else f"no such cell; the cells: {', '.join(cells)}"
     )
     raise InputError(
-        f"{name}: start={HERE}{method} wants one cell of method {method} that varies like it in all else, and there "
+        f"{name}: start={HERE}{method} needs one cell of method {method} that is equal in all else, but there "
         f"{'are ' if sources else 'is '}{which}"
     )
 
@@ -220,7 +222,7 @@ def _product(axes: Axes) -> Iterator[dict[str, tuple[Any, Mapping[str, Any]]]]:
 
 
 def _name(point: Mapping[str, tuple[Any, Mapping[str, Any]]], used: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """`sasrec,llmesr,alpha=0.1`: what varies and matters, fit to be a folder."""
+    """`sasrec,llmesr,alpha=0.1`: the settings that vary and matter, as a folder's name."""
     parts = []
     for axis, (label, settings) in point.items():
         if axis == "start":

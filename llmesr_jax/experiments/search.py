@@ -1,7 +1,7 @@
 """A search for good settings with optuna (extra `search`): each trial is a run, chosen by its validation alone.
 
-The search keeps its books in optuna.db of its folder. A trial's settings depend on the trials before it and on its
-number, so a search that was killed goes on as it would have gone.
+The search is stored in optuna.db of its folder. A trial's settings depend on the trials before it and on its
+number, so a killed search continues as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def space(texts: Sequence[str]) -> dict[str, Axis]:
     """{key: axis} of `--search=train.learning_rate=1e-4..1e-2:log --search=backbone=sasrec,gru4rec`.
 
     Raises:
-      InputError: one is not understood, names no setting or one twice, or has values that the setting may not have.
+      InputError: an axis is not valid, names no setting, a setting twice, or values that are not allowed.
     """
     found: dict[str, Axis] = {}
     for text in texts:
@@ -49,30 +49,34 @@ def space(texts: Sequence[str]) -> dict[str, Axis]:
         where = f"--search={text}"
         schema.check_keys([key], "command line", prefix="--search=")
         if key in found:
-            raise InputError(f"{where}: {key} has an axis already; give all its values in one flag")
+            raise InputError(f"{where}: {key} already has an axis; put all its values into one flag")
         if match := re.fullmatch(r"(.+)\.\.(.+?)(:log)?", values):
             low, high = (schema.parsed(key, match[i], where) for i in (1, 2))
             if isinstance(low, (bool, str)) or not low < high or (match[3] and low <= 0):
-                raise InputError(f"{where}: expected low..high, two numbers, low < high; above 0 for :log")
+                raise InputError(
+                    f"{where}: is not a range; expected low..high, two numbers, low < high; above 0 for :log"
+                )
             found[key] = Axis(low, high, bool(match[3]))
         elif values:
             found[key] = Axis(values=tuple(schema.parsed(key, value.strip(), where) for value in values.split(",")))
         else:
-            raise InputError(f"{where}: expected setting=low..high, setting=low..high:log or setting=value,value")
+            raise InputError(
+                f"{where}: is not an axis; expected setting=low..high, setting=low..high:log or setting=value,value"
+            )
     return found
 
 
 def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | None = None) -> str:
-    """Runs trials until there are as many, and says which was best.
+    """Runs trials until there are so many, and returns a table with the best one.
 
     Args:
       build: settings that vary -> the configuration; its workdir is the search's.
       axes: of the search.
-      trials: in all, those that an earlier call made included.
+      trials: in total, including those of earlier calls.
       stop: as of `loop.train`.
     Returns: a table of all trials by their validation, and the test of the best one.
     Raises:
-      InputError: optuna is not installed; the folder holds another search.
+      InputError: optuna is not installed; the folder has another search.
       KeyboardInterrupt: `stop` was requested, and the trial is saved.
     """
     if importlib.util.find_spec("optuna") is None:
@@ -129,14 +133,14 @@ def _study(build: Build, axes: Mapping[str, Axis]):
     config = build({key: _any(axis) for key, axis in axes.items()})
     folder = Path(config.workdir)
     if (folder / experiment.CONFIG_FILE).exists():
-        raise InputError(f"{folder}: is the folder of a run; name another --workdir for the search")
+        raise InputError(f"{folder}: is the folder of a run; choose another --workdir for the search")
     fixed = {k: v for k, v in config_lib.flatten(config).items() if k not in config_lib.RESUMABLE and k not in axes}
     books = json.dumps({"axes": axes, "settings": fixed}, sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{(folder / 'optuna.db').absolute()}"
     study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction="maximize")
     if study.user_attrs.get("books", books) != books:
-        raise InputError(f"{folder}: holds another search, over other values or settings; name another --workdir")
+        raise InputError(f"{folder}: has another search, over other values or settings; choose another --workdir")
     study.set_user_attr("books", books)
     return folder, study
 
@@ -186,8 +190,8 @@ def _summary(study, folder: Path, config: ConfigDict) -> str:
 
 
 def states(build: Build, axes: Mapping[str, Axis]) -> str:
-    """One line on how far the search is; makes nothing."""
+    """One line on the progress of the search; writes nothing."""
     folder = Path(build({key: _any(axis) for key, axis in axes.items()}).workdir)
     begun = len(list(folder.glob("trial-*/config.json")))
     done = len(list(folder.glob("trial-*/results.json")))
-    return f"{folder}: {begun} trials begun, {done} with results"
+    return f"{folder}: {begun} trials started, {done} with results"

@@ -1,4 +1,4 @@
-"""How fast a model answers here: one history, a thousand, all users, and a catalogue of a million items."""
+"""The speed of answers on this machine: one history, a thousand, all users, and a catalogue of a million items."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _BATCH = 64
 
 
 def run(experiment: Experiment, large: int = 1_000_000, repeats: int = 5) -> dict[str, Any]:
-    """Times answers of an untrained model: what it has learnt does not change its speed.
+    """Times answers of an untrained model, as training does not change the speed.
 
     Args:
-      experiment: its data set's users ask.
-      large: items of a made-up catalogue of width 128 that is searched as well; 0 for none.
+      experiment: the users of its data set are served.
+      large: items of a synthetic catalogue of width 128 that is also searched; 0 for none.
       repeats: timings of what takes long; medians are reported.
     Returns: JSON values; times in seconds.
     """
@@ -104,8 +104,8 @@ def table(results: dict[str, Any]) -> str:
     """The results as text."""
     s, one = results["setting"], results["one"]
     lines = [
-        f"{s['method']} on {s['backbone']}, {s['dataset']}: {s['users']} users, {s['items']} items, length {s['max_len']}, "
-        f"width {s['width']}, preset {s['preset']}; {results['device']}, jax {results['jax']}",
+        f"{s['method']} on {s['backbone']}, {s['dataset']}: {s['users']} users, {s['items']} items, length "
+        f"{s['max_len']}, width {s['width']}, preset {s['preset']}; {results['device']}, jax {results['jax']}",
         f"one history            p50 {one['p50'] * 1e3:.2f} ms, p95 {one['p95'] * 1e3:.2f} ms",
         f"{_MANY} histories        {results['thousand'] * 1e3:.0f} ms",
         f"all users              {results['all']:.2f} s, {s['users'] / results['all']:.0f} users/s",

@@ -1,4 +1,4 @@
-"""Many runs, one after the other or together: finished ones are skipped, interrupted ones go on."""
+"""Many runs, one after the other or together: finished runs are skipped, interrupted runs continue."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
 
 
 def _stage(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> int:
-    """How many cells come one after the other before this one."""
+    """How many cells this cell depends on, one after the other."""
     source = _source(config, cells)
     return 0 if source is None else 1 + _stage(cells[source], cells)
 
@@ -102,7 +102,7 @@ def _train(
             if "RESOURCE_EXHAUSTED" not in str(error):  # no documented attribute tells it
                 raise
             lanes = sum(len(experiments[name].seeds) for name in chunk)
-            less = f"the same command with --config.train.lanes={max(lanes // 2, 1)} goes on"
+            less = f"run the same command with --config.train.lanes={max(lanes // 2, 1)} to continue"
             yield chunk, [TrainingError(f"the device has no memory for {lanes} lanes together; {less}")] * len(chunk)
 
 
@@ -120,7 +120,7 @@ def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:
 
 
 def states(cells: Mapping[str, ConfigDict]) -> str:
-    """A table of the cells and how far they are, by their folders alone; reads no data."""
+    """A table of the cells and their progress, from their folders alone; reads no data."""
     rows = [("cell", "state", "program")]
     numbers = {name: i for i, names in enumerate(programs(cells), 1) for name in names}
     rows += [(name, _state(config), str(numbers[name])) for name, config in cells.items()]
@@ -140,7 +140,7 @@ def _state(config: ConfigDict) -> str:
             return f"finished, without seed {failed}, which failed" if failed else "finished"
     except InputError as error:
         return f"in the way: {error}"
-    return f"begun, {_epochs(folder / 'metrics.jsonl')} epochs done"
+    return f"started, {_epochs(folder / 'metrics.jsonl')} epochs done"
 
 
 def _epochs(path: Path) -> int:
@@ -181,4 +181,4 @@ def check(outcomes: Mapping[str, Outcome]) -> None:
     told = [f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}"] * bool(failed)
     told += [f"in {len(partly)} of {len(outcomes)} cells seeds failed: {'; '.join(partly)}"] * bool(partly)
     if told:
-        raise InputError(f"{'; '.join(told)}; their reasons are above")
+        raise InputError(f"{'; '.join(told)}; see their messages above")

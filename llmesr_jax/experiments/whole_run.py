@@ -1,4 +1,4 @@
-"""A whole run watched from outside: where its time goes, and which programs it compiles.
+"""Monitors a whole run: where its time goes, and which programs it compiles.
 
 JAX says when it traces, lowers and compiles (`jax.monitoring`), the project when it reads, steps and ranks
 (`core.spans`). A span's own time is its length without that of the spans within it, so all parts add up to the whole.
@@ -66,7 +66,7 @@ class Program:
 
 
 class Recording:
-    """What is heard while a command runs, in the order in which it ended.
+    """The spans recorded while a command runs, in the order in which they ended.
 
     Attributes:
       start: of the command, seconds of `time.time`.

@@ -117,8 +117,8 @@ def _check(request: Request) -> None:
     if bool(request.workdir) == bool(request.bundle):
         what = "both are set" if request.bundle else "both are missing"
         raise InputError(
-            f"--workdir and --bundle: {what}; expected one of them: the folder of a run, as launch.train makes it, or "
-            "a bundle, as launch.export makes it"
+            f"--workdir and --bundle: {what}; expected one of them: the folder of a run, made by launch.train, or "
+            "a bundle, made by launch.export"
         )
     if bool(request.new_items) != bool(request.new_embeddings):
         raise InputError("--new_items and --new_embeddings: one of them is missing; expected both, or neither")

@@ -82,12 +82,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not JSON"
         raise InputError(
-            f"{path}: cannot be read ({reason}); expected a bundle, a folder that launch.export makes"
+            f"{path}: cannot be read ({reason}); expected a bundle, a folder made by launch.export"
         ) from error
     if not fits:
-        raise InputError(
-            f"{path}: is not the manifest of a bundle; expected a bundle, a folder that launch.export makes"
-        )
+        raise InputError(f"{path}: is not the manifest of a bundle; expected a bundle, a folder made by launch.export")
     if found["format"] != FORMAT:
         raise InputError(
             f"{folder}: is a bundle of format {found['format']}, but this version reads format {FORMAT}; export it "

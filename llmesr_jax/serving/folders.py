@@ -24,9 +24,9 @@ class _Kind(NamedTuple):
         return all((folder / file).is_file() for file in self.files)
 
 
-_RUN = _Kind("the folder of a run", "as launch.train makes it", "--workdir, in Python load_run", ("config.json",))
+_RUN = _Kind("the folder of a run", "made by launch.train", "--workdir, in Python load_run", ("config.json",))
 _BUNDLE = _Kind(
-    "a bundle", "a folder that launch.export makes", "--bundle, in Python load_bundle", ("manifest.json", "views.npy")
+    "a bundle", "a folder made by launch.export", "--bundle, in Python load_bundle", ("manifest.json", "views.npy")
 )
 
 

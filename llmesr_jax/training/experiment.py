@@ -282,7 +282,7 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
         config, identity = json.dumps(stored["config"]), {str(k): str(v) for k, v in stored["data"].items()}
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); expected the folder of a run, as launch.train makes it"
+            f"{path}: cannot be read ({error.strerror}); expected the folder of a run, made by launch.train"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(

@@ -82,7 +82,7 @@ def find(folder: str | Path) -> dict[str, Path]:
         return {experiment.read_config(folder)[0].method: folder}
     found = {str(path.parent.relative_to(folder)): path.parent for path in sorted(folder.rglob(experiment.CONFIG_FILE))}
     if not found:
-        wanted = "expected the folder of a run, or of several, as launch.train makes it"
+        wanted = "expected the folder of a run, or of several, made by launch.train"
         raise InputError(f"{folder}: {'holds no run' if folder.is_dir() else 'no such folder'}; {wanted}")
     data = {name: experiment.read_config(path)[1].get("interactions") for name, path in found.items()}
     first = next(iter(data))

@@ -194,7 +194,7 @@ def test_sorted_by_ids_that_are_gone(tmp_path):
     _, first, which = np.unique(items, return_index=True, return_inverse=True)
     found = write(tmp_path, np.argsort(np.argsort(first))[which.reshape(-1)], users)
     assert found.facts["order"]["by_appearance"] and found.facts["order"]["sorted"] is None
-    assert "sorted" in codes(found) and "not one pair was met in both orders" in text(found, "sorted")
+    assert "sorted" in codes(found) and "no pair occurs in both orders" in text(found, "sorted")
 
 
 def test_days_in_order_of_ids_with_their_times(tmp_path):

@@ -67,7 +67,7 @@ def test_a_graphics_card_that_jax_does_not_use(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_cards", lambda: ["NVIDIA H200, 143771 MiB, 570.1"])
     for environ, cure in (({}, "pip install -e '.[cuda13]'"), ({"JAX_PLATFORMS": "cpu"}, "unset JAX_PLATFORMS")):
         (line,) = examine(tmp_path, **environ).problems
-        assert "there is a graphics card, and JAX does not use it" in line and cure in line
+        assert "there is a graphics card, but JAX does not use it" in line and cure in line
 
 
 def test_settings_of_jax_that_slow_everything_down(tmp_path):

@@ -74,10 +74,10 @@ def test_several_data_sets_are_the_outermost_axis():
 @pytest.mark.parametrize(
     ("grids", "datasets", "folders", "message"),
     [
-        ("method=none", "a,a", "", "a name is empty or stands twice"),
-        ("method=none", "a,", "", "a name is empty or stands twice"),
+        ("method=none", "a,a", "", "a name is empty or appears twice"),
+        ("method=none", "a,", "", "a name is empty or appears twice"),
         ("method=none", "a,b", "one", "1 folder for 2 data sets; expected one for each"),
-        ("dataset=a,b", "a,b", "", "dataset is given on the command line and varied by the sweep"),
+        ("dataset=a,b", "a,b", "", "--dataset: is set on the command line and varied by the sweep"),
     ],
 )
 def test_several_data_sets_that_are_refused(grids, datasets, folders, message):
@@ -138,9 +138,9 @@ def test_axes_of_one_field_are_told_apart():
 def test_values_are_fit_for_a_folder_and_a_name_stands_once():
     axes = {"text": {"a/b c": {"data.max_len": 3}, "a b c": {"data.max_len": 4}}}
     assert list(cells(grid.Plan("x", {}, [{"text": {"a/b c": {"data.max_len": 3}}}]))) == ["a-b-c"]
-    with pytest.raises(InputError, match="two different cells of the grid are named 'a-b-c'"):
+    with pytest.raises(InputError, match="two different cells 'a-b-c'"):
         cells(grid.Plan("x", {}, [axes]))
-    with pytest.raises(InputError, match="a cell of the grid is named '..', as no folder can be"):
+    with pytest.raises(InputError, match="a cell '..', which cannot be a folder's name; name"):
         cells(grid.Plan("x", {}, [{"text": {"..": {"data.max_len": 3}}}]))
 
 
@@ -158,9 +158,9 @@ def test_a_product_has_each_pair_once(alphas, widths):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["llmesr.alpha"], "--grid=llmesr.alpha: expected setting=value,value"),
+        (["llmesr.alpha"], "--grid=llmesr.alpha: is not an axis; expected setting=value,value"),
         (["llmesr.alpa=1"], "--grid=llmesr.alpa is not a setting; did you mean --grid=llmesr.alpha"),
-        (["llmesr.alpha=1", "llmesr.alpha=2"], "llmesr.alpha has an axis already"),
+        (["llmesr.alpha=1", "llmesr.alpha=2"], "llmesr.alpha already has an axis; put"),
         (["llmesr.alpha=1,x"], "--grid=llmesr.alpha=1,x: llmesr.alpha is 'x', expected float"),
         (["llmesr.alpha=1,-1"], "llmesr.alpha=-1.0; expected at least 0"),
         (["llmesr.share=maybe"], "llmesr.share is 'maybe', expected bool"),
@@ -200,9 +200,7 @@ def test_files_that_are_refused(tmp_path, text, message):
 def test_an_own_file_is_read_by_its_path(tmp_path):
     path = write(tmp_path / "mine.py", "GRIDS = [{'llmesr.alpha': (1, 0.5)}]")
     assert grid.read(path) == grid.Plan("mine", {}, [{"llmesr.alpha": [1, 0.5]}])
-    with pytest.raises(
-        InputError, match="--sweep=overal: there is no .*overal.py; expected a file of your own, or one of "
-    ):
+    with pytest.raises(InputError, match="--sweep=overal: there is no .*overal.py; expected your own file, or one of "):
         grid.read("overal")
 
 

@@ -77,7 +77,7 @@ def test_a_wrong_flag(train_refused, args, message):
 @pytest.mark.parametrize(
     ("module", "args", "message"),
     [
-        ("launch.train", ["--metod=none"], "--metod: no such flag; did you mean --method"),
+        ("launch.train", ["--metod=none"], "--metod: there is no such flag; did you mean --method"),
         ("launch.train", ["--method=lmesr"], "method 'lmesr' is not known; .*; did you mean llmesr?"),
         ("launch.train", ["--backbone=SASREK"], "; did you mean sasrec?"),
         ("launch.train", ["--preset=relaese"], "; did you mean release?"),
@@ -249,7 +249,7 @@ def test_a_full_disk(start_train, tmp_path):
         (["--workdir=absent"], "absent: no such folder; expected the folder of a run"),
         (["--workdir=."], ".: holds no run; expected the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
-        (["--workdir=w", "--epochs=3"], "--epochs: no such flag"),
+        (["--workdir=w", "--epochs=3"], "--epochs: there is no such flag"),
         (["--workdir=broken"], "broken/config.json: not a run's configuration"),
     ],
 )

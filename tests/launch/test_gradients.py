@@ -161,9 +161,12 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     [
         ([], "--workdir is missing; expected the folder of a run"),
         (["--workdir=nowhere"], "nowhere/config.json: cannot be read"),
-        (["--workdir=run", "--epochs=1,two"], "--epochs=1,two: expected whole numbers, as in --epochs=0,1,2"),
+        (
+            ["--workdir=run", "--epochs=1,two"],
+            "--epochs=1,two: is not valid; expected whole numbers, as in --epochs=0,1,2",
+        ),
         (["--workdir=run", "--seed=7"], "run: has no seed 7; expected one of: 1, 2"),
-        (["--workdir=run", "--out=full"], "full: exists and is no folder of a study (no study.json)"),
+        (["--workdir=run", "--out=full"], "full: already exists and is not the folder of a study (no study.json)"),
         (["--workdir=run", "--users=1"], "--users=1"),
         (["--workdir=run", "--surface=flat"], "--surface=flat"),
         (["--workdir=run", "--between={llmesr}"], "has other parameters than run (first ["),

@@ -126,7 +126,7 @@ def test_raw_files_with_days(inspect, environment, tmp_path):
         (("--dataset=nobody",), "--dataset=nobody: not known; expected one of demo, "),
         (("--dataset=x", "--data_dir=gone"), "gone: no such folder; "),
         (("--dataset=demo", "more"), "argument 'more' is not understood; "),
-        (("--dataset=demo", "--epochs=3"), "--epochs: no such flag"),
+        (("--dataset=demo", "--epochs=3"), "--epochs: there is no such flag"),
     ],
 )
 def test_a_mistake_is_one_line(inspect, tmp_path, args, message):

@@ -84,7 +84,8 @@ def test_interrupted_at_random_moments(env, forker, data, tmp_path):
             time.sleep(2 * server.delay)
             assert len(server.requests) - sent[0] <= 2 * CONCURRENCY  # till it looks, an answer may lead to another
             assert (
-                "\nsending nothing more; waiting briefly for pending answers; once more stops at once\n" in result.out
+                "\nsending nothing more; waiting briefly for pending answers; a second signal stops at once\n"
+                in result.out
             )
         server.delay = 0.0
         assert forker.run("launch.embed", *args, cwd=tmp_path).status == 0

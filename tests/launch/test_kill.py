@@ -80,7 +80,7 @@ def test_an_interrupt_saves_in_the_middle_of_an_epoch(half):
     cwd, result = half
     assert (result.status, result.err) == (130, "interrupted\n")
     stopping, saved = result.out.splitlines()[-2:]
-    assert stopping == "stopping after the steps under way; once more stops at once"
+    assert stopping == "stopping after the steps under way; a second signal stops at once"
     assert saved == "w: saved after epoch 3, step 7; run the same command again to continue"
     assert [path.name for path in checkpoints(cwd)] == [str(3 * 15 + 7), str(3 * 15)]
 

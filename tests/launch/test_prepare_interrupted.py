@@ -71,7 +71,10 @@ def test_an_interrupt_while_the_folder_is_put_in_place(tmp_path, monkeypatch, ca
     monkeypatch.setattr(type(tmp_path), "rename", interrupted)
     with pytest.raises(KeyboardInterrupt), Signals() as signals:
         prepared.run(tmp_path / "raw", tmp_path / "out", flags, stop=signals.stop)
-    assert not signals.raised and "\nmoving the folder into place; once more stops at once\n" in capfd.readouterr().out
+    assert (
+        not signals.raised
+        and "\nmoving the folder into place; a second signal stops at once\n" in capfd.readouterr().out
+    )
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
     assert not prepared.run(tmp_path / "raw", tmp_path / "out", flags).fresh

@@ -130,7 +130,7 @@ MISTAKES = [
     ({"workdir": "run", "out": "x.xls"}, "expected a file that ends in .parquet, .csv, .jsonl"),
     ({"workdir": "nowhere"}, "nowhere: does not exist; expected the folder of a run"),
     ({"workdir": ".."}, "..: is not the folder of a run (it has no config.json); "),
-    ({"bundle": "nowhere"}, "expected a bundle, a folder that launch.export makes"),
+    ({"bundle": "nowhere"}, "expected a bundle, a folder made by launch.export"),
     ({"bundle": "run", "histories": "h.csv"}, "run: is the folder of a run; expected a bundle, a folder that launch.exp"),
     ({"bundle": "b"}, "a bundle has no users; expected --histories"),
     ({"workdir": "run", "histories": "no.csv"}, "no.csv: no such file"),

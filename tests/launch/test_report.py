@@ -127,7 +127,7 @@ def test_without_matplotlib_there_are_tables_and_a_page(trained, report, tmp_pat
     (hidden / "__init__.py").write_text("raise ImportError('hidden')\n")
     path = f"{tmp_path / 'hidden'}:{commands.PROJECT}"
     result = report("w", f"--out={tmp_path / 'r'}", "--users=0", "--items=0", cwd=trained, PYTHONPATH=path)
-    wanted = "warning: there will be no figures, matplotlib is not installed: pip install matplotlib\n"
+    wanted = "warning: the report will have no figures, as matplotlib is not installed; run pip install matplotlib\n"
     assert (result.status, result.err) == (0, wanted)
     page = (tmp_path / "r" / "report.html").read_text()
     assert "<svg " not in page and "Differences and tests" in page and "</html>" in page
@@ -155,12 +155,12 @@ def test_data_and_checkpoints_that_are_gone(trained, nasty, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "no folder is named; expected one of a run, or of several: python -m launch.report runs/demo"),
+        ((), "no folder is named; expected the folder of a run, or of several: python -m launch.report runs/demo"),
         (
             ("--workdir=w,none", "w"),
-            "w,none: no such folder; expected the folder of a run, or of several, as launch.train makes it",
+            "w,none: no such folder; expected the folder of a run, or of several, made by launch.train",
         ),
-        (("w", "--baseline=mine"), "--baseline=mine: no run is called so; expected one of: none, llminit"),
+        (("w", "--baseline=mine"), "--baseline=mine: no run has this name; expected one of: none, llminit"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(trained, report, args, message):
@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(trained, report, args, mes
 
 def test_a_place_that_cannot_be_written_to(trained, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="file: is a file; expected a folder for the report; name another --out"):
+    with pytest.raises(InputError, match="file: is a file; expected a folder for the report; choose another --out"):
         make.make([str(trained / "w")], str(tmp_path / "file" / "r"), QUICK)
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -239,7 +239,7 @@ def test_a_kill_a_new_start_and_an_end(workplace, environment):
     ("bundles", "host", "said"),
     [
         ((), "127.0.0.1", "--bundle is missing"),
-        (("nowhere",), "127.0.0.1", "expected a bundle, a folder that launch.export makes"),
+        (("nowhere",), "127.0.0.1", "expected a bundle, a folder made by launch.export"),
         (("one",), "no such host", "expected an address of this machine"),
     ],
 )

@@ -31,7 +31,7 @@ def test_the_first_is_heard_and_the_second_raises(number, capfd):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         assert signals.raised
-    assert capfd.readouterr().out == "\nstopping soon; once more stops at once\n"
+    assert capfd.readouterr().out == "\nstopping soon; a second signal stops at once\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -93,7 +93,7 @@ def test_what_is_swallowed_twice_where_work_looks_comes_again(capfd):
         assert signals.stop.requested and not signals.raised
         Dying()
         _wait()
-    assert signals.raised and capfd.readouterr() == ("\nstopping soon; once more stops at once\n", "")
+    assert signals.raised and capfd.readouterr() == ("\nstopping soon; a second signal stops at once\n", "")
 
 
 def test_what_would_come_again_comes_at_the_end_of_the_block_and_not_after_it(capfd):

@@ -190,7 +190,11 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(swept, sweep, tmp_path):
     assert states() == [["finished", "1"], ["finished", "2"], ["finished", "2"]]
     for config in cells.values():
         config.train.epochs += 1
-    assert states() == [["begun, 4 epochs done", "1"], ["begun, 4 epochs done", "2"], ["begun, 4 epochs done", "2"]]
+    assert states() == [
+        ["started, 4 epochs done", "1"],
+        ["started, 4 epochs done", "2"],
+        ["started, 4 epochs done", "2"],
+    ]
     cells["none"].data.max_len = 7
     assert states()[0][0] == "in the way: another run (data.max_len: 8 -> 7)"
     assert contents(cwd / "w") == before
@@ -216,8 +220,11 @@ def test_too_many_lanes_for_the_device_are_told(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "expected one of --sweep, --grid and --search; --sweep knows ablations, alpha_and_n, "),
-        (("--grid=seeds=1,2", "--seeds=3"), "seeds is given on the command line and varied by the sweep"),
+        (
+            (),
+            "no runs are named; expected one of --sweep, --grid and --search; known sweeps: ablations, alpha_and_n, ",
+        ),
+        (("--grid=seeds=1,2", "--seeds=3"), "--seeds: is set on the command line and varied by the sweep"),
         (
             ("--grid=llmesr.alpha=1", "--loggers=tensorbord"),
             "logger 'tensorbord' is not known; expected one of: mlflow, ",

@@ -161,7 +161,7 @@ def test_bundles_that_cannot_be_read(copy, tmp_path):
         refused(said)
     (copy / "manifest.json").write_text("{")
     refused("cannot be read")
-    with pytest.raises(InputError, match="expected a bundle, a folder that launch.export makes"):
+    with pytest.raises(InputError, match="expected a bundle, a folder made by launch.export"):
         bundle.load(tmp_path / "nowhere")
 
 

@@ -69,8 +69,8 @@ def eigenpairs(
 
     Args:
       loss: (params, *arguments) -> (), pure; hashable, as it is a static argument of a compiled program.
-      count: how many; less than the number of parameters.
-      smallest: those at the lower end, smallest first, instead.
+      count: number of eigenvalues; less than the number of parameters.
+      smallest: the smallest eigenvalues, smallest first, in place of the largest.
       seed: of the vector that Lanczos starts from.
     """
     flat, unravel = ravel_pytree(params)

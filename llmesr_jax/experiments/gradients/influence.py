@@ -1,6 +1,6 @@
-"""Who teaches whom: what training on a user does to a loss of others, without training again.
+"""Influence of users: the effect of training on a user on the loss of others, without training again.
 
-Two answers, both inner products of a user's part of the gradient with a direction, and both positive where the user helps:
+Two estimates, both inner products of a user's part of the gradient with a direction, and positive if the user helps:
 
     TracIn        sum over snapshots of rate * <gradient of the target's loss, the user's part>: by how much the steps on this
                   user lowered the target's loss, to first order (Pruthi et al. 2020, "Estimating Training Data Influence by
@@ -92,7 +92,7 @@ def target_gradient(
 
 
 def item_rows(tree: Params, axes: Axes) -> Params:
-    """The tree with zeros in all that is not over items."""
+    """The tree with zeros in every array that is not over items."""
     at = jax.tree_util.tree_map_with_path
     return at(lambda path, x: x if axes.at(path) == ITEM else jnp.zeros_like(x), tree)
 

@@ -42,7 +42,7 @@ def row_gram(gradients: Mapping[str, Params], axes: Axes) -> dict[str, Array]:
 
 
 def has_roles(recommender: Recommender, batch: Batch) -> bool:
-    """Whether `by_role` can tell roles apart: each position has negatives of its own."""
+    """Whether `by_role` can separate roles: each position has its own negatives."""
     return batch.shared_K is None and batch.negatives_TxK.shape[1] > 0
 
 
@@ -69,7 +69,9 @@ def by_role(
       ValueError: the batch has shared negatives, which may be a position's target (`has_roles`).
     """
     if not has_roles(recommender, batch):
-        raise ValueError("by_role: expected negatives of each position's own (data.negatives=own)")
+        raise ValueError(
+            "by_role: the batch has shared negatives; expected own negatives of each position (data.negatives=own)"
+        )
     rows = recommender.sizes.num_items + 2
     as_role = lambda ids, role: jnp.where(ids > 0, ids + role * rows, 0)  # noqa: E731
     tripled = batch.replace(

@@ -1,4 +1,4 @@
-"""Everything the other files say of a loss, measured at one state of one model on batches of its own data."""
+"""All measurements of the other files, at one state of one model on batches of its own data."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
 def measure(
     experiment: Experiment, params: Params, epoch: int, options: Options, other: Params | None = None
 ) -> Measured:
-    """Measures one seed's parameters on batches of the epoch after `epoch`, those that training would take next.
+    """Measures one seed's parameters on batches of the epoch after `epoch`, the next ones in training.
 
     Args:
       experiment: of one seed.

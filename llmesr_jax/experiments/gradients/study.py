@@ -1,7 +1,7 @@
-"""The study of a run: measured at its best parameters, or over a training of its own, and written into a folder.
+"""The study of a run: measured at its best parameters, or over a new training, and written to a folder.
 
-`gradients.json` has all numbers but those of single users, `users.csv` a line for each user and epoch. One file an
-epoch is kept in `epochs/`, so a study that is killed goes on where it was, with the same command.
+`gradients.json` has all numbers except those of single users, `users.csv` a line for each user and epoch. One file per
+epoch is kept in `epochs/`, so the same command continues a study that was killed.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def study(
       out: folder for the results; empty for `gradients` below the run.
       epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
         in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters. Where a run
-        keeps a running average (`train.average`), both are the average, which validation and test see.
-      data_dir: where the data are now; empty for where they were.
-      seed: one of the run's; None for its first.
+        keeps a running average (`train.average`), both are the average, which validation and test use.
+      data_dir: the folder of the data; empty for their folder at training.
+      seed: one of the run's seeds; None for the first.
       stop: as of `loop.train`.
     Returns: the folder.
     Raises:
-      InputError: no run, not one of its seeds, a folder that holds something else, or a later epoch already.
-      KeyboardInterrupt: `stop` was requested amid a training, and its state is saved.
+      InputError: no run, not one of its seeds, a folder with other content, or one that is already at a later epoch.
+      KeyboardInterrupt: `stop` was requested during a training; its state is saved.
     """
     folder = Path(out or Path(workdir, "gradients"))
     run = runs.load(workdir, data_dir)
@@ -69,7 +69,9 @@ def study(
     best = state.take(run.params_S, run.seeds.index(seed))
     best_epoch = run.progress.best_epoch[run.experiment.seeds.index(seed)]
     if not epochs and best_epoch < 1:
-        raise InputError(f"{workdir}: seed {seed} has no best epoch yet; train on with the command that made it")
+        raise InputError(
+            f"{workdir}: seed {seed} has no best epoch yet; continue the training with the command that made the run"
+        )
     wanted = sorted(set(epochs)) or [best_epoch]
 
     config = run.experiment.config
@@ -83,10 +85,10 @@ def study(
     experiment = _of_one_seed(run.experiment, seed, folder / "run")
     print(f"{workdir}: {run.describe()}", flush=True)
     if average:
-        print(f"train.average={average}: measured at the running average, which validation and test see", flush=True)
+        print(f"train.average={average}: measured at the running average, which validation and test use", flush=True)
     if epochs and best_epoch not in wanted:
-        told = f"the training here is not held against the run's best parameters: they are of epoch {best_epoch}"
-        print(f"{told}, which --epochs does not name", flush=True)
+        told = f"the training here is not compared with the run's best parameters: they are of epoch {best_epoch}"
+        print(f"{told}, which is not in --epochs", flush=True)
     for epoch in wanted:
         path = folder / "epochs" / f"{epoch}.json"
         if not path.exists():
@@ -110,12 +112,12 @@ def study(
 
 
 def read(folder: str | Path) -> dict[str, Any]:
-    """What a study's gradients.json holds: settings, and a summary for each of its `epochs`."""
+    """A study's gradients.json: settings, and a summary for each of its `epochs`."""
     return _read(Path(folder) / RESULTS)
 
 
 def read_users(folder: str | Path) -> list[dict[str, float]]:
-    """The lines of a study's users.csv; NaN where a user has no gradient."""
+    """The lines of a study's users.csv; NaN if a user has no gradient."""
     with (Path(folder) / USERS).open(newline="") as file:
         return [{name: float(x) if x else float("nan") for name, x in line.items()} for line in csv.DictReader(file)]
 
@@ -165,13 +167,13 @@ def _other_end(between: str, workdir: str, run: runs.Run, seed: int, data_dir: s
 
 
 def _stands_for(epoch: int, epochs: Sequence[int]) -> int:
-    """How many epochs a state stands for: those until the next that is measured; 1 for the last."""
+    """The number of epochs that a state represents: those until the next measured epoch; 1 for the last."""
     later = [other for other in epochs if other > epoch]
     return min(later) - epoch if later else 1
 
 
 def _open(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the study's folder, or goes on with the one that is there."""
+    """Makes the study's folder, or continues an existing one."""
     path = folder / SETTINGS
     if path.exists():
         there = _read(path)
@@ -180,10 +182,12 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
         changes = [f"{k}: {old.get(k)} -> {new[k]}" for k in new if old.get(k) != new[k]]
         if there != settings:
             what = "; ".join(changes) or "measured at other states"
-            raise InputError(f"{folder}: holds another study ({what}); name another --out or delete the folder")
+            raise InputError(f"{folder}: has another study ({what}); choose another --out, or delete the folder")
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is no folder of a study (no {SETTINGS}); name another --out")
+        raise InputError(
+            f"{folder}: already exists and is not the folder of a study (no {SETTINGS}); choose another --out"
+        )
     (folder / "epochs").mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps(settings, indent=1) + "\n")
 
@@ -192,11 +196,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); delete the file, and run the same command again"
+        ) from error
 
 
 def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment:
-    """The run's experiment for one of its seeds, to be trained in a folder of its own."""
+    """The run's experiment for one of its seeds, trained in a separate folder."""
     config = config_lib.from_json(config_lib.to_json(experiment.config))
     config.seeds, config.workdir, config.train.patience = str(seed), str(workdir), _FOREVER
     return experiment._replace(config=config, seeds=(seed,))
@@ -205,7 +211,7 @@ def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment
 def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
     """The parameters that are validated after so many epochs of `launch.train`: the running average, if there is one.
 
-    Continues what stands in the experiment's workdir.
+    Continues the training in the experiment's workdir.
     """
     if epoch == 0:
         tables = tables_lib.on_device(experiment.tables)
@@ -221,15 +227,15 @@ def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
         tree, progress = checkpoints.restore()
     if progress["epoch"] != epoch:
         raise InputError(
-            f"{folder}: has gone on to epoch {progress['epoch']}, so epoch {epoch} cannot be measured; name another "
-            "--out, or delete that folder"
+            f"{folder}: is already at epoch {progress['epoch']}, so epoch {epoch} cannot be measured; choose another "
+            "--out, or delete this folder"
         )
     monitored = tree["state"]["opt_state"]["average"] if config.train.average else tree["state"]["params"]
     return state.take(monitored, 0)
 
 
 def _against(params: Any, best: Any, workdir: str) -> str:
-    """One line on whether the training here has come by the run's best parameters."""
+    """One line on whether the training here reached the run's best parameters."""
     far = max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in zip(*map(jax.tree.leaves, (params, best))))
     return (
         f"the parameters are those of {workdir}, bit for bit"

@@ -1,4 +1,4 @@
-"""What was measured, as norms, cosines, rates and shares: for a JSON file, and as a text table."""
+"""The measurements as norms, cosines, rates and shares: for a JSON file, and as a text table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which users teach whom, at one state of one run: `influence` of each user on the ranking loss of tail and head."""
+"""The influence of each user on the ranking loss of tail and head, at one state of one run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure(
       params: of that seed, after so many epochs.
       rate: for TracIn, the learning rate times the epochs that this state stands for.
     Raises:
-      InputError: for `gauss_newton`, where the method's ranking is no function of the scores.
+      InputError: for `gauss_newton`, if the method's ranking is not a function of the scores.
     """
     bag = epoch_batches.Batches(experiment, params, 0)
     bag.epoch = np.float32(epoch + 1)
@@ -104,8 +104,8 @@ def _directions(bag: epoch_batches.Batches, count: int) -> Params:
 def _solved(bag: epoch_batches.Batches, directions: Params, options: Options) -> Params:
     if not gauss_newton.is_ranking(bag.model, bag.params, bag.tables, bag[0], bag.epoch, 1e-3):
         raise InputError(
-            f"--influence=gauss_newton: the ranking of method {bag.experiment.config.method!r} is no function of the "
-            "scores it is served with; expected another method, or --influence=tracin"
+            f"--influence=gauss_newton: the ranking of method {bag.experiment.config.method!r} is not a function of "
+            "the served scores; choose another method, or --influence=tracin"
         )
     count = max(1, min(options.hessian_batches, len(bag.order)))
     stack = jax.tree.map(lambda *x: jnp.stack(x), *[bag[step] for step in range(count)])

@@ -1,4 +1,4 @@
-"""The gradient of each term of the loss, and how the terms' gradients stand to each other.
+"""The gradient of each term of the loss, and inner products of the terms' gradients.
 
 The gradients carry their terms' weights, so they sum to the total's, which is what the optimiser gets.
 """

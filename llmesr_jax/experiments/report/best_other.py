@@ -13,8 +13,8 @@ from llmesr_jax.ranking import evaluate, metrics
 def choose(section: Section, asked: str = "") -> dict[str, int]:
     """{backbone: place of the row whose improvement is shown}, for backbones with another method to compare it with.
 
-    It is the whole method called `asked` or, without one, the last in the order of the papers' tables: FAERec where it
-    is there, a method of your own before that.
+    It is the whole method called `asked` or, without one, the last in the order of the papers' tables: FAERec if it
+    is there, but your own method takes precedence.
     """
     found = {}
     for backbone in section.backbones:

@@ -1,4 +1,4 @@
-"""The parts of the page: what each template shows. Nothing here is HTML; the templates escape every word."""
+"""The parts of the page: the values of each template, as plain text; the templates escape every word."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def p_value(p: float) -> str:
 
 
 def tests(chapter: Chapter) -> Markup:
-    """What was tested and how, and for each protocol what came out."""
+    """The tests, and their results under each protocol."""
     return render(
         "tests.html",
         chapter=chapter,
@@ -121,7 +121,7 @@ def tests(chapter: Chapter) -> Markup:
 
 
 def verdicts(chapter: Chapter, protocol: str) -> Markup:
-    """Every row and group in one look: the difference, and what the tests say of it."""
+    """Every row and group: the difference, and the result of the tests."""
     lines = []
     for row in chapter.section.rows:
         made = {one.group: one for one in chapter.comparisons[protocol] if one.row is row}
@@ -133,23 +133,24 @@ def verdicts(chapter: Chapter, protocol: str) -> Markup:
 
 
 def few_seeds(counts: Sequence[int]) -> str:
-    """What so many seeds can say, plainly."""
+    """What the number of seeds allows, in plain words."""
     least = min(counts)
     if least == 1:
         return (
-            "Some rows have one seed: they have no test over seeds, and nothing here says what another seed would give."
+            "Some rows have one seed: they have no test over seeds, so this page cannot say what another seed would "
+            "give."
         )
     if least < 5:
         return (
             f"{least} seeds are few: the test over seeds has {least - 1} degree{'s' * (least > 2)} of freedom, finds "
-            f"only large and steady differences, and assumes a normal spread, which {least} numbers cannot show. "
-            "Not significant does not mean equal."
+            f"only large and steady differences, and assumes a normal distribution, which {least} numbers cannot "
+            "confirm. Not significant does not mean equal."
         )
-    return f"The test over seeds uses at least {least} seeds a row, and assumes that they are spread normally."
+    return f"The test over seeds uses at least {least} seeds per row, and assumes that they are normally distributed."
 
 
 def tests_table(chapter: Chapter, protocol: str) -> Markup:
-    """A line a comparison, with its p values."""
+    """One line per comparison, with its p values."""
     made = chapter.comparisons[protocol]
     return render("tests_table.html", chapter=chapter, protocol=protocol, titles=_TITLES, made=made, p_value=p_value)
 
@@ -179,7 +180,7 @@ def shapes(chapter: Chapter) -> str:
 
 
 def users(chapter: Chapter) -> Markup:
-    """Tail users: bought, came next, and a list a method."""
+    """Tail users: items bought, the next item, and one list per method."""
     seeds = sorted({one.row.seeds[0] for one in chapter.samples[0].lists})
     return render("users.html", chapter=chapter, seeds=seeds, most=_BOUGHT_SHOWN)
 
@@ -213,7 +214,7 @@ def runs(chapter: Chapter) -> Markup:
 
 
 def costs(chapter: Chapter) -> Markup:
-    """What training took, a line a row."""
+    """The cost of training, one line per row."""
     return render("costs.html", chapter=chapter, lines=[(row, *_cost(row)) for row in chapter.section.rows])
 
 

@@ -1,4 +1,4 @@
-"""All that is shown of one section, computed; the page and the files only write it down."""
+"""All results of one section; the page and the files only write them."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ class Chapter(NamedTuple):
 
     @property
     def baseline(self) -> str:
-        """What is compared with, as the papers call it."""
+        """The baseline's name in the papers."""
         return self._baseline(self.section.title, lambda row: row.title)
 
     @property
     def baseline_name(self) -> str:
-        """What is compared with, as the commands call it."""
+        """The baseline's name in the commands."""
         return self._baseline(self.section.label, lambda row: row.system)
 
     def _baseline(self, whole: Callable[[Row], str], of_system: Callable[[Row], str]) -> str:
@@ -206,7 +206,7 @@ def _by_tail(section: Section, corpus: Corpus | None, options: Options) -> Secti
         return section
     if corpus is None:
         raise InputError(
-            f"--tail={asked.by}: the data of {section.name} were not found; name their folder with --data_dir"
+            f"--tail={asked.by}: the data of {section.name} were not found; set --data_dir to their folder"
         )
     return tails.by(section, corpus, asked)
 
@@ -219,7 +219,7 @@ def _figures(
     audit: Audit | None,
     metric: str,
 ) -> list[Figure | None]:
-    """All that need no checkpoint."""
+    """All figures that need no checkpoint."""
     return [
         group_figures.tail(section, palette, corpus, metric) if corpus else None,
         *group_figures.groups(section, palette, intervals, metric),

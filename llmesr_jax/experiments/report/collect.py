@@ -1,4 +1,4 @@
-"""Run folders, read back: what was trained, on what, and what came out, seed by seed and user by user."""
+"""Reads run folders: settings, data, and results by seed and by user."""
 
 from __future__ import annotations
 
@@ -74,24 +74,24 @@ def find(folders: Sequence[str | Path]) -> list[Path]:
     """The run folders in, and anywhere below, the given ones, each once, in order of path.
 
     Raises:
-      InputError: one that is not there, or holds no run.
+      InputError: a folder does not exist, or has no run.
     """
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
         below = sorted(path.parent for path in folder.rglob(experiment.CONFIG_FILE))
         if not below:
-            what = "holds no run" if folder.is_dir() else "no such folder"
-            raise InputError(f"{folder}: {what}; expected the folder of a run, or of several, as launch.train makes it")
+            what = "has no run" if folder.is_dir() else "no such folder"
+            raise InputError(f"{folder}: {what}; expected the folder of a run, or of several, made by launch.train")
         for path in below:
             found.setdefault(path.resolve(), path)
         for path in sorted(path.parent for path in folder.rglob("results.json")):
             if not (path / experiment.CONFIG_FILE).exists():
-                logging.warning("left out, no %s beside results.json: %s", experiment.CONFIG_FILE, path)
+                logging.warning("left out, as there is no %s beside results.json: %s", experiment.CONFIG_FILE, path)
     return [found[path] for path in sorted(found)]
 
 
 def read_all(folders: Iterable[Path]) -> list[Run]:
-    """The finished ones of these runs; a line says which are not.
+    """The finished runs of these; a line names unfinished ones.
 
     Raises:
       InputError: a file that cannot be read, or none is finished.
@@ -101,10 +101,10 @@ def read_all(folders: Iterable[Path]) -> list[Run]:
         runs += [read(folder)] if (folder / "results.json").exists() else []
         unfinished += [] if (folder / "results.json").exists() else [str(folder)]
     if not runs:
-        raise InputError(f"{unfinished[0]}: no results.json yet; let the training that made it end")
+        raise InputError(f"{unfinished[0]}: has no results.json yet; finish the training of this run")
     if unfinished:
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
-        logging.warning("left out, not finished: %s%s", ", ".join(unfinished[:3]), more)
+        logging.warning("left out, as they are not finished: %s%s", ", ".join(unfinished[:3]), more)
     return runs
 
 
@@ -112,7 +112,7 @@ def read(folder: Path) -> Run:
     """One run.
 
     Raises:
-      InputError: a file that is damaged or missing, or ranks.npz and results.json are not of the same parameters.
+      InputError: a file is damaged or missing, or ranks.npz and results.json belong to different parameters.
     """
     config, identity = experiment.read_config(folder)
     path = folder / "results.json"
@@ -133,7 +133,8 @@ def read(folder: Path) -> Run:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a run's results ({type(error).__name__}: {error}); delete it, and launch.train makes it again"
+            f"{path}: is not a run's results ({type(error).__name__}: {error}); delete the file, and run launch.train "
+            "again to make it"
         ) from error
     users_E, stops_E, best_V, ranks = _ranks(folder / "ranks.npz", seeds)
     for protocol, of_seed in ranks.items():
@@ -141,9 +142,9 @@ def read(folder: Path) -> Run:
             mean = float(metrics.from_ranks(*of_seed[seed])["N@10"].mean())
             if abs(mean - test[protocol]["overall"]["N@10"][i]) > _ROUNDING:
                 raise InputError(
-                    f"{folder}: ranks.npz and results.json are not of the same parameters (seed {seed}, {protocol} "
-                    f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); end the training that was "
-                    "interrupted, with the command that made the folder"
+                    f"{folder}: ranks.npz and results.json belong to different parameters (seed {seed}, {protocol} "
+                    f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); finish the interrupted "
+                    "training with the command that made the folder"
                 )
     about, curves = _about(folder), _curves(folder / "metrics.jsonl")
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
@@ -202,12 +203,12 @@ def _ranks(
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
-            f"{path}: cannot be read ({reason}); delete results.json, and launch.train makes both again"
+            f"{path}: cannot be read ({reason}); delete results.json, and run launch.train again to make both"
         ) from error
     except Exception as error:  # zipfile, zlib and NumPy raise all kinds for a damaged file
         raise InputError(
-            f"{path}: not a run's ranks ({type(error).__name__}: {error}); delete results.json, and launch.train makes "
-            "both again"
+            f"{path}: is not a run's ranks ({type(error).__name__}: {error}); delete results.json, and run "
+            "launch.train again to make both"
         ) from error
     return users, stops, best, ranks
 
@@ -226,7 +227,7 @@ def _curves(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _about(folder: Path) -> dict[str, str]:
-    """Versions, device, command and git state, as far as the folder has them: of the newest start that is whole."""
+    """Versions, device, command and git state of the newest complete start, as far as the folder has them."""
     about = {"jax": str(json.loads((folder / experiment.CONFIG_FILE).read_text()).get("jax", ""))}
     path = folder / "starts.jsonl"
     starts = []

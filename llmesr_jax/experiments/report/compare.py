@@ -95,7 +95,7 @@ def baselines(section: Section, name: str) -> dict[int, int] | None:
 
 
 def usual(section: Section) -> dict[int, int] | None:
-    """The baselines where none is asked for: the plain backbone or, without one, of each variant its whole method."""
+    """The default baselines: the plain backbone or, without one, for each variant its whole method."""
     if (found := baselines(section, "none")) is not None:
         return found
     rows = section.rows
@@ -116,7 +116,7 @@ def no_baseline(sections: Sequence[Section], name: str) -> InputError:
     methods = [row.method for section in sections for row in section.rows]
     known = list(dict.fromkeys([*methods, *labels]))
     more = f" and {len(known) - 8} more" if len(known) > 8 else ""
-    return InputError(f"--baseline={name}: no run is called so; expected one of: {', '.join(known[:8])}{more}")
+    return InputError(f"--baseline={name}: no run has this name; expected one of: {', '.join(known[:8])}{more}")
 
 
 def masks(

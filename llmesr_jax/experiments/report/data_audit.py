@@ -22,7 +22,7 @@ def figure(section: Section, audit: Audit) -> Figure:
     """Two histograms: users by their number of interactions, items likewise."""
     facts = audit.facts["groups"]
     caption = (
-        "All interactions, validation and test included; bars are wider to the right. The "
+        "All interactions, including validation and test; bars cover wider ranges to the right. The "
         f"{facts['head_items']:,} head items have {percent(facts['head_item_share'])} of the training interactions."
     )
     panels = tuple(_histogram(f"{section.slug}-{key.replace('_', '-')}", audit, key) for key in _PANELS)
@@ -49,7 +49,7 @@ def _histogram(name: str, audit: Audit, key: str) -> Panel:
 
 
 def warnings(audit: Audit) -> Markup:
-    """A list, or a line that says there are none."""
+    """A list of warnings, or a line that there are none."""
     return render("warnings.html", warnings=audit.warnings)
 
 

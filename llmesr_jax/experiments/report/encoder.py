@@ -1,4 +1,4 @@
-"""Which encoder made the embeddings of texts, in words: TF-IDF is no LLM, and a reader should know."""
+"""The encoder of the embeddings, in words: TF-IDF is not an LLM, and readers should know."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ def _of(config: SemanticConfig, corpus: Corpus | None) -> str:
     cropped = ", of prompts with name and categories only" if config.crop else ""
     tfidf = f"TF-IDF of the item texts (word counts, not an LLM){cropped}"
     if config.encoder == "random":
-        return "random vectors (a control: they say nothing of the texts)"
+        return "random vectors (a control: they do not depend on the texts)"
     if config.encoder == "tfidf":
         return tfidf
     if corpus is None:
-        return "an encoder that is not known without the data"
+        return "an unknown encoder (the data were not found)"
     try:
         files = sources.files_of(corpus, config)
         made_by = (manifest.read(files["item_llm"].parent) or {"made_by": {}})["made_by"] if files else {}
     except (InputError, KeyError):
-        return "an encoder that is not known, as the embedding files are gone"
+        return "an unknown encoder (the embedding files were not found)"
     if "item_llm" not in files or made_by.get("encoder") == "tfidf":
         return tfidf
     cropped = ", of prompts with name and categories only" if made_by.get("crop") else cropped
     if name := made_by.get("model") or made_by.get("encoder"):
         return f"{name} (launch.embed --encoder={made_by.get('encoder')}){cropped}"
-    return f"given vectors ({files['item_llm'].name}; no embeddings.json says which encoder made them){cropped}"
+    return (
+        f"existing vectors ({files['item_llm'].name}; of an unknown encoder, as there is no embeddings.json){cropped}"
+    )

@@ -47,7 +47,7 @@ def entries(section: Section, palette: Palette, rows: Sequence[Row]) -> tuple[En
 
 
 def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
-    """Every row: head items along, tail items up; small marks are single seeds."""
+    """Every row: head items on the x axis, tail items on the y axis; small marks are single seeds."""
 
     def draw(protocol):
         def on(axes, tips):
@@ -82,12 +82,12 @@ def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
         caption += " A shape is a backbone, a colour a method."
     named = tuple(row for row in section.rows if not palette.look(row).hollow)
     if len(named) < len(section.rows):
-        caption += " Hollow marks are further variants, in their method's colour; point at one to see which."
+        caption += " Hollow marks are further variants, in their method's colour; hover over a mark to see its name."
     return Figure("trade-off", "Head items against tail items", caption, named, panels)
 
 
 def lists(section: Section, palette: Palette, metric: str) -> Figure | None:
-    """Bars of a metric of all users' lists together, such as coverage; None where a run was not measured by it."""
+    """Bars of a metric of all users' lists together, such as coverage; None if a run was not measured by it."""
     if any(metric not in run.results["full"] for row in section.rows for run in row.runs):
         return None
     module, names = metrics.lists()[metric], []

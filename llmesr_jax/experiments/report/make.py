@@ -48,7 +48,7 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     Args:
       out: a folder; "" for report/ in the first of `folders`.
     Raises:
-      InputError: no runs, unreadable ones, a baseline that none is called, or a folder that cannot be written to.
+      InputError: no runs, unreadable ones, an unknown baseline, or a folder that cannot be written to.
     """
     target = Path(out) if out else Path(folders[0]) / "report"
     found = rows.sections(collect.read_all(collect.find(folders)))
@@ -56,9 +56,9 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
     if options.baseline and not any(compare.baselines(section, name) is not None for section in found):
         raise compare.no_baseline(found, name)
     if existing := next((p for p in (target, *target.parents) if p.exists() and not p.is_dir()), None):
-        raise InputError(f"{existing}: is a file; expected a folder for the report; name another --out")
+        raise InputError(f"{existing}: is a file; expected a folder for the report; choose another --out")
     if not drawing.installed():
-        logging.warning("there will be no figures, matplotlib is not installed: pip install matplotlib")
+        logging.warning("the report will have no figures, as matplotlib is not installed; run pip install matplotlib")
     _check_ours(found, options.ours)
     chapters = _chapters(found, name, options)
     texts = {file: text for one in chapters for file, text in _files(one).items()}
@@ -108,7 +108,7 @@ def _write(target: Path, texts: Mapping[str, str]) -> None:
 def _check_ours(found: Sequence[rows.Section], ours: str) -> None:
     known = list(dict.fromkeys(row.method for section in found for row in section.rows))
     if ours and ours not in known:
-        raise InputError(f"--ours={ours}: no run is of this method; expected one of: {', '.join(known)}")
+        raise InputError(f"--ours={ours}: no run has this method; expected one of: {', '.join(known)}")
 
 
 def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) -> list[Chapter]:
@@ -121,7 +121,7 @@ def _chapters(found: Sequence[rows.Section], baseline: str, options: Options) ->
             chapters.append(made)
             if made.against is None:
                 logging.warning(
-                    "%s: no run is of method %s, so nothing is tested; name another --baseline", section.name, baseline
+                    "%s: no run has method %s, so nothing is tested; choose another --baseline", section.name, baseline
                 )
     return chapters
 
@@ -146,13 +146,13 @@ def _files(one: Chapter) -> dict[str, str]:
 
 
 def _tested(one: Chapter) -> str:
-    """How many comparisons the tests decide, for the terminal."""
+    """The number of significant comparisons, for the terminal."""
     lines = []
     for protocol, made in one.comparisons.items():
         counts = {kind: sum(c.verdict == kind for c in made) for kind in ("shown", "users", "")}
         lines.append(
-            f"{protocol} {one.metric} against {one.baseline_name}, {len(made)} comparisons: {counts['shown']} told "
-            f"apart over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, two-sided, "
-            "Holm)"
+            f"{protocol} {one.metric} against {one.baseline_name}, {len(made)} comparisons: {counts['shown']} "
+            f"significant over users and seeds, {counts['users']} over users only, {counts['']} not (p < .05, "
+            "two-sided, Holm)"
         )
     return "\n".join(lines)

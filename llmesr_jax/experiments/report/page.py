@@ -53,7 +53,7 @@ def page(chapters: Sequence[Chapter], command: str) -> str:
 
 
 def _tails(section: rows.Section) -> str:
-    """What head and tail are, in a sentence."""
+    """The definition of head and tail, in a sentence."""
     tail = section.tail
     if tail.by == "release":
         return (
@@ -81,7 +81,7 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
 
 
 def _facts(chapter: Chapter) -> list[str]:
-    """What the numbers rest on, for the line below the title."""
+    """The basis of the numbers, for the line below the title."""
     section, corpus = chapter.section, chapter.corpus
     count = len({run.folder for row in section.rows for run in row.runs})
     seeds = f"seed{'s' * (len(section.seeds) > 1)} {', '.join(map(str, section.seeds))}"

@@ -1,4 +1,4 @@
-"""Runs put together into the rows of tables: one row a system, its seeds from however many folders.
+"""Groups runs into the rows of tables: one row per system, with its seeds from any number of folders.
 
 Runs of other interactions, or ranked in another way, are in tables of their own: no number is compared with one that
 was measured on something else.
@@ -138,7 +138,7 @@ def failures(section: Section) -> list[str]:
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:
-    """All runs, in sections and rows; a seed that stands twice counts once, and a line says so."""
+    """All runs, in sections and rows; a seed that appears twice counts once, with a logged line."""
     apart: dict[tuple, list[Run]] = defaultdict(list)
     for run in runs:
         flat = config_lib.flatten(run.config)
@@ -179,7 +179,7 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
             for place, seed in enumerate(run.seeds):
                 if seed in places:
                     logging.warning(
-                        "%s: seed %d was trained in %s too, with the same settings; the first counts",
+                        "%s: seed %d was also trained in %s with the same settings; only the first counts",
                         run.folder,
                         seed,
                         places[seed][0].folder,

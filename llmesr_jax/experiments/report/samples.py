@@ -1,4 +1,4 @@
-"""A few tail users: what they bought, what came next, and what each method recommends."""
+"""A few tail users: the items they bought, the next item, and each method's recommendations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came out, in spoken sentences: who leads, by how much, and whether the tests show it."""
+"""The results in sentences: which method leads, by how much, and whether the tests confirm it."""
 
 from __future__ import annotations
 
@@ -116,16 +116,16 @@ def _capital(text: str) -> str:
 
 
 def terms(chapter: Chapter, tails: str) -> Sequence[tuple[str, str]]:
-    """(term, what it means) of the words that the page uses."""
+    """(term, meaning) of the words that the page uses."""
     found = [
-        ("full", "a test item is ranked among all items that the user has not met: what a shop does"),
-        ("sampled", "a test item is ranked among 100 items, drawn at random: easier, and a different question"),
+        ("full", "a test item is ranked among all items that the user has not seen, as in a shop"),
+        ("sampled", "a test item is ranked among 100 items, drawn at random: an easier and different task"),
         ("H@10", "hit rate: the share of users whose test item is among the first ten"),
-        ("N@10", "NDCG@10: the same, but place 1 counts 1 and place 10 counts 0.29"),
+        ("N@10", "NDCG@10: as the hit rate, but place 1 counts 1 and place 10 counts 0.29"),
         ("tail, head", tails),
-        ("seed", "one training from one random start; rows show means over seeds"),
+        ("seed", "one training from one random initialisation; rows show means over seeds"),
     ]
     if any(row.method == "none" for row in chapter.section.rows):
         plain = " or ".join(names.backbone(name) for name in chapter.section.backbones)
-        found.insert(0, ("Base", f"the plain backbone, {plain}: a sequence model without the help of texts or an LLM"))
+        found.insert(0, ("Base", f"the plain backbone, {plain}: a sequence model without texts or an LLM"))
     return found

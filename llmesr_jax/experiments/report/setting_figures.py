@@ -48,9 +48,9 @@ def settings(section: Section, metric: str) -> Figure | None:
             panels.append(panel(f"{section.slug}-{where}-{key.replace('.', '-')}-{protocol}", alt, draw, legend=legend))
     if not panels:
         return None
-    caption = "One number varies, all else is the same. Bars are standard deviations over seeds."
+    caption = "Only this setting varies. Bars are standard deviations over seeds."
     colors = {group.replace("_", " "): slot for group, (slot, _, _) in shown.items()}
-    return Figure("settings", "What a setting does", caption, (), tuple(panels), colors)
+    return Figure("settings", "The effect of a setting", caption, (), tuple(panels), colors)
 
 
 def _grids(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

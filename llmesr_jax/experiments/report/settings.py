@@ -11,16 +11,14 @@ from llmesr_jax.ranking import metrics
 
 @dataclasses.dataclass(frozen=True)
 class Options(TailConfig):
-    """What is compared, by which metric, and how much is shown."""
+    """The content of a report."""
 
-    baseline: str = knob(
-        "", "what rows are tested against: a method (on the same backbone), the name of a row or of a folder"
-    )
+    baseline: str = knob("", "baseline of the tests: a method (on the same backbone), the name of a row or of a folder")
     ours: str = knob(
-        "", "method whose improvement on the best of the others is shown; empty: the last of the papers' tables"
+        "", "method whose improvement over the best other method is shown; empty: the last in the papers' tables"
     )
-    data_dir: tuple[str, ...] = knob((), "a folder of data that are not where they were at training")
-    metric: str = knob("N@10", "what is tested and drawn", choices=metrics.names)
-    resamples: int = knob(2000, "of the bootstrap", least=100)
-    users: int = knob(6, "tail users whose lists are shown; 0: none", least=0)
-    items: int = knob(800, "items in the pictures of item vectors (t-SNE); 0: none", least=0)
+    data_dir: tuple[str, ...] = knob((), "folder of data that were moved since training")
+    metric: str = knob("N@10", "metric of tests and figures", choices=metrics.names)
+    resamples: int = knob(2000, "resamples of the bootstrap", least=100)
+    users: int = knob(6, "number of tail users whose lists are shown; 0: none", least=0)
+    items: int = knob(800, "number of items in the pictures of item vectors (t-SNE); 0: none", least=0)

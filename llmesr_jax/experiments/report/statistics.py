@@ -1,6 +1,6 @@
 """Two-sided tests of one system against another, corrected for how many are made, and intervals by bootstrap.
 
-Two questions, two tests. Over seeds: would the training come out ahead again from other seeds, on these users? Over
+Two questions, two tests. Over seeds: would training from other seeds also be ahead, on these users? Over
 users: are these trained models ahead on other users like these? Neither answers the other.
 """
 

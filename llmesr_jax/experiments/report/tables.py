@@ -75,8 +75,8 @@ def markdown(section: Section, protocol: str, improved: Improvements | None = No
 
 
 STARS = (
-    "Impr.: against the best of the other methods in each column; * where the tests over users and over seeds show it, "
-    "(*) where those over users alone do (p < .05, two-sided, Holm over the columns)."
+    "Impr.: against the best of the other methods in each column; * if significant over users and over seeds, "
+    "(*) if only over users (p < .05, two-sided, Holm over the columns)."
 )
 
 

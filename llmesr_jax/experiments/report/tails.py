@@ -49,7 +49,7 @@ def _results(run: Run, masks: Mapping[str, Any], tail_V: np.ndarray, counts_V: n
         found["full"] |= {name: {**found["full"].get(name, {}), **values} for name, values in again.items() if values}
     else:
         logging.warning(
-            "%s: was tested by an older version, which stored no lists, so metrics of lists stay by training counts",
+            "%s: was tested by an older version, which stored no lists, so metrics of lists remain by training counts",
             run.folder,
         )
     return found

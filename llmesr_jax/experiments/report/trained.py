@@ -1,4 +1,4 @@
-"""Checkpoints of the rows that pictures and lists are made from; one that cannot be read is left out, with a line."""
+"""Checkpoints of the rows for pictures and lists; a checkpoint that cannot be read is left out, with a warning."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str
             continue
         if corpus.digest == section.interactions:
             return corpus, folder
-        reason = reason or f"{corpus.folder or config.dataset}: other interactions than those of training"
+        reason = reason or f"{corpus.folder or config.dataset}: has other interactions than the training"
     logging.warning(
-        "%s; without the data of %s there are no tests over users by group, no intervals, no lists; name their folder "
+        "%s; without the data of %s there are no tests over users by group, no intervals, no lists; set the folder "
         "with --data_dir",
         reason,
         section.name,
@@ -92,12 +92,12 @@ def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
         else:
             raise InputError(f"{run.config.data_dir}: no such folder")
     except InputError as error:
-        logging.warning("%s; its item vectors and recommendations are left out", str(error).partition(";")[0])
+        logging.warning("%s; item vectors and recommendations are left out", str(error).partition(";")[0])
         return None
     if loaded.progress.epoch != run.epochs:
         logging.warning(
-            "%s: its checkpoint is of %d epochs and results.json of %d; its item vectors and recommendations are left "
-            "out until the training has ended",
+            "%s: the checkpoint is of epoch %d, but results.json of epoch %d; item vectors and recommendations are "
+            "left out until the training ends",
             run.folder,
             loaded.progress.epoch,
             run.epochs,

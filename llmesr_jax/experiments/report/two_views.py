@@ -102,11 +102,11 @@ def draw(
     if not panels:
         return None
     caption = (
-        "The same items by t-SNE, once by their ID view and once by their LLM view. Colours are clusters of the ID view "
-        "(k-means): where they stay together in the LLM view, the two spaces have the same neighbourhoods. The axes of "
-        "t-SNE have no unit. The table counts: of an item's "
-        f"{NEIGHBOURS} nearest neighbours (cosine) in one view, the share that is among them in the other view, and "
-        "linear CKA, which is 1 for spaces that differ by a rotation and a scale alone."
+        "The same items by t-SNE, once by their ID view and once by their LLM view. Colours are clusters of the ID "
+        "view (k-means): if they stay together in the LLM view, the two spaces have the same neighbourhoods. The "
+        f"axes of t-SNE have no unit. The table counts: of an item's {NEIGHBOURS} nearest neighbours (cosine) in one "
+        "view, the share that is among them in the other view, and linear CKA, which is 1 for spaces that differ "
+        "only by a rotation and a scale."
     )
     return Figure("views", "ID view and LLM view", caption, (), tuple(panels), {})
 

@@ -41,7 +41,7 @@ def named(given: Sequence[str]) -> dict[str, Path]:
             )
         found[name] = Path(folder)
     if not found:
-        raise InputError("--bundle is missing; expected the folder of a bundle, as launch.export makes it")
+        raise InputError("--bundle is missing; expected the folder of a bundle, made by launch.export")
     return found
 
 

@@ -8,4 +8,4 @@ from llmesr_jax.experiments.gradients import plots
 def test_without_matplotlib(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # its import fails
     assert plots.draw(tmp_path) == []
-    assert capsys.readouterr().out == "no pictures: matplotlib is not installed (pip install matplotlib)\n"
+    assert capsys.readouterr().out == "no pictures: matplotlib is not installed; run pip install matplotlib\n"

@@ -242,11 +242,11 @@ def other_ranks(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (damage_results, "a/results.json: not a run's results ("),
+        (damage_results, "a/results.json: is not a run's results ("),
         (other_count, "a/results.json: not a run's results (ValueError: overall H@10 has 3 numbers for 2 seeds)"),
-        (damage_ranks, "a/ranks.npz: not a run's ranks ("),
+        (damage_ranks, "a/ranks.npz: is not a run's ranks ("),
         (no_ranks, "a/ranks.npz: cannot be read (No such file or directory)"),
-        (other_ranks, "a: ranks.npz and results.json are not of the same parameters (seed 1, full"),
+        (other_ranks, "a: ranks.npz and results.json belong to different parameters (seed 1, full"),
     ],
 )
 def test_damaged_files_are_named(write, spoil, message):
@@ -260,10 +260,10 @@ def test_damaged_files_are_named(write, spoil, message):
 def test_folders_without_runs(tmp_path, write):
     with pytest.raises(InputError, match="gone: no such folder"):
         collect.find([tmp_path / "gone"])
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="has no run"):
         collect.find([tmp_path])
     (write("a") / "results.json").unlink()
-    with pytest.raises(InputError, match="a: no results.json yet"):
+    with pytest.raises(InputError, match="a: has no results.json yet"):
         collect.read_all(collect.find([tmp_path]))
 
 
