@@ -221,8 +221,8 @@ class Recommender:
                 other = sorted(path for path in wanted.keys() | given.keys() if wanted.get(path) != given.get(path))[0]
                 raise InputError(
                     f"method {self.make_backbone.method!r}: {name} returned {other or 'parameters'} as "
-                    f"{given.get(other, 'nothing')}, expected {wanted.get(other, 'nothing')}: all parameters that it "
-                    "got, with their shapes and types"
+                    f"{given.get(other, 'nothing')}, expected {wanted.get(other, 'nothing')}; it must return all "
+                    "parameters that it got, with their shapes and types"
                 )
             return found
 
@@ -259,7 +259,10 @@ def kinds(needs: Needs) -> dict[str, Table]:
       InputError: the method makes a table under the name of one of `core.axes.TABLES`.
     """
     if both := sorted(TABLES.keys() & needs.own.keys()):
-        raise InputError(f"table {both[0]}: a method's own table has the name of a table for all methods; rename it")
+        raise InputError(
+            f"table {both[0]}: the method's own table has the name of a table for all methods; rename the method's "
+            "table"
+        )
     return {name: TABLES[name] for name in sorted(needs.tables & TABLES.keys())} | dict(needs.own)
 
 
@@ -284,7 +287,7 @@ def build(
     method_module, backbone_module = methods.PLUGINS.load(method), backbones.PLUGINS.load(backbone)
     wants, supervision = method_module.needs(method_config), backbone_module.supervision(backbone_config)
     if "item_llm" in wants.tables and sizes.llm_width < 1:
-        raise InputError(f"method {method!r} needs LLM embeddings of the items, and there are none")
+        raise InputError(f"method {method!r} needs LLM embeddings of the items, but there are none")
     kinds(wants)
     sizes = dataclasses.replace(
         sizes, bidirectional=supervision == "masked", normed=wants.normed, all_slots=wants.all_slots

@@ -107,7 +107,7 @@ def _plan(users_UxE: Array, items_VxE: Array, hidden: ItemSets) -> tuple[int, _H
 def _check_lengths(num_users: int, **lengths: int) -> None:
     for name, length in lengths.items():
         if length != num_users:
-            raise ValueError(f"{num_users} user vectors, but {name} has {length} rows; expected one row a user")
+            raise ValueError(f"{num_users} user vectors, but {name} has {length} rows; expected one row per user")
 
 
 def _scores(users_BxE: Array, items_VxE: Array) -> Array:

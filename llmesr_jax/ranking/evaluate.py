@@ -54,7 +54,7 @@ class EvalInputs:
 
 
 class Evaluation(NamedTuple):
-    """What came of ranking one model's targets.
+    """The result of ranking one model's targets.
 
     Attributes:
       summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus, if lists were
@@ -130,8 +130,8 @@ def check_repeats(corpus: Corpus, split: str, seen: str, repeated_E: np.ndarray 
         kind = {"valid": "validation"}.get(split, split)
         raise InputError(
             f"{corpus.folder or corpus.name}: {int(repeated_E.sum()):,} of {len(repeated_E):,} {kind} targets "
-            f"({repeated_E.mean():.1%}) are items that the user has had before, and seen items are hidden; at most "
-            f"{MOST_REPEATED:.0%} may be; rank them all with --config.train.seen_items=shown"
+            f"({repeated_E.mean():.1%}) are items of the user's own input, and seen items are hidden; expected at most "
+            f"{MOST_REPEATED:.0%}; rank all items with --config.train.seen_items=shown"
         )
 
 

@@ -166,7 +166,7 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
         if fitted(rng, order, counts_NxG, most_G):
             return order
     raise InputError(
-        f"no order of epoch {epoch} fits the planned rows in {_TRIES} tries; use --config.data.layout=padded"
+        f"no order of epoch {epoch} fits the planned rows after {_TRIES} tries; use --config.data.layout=padded"
     )
 
 

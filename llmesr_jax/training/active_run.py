@@ -1,4 +1,4 @@
-"""One run of a group while it trains: its place, its arrays, its folder. `train` moves several of them together."""
+"""One run of a group while it trains: its progress, its arrays, its folder. `train` trains several of them together."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _VALID_GROUPS, _VALID_METRICS = ("overall", "tail_item", "tail_user"), ("H@10", 
 
 
 class ActiveRun(contextlib.AbstractContextManager):
-    """A run under way; opens its folder, and continues what is there.
+    """A run in training; opens its folder, and continues an existing training.
 
     Attributes:
       experiment: the run.
       numbers: its traced settings, by key.
-      progress: where it stands.
+      progress: its progress.
       states, sums: stacked over the seeds that still learn.
       best: stacked over all seeds.
-      error: what stopped it, None while a seed is left.
+      error: what stopped it; None while a seed is left.
 
     Raises:
-      InputError: the folder is another run's, all its checkpoints are damaged, or the run to start from does not fit.
+      InputError: the folder is another run's, all its checkpoints are damaged, or the run to start from does not match.
     """
 
     def __init__(self, experiment: Experiment, program: Program):
@@ -82,12 +82,12 @@ class ActiveRun(contextlib.AbstractContextManager):
         self.close()
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits until pending writes are done."""
         self._files.close()
 
     @property
     def position(self) -> tuple[int, int]:
-        """Finished epochs, and steps of the one under way."""
+        """Finished epochs, and steps of the current one."""
         return self.progress.epoch, self.progress.steps
 
     @property
@@ -119,7 +119,7 @@ class ActiveRun(contextlib.AbstractContextManager):
     def check_finite(self, sums: dict[str, np.ndarray], first: int, last: int) -> None:
         """Notes the seeds that have a term of the loss that is not finite after these steps; prints a line for each.
 
-        They go on through the steps until `drop_failed`. Where no seed is left, `error` says so.
+        These seeds stay in the steps until `drop_failed`. If no seed is left, `error` is set.
         """
         failed, new = self.progress.failed, {}
         where = f"in steps {first} to {last} of epoch {self.progress.epoch + 1}"
@@ -228,13 +228,13 @@ class ActiveRun(contextlib.AbstractContextManager):
             results = test(self.experiment._replace(seeds=seeds), best, splits("test"), splits("valid"), bar.update)
         if progress.epoch <= settings.monitor_after:
             print(
-                f"nothing was monitored until epoch {progress.epoch} (train.monitor_after={settings.monitor_after}), "
-                "so the newest parameters are tested; to continue, run the same command with a larger --epochs",
+                f"no epoch up to {progress.epoch} was monitored (train.monitor_after={settings.monitor_after}), "
+                "so the newest parameters are tested; run the same command with a larger --epochs to continue",
                 flush=True,
             )
         elif progress.active and max(best_epoch) == progress.epoch:
             print(
-                f"still improving at epoch {progress.epoch}: to continue, run the same command with a larger --epochs",
+                f"still improving at epoch {progress.epoch}; run the same command with a larger --epochs to continue",
                 flush=True,
             )
         results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
@@ -286,13 +286,13 @@ class ActiveRun(contextlib.AbstractContextManager):
 
 
 def left_out(results: Mapping[str, Any]) -> str:
-    """What to say of the seeds of a run that failed, by what its results.json holds; empty where none did."""
+    """The message about failed seeds of a run, from its results.json; empty if none failed."""
     failed = results.get("failed", {})
     if not failed:
         return ""
     told = "; ".join(f"seed {seed} failed ({what})" for seed, what in failed.items())
     seeds = results["seeds"]
-    return f"{told}, so the numbers are those of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} alone"
+    return f"{told}, so the numbers are only those of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def finished(config: ConfigDict) -> dict[str, Any] | None:
@@ -308,7 +308,9 @@ def finished(config: ConfigDict) -> dict[str, Any] | None:
         results = json.loads(path.read_text())
         done = results["early_stopped"] or results["epochs"] >= config.train.epochs
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not readable ({error}); delete it, and the same command makes it again") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); delete the file, and run the same command again"
+        ) from error
     return results if done else None
 
 

@@ -130,11 +130,13 @@ def _samples(corpus: Corpus, config: DataConfig, supervision: str) -> np.ndarray
     """`Epochs.samples_N`."""
     users = np.flatnonzero(_students(corpus, config))
     if not len(users):
-        raise InputError(f"{corpus.name}: no user has 2 or more training items, so there is nothing to learn from")
+        raise InputError(
+            f"{corpus.name}: no user has 2 or more training items; expected at least one such user; use more data"
+        )
     if config.prefixes and supervision != "last":
         learns = "hidden positions" if supervision == "masked" else "every position of a sequence already"
         raise InputError(
-            f"config: data.prefixes=True is for backbones that learn from the last position, and this one learns from "
+            f"config: data.prefixes=True is for backbones that learn from the last position, but this one learns from "
             f"{learns}; set data.prefixes=False"
         )
     turns = np.full(len(users), 2 if supervision == "masked" else 1, np.int64)
@@ -142,7 +144,7 @@ def _samples(corpus: Corpus, config: DataConfig, supervision: str) -> np.ndarray
         turns = np.maximum(corpus.train_lengths_U[users] - 1, 1)
     if corpus.num_users * int(turns.max()) > _MOST_SAMPLES:
         raise InputError(
-            f"{corpus.name}: {corpus.num_users} users and up to {turns.max()} prefixes of one have more than 32-bit "
+            f"{corpus.name}: {corpus.num_users} users with up to {turns.max()} prefixes each exceed 32-bit "
             "numbers; set data.prefixes=False"
         )
     number = np.arange(turns.sum()) - np.repeat(np.cumsum(turns) - turns, turns)
@@ -224,7 +226,7 @@ def plan_epochs(
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
         a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
-      InputError: nobody has enough training items; `data.prefixes` where more than the last position is learnt from.
+      InputError: no user has enough training items; or `data.prefixes` and a backbone that learns from other positions.
     """
     samples = _samples(corpus, config, supervision)
     plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra)

@@ -1,4 +1,4 @@
-"""Orbax checkpoints that survive being killed: asynchronous, checked when read, the newest two kept.
+"""Orbax checkpoints that survive a kill: asynchronous, checked when read, the newest two kept.
 
 A checkpoint holds the training state and the best parameters of every seed (Orbax arrays) and the progress of the run
 (JSON): never the frozen tables, of which `config.json` holds a digest. Each has a checksum. One that is proved damaged
@@ -44,9 +44,9 @@ def conform(tree: Any, like: Any, where: str) -> Any:
     Args:
       tree: arrays, as read from a checkpoint.
       like: shapes and dtypes.
-      where: names the checkpoint in the error.
+      where: the checkpoint's name in the error.
     Raises:
-      InputError: it holds other arrays, as one made by another version of the program does.
+      InputError: it has other arrays, as a checkpoint of another version of the program.
     """
     empty = {name: np.zeros(x.shape, x.dtype) for name, x in _named(like).items() if x.size == 0}
     leaves = {**empty, **_named(tree)}
@@ -55,7 +55,7 @@ def conform(tree: Any, like: Any, where: str) -> Any:
         if found.get(name) != wanted.get(name):
             raise InputError(
                 f"{where}: {name} is {_spelt(found.get(name))}, expected {_spelt(wanted.get(name))}; it was made by "
-                "another version of this program: go back to that one, or name another --workdir"
+                "another version of this program; use that version, or choose another --workdir"
             )
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], like)
 
@@ -72,7 +72,7 @@ _STATES_OF_DAMAGE = re.compile("DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDI
 def proves_damage(error: BaseException) -> bool:
     """Whether an error while reading a checkpoint shows that its files are missing, truncated or altered.
 
-    An error of memory, disk or permissions does not, wherever in the chain of causes it stands: the files may be sound.
+    An error of memory, disk or permissions, anywhere in the chain of causes, does not: the files may be intact.
     """
     if isinstance(error, Damaged):
         return True
@@ -89,7 +89,7 @@ def proves_damage(error: BaseException) -> bool:
 
 
 def _of_the_system(error: BaseException) -> bool:
-    """Whether memory, disk or permissions raised this error; that a file is missing is said of the checkpoint."""
+    """Whether memory, disk or permissions raised this error; a missing file counts as damage."""
     missing = (None, errno.ENOENT, errno.ENOTDIR)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in missing):
         return True
@@ -101,7 +101,7 @@ def _of_the_system(error: BaseException) -> bool:
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits of what the newest checkpoint in a folder holds; empty where there is none. Reads no arrays."""
+    """16 hex digits of the content of the newest checkpoint in a folder; empty if there is none. Reads no arrays."""
     if not Path(folder).is_dir():
         return ""
     with Checkpoints(folder, read_only=True) as checkpoints:
@@ -115,7 +115,7 @@ class Checkpoints:
 
     Args:
       folder: where they are.
-      read_only: nothing is made, tidied up or deleted there.
+      read_only: nothing is created, renamed or deleted there.
     """
 
     def __init__(self, folder: Path, read_only: bool = False):
@@ -143,10 +143,10 @@ class Checkpoints:
           tree: arrays.
           progress: JSON values.
         Raises:
-          ValueError: they were opened to be read only.
+          ValueError: they were opened read-only.
         """
         if self._read_only:
-            raise ValueError(f"{self._folder}: opened to be read only, and step {step} was to be saved")
+            raise ValueError(f"{self._folder}: was opened read-only, so step {step} cannot be saved")
         # Orbax stores no array of size zero, such as the state of no seed, after all have stopped.
         tree = jax.tree.map(lambda x: x if x.size else None, jax.device_get(tree))
         progress = {**progress, "checksum": checksum(tree)}
@@ -154,13 +154,13 @@ class Checkpoints:
         self._manager.save(step, args=args)
 
     def wait(self) -> None:
-        """Until everything is on disk."""
+        """Waits until everything is on disk."""
         self._manager.wait_until_finished()
 
     def restore(self, like: Callable[[dict[str, Any]], Any] | None = None) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound checkpoint, as host arrays, and its progress; None if there is none.
+        """The newest intact checkpoint, as host arrays, and its progress; None if there is none.
 
-        Damaged ones that are newer are reported and, once a sound one is found, renamed: their steps come again.
+        Newer damaged ones are reported and, after an intact one is found, renamed: their steps are trained again.
 
         Args:
           like: a function from progress to a tree of shapes and dtypes, which gives the result its structure: how many
@@ -182,8 +182,8 @@ class Checkpoints:
                 if not proves_damage(error):
                     raise InputError(
                         f"{self._folder / str(step)}: this checkpoint cannot be read ({type(error).__name__}: "
-                        f"{reason}); that is no sign of damage, so nothing was changed; once memory, disk and "
-                        "permissions are in order, run the same command again"
+                        f"{reason}); this does not show damage, so nothing was changed; check memory, disk and "
+                        "permissions, and run the same command again"
                     ) from error
                 damaged[step] = reason
                 continue
@@ -196,11 +196,12 @@ class Checkpoints:
             return tree, progress
         reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
         raise InputError(
-            f"{self._folder}: all checkpoints are damaged ({reasons}); delete the run's folder to start again"
+            f"{self._folder}: all checkpoints are damaged ({reasons}); delete the run's folder to train again from "
+            "the start"
         )
 
     def newest(self) -> dict[str, Any] | None:
-        """The progress that the newest checkpoint holds, its checksum included; None if none can be read."""
+        """The progress in the newest checkpoint, including its checksum; None if none can be read."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 args = ocp.args.Composite(progress=ocp.args.JsonRestore())
@@ -214,12 +215,14 @@ class Checkpoints:
         """Renames a damaged checkpoint, unless the folder is only read, and prints a line about it."""
         says = f"{self._folder}: the checkpoint of step {step} is damaged ({reason})"
         if self._read_only:
-            print(f"{says}; that of step {sound} is read instead", flush=True)
+            print(f"{says}; the checkpoint of step {sound} is read instead", flush=True)
             return
         names = itertools.chain([f"damaged-{step}"], (f"damaged-{step}-{i}" for i in itertools.count(2)))
         name = next(name for name in names if not (self._folder / name).exists())
         (self._folder / str(step)).rename(self._folder / name)
-        print(f"{says}; it is renamed to {name}, and training continues from that of step {sound}", flush=True)
+        print(
+            f"{says}; it is renamed to {name}, and training continues from the checkpoint of step {sound}", flush=True
+        )
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         for item in ("tree", "progress"):

@@ -1,7 +1,7 @@
 """One configuration: every setting of `knobs`, layered from files and flags, checked, compared and stored.
 
 A `ConfigDict` carries the values (so that ml_collections flags work); at a module's door `section` turns its part
-into the frozen dataclass that stands beside the code.
+into the frozen dataclass beside the code.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def describe() -> str:
 
 
 def default() -> ConfigDict:
-    """Every setting at its default; what is then set is recorded, see `changes`."""
+    """Every setting at its default; later changes are recorded, see `changes`."""
     return _nested({key: k.default for key, k in schema.settings().items()}, Recorded)
 
 
 def changes(base: ConfigDict) -> dict[str, Any]:
-    """{key: value} of what an own file sets in the config that it returns.
+    """{key: value} of what the user's file sets in the config that it returns.
 
     In one made from `default()`: all that was set there, to its default or not. In a ConfigDict of the file's own: all
     that it holds, but where it holds every setting, what differs from the defaults.
@@ -106,7 +106,7 @@ def build(
     defaults: Mapping[str, Any] | None = None,
     varying: Sequence[Mapping[tuple[str, ...], Mapping[str, Any]]] = (),
 ) -> ConfigDict:
-    """The configuration of one run, complete and checked; later beats earlier:
+    """The configuration of one run, complete and checked; later entries override earlier ones:
 
     defaults, the data set's file, the preset's file, what `base` sets (`changes`), `defaults`, `varying`, `overrides`, `flags`.
 
@@ -149,7 +149,7 @@ def build(
 
 
 def settings(changes: Mapping[str, Any] | None = None, /, **named: Any) -> ConfigDict:
-    """The settings of one run, complete and checked, for Python; see `build` for what beats what.
+    """The settings of one run, complete and checked, for Python; see `build` for their precedence.
 
         settings(dataset="fashion", preset="best", method="llmesr", train={"epochs": 3}, llmesr={"alpha": 0.05})
         settings({"train.epochs": 3, "llmesr.alpha": 0.05}, dataset="fashion")
@@ -157,10 +157,10 @@ def settings(changes: Mapping[str, Any] | None = None, /, **named: Any) -> Confi
     Args:
       changes: {key: value}, keys as on the command line without `--config.`.
       named: a setting outside of sections, such as `dataset`, `method`, `seeds` and `workdir`; or a section, such as
-        `train`, with {field: value}. They beat `changes`.
+        `train`, with {field: value}. They override `changes`.
 
     Raises:
-      InputError: an unknown name, and the nearest one is named; a value of the wrong type or out of range.
+      InputError: an unknown name (with the nearest known one), or a value of the wrong type or out of range.
     """
     return build({**(changes or {}), **_flat(named)})
 
@@ -180,9 +180,11 @@ def seed_list(config: ConfigDict) -> tuple[int, ...]:
     """The seeds as integers: distinct, 0 <= seed < 2**31."""
     parts = [part.strip() for part in config.seeds.split(",")]
     if not all(re.fullmatch("[0-9]{1,10}", part) and int(part) < 2**31 for part in parts):
-        raise InputError(f"seeds {config.seeds!r}: expected integers from 0 to {2**31 - 1}, as in --seeds=42,43,44")
+        raise InputError(
+            f"seeds {config.seeds!r}: are not valid; expected integers from 0 to {2**31 - 1}, as in --seeds=42,43,44"
+        )
     if len({int(part) for part in parts}) < len(parts):
-        raise InputError(f"seeds {config.seeds!r}: a seed stands twice; give each once")
+        raise InputError(f"seeds {config.seeds!r}: a seed appears twice; expected each seed once")
     return tuple(int(part) for part in parts)
 
 
@@ -196,9 +198,9 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error}); expected a config as training writes it") from error
+        raise InputError(f"{where}: is not JSON ({error}); expected a config written by training") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{where}: found a {type(tree).__name__}, expected an object of settings")
+        raise InputError(f"{where}: found a {type(tree).__name__}; expected an object of settings")
     stored = _of_this_installation({_RENAMED.get(key, key): value for key, value in _flat(tree).items()}, where)
     return _nested({**flatten(default()), **schema.checked(stored, where)})
 
@@ -212,7 +214,9 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
     for key, plugins in schema.chosen().items():
         if key in flat and flat[key] not in (schema.AUTO, surgeries.NONE, *plugins.names()):
             kind = f"{where}: {plugins.kind}"
-            raise InputError(f"{not_known(kind, flat[key], plugins.names())}; install the package that has it")
+            raise InputError(
+                f"{not_known(kind, flat[key], plugins.names())}; install the package that has this plug-in"
+            )
     known = schema.sections()
     return {key: value for key, value in flat.items() if key.rpartition(".")[0] in known}
 
@@ -275,7 +279,7 @@ def decisive(config: ConfigDict) -> dict[str, Any]:
 
 
 def _chosen(varying: Mapping[tuple[str, ...], Mapping[str, Any]], names: tuple[str, str, str]) -> dict[str, Any]:
-    """What such a mapping as `FOR` says for a method, a backbone and a data set."""
+    """The settings of a mapping such as `FOR` for a method, a backbone and a data set."""
     found = {}
     for wanted, more in varying.items():
         if all(want in ("*", is_) for want, is_ in zip(wanted, names)):
@@ -297,13 +301,13 @@ def _preset(name: str) -> types.ModuleType:
 
 def _dataset_overrides(name: str, data_dir: str, names: tuple[str, str, str]) -> dict[str, Any]:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"data set {name!r}: expected a name of letters, digits, '_', '-' and '.'")
+        raise InputError(f"data set {name!r}: is not a valid name; expected letters, digits, '_', '-' and '.'")
     if name in datasets():
         return _file_overrides(name, names)
     if data_dir or Path("data", name).is_dir():
         return {}
     known, made = ", ".join(datasets()), sorted(path.name for path in Path("data").glob("*/"))
     raise InputError(
-        f"data set {name!r} is not known; expected one of: {known}; or one that {commands.line('prepare')} made, or "
-        f"any name with --data_dir=<folder>{did_you_mean(name, [*made, *datasets()])}"
+        f"data set {name!r} is not known; expected one of: {known}; or a data set that {commands.line('prepare')} "
+        f"made, or any name with --data_dir=<folder>{did_you_mean(name, [*made, *datasets()])}"
     )

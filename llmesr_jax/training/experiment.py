@@ -1,4 +1,4 @@
-"""From a configuration to everything a run needs, with every check made before the first compile."""
+"""Builds everything a run needs from a configuration, and checks it before the first compile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHANGES_SHOWN = 4
 
 
 class Experiment(NamedTuple):
-    """What one run is made of.
+    """The parts of one run.
 
     Attributes:
       config: the whole configuration.
@@ -56,7 +56,7 @@ class Experiment(NamedTuple):
     epochs: batches.Epochs
 
     def describe(self) -> str:
-        """One line: what is trained on what."""
+        """One line: the model and the data."""
         c = self.corpus
         line = f"{self.config.method} on {self.config.backbone}, {c.name}: {c.num_users} users, {c.num_items} items, "
         line += f"{len(c.items)} interactions"
@@ -86,13 +86,13 @@ def _without_teachers(tables: Mapping[str, np.ndarray]) -> int:
 
 
 def _describe_split(users_items: corpus.Corpus, seen: str) -> str:
-    """What of the split is not as usual."""
+    """A line about the split, if it is unusual."""
     split, told = users_items.split, []
     if split.name != splits.LEAVE_ONE_OUT:
         tested = len(split.targets["test"].rows_E)
         told.append(f"split: {split.name.replace('_', ' ')}: {int(split.train_U.sum())} to train, {tested} tested")
     for part, count in split.without_input.items():
-        told += [f"{count} {part} targets have nothing before them and are left out"] if count else []
+        told += [f"{count} {part} targets have no earlier interaction and are left out"] if count else []
     for part in split.targets:
         if seen == "hidden" and (count := int(users_items.repeated(part).sum())):
             told.append(f"{count} {part} targets are among the seen items, which are hidden, and are left out")
@@ -103,7 +103,7 @@ def prepare(config: ConfigDict) -> Experiment:
     """Reads the data, makes or loads the tables, builds the model and plans the rows.
 
     Raises:
-      InputError: anything wrong with the configuration or the files.
+      InputError: the configuration or a file is wrong.
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
     needs = recommender.needs(config.method, section(config.method))
@@ -118,7 +118,7 @@ def prepare(config: ConfigDict) -> Experiment:
     kept = min(semantic.num_similar, trained - 1)
     if "similar_users" in needs.tables and kept < needs.similar:
         raise InputError(
-            f"{users_items.name}: {needs.similar} similar users a user are expected and only {kept} are kept; "
+            f"{users_items.name}: the method needs {needs.similar} similar users per user, but only {kept} are kept; "
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{trained} users who have training items)"
         )
@@ -129,9 +129,9 @@ def prepare(config: ConfigDict) -> Experiment:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
             lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
             raise InputError(
-                f"{users_items.name}: {needs.similar} similar users a user are expected and only {kept} are there: the "
-                "embeddings of the other users are zero (their items have no text, or it holds no known word); "
-                f"{lower}give users embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
+                f"{users_items.name}: the method needs {needs.similar} similar users per user, but only {kept} exist: "
+                "the embeddings of the other users are zero (their items have no text, or no known word); "
+                f"{lower}provide user embeddings that are not zero (user_emb.npy, or launch.embed on items with texts)"
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     with span("tables"):
@@ -143,7 +143,7 @@ def prepare(config: ConfigDict) -> Experiment:
 def _start_missing(method: str) -> InputError:
     train = commands.line("train")
     return InputError(
-        f"--start is missing: {method} trains on from a run of another method; expected {train} --method=none,{method} "
+        f"--start is missing: {method} starts from a run of another method; expected {train} --method=none,{method} "
         f"--start=@none, or {train} --method={method} --start=<folder of a run>"
     )
 
@@ -151,13 +151,13 @@ def _start_missing(method: str) -> InputError:
 def assemble(
     config: ConfigDict, users_items: corpus.Corpus, tables: dict[str, np.ndarray], recipe: str = ""
 ) -> Experiment:
-    """An experiment on interactions and tables that are there already: builds the model and plans the rows.
+    """An experiment on existing interactions and tables: builds the model and plans the rows.
 
     Args:
       tables: those that the method needs, as `semantic.tables.prepare` makes them; `similar_users` has N columns.
       recipe: digest of what they were made from.
     Raises:
-      InputError: settings that do not go together.
+      InputError: inconsistent settings.
       ValueError: a table that the method needs is missing.
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
@@ -177,8 +177,7 @@ def assemble(
     needs_padding = backbone.needs_padding(section(config.backbone))
     if needs_padding and data.layout == "bucketed":
         raise InputError(
-            f"config: data.layout=bucketed, but {config.backbone}'s settings run through padding; expected padded or "
-            "auto"
+            f"config: data.layout=bucketed, but {config.backbone}'s settings process padding; expected padded or auto"
         )
     if data.layout == "auto":
         data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
@@ -215,7 +214,7 @@ def check_workdir(experiment: Experiment) -> None:
     """Checks, without writing anything, that the run's folder is free, or belongs to this configuration and these data.
 
     Raises:
-      InputError: it belongs to another run, is something else, or cannot be written to.
+      InputError: it belongs to another run, is not a run's folder, or cannot be written to.
     """
     folder = Path(experiment.config.workdir)
     if (folder / CONFIG_FILE).exists():
@@ -224,24 +223,27 @@ def check_workdir(experiment: Experiment) -> None:
         changes = config_lib.difference(stored, experiment.config) + of_data
         if changes:
             more = f"; and {len(changes) - _CHANGES_SHOWN} more" if len(changes) > _CHANGES_SHOWN else ""
-            hint = "the data or their embeddings have changed since; " if of_data == changes else ""
+            hint = "the data or their embeddings have changed since then; " if of_data == changes else ""
             raise InputError(
                 f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); {hint}"
-                "name another --workdir or delete the folder"
+                "choose another --workdir, or delete the folder"
             )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise InputError(f"{existing}: is a file; expected a folder for the run; name another --workdir")
+        raise InputError(f"{existing}: is a file; expected a folder for the run; choose another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{existing}: cannot be written to; check its permissions, or name another --workdir")
+        raise InputError(f"{existing}: cannot be written to; check its permissions, or choose another --workdir")
     if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
         below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
         hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""
-        raise InputError(f"{folder}: exists and is no folder of a run (no {CONFIG_FILE}); {hint}name another --workdir")
+        raise InputError(
+            f"{folder}: already exists and is not the folder of a run (no {CONFIG_FILE}); {hint}choose another "
+            "--workdir"
+        )
 
 
 def open_workdir(experiment: Experiment) -> Path:
-    """Makes the run's folder, or continues with one that passes `check_workdir`."""
+    """Makes the run's folder, or uses an existing one that passes `check_workdir`."""
     check_workdir(experiment)
     folder = Path(experiment.config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -261,8 +263,8 @@ def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[
     if changed == ["tables"]:
         logging.log_first_n(
             logging.WARNING,
-            "%s: the tables were computed on another processor or by other library versions; they differ from those it "
-            "was trained on at most by rounding, so numbers may differ in their last digits",
+            "%s: the tables were computed on another processor or by other library versions; they differ from the "
+            "tables of the training only by rounding, so numbers may differ in their last digits",
             1,
             experiment.config.workdir,
         )
@@ -286,12 +288,12 @@ def read_config(folder: Path) -> tuple[ConfigDict, dict[str, str]]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a run's configuration ({type(error).__name__}: {error}); expected one as launch.train "
-            "writes it"
+            f"{path}: is not a run's configuration ({type(error).__name__}: {error}); expected one written by "
+            "launch.train"
         ) from error
     if (found := stored.get("format", 1)) != FORMAT:
         raise InputError(
             f"{folder}: is a run of another version of llmesr-jax (format {found}, expected {FORMAT}); train again in "
-            "a new --workdir, or read it with the version that made it"
+            "a new --workdir, or read the run with the version that made it"
         )
     return config_lib.from_json(config, str(path)), identity

@@ -1,4 +1,4 @@
-"""The kinds of plug-ins that there are."""
+"""The kinds of plug-ins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plugin(kind: str, name: str) -> Any:
       kind: backbone, method, loss, metric, optimizer, surgery, logger, encoder or importer.
       name: of the plug-in.
     Raises:
-      InputError: an unknown kind or name, or a plug-in that lacks something.
+      InputError: an unknown kind or name, or an incomplete plug-in.
     """
     known = kinds()
     if kind not in known:

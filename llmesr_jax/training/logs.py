@@ -1,4 +1,4 @@
-"""What a run writes as it goes: a JSON line a seed and epoch, and the same numbers for loggers."""
+"""What a run logs: a JSON line per seed and epoch, and the same numbers for loggers."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def loggers(wanted: str) -> list[str]:
     """Names of the files of `llmesr_jax/training/loggers` that the setting `loggers` asks for.
 
     Args:
-      wanted: names with commas between them; "auto": tensorboard if it is installed; "none".
+      wanted: names separated by commas; "auto": tensorboard if it is installed; "none".
     Raises:
-      InputError: one is not known or not installed, or stands twice.
+      InputError: a logger is not known or not installed, or appears twice.
     """
     if wanted in ("auto", "none"):
         return ["tensorboard"] if wanted == "auto" and _installed("tensorboard") else []
     names = [name.strip() for name in wanted.split(",")]
     if len(set(names)) < len(names):
-        raise InputError(f"loggers {wanted!r}: a logger stands twice; give each once")
+        raise InputError(f"loggers {wanted!r}: a logger appears twice; expected each logger once")
     for name in names:
         module = PLUGINS.load(name)
         if not _installed(name):
             raise InputError(
                 f"loggers {wanted!r}: {module.PACKAGE} is not installed; run pip install {module.INSTALL}, or "
-                "leave it out"
+                "remove it from the loggers"
             )
     return names
 

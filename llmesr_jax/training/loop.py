@@ -65,7 +65,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
       experiments: equal but for workdir, seeds, start and traced numbers (`traced.program`), with the very same tables,
         recommender and epochs.
       stop: as of `train`.
-    Returns: for each, what results.json holds, or the InputError that stopped it; the others go on without it.
+    Returns: for each, what results.json holds, or the InputError that stopped it; the others continue without it.
     Raises:
       KeyboardInterrupt: `stop` was requested, and the states are saved.
     """
@@ -73,7 +73,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
     if None not in outcomes:
         return outcomes
     program, stop = Program.of(experiments[0]), stop or Stop()
-    with stop.gracefully("stopping after the steps under way"), contextlib.ExitStack() as stack:
+    with stop.gracefully("stopping after the current steps"), contextlib.ExitStack() as stack:
         runs = _open(experiments, outcomes, program, stack)
         program = program.started(experiments[0].config.precision)
         splits = functools.cache(lambda split: Validation(experiments[0], split, program.tables, program.data))
@@ -102,7 +102,8 @@ def _before(experiment: Experiment) -> Outcome | None:
     if found is not None:
         folder = experiment.config.workdir
         print(
-            f"{folder}: finished before, nothing trained; to train again, delete that folder or name another --workdir",
+            f"{folder}: already finished, nothing trained; to train again, delete this folder or choose another "
+            "--workdir",
             flush=True,
         )
     return found

@@ -1,4 +1,4 @@
-"""From the configuration of a run to the tables that its method makes itself."""
+"""The tables that a method makes itself, from the configuration of a run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def own(config: ConfigDict, corpus: Corpus) -> Tables:
     kinds, module = recommender.needs(name, settings).own, methods.PLUGINS.load(name)
     if kinds and not hasattr(module, "tables"):
         raise InputError(
-            f"method {name!r}: its needs name tables of its own ({', '.join(kinds)}), and its file has no function "
-            "`tables` that makes them"
+            f"method {name!r}: its needs name own tables ({', '.join(kinds)}), but its file has no function "
+            "`tables` that makes them; add one (docs/forking.md)"
         )
     fixed = knobs.fixed(settings)
     wanted = own_tables.Own(

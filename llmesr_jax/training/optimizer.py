@@ -117,7 +117,10 @@ def of_run(
         made = injected(_of_plugin(name, config_lib.section(config, name)), _RATE)
     held = tuple(path for path in paths if not model.trains(path))
     if paths and len(held) == len(paths):
-        raise InputError(f"method {config.method!r} trains none of its {len(paths)} parameters (`trains` of its file)")
+        raise InputError(
+            f"method {config.method!r} trains none of its {len(paths)} parameters; expected at least one; check "
+            "`trains` in its file"
+        )
     made = holding(made, held) if held else made
     if config.train.surgery != surgeries.NONE and terms > 1:
         made = operating(made, config.train.surgery, config_lib.section(config, config.train.surgery), terms)

@@ -1,4 +1,4 @@
-"""Where a run stands; and its bars on a terminal: what happens now, for how long, and how far it is."""
+"""The progress of a run, and its bars on a terminal."""
 
 from __future__ import annotations
 

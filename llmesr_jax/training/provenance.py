@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: a line in its folder for each time it was started."""
+"""The origin of a run's numbers: a line in its folder for each start."""
 
 from __future__ import annotations
 

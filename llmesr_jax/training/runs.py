@@ -1,4 +1,4 @@
-"""What training left in a folder, read back: configuration, data, best parameters, and the metrics once more."""
+"""Reads a run's folder: configuration, data, best parameters; and measures the metrics again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROUNDING = 0.02  # by which a metric of few users may differ where one pair of 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A trained, or half trained, run.
+    """A trained, or partly trained, run.
 
     Attributes:
       experiment: with the workdir and the data's folder as they are now.
@@ -63,7 +63,7 @@ class Run:
         return f"<{self.experiment.config.workdir}: {self.describe()}>"
 
     def describe(self) -> str:
-        """One line: what it is, and how far it got."""
+        """One line: the model, the data and the progress."""
         config, progress = self.experiment.config, self.progress
         best_epoch = dict(zip(self.experiment.seeds, progress.best_epoch))
         best = ", ".join(f"{best_epoch[seed]} (seed {seed})" for seed in self.seeds)
@@ -83,11 +83,13 @@ def find(folder: str | Path) -> dict[str, Path]:
     found = {str(path.parent.relative_to(folder)): path.parent for path in sorted(folder.rglob(experiment.CONFIG_FILE))}
     if not found:
         wanted = "expected the folder of a run, or of several, made by launch.train"
-        raise InputError(f"{folder}: {'holds no run' if folder.is_dir() else 'no such folder'}; {wanted}")
+        raise InputError(f"{folder}: {'has no run' if folder.is_dir() else 'no such folder'}; {wanted}")
     data = {name: experiment.read_config(path)[1].get("interactions") for name, path in found.items()}
     first = next(iter(data))
     if other := next((name for name in data if data[name] != data[first]), None):
-        raise InputError(f"{folder}: {first} and {other} are runs on different data; name a folder of runs on the same")
+        raise InputError(
+            f"{folder}: {first} and {other} are runs on different data; choose a folder of runs on the same data"
+        )
     return found
 
 
@@ -95,10 +97,10 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     """Reads a run's folder and its data; changes nothing in the folder.
 
     Args:
-      folder: as training made it.
-      data_dir: where the data are now; empty for where they were.
+      folder: made by training.
+      data_dir: the folder of the data; empty for their folder at training.
     Raises:
-      InputError: the folder is no run's, holds no sound checkpoint, or the data are not those it was trained on.
+      InputError: the folder is not a run's, has no intact checkpoint, or the data are not those of the training.
     """
     folder = Path(folder)
     config, identity = experiment.read_config(folder)
@@ -106,13 +108,13 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     prepared = experiment.prepare(config)
     if changes := experiment.identity_changes(identity, prepared):
         raise InputError(
-            f"{folder}: the data are not those it was trained on ({'; '.join(changes)}); "
-            "name the folder of those with --data_dir, or train again in a new --workdir"
+            f"{folder}: the data are not those of the training ({'; '.join(changes)}); "
+            "set --data_dir to the folder of those, or train again in a new --workdir"
         )
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore()
     if restored is None:
-        raise InputError(f"{folder}: holds no checkpoint yet; train on with the command that made it")
+        raise InputError(f"{folder}: has no checkpoint yet; continue the training with the command that made the run")
     tree, progress = restored
     found = Progress(**progress)
     return Run(prepared, state.take(tree["best"], found.sound(prepared.seeds)), found)
@@ -147,12 +149,14 @@ def compare(run: Run, results: Mapping[str, Mapping]) -> str:
     try:
         stored = json.loads(path.read_text())
         if stored["epochs"] != run.progress.epoch:
-            return f"{path} is of {stored['epochs']} epochs, so not compared"
+            return f"{path} is of {stored['epochs']} epochs, so it is not compared"
         pairs = [pair for split in results for pair in _pairs(results[split], stored[split])]
     except FileNotFoundError:
-        return f"{path} is not there yet: training has not ended"
+        return f"{path} does not exist yet: the training has not ended"
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not readable ({error}); delete it, and launch.train makes it again") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); delete the file, and run launch.train again to make it"
+        ) from error
     differences = [abs((a or 0) - (b or 0)) for a, b in pairs if a != b]
     if not differences:
         return f"equal to {path} in all {len(pairs)} numbers"

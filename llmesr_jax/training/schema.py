@@ -1,4 +1,4 @@
-"""Every setting there is: found in the `Config` dataclasses, with its default, type and line of help.
+"""All settings, found in the `Config` dataclasses, with default, type and line of help.
 
 A setting is a field made by `knobs.knob`; its key is `section.field`, or `field` for those of `RunConfig`. The
 sections are those of `sections`: run, data, semantic, loss, train, and one for each plug-in of `chosen` by its name.
@@ -25,99 +25,104 @@ AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The settings outside any section: what is run, on what, where."""
+    """The settings outside any section: data set, model, seeds and folders."""
 
-    dataset: str = knob("demo", "data set: demo needs no file; any name is accepted with a data_dir")
-    data_dir: str = knob("", "folder of the data set; empty means data/<dataset>")
-    method: str = knob("llmesr", "method; a comma-separated list trains each in turn into its own subfolder")
-    backbone: str = knob("sasrec", "sequence encoder")
+    dataset: str = knob("demo", "data set: demo needs no files; with a data_dir any name is accepted")
+    data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
+    method: str = knob("llmesr", "method; several, separated by commas, are trained in turn, each in its own subfolder")
+    backbone: str = knob("sasrec", "backbone: the sequence encoder")
     preset: str = knob(
-        "paper", "paper: as the papers say; release: as the authors' code computes; best: the strongest (docs/best.md)"
+        "paper",
+        "preset: paper: as in the papers; release: as in the authors' code; best: the strongest settings "
+        "(docs/best.md)",
     )
     precision: str = knob(
         "float32",
-        "of activations and matrix products; parameters, softmax and losses stay float32",
+        "precision of activations and matrix products; parameters, softmax and losses stay float32",
         choices=("float32", "bfloat16"),
     )
     seeds: str = knob("42", "comma-separated seeds, trained together")
     start: str = knob(
         "",
-        "folder of a run whose best parameters this one starts from, where they fit; "
+        "folder of a run from whose best parameters this run starts, if they match; "
         "@none: the run of method none in the same command",
     )
     loggers: str = knob(
         "auto",
-        "where each epoch's numbers go besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "
-        "with commas between them: tensorboard, wandb, mlflow, or one that an installed package brings",
+        "loggers of each epoch's numbers besides metrics.jsonl: auto (tensorboard if it is installed), none, or names "
+        "separated by commas: tensorboard, wandb, mlflow, or a logger of an installed package",
     )
     workdir: str = knob(
         "",
         "folder of the run (with several methods: each gets a subfolder); "
-        "empty means runs/<dataset>/<backbone>-<preset>/<method>",
+        "empty: runs/<dataset>/<backbone>-<preset>/<method>",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast a run learns, and what it monitors."""
+    """Length and speed of training, and what is monitored."""
 
-    epochs: int = knob(200, "most epochs", least=1)
+    epochs: int = knob(200, "maximum number of epochs", least=1)
     patience: int = knob(20, "a seed stops after this many epochs without a better validation", least=1)
-    monitor: str = knob("N@10", "the metric of the validation that decides which is better", choices=metrics.names)
+    monitor: str = knob("N@10", "validation metric that decides which epoch is best", choices=metrics.names)
     monitor_after: int = knob(
-        0, "epochs before the first that is monitored; until then the newest counts as best", least=0
+        0, "number of epochs before the first monitored one; until then the newest epoch counts as best", least=0
     )
     validate_unmonitored: bool = knob(
-        True, "validate in epochs that are not monitored yet, too, for the learning curve; False saves the time"
+        True, "also validate in epochs that are not monitored yet, for the learning curve; False saves the time"
     )
     optimizer: str = knob(
         AUTO,
-        "optimiser, with a section of settings each; auto: the method's own, where it has one, else adam",
+        "optimiser, with its own section of settings; auto: the method's own if it has one, else adam",
         choices=lambda: (AUTO, *optimizers.PLUGINS.names()),
     )
     surgery: str = knob(
         surgeries.NONE,
-        "what becomes of the gradients of the loss's terms: none (their sum), or a file of training/surgeries, with a "
-        "section of settings each",
+        "how the gradients of the loss's terms are combined: none (their sum), or a file of training/surgeries, with "
+        "its own section of settings",
         choices=lambda: (surgeries.NONE, *surgeries.PLUGINS.names()),
     )
-    learning_rate: float = knob(1e-3, "the optimiser's step size", least=1e-12, traced=True)
+    learning_rate: float = knob(1e-3, "learning rate of the optimiser", least=1e-12, traced=True)
     average: float = knob(
         0.0,
-        "validation and test see a running average of the parameters, of which each step keeps this share; 0: none",
+        "validate and test a running average of the parameters, of which each step keeps this share; 0: no average",
         least=0,
         most=0.99999,
     )
     valid_protocol: str = knob(
         "sampled",
-        "candidates of the validation monitored for early stopping: sampled or full",
+        "protocol of the validation that is monitored for early stopping: sampled or full",
         choices=metrics.PROTOCOLS,
     )
     seen_items: str = knob(
         "hidden",
-        "in the full ranking the items of the input are hidden; zero: they get the score 0, and the mask token is "
-        "ranked (FAERec's release); shown: they are ranked as all others, for data where users return to items",
+        "items of the input in the full ranking: hidden; zero: they get the score 0, and the mask token is "
+        "ranked (as in FAERec's release); shown: they are ranked like all others, for data where users return to items",
         choices=("hidden", "zero", "shown"),
     )
     table_updates: str = knob(
         "dense",
-        "item tables: dense, or touched: only rows of items in the step's sequences, targets and negatives (lazy Adam)",
+        "updates of item tables: dense, or touched: only rows of items in the step's sequences, targets and negatives "
+        "(lazy Adam)",
         choices=("dense", "touched"),
     )
-    eval_users: int = knob(0, "users in validation and test, drawn once for all seeds; 0: everybody", least=0)
+    eval_users: int = knob(0, "number of users in validation and test, drawn once for all seeds; 0: all", least=0)
     watch_gradients: int = knob(
         0,
-        "every so many steps, norms, cosines and conflicts of the terms' gradients, their noise scale, and the share "
-        "of tail items in the update go to metrics.jsonl and the loggers (means of an epoch); 0: never",
+        "interval in steps at which norms, cosines and conflicts of the terms' gradients, their noise scale, and the "
+        "share of tail items in the update are measured, for metrics.jsonl and the loggers (means of an epoch); 0: "
+        "never",
         least=0,
     )
-    window: int = knob(50, "training steps between looks at the time, the bar and the interrupt", least=1)
+    window: int = knob(50, "training steps between updates of the progress bar and checks for an interrupt", least=1)
     lanes: int = knob(
         0,
-        "most lanes (seeds, and runs that launch.sweep trains together) under one vmap; 0: one on a CPU, all elsewhere",
+        "maximum lanes (seeds, and runs that launch.sweep trains together) under one vmap; 0: one on a CPU, all "
+        "elsewhere",
         least=0,
     )
-    progress: bool = knob(True, "show a progress bar where the output is a terminal")
+    progress: bool = knob(True, "show a progress bar if the output is a terminal")
 
 
 def of_a_run() -> dict[str, knobs.Setting]:
@@ -145,7 +150,7 @@ def sections() -> dict[str, type]:
     """{section: Config dataclass}; the section "" is `RunConfig`.
 
     Raises:
-      InputError: a plug-in that is not whole, or has the name of another section.
+      InputError: a plug-in is incomplete, or has the name of another section.
     """
     from llmesr_jax.models.losses import LossConfig
     from llmesr_jax.semantic.sources import SemanticConfig
@@ -154,7 +159,9 @@ def sections() -> dict[str, type]:
     for plugins in chosen().values():
         for name, module in plugins.modules().items():
             if name in found or name in RunConfig.__annotations__:
-                raise InputError(f"{plugins.kind} {name!r} has the name of another section of settings; rename it")
+                raise InputError(
+                    f"{plugins.kind} {name!r} has the name of another section of settings; rename the {plugins.kind}"
+                )
             found[name] = module.Config
     return found
 
@@ -169,7 +176,7 @@ def settings() -> dict[str, knobs.Setting]:
 
 
 def check_keys(keys: Iterable[str], where: str, prefix: str = "") -> None:
-    """Raises InputError for the first key that is no setting, see `knobs.check_names`."""
+    """Raises InputError for the first key that is not a setting, see `knobs.check_names`."""
     knobs.check_names(keys, settings(), where, prefix)
 
 
@@ -183,10 +190,10 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def parsed(key: str, text: str, where: str) -> Any:
-    """The value of a setting that a text on the command line stands for.
+    """The value of a setting from a text on the command line.
 
     Raises:
-      InputError: it stands for none that the setting may have.
+      InputError: the text is not a value of the setting.
     """
     setting = settings()[key]
     texts = {"true": True, "false": False, "none": None}

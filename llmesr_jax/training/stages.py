@@ -1,4 +1,4 @@
-"""Starts that name a method, `--start=@none`: the run of that method which the same command makes."""
+"""Starts that name a method, `--start=@none`: the run of that method in the same command."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def among(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
     for method in named:
         if method not in found:
             raise InputError(
-                f"--start={HERE}{method}: no run of method {method} in this command; expected one, as in "
-                f"--method={method},{next(iter(found))}; or name the folder of a run"
+                f"--start={HERE}{method}: this command has no run of method {method}; expected one, as in "
+                f"--method={method},{next(iter(found))}; or set --start to the folder of a run"
             )
     for config in configs:
         method = config.start.removeprefix(HERE)

@@ -1,8 +1,8 @@
-"""A run that starts from another: its best parameters, where they fit.
+"""A run that starts from another run: from its best parameters, if they match.
 
-For each seed, the best parameters of the run that the setting `start` names take the place of those with the same path
+For each seed, the best parameters of the run that the setting `start` names replace those with the same path
 and shape that were drawn. Rows of items and users are found by raw id, so the catalogue may have grown since: a row
-that the source lacks stays as it was drawn. The optimiser begins anew.
+that the source lacks stays as it was drawn. The optimiser starts fresh.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Start(NamedTuple):
     rows: Mapping[str, np.ndarray] | None
 
     def describe(self, params_S: Any, axes: Mapping[str, str], both: bool = False) -> str:
-        """What is taken and what begins anew, in a few lines.
+        """The parameters that are taken and those that are drawn, in a few lines.
 
         Args:
           params_S: arrays or shapes of the parameters as drawn.
           axes: {path: "item" or "user"} of the tables among them.
-          both: item table and encoder are wanted, not only one of them.
+          both: item table and encoder are both required.
         Raises:
           InputError: an item table and the whole encoder, or with `both` one of the two, cannot be taken.
         """
@@ -72,7 +72,7 @@ class Start(NamedTuple):
             found = [f"{(row >= 0).sum()} of {len(row)} {axis}s" for axis, row in self.rows.items()]
             lines.append(f"rows by raw id: {', '.join(found)}")
         if anew := _parts(fits, False):
-            lines.append(f"begins anew: {anew}")
+            lines.append(f"freshly drawn: {anew}")
         return "\n".join(f"  {line}" for line in lines)
 
     def into(self, params_S: Any, seeds: Iterable[int], axes: Mapping[str, str]) -> Any:
@@ -104,11 +104,14 @@ class Start(NamedTuple):
 def check(folder: str | Path, seeds: Iterable[int]) -> None:
     """Raises InputError if there is no run to start from, or it does not have these seeds; reads no parameters."""
     if str(folder).startswith(HERE):
-        raise InputError(f"--start={folder}: expected a run of that method in the same command, or the folder of a run")
+        raise InputError(
+            f"--start={folder}: is not a run; expected a run of that method in the same command, or the folder of a run"
+        )
     source = config_lib.seed_list(read_config(Path(folder))[0])
     if missing := [seed for seed in seeds if seed not in source]:
         raise InputError(
-            f"--start={folder}: has no seed {missing[0]}; it has {', '.join(map(str, source))}: name these with --seeds"
+            f"--start={folder}: has no seed {missing[0]}; expected some of {', '.join(map(str, source))}; set these "
+            "with --seeds"
         )
 
 
@@ -127,10 +130,13 @@ def read(experiment: Experiment) -> Start | None:
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore()
     if restored is None:
-        raise InputError(f"--start={folder}: holds no checkpoint yet; train it first")
+        raise InputError(f"--start={folder}: has no checkpoint yet; train that run first")
     progress, seeds = Progress(**restored[1]), config_lib.seed_list(config)
     if failed := [seed for seed in experiment.seeds if str(seed) in progress.failed]:
-        raise InputError(f"--start={folder}: seed {failed[0]} failed there ({progress.failed[str(failed[0])]})")
+        raise InputError(
+            f"--start={folder}: seed {failed[0]} failed in that run ({progress.failed[str(failed[0])]}); choose other "
+            "--seeds"
+        )
     rows = None
     if identity.get("interactions") != experiment.corpus.digest:
         rows = _rows(experiment, config, identity)
@@ -144,8 +150,8 @@ def _rows(experiment: Experiment, config: Any, identity: Mapping[str, str]) -> d
     source = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     if source.digest != identity.get("interactions"):
         raise InputError(
-            f"--start={config.workdir}: the data in {source.folder or source.name} are not those it was trained on, so "
-            "there is no telling which row is whose; keep the old data in a folder of their own and the new in another"
+            f"--start={config.workdir}: the data in {source.folder or source.name} are not those of its training, so "
+            "rows cannot be matched; keep the old data in one folder and the new data in another"
         )
     return {kind: ids.rows_in(experiment.corpus, source, kind) for kind in ("item", "user")}
 

@@ -25,7 +25,7 @@ def numbers(config: ConfigDict) -> dict[str, float]:
 
 
 def program(config: ConfigDict) -> str:
-    """16 hex digits that runs have in common which differ in nothing but traced numbers, seeds, folder and start."""
+    """16 hex digits that are equal for runs that differ only in traced numbers, seeds, folder and start."""
     free = numbers(config)
     fixed = {k: v for k, v in config_lib.used(config).items() if k not in free and k not in _OF_A_RUN}
     text = json.dumps([fixed, sorted(free)], sort_keys=True)

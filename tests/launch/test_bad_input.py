@@ -61,7 +61,7 @@ def train_refused(refused, folder):
         (["--backbone=sasrek"], "backbone 'sasrek' is not known; expected one of: "),
         (["--preset=papre"], "preset 'papre' is not known; expected one of: paper, release"),
         (["--epochs=none"], "--epochs=none"),
-        (["--seeds=1,,2"], "seeds '1,,2': expected integers"),
+        (["--seeds=1,,2"], "seeds '1,,2': are not valid; expected integers"),
         (["--config.train.patience=0"], "train.patience=0; expected at least 1"),
         (["--config.train.valid_protocol=half"], "train.valid_protocol='half' is not known; expected one of: full, "),
         (["--config.data.layout=tight"], "data.layout='tight' is not known; expected one of: "),
@@ -184,7 +184,7 @@ def test_the_folder_of_another_configuration(refused, trained, data, args):
     message = refused(*flags, f"--workdir={folder}")
     name, _, value = args[0].removeprefix("--").removeprefix("config.").partition("=")
     assert f"{folder}: belongs to another run (" in message
-    assert name in message and value in message and "); name another --workdir" in message
+    assert name in message and value in message and "); choose another --workdir," in message
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_the_folder_of_other_data(refused, trained, folder):
     flags = (*commands.SMALL, f"--data_dir={folder}", "--method=none", "--seeds=1,2", "--epochs=2", f"--workdir={run}")
     message = refused(*flags)
     assert f"{run}: belongs to another run (" in message and "interactions: " in message
-    assert "); the data or their embeddings have changed since; name another --workdir" in message
+    assert "); the data or their embeddings have changed since then; name another --workdir" in message
 
 
 @pytest.mark.parametrize("place", ["w", "w/below"])
@@ -208,13 +208,15 @@ def test_a_file_in_place_of_the_folder(train_refused, tmp_path, place):
 def test_no_method_trains_where_the_folder_of_another_is_taken(train_refused, tmp_path):
     (tmp_path / "w" / "llmesr").mkdir(parents=True)
     (tmp_path / "w" / "llmesr" / "thesis.tex").write_text("mine")
-    assert "w/llmesr: exists and is no folder of a run" in train_refused("--method=none,llmesr")
+    assert "w/llmesr: already exists and is not the folder of a run" in train_refused("--method=none,llmesr")
 
 
 def test_a_folder_of_something_else(train_refused, tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "thesis.tex").write_text("mine")
-    assert train_refused("--method=none").startswith("w: exists and is no folder of a run (no config.json)")
+    assert train_refused("--method=none").startswith(
+        "w: already exists and is not the folder of a run (no config.json)"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="no folder is closed to root")
@@ -250,7 +252,7 @@ def test_a_full_disk(start_train, tmp_path):
         (["--workdir=."], ".: holds no run; expected the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
         (["--workdir=w", "--epochs=3"], "--epochs: there is no such flag"),
-        (["--workdir=broken"], "broken/config.json: not a run's configuration"),
+        (["--workdir=broken"], "broken/config.json: is not a run's configuration"),
     ],
 )
 def test_evaluate_says_what_is_wrong(refused, tmp_path, args, message):

@@ -182,7 +182,7 @@ def test_flagfile(run, tmp_path):
         (["--method=none,none"], "a method appears twice"),
         (["--method="], "method '' is not known"),
         (["--backbone=sasrek"], "backbone 'sasrek' is not known; expected one of: bert4rec"),
-        (["--seeds=a"], "seeds 'a': expected integers"),
+        (["--seeds=a"], "seeds 'a': are not valid; expected integers"),
         (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),

@@ -15,12 +15,12 @@ def test_faerec_trains_and_watches_what_it_is_told(train, tmp_path, preset):
     once = (*once, "--config.train.valid_protocol=full", "--workdir=w")
     if not validates:
         result = train(*once, "--epochs=2", cwd=tmp_path)
-        assert "nothing was monitored until epoch 2 (train.monitor_after=2), so the newest parameters are" in result.out
+        assert "no epoch up to 2 was monitored (train.monitor_after=2), so the newest parameters are" in result.out
         assert "still improving" not in result.out
     before = result.out if not validates else ""
     result = train(*once, "--epochs=3", cwd=tmp_path)
     assert result.status == 0, result.err
-    assert "still improving at epoch 3" in result.out and "nothing was monitored" not in result.out
+    assert "still improving at epoch 3;" in result.out and "was monitored" not in result.out
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["best_epoch"] == [3]  # the first that is monitored beats all before it
     lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]

@@ -85,7 +85,7 @@ def test_the_same_command_trains_nothing_and_says_so_again(failed, train):
     before = results(cwd)
     again = train(*ARGS, "--seeds=1,2,3", "--workdir=w", cwd=cwd)
     assert again.status == 2 and again.err == first.err.splitlines()[1] + "\n"
-    assert "w: finished before, nothing trained" in again.out and results(cwd) == before
+    assert "w: already finished, nothing trained" in again.out and results(cwd) == before
 
 
 def test_a_continued_run_keeps_it_failed(failed, without, train, tmp_path):

@@ -80,7 +80,7 @@ def test_an_interrupt_saves_in_the_middle_of_an_epoch(half):
     cwd, result = half
     assert (result.status, result.err) == (130, "interrupted\n")
     stopping, saved = result.out.splitlines()[-2:]
-    assert stopping == "stopping after the steps under way; a second signal stops at once"
+    assert stopping == "stopping after the current steps; a second signal stops at once"
     assert saved == "w: saved after epoch 3, step 7; run the same command again to continue"
     assert [path.name for path in checkpoints(cwd)] == [str(3 * 15 + 7), str(3 * 15)]
 
@@ -102,7 +102,9 @@ def test_a_truncated_checkpoint_is_left_out(undisturbed, half_again, train):
     assert (result.status, result.err) == (0, "")
     (line,) = [line for line in result.out.splitlines() if "damaged" in line]
     assert f"{newest.parent}: the checkpoint of step {newest.name} is damaged" in line
-    wanted = f"; it is renamed to damaged-{newest.name}, and training continues from that of step {before.name}"
+    wanted = (
+        f"; it is renamed to damaged-{newest.name}, and training continues from the checkpoint of step {before.name}"
+    )
     assert line.endswith(wanted)
     assert "w: continuing after epoch 3\n" in result.out
     assert commands.numbers(half_again / "w") == undisturbed

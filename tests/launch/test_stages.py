@@ -86,10 +86,13 @@ def test_without_the_start_a_run_still_goes_on_and_is_evaluated(again, train, ev
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--start=w/none", "--seeds=3"), "--start=w/none: has no seed 3; it has 1, 2: name these with --seeds"),
+        (
+            ("--start=w/none", "--seeds=3"),
+            "--start=w/none: has no seed 3; expected some of 1, 2; set these with --seeds",
+        ),
         (("--start=w/none", "--config.llmesr.width=6"), "--start=w/none: neither its item table nor its encoder fits"),
         (("--start=nowhere",), "nowhere/config.json: cannot be read"),
-        (("--start=@none",), "--start=@none: no run of method none in this command"),
+        (("--start=@none",), "--start=@none: this command has no run of method none;"),
     ],
 )
 def test_mistakes_are_told_in_one_line(again, train, args, message):

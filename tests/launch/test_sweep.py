@@ -96,7 +96,7 @@ def test_again_only_shows_the_table(swept, sweep):
     before = contents(cwd / "w")
     again = sweep(*GRID, cwd=cwd)
     assert (again.status, again.err) == (0, "")
-    assert again.out.count("finished before") == 3
+    assert again.out.count("already finished,") == 3
     table = lambda out: out[out.index("\nfull H@10") :]  # noqa: E731
     assert table(again.out) == table(result.out)
     assert contents(cwd / "w") == before
@@ -169,7 +169,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
         "num_similar=9,learning_rate=1e+30",
     ]
     assert [line.split(": ")[1] for line in failed] == names
-    assert "3 similar users a user are expected" in failed[0] and "is not finite in steps" in failed[2]
+    assert "the method needs 3 similar users per user, but" in failed[0] and "is not finite in steps" in failed[2]
     assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; their reasons are above"
     sound = "num_similar=9,learning_rate=0.001"
     rows = [line.split()[0] for line in result.out[result.out.index("\nfull ") :].splitlines() if "=" in line]

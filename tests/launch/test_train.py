@@ -101,7 +101,7 @@ def test_the_same_command_again_only_shows_the_table(trained, train):
     before = {path: path.read_bytes() for path in (cwd / "w").rglob("*") if path.is_file()}
     again = train("--method=none,llmesr", "--seeds=1,2", "--epochs=2", "--workdir=w", cwd=cwd)
     assert (again.status, again.err, tables(again.out)) == (0, "", tables(result.out))
-    assert again.out.count("finished before") == 2
+    assert again.out.count("already finished,") == 2
     assert {path: path.read_bytes() for path in (cwd / "w").rglob("*") if path.is_file()} == before
 
 

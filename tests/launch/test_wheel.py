@@ -48,7 +48,7 @@ def test_the_commands_are_listed(llmesr, tmp_path):
 def test_messages_name_the_command_that_is_there(llmesr, tmp_path):
     assert "llmesr train --dataset=demo --method=none,llmesr" in llmesr("train", "--help", cwd=tmp_path).out
     result = llmesr("train", "--dataset=nope", cwd=tmp_path)
-    assert result.status == 2 and "or one that llmesr prepare made" in result.err and "launch" not in result.err
+    assert result.status == 2 and "or a data set that llmesr prepare made" in result.err and "launch" not in result.err
 
 
 @pytest.mark.slow

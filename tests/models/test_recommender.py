@@ -96,9 +96,12 @@ def test_an_unknown_plug_in_is_refused_with_the_known_ones(kind, method, backbon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda params: None, "returned b as nothing, expected float32\\[2\\]"),
+        (lambda params: None, "returned b as nothing, expected float32\\[2\\]; it must return"),
         (lambda params: {"b": params["b"]}, "returned table/items as nothing, expected float32\\[9, 4\\]"),
-        (lambda params: {**params, "b": params["b"][:1]}, "returned b as float32\\[1\\], expected float32\\[2\\]"),
+        (
+            lambda params: {**params, "b": params["b"][:1]},
+            "returned b as float32\\[1\\], expected float32\\[2\\]; it must return",
+        ),
     ],
 )
 def test_parameters_of_another_form_are_refused(name, change, message):
@@ -106,5 +109,5 @@ def test_parameters_of_another_form_are_refused(name, change, message):
     function = lambda config, apply, params, *more: change(params)  # noqa: E731
     model = dataclasses.replace(plain, plugin=types.SimpleNamespace(**{name: function}))
     params = {"table": {"items": jnp.zeros((9, 4))}, "b": jnp.zeros(2)}
-    with pytest.raises(InputError, match=f"method 'none': {name} {message}: all parameters that it got"):
+    with pytest.raises(InputError, match=f"method 'none': {name} {message}; it must return all parameters that it got"):
         getattr(model, name)(params, {}, None)

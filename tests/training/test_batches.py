@@ -187,7 +187,9 @@ def test_seeds_together_get_the_batches_they_get_alone(supervision):
 
 
 def test_nobody_to_learn_from_is_an_error():
-    with pytest.raises(InputError, match="no user has 2 or more training items"):
+    with pytest.raises(
+        InputError, match="no user has 2 or more training items; expected at least one such user; use more data"
+    ):
         batches.plan_epochs(tiny.corpus([[1, 2, 3], [4]]), DataConfig(), "every", 0.0, Needs(), None)
 
 

@@ -121,7 +121,7 @@ def test_a_damaged_one_is_renamed_and_the_one_before_it_used(folder, capsys, dam
     assert list(contents(folder / "damaged-3").values()) == before
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{folder}: the checkpoint of step 3 is damaged (")
-    assert line.endswith("; it is renamed to damaged-3, and training continues from that of step 2")
+    assert line.endswith("; it is renamed to damaged-3, and training continues from the checkpoint of step 2")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_reading_only_warns_of_nothing_and_saves_nothing(folder, caplog):
     before = contents(folder)
     with Checkpoints(folder, read_only=True) as checkpoints:
         assert checkpoints.restore()[1] == {"epoch": 3}
-        with pytest.raises(ValueError, match="opened to be read only, and step 4 was to be saved"):
+        with pytest.raises(ValueError, match="opened read-only, so step 4 cannot be saved"):
             checkpoints.save(4, tree(4), {"epoch": 4})
     assert contents(folder) == before and not caplog.records
 

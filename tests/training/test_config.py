@@ -155,13 +155,13 @@ def test_a_file_may_have_settings_for_a_method_a_backbone_or_both(small, monkeyp
             {"dataset": "bueaty"},
             "data set 'bueaty' is not known; expected one of: beauty, beauty5, demo, fashion, grocery, ml-1m, yelp; or",
         ),
-        ({"dataset": "../x", "data_dir": "y"}, "data set '../x': expected a name of letters"),
+        ({"dataset": "../x", "data_dir": "y"}, "data set '../x': is not a valid name; expected letters"),
         ({"preset": "papre"}, "preset 'papre' is not known; expected one of: paper, release"),
         ({"backbone": "sasrek"}, "backbone 'sasrek' is not known; expected one of: gru4rec, sasrec"),
         ({"method": "lmesr"}, "method 'lmesr' is not known; expected one of: llmesr, none"),
-        ({"seeds": "42,x"}, "seeds '42,x': expected integers"),
-        ({"seeds": ""}, "seeds '': expected integers"),
-        ({"seeds": "42,042"}, "a seed stands twice"),
+        ({"seeds": "42,x"}, "seeds '42,x': are not valid; expected integers"),
+        ({"seeds": ""}, "seeds '': are not valid; expected integers"),
+        ({"seeds": "42,042"}, "a seed appears twice"),
         ({"seeds": "4294967296"}, "expected integers from 0 to 2147483647"),
     ],
 )
@@ -237,7 +237,7 @@ def test_json_round_trip(max_len, rate, cap, sizes):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "c.json: not JSON"), ("[]", "found a list"), ('{"train": {"x": 1}}', "c.json: train.x is not a setting")],
+    [("{", "c.json: is not JSON"), ("[]", "found a list"), ('{"train": {"x": 1}}', "c.json: train.x is not a setting")],
 )
 def test_from_json_refuses(small, text, message):
     with pytest.raises(InputError, match=message):

@@ -184,6 +184,6 @@ def test_a_run_is_read_where_plug_ins_that_it_did_not_use_are_no_longer_installe
     assert config.flatten(config.from_json(json.dumps(tree))) == config.flatten(config.build({"method": "none"}))
     tree["loss"]["ranking"] = "hinge"
     with pytest.raises(
-        InputError, match="^w/config.json: loss 'hinge' is not known; .*; install the package that has it$"
+        InputError, match="^w/config.json: loss 'hinge' is not known; .*; install the package that has this plug-in$"
     ):
         config.from_json(json.dumps(tree), "w/config.json")

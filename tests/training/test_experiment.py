@@ -67,7 +67,9 @@ def test_what_moves_every_row_does_not_go_with_touched_rows(data, tmp_path, chan
 def test_too_few_similar_users_are_told_before_any_table_is_made(data, tmp_path, monkeypatch):
     monkeypatch.delattr(experiment.tables_lib, "prepare")
     for changes in ({"llmesr.similar": 60}, {"llmesr.similar": 4, "semantic.num_similar": 3}):
-        with pytest.raises(InputError, match="tiny: (60|4) similar users a user are expected and only (59|3) are kept"):
+        with pytest.raises(
+            InputError, match="tiny: the method needs (60|4) similar users per user, but only (59|3) are kept"
+        ):
             experiment.prepare(configure(data, tmp_path / "w", method="llmesr", **changes))
 
 
@@ -84,7 +86,9 @@ def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_
     assert "; 3 users have an embedding of zeros, so they have no similar users and are not distilled" in told
     users[4:] = 0  # one is left, whom nobody can teach
     np.save(data / "user_emb.npy", users)
-    with pytest.raises(InputError, match="tiny: 4 similar users a user are expected and only 0 are there: the embedd"):
+    with pytest.raises(
+        InputError, match="tiny: the method needs 4 similar users per user, but only 0 exist: the embedd"
+    ):
         experiment.prepare(config)
 
 
@@ -127,7 +131,7 @@ def test_a_folder_of_another_run_is_left_as_it_is(prepared, data):
         experiment.open_workdir(other)
     assert str(error.value) == (
         f"{folder}: belongs to another run (seeds: '42' -> '1'; train.learning_rate: 0.001 -> 0.5); "
-        "name another --workdir or delete the folder"
+        "choose another --workdir, or delete the folder"
     )
     assert (folder / "config.json").read_bytes() == before
 
@@ -148,7 +152,7 @@ def test_checking_writes_nothing(prepared, tmp_path):
     (tmp_path / "w").mkdir()
     experiment.check_workdir(prepared)
     (tmp_path / "w" / "mine").touch()
-    with pytest.raises(InputError, match="w: exists and is no folder of a run"):
+    with pytest.raises(InputError, match="w: already exists and is not the folder of a run"):
         experiment.check_workdir(prepared)
 
 
@@ -164,7 +168,7 @@ def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
         (None, "config.json: cannot be read (No such file or directory); expected the folder of a run"),
         ("{", "config.json: not a run's configuration (JSONDecodeError: "),
         ("[]", "config.json: not a run's configuration (TypeError: "),
-        ('{"config": {}}', "config.json: not a run's configuration (KeyError: 'data')"),
+        ('{"config": {}}', "config.json: is not a run's configuration (KeyError: 'data')"),
         ('{"config": {}, "data": []}', "config.json: not a run's configuration (AttributeError: "),
         ('{"format": 2, "config": {"colour": 1}, "data": {}}', "config.json: colour is not a setting"),
         (b"\xff", "config.json: not a run's configuration (UnicodeDecodeError: "),

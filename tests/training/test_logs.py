@@ -235,9 +235,9 @@ def test_loggers_are_found_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("wandb", r"loggers 'wandb': wandb is not installed; run pip install wandb, or leave it out"),
+        ("wandb", r"loggers 'wandb': wandb is not installed; run pip install wandb, or remove it from the loggers"),
         ("tensorbord", "logger 'tensorbord' is not known; expected one of: mlflow, tensorboard, wandb"),
-        ("mlflow,mlflow", "a logger stands twice"),
+        ("mlflow,mlflow", "a logger appears twice"),
         ("", "logger '' is not known"),
     ],
 )

@@ -77,12 +77,12 @@ def test_the_code_of_tables_is_what_they_use_of_their_file(tmp_path, old, new, s
 
 def test_tables_that_nothing_makes_are_refused(config, monkeypatch):
     monkeypatch.setattr(none, "needs", lambda config: Needs(own={"mood": Table(ITEM)}))
-    with pytest.raises(InputError, match=r"method 'none': its needs name tables of its own \(mood\).*no function `tab"):
+    with pytest.raises(InputError, match=r"method 'none': its needs name own tables \(mood\).*no function `tab"):
         method_tables.own(config, tiny.ragged(3))
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_name_that_all_methods_share_is_refused(name):
-    with pytest.raises(InputError, match=f"table {name}: a method's own table has the name"):
+    with pytest.raises(InputError, match=f"table {name}: the method's own table has the name"):
         recommender.kinds(Needs(own={name: Table()}))
     assert recommender.kinds(Needs(frozenset({name}))) == {name: TABLES[name]}

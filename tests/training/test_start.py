@@ -80,7 +80,7 @@ def test_a_part_of_an_encoder_alone_is_no_start():
 def test_a_method_that_trains_on_wants_both():
     start = source({"table/items": np.zeros((5, 2)), "backbone/w": np.zeros(3)})
     params = drawn(table__items=(5, 2), backbone__w=(6,))
-    assert "begins anew: backbone" in start.describe(params, AXES)
+    assert "freshly drawn: backbone" in start.describe(params, AXES)
     with pytest.raises(InputError, match="not both its item table and its encoder fit this model"):
         start.describe(params, AXES, both=True)
 
@@ -98,12 +98,14 @@ def test_a_method_of_the_same_command_comes_first():
 
 
 def test_a_method_that_is_not_in_the_command_is_refused():
-    with pytest.raises(InputError, match="no run of method none in this command.*--method=none,llmesr"):
+    with pytest.raises(InputError, match="no run of method none;.*--method=none,llmesr"):
         stages.among(configs("llmesr", "faerec"))
 
 
 def test_no_such_run(tmp_path):
     with pytest.raises(InputError, match="config.json: cannot be read.*expected the folder of a run"):
         start_lib.check(tmp_path / "none", (42,))
-    with pytest.raises(InputError, match="--start=@none: expected a run of that method in the same command"):
+    with pytest.raises(
+        InputError, match="--start=@none: is not a run; expected a run of that method in the same command"
+    ):
         start_lib.check("@none", (42,))

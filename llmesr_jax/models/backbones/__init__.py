@@ -1,4 +1,4 @@
-"""Sequence encoders, one file each, found by its name (`--backbone=sasrec`). What such a file has is `Backbone`."""
+"""Sequence encoders, one file each, found by its name (`--backbone=sasrec`), with the members of `Backbone`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Backbone(Protocol):
-    """What the file of a backbone has. It sees vectors and masks, never ids, tables or losses."""
+    """What the file of a backbone must have. It sees vectors and masks, never ids, tables or losses."""
 
     @property
     def Config(self) -> type:

@@ -41,9 +41,9 @@ class Config:
     blocks: int = settings.blocks("blocks of filter and feed-forward")
     dropout: float = settings.dropout(0.4, "embeddings, filter, feed-forward")
     supervision: str = knob(
-        "last", "positions with a loss: last, or every (a leak; preset release)", choices=("last", "every")
+        "last", "positions with a loss: last, or every (which leaks targets; preset release)", choices=("last", "every")
     )
-    through_padding: bool = knob(False, "padding has vectors, and the filter mixes them in")
+    through_padding: bool = knob(False, "padding has vectors, which the filter mixes in")
 
 
 def supervision(config: Config) -> str:

@@ -34,8 +34,11 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, 
 @dataclasses.dataclass(frozen=True)
 class Config:
     blocks: int = settings.blocks("blocks")
-    expansion: int = knob(6, "m, channels inside a block, both halves, as a multiple of the width", least=2)
-    causal: bool = knob(True, "S is lower triangular and every position has a loss; False: free, the last one only")
+    expansion: int = knob(6, "m, channels inside a block (both halves), as a multiple of the width", least=2)
+    causal: bool = knob(
+        True,
+        "S is lower triangular and every position has a loss; False: S is free, and only the last position has a loss",
+    )
     dropout: float = settings.dropout(0.4, "embeddings, end of a block")
 
 

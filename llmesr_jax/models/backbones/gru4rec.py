@@ -23,7 +23,7 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, 
 @dataclasses.dataclass(frozen=True)
 class Config:
     layers: int = knob(1, "GRU layers", least=1)
-    through_padding: bool = knob(False, "the GRU runs over the padding before a sequence too")
+    through_padding: bool = knob(False, "the GRU also runs over the padding before a sequence")
 
 
 def supervision(config: Config) -> str:

@@ -48,7 +48,7 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join
 class Config:
     blocks: int = settings.blocks("blocks of attention and feed-forward")
     heads: int = settings.heads(2)
-    interests: int = knob(0, "k, latent interests of a row; 0: a tenth of data.max_len, 2 at least", least=0)
+    interests: int = knob(0, "k, latent interests of a row; 0: a tenth of data.max_len, but at least 2", least=0)
     dropout: float = settings.dropout(0.4)
 
 
@@ -86,7 +86,8 @@ class Backbone(nn.Module):
         """
         if x_TxD.shape[-1] % self.config.heads:
             raise InputError(
-                f"{self.config.heads} attention heads do not divide a width of {x_TxD.shape[-1]}; change one of the two"
+                f"{self.config.heads} attention heads do not divide a width of {x_TxD.shape[-1]}; expected a multiple "
+                "of the heads; change one of the two"
             )
         position_TxD = self.positions(sequences, x_TxD)
         newest_only = last_only or not self.sizes.all_slots

@@ -29,7 +29,7 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
 @dataclasses.dataclass(frozen=True)
 class Config:
     supervision: str = knob("last", "positions with a loss: last or every", choices=("last", "every"))
-    normalize: bool = knob(True, "attention weights are a softmax; False: as they come")
+    normalize: bool = knob(True, "attention weights are a softmax; False: they are not normalised")
     embedding_dropout: float = knob(0.25, "dropout rate before the GRU", least=0, most=0.99)
     dropout: float = knob(0.5, "dropout rate of the two states before their projection", least=0, most=0.99)
 

@@ -32,10 +32,10 @@ class Config:
     blocks: int = settings.blocks()
     heads: int = settings.heads()
     dropout: float = settings.dropout(0.5)
-    causal: bool = knob(True, "a position sees itself and earlier ones only")
+    causal: bool = knob(True, "a position sees only itself and earlier positions")
     mask_padding: bool = settings.mask_padding()
     form: str = knob(
-        "llmesr", "block and positions as in which release: llmesr or faerec", choices=("llmesr", "faerec")
+        "llmesr", "release whose block and positions are used: llmesr or faerec", choices=("llmesr", "faerec")
     )
 
 

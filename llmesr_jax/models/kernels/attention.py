@@ -54,7 +54,10 @@ def attend(
       from 1, or None without `dropout`.
     """
     if query.shape[-1] % heads:
-        raise InputError(f"{heads} attention heads do not divide a width of {query.shape[-1]}; change one of the two")
+        raise InputError(
+            f"{heads} attention heads do not divide a width of {query.shape[-1]}; expected a multiple of the heads; "
+            "change one of the two"
+        )
     last_only = query.shape[-2] != key_TxD.shape[-2]
 
     def split_heads(x):  # (..., L, D) -> (..., heads, L, D / heads); one head has no axis, which spares copies

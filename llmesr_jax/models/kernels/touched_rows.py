@@ -170,14 +170,14 @@ def check(params: Any, tables: dict[str, Array], axes: Axes, batch: Batch | None
         if axis is None and (of_items or of_users):
             count, kind = (num_items, "items") if of_items else (axes.users, "users")
             raise InputError(
-                f"{_SETTING}, and {name} of shape {tuple(x.shape)} may hold a row for each of the {count} {kind}, but "
-                "does not say so; make it by models.axes.parameter, or name it in the method's needs, with its axis "
-                "(item, user, or '' for neither), or set train.table_updates=dense"
+                f"{_SETTING}, but {name} of shape {tuple(x.shape)} may have a row for each of the {count} {kind} and "
+                "does not declare it; make it by models.axes.parameter, or name it in the method's needs, with its "
+                "axis (item, user, or '' for neither), or set train.table_updates=dense"
             )
     for x in _parts(batch.extra if batch is not None else None):
         if not _is_part(x) and jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(
-                f"{_SETTING}, and the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
+                f"{_SETTING}, but the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
                 "expected ids as models.types.Ids, and other numbers as floats; or set train.table_updates=dense"
             )
 
@@ -196,7 +196,7 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: Any, axes: 
         name = axes.parameter_at(path)
         if axes.at(path) and tuple(x.shape) != shapes[name]:
             raise InputError(
-                f"{_SETTING}, and the optimiser's state for {name} has the shape {tuple(x.shape)}, not the "
+                f"{_SETTING}, but the optimiser's state for {name} has the shape {tuple(x.shape)}, not the "
                 f"parameter's {shapes[name]}, so it has no rows to cut out; set train.table_updates=dense, or choose "
                 "another train.optimizer, such as adam"
             )
@@ -205,6 +205,6 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: Any, axes: 
         still = optimizer.update(jax.tree.map(jnp.zeros_like, sample), optimizer.init(sample), sample)[0]
     if any(bool(jnp.any(x != 0)) for x in jax.tree.leaves(still)):
         raise InputError(
-            f"{_SETTING}, and the optimiser also moves what has no gradient (by decay of weights), so every row at "
-            "each step; expected train.table_updates=dense, or an optimiser without decay"
+            f"{_SETTING}, but the optimiser also moves parameters without a gradient (by weight decay), so every row "
+            "at each step; expected train.table_updates=dense, or an optimiser without weight decay"
         )

@@ -60,7 +60,7 @@ def take_rows(table: Array, ids: Array) -> Array:
       InputError: the table is None, as `get_variable("tables", name)` is for a name that there is not.
     """
     if table is None:
-        raise InputError("rows are taken of a table that is not there; expected a name that the method's needs name")
+        raise InputError("rows are taken from a table that does not exist; expected a table in the method's needs")
     return jnp.take(table, ids, axis=0, mode="clip")
 
 

@@ -33,4 +33,4 @@ def table_start() -> Any:
 
 def mask_padding() -> Any:
     """Whether attention leaves padding out."""
-    return knob(True, "padded keys take no part in the attention")
+    return knob(True, "exclude padded keys from the attention")

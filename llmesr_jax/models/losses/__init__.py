@@ -1,6 +1,6 @@
 """Ranking losses, one file each, found by its name (`--config.loss.ranking=bpr`); pure, differentiable, masked.
 
-What such a file has is `Loss`. Beside them: what methods make terms of their own with.
+Such a file has the members of `Loss`. Beside them are functions for methods' own terms.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class AllItems(NamedTuple):
 
 
 class Loss(Protocol):
-    """What the file of a ranking loss has."""
+    """What the file of a ranking loss must have."""
 
     @property
     def Config(self) -> type:
@@ -116,8 +116,8 @@ class LossConfig:
         "none drawn)",
         choices=PLUGINS.names,
     )
-    score: str = knob("dot", "dot | cosine (of user and item vector), in training and in ranking", choices=SCORES)
-    temperature: float = knob(1.0, "scores are divided by it in the loss", least=1e-6, traced=True)
+    score: str = knob("dot", "score of user and item vector: dot | cosine, in training and in ranking", choices=SCORES)
+    temperature: float = knob(1.0, "temperature: the loss divides scores by it", least=1e-6, traced=True)
     own: Any = None
 
     @property

@@ -19,7 +19,7 @@ _NEVER = -1e30  # the score of a negative that does not count; finite, so that n
 class Config:
     """How negatives are weighed."""
 
-    log_q: bool = knob(False, "weigh a negative by 1 / (K its probability), which tends to softmax")
+    log_q: bool = knob(False, "weight a negative by 1 / (K times its probability), so that the loss tends to softmax")
 
 
 def value(config: Config, scored: Drawn) -> Array:

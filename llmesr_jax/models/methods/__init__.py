@@ -1,4 +1,4 @@
-"""Methods, one file each, found by its name (`--method=llmesr`). What such a file has is `Method`.
+"""Methods, one file each, found by its name (`--method=llmesr`). Such a file has the members of `Method`.
 
 It may have any of these functions. All are pure; each has a default that does nothing. In `config` a traced number that
 is not 0 reads nan, since runs that differ in it share a program: only `terms` may calculate with those.
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """What the file of a method has. It owns tables, item and user vectors and loss terms, and holds any backbone."""
+    """What the file of a method must have. It owns tables, item and user vectors and loss terms, and uses any backbone."""
 
     @property
     def Config(self) -> type:

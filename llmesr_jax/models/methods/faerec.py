@@ -52,16 +52,16 @@ from llmesr_jax.models.types import Array, Batch, Needs, Sequences, Sizes, Term
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    width: int = knob(128, "width of either view, and of the encoder", least=1)
-    beta: float = knob(0.2, "weight of the two alignment losses together", least=0, traced=True)
-    period: float = knob(30.0, "T, epochs of one turn of the curriculum", least=1, traced=True)
-    w_min: float = knob(0.9, "least weight of the item-level alignment", least=0, most=1, traced=True)
-    w_max: float = knob(1.0, "greatest weight of the item-level alignment", least=0, most=1, traced=True)
-    temperature: float = knob(0.05, "tau of the item-level alignment", least=1e-3, traced=True)
+    width: int = knob(128, "width of each view, and of the encoder", least=1)
+    beta: float = knob(0.2, "beta, weight of the sum of the two alignment losses", least=0, traced=True)
+    period: float = knob(30.0, "T, epochs of one period of the curriculum", least=1, traced=True)
+    w_min: float = knob(0.9, "minimum weight of the item-level alignment", least=0, most=1, traced=True)
+    w_max: float = knob(1.0, "maximum weight of the item-level alignment", least=0, most=1, traced=True)
+    temperature: float = knob(0.05, "tau, temperature of the item-level alignment", least=1e-3, traced=True)
     redundancy: float = knob(0.005, "lambda, weight of the off-diagonal correlations", least=0, traced=True)
     alignment_rows: str = knob(
         "occurrences",
-        "an item of the batch counts in the alignment as often as it occurs, or once",
+        "whether an item of the batch counts in the alignment as often as it occurs, or once",
         choices=("occurrences", "once"),
     )
     training_scores: str = knob(
@@ -75,8 +75,8 @@ class Config:
     )
     item_alignment: bool = knob(True, "False is w/o ILA")
     feature_alignment: bool = knob(True, "False is w/o FLA")
-    popularity_groups: bool = knob(True, "popular items and others apart in the feature alignment; False is w/o PG")
-    curriculum: bool = knob(True, "weights that move with the epoch; False is w/o CLS: the two fixed ones")
+    popularity_groups: bool = knob(True, "align features of popular and other items separately; False is w/o PG")
+    curriculum: bool = knob(True, "weights that change with the epoch; False is w/o CLS: two fixed weights")
     fixed_item_weight: float = knob(0.5, "weight of the item-level alignment without curriculum", least=0, traced=True)
     fixed_feature_weight: float = knob(
         0.5, "weight of the feature-level alignment without curriculum", least=0, traced=True

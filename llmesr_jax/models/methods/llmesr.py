@@ -54,9 +54,9 @@ class Config:
     share: bool = knob(True, "one encoder for both views; False is w/o share")
     cross_attention: bool = knob(True, "the views attend to each other before the encoder; False is w/o CA")
     cross_heads: int = knob(1, "heads of the cross-attention", least=1)
-    cross_causal: bool = knob(True, "cross-attention sees earlier positions only (never under the cloze task)")
+    cross_causal: bool = knob(True, "cross-attention sees only earlier positions (never under the cloze task)")
     cross_output: bool = knob(False, "output projection after the cross-attention")
-    adapter_layers: int = knob(2, "matrices of the adapter: 1 or 2", choices=(1, 2))
+    adapter_layers: int = knob(2, "number of matrices of the adapter: 1 or 2", choices=(1, 2))
     collaborative_start: str = knob("pca", "start of the collaborative table: pca or random", choices=("pca", "random"))
     freeze_semantic: bool = knob(True, "keep the LLM embeddings frozen; False is w/o F")
     distillation: str = knob(
@@ -64,7 +64,7 @@ class Config:
     )
     distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum", choices=("mean", "sum"))
     second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
-    teacher_dropout: bool = knob(False, "dropout in the teachers")
+    teacher_dropout: bool = knob(False, "use dropout in the teachers")
     item_regularizer: float = knob(
         0.0,
         "beta, weight of the contrastive loss between an item's two views (not under the cloze task); 0 is off",

@@ -45,7 +45,7 @@ class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
     table_start: str = settings.table_start()
     weight: float = knob(0.01, "weight of the alignment with the LLM embeddings; 0 is none", least=0, traced=True)
-    temperature: float = knob(0.2, "of the alignment", least=1e-3, traced=True)
+    temperature: float = knob(0.2, "temperature of the alignment", least=1e-3, traced=True)
 
 
 def needs(config: Config) -> Needs:

@@ -66,8 +66,8 @@ class Config:
     table_start: str = settings.table_start()
     hidden_share: float = knob(0.15, "rho, share of a step's input items that are hidden", least=0, most=0.5)
     weight: float = knob(0.1, "weight of the reconstruction of LLM embeddings; 0: none", least=0, traced=True)
-    temperature: float = knob(0.5, "tau of the reconstruction", least=1e-3, traced=True)
-    users: bool = knob(True, "users who have a hidden item are reconstructed too")
+    temperature: float = knob(0.5, "tau, temperature of the reconstruction", least=1e-3, traced=True)
+    users: bool = knob(True, "also reconstruct users who have a hidden item")
 
 
 def needs(config: Config) -> Needs:

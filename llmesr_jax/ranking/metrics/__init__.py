@@ -1,6 +1,6 @@
 """Metrics of a ranking, one file each, found by its name; their means over groups of users.
 
-What such a file has is `OfRanks` or `OfLists`. Larger is better, for all of them.
+Such a file has the members of `OfRanks` or `OfLists`. Larger is better, for all of them.
 
 A rank is two counts over the target's competitors: `higher` scored above it and `tied` scored the same. Each
 metric is its mean over all orders of the tied candidates, that is over ranks r = higher .. higher + tied (from 0):
@@ -39,7 +39,7 @@ class Lists(NamedTuple):
 
 
 class OfRanks(Protocol):
-    """What the file of a metric has that is a mean over users."""
+    """What the file of a metric must have if the metric is a mean over users."""
 
     @property
     def FROM(self) -> str:
@@ -62,7 +62,7 @@ class OfRanks(Protocol):
 
 
 class OfLists(Protocol):
-    """What the file of a metric has that is no mean over users, but a number of all their lists together.
+    """What the file of a metric must have if the metric is not a mean over users, but a number of all lists together.
 
     Its numbers stand in results.json under `full`, in a group by the file's name.
     """

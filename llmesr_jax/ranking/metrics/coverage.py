@@ -7,8 +7,8 @@ from llmesr_jax.ranking.metrics import CUTOFFS, Lists
 FROM = "lists"
 NAMES = tuple(f"{kind}Coverage@{k}" for k in CUTOFFS for kind in ("", "Tail"))
 SHOWN = {"Coverage@10": "share of all items", "TailCoverage@10": "share of tail items"}
-TITLE = "How much of the catalogue is seen"
-CAPTION = "The share of items that are among some test user's best 10, full ranking. Ticks are seeds."
+TITLE = "How much of the catalogue is recommended"
+CAPTION = "The share of items that are among the best 10 of at least one test user, full ranking. Ticks are seeds."
 SHARE = True
 
 

@@ -1,6 +1,6 @@
-"""Where the numbers of each epoch, and of the test, go besides metrics.jsonl: one file a logger, found by its name.
+"""Loggers, which get the numbers of each epoch and of the test besides metrics.jsonl: one file each, found by name.
 
-What such a file has is `Logger`. Several are open at once where `launch.sweep` trains runs together, so a logger keeps
+A file has the members of `Logger`. Several are open at once if `launch.sweep` trains runs together, so a logger keeps
 no state of the whole process.
 """
 
@@ -13,16 +13,16 @@ from llmesr_jax.core.plugins import Plugins
 
 
 class Logger(Protocol):
-    """What the file of a logger has."""
+    """What the file of a logger must have."""
 
     @property
     def PACKAGE(self) -> str:
-        """What must be importable for it."""
+        """The module that must be importable."""
         ...
 
     @property
     def INSTALL(self) -> str:
-        """What `pip install` calls that."""
+        """The package's name for `pip install`."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class Logger(Protocol):
 
 
 class Writer(Protocol):
-    """A logger at work."""
+    """An open logger."""
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         """Takes {name: number}: after each epoch, and once more at the end of the run with the test's metrics.
@@ -46,7 +46,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends it, at the end of the run or at its crash."""
+        """Closes the logger, at the end of the run or after a crash."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""Optimisers, one file each, found by its name (`--config.train.optimizer=adamw`). What such a file has is `Optimizer`.
+"""Optimisers, one file each, found by its name (`--config.train.optimizer=adamw`), with the members of `Optimizer`.
 
-A method may bring an optimiser of its own, by a function `optimizer` in its file (`llmesr_jax.models.methods`).
+A method may have its own optimiser, by a function `optimizer` in its file (`llmesr_jax.models.methods`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Protocol):
-    """What the file of an optimiser has."""
+    """What the file of an optimiser must have."""
 
     @property
     def Config(self) -> type:

@@ -14,7 +14,7 @@ from llmesr_jax.core.knobs import knob
 class Config:
     b1: float = knob(0.9, "decay of the mean of gradients", least=0, most=0.99999)
     b2: float = knob(0.999, "decay of the mean of squared gradients", least=0, most=0.999999)
-    eps: float = knob(1e-8, "added to the root of the squares' mean", least=0)
+    eps: float = knob(1e-8, "epsilon, added to the root of the mean of squared gradients", least=0)
 
 
 def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:

@@ -17,7 +17,9 @@ from llmesr_jax.training.optimizers import adam
 
 @dataclasses.dataclass(frozen=True)
 class Config(adam.Config):
-    weight_decay: float = knob(1e-2, "share of a parameter that a step takes, times the learning rate", least=0)
+    weight_decay: float = knob(
+        1e-2, "weight decay: share of a parameter that a step removes, times the learning rate", least=0
+    )
 
 
 def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """Lion (Chen et al., NeurIPS 2023): the sign of a momentum; half of Adam's memory.
 
-Every entry with a gradient moves by the learning rate, so that wants to be 3 to 10 times smaller than Adam's.
+Every entry with a gradient moves by the learning rate, which should be 3 to 10 times smaller than Adam's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from llmesr_jax.core.knobs import knob
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    b1: float = knob(0.9, "how much of the momentum is in a step's direction", least=0, most=0.99999)
+    b1: float = knob(0.9, "share of the momentum in a step's direction", least=0, most=0.99999)
     b2: float = knob(0.99, "decay of the momentum", least=0, most=0.999999)
-    weight_decay: float = knob(0.0, "share of a parameter that a step takes, times the learning rate", least=0)
+    weight_decay: float = knob(
+        0.0, "weight decay: share of a parameter that a step removes, times the learning rate", least=0
+    )
 
 
 def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:

@@ -1,7 +1,7 @@
-"""Gradient surgery: what a step makes of the gradients of the loss's terms, one file a way (`--config.train.surgery=pcgrad`).
+"""Gradient surgery: how a step combines the loss's terms' gradients, one file each (`--config.train.surgery=pcgrad`).
 
 Without one, the optimiser gets the sum of the terms' gradients. With one, it gets what the file's `combine` makes of them.
-Gradients and values carry the terms' weights. What such a file has is `Surgery`.
+Gradients and values carry the terms' weights. Such a file has the members of `Surgery`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 
 
 class Surgery(Protocol):
-    """What the file of a surgery has. All of it is pure, and runs under `vmap` over seeds."""
+    """What the file of a surgery must have. All of it is pure, and runs under `vmap` over seeds."""
 
     @property
     def Config(self) -> type:

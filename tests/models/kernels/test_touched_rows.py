@@ -242,7 +242,7 @@ def test_an_item_table_that_does_not_say_so_is_refused(fork, frozen, more):
     kind = "table" if frozen else "parameter"
     message = (
         rf"^config: train.table_updates=touched, and {kind} mood of shape \({NUM_ITEMS + more}, 4\) may hold a row for "
-        rf"each of the {NUM_ITEMS} items, but does not say so; make it by models.axes.parameter"
+        rf"each of the {NUM_ITEMS} items and does not declare it; make it by models.axes.parameter"
     )
     assert np.isfinite(first_step(case, False)[1]["total"])
     with pytest.raises(InputError, match=message):
@@ -266,9 +266,9 @@ def test_what_says_that_it_is_over_neither_passes_and_so_does_what_has_other_row
     kinds = (("crowd", Table(USER)), ("mood", Table(ITEM)), ("kinds", Table("")))
     tables = {"crowd": shape(60, 8), "mood": shape(102, 8), "kinds": shape(102, 2), "other": shape(7, 2)}
     touched_rows.check(params | {"scale": shape()}, tables, Axes(named, kinds, 102, 60))
-    with pytest.raises(InputError, match="table other of shape .60, 2. may hold a row for each of the 60 users"):
+    with pytest.raises(InputError, match="table other of shape .60, 2. may have a row for each of the 60 users"):
         touched_rows.check(params, {"other": shape(60, 2)}, Axes(named, (), 102, 60))
-    with pytest.raises(InputError, match="table mood of shape .102, 8. may hold a row for each of the 100 items"):
+    with pytest.raises(InputError, match="table mood of shape .102, 8. may have a row for each of the 100 items"):
         touched_rows.check(params, {"mood": shape(102, 8)}, Axes(named, (("mood", Table()),), 102, 60))
 
 
@@ -290,7 +290,7 @@ def test_a_table_of_ids_is_kept_from_the_model():
     "optimizer, message",
     [
         (optax.adafactor(1e-3, min_dim_size_to_factor=1), r"state for table/items has the shape \(4,\), not the param"),
-        (optax.adamw(1e-3), "also moves what has no gradient"),
+        (optax.adamw(1e-3), "also moves parameters without a gradient"),
         (OPTIMIZER, None),
         (optax.lion(1e-3, weight_decay=0.0), None),
         (optax.sgd(1e-3, momentum=0.9), None),
@@ -319,6 +319,6 @@ def test_an_unknown_table_is_refused_before_anything_is_written(fork, tmp_path):
         flags={"dataset": "demo", "workdir": str(tmp_path / "w"), "method": "none", "train.table_updates": "touched"}
     )
     run = experiment.Experiment(config, (1,), case.corpus, case.tables, "", case.model, case.epochs)
-    with pytest.raises(InputError, match="train.table_updates=touched, and parameter mood of shape"):
+    with pytest.raises(InputError, match="train.table_updates=touched, but parameter mood of shape"):
         loop.train(run)
     assert not (tmp_path / "w").exists()

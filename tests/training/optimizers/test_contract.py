@@ -95,7 +95,9 @@ def test_auto_is_adam_and_unknown_names_are_refused():
     class Still(Model):
         trains = staticmethod(lambda path: False)
 
-    with pytest.raises(InputError, match="method 'none' trains none of its 1 parameters"):
+    with pytest.raises(
+        InputError, match="method 'none' trains none of its 1 parameters; expected at least one; check `trains` in"
+    ):
         optimizer.of_run(build(), Still, ["w"])
 
 
