@@ -175,7 +175,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
         "set --raw_dir to the folder of the raw files, or download the public files with --download\n"
     )
     assert list(tmp_path.iterdir()) == []
-    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in prepared.refused(
+    assert "is not one of fashion, beauty, grocery, yelp, beauty5, ml-1m; set --importer for it (" in prepared.refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"
     )
 
