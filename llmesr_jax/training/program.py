@@ -75,7 +75,7 @@ class Program(NamedTuple):
         """The arrays of a run that begins: as a checkpoint holds them.
 
         Args:
-          start: whose parameters take the place of those drawn; the optimiser begins anew.
+          start: whose parameters take the place of those drawn; the optimiser starts fresh.
         """
         states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
         if start is not None:

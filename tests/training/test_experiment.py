@@ -166,12 +166,12 @@ def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
     ("content", "message"),
     [
         (None, "config.json: cannot be read (No such file or directory); expected the folder of a run"),
-        ("{", "config.json: not a run's configuration (JSONDecodeError: "),
-        ("[]", "config.json: not a run's configuration (TypeError: "),
+        ("{", "config.json: is not a run's configuration (JSONDecodeError: "),
+        ("[]", "config.json: is not a run's configuration (TypeError: "),
         ('{"config": {}}', "config.json: is not a run's configuration (KeyError: 'data')"),
-        ('{"config": {}, "data": []}', "config.json: not a run's configuration (AttributeError: "),
+        ('{"config": {}, "data": []}', "config.json: is not a run's configuration (AttributeError: "),
         ('{"format": 2, "config": {"colour": 1}, "data": {}}', "config.json: colour is not a setting"),
-        (b"\xff", "config.json: not a run's configuration (UnicodeDecodeError: "),
+        (b"\xff", "config.json: is not a run's configuration (UnicodeDecodeError: "),
     ],
 )
 def test_a_folder_without_a_sound_configuration(tmp_path, content, message):
