@@ -144,7 +144,7 @@ def test_a_list_of_importers(forker, asked, tmp_path):
 @pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
 def test_words_where_a_number_is_wanted(forker, tmp_path, flag, wanted):
     result = forker.run("launch.prepare", f"--{flag}=a:c", cwd=tmp_path)
-    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: expected {wanted}\n")
+    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: is not valid; expected {wanted}\n")
 
 
 def test_the_next_command_is_quoted(forker, tmp_path):

@@ -141,7 +141,7 @@ def test_many_differences_make_a_short_line(prepared, data):
     changes = {f"data.{name}": 3 for name in ("batch_size", "max_len", "num_negatives", "buckets")}
     other = experiment.prepare(configure(data, folder, seeds="1", preset="release", **changes))
     count = len(config_lib.difference(prepared.config, other.config))
-    with pytest.raises(InputError, match=rf"; and {count - 4} more\); name another --workdir") as error:
+    with pytest.raises(InputError, match=rf"; and {count - 4} more\); choose another --workdir") as error:
         experiment.check_workdir(other)
     assert str(error.value).count(" -> ") == 4
 
