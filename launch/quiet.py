@@ -33,7 +33,7 @@ def unless_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def _unless_native_task(record: logging.LogRecord) -> bool:
-    """Drops what asyncio says of a failed task or future that nobody waited for, if no Python code raised in it."""
+    """Drops what asyncio logs about a failed task or future that was not awaited, if no Python code raised in it."""
     return not (record.exc_info and _frames(record.exc_info[2]) <= {"asyncio.tasks"})
 
 

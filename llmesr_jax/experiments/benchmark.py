@@ -287,7 +287,7 @@ def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
 
 
 def peak_memory() -> int:
-    """Bytes: the peak memory of the device, or of this process if the device is the CPU; 0 if it is not known (Windows)."""
+    """Bytes: the peak memory of the device, or of this process if the device is the CPU; 0 if unknown (Windows)."""
     statistics_of_device = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics_of_device:
         return int(statistics_of_device["peak_bytes_in_use"])

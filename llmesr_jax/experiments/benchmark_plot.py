@@ -68,15 +68,15 @@ def _label(setting: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def plot(paths: Sequence[str], out: str) -> None:
-    """Writes a picture: of results of --whole, where each run's time went; else a panel for each axis along which they differ.
+    """Writes a picture: for results of --whole, where the time went; else a panel for each axis in which results differ.
 
     Raises:
-      InputError: `out` is no .svg; no two results that differ in one axis; matplotlib is not installed; see also `read`.
+      InputError: `out` is not .svg; no two results differ in one axis; matplotlib is not installed; see also `read`.
     """
     if not drawing.installed():
         raise InputError("--plot: needs matplotlib; run pip install matplotlib")
     if Path(out).suffix != ".svg":
-        raise InputError(f"--plot={out}: pictures are SVG; expected a name that ends in .svg")
+        raise InputError(f"--plot={out}: has another ending; expected a file that ends in .svg")
     if wholes := _wholes(paths):
         files.write_text(Path(out), _where_time_went(wholes).standalone())
         return
@@ -94,7 +94,7 @@ def plot(paths: Sequence[str], out: str) -> None:
                 color = drawing.color(f"s{(place + 1) % drawing.SLOTS}")
                 one.plot([x for x, _ in points], milliseconds, marker="o", label=label, color=color)
             xlabel, title = AXES[axis]
-            one.set(title=title, xlabel=xlabel, ylabel="milliseconds a step")
+            one.set(title=title, xlabel=xlabel, ylabel="milliseconds per step")
             if axis == "items":
                 one.set(xscale="log", yscale="log")
             else:
@@ -121,7 +121,7 @@ def _wholes(paths: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _where_time_went(wholes: dict[str, dict[str, float]]) -> drawing.Panel:
-    """A bar a run, of the seconds of its parts; parts under a hundredth of every run are left out."""
+    """One bar per run, of the seconds of its parts; parts under a hundredth of every run are left out."""
     names = [name for name in next(iter(wholes.values())) if any(_share(run, name) >= 0.01 for run in wholes.values())]
 
     def draw(axes: Any, tips: dict[str, str]) -> None:

@@ -149,7 +149,7 @@ class Recommender:
         return {name: x * scale for name, x in found.items()}
 
     def outline(self, tables: Tables, batch: Batch) -> Outline:
-        """What is known before parameters are drawn, by one trace; wants all tables, those too that only start others."""
+        """What is known before parameters are drawn, by one trace; needs all tables, even those that only start one."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         terms, boxed = jax.eval_shape(self._boxed, key, tables, batch)
         found = axes.collect(boxed, self.tables, self.sizes.num_items + 2, self.sizes.num_users)
@@ -248,7 +248,7 @@ class Recommender:
 
 
 def needs(method: str, method_config: Any) -> Needs:
-    """What the method wants prepared on the host."""
+    """What the method needs from the host."""
     return methods.PLUGINS.load(method).needs(method_config)
 
 

@@ -250,7 +250,7 @@ class Sizes:
 
 
 class Needs(NamedTuple):
-    """What a method wants prepared on the host before it can run, and what it does for the backbone.
+    """What a method needs from the host before it can run, and what it does for the backbone.
 
     Attributes:
       tables: names out of `llmesr_jax.core.axes.TABLES`.

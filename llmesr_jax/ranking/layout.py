@@ -34,7 +34,7 @@ class RowPlan(NamedTuple):
 
     @property
     def buckets(self) -> tuple[tuple[int, int], ...]:
-        """((rows, length), ...), longest first, as `Sequences.buckets` wants it."""
+        """((rows, length), ...), longest first, in the form of `Sequences.buckets`."""
         rows = np.diff(np.array([*self.at_least, 0])) * -1
         return tuple((int(n), length) for n, length in zip(rows[::-1], self.lengths[::-1]) if n > 0)
 

@@ -75,7 +75,7 @@ class Program(NamedTuple):
         """The arrays of a run that begins: as a checkpoint holds them.
 
         Args:
-          start: whose parameters take the place of those drawn; the optimiser begins anew.
+          start: whose parameters take the place of those drawn; the optimiser starts fresh.
         """
         states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
         if start is not None:
@@ -90,7 +90,7 @@ class Program(NamedTuple):
         return self._replace(tables=recommender.in_precision(tables, precision))
 
     def before_epoch(self, states: state.State, epoch: int) -> state.State:
-        """The states, stacked over lanes, as the method wants them before the first step of an epoch (from 1)."""
+        """The states, stacked over lanes, as the method needs them before the first step of an epoch (from 1)."""
         if self.model.before_epoch is None:
             return states
         return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch))

@@ -30,11 +30,10 @@ class RunConfig:
     dataset: str = knob("demo", "data set: demo needs no files; with a data_dir any name is accepted")
     data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
     method: str = knob("llmesr", "method; several, separated by commas, are trained in turn, each in its own subfolder")
-    backbone: str = knob("sasrec", "backbone: the sequence encoder")
+    backbone: str = knob("sasrec", "sequence encoder")
     preset: str = knob(
         "paper",
-        "preset: paper: as in the papers; release: as in the authors' code; best: the strongest settings "
-        "(docs/best.md)",
+        "paper: as in the papers; release: as in the authors' code; best: the strongest settings (docs/best.md)",
     )
     precision: str = knob(
         "float32",

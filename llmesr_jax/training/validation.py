@@ -91,7 +91,7 @@ def test(
     valid: Validation,
     done: Callable[[int], Any] = lambda count: None,
 ) -> dict[str, Any]:
-    """Both splits under both protocols, for every seed, as results.json wants it; ranks go to ranks.npz.
+    """Both splits under both protocols, for every seed, in the form of results.json; ranks go to ranks.npz.
 
     Args:
       experiment: the run.

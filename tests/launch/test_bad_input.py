@@ -249,7 +249,7 @@ def test_a_full_disk(start_train, tmp_path):
     [
         ([], "--workdir is missing; expected the folder of a run"),
         (["--workdir=absent"], "absent: no such folder; expected the folder of a run"),
-        (["--workdir=."], ".: holds no run; expected the folder of a run"),
+        (["--workdir=."], ".: has no run; expected the folder of a run"),
         (["--workdir=w", "--split=train"], "--split=train"),
         (["--workdir=w", "--epochs=3"], "--epochs: there is no such flag"),
         (["--workdir=broken"], "broken/config.json: is not a run's configuration"),

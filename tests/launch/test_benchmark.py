@@ -122,7 +122,9 @@ def test_a_picture_of_several_files(synthetic, train):
     program = ("-m", "launch.benchmark")
     drawn = train("--plot=p.svg", "--files=a.json,b.json", cwd=cwd, program=program)
     assert (drawn.status, drawn.err) == (0, "")
-    assert all(word in (cwd / "p.svg").read_text() for word in ("<svg", "size of the catalogue", "milliseconds a step"))
+    assert all(
+        word in (cwd / "p.svg").read_text() for word in ("<svg", "size of the catalogue", "milliseconds per step")
+    )
     (cwd / "c.json").write_text("[]")
     refused = train("--plot=q.svg", "--files=c.json", cwd=cwd, program=program)
     assert refused.status == 2 and refused.err.startswith("error: c.json: not a benchmark of one seed")

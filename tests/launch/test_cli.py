@@ -166,14 +166,17 @@ def test_flagfile(run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--epoch=3"], "error: --epoch: no such flag; did you mean --epochs?"),
+        (["--epoch=3"], "error: --epoch: there is no such flag; did you mean --epochs?"),
         (["--epochs=many"], "--epochs=many"),
-        (["--epochs=many"], "error: --epochs=many: expected a whole number\n"),
-        (["--epochs", "many"], "error: --epochs=many: expected a whole number\n"),
-        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: expected a whole number\n"),
-        (["--lr=fast"], "error: --lr=fast: expected a number\n"),
+        (["--epochs=many"], "error: --epochs=many: is not valid; expected a whole number\n"),
+        (["--epochs", "many"], "error: --epochs=many: is not valid; expected a whole number\n"),
+        (["--max_len=9", "--epochs=1.5", "--lr=fast"], "error: --epochs=1.5: is not valid; expected a whole number\n"),
+        (["--lr=fast"], "error: --lr=fast: is not valid; expected a number\n"),
         (["--lr=-1"], "learning_rate=-1"),
-        (["--config.train.learning_rate=fast"], "error: --config.train.learning_rate=fast: expected a number\n"),
+        (
+            ["--config.train.learning_rate=fast"],
+            "error: --config.train.learning_rate=fast: is not valid; expected a number\n",
+        ),
         (["--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--epochs"], "epochs"),
         (["--preset=papre"], "preset 'papre' is not known; expected one of: paper, release"),
@@ -186,8 +189,8 @@ def test_flagfile(run, tmp_path):
         (["--config.train.epohcs=3"], "--config.train.epohcs is not a setting; did you mean --config.train.epochs"),
         (["--config.epochs", "3"], "did you mean --config.train.epochs"),
         (["--config.train=3"], "--config.train is not a setting; did you mean --config.train."),
-        (["--config.train.epochs=many"], "error: --config.train.epochs=many: expected a whole number\n"),
-        (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: expected True or False"),
+        (["--config.train.epochs=many"], "error: --config.train.epochs=many: is not valid; expected a whole number\n"),
+        (["--config.llmesr.share=maybe"], "--config.llmesr.share=maybe: is not valid; expected True or False"),
         (["--config.train.epochs"], "train.epochs"),
         (["--config=absent.py"], "--config=absent.py: the file does not exist; copy"),
         (["--config"], "--config=: the file does not exist; copy"),
@@ -258,7 +261,7 @@ def test_help_of_a_section(run):
     assert result.status == 0
     keys = [line.split()[0] for line in result.out.splitlines() if line.startswith("  --")]
     assert keys == [f"--config.{key}" for key in schema.settings() if key.startswith("sasrec.")]
-    wanted = f"error: --help=sas: no such section; expected one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"
+    wanted = f"error: --help=sas: there is no such section; expected one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"
     refused = run("--help=sas")
     assert (refused.status, refused.err) == (2, wanted)
 

@@ -126,7 +126,7 @@ def test_runs_on_different_data_are_not_compared(trained, evaluate, tmp_path):
     config["data"]["interactions"] = "0" * 64
     (tmp_path / "w" / "b" / "config.json").write_text(json.dumps(config))
     result = evaluate("--workdir=w", cwd=tmp_path)
-    wanted = "error: w: a and b are runs on different data; name a folder of runs on the same\n"
+    wanted = "error: w: a and b are runs on different data; choose a folder of runs on the same data\n"
     assert (result.status, result.err) == (2, wanted)
 
 
@@ -136,7 +136,7 @@ def test_a_run_without_a_checkpoint(trained, evaluate, tmp_path):
     result = evaluate("--workdir=run", cwd=tmp_path)
     assert (result.status, result.err) == (
         2,
-        "error: run: holds no checkpoint yet; train on with the command that made it\n",
+        "error: run: has no checkpoint yet; continue the training with the command that made the run\n",
     )
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
 

@@ -123,7 +123,7 @@ def test_raw_files_with_days(inspect, environment, tmp_path):
     ("args", "message"),
     [
         ((), "--dataset is missing; expected the name of a data set, such as fashion"),
-        (("--dataset=nobody",), "--dataset=nobody: not known; expected one of demo, "),
+        (("--dataset=nobody",), "--dataset=nobody: is not known; expected one of demo, "),
         (("--dataset=x", "--data_dir=gone"), "gone: no such folder; "),
         (("--dataset=demo", "more"), "argument 'more' is not understood; "),
         (("--dataset=demo", "--epochs=3"), "--epochs: there is no such flag"),

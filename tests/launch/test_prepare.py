@@ -144,7 +144,7 @@ def test_a_list_of_importers(forker, asked, tmp_path):
 @pytest.mark.parametrize(("flag", "wanted"), [("user_core", "a whole number"), ("min_rating", "a number")])
 def test_words_where_a_number_is_wanted(forker, tmp_path, flag, wanted):
     result = forker.run("launch.prepare", f"--{flag}=a:c", cwd=tmp_path)
-    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: expected {wanted}\n")
+    assert (result.status, result.err) == (2, f"error: --{flag}=a:c: is not valid; expected {wanted}\n")
 
 
 def test_the_next_command_is_quoted(forker, tmp_path):
@@ -175,7 +175,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
         "set --raw_dir to the folder of the raw files, or download the public files with --download\n"
     )
     assert list(tmp_path.iterdir()) == []
-    assert "is none of fashion, beauty, grocery, yelp, beauty5, ml-1m; name its --importer (" in prepared.refused(
+    assert "is not one of fashion, beauty, grocery, yelp, beauty5, ml-1m; set --importer for it (" in prepared.refused(
         tmp_path, tmp_path / "out", [], dataset="bueaty"
     )
 

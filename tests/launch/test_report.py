@@ -147,7 +147,7 @@ def test_data_and_checkpoints_that_are_gone(trained, nasty, tmp_path, monkeypatc
     assert "<h3>User" not in page and "Differences and tests" in page
     caplog.clear()
     make.make(["w"], "", dataclasses.replace(QUICK, users=6, data_dir=(str(trained), str(nasty))))
-    assert "none: holds no checkpoint yet; its item vectors and recommendations are left out" in caplog.text
+    assert "none: has no checkpoint yet; item vectors and recommendations are left out" in caplog.text
     page = (tmp_path / "w" / "report" / "report.html").read_text()
     assert "<h3>User" in page and page.count("ranks it no.") == 6  # of llminit alone
 

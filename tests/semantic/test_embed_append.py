@@ -68,7 +68,8 @@ def test_append_wants_what_made_the_old_rows(embed, folder, settings, message):
 
 def test_append_wants_whole_files_and_not_fewer_rows(embed, folder):
     with pytest.raises(
-        InputError, match="--append extends the files of launch.embed, but these are absent; run without --append"
+        InputError,
+        match="--append extends the files of launch.embed, but these are absent, or not made by launch.embed; run without --append",
     ):
         embed(options=Options(append=True))
     embed()

@@ -54,7 +54,7 @@ def test_what_came_before_a_refusal_is_kept(embed, server, folder):
 def test_an_error_that_passes_shows_what_the_server_says(embed, server, folder, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     server.status, server.message = 500, "out of\nmemory, sk-secret"
-    with pytest.raises(InputError, match=r"in 2 attempts; the last: status 500 \(out of memory, \[key\]\); then give"):
+    with pytest.raises(InputError, match=r"in 2 attempts; the last: status 500 \(out of memory, \[key\]\); then run"):
         embed(attempts=2)
 
 
@@ -99,7 +99,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
     ):
         run()
     count = sum(-(-len(text) // 4) for text in set(texts_of(folder)))
-    assert f"about {count:,} tokens, less than a cent, at $0.02 a million" in capsys.readouterr().out
+    assert f"about {count:,} tokens, less than a cent, at $0.02 per million" in capsys.readouterr().out
     with pytest.raises(InputError, match="no terminal to ask"):
         run(base_url="https://example.com/v1")
     assert "the price of text-embedding-3-small at example.com is not known" in capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
         ({"model": ""}, "--model is missing"),
         ({"base_url": ""}, "OPENAI_API_KEY is not set"),
         ({"base_url": "localhost:80"}, "--base_url=localhost:80: is not an address"),
-        ({"base_url": "http://me:secret@localhost/v1"}, "^--base_url: holds a password"),
+        ({"base_url": "http://me:secret@localhost/v1"}, "^--base_url: has a password"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_sent(embed, folder, settings, message):

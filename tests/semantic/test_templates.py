@@ -52,7 +52,7 @@ def test_a_field_whose_name_has_brackets():
 
 
 def test_signs_of_all_languages_are_shown_as_they_are():
-    with pytest.raises(InputError, match="^--t='5 €': no field"):
+    with pytest.raises(InputError, match="^--t='5 €': has no field"):
         templates.parse("5 €", "--t")
 
 

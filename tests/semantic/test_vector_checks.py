@@ -95,9 +95,7 @@ def test_files_with_one_vector_for_many_items(folder, given_files):
     embed(folder, given_files(items))
     items[9] = items[7]
     config = given_files(items)
-    with pytest.raises(
-        InputError, match="4 of 30 items have no usable .* one and the same vector as 3 others of other"
-    ):
+    with pytest.raises(InputError, match="4 of 30 items have no usable .* the same vector as 3 others with other"):
         embed(folder, config, overwrite=True)
     embed(folder, config, overwrite=True, skip_failed=True)
     assert np.flatnonzero(~np.load(folder / "item_emb.npy").any(axis=1)).tolist() == [0, 7, 9, 28]
@@ -131,7 +129,10 @@ def test_where_no_texts_are_known_zeros_are_only_warned_of(folder, caplog):
     np.save(folder / "item_emb.npy", items)
     with caplog.at_level("WARNING"):
         sources.semantics_of(reading.load("toy", folder), sources.SemanticConfig())
-    assert "item_emb.npy: 2 rows are zeros, and no items.jsonl says whether they have a text" in caplog.text
+    assert (
+        "item_emb.npy: 2 rows are zeros; without items.jsonl it is not known whether these items or users have a text"
+        in caplog.text
+    )
 
 
 def test_tfidf_counts_texts_without_known_words(folder, caplog):
@@ -141,7 +142,7 @@ def test_tfidf_counts_texts_without_known_words(folder, caplog):
     (folder / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     with caplog.at_level("WARNING"):
         embed(folder, tfidf.Config(width=4), "tfidf")
-    assert "10 items have a text without a word that tells items apart; their vectors are zeros" in caplog.text
+    assert "10 items have a text without a word that distinguishes items; their vectors are zeros" in caplog.text
     assert (~np.load(folder / "item_emb.npy").any(axis=1)).sum() == 10
 
 

@@ -116,7 +116,7 @@ class _Evil:
         (lambda p: p.write_bytes(pickle.dumps({("a",): ROWS[0]})), "an id of type tuple"),
         (lambda p: p.write_bytes(pickle.dumps({"A1": "text"})), "a value of type str"),
         (lambda p: npy(p, np.array([[_Evil()]], object)), "refused, as it holds"),
-        (lambda p: p.write_bytes(pickle.dumps({"x": ROWS[0], "y": ROWS[1]})), "none of its 2 ids .* has 'x', and item 1 is 'B7'"),
+        (lambda p: p.write_bytes(pickle.dumps({"x": ROWS[0], "y": ROWS[1]})), "none of its 2 ids .* has 'x', but item 1 is 'B7'"),
         (lambda p: p.write_bytes(pickle.dumps({"A1": ROWS[0], "B7": ROWS[0][:2]})), "vectors of the shapes"),
         (lambda p: p.write_bytes(pickle.dumps({"A1": ROWS, "B7": ROWS})), "vectors of the shapes"),
         (lambda p: npz(p, a=ROWS, b=ROWS), r"holds 2 arrays \(a \(4, 3\), b \(4, 3\)\); expected one"),

@@ -101,7 +101,7 @@ def test_what_was_staged_is_used_again(tmp_path):
         (
             "h.csv",
             "user_id,item_id\nx,üb\n",
-            "h.csv: 1 item found, none in the catalogue .such as 'üb'; ids of the cat",
+            "h.csv: 1 item found, but none is in the catalogue .such as 'üb'; ids of the cat",
         ),
         (
             "h.csv",

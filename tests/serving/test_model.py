@@ -213,7 +213,7 @@ def test_new_items_that_do_not_fit(model, given, said):
 
 def test_a_model_says_what_it_is_and_what_it_wants(model):
     assert repr(model) == "<served model: llmesr on gru4rec, tiny; 30 items>"
-    with pytest.raises(InputError, match=r"a bundle knows no users; .* as in model.recommend\(\[\['sku-1'\]\]\)"):
+    with pytest.raises(InputError, match=r"a bundle has no users; .* as in model.recommend\(\[\['sku-1'\]\]\)"):
         model.history("17")
     model.warm(1)
     for wrong in (0, "64", (1, 0.5)):

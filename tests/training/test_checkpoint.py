@@ -145,7 +145,7 @@ def test_an_error_that_proves_no_damage_stops_and_changes_nothing(folder, monkey
     with pytest.raises(InputError) as caught:
         restore(folder)
     assert str(caught.value).startswith(f"{folder / '3'}: this checkpoint cannot be read ({type(error).__name__}: ")
-    assert "no sign of damage, so nothing was changed; " in str(caught.value) and "\n" not in str(caught.value)
+    assert "this does not show damage, so nothing was changed; " in str(caught.value) and "\n" not in str(caught.value)
     assert contents(folder) == before and capsys.readouterr().out == ""
 
 
@@ -211,7 +211,7 @@ def test_all_damaged_is_an_error_and_deletes_nothing(folder):
     for step in ("2", "3"):
         flip(folder / step)
     before = contents(folder)
-    wanted = r"all checkpoints are damaged \(step 3: .*; step 2: .*\); delete the run's folder to start again$"
+    wanted = r"all checkpoints are damaged \(step 3: .*; step 2: .*\); delete the run's folder to train again from the start$"
     with pytest.raises(InputError, match=wanted):
         restore(folder)
     assert contents(folder) == before

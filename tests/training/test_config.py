@@ -246,7 +246,7 @@ def test_from_json_refuses(small, text, message):
 
 def test_describe_has_a_line_for_every_setting(small):
     lines = config.describe().splitlines()
-    assert "--config.data.max_len (200): longest sequence" in lines
+    assert "--config.data.max_len (200): maximum length of a sequence" in lines
     assert len(lines) == len(schema.settings())
 
 

@@ -141,7 +141,7 @@ def test_many_differences_make_a_short_line(prepared, data):
     changes = {f"data.{name}": 3 for name in ("batch_size", "max_len", "num_negatives", "buckets")}
     other = experiment.prepare(configure(data, folder, seeds="1", preset="release", **changes))
     count = len(config_lib.difference(prepared.config, other.config))
-    with pytest.raises(InputError, match=rf"; and {count - 4} more\); name another --workdir") as error:
+    with pytest.raises(InputError, match=rf"; and {count - 4} more\); choose another --workdir") as error:
         experiment.check_workdir(other)
     assert str(error.value).count(" -> ") == 4
 
@@ -166,12 +166,12 @@ def test_an_unwritable_folder_is_named(prepared, tmp_path, monkeypatch):
     ("content", "message"),
     [
         (None, "config.json: cannot be read (No such file or directory); expected the folder of a run"),
-        ("{", "config.json: not a run's configuration (JSONDecodeError: "),
-        ("[]", "config.json: not a run's configuration (TypeError: "),
+        ("{", "config.json: is not a run's configuration (JSONDecodeError: "),
+        ("[]", "config.json: is not a run's configuration (TypeError: "),
         ('{"config": {}}', "config.json: is not a run's configuration (KeyError: 'data')"),
-        ('{"config": {}, "data": []}', "config.json: not a run's configuration (AttributeError: "),
+        ('{"config": {}, "data": []}', "config.json: is not a run's configuration (AttributeError: "),
         ('{"format": 2, "config": {"colour": 1}, "data": {}}', "config.json: colour is not a setting"),
-        (b"\xff", "config.json: not a run's configuration (UnicodeDecodeError: "),
+        (b"\xff", "config.json: is not a run's configuration (UnicodeDecodeError: "),
     ],
 )
 def test_a_folder_without_a_sound_configuration(tmp_path, content, message):

@@ -39,7 +39,7 @@ def test_what_has_the_same_path_and_shape_is_taken():
     np.testing.assert_array_equal(taken["table"]["items"][1], np.arange(10.0).reshape(5, 2))
     np.testing.assert_array_equal(taken["backbone"]["w"], [[100, 101, 102], [0, 1, 2]])  # seed 9 stands first
     np.testing.assert_array_equal(taken["adapter"]["kernel"], -np.ones((2, 2)))
-    assert start.describe(params, AXES) == "  takes backbone, table\n  begins anew: adapter"
+    assert start.describe(params, AXES) == "  takes backbone, table\n  freshly drawn: adapter"
 
 
 def test_rows_of_a_grown_catalogue_go_to_their_items():
@@ -58,7 +58,7 @@ def test_rows_of_a_grown_catalogue_go_to_their_items():
 def test_a_part_of_which_some_fits_is_told_array_by_array():
     start = source({"table/items": np.zeros((5, 2)), "backbone/positions": np.zeros((9, 2)), "backbone/w": np.zeros(3)})
     params = drawn(table__items=(5, 2), backbone__positions=(4, 2), backbone__w=(3,))
-    assert start.describe(params, AXES) == "  takes backbone/w, table\n  begins anew: backbone/positions"
+    assert start.describe(params, AXES) == "  takes backbone/w, table\n  freshly drawn: backbone/positions"
 
 
 def test_a_start_of_which_nothing_fits_is_refused():

@@ -16,8 +16,8 @@ _SIDE = 300  # height and width of one set of axes
 
 
 def draw(folder: str | Path) -> list[Path]:
-    """Draws what a study's folder holds: terms.svg, users.svg and, where they were measured, eigenvectors.svg, spectrum.svg,
-    line.svg and surface.svg.
+    """Draws a study's folder: terms.svg, users.svg and, if measured, eigenvectors.svg, spectrum.svg, line.svg and
+    surface.svg.
 
     Returns: the files; none, with a printed reason, if matplotlib is not installed.
     """

@@ -15,12 +15,12 @@ class Options:
     users: int = knob(1024, "users measured one by one, without dropout, rounded up to whole batches", least=2)
     eigenvalues: int = knob(1, "leading eigenvalues of the Hessian of the loss and of each term; 0: none", least=0)
     hessian_batches: int = knob(2, "batches of the mean loss for the curvature", least=1)
-    spectrum: int = knob(0, "random probes of the density of the Hessian's eigenvalues; 0: none, 4 are usual", least=0)
-    order: int = knob(32, "products with the Hessian a probe of the spectrum", least=1)
+    spectrum: int = knob(0, "random probes of the density of the Hessian's eigenvalues; 0: none, usually 4", least=0)
+    order: int = knob(32, "products with the Hessian per probe of the spectrum", least=1)
     between: str = knob(
         "",
-        "folder of another run of the same structure: the loss on the straight line from this run's model to that one's; "
-        "the same folder: to its next seed",
+        "folder of another run of the same structure: measure the loss on the line from this run's model to the other; "
+        "the same folder: the line to the next seed",
     )
     surface: str = knob("none", "directions of the loss's surface", choices=("none", "random", "eigenvectors"))
     influence: str = knob(

@@ -58,7 +58,7 @@ def backbone(name: str) -> str:
 
 
 def place(method: str) -> int:
-    """Where a method stands in the papers' tables."""
+    """The position of a method in the papers' tables."""
     return list(METHODS).index(method) if method in METHODS else len(METHODS)
 
 
@@ -68,7 +68,7 @@ def variant(key: str, value: Any) -> str:
 
 
 def variant_place(name: str) -> int:
-    """Where an ablation stands in the papers' tables; after all of them what they do not have."""
+    """The position of an ablation in the papers' tables; other ablations come last."""
     known = list(VARIANTS.values())
     return known.index(name) if name in known else len(known)
 

@@ -242,7 +242,7 @@ def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
 
 
 def short(key: str) -> str:
-    """What a setting is called in the name of a row: its field, which is told from others' by the method."""
+    """A setting's name in the name of a row: its field, as the row names the method."""
     section, _, field = key.rpartition(".")
     plugin = section in methods.PLUGINS.names() or not section
     return names.SETTINGS.get(key, field if plugin else key)

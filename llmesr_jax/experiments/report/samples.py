@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 
 
 def choose(section: Section, rows: Sequence[Row], members: Mapping[str, Any], count: int) -> np.ndarray:
-    """Places among the test users: first half found by somebody, then half drawn from all tail users.
+    """Places among the test users: first those whose item at least one row found, then as many from all tail users.
 
     The first half are tail users whose test item is among the best ten of at least one row's first seed under `full`,
     as far as there are any. Both halves are drawn at random, the same ones each time.

@@ -84,7 +84,7 @@ def embeddings(rows: Sequence[Row], corpus: Corpus) -> np.ndarray | None:
 
 
 def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
-    """The best parameters of a row's first seed, and its item vectors; None, with a line, where they cannot be had."""
+    """The best parameters of a row's first seed, and its item vectors; None, with a warning, if they cannot be read."""
     seed, (run, _) = next(iter(row.places.items()))
     try:
         if data_dir or not run.config.data_dir or Path(run.config.data_dir).is_dir():

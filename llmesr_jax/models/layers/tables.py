@@ -18,7 +18,7 @@ BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is 
 
 
 def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
-    """int32 (n,): the items whose vectors `ranking_term` wants.
+    """int32 (n,): the items whose vectors `ranking_term` needs.
 
     Each slot's target and its own negatives, slot after slot, then the negatives that all slots share; under
     a loss of all items, those.

@@ -66,7 +66,7 @@ class Method(Protocol):
         ...
 
     def needs(self, config: Any, /) -> Needs:
-        """What it wants prepared on the host: frozen tables, similar users."""
+        """What the method needs from the host: frozen tables, similar users."""
         ...
 
 

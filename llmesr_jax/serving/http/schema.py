@@ -163,6 +163,6 @@ class Health(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """Why there is no answer."""
+    """The reason for a missing answer."""
 
     error: str

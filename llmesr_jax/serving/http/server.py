@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that nobody can connect to yet.
+    """A socket that does not accept connections yet.
 
     Raises:
       InputError: the port is in use or not allowed, or the host is not an address of this machine.

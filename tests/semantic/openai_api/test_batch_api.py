@@ -102,9 +102,7 @@ def test_a_failed_batch_is_told(embed, folder, server):
 
 def test_the_width_must_be_known(embed, folder, capsys):
     before = sorted(folder.rglob("*"))
-    with pytest.raises(
-        InputError, match="^--batch_api: the width of toy is not known here; give it with --dimensions$"
-    ):
+    with pytest.raises(InputError, match="^--batch_api: the width of toy is not known; set it with --dimensions$"):
         embed(batch_api=True, dimensions=0)
     assert capsys.readouterr().out == "" and sorted(folder.rglob("*")) == before
     embed(dimensions=0)

@@ -153,7 +153,7 @@ def test_what_is_too_long_for_the_server_is_shortened(embed, server, long_folder
     halved = "{n" not in str(embedding_server.TOO_LONG[too_long])
     count = assert_shortened(server, long_folder, halved)
     assert count >= 3 and counted(long_folder)["cut"] == 0
-    line = f"{long_folder}: {count} texts were too long for the server, which got their beginning only\n"
+    line = f"{long_folder}: {count} texts were too long for the server and were cut\n"
     assert capsys.readouterr().out.count(line) == 1
 
 

@@ -44,7 +44,7 @@ def manifest(folder):
         (lambda texts: answer(np.ones((len(texts), WIDTH + 1))), f"width {WIDTH + 1}, not {WIDTH}; .*ignores --dimensions; remove --dimensions,"),
         (lambda texts: answer(np.zeros((len(texts), WIDTH))), "a vector of zeros; check the server's log and its model"),
         (always(404, {"error": "model 'toy' not found"}), r"404 \(model 'toy' not found\); check --model and --base_url"),
-        (always(400, {"error": "'task' is required"}), r"400 \('task' is required\); add the field .* --extra_body="),
+        (always(400, {"error": "'task' is required"}), r"400 \('task' is required\); add the missing field .* --extra_body="),
         (always(422, {"detail": [{"msg": "extra fields"}]}), r"status 422 \(extra fields\); check --model"),
         (always(501, {"error": {"message": "no embeddings here"}}), r"status 501 \(no embeddings here\)"),
         (always(403, {"error": {"message": "not for you"}}), r"status 403 \(not for you\)"),
@@ -61,14 +61,14 @@ def test_what_cannot_change_is_tried_twice_at_most(embed, server, folder, failin
 
 def test_one_vector_for_all_texts_is_refused_soon(embed, server, folder):
     server.failing = lambda texts: answer(np.ones((len(texts), WIDTH)))
-    with pytest.raises(InputError, match="one and the same vector for 4 different texts; check the server's log"):
+    with pytest.raises(InputError, match="the same vector for 4 different texts; check the server's log"):
         embed(concurrency=1)
     assert len(server.requests) <= 3 and not (folder / "item_emb.npy").exists()
 
 
 def test_one_vector_for_all_texts_shows_where_each_goes_alone(embed, server, folder):
     server.failing = lambda texts: answer(np.ones((len(texts), WIDTH)))
-    with pytest.raises(InputError, match='38 texts have|40 texts have no usable .* item 1 "thing 0": one and the same'):
+    with pytest.raises(InputError, match='38 texts have|40 texts have no usable .* item 1 "thing 0": the same vector'):
         embed(batch_size=1)
     assert not (folder / "item_emb.npy").exists()
     server.failing = None
@@ -85,7 +85,7 @@ def test_vectors_are_compared_even_if_a_run_is_killed_before_that(embed, server,
         patched.setattr(filling.vector_checks, "sharing", lambda hashes: (_ for _ in ()).throw(KeyboardInterrupt))
         embed(batch_size=1)
     server.failing, count = None, len(server.requests)
-    with pytest.raises(InputError, match="40 texts have no usable vector: .* one and the same vector for 40 different"):
+    with pytest.raises(InputError, match="40 texts have no usable vector: .* the same vector for 40 different"):
         embed()
     assert len(server.requests) == count
     embed()
@@ -112,7 +112,7 @@ def test_a_text_that_fails_is_named_and_may_be_skipped(embed, server, folder, fa
     run = {"dimensions": dimensions, "batch_size": 16}
     with pytest.raises(InputError, match=f'^1 text has no usable vector: item B9 "thing 9": .*{reason}') as error:
         embed(**run)
-    assert "; 39 of 40 texts are done; give --skip_failed to write rows of zeros for them" in str(error.value)
+    assert "; 39 of 40 texts are done; use --skip_failed to write rows of zeros for them" in str(error.value)
     assert not (folder / "item_emb.npy").exists() and sum(bad([text]) for text in server.paid) == 0
     count = len(server.requests)
     with pytest.raises(InputError, match="39 of 40 texts are done"):
@@ -219,7 +219,7 @@ def test_texts_that_differ_in_case_alone_may_have_one_vector(embed, server, fold
         return answer([embedding_server.vector(text, WIDTH) for text in told])
 
     server.failing = wrong
-    with pytest.raises(InputError, match='2 texts have no .* item 6 "red cup": one and the same vector for'):
+    with pytest.raises(InputError, match='2 texts have no .* item 6 "red cup": the same vector for'):
         embed()
 
 
@@ -243,7 +243,7 @@ def test_fields_queries_and_headers_reach_the_server(embed, server, folder, monk
     )
     assert manifest(folder)["notes"]["extra_header"] == ["api-key"]
     assert all(b"s3cret" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    with pytest.raises(InputError, match="holds other embeddings .extra_body .*--overwrite"):
+    with pytest.raises(InputError, match="has embeddings made with other settings .extra_body .*--overwrite"):
         embed(**{**settings, "extra_body": '{"input_type": "query"}'})
     server.failing = always(400, "bad key s3cret-of-mine")
     with pytest.raises(InputError, match=r"status 400 \(bad key \[key\]\)"):

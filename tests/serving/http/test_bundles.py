@@ -56,7 +56,7 @@ def test_bundles_are_replaced_together_or_not_at_all(monkeypatch):
 def test_a_port_that_cannot_be_had():
     with server.bound("127.0.0.1", 0) as taken:
         taken.listen()
-        with pytest.raises(InputError, match="in use; end the program that has the port, or choose another --port"):
+        with pytest.raises(InputError, match="in use; stop the program that uses the port, or choose another --port"):
             server.bound("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="expected an address of this machine"):
         server.bound("no such host", 1)

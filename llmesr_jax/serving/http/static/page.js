@@ -217,8 +217,8 @@ function reasons(found) {
   const views = make("p", { className: "note" }, `Score ${found.score.toFixed(2)} = `);
   Object.entries(found.views).forEach(([name, share], n) => views.append(n ? ", " : "", `${name} `, signed(share)));
   const head = make("tr", {}, make("th", { scope: "col" }, "Item of the history"));
-  head.append(make("th", { scope: "col", title: "What the score gained when the history had grown up to this item" }, "added"));
-  head.append(make("th", { scope: "col", title: "What the score loses without this item" }, "left out"));
+  head.append(make("th", { scope: "col", title: "The gain of the score when this item was added to the history" }, "added"));
+  head.append(make("th", { scope: "col", title: "The loss of the score without this item" }, "left out"));
   const rows = [...found.history].sort((a, b) => Math.abs(b.left_out) - Math.abs(a.left_out)).map((one) => {
     const name = make("th", { scope: "row", className: "title" }, one.title || one.item);
     return make("tr", {}, name, make("td", {}, signed(one.added)), make("td", {}, signed(one.left_out)));
