@@ -195,7 +195,7 @@ def test_the_folder_of_other_data(refused, trained, folder):
     flags = (*commands.SMALL, f"--data_dir={folder}", "--method=none", "--seeds=1,2", "--epochs=2", f"--workdir={run}")
     message = refused(*flags)
     assert f"{run}: belongs to another run (" in message and "interactions: " in message
-    assert "); the data or their embeddings have changed since then; name another --workdir" in message
+    assert "); the data or their embeddings have changed since then; choose another --workdir" in message
 
 
 @pytest.mark.parametrize("place", ["w", "w/below"])

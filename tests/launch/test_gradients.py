@@ -152,7 +152,7 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
     assert [one["epoch"] for one in epochs] == [0, 1, 2]
     assert len({one["terms"]["all"]["norm"]["ranking"] for one in epochs}) == 3
     other = gradients(*args, "--out=whole", "--users=60", cwd=tmp_path)
-    wanted = "error: whole: holds another study (users: 30 -> 60); name another --out or delete the folder\n"
+    wanted = "error: whole: has another study (users: 30 -> 60); choose another --out, or delete the folder\n"
     assert (other.status, other.err) == (2, wanted)
 
 

@@ -184,7 +184,7 @@ def test_a_baseline_by_the_name_of_its_folder(trained, tmp_path):
 
 def test_runs_of_one_method_that_is_not_the_baseline(trained, tmp_path, caplog):
     text = make.make([str(trained / "w" / "llminit")], str(tmp_path / "r"), QUICK)
-    assert "tiny: no run is of method none, so nothing is tested; name another --baseline" in caplog.text
+    assert "tiny: no run has method none, so nothing is tested; choose another --baseline" in caplog.text
     assert "comparisons" not in text and not (tmp_path / "r" / "tiny-tests.csv").exists()
     assert "Differences and tests" not in (tmp_path / "r" / "report.html").read_text()
 
