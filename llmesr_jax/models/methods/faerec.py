@@ -248,7 +248,7 @@ class Method(nn.Module):
         found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
         places_n, scored_places_n = found.places
         x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")
-        h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=False)
+        h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=batch.newest_only)
         vectors_nxD = self.fused(views_2xnxD) if fused else views_2xnxD[0]
         scored = take_rows(vectors_nxD, scored_places_n)
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, scored)}

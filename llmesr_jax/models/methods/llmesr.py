@@ -172,10 +172,10 @@ class Method(nn.Module):
         distils = batch.teachers is not None  # alpha is not 0: see `needs`
         x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if distils else None)
         x_VxTxD, candidates_VxnxD = jnp.split(x_VxnxD, [len(students.items_T)], axis=1)
-        h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
+        h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=batch.newest_only)
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, side_by_side(candidates_VxnxD))}
         if distils:
-            student_BxE = newest(h_TxE, students)
+            student_BxE = h_TxE if batch.newest_only else newest(h_TxE, students)
             if c.second_pass:
                 student_BxE = self.encode(x_VxTxD, students, deterministic, last_only=True)
             rows_RxE = self.encode(
