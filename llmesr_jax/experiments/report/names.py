@@ -25,6 +25,7 @@ BACKBONES = {
     "narm": "NARM",
     "lightsans": "LightSANs",
     "gmlp": "gMLP",
+    "bsarec": "BSARec",
 }
 # LLM-ESR's tables 2, 4, 5 and 6, then FAERec's table 3, in their order; the whole methods have none of these settings.
 VARIANTS = {
