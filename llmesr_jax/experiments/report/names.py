@@ -13,6 +13,8 @@ METHODS = {
     "rlmrec_con": "RLMRec-Con",
     "rlmrec_gen": "RLMRec-Gen",
     "llminit": "LLMInit",
+    "ace": "ACE",
+    "alphafuse": "AlphaFuse",
     "llmesr": "LLM-ESR",
     "faerec": "FAERec",
 }

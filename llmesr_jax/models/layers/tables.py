@@ -242,8 +242,11 @@ class SingleView(nn.Module):
 
     def items(self, ids: Array) -> Array:
         """int32 (n,) -> (n, E): item vectors."""
-        start = self.get_variable("tables", self.start) if self.start else None
-        return take_rows(self.table(start), ids)
+        return take_rows(self.table(self.table_start()), ids)
+
+    def table_start(self) -> Array | None:
+        """(V + 2, D) that the item table starts at; None where it is drawn, and when it is there already."""
+        return self.get_variable("tables", self.start) if self.start else None
 
     def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(T, D): the vector of each slot's item."""
