@@ -77,7 +77,7 @@ def entry(experiment: Experiment) -> dict[str, Any]:
     config, folder = experiment.config, Path(experiment.config.workdir)
     results = active_run.finished(config)
     if results is None:
-        raise InputError(f"{folder}: is not finished; wanted a run with results; the same command continues it")
+        raise InputError(f"{folder}: is not finished; expected a run with results; the same command continues it")
     started = json.loads((folder / provenance.STARTS_FILE).read_text().splitlines()[-1])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     plain = config_lib.build(
@@ -138,7 +138,7 @@ def read(folder: str | Path = FOLDER) -> dict[str, dict[str, Any]]:
       InputError: there is no such folder, or a file in it is no entry.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder; wanted one that launch.train --publish writes into")
+        raise InputError(f"{folder}: no such folder; expected one that launch.train --publish writes into")
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         try:
@@ -159,16 +159,16 @@ def check(found: Any, where: str) -> None:
     """
     _check(found, _SHAPE, where, "entry")
     if found["format"] != FORMAT:
-        raise InputError(f"{where}: format is {found['format']}; wanted {FORMAT}; publish the run again")
+        raise InputError(f"{where}: format is {found['format']}; expected {FORMAT}; publish the run again")
     if not found["seeds"] or len(found["best_epoch"]) != len(found["seeds"]):
         raise InputError(
-            f"{where}: best_epoch has {len(found['best_epoch'])} numbers; wanted one for each of the seeds"
+            f"{where}: best_epoch has {len(found['best_epoch'])} numbers; expected one for each of the seeds"
         )
     for title, group, metric in _COLUMNS:
         values = found["test"].get("full", {}).get(group, {}).get(metric)
         if not isinstance(values, list) or len(values) != len(found["seeds"]):
             raise InputError(
-                f"{where}: test/full/{group}/{metric} ({title}) is {values}; wanted a number for each seed"
+                f"{where}: test/full/{group}/{metric} ({title}) is {values}; expected a number for each seed"
             )
     for key in found["settings"].keys() & set(_PLACES):
         raise InputError(f"{where}: settings have {key}, which is a place on somebody's machine; leave it out")
@@ -184,7 +184,7 @@ def _check(value: Any, shape: Any, where: str, name: str) -> None:
     elif isinstance(shape, dict) and isinstance(value, dict):
         if odd := sorted(shape.keys() ^ value.keys()):
             raise InputError(
-                f"{where}: {name} {'lacks' if odd[0] in shape else 'has'} {odd[0]}; wanted {', '.join(shape)}"
+                f"{where}: {name} {'lacks' if odd[0] in shape else 'has'} {odd[0]}; expected {', '.join(shape)}"
             )
         for key in shape:
             _check(value[key], shape[key], where, f"{name}.{key}")
@@ -193,7 +193,7 @@ def _check(value: Any, shape: Any, where: str, name: str) -> None:
         whole_for_float = float in kinds and type(value) is int
         if not (type(value) in kinds or whole_for_float):
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"{where}: {name} is {value!r}; wanted {wanted}")
+            raise InputError(f"{where}: {name} is {value!r}; expected {wanted}")
 
 
 def page(entries: Mapping[str, Mapping[str, Any]]) -> str:

@@ -51,16 +51,16 @@ def test_an_entry_is_checked_and_the_first_wrong_thing_is_named():
     wrong = {
         "lacks seeds": lambda e: e.pop("seeds"),
         "has workdir": lambda e: e.update(workdir="x"),
-        "parameters is 1.5; wanted int": lambda e: e.update(parameters=1.5),
-        "early_stopped is 1; wanted bool": lambda e: e.update(early_stopped=1),
+        "parameters is 1.5; expected int": lambda e: e.update(parameters=1.5),
+        "early_stopped is 1; expected bool": lambda e: e.update(early_stopped=1),
         r"warnings\[0\] lacks code": lambda e: e.update(warnings=[{"text": "x"}]),
-        r"settings.none.width is None; wanted str or int": lambda e: e["settings"].update({"none.width": None}),
+        r"settings.none.width is None; expected str or int": lambda e: e["settings"].update({"none.width": None}),
         "settings have data_dir": lambda e: e["settings"].update(data_dir="/home/me"),
         "best_epoch has 1 numbers": lambda e: e.update(best_epoch=[3]),
         "test/full/tail_item/N@10": lambda e: e["test"]["full"]["tail_item"].update({"N@10": [0.1]}),
         "test/full/coverage/Coverage@10": lambda e: e["test"]["full"].pop("coverage"),
-        "format is 2; wanted 1": lambda e: e.update(format=2),
-        "entry is 3; wanted dict": None,
+        "format is 2; expected 1": lambda e: e.update(format=2),
+        "entry is 3; expected dict": None,
     }
     for message, spoil in wrong.items():
         found = copy.deepcopy(entry()) if spoil else 3
@@ -95,7 +95,7 @@ def test_the_page_by_hand():
 
 
 def test_a_folder_is_read_by_file_names_and_its_mistakes_name_the_file(tmp_path):
-    with pytest.raises(InputError, match="nowhere: no such folder; wanted one that launch.train --publish writes into"):
+    with pytest.raises(InputError, match="nowhere: no such folder; expected one that launch.train --publish writes into"):
         leaderboard.read(tmp_path / "nowhere")
     (tmp_path / "b.json").write_text(json.dumps(entry()))
     assert leaderboard.read(tmp_path) == {"b.json": entry()}

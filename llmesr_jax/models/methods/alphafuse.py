@@ -47,7 +47,7 @@ def needs(config: Config) -> Needs:
     """
     if config.null_width > config.width:
         raise InputError(
-            f"config: alphafuse.null_width is {config.null_width} and alphafuse.width {config.width}; wanted at most the "
+            f"config: alphafuse.null_width is {config.null_width} and alphafuse.width {config.width}; expected at most the "
             "width: IDs are learnt in some of the table's directions"
         )
     return Needs(frozenset({"item_pca"}), pca_width=config.width)

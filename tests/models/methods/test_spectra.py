@@ -74,5 +74,5 @@ def test_ace_starts_its_table_there_and_trains_all_of_it():
 
 
 def test_ids_have_room_in_the_table():
-    with pytest.raises(InputError, match="null_width is 9 and alphafuse.width 8; wanted at most the width"):
+    with pytest.raises(InputError, match="null_width is 9 and alphafuse.width 8; expected at most the width"):
         alphafuse.needs(alphafuse.Config(width=8, null_width=9))
