@@ -95,7 +95,9 @@ def test_the_page_by_hand():
 
 
 def test_a_folder_is_read_by_file_names_and_its_mistakes_name_the_file(tmp_path):
-    with pytest.raises(InputError, match="nowhere: no such folder; expected one that launch.train --publish writes into"):
+    with pytest.raises(
+        InputError, match="nowhere: no such folder; expected one that launch.train --publish writes into"
+    ):
         leaderboard.read(tmp_path / "nowhere")
     (tmp_path / "b.json").write_text(json.dumps(entry()))
     assert leaderboard.read(tmp_path) == {"b.json": entry()}
