@@ -95,7 +95,7 @@ def test_betas_are_settings():
 
 def test_auto_is_adam_and_unknown_names_are_refused():
     build = lambda **changes: config_lib.build({"method": "none", **changes})  # noqa: E731
-    with pytest.raises(InputError, match="'sgb' is not known; expected one of: auto, adam, adamw, lion"):
+    with pytest.raises(InputError, match="'sgb' is not known; expected one of: auto, adam, adam_l2, adamw, lion"):
         build(**{"train.optimizer": "sgb"})
 
     class Model:
