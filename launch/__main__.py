@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "measure finished runs again",
     "sweep": "train a grid of runs, or search for settings",
     "report": "write tables, tests and figures of finished runs",
+    "leaderboard": "write the page of published runs",
     "gradients": "analyse the loss of a run by terms, users and items",
     "benchmark": "time every part of a run",
     "doctor": "show the state of this installation and its problems",

@@ -5,7 +5,18 @@ python -m launch.train --dataset=demo --method=none,llmesr
 A seed whose loss is not finite is left out; the other seeds continue, and the exit status is then 2.
 """
 
-from . import cli
+import dataclasses
+
+from llmesr_jax.core.knobs import knob
+
+from . import cli, setting_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is done with a finished run."""
+
+    publish: bool = knob(False, "write each finished run into leaderboard/, one file a run: settings, metrics, digests")
 
 
 def main(argv, stop):
@@ -24,6 +35,10 @@ def main(argv, stop):
         print(one.describe(), flush=True)
         found = loop.train(one, stop=stop)
         results[one.config.method] = found["test"]
+        if setting_flags.made(Options).publish:
+            from llmesr_jax.experiments import leaderboard
+
+            print(f"{one.config.workdir}: published as {leaderboard.publish(one)}", flush=True)
         notes += [f"{one.config.workdir}: {note}"] if (note := active_run.left_out(found)) else []
     for protocol in metrics.PROTOCOLS:
         print("\n" + evaluate.results_table(results, protocol))
@@ -37,6 +52,7 @@ def main(argv, stop):
 def run() -> None:
     """The command: reads the command line, and exits."""
     cli.define_flags()
+    setting_flags.define(Options)
     cli.run(main)
 
 

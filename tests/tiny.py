@@ -23,6 +23,7 @@ LLM_WIDTH = 6
 _SMALL = {
     "width": 4,
     "similar": 2,
+    "null_width": 2,
     "expansion": 2,
     "walk_ratio": 0.5,
     "window": 3,  # of CITIES, as the next two

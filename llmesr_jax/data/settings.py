@@ -44,8 +44,8 @@ class DataConfig(SplitConfig):
     )
     prefixes: bool = knob(
         False,
-        "every prefix of a training sequence is one sample, for backbones that learn from the last position; "
-        "False: one sample per user, the whole sequence",
+        "every prefix of a training sequence is one sample, with a loss at its last position only; "
+        "False: one sample per user, the whole sequence, with a loss wherever the backbone allows one",
     )
     single_item_students: bool = knob(
         False, "users with one training item also count as students (as in the preset release)"

@@ -172,7 +172,7 @@ def feature_alignment(
     Popular: at or above the lower median of the popularity of all occurrences.
 
     Args:
-      counts_N: int32, how often each row counts.
+      counts_N: how often each row counts.
       popularity_N: int32 popularity of each row's item.
       groups: False: all rows together (w/o PG).
     """

@@ -210,6 +210,7 @@ class Batch(flax.struct.PyTreeNode):
         random numbers belong to. None where ids are the catalogue's.
       extra: what the method adds (`extra` of its file), by name: `Sequences`, which it may encode with gradient, `Ids`,
         and arrays that hold no ids. None where it adds nothing.
+      newest_only: static; only newest slots have a target. True spares work; False is always right.
     """
 
     students: Sequences
@@ -223,6 +224,7 @@ class Batch(flax.struct.PyTreeNode):
     users_B: Array | None = None
     catalogue_n: Array | None = None
     extra: Mapping[str, Any] | None = None
+    newest_only: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 @dataclasses.dataclass(frozen=True)

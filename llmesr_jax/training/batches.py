@@ -133,11 +133,10 @@ def _samples(corpus: Corpus, config: DataConfig, supervision: str) -> np.ndarray
         raise InputError(
             f"{corpus.name}: no user has 2 or more training items; expected at least one such user; use more data"
         )
-    if config.prefixes and supervision != "last":
-        learns = "hidden positions" if supervision == "masked" else "every position of a sequence already"
+    if config.prefixes and supervision == "masked":
         raise InputError(
-            f"config: data.prefixes=True is for backbones that learn from the last position, but this one learns from "
-            f"{learns}; set data.prefixes=False"
+            "config: data.prefixes=True is for backbones that can learn from the last position alone, but this one "
+            "learns from hidden positions; set data.prefixes=False"
         )
     turns = np.full(len(users), 2 if supervision == "masked" else 1, np.int64)
     if config.prefixes:
@@ -226,9 +225,10 @@ def plan_epochs(
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
         a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
-      InputError: no user has enough training items; or `data.prefixes` and a backbone that learns from other positions.
+      InputError: no user has enough training items; or `data.prefixes` and a backbone that learns from hidden positions.
     """
     samples = _samples(corpus, config, supervision)
+    supervision = "last" if config.prefixes else supervision  # every other position is the last of another prefix
     plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra)
     student_Nx1 = student_lengths(corpus, plan, samples)[:, None]
     teacher_U = np.clip(corpus.train_lengths_U - (config.teacher_input == "input"), 0, config.max_len)
@@ -352,7 +352,14 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         at_T = last_T if plan.supervision == "last" else sequences.valid_T
         targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
 
-    batch = Batch(sequences, targets_T, jnp.zeros((len(row_T), 0), jnp.int32), distils_B=somebody, users_B=users)
+    batch = Batch(
+        sequences,
+        targets_T,
+        jnp.zeros((len(row_T), 0), jnp.int32),
+        distils_B=somebody,
+        users_B=users,
+        newest_only=plan.supervision == "last",
+    )
     if config.negatives == "own":
         unseen_T = jnp.maximum(data.last_negative - data.gap_count_U[users], 1)[row_T]
         words = jax.random.bits(negative_key, (batch_size, max_len, config.num_negatives), jnp.uint32)

@@ -40,7 +40,7 @@ def evaluate(environment):
 def trained(train, tmp_path_factory):
     """(folder, Result) of two methods trained with two seeds into w/none and w/llmesr; read only."""
     cwd = tmp_path_factory.mktemp("trained")
-    result = train("--method=none,llmesr", "--seeds=1,2", "--epochs=2", "--workdir=w", cwd=cwd)
+    result = train("--method=none,llmesr", "--seeds=1,2", "--epochs=2", "--workdir=w", "--publish", cwd=cwd)
     assert result.status == 0, result.err
     return cwd, result
 

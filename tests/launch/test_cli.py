@@ -252,7 +252,7 @@ def test_help_shows_the_short_flags_and_no_more(run, flag):
     assert names == [f"--{name}" for name in short.split()]
     assert "  --seeds, --seed " in result.out and "  --learning_rate, --lr" in result.out
     text = " ".join(result.out.split())
-    assert "one of: bert4rec, fmlprec, gmlp, gru4rec," in text and "users per step" in text
+    assert "one of: bert4rec, bsarec, fmlprec, gmlp, gru4rec," in text and "users per step" in text
     assert max(map(len, lines)) <= 80
 
 

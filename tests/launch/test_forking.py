@@ -77,7 +77,7 @@ def test_the_page_has_a_file_for_every_entry_point():
 @pytest.mark.slow
 def test_the_plug_ins_of_a_package_are_in_help_listings_and_settings(run):
     help_text = " ".join(run("-m", "launch.train", "--help").out.split())
-    assert "one of: bert4rec, fmlprec, gmlp, gru4rec, lightsans, lrurec, mean, narm, sasrec" in help_text
+    assert "one of: bert4rec, bsarec, fmlprec, gmlp, gru4rec, lightsans, lrurec, mean, narm, sasrec" in help_text
     assert "llmesr, llmesr_uniform, llminit" in help_text
     full = run("-m", "launch.train", "--helpfull").out
     assert all(f"--config.{key}" in full for key in ("mean.blocks", "llmesr_uniform.uniformity", "hinge.margin"))

@@ -257,8 +257,9 @@ def sensitivity_by_slot(backbone, method):
     for path, x in jax.tree_util.tree_flatten_with_path(gradients)[0]:
         if x.ndim == 3 and x.shape[1] in (num_items + 2, case.config.max_len + 2):
             out[jax.tree_util.keystr(path)] = np.abs(x[:, 1 : length + 1]).sum(axis=2)
-    # Of tables, one only starts another, and one may be there for other terms of the loss.
-    aside = ("item_pca", "item_llm") if method.startswith("rlmrec_") else ("item_pca",)
+    # Of tables, one only starts another, one may be there for other terms of the loss, and one has its gradient stopped.
+    more = {"rlmrec_con": "item_llm", "rlmrec_gen": "item_llm", "alphafuse": "['semantic']"}
+    aside = ("item_pca", *([more[method]] if method in more else []))
     return {name: value for name, value in out.items() if not any(table in name for table in aside)}
 
 

@@ -1,5 +1,7 @@
 """Every prefix as a sample: which inputs and targets an epoch has, and what is refused."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models.recommender import loss_fn
 from llmesr_jax.models.types import Needs
 from llmesr_jax.training import batches
 
@@ -83,10 +86,32 @@ def test_lengths_on_the_host_are_those_of_the_samples(lengths, longest):
     assert batches.student_lengths(corpus, plan.plan, np.array([-1])).tolist() == [0]
 
 
-@pytest.mark.parametrize("supervision", ["every", "masked"])
-def test_a_backbone_that_learns_from_more_than_the_last_position_is_refused(supervision):
-    with pytest.raises(InputError, match="data.prefixes=True is for backbones that learn from the last position"):
-        batches.plan_epochs(tiny.ragged(1), DataConfig(prefixes=True), supervision, 0.5, Needs(), None)
+def test_a_backbone_that_learns_from_hidden_positions_is_refused():
+    with pytest.raises(InputError, match="data.prefixes=True is for backbones that can learn from the last position"):
+        batches.plan_epochs(tiny.ragged(1), DataConfig(prefixes=True), "masked", 0.5, Needs(), None)
+
+
+def test_prefixes_of_a_causal_backbone_have_together_the_loss_of_all_positions():
+    """SASRec in LLM-ESR's form: a position sees what its prefix holds, at the same places; softmax over all items."""
+    settings = {"ranking": "softmax", "batch_size": 24, "max_len": 14, "blocks": 2}
+    whole = tiny.case("sasrec", "none", **settings)
+    apart = tiny.case("sasrec", "none", prefixes=True, **settings)
+    params, sums = whole.params(), []
+    for case in (whole, apart):
+        total = 0.0
+        for step, samples in enumerate(case.epochs.order(0, 1)):
+            batch = tiny.make_batch(case.epochs.plan, case.data, case.tables, samples, jax.random.key(step))
+            assert batch.newest_only == (case is apart)
+            mean = loss(case.model, params, case.tables, batch)
+            total += float(mean) * int((np.asarray(batch.targets_T) > 0).sum())
+        sums.append(total)
+    assert len(apart.epochs.samples_N) > 3 * len(whole.epochs.samples_N)
+    assert sums[1] == pytest.approx(sums[0], rel=1e-5)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def loss(model, params, tables, batch):
+    return loss_fn(model, params, tables, batch, None)[0]
 
 
 def test_more_prefixes_than_numbers_are_refused(monkeypatch):

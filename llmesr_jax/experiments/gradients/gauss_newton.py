@@ -71,9 +71,9 @@ def ranking(recommender: Recommender, params: Params, tables: Tables, batch: Bat
             return jnp.matmul(found.h_TxE, found.items_VxE.T) * found.scale
         return jnp.concatenate([found.positive_T[:, None], found.negative_TxK], axis=1)
 
-    if loss.all_items:
-        return Split(outputs, lambda scores_TxV: _cross_entropy(scores_TxV, batch.targets_T))
     around = jax.tree.map(jax.lax.stop_gradient, parts(params))  # masks and counts, which no parameter changes
+    if loss.all_items:
+        return Split(outputs, lambda scores_TxV: _cross_entropy(scores_TxV, around.targets_T))
     own = losses.PLUGINS.load(loss.ranking)
 
     def of_scores(scores_TxC):

@@ -14,8 +14,8 @@ ALL = "all"
 # The first name of a parameter's path, from outside in, that one of these matches says what it belongs to. If none
 # does, the outermost name is the group: a fork's own modules appear under their own names.
 _RULES = (
-    ("table", "collaborative table"),
-    ("llm_table", "semantic table"),
+    ("table|ids", "collaborative table"),
+    ("llm_table|semantic", "semantic table"),
     ("adapter|mapper", "adapter"),
     ("cross_.*", "cross-attention"),
     ("(.*_)?backbone", "encoder"),

@@ -13,6 +13,8 @@ METHODS = {
     "rlmrec_con": "RLMRec-Con",
     "rlmrec_gen": "RLMRec-Gen",
     "llminit": "LLMInit",
+    "ace": "ACE",
+    "alphafuse": "AlphaFuse",
     "llmesr": "LLM-ESR",
     "faerec": "FAERec",
 }
@@ -25,6 +27,7 @@ BACKBONES = {
     "narm": "NARM",
     "lightsans": "LightSANs",
     "gmlp": "gMLP",
+    "bsarec": "BSARec",
 }
 # LLM-ESR's tables 2, 4, 5 and 6, then FAERec's table 3, in their order; the whole methods have none of these settings.
 VARIANTS = {

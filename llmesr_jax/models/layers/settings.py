@@ -31,6 +31,14 @@ def table_start() -> Any:
     )
 
 
+def head_user_weight(what: str) -> Any:
+    """HSUGA (Li et al., ACL 2026, group-aware alignment): less of it for active users, the top fifth by training length.
+
+    The release gives active users other numbers of similar users, and the similar ones only; a weight is ours.
+    """
+    return knob(1.0, f"factor of the {what} for head users, below 1 in HSUGA; tail users have 1", least=0)
+
+
 def mask_padding() -> Any:
     """Whether attention leaves padding out."""
     return knob(True, "exclude padded keys from the attention")

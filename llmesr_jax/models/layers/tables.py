@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.models import axes, losses
-from llmesr_jax.models.layers.dense import take_rows, uniform_bias
+from llmesr_jax.models.layers.dense import newest, take_rows, uniform_bias
 from llmesr_jax.models.losses import AllItems, Drawn, LossConfig
 from llmesr_jax.models.types import Array, Batch, Sequences, Sizes, Term, wide
 
@@ -40,17 +40,25 @@ def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: 
 
     A shared negative that is a slot's own target does not count there.
 
+    Where only newest slots have a target (`batch.newest_only`), so many rows are scored, R in place of T.
+
     Args:
-      h_TxE: (T, E) user vectors after each slot.
+      h_TxE: (T, E) user vectors after each slot; or those of newest slots alone, (R, E), with `batch.newest_only`.
       vectors: (n, E) item vectors of `candidates(loss, sizes, batch)`.
     """
-    targets_T = batch.targets_T
+    targets_T, last_R = batch.targets_T, batch.students.last_R
     dtype = wide(h_TxE)
+    if batch.newest_only and len(h_TxE) != len(last_R):
+        h_TxE = newest(h_TxE, batch.students)
     h_TxE, vectors = score_vectors(loss, h_TxE), score_vectors(loss, vectors)
     if loss.all_items:
+        targets_T = take_rows(targets_T, last_R) if batch.newest_only else targets_T
         return AllItems(h_TxE, vectors, targets_T, jnp.asarray(1 / loss.temperature, dtype))
     own, shared = jnp.split(vectors, [targets_T.size + batch.negatives_TxK.size])
-    own_TxCxE = own.reshape(len(targets_T), -1, own.shape[-1])
+    own_TxCxE, log_q = own.reshape(len(targets_T), -1, own.shape[-1]), batch.log_q
+    if batch.newest_only:
+        targets_T, own_TxCxE = take_rows(targets_T, last_R), take_rows(own_TxCxE, last_R)
+        log_q = take_rows(log_q, last_R) if batch.shared_K is None and log_q is not None else log_q
     own_TxC = jnp.einsum("te,tce->tc", h_TxE, own_TxCxE, preferred_element_type=dtype) / loss.temperature
     positive_T, negative_TxK, drawn = own_TxC[:, 0], own_TxC[:, 1:], None
     draws = jnp.asarray(batch.negatives_TxK.shape[1])
@@ -58,7 +66,7 @@ def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: 
         negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
         drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
         draws = jnp.sum(batch.shared_K > 0)
-    return Drawn(positive_T, negative_TxK, targets_T > 0, drawn, batch.log_q, draws, sizes.num_items)
+    return Drawn(positive_T, negative_TxK, targets_T > 0, drawn, log_q, draws, sizes.num_items)
 
 
 def score_vectors(loss: LossConfig, x: Array) -> Array:
@@ -234,8 +242,11 @@ class SingleView(nn.Module):
 
     def items(self, ids: Array) -> Array:
         """int32 (n,) -> (n, E): item vectors."""
-        start = self.get_variable("tables", self.start) if self.start else None
-        return take_rows(self.table(start), ids)
+        return take_rows(self.table(self.table_start()), ids)
+
+    def table_start(self) -> Array | None:
+        """(V + 2, D) that the item table starts at; None where it is drawn, and when it is there already."""
+        return self.get_variable("tables", self.start) if self.start else None
 
     def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
         """(T, D): the vector of each slot's item."""
@@ -257,6 +268,7 @@ class SingleView(nn.Module):
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """The loss's terms by name; `epoch` counts from 1, as a float, for methods whose weights move."""
         students = batch.students
-        h_TxE = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
+        x_TxD = self.slot_views(students, deterministic)
+        h_TxE = self.encode(x_TxD, students, deterministic, last_only=batch.newest_only)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
         return {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, vectors)}

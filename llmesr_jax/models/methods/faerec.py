@@ -34,11 +34,13 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import alignment, losses
 from llmesr_jax.models.kernels.dropout import Dropout
 from llmesr_jax.models.kernels.mapped_rows import TwoLayers, gelu, map_two_layers
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import LayerNorm, take_rows, uniform_bias
 from llmesr_jax.models.layers.tables import (
     Distinct,
@@ -47,7 +49,16 @@ from llmesr_jax.models.layers.tables import (
     distinct,
     ranking_term,
 )
-from llmesr_jax.models.types import Array, Batch, Needs, Sequences, Sizes, Term
+from llmesr_jax.models.types import (
+    Array,
+    Batch,
+    Needs,
+    Sequences,
+    Sizes,
+    Term,
+    row_of_slot,
+    wide,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +78,7 @@ class Config:
     training_scores: str = knob(
         "fused", "training scores items as ranking does: fused; or by their ID vectors: id", choices=("fused", "id")
     )
+    head_user_weight: float = settings.head_user_weight("two alignment losses, on inputs,")
     mapper_dropout: float = knob(0.3, "dropout inside the map from the LLM's space", least=0, most=0.99)
     gate_dropout: float = knob(0.1, "dropout inside the gate", least=0, most=0.99)
     gate: bool = knob(True, "fuse the views by the gate; False is w/o AGF")
@@ -85,8 +97,10 @@ class Config:
 
 def needs(config: Config) -> Needs:
     """LLM embeddings of the items, their PCA, and the items' popularity if anything is aligned."""
-    aligned = {"item_popularity"} if config.item_alignment or config.feature_alignment else set()
-    return Needs(frozenset({"item_llm", "item_pca"} | aligned), pca_width=config.width, normed=True)
+    tables = {"item_llm", "item_pca"}
+    if config.item_alignment or config.feature_alignment:
+        tables |= {"item_popularity"} | ({"tail_user"} if config.head_user_weight != 1 else set())
+    return Needs(frozenset(tables), pca_width=config.width, normed=True)
 
 
 def alignment_weights(config: Config, epoch: Array) -> tuple[Array, Array]:
@@ -237,6 +251,12 @@ class Method(nn.Module):
         by_id = centred[0] * jax.lax.rsqrt(variance + self.norm.epsilon) * scale_D[None]
         return {"id": by_id, "semantic": total_nxD - bias_nxD - by_id, "constant": bias_nxD}
 
+    def less_of_head_users(self, students: Sequences) -> Array:
+        """(T,): what the slots of head users count less in the alignment; 0 for those of others."""
+        users_T = take_rows(students.users_R, row_of_slot(students.buckets).astype(np.int32))
+        is_tail_T = take_rows(self.get_variable("tables", "tail_user"), jnp.maximum(users_T, 0))
+        return jnp.where(is_tail_T | (users_T < 0), 0.0, self.config.head_user_weight - 1)
+
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
         """ranking, item_alignment and feature_alignment; `epoch` counts from 1."""
         c, students = self.config, batch.students
@@ -248,7 +268,7 @@ class Method(nn.Module):
         found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
         places_n, scored_places_n = found.places
         x_2xTxD = jnp.take(views_2xnxD, places_n[:slots], axis=1, mode="clip")
-        h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=False)
+        h_TxD = self.encode(x_2xTxD, students, deterministic, last_only=batch.newest_only)
         vectors_nxD = self.fused(views_2xnxD) if fused else views_2xnxD[0]
         scored = take_rows(vectors_nxD, scored_places_n)
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxD, batch, scored)}
@@ -258,6 +278,8 @@ class Method(nn.Module):
         room = min(len(found.ids_n), len(first_n))  # the different ones of `first_n` stand there
         popularity_n = take_rows(self.get_variable("tables", "item_popularity"), found.ids_n[:room])
         counts_n = jnp.zeros(room, jnp.int32).at[places_n].add(1)
+        if c.head_user_weight != 1:
+            counts_n = counts_n.astype(wide(views_2xnxD)).at[places_n[:slots]].add(self.less_of_head_users(students))
         counts_n = jnp.where(popularity_n > 0, counts_n, 0)  # neither padding nor mask token
         if c.alignment_rows == "once":
             counts_n = jnp.minimum(counts_n, 1)

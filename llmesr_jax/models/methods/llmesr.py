@@ -8,7 +8,7 @@ user and the mean of the similar users, whose gradient is stopped (eqs. 8 to 10)
 
 Every variant of the paper is one setting: w/o co-view `views=semantic`, w/o se-view `views=collaborative`,
 w/o SD `alpha=0`, w/o share `share=False`, w/o CA `cross_attention=False`, `adapter_layers=1`, random init
-`collaborative_start=random`, w/o F `freeze_semantic=False`.
+`collaborative_start=random`, w/o F `freeze_semantic=False`. `head_user_weight` is of HSUGA, see `layers.settings`.
 
 Deviations (defaults are the preset `paper`; `release` sets the other side of each):
 - Cross-attention: one causal head and no output projection, so that no position sees its own target. The release
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import losses
 from llmesr_jax.models.kernels.attention import CrossAttention, cross_attend
+from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import newest, take_rows
 from llmesr_jax.models.layers.tables import (
     Adapter,
@@ -63,6 +64,7 @@ class Config:
         "mse", "mse, or contrastive (the release's user_sim_func=cl)", choices=("mse", "contrastive")
     )
     distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum", choices=("mean", "sum"))
+    head_user_weight: float = settings.head_user_weight("distillation")
     second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
     teacher_dropout: bool = knob(False, "use dropout in the teachers")
     item_regularizer: float = knob(
@@ -81,6 +83,8 @@ def needs(config: Config) -> Needs:
         tables.add("item_pca")
     if config.alpha:
         tables.add("similar_users")
+        if config.head_user_weight != 1:
+            tables.add("tail_user")
     return Needs(frozenset(tables), config.width, config.similar if config.alpha else 0)
 
 
@@ -172,10 +176,10 @@ class Method(nn.Module):
         distils = batch.teachers is not None  # alpha is not 0: see `needs`
         x_VxnxD, x_teachers_VxTxD = self.vectors(learnt, batch.teachers.items_T if distils else None)
         x_VxTxD, candidates_VxnxD = jnp.split(x_VxnxD, [len(students.items_T)], axis=1)
-        h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=False)
+        h_TxE = self.encode(x_VxTxD, students, deterministic, last_only=batch.newest_only)
         terms = {"ranking": ranking_term(self.loss, self.sizes, h_TxE, batch, side_by_side(candidates_VxnxD))}
         if distils:
-            student_BxE = newest(h_TxE, students)
+            student_BxE = h_TxE if batch.newest_only else newest(h_TxE, students)
             if c.second_pass:
                 student_BxE = self.encode(x_VxTxD, students, deterministic, last_only=True)
             rows_RxE = self.encode(
@@ -183,12 +187,16 @@ class Method(nn.Module):
             )
             # eq. 8: the mean of each student's similar users
             teacher_BxE = jax.lax.stop_gradient(jnp.mean(take_rows(rows_RxE, batch.teacher_rows_BxN), axis=1))
+            where, weights_B = batch.distils_B, None
+            if c.head_user_weight != 1:
+                is_tail_B = take_rows(self.get_variable("tables", "tail_user"), batch.users_B)
+                weights_B = jnp.where(is_tail_B, 1.0, c.head_user_weight)
             if c.distillation == "mse":
                 value = losses.squared_error(
-                    student_BxE, teacher_BxE, where=batch.distils_B, reduction=c.distillation_reduction
+                    student_BxE, teacher_BxE, where=where, reduction=c.distillation_reduction, weights_B=weights_B
                 )
             else:
-                value = losses.soft_contrastive(student_BxE, teacher_BxE, where=batch.distils_B)
+                value = losses.soft_contrastive(student_BxE, teacher_BxE, where=where, weights_N=weights_B)
             terms["distillation"] = Term(value, c.alpha)
         if c.item_regularizer and len(self.views) == 2 and not self.sizes.bidirectional:
             value = losses.soft_contrastive(x_VxTxD[1], x_VxTxD[0], where=students.valid_T)

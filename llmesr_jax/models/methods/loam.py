@@ -234,7 +234,7 @@ class Augmented(SingleView):
         more = at_slots(batch, slots_s, batch.extra["targets"].ids)
         names = ["targets_T", "negatives_TxK", *(["log_q"] if _own_log_q(batch) else [])]
         both = {name: jnp.concatenate([getattr(batch, name), getattr(more, name)]) for name in names}
-        return jnp.concatenate([h_TxD, h_sxD]), batch.replace(**both)
+        return jnp.concatenate([h_TxD, h_sxD]), batch.replace(**both, newest_only=False)
 
     def mixtures(self, h_BxD: Array, batch: Batch) -> tuple[Array, Batch]:
         """The mixtures of the students' newest vectors, and a batch with the targets of those that count."""
@@ -249,7 +249,7 @@ class Augmented(SingleView):
 def at_slots(batch: Batch, slots_n: Array, targets_n: Array) -> Batch:
     """A batch of n vectors: their targets (0 for none), and the negatives of some slots."""
     negatives_nxK = jnp.where(targets_n[:, None] > 0, take_rows(batch.negatives_TxK, slots_n), 0)
-    found = batch.replace(targets_T=targets_n, negatives_TxK=negatives_nxK)
+    found = batch.replace(targets_T=targets_n, negatives_TxK=negatives_nxK, newest_only=False)
     return found.replace(log_q=take_rows(batch.log_q, slots_n)) if _own_log_q(batch) else found
 
 

@@ -13,6 +13,7 @@ LLMESR = {"collaborative table", "adapter", "cross-attention", "encoder"}
 WANTED = {
     ("none", ()): {"collaborative table", "encoder"},
     ("llminit", ()): {"collaborative table", "encoder"},
+    ("alphafuse", ()): {"collaborative table", "semantic table", "encoder"},
     ("rlmrec_con", ()): {"collaborative table", "adapter", "encoder"},
     ("llmesr", ()): LLMESR,
     ("llmesr", (("share", False),)): LLMESR,

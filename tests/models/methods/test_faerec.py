@@ -10,7 +10,7 @@ import pytest
 import tiny
 from alignment_loops import info_nce_by_loops, twins_by_loops
 
-from llmesr_jax.models import recommender
+from llmesr_jax.models import recommender, types
 from llmesr_jax.models.backbones import gru4rec
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.methods import faerec
@@ -293,3 +293,22 @@ def test_the_table_starts_at_the_pca_and_the_gate_at_its_middle():
     assert not np.asarray(params["gate"]["outer"]["bias"]).any()
     inner = np.asarray(params["mapper"]["inner"]["kernel"])
     assert np.abs(inner).max() <= 6**-0.5 and np.abs(inner).max() > 0.7 * 6**-0.5  # uniform, as PyTorch starts
+
+
+def test_what_head_users_read_counts_in_the_alignment_as_much_as_their_weight_says():
+    """By loops over occurrences: at 0 their inputs are not there, at 2 they are there twice; negatives always once."""
+    case, batch, params = world()
+    is_tail = np.arange(case.corpus.num_users) % 2 == 0
+    row_T = types.row_of_slot(batch.students.buckets)
+    head_T = ~is_tail[np.asarray(batch.students.users_R)][row_T] & np.asarray(batch.students.users_R >= 0)[row_T]
+    items, negatives = np.asarray(batch.students.items_T), np.asarray(batch.negatives_TxK).ravel()
+    by_id, by_llm = views(params, case.tables, np.arange(case.corpus.num_items + 2))
+    assert head_T.any() and not head_T.all()
+    for weight in (0, 2):
+        ids = np.concatenate([items[~head_T], *[items[head_T]] * weight, negatives])
+        model = tiny.case("gru4rec", "faerec", head_user_weight=float(weight)).model
+        tables = {**case.tables, "tail_user": jnp.asarray(is_tail)}
+        found = float(terms(model, params, tables, batch)["item_alignment"][0])
+        assert found == pytest.approx(info_nce_by_loops(by_id, by_llm, ids[ids > 0], 0.05), rel=1e-4)
+    assert "tail_user" in faerec.needs(faerec.Config(head_user_weight=0.5)).tables
+    assert "tail_user" not in faerec.needs(faerec.Config()).tables

@@ -189,10 +189,12 @@ def test_the_ranking_loss_is_its_definition_slot_by_slot(ranking, score, drawn):
         table = jax.random.normal(jax.random.key(4), (num_items, 5))
         rows = jnp.maximum(layers.candidates(loss, sizes, batch) - 1, 0)
         found = float(layers.ranking_term(loss, sizes, h, batch, table[rows]).value)
+        everywhere = layers.ranking_term(loss, sizes, h, batch.replace(newest_only=False), table[rows])
         if score == "cosine":
             h, table = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (h, table))
         wanted = _by_loops(loss, np.asarray(h @ table.T) / 0.3, batch, num_items)
-    assert found == pytest.approx(wanted, rel=1e-6)  # log q comes in float32
+    assert batch.newest_only and found == pytest.approx(wanted, rel=1e-6)  # log q comes in float32
+    assert float(everywhere.value) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", ["none", "llmesr"])

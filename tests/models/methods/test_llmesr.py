@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from llmesr_jax.data import groups
 from llmesr_jax.models import losses, recommender
 from llmesr_jax.models.backbones import gru4rec
 from llmesr_jax.models.methods import llmesr
@@ -292,3 +293,24 @@ def test_a_batch_of_students_without_similar_users_has_no_distillation():
     assert with_["values"]["distillation"] > 0 and without["values"]["distillation"] == 0
     assert without["values"]["ranking"] == with_["values"]["ranking"]
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(without["gradients"]))
+
+
+@pytest.mark.parametrize("distillation", ["mse", "contrastive"])
+def test_head_users_distillation_counts_as_much_as_their_weight_says(distillation):
+    """The loss is linear in the weight: at 1 it is the plain one, at 0 the part of tail users, still over all of them."""
+    case, batch, params = world()
+    at = [float(weighted(distillation, weight, batch, params)["distillation"]) for weight in (0.0, 0.25, 1.0)]
+    assert at[2] == float(of(distillation=distillation)["distillation"])
+    assert 0 < at[0] < at[2] and at[1] == pytest.approx(at[0] + 0.25 * (at[2] - at[0]), rel=1e-4)
+    if distillation == "mse":
+        is_tail = np.asarray(~groups.head_users(case.corpus))[np.asarray(batch.users_B)]
+        tail = values(case.model, params, case.tables, batch.replace(distils_B=batch.distils_B & is_tail))
+        share = (np.asarray(batch.distils_B) & is_tail).sum() / np.asarray(batch.distils_B).sum()
+        assert at[0] == pytest.approx(float(tail["distillation"]) * share, rel=1e-5)
+
+
+def weighted(distillation, weight, batch, params):
+    case = tiny.case("sasrec", "llmesr", distillation=distillation, head_user_weight=weight)
+    tables = {**world()[0].tables, "tail_user": jnp.asarray(~groups.head_users(case.corpus))}
+    assert ("tail_user" in case.tables) == (weight != 1)
+    return values(case.model, params, tables, batch)

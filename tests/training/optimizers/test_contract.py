@@ -73,6 +73,20 @@ def test_first_steps_by_hand():
     np.testing.assert_allclose(moved["adamw"], -0.1 * sign - 0.1 * 0.01 * start, atol=1e-6)
 
 
+def test_a_penalty_is_the_gradient_of_a_square():
+    """Adam on g + 0.5 w, the gradient of the loss and of 0.25 w^2; without a gradient of its own a row moves, too."""
+    params, state, plain = PARAMS, made("adam_l2", penalty=0.5).init(PARAMS), made("adam")
+    theirs, wanted = plain.init(PARAMS), PARAMS
+    for _ in range(3):
+        updates, state = made("adam_l2", penalty=0.5).update(GRADIENT, state, params)
+        params = optax.apply_updates(params, updates)
+        penalised = jax.tree.map(lambda g, w: g + 0.5 * w, GRADIENT, wanted)
+        updates, theirs = plain.update(penalised, theirs, wanted)
+        wanted = optax.apply_updates(wanted, updates)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), params, wanted)
+    assert np.all(np.abs(params["table"]["items"][1]) < np.abs(PARAMS["table"]["items"][1]) - 0.2)
+
+
 def test_betas_are_settings():
     ours, _ = steps(made("adam", b1=0.5, b2=0.9, eps=0.1))
     wanted, _ = steps(optax.adam(0.1, 0.5, 0.9, 0.1))
@@ -81,7 +95,7 @@ def test_betas_are_settings():
 
 def test_auto_is_adam_and_unknown_names_are_refused():
     build = lambda **changes: config_lib.build({"method": "none", **changes})  # noqa: E731
-    with pytest.raises(InputError, match="'sgb' is not known; expected one of: auto, adam, adamw, lion"):
+    with pytest.raises(InputError, match="'sgb' is not known; expected one of: auto, adam, adam_l2, adamw, lion"):
         build(**{"train.optimizer": "sgb"})
 
     class Model:
