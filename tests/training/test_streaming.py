@@ -20,9 +20,9 @@ from llmesr_jax.training.streaming import Streamed
     ("supervision", "changes"),
     [
         ("every", {"layout": "padded", "avoid": "history"}),
-        ("last", {"prefixes": True, "max_len": 4}),
+        pytest.param("last", {"prefixes": True, "max_len": 4}, marks=pytest.mark.slow),
         ("masked", {"max_len": 5, "negatives": "in_batch"}),
-        ("every", {"max_len": 3, "teacher_input": "input"}),
+        pytest.param("every", {"max_len": 3, "teacher_input": "input"}, marks=pytest.mark.slow),
     ],
 )
 def test_batches_are_those_of_interactions_on_the_device(supervision, changes):
