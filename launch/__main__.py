@@ -11,6 +11,7 @@ from . import signals
 COMMANDS = {
     "train": "train one or several methods",
     "prepare": "make a data set from raw files",
+    "filter": "apply the rules of prepare with DuckDB or Spark",
     "inspect": "show what is in a data set, and what may mislead",
     "embed": "embed the texts of items and users",
     "recommend": "recommend to users of a run, or to any users",

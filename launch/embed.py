@@ -39,6 +39,12 @@ class Options:
     yes: bool = knob(False, "spend money without asking")
     dry_run: bool = knob(False, "show the number of texts and tokens, and the price, and stop")
     skip_failed: bool = knob(False, "write rows of zeros for texts without a usable vector, and count them")
+    shards: int = knob(1, "processes that share the texts, each with a --shard of its own; then once without", least=1)
+    shard: int | None = knob(None, "which of the --shards this process embeds, from 0", least=0)
+    ray: int = knob(
+        0, "actors of Ray that encode, here or in the cluster of RAY_ADDRESS; 0: this process does", least=0
+    )
+    ray_gpus: float = knob(0.0, "--ray: GPUs that an actor takes, such as 1 or 0.5", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +74,14 @@ def main(argv, stop):
     config = config_lib.build(config_flags.get_override_values(FLAGS["config"]), given, FLAGS.config)
     encoder_config = encoder_flags.config(options.encoder)
     from llmesr_jax.data.splits import MOST_REPEATED
-    from llmesr_jax.semantic import embed, tables, texts
+    from llmesr_jax.semantic import embed, ray_data, shards, tables, texts
 
     corpus = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     semantic = config_lib.section(config, "semantic")
     wording = texts.Wording(semantic.item_template, semantic.crop, options.user_template)
     flagged = {name: getattr(options, name) for name in embed.Options._fields}
+    flagged["shard"] = shards.shard_of(options.shards, options.shard)
+    flagged["ray"] = ray_data.Actors(options.ray, options.ray_gpus) if options.ray else None
     if embed.embed(corpus, options.encoder, encoder_config, wording, embed.Options(**flagged), stop=stop):
         if options.tables:
             tables.derive(corpus, semantic, config_lib.section(config, "llmesr").width)

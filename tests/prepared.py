@@ -15,7 +15,7 @@ from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import prepare, prepare_plan, reading
 
 SWITCHES = {"append", "overwrite", "download"}
-NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length"}
+NUMBERS = {"max_bad_lines", "user_core", "item_core", "min_length", "most_in_memory"}
 
 
 def run(raw: Path, out: Path, args: Sequence[str], dataset: str = "shop", stop: Stop | None = None) -> prepare.Outcome:
@@ -47,6 +47,10 @@ def sequences(folder: Path) -> dict[int, list[int]]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below, by its path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:

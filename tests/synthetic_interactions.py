@@ -44,6 +44,8 @@ def write(rows: int, folder: Path, users: int = 1_000_000, items: int = 200_000,
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    write(args.rows, args.out)
+    write(args.rows, args.out, args.users, args.items)

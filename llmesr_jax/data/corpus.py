@@ -3,12 +3,15 @@
 A folder holds `inter.txt` ("user item" per line, ids from 1, a user's lines in time order) and, optionally,
 `items.jsonl` (one object per item: `item_id`, `title`, any other attributes), `times.npy` (int64 seconds since 1970,
 one per line of `inter.txt`, NaT if unknown) and `split.npy` (uint8, one per line: 0 training, 1 validation, 2 test).
+
+In place of `inter.txt` it may hold `items.npy` (int32, item ids, user after user) and `offsets.npy` (int64, users + 1:
+where each user begins), which are mapped, so that interactions need not fit in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import splits
+from llmesr_jax.data import checks, splits
 from llmesr_jax.data.splits import SplitConfig, Targets
 
-# Places of interactions are int32 on the device; under the cloze task a user stands there twice, as u and u + U.
-MOST_INTERACTIONS, MOST_USERS = 2**31 - 1, 2**30
+_BLOCK = 2**24  # interactions that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +98,26 @@ class Corpus:
 
     @cached_property
     def _repeated(self) -> dict[str, np.ndarray]:
-        key_n = np.repeat(np.arange(self.num_users), self.lengths_U) * (self.num_items + 1) + self.items
-        keys, first = np.unique(key_n, return_index=True)  # where each user met each item first
-        found = {}
-        for split, (rows_E, stops_E) in self.targets.items():
-            target_E = self.offsets[rows_E] + stops_E
-            found[split] = _frozen(first[np.searchsorted(keys, key_n[target_E])] < target_E)
-        return found
+        found = {split: np.zeros(len(rows_E), bool) for split, (rows_E, _) in self.targets.items()}
+        for users in self.user_blocks():
+            start, stop = self.offsets[users.start], self.offsets[users.stop]
+            user_n = np.repeat(np.arange(users.start, users.stop), self.lengths_U[users])
+            key_n = user_n * (self.num_items + 1) + self.items[start:stop]
+            keys, first = np.unique(key_n, return_index=True)  # where each user met each item first
+            for split, (rows_E, stops_E) in self.targets.items():
+                of_E = np.flatnonzero((rows_E >= users.start) & (rows_E < users.stop))
+                target_E = self.offsets[rows_E[of_E]] + stops_E[of_E] - start
+                found[split][of_E] = first[np.searchsorted(keys, key_n[target_E])] < target_E
+        return {split: _frozen(of_split) for split, of_split in found.items()}
+
+    def user_blocks(self) -> Iterator[slice]:
+        """Slices of users, one after the other, of some million interactions each: what is looked at together."""
+        start = 0
+        while start < self.num_users:
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + _BLOCK, side="right")) - 1
+            stop = min(max(stop, start + 1), self.num_users)
+            yield slice(start, stop)
+            start = stop
 
     def _first_target(self, split: str) -> np.ndarray:
         target_U = np.zeros(self.num_users, np.int32)
@@ -113,9 +128,13 @@ class Corpus:
     @cached_property
     def item_counts_V(self) -> np.ndarray:
         """int64 (V,): training interactions of each item; row 0 is id 1."""
-        train_ends = self.offsets[:-1] + self.train_lengths_U
-        is_training = np.arange(len(self.items)) < np.repeat(train_ends, self.lengths_U)
-        return _frozen(np.bincount(self.items[is_training] - 1, minlength=self.num_items))
+        counts_V = np.zeros(self.num_items, np.int64)
+        for users in self.user_blocks():
+            start, stop = self.offsets[users.start], self.offsets[users.stop]
+            train_ends = self.offsets[users] + self.train_lengths_U[users]
+            is_training = np.arange(start, stop) < np.repeat(train_ends, self.lengths_U[users])
+            counts_V += np.bincount(self.items[start:stop][is_training] - 1, minlength=self.num_items)
+        return _frozen(counts_V)
 
 
 def from_pairs(
@@ -149,20 +168,64 @@ def from_pairs(
     """
     source = source or f"data set {name!r}"
     users, items = np.asarray(users), np.asarray(items)
-    check_size(source, len(users))
+    checks.check_size(source, len(users))
     if not len(users):
         raise InputError(f'{source}: is empty; expected one "user item" per line')
-    num_users, num_items = _count_ids(source, "user", users), _count_ids(source, "item", items)
-    check_size(source, len(users), num_users)
+    checks.check_size(source, len(users), checks.count_ids(source, "user", users))
+    checks.count_ids(source, "item", items)
     order = np.argsort(users, kind="stable")
     users, items = users[order], items[order].astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users - 1))]).astype(np.int64)
     times, parts = (None if array is None else np.asarray(array)[order] for array in (times, parts))
+    return from_sequences(
+        name,
+        items,
+        offsets,
+        times=times,
+        parts=parts,
+        split=split,
+        item_records=item_records,
+        folder=folder,
+        source=source,
+    )
+
+
+def from_sequences(
+    name: str,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    times: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    split: SplitConfig = SplitConfig(),
+    item_records: Sequence[dict[str, Any]] | None = None,
+    folder: Path | None = None,
+    source: str | Path | None = None,
+) -> Corpus:
+    """Checks interactions that stand user after user, and splits them. Arrays may be mapped files, which stay so.
+
+    Args:
+      items: int32 (n,), ids 1..V, all of them present.
+      offsets: int64 (U + 1,) where each user begins, from 0 to n.
+      name, times, parts, split, item_records, folder, source: as of `from_pairs`.
+
+    Raises:
+      InputError: as `from_pairs`; or offsets do not ascend from 0 to n.
+    """
+    source = source or f"data set {name!r}"
+    num_users = len(offsets) - 1
+    if num_users < 1 or offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 1).any():
+        raise InputError(
+            f"{source}: the offsets of users do not ascend from 0 to the {len(items)} interactions; expected where each user begins, "
+            "and the number of interactions at the end; write the file again"
+        )
+    checks.check_size(source, len(items), num_users)
+    num_items = checks.count_ids(source, "item", items)
     if parts is not None and times is not None and split.split not in ("auto", "files"):
         # The parts stand one after the other; another split wants each user's order in time.
-        order = np.lexsort((times, users))
+        order = np.lexsort((times, np.repeat(np.arange(num_users), np.diff(offsets))))
         items, times, parts = items[order], times[order], None
-    _check_order(source, users, times, parts)
+    checks.check_order(source, offsets, times, parts)
     if split.ties == "shuffled":
         if times is None:
             raise InputError(
@@ -181,56 +244,10 @@ def from_pairs(
     )
 
 
-def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
-    """Raises InputError for more interactions or users than 32-bit numbers can count."""
-    for kind, count, most in (("interactions", interactions, MOST_INTERACTIONS), ("users", users, MOST_USERS)):
-        if count > most:
-            raise InputError(
-                f"{source}: {count} {kind}; expected at most {most}, as the device uses 32-bit indices; leave "
-                "out old interactions, or train on a part of the users"
-            )
-
-
-def _check_order(source: str | Path, users: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None) -> None:
-    """Raises InputError if parts, or times within a part, do not ascend within a user."""
-    same = users[1:] == users[:-1]
-    if parts is not None:
-        if len(parts) and parts.max() >= len(splits.PARTS):
-            raise InputError(
-                f"{source}: split.npy holds {parts.max()}; expected 0 (training), 1 (validation), 2 (test)"
-            )
-        if (back := same & (parts[1:] < parts[:-1])).any():
-            raise InputError(
-                f"{source}: user {users[1:][back][0]} has training after validation, or validation after test, in "
-                "split.npy; expected training, validation, test in this order; sort the user's lines"
-            )
-        same = same & (parts[1:] == parts[:-1])
-    if times is not None and (back := same & (times[1:] < times[:-1])).any():
-        raise InputError(
-            f"{source}: the times of user {users[1:][back][0]} in times.npy do not ascend; expected each user's lines "
-            "in time order; sort inter.txt and times.npy"
-        )
-
-
-def _count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
-    """The number of ids, which must be 1..that number."""
-    lowest, highest = int(ids.min()), int(ids.max())
-    if lowest < 1:
-        raise InputError(f"{source}: found {kind} id {lowest}; expected ids from 1 (0 is padding)")
-    # More ids than lines means a gap within the first len(ids) + 1 ids, however large the highest is.
-    present = np.bincount(ids[ids <= len(ids)], minlength=min(highest, len(ids)) + 2)[1:] > 0
-    if not present[:highest].all():
-        missing = int(np.argmin(present)) + 1
-        raise InputError(
-            f"{source}: {kind} id {missing} is missing, although ids go up to {highest}; expected every id from 1 "
-            "without gaps; renumber the ids"
-        )
-    return highest
-
-
 def _digest(num_items: int, items: np.ndarray, offsets: np.ndarray, split: splits.Split) -> str:
-    parts = [np.array([num_items], "<i8"), items.astype("<i4"), offsets.astype("<i8")]
-    sha256 = hashlib.sha256(b"".join(part.tobytes() for part in parts))
+    sha256 = hashlib.sha256(np.array([num_items], "<i8"))
+    sha256.update(items.astype("<i4", copy=False).data)
+    sha256.update(offsets.astype("<i8", copy=False).data)
     if split.name.partition(",")[0] != splits.LEAVE_ONE_OUT:  # which follows from the others
         for array in (split.train_U, *(x for part in split.targets.values() for x in part)):
             sha256.update(array.astype("<i8").tobytes())

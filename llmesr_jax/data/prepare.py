@@ -1,4 +1,4 @@
-"""Raw files to a folder that training reads: `inter.txt`, `items.jsonl`, times, the raw ids, and a manifest.
+"""Raw files to a folder that training reads: interactions, `items.jsonl`, times, the raw ids, and a manifest.
 
 The manifest records the source (importer, options, each file's size and sha256), the rule, the counts after each of its
 steps, and how they compare with the papers'. Equal inputs and settings give equal bytes.
@@ -23,9 +23,11 @@ from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data import (
     download,
     folders,
+    interaction_files,
     item_records,
     known,
     manifest,
+    out_of_core,
     preprocess,
     splits,
 )
@@ -33,7 +35,7 @@ from llmesr_jax.data.prepare_plan import Plan, check_target
 from llmesr_jax.data.raw_files import BadLines, Files
 from llmesr_jax.data.staging import Reader
 
-_OWN = ("inter.txt", "items.jsonl", "user_ids.txt", "item_ids.txt", "times.npy", "split.npy", manifest.FILE)
+_OWN = (*interaction_files.FILES, "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
 
 
 class Outcome(NamedTuple):
@@ -113,24 +115,19 @@ def _build(
     old: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes all files of the folder; returns the manifest."""
-    rows = _rows(p, files, reader)
-    before = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
-    result = preprocess.apply(rows, p.rule, known_users=before[0], known_items=before[1], numbered=p.importer.PREPARED)
+    result = _applied(p, _rows(p, files, reader), built.with_name("files"))
     shutil.rmtree(reader.folder, ignore_errors=True)
-    counts = {"users": len(result.users), "items": len(result.items), "interactions": len(result.user_n)}
+    counts = {"users": len(result.users), "items": len(result.items), "interactions": result.steps[-1].interactions}
     counts["mean_length"] = round(counts["interactions"] / counts["users"], 2)
-    pl.DataFrame([result.user_n, result.item_n]).write_csv(built / "inter.txt", include_header=False, separator=" ")
     for kind, ids in (("user", result.users), ("item", result.items)):
         pl.DataFrame([ids]).write_csv(built / f"{kind}_ids.txt", include_header=False, quote_style="never")
-    for name, array in (("times.npy", result.times), ("split.npy", result.parts)):
-        if array is not None:
-            np.save(built / name, array, allow_pickle=False)
-    longest = int(np.bincount(result.user_n).max())
-    if result.parts is not None:
-        _check_parts(p, result, reader)
-    elif longest < 3:
+    as_arrays = isinstance(result, out_of_core.Stored)
+    facts = interaction_files.write(built, result.blocks(), counts["users"], counts["interactions"], as_arrays)
+    if facts.of_parts is not None:
+        _check_parts(p, facts, result.across, reader)
+    elif facts.longest < 3:
         raise InputError(
-            f"no user is left with 3 interactions (the most is {longest}); expected at least 3 of a user: one each "
+            f"no user is left with 3 interactions (the most is {facts.longest}); expected at least 3 of a user: one each "
             "for training, validation and test; loosen the rule (see --help)"
         )
     found = None
@@ -148,7 +145,7 @@ def _build(
         **recipe,
         "steps": [step._asdict() for step in result.steps],
         "counts": counts,
-        "times": _span(result.times),
+        "times": _span(facts),
         "exact_duplicates": result.duplicates,
         "papers": known.compare(p.settings.dataset, counts),
         "item_records": found._asdict() if found else None,
@@ -185,37 +182,43 @@ def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
     return pl.concat([frame.select(shared) for frame in frames])
 
 
-def _check_parts(p: Plan, result: preprocess.Prepared, reader: Reader) -> None:
+def _applied(p: Plan, rows: pl.LazyFrame, folder: Path) -> preprocess.Prepared | out_of_core.Stored:
+    """What the rule leaves, numbered; of many rows in files below `folder`."""
+    known = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
+    names = {"known_users": known[0], "known_items": known[1], "numbered": p.importer.PREPARED}
+    count = rows.select(pl.len()).collect(engine="streaming").item()
+    if count > p.settings.most_in_memory:
+        return out_of_core.apply(rows, p.rule, folder, **names)
+    return preprocess.apply(rows, p.rule, **names)
+
+
+def _check_parts(p: Plan, facts: interaction_files.Facts, across: int, reader: Reader) -> None:
     """Raises InputError if a part is empty; adds notes on what is unusual about the split."""
-    counts = np.bincount(result.parts, minlength=len(splits.PARTS))
-    if not counts.all():
-        part = splits.PARTS[int(np.argmin(counts))]
+    if not facts.of_parts.all():
+        part = splits.PARTS[int(np.argmin(facts.of_parts))]
         raise InputError(
             f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; expected at least one; "
             "loosen the rule"
         )
-    told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, counts))
+    told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, facts.of_parts))
     reader.note(f"your own split: {told} interactions; launch.train uses it (data.split=files)")
-    if result.across:
+    if across:
         reader.note(
-            f"warning: {result.across:,} interactions of --valid or --test are also in an earlier file (same user, "
+            f"warning: {across:,} interactions of --valid or --test are also in an earlier file (same user, "
             "item and time); only the earlier file keeps them"
         )
-    if result.times is not None:
-        later = result.user_n[1:][(np.diff(result.user_n) == 0) & (result.times[1:] < result.times[:-1])]
-        if len(later):
-            reader.note(
-                f"warning: {len(np.unique(later)):,} users have interactions in an earlier part (--train, --valid) "
-                "that are later than some in a later part (--valid, --test), so the past is predicted from the future"
-            )
+    if facts.users_back:
+        reader.note(
+            f"warning: {facts.users_back:,} users have interactions in an earlier part (--train, --valid) that "
+            "are later than some in a later part (--valid, --test), so the past is predicted from the future"
+        )
 
 
-def _span(seconds: np.ndarray | None) -> dict[str, str] | None:
+def _span(facts: interaction_files.Facts) -> dict[str, str] | None:
     """First and last day."""
-    if seconds is None:
+    if facts.first is None:
         return None
-    known = seconds[seconds != splits.UNKNOWN]
-    return {name: str(np.datetime64(int(t), "s"))[:10] for name, t in (("first", known.min()), ("last", known.max()))}
+    return {name: str(np.datetime64(t, "s"))[:10] for name, t in (("first", facts.first), ("last", facts.last))}
 
 
 def _without_folder(line: str, folder: Path) -> str:

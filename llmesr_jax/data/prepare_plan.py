@@ -35,6 +35,12 @@ class Settings:
     test: str = knob("", "file of the test interactions, see --train")
     audit: bool = knob(True, "print the data audit at the end; python -m launch.inspect repeats it at any time")
     max_bad_lines: int = knob(100, "number of malformed lines to leave out; one more is an error", least=0)
+    most_in_memory: int = knob(
+        30_000_000,
+        "raw interactions that are prepared in memory (100 bytes each); more are sorted in files beside --out, and their "
+        "folder has items.npy and offsets.npy, which are mapped, in place of inter.txt",
+        least=0,
+    )
     overwrite: bool = knob(
         False, "prepare again even if the folder has other content, which is kept under another name"
     )

@@ -10,24 +10,25 @@ in the file, items as they first appear when users are read one after the other 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import splits, times
+from llmesr_jax.data import splits
 from llmesr_jax.data.rules import Rule
+from llmesr_jax.data.tally import Counts, Tally, passes
 
 
-class Counts(NamedTuple):
-    """The counts after a step."""
+class Block(NamedTuple):
+    """Some of the numbered interactions: those of users with consecutive ids, as in `Prepared`."""
 
-    step: str
-    users: int
-    items: int
-    interactions: int
+    user_n: np.ndarray
+    item_n: np.ndarray
+    times: np.ndarray | None
+    parts: np.ndarray | None
 
 
 class Prepared(NamedTuple):
@@ -55,6 +56,10 @@ class Prepared(NamedTuple):
     duplicates: int = 0
     across: int = 0
 
+    def blocks(self) -> Iterator[Block]:
+        """All interactions, as one block."""
+        yield Block(self.user_n, self.item_n, self.times, self.parts)
+
 
 def apply(
     rows: pl.LazyFrame,
@@ -78,41 +83,33 @@ def apply(
     Raises:
       InputError: the rule needs a column that is missing, or leaves nothing; or a known id is dropped.
     """
-    filters = _filters(rule, rows.collect_schema().names())
+    filters = passes(rule, rows.collect_schema().names())
     first_pass = rule.core != "none" and rule.duplicates == "all" and rule.core_counts == "interactions"
     again, across = pl.Series(dtype=pl.UInt32), 0
     if rule.exact_duplicates == "drop":
         again, across = _repeated_rows(rows, filters)
     least = (rule.user_core, rule.item_core) if first_pass else (0, 0)
-    coded, users, items, steps = _code(rows, again, filters, least)
+    coded, users, items, steps = _code(rows, again, filters, least, rule)
     if rule.duplicates != "all":
         coded = coded.sort(_in_time(coded)).unique(["user", "item"], keep=rule.duplicates)
-        steps.append(_counts(f"the {rule.duplicates} of a user's interactions with an item", coded))
+        steps.append(_counts(step_name("duplicates", rule), coded))
     if rule.core != "none":
         if rule.core == "iterated" or not first_pass:
             coded = _core(coded, rule)
-        steps.append(_counts(f"users >= {rule.user_core}, items >= {rule.item_core}, {rule.core}", coded))
+        steps.append(_counts(step_name("core", rule), coded))
     if rule.min_length > 1:
         coded = coded.filter(pl.len().over("user") >= rule.min_length)
-        steps.append(_counts(f"users of length >= {rule.min_length}", coded))
-    if not steps[0].interactions:
-        raise InputError(
-            "the raw files have no interaction (only a header line?); expected one per row; check the file"
-        )
-    if not len(coded):
-        raise InputError(
-            f"the rule leaves no interaction ({_told(steps)}); expected at least one; loosen the rule: --core=none "
-            "keeps all"
-        )
-    user_order = _order(coded, "user", "row", users, known_users, numbered)
-    coded = coded.with_columns(pl.Series("user", _numbers(user_order, users)[coded["user"].to_numpy()]))
+        steps.append(_counts(step_name("min_length", rule), coded))
+    check_left(steps)
+    user_order = order_of_ids(_by_appearance(coded, "user", "row"), "user", users, known_users, numbered)
+    coded = coded.with_columns(pl.Series("user", numbers(user_order, users)[coded["user"].to_numpy()]))
     duplicates = len(again)
     if rule.exact_duplicates == "keep" and "time" in coded.columns:
         known = coded.filter(pl.col("time").is_not_null())
         duplicates = len(known) - known.select(pl.struct("user", "item", "time").n_unique()).item()
     coded = coded.sort(["user", *_in_time(coded)]).with_row_index("place")
-    item_order = _order(coded, "item", "place", items, known_items, numbered)
-    item_n = _numbers(item_order, items)[coded["item"].to_numpy()]
+    item_order = order_of_ids(_by_appearance(coded, "item", "place"), "item", items, known_items, numbered)
+    item_n = numbers(item_order, items)[coded["item"].to_numpy()]
     raw = users.gather(user_order), items.gather(item_order)
     seconds = parts = None
     if "time" in coded.columns and coded["time"].null_count() < len(coded):
@@ -149,27 +146,31 @@ def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.
     return again["row"], again.filter(pl.col("part") > pl.col("first")).height
 
 
-def _filters(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
-    """{the step's name: which rows pass it}."""
-    filters = {}
-    if rule.min_rating is not None:
-        filters[f"rating >= {rule.min_rating:g}"] = pl.col("rating") >= rule.min_rating
-    if rule.date_from:
-        filters[f"from {rule.date_from}"] = pl.col("time") >= times.day(rule.date_from, "date_from")
-    if rule.date_to:
-        filters[f"up to {rule.date_to}"] = pl.col("time") <= times.day(rule.date_to, "date_to")
-    for step, passes in filters.items():
-        (column,) = passes.meta.root_names()
-        if column not in columns:
-            raise InputError(
-                f'the rule needs "{step}", but this source has no {column}; name the column (--{column}_column) or '
-                "change the rule"
-            )
-    return filters
+def step_name(step: str, rule: Rule) -> str:
+    """What a step is called where its counts are shown: "again" (exact duplicates), "duplicates", "core", "min_length"."""
+    return {
+        "again": "exact duplicates dropped",
+        "duplicates": f"the {rule.duplicates} of a user's interactions with an item",
+        "core": f"users >= {rule.user_core}, items >= {rule.item_core}, {rule.core}",
+        "min_length": f"users of length >= {rule.min_length}",
+    }[step]
+
+
+def check_left(steps: Sequence[Counts]) -> None:
+    """Raises InputError if there were no interactions, or none is left after the last step."""
+    if not steps[0].interactions:
+        raise InputError(
+            "the raw files have no interaction (only a header line?); expected one per row; check the file"
+        )
+    if not steps[-1].interactions:
+        raise InputError(
+            f"the rule leaves no interaction ({_told(steps)}); expected at least one; loosen the rule: --core=none "
+            "keeps all"
+        )
 
 
 def _code(
-    rows: pl.LazyFrame, again: pl.Series, filters: dict[str, pl.Expr], least: tuple[int, int]
+    rows: pl.LazyFrame, again: pl.Series, filters: dict[str, pl.Expr], least: tuple[int, int], rule: Rule
 ) -> tuple[pl.DataFrame, pl.Series, pl.Series, list[Counts]]:
     """The rows that pass the filters, of users and items with at least so many of them, ids coded as integers.
 
@@ -180,24 +181,12 @@ def _code(
       (user, item: UInt32 codes; row: place in the file; time where there is one), the raw id of each user code, of
       each item code, and the counts of the raw rows and after each filter.
     """
-    steps = {"raw": pl.lit(True)}
     if len(again):
-        filters = {**filters, "exact duplicates dropped": ~pl.col("row").is_in(again.implode())}
-    for step, passes in filters.items():
-        steps[step] = list(steps.values())[-1] & passes
-    last = list(steps)[-1]
-    marked = rows.with_row_index("row").with_columns(**steps)
-    # One pass over the file counts every step for every user, another one for every item.
-    of_each = {key: marked.group_by(key).agg(pl.col(*steps).cast(pl.UInt32).sum()) for key in ("user", "item")}
-    of_each = dict(zip(of_each, pl.collect_all(list(of_each.values()), engine="streaming")))
-    users, items = of_each["user"], of_each["item"]
-    counts = [Counts(s, int((users[s] > 0).sum()), int((items[s] > 0).sum()), int(users[s].sum())) for s in steps]
-    kept, ids = marked.filter(last), {}
-    for (key, table), enough in zip(of_each.items(), least):
-        ids[key] = table.filter(pl.col(last) >= max(enough, 1)).select(key).with_row_index("code")
-        kept = kept.join(ids[key].lazy(), on=key).drop(key).rename({"code": key})
-    columns = ["user", "item", "row", *(name for name in ("time", "part") if name in rows.collect_schema())]
-    return kept.select(columns).collect(engine="streaming"), ids["user"]["user"], ids["item"]["item"], counts
+        filters = {**filters, step_name("again", rule): ~pl.col("row").is_in(again.implode())}
+    tally = Tally.of(rows, filters)
+    columns = [name for name in ("row", "time", "part") if name in ("row", *rows.collect_schema())]
+    coded, users, items = tally.coded(columns, least)
+    return coded.collect(engine="streaming"), users, items, tally.counts
 
 
 def _in_time(coded: pl.DataFrame) -> list[str]:
@@ -222,15 +211,22 @@ def _core(coded: pl.DataFrame, rule: Rule) -> pl.DataFrame:
             return coded[kept]
 
 
-def _order(
-    coded: pl.DataFrame, key: str, place: str, raw: pl.Series, known: Sequence[str], numbered: bool
-) -> np.ndarray:
+def _by_appearance(coded: pl.DataFrame, key: str, place: str) -> np.ndarray:
+    """The codes in order of their first place."""
+    return coded.group_by(key).agg(pl.col(place).min()).sort(place)[key].to_numpy()
+
+
+def order_of_ids(order: np.ndarray, key: str, raw: pl.Series, known: Sequence[str], numbered: bool) -> np.ndarray:
     """The codes in order of their new numbers: known ones first, then by first appearance or by their own number.
 
+    Args:
+      order: the codes by first appearance.
+      key: "user" or "item", for messages.
+      raw: the id of each code.
+      known, numbered: as of `apply`.
     Raises:
       InputError: a known id was dropped.
     """
-    order = coded.group_by(key).agg(pl.col(place).min()).sort(place)[key].to_numpy()
     if numbered and raw.gather(order).str.contains("^[0-9]{1,18}$").all():
         order = order[np.argsort(raw.gather(order).cast(pl.Int64).to_numpy(), kind="stable")]
     if not len(known):
@@ -249,7 +245,7 @@ def _order(
     return np.concatenate([codes, order[~np.isin(order, codes)]])
 
 
-def _numbers(order: np.ndarray, raw: pl.Series) -> np.ndarray:
+def numbers(order: np.ndarray, raw: pl.Series) -> np.ndarray:
     """int64 (codes,): the number from 1 of each code, 0 if it has none."""
     numbers = np.zeros(len(raw), np.int64)
     numbers[order] = np.arange(1, len(order) + 1)

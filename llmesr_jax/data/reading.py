@@ -13,7 +13,7 @@ from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.data import handled, known, manifest, records, synthetic
-from llmesr_jax.data.corpus import Corpus, from_pairs
+from llmesr_jax.data.corpus import Corpus, from_pairs, from_sequences
 from llmesr_jax.data.splits import SplitConfig
 
 DATASETS = ("demo", "fashion", "beauty", "yelp", "grocery", "beauty5", "ml-1m")
@@ -46,7 +46,7 @@ def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = 
 
 
 def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig()) -> Corpus:
-    """Reads `inter.txt` and, where present, `items.jsonl`, `times.npy` and `split.npy`.
+    """Reads `inter.txt`, or `items.npy` and `offsets.npy`; and, where present, `items.jsonl`, `times.npy` and `split.npy`.
 
     Raises:
       InputError: a file is missing, unreadable or malformed (with the line number), ids are not 1..n, the
@@ -57,27 +57,68 @@ def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig(
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise InputError(f"{folder}: {what}; {_step(name, folder)}{_wanted(folder)}")
-    if not path.exists():
+    arrays = folder / "items.npy"
+    if path.exists() and arrays.exists():
+        raise InputError(
+            f"{folder}: holds inter.txt and items.npy; expected one of the two, as either may be meant; move the other away"
+        )
+    if arrays.exists():
+        corpus = _from_arrays(name, folder, split)
+    elif path.exists():
+        pairs = _read_pairs(path)
+        beside = _all_beside(folder, len(pairs), path.name)
+        corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], **beside, split=split, folder=folder, source=path)
+    else:
         raise InputError(f"{path}: no such file; {_step(name, folder)}{_wanted(folder)}")
-    pairs = _read_pairs(path)
-    beside = {
-        "times": _beside(folder / "times.npy", np.int64, len(pairs)),
-        "parts": _beside(folder / "split.npy", np.uint8, len(pairs)),
-    }
-    corpus = from_pairs(name, pairs[:, 0], pairs[:, 1], **beside, split=split, folder=folder, source=path)
     if not texts.exists():
         return corpus
     return replace(corpus, item_records=records.read(texts, corpus.num_items))
 
 
-def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
-    """(count,) an array with one value per line of inter.txt; None if there is no such file.
+def _from_arrays(name: str, folder: Path, split: SplitConfig) -> Corpus:
+    """The corpus of `items.npy` and `offsets.npy`, which are mapped, as is what lies beside them."""
+    items = _array(folder / "items.npy", np.int32)
+    offsets = _array(folder / "offsets.npy", np.int64)
+    made = manifest.read(folder)
+    if made is not None and "items.npy" in made["files"]:
+        manifest.check_files(folder, made | {"files": {n: made["files"][n] for n in ("items.npy", "offsets.npy")}})
+    beside = _all_beside(folder, len(items), "items.npy", mapped=True)
+    return from_sequences(name, items, offsets, **beside, split=split, folder=folder, source=folder / "items.npy")
+
+
+def _array(path: Path, dtype: type) -> np.ndarray:
+    """(n,) a mapped array.
 
     Raises:
-      InputError: the file has no such array, or inter.txt was changed since launch.prepare wrote both.
+      InputError: it is missing, or is no such array.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); expected a NumPy array; write it again") from error
+    if array.dtype != dtype or array.ndim != 1 or not len(array):
+        raise InputError(
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} in one dimension, for items.npy an "
+            "item id for each interaction, for offsets.npy where each user begins; write it again"
+        )
+    return array
+
+
+def _all_beside(folder: Path, count: int, interactions: str, mapped: bool = False) -> dict[str, np.ndarray | None]:
+    """The times and the parts of `count` interactions, which are in the file of that name."""
+    kinds = {"times": ("times.npy", np.int64), "parts": ("split.npy", np.uint8)}
+    return {key: _beside(folder / name, dtype, count, interactions, mapped) for key, (name, dtype) in kinds.items()}
+
+
+def _beside(path: Path, dtype: type, count: int, interactions: str, mapped: bool) -> np.ndarray | None:
+    """(count,) an array that goes with the interactions; None where there is none.
+
+    Raises:
+      InputError: it is not such an array, or the interactions were changed since launch.prepare wrote both.
+    """
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
@@ -89,11 +130,11 @@ def _beside(path: Path, dtype: type, count: int) -> np.ndarray | None:
     if array.dtype != dtype or array.shape != (count,):
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} of shape ({count},), one "
-            "value per line of inter.txt; write the file again, or delete it"
+            f"value per {'interaction' if mapped else 'line'} of {interactions}; write the file again, or delete it"
         )
     made = manifest.read(path.parent)
     if made is not None and path.name in made["files"]:
-        manifest.check_files(path.parent, made | {"files": {n: made["files"][n] for n in ("inter.txt", path.name)}})
+        manifest.check_files(path.parent, made | {"files": {n: made["files"][n] for n in (interactions, path.name)}})
     return array
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmesr_jax.core import commands
 from llmesr_jax.data.prepare import Outcome
+from llmesr_jax.data.tally import Counts
 
 
 def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = "") -> str:
@@ -18,8 +20,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
       train: flags that launch.train needs for these data.
     """
     p, m = outcome.plan, outcome.manifest
-    rows = [("", "users", "items", "interactions")]
-    rows += [(s["step"], *(f"{s[key]:,}" for key in rows[0][1:])) for s in m["steps"]]
+    rows = _rows([Counts(**step) for step in m["steps"]])
     rows += [("result", *(f"{m['counts'][key]:,}" for key in rows[0][1:]))]
     lines = []
     if m["papers"]:
@@ -29,10 +30,6 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
         lines.append(
             "the counts match the papers'" if not missed else f"the counts differ from the papers': {', '.join(missed)}"
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = [
-        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows
-    ]
     if span := m.get("times"):  # manifests of before have none
         lines.append(f"from {span['first']} to {span['last']}")
         if span["last"] < "1990" and hasattr(p.options, "time_unit"):
@@ -77,4 +74,19 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     step = "embed" if found else "train --method=none"
     step = f"{commands.line(step)} --dataset={p.settings.dataset}{where}{'' if found else train}"
     lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
-    return "\n".join([*table, *lines])
+    return "\n".join([_aligned(rows), *lines])
+
+
+def table(counts: Sequence[Counts]) -> str:
+    """The counts after each step."""
+    return _aligned(_rows(counts))
+
+
+def _rows(counts: Sequence[Counts]) -> list[tuple[str, ...]]:
+    return [("", *Counts._fields[1:]), *((step, *(f"{count:,}" for count in of_step)) for step, *of_step in counts)]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = ("  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows)
+    return "\n".join(f"{row[0]:<{widths[0]}}  {of_row}" for row, of_row in zip(rows, cells))

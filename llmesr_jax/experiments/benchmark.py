@@ -164,7 +164,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     The program, its arguments and the lanes of a call are those of `train`.
     """
     seeds, epochs = tuple(range(42, 42 + size)), experiment.epochs
-    shared = Program.of(experiment)
+    shared = Program.of(experiment, resident=True)
     fresh = shared.fresh(seeds)
     shared = shared.started(experiment.config.precision)
     numbers = {key: np.full(size, value, np.float32) for key, value in traced.numbers(experiment.config).items()}

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.data.corpus import Corpus, check_size
+from llmesr_jax.data.checks import check_size
+from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables, on_device, row_of_slot
@@ -74,10 +75,11 @@ def histories(
     picked = np.maximum(batches_NxR, 0)
     end = np.where(nobody, 0, (corpus.offsets[rows_E] + stops_E)[picked])
     length = np.where(nobody, 0, length_E[picked])
+    items, end = _needed(corpus.items, end, np.maximum(length - (supervision == "masked"), 0))
     as_int = lambda x: on_device(x, np.int32)  # noqa: E731
     place = np.where(nobody, len(rows_E), picked)
     return Histories(
-        as_int(corpus.items),
+        as_int(items),
         as_int(end),
         as_int(length),
         as_int(place),
@@ -86,6 +88,16 @@ def histories(
         config.layout == "padded",
         as_int(np.where(nobody, -1, rows_E[picked])),
     )
+
+
+def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The items that rows read, those before `end_NxR`, and where they end; all items where most of them are read."""
+    total = int(length_NxR.sum())
+    if 2 * total >= len(items_n):
+        return items_n, end_NxR
+    new_end_NxR = np.cumsum(length_NxR).reshape(length_NxR.shape)
+    index = np.arange(total) + np.repeat((end_NxR - new_end_NxR).ravel(), length_NxR.ravel())
+    return items_n[index], new_end_NxR
 
 
 @functools.partial(jax.jit, static_argnames=("recommender", "buckets", "count", "left_padded"))

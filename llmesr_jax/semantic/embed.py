@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,10 +22,13 @@ from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import LEAVE_ONE_OUT
 from llmesr_jax.semantic import (
+    confirm,
     encoders,
     manifest,
     prompts,
+    ray_data,
     rows,
+    shards,
     skipped,
     stand_ins,
     texts,
@@ -34,6 +36,7 @@ from llmesr_jax.semantic import (
 from llmesr_jax.semantic import store as store_lib
 from llmesr_jax.semantic.encoders import Cost, TextEncoder
 from llmesr_jax.semantic.filling import Filling, without
+from llmesr_jax.semantic.shards import Shard
 from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Plan, Wording
 
@@ -48,6 +51,8 @@ class Options(NamedTuple):
       yes: spend without asking.
       dry_run: stop after the counts.
       skip_failed: texts without a usable vector become rows of zeros and are counted; else they are an error.
+      shard: embed its texts only, and write no files: see `shards`.
+      ray: actors of Ray that encode; None: this process does.
     """
 
     float16: bool = False
@@ -56,6 +61,8 @@ class Options(NamedTuple):
     yes: bool = False
     dry_run: bool = False
     skip_failed: bool = False
+    shard: Shard | None = None
+    ray: ray_data.Actors | None = None
 
 
 def embed(
@@ -71,7 +78,7 @@ def embed(
       stop: after a request nothing more is sent, and pending answers are stored.
 
     Returns:
-      Whether the folder has them now; False after a dry run.
+      Whether the folder has them now; False after a dry run, or for a shard.
 
     Raises:
       InputError: a mistake in the input, or a failed server. Paid vectors are kept, and the same call continues.
@@ -111,10 +118,12 @@ def _embed(
         manifest.remove_partials(folder)
         if by_text:
             shutil.rmtree(_store_folder(folder, by_text, encoder), ignore_errors=True)
+            shards.remove(_store_folder(folder, by_text, encoder))
         print(f"{folder}: the embeddings are up to date; nothing to do")
         return True
-    if options.append and by_text is None:
-        raise InputError(f"--append: encoder {encoder} makes all vectors together; run without --append")
+    for flag in ("append", "shard", "ray"):
+        if getattr(options, flag) and by_text is None:
+            raise InputError(f"--{flag}: encoder {encoder} makes all vectors together; run without --{flag}")
     if options.append or not options.dry_run:
         state.check(append=options.append, overwrite=options.overwrite)
     if by_text is None:
@@ -123,6 +132,8 @@ def _embed(
     if not options.dry_run:
         stored = store_lib.known_width(_store_folder(folder, by_text, encoder))
         by_text.ready(old.items.shape[1] if old else by_text.width or stored)
+        if options.ray:
+            by_text = ray_data.distributed(by_text, encoder, config, options.ray)
     return _text_by_text(corpus, by_text, wording, options, made, old, stop)
 
 
@@ -177,20 +188,33 @@ def _text_by_text(
     if not options.append:  # a few new rows may well be without
         texts.check_told(corpus, plan, wording)
     in_old_W = rows.find(old.keys_N if old else None, plan.different_W)
-    folder = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
+    of_all = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
+    folder = options.shard.folder(of_all) if options.shard else of_all
+    encoder = shards.with_shards(encoder, of_all)
     if options.dry_run and not folder.exists():  # which opening the store would make
         _announce(corpus, plan, encoder, in_old_W < 0)
         return _stopped()
     with Store(
         folder, {**encoder.identity, "source": encoder.source}, old.items.shape[1] if old else encoder.width
     ) as store:
-        filling = Filling(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), old, in_old_W)
-        cost = _announce(corpus, plan, encoder, filling.missing_W)
+        if options.shard is None and not options.dry_run:
+            shards.merge(store, of_all)
+        mine_W = options.shard.has(plan.different_W) if options.shard else None
+        filling = Filling(store, plan, encoder, lambda: texts.stream(corpus, wording, *first), old, in_old_W, mine_W)
+        cost = _announce(corpus, plan, encoder, filling.missing_W, mine_W)
         if options.dry_run:
             return _stopped()
         if filling.missing_W.any() and cost is not None and cost.ask and not options.yes:
-            _ask()
+            confirm.ask()
         filling.run(stop, options.skip_failed)
+        if options.shard:
+            skipped.rows_of_texts(corpus, plan, filling, first, options.skip_failed)
+            print(
+                f"{corpus.folder}: {options.shard}: {filling.done}; when all shards are done, the same command without "
+                "--shards and --shard merges them",
+                flush=True,
+            )
+            return False
         counts, failed = _counts(plan), skipped.rows_of_texts(corpus, plan, filling, first, options.skip_failed)
         plan = without(plan, list(filling.failed))
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
@@ -207,6 +231,7 @@ def _text_by_text(
         made["texts"] = rows.write_keys(corpus.folder, new.keys())
         _write(corpus, made, new.blocks())
         store.remove()
+        shards.remove(of_all)
         rows.forget_keys(corpus.folder, made["texts"])
     return True
 
@@ -236,7 +261,9 @@ def _item_texts(corpus: Corpus, wording: Wording) -> Iterator[str]:
     yield from prompts.item_prompts(corpus, wording.item_template, wording.crop)
 
 
-def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.ndarray) -> Cost | None:
+def _announce(
+    corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.ndarray, mine_W: np.ndarray | None = None
+) -> Cost | None:
     """Prints what there is to do, and returns its cost."""
     missing, users = int(missing_W.sum()), len(plan.which_N) - plan.num_items
     parts = [f"{plan.num_items:,} items and {users:,} users", f"{len(missing_W):,} different texts"]
@@ -244,25 +271,15 @@ def _announce(corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.nd
         parts.append(f"{plan.empty:,} without any text (rows of zeros)")
     if plan.cut:
         parts.append(f"{plan.cut:,} too long, and cut")
-    parts.append(f"{len(missing_W) - missing:,} embedded before, {missing:,} to embed")
+    mine = len(missing_W) if mine_W is None else int(mine_W.sum())
+    if mine_W is not None:
+        parts.append(f"{mine:,} of this shard")
+    parts.append(f"{mine - missing:,} embedded before, {missing:,} to embed")
     cost = encoder.cost(missing, int(plan.tokens_W[missing_W].sum()))
     if cost is not None and missing:
         parts.append(cost.text)
     print(f"{corpus.folder}: {'; '.join(parts)}", flush=True)
     return cost
-
-
-def _ask() -> None:
-    if not sys.stdin.isatty():
-        raise InputError(
-            "there is no terminal to ask whether to spend that; add --yes to continue, or --dry_run to stop here"
-        )
-    try:
-        answer = input("continue? [y/N] ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
-        raise InputError("stopped at your request; nothing was sent")
 
 
 def _stopped() -> bool:

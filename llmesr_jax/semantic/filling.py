@@ -38,16 +38,22 @@ class Filling:
         stream: Callable[[], Iterator[str]],
         old: Old | None,
         in_old_W: np.ndarray,
+        mine_W: np.ndarray | None = None,
     ):
+        """Args: as the modules name them; `mine_W`: bool, the texts that are to be embedded here; None: all."""
         self._store, self._plan, self._encoder, self._stream = store, plan, encoder, stream
         self._old, self._in_old_W = old, in_old_W
         self.missing_W = (in_old_W < 0) & (rows.find(store.keys, plan.different_W) < 0)
+        self._total = len(self.missing_W)
+        if mine_W is not None:
+            self.missing_W &= mine_W
+            self._total = int(mine_W.sum())
         self.failed: dict[int, str] = {}
 
     @property
     def done(self) -> str:
         """The progress, for messages."""
-        total = len(self.missing_W)
+        total = self._total
         return f"{total - int(self.missing_W.sum()) - len(self.failed):,} of {total:,} texts are done"
 
     def run(self, stop: Stop, skip_failed: bool) -> None:
@@ -81,7 +87,7 @@ class Filling:
 
     def _round(self, stop: Stop, skip_failed: bool) -> None:
         """Sends each missing text once."""
-        total, early = len(self.missing_W), [n for n in _EARLY if n > len(self._store)]
+        total, early = self._total, [n for n in _EARLY if n > len(self._store)]
         with (
             tqdm(
                 total=total, initial=total - int(self.missing_W.sum()), desc="embedding", unit="text", disable=None

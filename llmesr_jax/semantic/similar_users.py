@@ -36,7 +36,7 @@ def similar_users(
     k = min(k, num_users - 1)
     block = min(block or max(1, _BLOCK_BYTES // (4 * num_users)), num_users)
     embedded_U = embedded(user_llm_UxF)
-    unit_UxF = jnp.asarray(_unit(user_llm_UxF))
+    unit_UxF = jnp.asarray(unit(user_llm_UxF))
     among_U = jnp.asarray(embedded_U if among_U is None else embedded_U & among_U)
     similar_UxK = np.empty((num_users, k), np.int32)
     starts = range(0, num_users, block)
@@ -53,8 +53,8 @@ def embedded(user_llm_UxF: np.ndarray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
-def _unit(x_UxF: np.ndarray) -> np.ndarray:
-    """Rows at length 1; rows of zeros stay. Scaled by the largest entry first, so no square overflows."""
+def unit(x_UxF: np.ndarray) -> np.ndarray:
+    """(U, F) float32: rows at length 1; rows of zeros stay. Scaled by the largest entry first, so no square overflows."""
     x_UxF = np.asarray(x_UxF, np.float32)
     largest_Ux1 = np.abs(x_UxF).max(axis=1, keepdims=True)
     x_UxF = x_UxF / np.where(largest_Ux1 > 0, largest_Ux1, 1)

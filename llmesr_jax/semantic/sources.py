@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from llmesr_jax.core import commands
+from llmesr_jax.core import commands, graphs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.corpus import Corpus
@@ -60,6 +60,11 @@ class SemanticConfig:
     crop: bool = knob(False, "item prompts with name and categories only (the paper's variant)")
     item_template: str = knob("", "your own item prompt, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)")
     num_similar: int = knob(100, "similar users kept for each user (training uses the first N of them)", least=1)
+    similar_index: str = knob(
+        "exact",
+        "search for similar users; faiss and usearch are approximate, for millions of users",
+        choices=graphs.KINDS,
+    )
     cache_dir: str = knob("", "folder for cached tables; empty: cache/ in the data folder")
     seed: int = knob(
         42,

@@ -31,7 +31,7 @@ from llmesr_jax.core.axes import ITEM, TABLES
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import embedding_files
+from llmesr_jax.semantic import approximate_similar_users, embedding_files
 from llmesr_jax.semantic.cache import Recipe
 from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import embedded, similar_users
@@ -200,9 +200,19 @@ def _similar_users(semantics: Semantics) -> Source:
     for what, found_U in (("training items", trained_U), ("an embedding", embedded_U)):
         if not found_U.all():
             inputs[f"users without {what}"] = hashlib.sha256(np.packbits(found_U).tobytes()).hexdigest()
-    recipe = recipe_of("similar_users", {"k": k}, inputs)
-    make = lambda: (similar_users(user.load(), k, among_U=trained_U),)  # noqa: E731
+    kind = semantics.config.similar_index
+    recipe = recipe_of("similar_users", {"k": k} | ({"index": kind} if kind != "exact" else {}), inputs)
+    make = lambda: (_nearest(user.load(), k, trained_U, kind),)  # noqa: E731
     return _computed(semantics, f"similar_users_{k}.npy", recipe, make)
+
+
+def _nearest(user_UxF: np.ndarray, k: int, among_U: np.ndarray, kind: str) -> np.ndarray:
+    """(U, k) similar users, by exact search or by a graph."""
+    if kind == "exact":
+        return similar_users(user_UxF, k, among_U=among_U)
+    found, recall = approximate_similar_users.similar_users(user_UxF, k, kind, among_U)
+    print(f"similar users by {kind}: recall {recall:.4f} of exact search, by a sample of users", flush=True)
+    return found
 
 
 def _embedded(semantics: Semantics) -> np.ndarray:

@@ -1,68 +1,19 @@
-"""Approximate search by faiss or usearch, for catalogues where exact search takes too long: extras of these names.
+"""Approximate search by a graph (`core.graphs`), for catalogues where exact search takes too long.
 
-Both find the items whose vectors have the highest inner product with a user's. What is hidden from the user or not
+A graph finds the items whose vectors have the highest inner product with a user's. What is hidden from the user or not
 allowed is left out afterwards, so more items are requested; a user with too few items left gets exact search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.graphs import KINDS, build, recall
 from llmesr_jax.serving.index import Hidden, Top
 
-KINDS = ("exact", "faiss", "usearch")
-_NEIGHBOURS = 32  # of an item in the graph
-_EFFORT = 128  # nodes that a search keeps
-
-
-def build(kind: str, items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function of users (B, E) and a number: int64 (B, number) rows of items, -1 where there are fewer.
-
-    Both kinds are graphs (HNSW, Malkov and Yashunin, 2016).
-
-    Raises:
-      InputError: the kind is not known, or its package is not installed.
-    """
-    if kind not in KINDS[1:]:
-        raise InputError(f"index={kind!r}: is not known; expected one of: {', '.join(KINDS)}")
-    items_VxE = np.ascontiguousarray(items_VxE, np.float32)
-    try:
-        return {"faiss": _faiss, "usearch": _usearch}[kind](items_VxE)
-    except ImportError as error:
-        raise InputError(f"index={kind}: needs the package {kind}; run pip install 'llmesr-jax[{kind}]'") from error
-
-
-def _faiss(items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
-    import faiss
-
-    graph = faiss.IndexHNSWFlat(items_VxE.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-    graph.add(items_VxE)
-
-    def find(users_BxE: np.ndarray, count: int) -> np.ndarray:
-        graph.hnsw.efSearch = max(_EFFORT, 2 * count)
-        return graph.search(users_BxE, count)[1]
-
-    return find
-
-
-def _usearch(items_VxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
-    from usearch.index import Index
-
-    graph = Index(ndim=items_VxE.shape[1], metric="ip", dtype="f32", connectivity=_NEIGHBOURS)
-    graph.add(np.arange(len(items_VxE)), items_VxE)
-
-    def find(users_BxE: np.ndarray, count: int) -> np.ndarray:
-        graph.expansion_search = max(_EFFORT, 2 * count)
-        found = graph.search(users_BxE, count)
-        keys = np.asarray(found.keys).reshape(len(users_BxE), -1).astype(np.int64)
-        counts = np.asarray(getattr(found, "counts", [keys.shape[1]])).reshape(-1, 1)
-        return np.where(np.arange(keys.shape[1]) < counts, keys, -1)
-
-    return find
+__all__ = ["KINDS", "build", "recall", "search"]
 
 
 def search(
@@ -97,9 +48,3 @@ def search(
         found = exact(users_BxE[few], hidden=Hidden(np.searchsorted(few, hidden.rows_P[mine]), hidden.columns_P[mine]))
         rows[few], scores[few] = found
     return Top(rows.astype(np.int32), scores)
-
-
-def recall(found: Any, wanted: Any) -> float:
-    """The share of the expected rows that were found, user by user; -1 counts as none."""
-    hits = [len(set(f[f >= 0]) & set(w[w >= 0])) for f, w in zip(found, wanted, strict=True)]
-    return sum(hits) / max(1, int((np.asarray(wanted) >= 0).sum()))

@@ -18,7 +18,7 @@ from llmesr_jax.serving import answers, approximate, bundle, folders, new_files,
 from llmesr_jax.serving.histories import Columns, stage
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.options import Allowed, Options
-from llmesr_jax.serving.sources import OfCorpus, Source, of_users
+from llmesr_jax.serving.sources import OfCorpus, Slice, Source, of_users
 
 _RECALL = 256  # users by whom approximate search is compared with exact
 
@@ -28,7 +28,8 @@ class Request:
     """The model, the users, and the file of recommendations.
 
     Attributes:
-      out: file that ends in .parquet, .csv or .jsonl.
+      out: file that ends in .parquet, .csv or .jsonl; with `shards`, a folder for a Parquet file of each shard.
+      shards, shard: how many processes share the users, and which of them this one is, from 0.
       workdir, bundle: a run's folder or a bundle: one of the two.
       data_dir, seed: of the run, see `run.load` and `Run.served`.
       users: file of raw ids of the run's users, one per line; "" for all.
@@ -56,6 +57,12 @@ class Request:
     deny: str = ""
     options: Options = Options()
     overwrite: bool = False
+    shards: int = 1
+    shard: int | None = None
+
+    @property
+    def is_shard(self) -> bool:
+        return self.shards > 1 or self.shard is not None
 
 
 def recommend(request: Request, *, stop: Stop | None = None) -> str:
@@ -65,7 +72,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
       InputError: the request, the model or a file is wrong; then nothing is written.
     """
     _check(request)
-    out = Path(request.out)
+    out = _of_shard(request) if request.is_shard else Path(request.out)
     answers.kind_of(out)
     if out.exists() and not request.overwrite:
         if answers.cleaned_up(out):
@@ -93,6 +100,8 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     try:
         if request.histories:
             source = stage(Path(request.histories), request.columns, model.catalogue, work)
+        if request.is_shard:
+            source = _share(source, request)
         if request.index != "exact":
             exact, model = model, model.with_index(request.index)
             said.append(_recall(exact, model, source, options, allowed))
@@ -104,6 +113,44 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     seconds = time.perf_counter() - started
     done = f"{out}: top {options.k} for {counted(summary.users, 'user')}; {seconds:.1f} s"
     return "\n".join([done, *said, *summary.remarks(options.k)])
+
+
+def _of_shard(request: Request) -> Path:
+    """The file of a shard, in the folder `request.out`, which is made.
+
+    Raises:
+      InputError: there is no such shard, or the folder holds those of another number of shards.
+    """
+    if request.shard is None or not 0 <= request.shard < request.shards:
+        raise InputError(
+            f"--shards={request.shards} and --shard={request.shard}: expected --shard=0 to --shard={request.shards - 1}, "
+            "each by a process of its own"
+        )
+    folder, ending = Path(request.out), f"-of-{request.shards:05d}.parquet"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out={folder}: is a file; with --shards, expected a folder for a file of each shard")
+    if others := [path.name for path in folder.glob("part-*-of-*.parquet*") if ending not in path.name]:
+        raise InputError(
+            f"--out={folder}: holds parts of another number of shards ({min(others)}); name another folder, or delete them"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"part-{request.shard:05d}{ending}"
+
+
+def _share(source: Source, request: Request) -> Source:
+    """The users of the shard: whole parts, so that they are ranked together with the same others as without shards.
+
+    Raises:
+      InputError: there are fewer parts than shards.
+    """
+    parts = -(-source.count // answers.PART)
+    if parts < request.shards:
+        raise InputError(
+            f"--shards={request.shards}: there are {counted(source.count, 'user')}, ranked {answers.PART:,} at a time; expected "
+            f"at most {parts}"
+        )
+    ends = [answers.PART * (parts * number // request.shards) for number in (request.shard, request.shard + 1)]
+    return Slice(source, ends[0], min(ends[1], source.count))
 
 
 def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
@@ -176,6 +223,7 @@ def _identity(request: Request, model: ServedModel) -> dict[str, object]:
     for name in ("users", "histories", "allow", "deny", "new_items", "new_embeddings"):
         found[name] = files.sha256(Path(found[name])) if found[name] else ""
     left_out = ("out", "workdir", "bundle", "data_dir", "seed", "overwrite")
+    left_out += () if request.is_shard else ("shards", "shard")
     return {"model": sha256.hexdigest(), "users of a part": answers.PART} | {
         name: value for name, value in found.items() if name not in left_out
     }

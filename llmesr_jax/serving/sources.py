@@ -54,6 +54,22 @@ class OfCorpus:
         return Batch(list(self.ids[start:stop]), found, [0] * len(rows))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """The users of a source from `start` to `stop`."""
+
+    source: Source
+    start: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        return self.stop - self.start
+
+    def batch(self, start: int, stop: int) -> Batch:
+        return self.source.batch(self.start + start, min(self.start + stop, self.stop))
+
+
 def of_users(corpus: Corpus, raw_users: Sequence[str], wanted: Sequence[str], where: str) -> tuple[OfCorpus, str]:
     """The histories of some of a corpus's users, by raw ids; and a line about users who are not in the data set.
 

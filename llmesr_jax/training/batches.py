@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data.corpus import Corpus, check_size
+from llmesr_jax.data.checks import check_size
+from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device, row_of_slot
 from llmesr_jax.ranking import layout
+from llmesr_jax.training import seen
 
 _EXTRA = 17  # of the step's keys, the one of what a method adds
 _MOST_SAMPLES = 2**31 - 1  # their numbers are int32
@@ -180,19 +182,9 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
       InputError: there are more interactions than 32-bit places.
     """
     check_size(corpus.name, len(corpus.items), corpus.num_users)
-    avoid, shares_V = plan.config.avoid, None
-    if plan.config.negatives == "in_batch":
-        counts_V = target_counts(corpus, plan)
-        with np.errstate(divide="ignore"):  # an item that is never a target is never drawn
-            shares_V = on_device(np.log(counts_V / max(counts_V.sum(), 1e-30)), np.float32)
-    user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
-    position_n = np.arange(len(corpus.items)) - corpus.offsets[user_n]
-    counts = (position_n < corpus.train_lengths_U[user_n]) | (avoid == "history")
-    seen = np.unique(user_n[counts].astype(np.int64) * (corpus.num_items + 1) + corpus.items[counts])
-    seen_user, seen_item = seen // (corpus.num_items + 1), seen % (corpus.num_items + 1)
-    count_U = np.bincount(seen_user, minlength=corpus.num_users)
-    start_U = np.concatenate([[0], np.cumsum(count_U)[:-1]])
-    gaps = seen_item - 1 - (np.arange(len(seen)) - start_U[seen_user])
+    avoid = plan.config.avoid
+    gaps, count_U = seen.all_gaps(corpus, avoid)
+    start_U = np.cumsum(count_U) - count_U
     as_int = lambda x: on_device(x, np.int32)  # noqa: E731
     return Interactions(
         items_n=as_int(corpus.items),
@@ -205,8 +197,17 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
         last_negative=corpus.num_items + (avoid == "history"),
-        target_log_shares_V=shares_V,
+        target_log_shares_V=target_log_shares(corpus, plan),
     )
+
+
+def target_log_shares(corpus: Corpus, plan: BatchPlan) -> Array | None:
+    """`Interactions.target_log_shares_V`."""
+    if plan.config.negatives != "in_batch":
+        return None
+    counts_V = target_counts(corpus, plan)
+    with np.errstate(divide="ignore"):  # an item that is never a target is never drawn
+        return on_device(np.log(counts_V / max(counts_V.sum(), 1e-30)), np.float32)
 
 
 def plan_epochs(

@@ -197,6 +197,7 @@ def _steps(
                     if watch.due(every, before + done):
                         looked = watch.before(program, states[i], window[group][:, 0], epoch, part, tail_V)
                     states[i], sums[i] = steps.run_window(*args, **options)
+                    program.send_ahead(_order_ahead(order, groups, i, done, window.shape[1], program.width))
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
                 if looked:
@@ -215,6 +216,17 @@ def _steps(
     for run, states, sums in zip(runs, state.split(all_states, slices), state.split(all_sums, slices)):
         run.states, run.sums, run.progress.steps = states, sums, done
     return first or 0.0
+
+
+def _order_ahead(
+    order: np.ndarray, groups: Sequence[slice], group: int, done: int, count: int, width: int
+) -> np.ndarray:
+    """int32 (lanes, steps, B): the samples of the window that follows: of the next group of lanes, or of the first one's
+    next steps, of which there may be none.
+    """
+    if group + 1 < len(groups):
+        return order[groups[group + 1], done : done + count]
+    return order[groups[0], done + count : done + count + width]
 
 
 def _leave(runs: Collection[ActiveRun]) -> None:

@@ -60,7 +60,7 @@ def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
     Raises:
       InputError: the data are too large, a setting does not go with the method, or the run to start from does not fit.
     """
-    program = Program.of(experiment)
+    program = Program.of(experiment, resident=True)
     seed = experiment.seeds[0] if seed is None else seed
     first = state.take(program.fresh((seed,), start_lib.read(experiment))["state"], 0)
     program = program.started(experiment.config.precision)

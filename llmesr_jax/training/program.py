@@ -18,6 +18,7 @@ from llmesr_jax.training import batches, optimizer, state, steps, surgeries
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 from llmesr_jax.training.start import Start
+from llmesr_jax.training.streaming import Streamed, is_streamed
 
 
 class Program(NamedTuple):
@@ -25,7 +26,8 @@ class Program(NamedTuple):
     model: pure functions.
     optimizer: of all trained parameters.
     plan: static facts of a batch.
-    data, tables: on the device.
+    data: interactions on the device, or `Streamed` to it.
+    tables: on the device.
     example: a batch, for its shapes but for the lengths of its rows.
     touched_only: `train.table_updates=touched`.
     width: steps of a window, `train.window`.
@@ -36,7 +38,7 @@ class Program(NamedTuple):
     model: recommender.Recommender
     optimizer: optax.GradientTransformation
     plan: batches.BatchPlan
-    data: batches.Interactions
+    data: batches.Interactions | Streamed
     tables: dict[str, jax.Array]
     example: Batch
     touched_only: bool
@@ -45,20 +47,26 @@ class Program(NamedTuple):
     terms: tuple[str, ...]
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Program:
+    def of(cls, experiment: Experiment, resident: bool = False) -> Program:
         """Brings data and tables to the device.
 
+        Args:
+          resident: interactions are brought there, whatever `train.interactions` says.
         Raises:
           InputError: the data are too large, a table over items or users has other rows, or the method or the optimiser does
             not go with `train.table_updates=touched`.
         """
         plan = experiment.epochs.plan
-        data = batches.interactions(experiment.corpus, plan)
+        settings, model = config_lib.section(experiment.config, "train"), experiment.recommender
+        setting = "resident" if resident else settings.interactions
+        streamed = is_streamed(setting, experiment.corpus, model, experiment.config.method)
         tables = tables_lib.on_device(experiment.tables)
-        example = steps.example_batch(steps.plain_rows(plan), data, tables)
-        settings = config_lib.section(experiment.config, "train")
+        if streamed:
+            data = Streamed(experiment.corpus, plan, experiment.tables.get("similar_users"))
+        else:
+            data = batches.interactions(experiment.corpus, plan)
+        example = steps.example_batch(steps.plain_rows(plan), data.example() if streamed else data, tables)
         touched_only = settings.table_updates == "touched"
-        model = experiment.recommender
         outline = model.outline(tables, example)
         axes = outline.axes
         check_tables(tables, axes)
@@ -95,6 +103,19 @@ class Program(NamedTuple):
             return states
         return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch))
 
+    def data_of(self, order: np.ndarray) -> batches.Interactions:
+        """The interactions that the batches of these samples, int32 (lanes, steps, B), read."""
+        return self.data.window(order) if isinstance(self.data, Streamed) else self.data
+
+    def send_ahead(self, order: np.ndarray) -> None:
+        """Begins to bring to the device what the next steps read, int32 (lanes, steps, B), if it is not there already."""
+        if isinstance(self.data, Streamed) and order.shape[1]:
+            self.data.send_ahead(self._whole_window(order))
+
+    def _whole_window(self, order: np.ndarray) -> np.ndarray:
+        """The samples of up to `width` steps, padded to as many."""
+        return np.pad(order, ((0, 0), (0, self.width - order.shape[1]), (0, 0)), constant_values=-1)
+
     def window(
         self, states: state.State, sums: Any, order: np.ndarray, epoch: int, numbers: dict[str, np.ndarray]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -107,8 +128,8 @@ class Program(NamedTuple):
           numbers: float32 (lanes,) each.
         """
         count = order.shape[1]
-        order = np.pad(order, ((0, 0), (0, self.width - count), (0, 0)), constant_values=-1)
-        args = (self.model, self.optimizer, self.plan, states, sums, self.tables, self.data, order)
+        order = self._whole_window(order)
+        args = (self.model, self.optimizer, self.plan, states, sums, self.tables, self.data_of(order), order)
         options = {"touched": self.axes if self.touched_only else None, "numbers_S": numbers}
         return (*args, np.int32(count), np.float32(epoch)), options
 

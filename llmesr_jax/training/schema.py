@@ -115,6 +115,12 @@ class TrainConfig:
         least=0,
     )
     window: int = knob(50, "training steps between updates of the progress bar and checks for an interrupt", least=1)
+    interactions: str = knob(
+        "auto",
+        "training interactions: resident: on the device; streamed: on the host, those of the next steps sent ahead, for data "
+        "that a device cannot hold; auto: streamed where they would take more than a quarter of its memory",
+        choices=("auto", "resident", "streamed"),
+    )
     lanes: int = knob(
         0,
         "maximum lanes (seeds, and runs that launch.sweep trains together) under one vmap; 0: one on a CPU, all "

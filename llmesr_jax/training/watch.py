@@ -59,7 +59,7 @@ def before(
       tail_V: bool, row 0 = id 1.
     """
     static = program.model, program.plan, program.axes
-    more = states, program.tables, program.data, samples_SxB, np.float32(epoch), dict(numbers)
+    more = states, program.tables, program.data_of(samples_SxB[:, None]), samples_SxB, np.float32(epoch), dict(numbers)
     values, tables = _look(*static, *more)
     return {"values": values, "tables": tables, "tail": tail_V}
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,43 @@ def test_split_and_counts_agree_with_plain_lists_whatever_the_order_of_the_lines
     random.shuffle(queue)
     left = [list(history) for history in histories]
     pairs = [(user + 1, left[user].pop(0)) for user in queue]
-    corpus = from_pairs("any", *np.array(pairs).T)
+    with pytest.MonkeyPatch.context() as patch:  # what is counted block by block does not depend on the blocks
+        patch.setattr("llmesr_jax.data.corpus._BLOCK", random.choice([1, 5, 1000]))
+        corpus = from_pairs("any", *np.array(pairs).T)
+        repeated, _ = corpus.repeated("test"), corpus.item_counts_V
     parts = [(h[:-2], h[-2], h[-1]) if len(h) >= 3 else (h, 0, 0) for h in histories]
     np.testing.assert_array_equal(corpus.items, sum(histories, []))
     np.testing.assert_array_equal(corpus.train_lengths_U, [len(train) for train, _, _ in parts])
     np.testing.assert_array_equal(corpus.valid_U, [valid for _, valid, _ in parts])
     np.testing.assert_array_equal(corpus.test_U, [test for _, _, test in parts])
+    assert repeated.tolist() == [test in history[:-1] for history, (_, _, test) in zip(histories, parts) if test]
     training = sum((train for train, _, _ in parts), [])
     np.testing.assert_array_equal(corpus.item_counts_V, [training.count(i) for i in range(1, 10)])
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "told"),
+    [
+        ("items", np.ones(9, np.int64), "items.npy: holds int64 of shape (9,); expected int32 in one dimension"),
+        ("offsets", np.array([0, 4, 4, 9]), "items.npy: the offsets of users do not ascend from 0 to the 9 interac"),
+        ("offsets", np.array([0, 4, 6, 8]), "items.npy: the offsets of users do not ascend from 0 to the 9 interac"),
+        ("offsets", None, "offsets.npy: cannot be read (No such file or directory)"),
+        ("inter", None, "holds inter.txt and items.npy; expected one of the two"),
+    ],
+)
+def test_arrays_in_place_of_the_text(tmp_path, name, array, told):
+    folder = folder_with(tmp_path)
+    text = read_folder("shop", folder)
+    for file, content in (("items", text.items), ("offsets", text.offsets)):
+        np.save(folder / f"{file}.npy", content)
+    if name != "inter":
+        (folder / "inter.txt").unlink()
+        assert read_folder("shop", folder).digest == text.digest
+        (folder / f"{name}.npy").unlink()
+    if array is not None:
+        np.save(folder / f"{name}.npy", array)
+    with pytest.raises(InputError, match=re.escape(told)):
+        read_folder("shop", folder)
 
 
 def test_arrays_cannot_be_written(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shlex
 import threading
 
+import numpy as np
 import prepared
 import pytest
 import raw_samples
@@ -41,6 +42,33 @@ def test_from_raw_files_to_the_corpus(source, prepare, tmp_path, monkeypatch):
 # a has x y z, b has x y, c has z w w w: at users >= 3, items >= 2, once, b falls and x and y keep one each; iterated,
 # a keeps z alone and falls with it, and c keeps w w w.
 CHAIN = "uid,sku\n" + "".join(f"{u},{i}\n" for u, i in "ax bx ay by az cz cw cw cw".split())
+
+
+@pytest.mark.parametrize("source", ["amazon2014", "split"])
+def test_interactions_that_do_not_fit_in_memory_become_the_same_corpus(source, tmp_path):
+    if source == "split":
+        for part, lines in (("train", "a,x,1\na,y,2\nb,x,3"), ("valid", "a,x,1\nb,y,9"), ("test", "b,z,8")):
+            tmp_path.joinpath(f"{part}.csv").write_text(f"user_id,item_id,timestamp\n{lines}\n")
+        raw, flags = tmp_path, ["--importer=table", *(f"--{part}={part}.csv" for part in ("train", "valid", "test"))]
+    else:
+        raw, flags = tmp_path / "raw", raw_samples.write(source, tmp_path / "raw")
+    found = {}
+    for most in (0, 1000):
+        prepared.run(raw, tmp_path / str(most), [*flags, f"--most_in_memory={most}"])
+        corpus = reading.load("shop", tmp_path / str(most))
+        made = json.loads((tmp_path / str(most) / "manifest.json").read_text())
+        written = {name: made["files"].pop(name, None) for name in ("inter.txt", "items.npy", "offsets.npy")}
+        assert (written["inter.txt"] is None) == (most == 0) == (written["items.npy"] is not None)
+        found[most] = corpus.digest, corpus.times.tolist(), made
+        assert isinstance(corpus.items, np.memmap) == (most == 0)
+        assert corpus.item_counts_V.sum() == corpus.train_lengths_U.sum()
+    assert found[0] == found[1000]
+    # The folder is what was written, or it is refused.
+    with (tmp_path / "0" / "items.npy").open("rb+") as file:
+        file.seek(-4, 2)
+        file.write(b"\1\0\0\0")
+    with pytest.raises(InputError, match="items.npy: is not as it was written"):
+        reading.load("shop", tmp_path / "0")
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ def big(folder, users=40_000):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("most_in_memory", [1_000_000, 1000])
 def test_killed_and_interrupted_runs_leave_nothing_half_and_the_same_command_ends_the_same(
-    start_prepare, prepare, tmp_path
+    start_prepare, prepare, tmp_path, most_in_memory
 ):
-    flags = big(tmp_path / "raw")
-    prepared.run(tmp_path / "raw", tmp_path / "undisturbed", flags[-2:])
+    flags = [*big(tmp_path / "raw"), f"--most_in_memory={most_in_memory}"]
+    prepared.run(tmp_path / "raw", tmp_path / "undisturbed", flags[-3:])
     out, at_work = tmp_path / "data" / "shop", tmp_path / "data" / ".shop.partial"
 
     def signalled(sign, wait):

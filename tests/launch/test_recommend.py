@@ -205,3 +205,50 @@ def test_killed_at_random_moments_it_ends_in_the_same_file(environment, workplac
         assert [path.name for path in workplace.glob(f"{out}*")] == [out]
     assert (workplace / "killed.csv").read_bytes() == (workplace / "whole.csv").read_bytes()
     assert pl.read_parquet(workplace / "killed.parquet").write_csv() == (workplace / "whole.csv").read_text()
+
+
+def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, workplace, monkeypatch):
+    monkeypatch.setattr(bulk.answers, "PART", 8)
+    recommend("whole.parquet", options=Options(3))
+    for number in (2, 0, 1):
+        if number == 1:
+            write_text = bulk.answers.files.write_text
+
+            def killed(path, text):
+                """Ends the process, as it seems, when the second part is done."""
+                if path.name == "000001.json":
+                    raise SystemExit
+                write_text(path, text)
+
+            with monkeypatch.context() as patch, pytest.raises(SystemExit):
+                patch.setattr(bulk.answers.files, "write_text", killed)
+                recommend("shards", options=Options(3), shards=3, shard=number)
+            assert len(list((workplace / "shards").glob("*.parquet"))) == 2
+        recommend("shards", options=Options(3), shards=3, shard=number)
+    parts = sorted((workplace / "shards").iterdir())
+    assert [path.name for path in parts] == [f"part-0000{number}-of-00003.parquet" for number in range(3)]
+    sizes = [pl.read_parquet(path)["user"].n_unique() for path in parts]
+    assert sum(sizes) == 60 and max(sizes) <= 24
+    assert pl.read_parquet(parts).equals(pl.read_parquet(workplace / "whole.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"shards": 3}, "--shards=3 and --shard=None: expected --shard=0 to --shard=2"),
+        ({"shards": 3, "shard": 3}, "--shards=3 and --shard=3: expected --shard=0 to --shard=2"),
+        ({"shards": 3, "shard": 0}, "there are 60 users, ranked 4,096 at a time; expected at most 1"),
+        (
+            {"shards": 2, "shard": 0, "out": "held"},
+            "holds parts of another number of shards (part-00000-of-00003.parquet)",
+        ),
+        ({"shards": 2, "shard": 0, "out": "text"}, "--out=text: is a file; with --shards, expected a folder"),
+    ],
+)
+def test_shards_that_do_not_fit(recommend, workplace, request_, told):
+    (workplace / "held").mkdir(exist_ok=True)
+    (workplace / "held" / "part-00000-of-00003.parquet").touch()
+    (workplace / "text").touch()
+    with pytest.raises(InputError) as caught:
+        recommend(request_.pop("out", "empty"), **request_)
+    assert told in str(caught.value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from llmesr_jax.core import graphs
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import approximate, index
 from llmesr_jax.serving.index import Hidden
@@ -56,6 +57,6 @@ def test_kinds_that_are_not_there(monkeypatch):
     def absent(_):
         raise ImportError("no such package")
 
-    monkeypatch.setattr(approximate, "_faiss", absent)
+    monkeypatch.setattr(graphs, "_faiss", absent)
     with pytest.raises(InputError, match=r"needs the package faiss; run pip install 'llmesr-jax\[faiss\]'"):
         approximate.build("faiss", np.ones((2, 2)))

@@ -1,0 +1,205 @@
+"""The rules as SQL that DuckDB and Spark both understand, one table after the other.
+
+Each table has user_id and item_id (text), time (whole microseconds since 1970, where there is one), and `raw_file` and
+`raw_row`, which order the rows as in the raw files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
+from llmesr_jax.data import times
+from llmesr_jax.data.rules import Rule
+from llmesr_jax.data.values import MISSING
+
+ORDER = "raw_file, raw_row"
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Columns of the raw Parquet files."""
+
+    user_column: str = knob("user_id", "column of the user: text or whole numbers")
+    item_column: str = knob("item_id", "column of the item: text or whole numbers")
+    rating_column: str = knob("", "column of the rating, for --min_rating; empty: none")
+    time_column: str = knob("", "column of the time; empty: none, then rows count as they stand in the files")
+    time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
+
+
+class Dialect(NamedTuple):
+    """Where the engines differ.
+
+    Attributes:
+      text: type of text.
+      micros: {type of time: expression for whole microseconds since 1970}, of "timestamp" and "date".
+      quote: what stands around the name of a column.
+      escapes: whether a backslash in a text stands for something else.
+    """
+
+    text: str
+    micros: Mapping[str, str]
+    quote: str
+    escapes: bool
+
+    def name(self, column: str) -> str:
+        """The column's name, quoted."""
+        return f"{self.quote}{column.replace(self.quote, self.quote * 2)}{self.quote}"
+
+    def literal(self, word: str) -> str:
+        """The text, quoted."""
+        quoted = word.replace("\\", "\\\\").replace("'", "\\'") if self.escapes else word.replace("'", "''")
+        return f"'{quoted}'"
+
+
+class Engine(Protocol):
+    """What runs the SQL."""
+
+    dialect: Dialect
+
+    def make(self, table: str, query: str) -> None:
+        """Keeps the rows of a query as a table, in place of one of that name."""
+        ...
+
+    def row(self, query: str) -> tuple[Any, ...]:
+        """The one row of a query's result."""
+        ...
+
+
+class Step(NamedTuple):
+    """One table.
+
+    Attributes:
+      name: what the step is called where its counts are shown.
+      query: over the table `{previous}`.
+      again: whether it is made from itself until its rows no longer change.
+    """
+
+    name: str
+    query: str
+    again: bool = False
+
+
+def check_kinds(where: str, kinds: Mapping[str, str], named: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Checks that ids are text or whole numbers, ratings numbers, and times numbers, dates or time stamps.
+
+    Args:
+      where: the files, for messages.
+      kinds: {flag: "text", "integer", "float", "timestamp", "date" or a type of the engine}.
+      named: {flag: column}.
+      found: {column: its type as the engine calls it}.
+    Raises:
+      InputError: a column is of another type.
+    """
+    numbers = {"integer", "float"}
+    of_ids = {"text", "integer"}, "ids: text or whole numbers"
+    wanted = {
+        "user_column": of_ids,
+        "item_column": of_ids,
+        "rating_column": (numbers, "ratings: numbers"),
+        "time_column": (numbers | {"timestamp", "date"}, "times: numbers, dates or time stamps"),
+    }
+    for flag, kind in kinds.items():
+        if kind not in wanted[flag][0]:
+            column = named[flag]
+            raise InputError(
+                f"{where}: column {column!r} holds {found[column]}; expected {wanted[flag][1]}; name another --{flag}, or "
+                "let launch.prepare read the files itself"
+            )
+
+
+def raw(columns: Columns, dialect: Dialect, time_type: str) -> str:
+    """The query over `raw` (the files' columns, `raw_file` and `raw_row`) that names and types the columns; without rows that
+    have no id.
+
+    Args:
+      time_type: "integer", "float", "timestamp" or "date"; "" without a time column.
+    """
+    found = [f"trim(CAST({dialect.name(columns.user_column)} AS {dialect.text})) AS user_id"]
+    found += [f"trim(CAST({dialect.name(columns.item_column)} AS {dialect.text})) AS item_id"]
+    if columns.rating_column:
+        found.append(f"CAST({dialect.name(columns.rating_column)} AS DOUBLE) AS rating")
+    if time_type:
+        found.append(f"{_micros(columns, dialect, time_type)} AS time")
+    missing = ", ".join(map(dialect.literal, ["", *MISSING.split(",")]))
+    named = f"SELECT {', '.join(found)}, {ORDER} FROM raw"
+    return f"SELECT * FROM ({named}) AS named WHERE user_id NOT IN ({missing}) AND item_id NOT IN ({missing})"
+
+
+def _micros(columns: Columns, dialect: Dialect, time_type: str) -> str:
+    column = dialect.name(columns.time_column)
+    if time_type in dialect.micros:
+        return dialect.micros[time_type].format(column)
+    if time_type == "integer" and columns.time_unit == "ns":  # a division of what is no multiple would be rounded
+        return f"CAST(round(({column} - {column} % 1000) / 1000) AS BIGINT)"
+    if time_type == "integer":
+        return f"CAST({column} AS BIGINT) * {times.UNITS[columns.time_unit]}"
+    scaled = f"{column} / 1000" if columns.time_unit == "ns" else f"{column} * {times.UNITS[columns.time_unit]}"
+    return f"CAST(floor({scaled}) AS BIGINT)"
+
+
+def unusable(columns: Columns) -> str:
+    """The query that counts rows of `{previous}` whose time is not known or out of 1970 to 2100."""
+    lacking = f"time IS NULL OR time < 0 OR time >= {times.LAST}" if columns.time_column else "FALSE"
+    return f"SELECT count(*) FROM {{previous}} WHERE {lacking}"
+
+
+def steps(rule: Rule, columns: Columns) -> Iterator[Step]:
+    """The steps of the rule, in their order.
+
+    Raises:
+      InputError: the rule reads a column that is not named.
+    """
+    for setting, column in (("min_rating", "rating"), ("date_from", "time"), ("date_to", "time")):
+        if getattr(rule, setting) not in (None, "") and not getattr(columns, f"{column}_column"):
+            raise InputError(
+                f"--{setting}: reads the {column}, whose column is not named; name it with --{column}_column"
+            )
+    in_time = f"time, {ORDER}" if columns.time_column else ORDER
+    if rule.min_rating is not None:
+        yield Step(f"rating >= {rule.min_rating:g}", f"SELECT * FROM {{previous}} WHERE rating >= {rule.min_rating!r}")
+    if rule.date_from:
+        first = times.day(rule.date_from, "date_from")
+        yield Step(f"from {rule.date_from}", f"SELECT * FROM {{previous}} WHERE time >= {first}")
+    if rule.date_to:
+        last = times.day(rule.date_to, "date_to")
+        yield Step(f"up to {rule.date_to}", f"SELECT * FROM {{previous}} WHERE time <= {last}")
+    if rule.exact_duplicates == "drop" and columns.time_column:
+        yield Step("exact duplicates dropped", _first_of("user_id, item_id, time", ORDER))
+    if rule.duplicates != "all":
+        backwards = ", ".join(f"{name.strip()} DESC" for name in in_time.split(","))
+        order = in_time if rule.duplicates == "first" else backwards
+        yield Step(f"the {rule.duplicates} of a user's interactions with an item", _first_of("user_id, item_id", order))
+    if rule.core != "none":
+        counts = [
+            f"count(DISTINCT {other}_id)" if rule.core_counts == "distinct" else "count(*)"
+            for other in ("item", "user")
+        ]
+        enough = (
+            _with_enough("user_id", counts[0], rule.user_core),
+            _with_enough("item_id", counts[1], rule.item_core),
+        )
+        name = f"users >= {rule.user_core}, items >= {rule.item_core}, {rule.core}"
+        yield Step(name, f"SELECT * FROM {{previous}} WHERE {' AND '.join(enough)}", rule.core == "iterated")
+    if rule.min_length > 1:
+        enough_rows = _with_enough("user_id", "count(*)", rule.min_length)
+        yield Step(f"users of length >= {rule.min_length}", f"SELECT * FROM {{previous}} WHERE {enough_rows}")
+
+
+def _first_of(key: str, order: str) -> str:
+    """The first row, in an order, of those with one key."""
+    numbered = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS turn FROM {{previous}}"
+    # The names are written out: neither engine has a standard way to leave one out.
+    return f"SELECT {{columns}} FROM ({numbered}) AS numbered WHERE turn = 1"
+
+
+def _with_enough(key: str, count: str, least: int) -> str:
+    return f"{key} IN (SELECT {key} FROM {{previous}} GROUP BY {key} HAVING {count} >= {least})"
+
+
+def result(columns: Columns) -> str:
+    """The query for what is written: over `{previous}`, without an order."""
+    return f"SELECT user_id, item_id{', time' if columns.time_column else ''}, {ORDER} FROM {{previous}}"

@@ -1,0 +1,151 @@
+"""Encoders on many machines by Ray Data (`pip install 'llmesr-jax[ray]'`): texts in, actors that each load the encoder, vectors out.
+
+The vectors come back to the process that asked, which keeps them in its store as those of one machine; so an interrupted
+run continues, and no text is embedded twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmesr_jax.core.errors import InputError
+from llmesr_jax.semantic import encoders
+from llmesr_jax.semantic.encoders import Answer, Text, TextEncoder
+
+_PART = 20_000  # texts of a file that Ray reads
+_BATCH = 512  # texts that an actor gets together
+_SHORTENED = "ray-shortened"
+
+
+class Actors(NamedTuple):
+    """How many processes load the encoder, and how much of a GPU each takes."""
+
+    count: int
+    gpus: float = 0.0
+
+
+def distributed(encoder: TextEncoder, name: str, config: Any, actors: Actors) -> TextEncoder:
+    """The encoder, at work in actors of a Ray cluster: that of `RAY_ADDRESS`, else one on this machine.
+
+    Args:
+      encoder: as it was loaded here.
+      name, config: what it was loaded by; the actors load it so, too.
+      actors: how many.
+    Raises:
+      InputError: Ray is not installed.
+    """
+    _ray()
+
+    def encode(pending: Iterable[Text], folder: Path, width: int | None) -> Generator[Answer, None, None]:
+        texts = folder / "ray-texts"
+        shutil.rmtree(texts, ignore_errors=True)
+        try:
+            _write(pending, texts)
+            yield from _answers(texts, folder, dict(name=name, config=config, width=width), actors)
+        except encoders.Stop:
+            pass
+        finally:
+            shutil.rmtree(texts, ignore_errors=True)
+
+    return encoder._replace(encode=encode, shortened=lambda folder: encoder.shortened(folder) | _shortened(folder))
+
+
+def _ray() -> Any:
+    try:
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            f"--ray: {error.name or error} is not installed; install it with pip install 'llmesr-jax[ray]', or leave --ray out"
+        ) from error
+    return ray
+
+
+def _write(pending: Iterable[Text], folder: Path) -> None:
+    """The texts as Parquet files."""
+    import polars as pl
+
+    folder.mkdir(parents=True)
+    pending = iter(pending)
+    for number in itertools.count():
+        some = list(itertools.islice(pending, _PART))
+        if not some:
+            break
+        frame = pl.DataFrame(
+            {"key": [t.key for t in some], "text": [t.text for t in some], "tokens": [t.tokens for t in some]}
+        )
+        frame.write_parquet(folder / f"{number:06d}.parquet", row_group_size=_BATCH)
+
+
+def _answers(texts: Path, folder: Path, made_by: dict[str, Any], actors: Actors) -> Generator[Answer, None, None]:
+    """Runs the texts through the actors."""
+    ray = _ray()
+    if not ray.is_initialized():
+        here = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="ERROR", **here)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = ray.data.read_parquet(str(texts.resolve())).map_batches(
+        Actor,
+        fn_constructor_kwargs=made_by,
+        batch_size=_BATCH,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=actors.count),
+        num_gpus=actors.gpus or None,
+    )
+    try:
+        for batch in rows.iter_batches(batch_size=None, batch_format="numpy"):
+            yield _answer(batch, folder)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise InputError(f"--ray: an actor failed ({reason}); the same command continues") from error
+
+
+def _answer(batch: dict[str, np.ndarray], folder: Path) -> Answer:
+    """The answer in a batch of `Actor`; notes the texts that a server had no room for."""
+    with (folder / _SHORTENED).open("a") as file:
+        file.writelines(f"{key.hex()}\n" for key in batch["key"][batch["shortened"].astype(bool)])
+    came = [vector for vector in batch["vector"] if len(vector)]
+    keys = [bytes(key) for key, vector in zip(batch["key"], batch["vector"]) if len(vector)]
+    vectors = np.frombuffer(b"".join(came), np.float32).reshape(len(came), -1) if came else encoders.NOTHING.vectors
+    failed = {bytes(key): str(reason) for key, reason in zip(batch["key"], batch["failed"]) if reason}
+    return Answer(keys, vectors, failed)
+
+
+def _shortened(folder: Path) -> set[str]:
+    try:
+        return set((folder / _SHORTENED).read_text().split())
+    except FileNotFoundError:
+        return set()
+
+
+class Actor:
+    """An encoder in a process of Ray's."""
+
+    def __init__(self, name: str, config: Any, width: int | None):
+        self._encoder: TextEncoder = encoders.PLUGINS.load(name).load(config)
+        self._encoder.ready(width)
+        self._width, self._folder = width, Path(tempfile.mkdtemp(prefix="llmesr-embed-"))
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Texts (key, text, tokens) to key, vector (bytes of float32, empty where none came), failed, shortened."""
+        rows = zip(batch["key"], batch["text"], batch["tokens"])
+        texts = [Text(bytes(key), str(text), int(tokens)) for key, text, tokens in rows]
+        vectors: dict[bytes, bytes] = {}
+        failed: dict[bytes, str] = {}
+        for answer in self._encoder.encode(texts, self._folder, self._width):
+            vectors |= {key: np.ascontiguousarray(vector).tobytes() for key, vector in zip(answer.keys, answer.vectors)}
+            failed |= answer.failed
+        cut = self._encoder.shortened(self._folder)
+        return {
+            "key": [text.key for text in texts],
+            "vector": [vectors.get(text.key, b"") for text in texts],
+            "failed": [failed.get(text.key, "") for text in texts],
+            "shortened": [text.key.hex() in cut for text in texts],
+        }

@@ -1,0 +1,75 @@
+"""Texts embedded by actors of a real Ray on this machine: the same files, each text paid once, also after an interrupt."""
+
+import logging
+
+import embedded
+import numpy as np
+import pytest
+
+from llmesr_jax.semantic import ray_data
+from llmesr_jax.semantic.embed import Options
+from llmesr_jax.semantic.encoders import Text, openai
+from llmesr_jax.semantic.store import key_of
+
+ACTORS = Options(ray=ray_data.Actors(2))
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """Ray, with its own warnings and loggers left alone."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_actors_make_the_same_files_and_an_interrupted_run_continues(ray, embed, server, folder, monkeypatch):
+    monkeypatch.setattr(ray_data, "_BATCH", 8)
+    answer = ray_data._answer
+
+    def interrupted(batch, where):
+        if len(server.paid) > 16:
+            raise KeyboardInterrupt
+        return answer(batch, where)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ray_data, "_answer", interrupted)
+        embed(options=ACTORS)
+    assert not (folder / "item_emb.npy").exists() and not list((folder / "cache").glob("*/ray-texts"))
+    assert embed(options=ACTORS)
+    np.testing.assert_array_equal(np.concatenate(embedded.arrays(folder)), embedded.wanted(folder))
+    assert set(server.paid) == set(filter(None, embedded.texts_of(folder)))
+    assert not list((folder / "cache").glob("embed-*"))
+
+
+def test_an_actor_gives_vectors_failures_and_shortened_texts(server, tmp_path):
+    """What Ray calls, called without it."""
+    server.most_tokens = 4
+    server.failing = lambda texts: (400, "this text is bad") if "bad" in texts else None
+    quick = {"first_wait": 0.001, "longest_wait": 0.01, "timeout": 5.0, "attempts": 2}
+    config = openai.Config(model="toy", base_url=server.base_url, dimensions=embedded.WIDTH, **quick)
+    actor = ray_data.Actor("openai", config, embedded.WIDTH)
+    texts = ["one", "a text that is far too long for the server", "bad"]
+    batch = {"key": [key_of(text) for text in texts], "text": texts, "tokens": [1, 9, 1]}
+    found = actor(batch)
+    assert found["shortened"] == [False, True, False] and [bool(reason) for reason in found["failed"]] == [
+        False,
+        False,
+        True,
+    ]
+    answer = ray_data._answer({name: np.array(column, object) for name, column in found.items()}, tmp_path)
+    assert answer.keys == batch["key"][:2] and list(answer.failed) == batch["key"][2:]
+    assert answer.vectors.shape == (2, embedded.WIDTH)
+    assert ray_data._shortened(tmp_path) == {batch["key"][1].hex()}
+
+
+def test_texts_are_written_as_parts(tmp_path, monkeypatch):
+    pl = pytest.importorskip("polars")
+    monkeypatch.setattr(ray_data, "_PART", 2)
+    texts = [Text(key_of(str(n)), str(n), n) for n in range(5)]
+    ray_data._write(texts, tmp_path / "parts")
+    assert len(list((tmp_path / "parts").iterdir())) == 3
+    assert [Text(*row) for row in pl.read_parquet(tmp_path / "parts").rows()] == texts
