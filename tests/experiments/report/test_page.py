@@ -251,7 +251,7 @@ def test_the_terminal_counts_verdicts(chapter):
     made = chapter.comparisons["sampled"]
     users, shown = (sum(one.verdict == kind for one in made) for kind in ("users", "shown"))
     wanted = (
-        f"10 comparisons: {shown} told apart over users and seeds, {users} over users only, {10 - users - shown} not"
+        f"10 comparisons: {shown} significant over users and seeds, {users} over users only, {10 - users - shown} not"
     )
     assert wanted in make._tested(chapter)
 

@@ -46,7 +46,7 @@ def test_a_seed_that_stands_twice_counts_once(write, tmp_path, caplog):
     write("b", seeds=(2, 3))
     ((row,),) = [section.rows for section in sections(tmp_path)]
     assert row.seeds == (1, 2, 3) and row.places[2][0].folder.name == "a"
-    assert "b: seed 2 was trained in" in caplog.text
+    assert "b: seed 2 was also trained in" in caplog.text
 
 
 def test_a_folder_named_twice_is_read_once(write, tmp_path):
@@ -215,7 +215,7 @@ def test_unfinished_runs_are_left_out_and_told(write, tmp_path, caplog):
     write("a")
     (write("b") / "results.json").unlink()
     assert names(tmp_path) == ["none"]
-    assert "left out, not finished: " in caplog.text and caplog.text.rstrip().endswith("b")
+    assert "left out, as they are not finished: " in caplog.text and caplog.text.rstrip().endswith("b")
 
 
 def damage_results(folder):
@@ -243,7 +243,7 @@ def other_ranks(folder):
     ("spoil", "message"),
     [
         (damage_results, "a/results.json: is not a run's results ("),
-        (other_count, "a/results.json: not a run's results (ValueError: overall H@10 has 3 numbers for 2 seeds)"),
+        (other_count, "a/results.json: is not a run's results (ValueError: overall H@10 has 3 numbers for 2 seeds)"),
         (damage_ranks, "a/ranks.npz: is not a run's ranks ("),
         (no_ranks, "a/ranks.npz: cannot be read (No such file or directory)"),
         (other_ranks, "a: ranks.npz and results.json belong to different parameters (seed 1, full"),
@@ -271,7 +271,7 @@ def test_results_without_a_configuration_are_told(write, tmp_path, caplog):
     without, whole = write("a"), write("b")
     (without / "config.json").unlink()
     assert collect.find([tmp_path]) == [whole]
-    assert f"left out, no config.json beside results.json: {without}" in caplog.text
+    assert f"left out, as there is no config.json beside results.json: {without}" in caplog.text
 
 
 def test_a_torn_line_of_metrics_is_passed_over(write):
