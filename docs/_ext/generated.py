@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -117,6 +118,14 @@ def write(app) -> None:
             path.write_text(text)
 
 
+def _escaped(line: str) -> str:
+    """Absolute values and `*arguments` are no markup; what stands between backquotes and emphasis stay as they are."""
+    parts = re.split(r"(`[^`]*`)", line)
+    plain = [part if part.startswith("`") else part.replace("|", "\\|") for part in parts]
+    text = "".join(plain)
+    return text if len(re.findall(r"\*(?=\w)|(?<=\w)\*", text)) != 1 else re.sub(r"\*(?=\w)", r"\\*", text)
+
+
 def with_code(app, what, name, obj, options, lines: list[str]) -> None:
     """An indented paragraph of a docstring is code; reStructuredText would take it for a quotation."""
     found: list[str] = []
@@ -126,7 +135,7 @@ def with_code(app, what, name, obj, options, lines: list[str]) -> None:
         if line.startswith("    ") and after_text:
             found += ["::", ""]
         found.append(line)
-    lines[:] = found
+    lines[:] = [line if line.startswith("    ") else _escaped(line) for line in found]
 
 
 def setup(app):
