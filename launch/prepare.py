@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from llmesr_jax.core import knobs, wording
+from llmesr_jax.core import commands, knobs, wording
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import importers, prepare_plan
 from llmesr_jax.data.rules import Rule
@@ -48,7 +48,10 @@ def main(argv, stop):
 
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
-    text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
+    if "items.npy" in outcome.manifest["files"]:
+        text, train = f"no audit: it would read all interactions into memory; {commands.line('inspect')} does", ""
+    else:
+        text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
     print(wording.wrapped(summary.describe(outcome, embed, text, train)))
 
 

@@ -67,7 +67,7 @@ def test_interactions_that_do_not_fit_in_memory_become_the_same_corpus(source, t
     with (tmp_path / "0" / "items.npy").open("rb+") as file:
         file.seek(-4, 2)
         file.write(b"\1\0\0\0")
-    with pytest.raises(InputError, match="items.npy: is not as it was written"):
+    with pytest.raises(InputError, match="items.npy: was changed after it was written"):
         reading.load("shop", tmp_path / "0")
 
 
@@ -299,3 +299,13 @@ def test_a_table_without_rows(tmp_path):
     (tmp_path / "raw" / "log.csv").write_text("user_id,item_id,timestamp\n")
     with pytest.raises(InputError, match="have no interaction .only a header line"):
         prepared.run(tmp_path / "raw", tmp_path / "out", ["--importer=table"])
+
+
+def test_of_large_data_the_audit_is_left_to_inspect(prepare, tmp_path):
+    args = raw_samples.write("sequences", tmp_path / "raw")
+    result = prepare("--dataset=shop", "--raw_dir=raw", "--core=none", "--most_in_memory=0", *args, cwd=tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert "no audit: it would read all interactions into memory; python -m launch.inspect does" in " ".join(
+        result.out.split()
+    )
+    assert prepared.sequences(tmp_path / "data" / "shop") == raw_samples.SEQUENCES

@@ -72,7 +72,7 @@ def test_a_merge_that_was_killed_is_completed(embed, server, folder, monkeypatch
 def test_a_merge_waits_for_no_shard_at_work(embed, folder):
     embed(options=Options(shard=Shard(0, 2)))
     (there,) = (folder / "cache").glob("embed-*-shard-0-of-2")
-    with Store(there, {}), pytest.raises(InputError, match="another launch.embed is at work here"):
+    with Store(there, {}), pytest.raises(InputError, match="another launch.embed is using this folder"):
         embed()
 
 

@@ -21,7 +21,7 @@ from llmesr_jax.training.streaming import Streamed
     [
         ("every", {"layout": "padded", "avoid": "history"}),
         pytest.param("last", {"prefixes": True, "max_len": 4}, marks=pytest.mark.slow),
-        ("masked", {"max_len": 5, "negatives": "in_batch"}),
+        pytest.param("masked", {"max_len": 5, "negatives": "in_batch"}, marks=pytest.mark.slow),
         pytest.param("every", {"max_len": 3, "teacher_input": "input"}, marks=pytest.mark.slow),
     ],
 )
