@@ -121,7 +121,7 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     epochs = experiment.epochs
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
-    slots = sum(rows * length for bag in bags for rows, length in bag.buckets)
+    slots = sum(bag.slots for bag in bags)
     real = batches.student_lengths(experiment.corpus, plan, epochs.samples_N).sum()
     if plan.teachers is not None:
         train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users

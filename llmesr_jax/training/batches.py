@@ -19,7 +19,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
-from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device, row_of_slot
+from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device
 from llmesr_jax.ranking import layout
 from llmesr_jax.training import seen
 
@@ -244,6 +244,7 @@ def plan_epochs(
         stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
     else:
         stairs = layout.plan(bags, config.batch_size, config.buckets)
+        stairs = [rows.packed() for rows in stairs] if config.layout == "packed" else stairs
     counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
     most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
     teachers = stairs[1] if len(stairs) > 1 else None
@@ -327,10 +328,11 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
     somebody, users, length, cut = somebody[by_length], users[by_length], length[by_length], cut[by_length]
     end = data.start_U[users] + data.train_U[users] - cut - behind
-    groups = plan.students.buckets
-    user_B = jnp.where(somebody, users, -1)
-    sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length, user_B)
-    row_T = row_of_slot(groups)
+    rows, user_B = plan.students, jnp.where(somebody, users, -1)
+    sequences, index_T = layout.lay_out(
+        data.items_n, end, length, rows.buckets, left_padded, max_len, by_length, user_B, rows.bin_widths
+    )
+    row_T = sequences.row_T
     # Random numbers belong to (place in the batch, position), whatever the layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
     at_slot = lambda draws: draws[by_length[row_T], place_T]  # noqa: E731
@@ -402,6 +404,7 @@ def _with_teachers(
         max_len,
         place_M[order_M],
         jnp.where(jnp.repeat(taught_B, plan.similar), similar_M, -1)[order_M],
+        plan.teachers.bin_widths,
     )
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     rows_BxN = rows_M.reshape(batch_size, plan.similar)

@@ -131,6 +131,7 @@ class Mapper(nn.Module):
     llm_width: int
     width: int
     dropout: float
+    whole: bool
 
     def setup(self):
         hidden = self.llm_width // 2
@@ -146,7 +147,7 @@ class Mapper(nn.Module):
         rate = 0.0 if deterministic else self.dropout
         key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
         layers = TwoLayers(*self.inner(), *self.outer())
-        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n)
+        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n, self.whole)
 
 
 class Gate(nn.Module):
@@ -178,7 +179,7 @@ class Method(nn.Module):
     def setup(self):
         c, sizes = self.config, self.sizes
         self.table = ItemTable(sizes.num_items, c.width)
-        self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout)
+        self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout, sizes.whole)
         self.fusion = {True: "gate", False: c.without_gate}[c.gate]
         if c.gate:
             self.gate = Gate(c.width, c.gate_dropout)
@@ -286,7 +287,7 @@ class Method(nn.Module):
         by_id, by_llm = views_2xnxD[:, :room]
         w_item, w_feature = alignment_weights(c, jnp.maximum(epoch - 1, 0))
         if c.item_alignment:
-            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
+            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature, whole=self.sizes.whole)
             terms["item_alignment"] = Term(value, c.beta * w_item)
         if c.feature_alignment:
             value = alignment.feature_alignment(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax.models import backbones, types
+from llmesr_jax.models import backbones
 from llmesr_jax.models.recommender import loss_fn
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def ranking_of(system, params, samples, user):
     """The ranking loss of one user of the batch, and the gradient of it."""
     batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
     (row,) = np.flatnonzero((np.asarray(batch.users_B) == user) & np.asarray(batch.distils_B))
-    theirs_T = types.row_of_slot(batch.students.buckets) == row
+    theirs_T = batch.students.row_T == row
     batch = batch.replace(targets_T=jnp.where(theirs_T, batch.targets_T, 0))
     with tiny.float64():
         return one_term(system.model, *tiny.as_float64((params, system.tables)), batch, jax.random.key(5))
