@@ -23,6 +23,10 @@ def map_each(table_VxF: Array, kernel_FxD: Array, trained_n: Array, other_m: Arr
     Args:
       trained_n, other_m: int32, rows of the table; they may repeat.
     """
+    return _mapped(table_VxF, kernel_FxD, trained_n, other_m)
+
+
+def _mapped(table_VxF: Array, kernel_FxD: Array, trained_n: Array, other_m: Array) -> tuple[Array, Array]:
     count, (rows, width) = len(trained_n), table_VxF.shape
     ids = jnp.concatenate([trained_n, other_m])
     if rows <= len(ids):
@@ -45,6 +49,8 @@ def _kernel_gradient(table_VxF: Array, trained_n: Array, gradient_nxD: Array) ->
     rows, width = table_VxF.shape
     dtype = wide(gradient_nxD)
     product = lambda g, x: jnp.matmul(g.T, x.astype(g.dtype), preferred_element_type=dtype)  # noqa: E731
+    if not len(trained_n):
+        return jnp.zeros((width, gradient_nxD.shape[1]), gradient_nxD.dtype)
     if rows <= len(trained_n):
         by_row = jnp.zeros((rows, gradient_nxD.shape[1]), dtype).at[trained_n].add(gradient_nxD.astype(dtype))
         return product(by_row.astype(gradient_nxD.dtype), table_VxF).T.astype(gradient_nxD.dtype)
@@ -62,7 +68,7 @@ def _kernel_gradient(table_VxF: Array, trained_n: Array, gradient_nxD: Array) ->
 
 def _forward(table, kernel, trained_n, other_m):
     into_table = kernel.value if table.perturbed else None  # a frozen table gets no gradient, and none is computed
-    found = map_each(table.value, kernel.value, trained_n.value, other_m.value)
+    found = _mapped(table.value, kernel.value, trained_n.value, other_m.value)
     return found, (table.value, into_table, trained_n.value)
 
 

@@ -18,14 +18,14 @@ MOST = 2**25  # numbers that one turn may hold of its widest array, where work i
 
 
 def size(n: int, block: int, width: int, whole: bool) -> int:
-    """Rows of a turn: `block` where they are counted, else all n, or equal parts of them that stay within `MOST`.
+    """Rows of a turn, at least one: `block` where they are counted, else all n, or equal parts of them that stay within `MOST`.
 
     Args:
       width: numbers a row, of the widest array.
     """
     if not whole:
         return min(block, n)
-    return -(-n // max(1, -(-n * width // MOST)))
+    return max(1, -(-n // max(1, -(-n * width // MOST))))
 
 
 def run(count: Array | int, body: Callable[[Any, Any], Any], carry: Any) -> Any:

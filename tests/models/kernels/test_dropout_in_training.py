@@ -1,5 +1,6 @@
 """Under dropout, a training step's numbers depend neither on the layout nor on who else is in the batch."""
 
+import dataclasses
 import functools
 import os
 
@@ -27,6 +28,13 @@ VARIANTS = [
     ("sasrec", "faerec", FAEREC),
     ("sasrec", "none", {"causal": False, **RELEASE}),
     ("bert4rec", "llmesr", {"second_pass": True, "teacher_dropout": True, **RELEASE}),
+]
+PACKED = [
+    ("sasrec", "llmesr", {"similar": 3}),
+    ("sasrec", "faerec", FAEREC),
+    ("sasrec", "rlmrec_con", {"causal": False, **RELEASE}),
+    ("bert4rec", "rlmrec_gen", {}),
+    VARIANTS[-1],
 ]
 
 
@@ -59,6 +67,21 @@ def test_padded_rows_give_the_same_step(variant):
     assert len(short.epochs.plan.students.buckets) > 1 == len(full.epochs.plan.students.buckets)
     if variant[:2] not in (("gru4rec", "none"), ("gru4rec", "llmesr")):  # they have no dropout
         assert abs(float(other[0][0] - said[0][0][0])) > 1e-6
+    tiny.assert_close(said[1], said[0], 1e-10)
+
+
+@pytest.mark.parametrize("variant", PACKED, ids=name)
+def test_an_accelerators_step_is_the_same(variant):
+    """Rows packed into bins, and the step's different items at once: loss, terms and every gradient, in float64."""
+    said = []
+    for layout, whole in (("bucketed", False), ("packed", True)):
+        system = case(*variant, layout)
+        params, samples = system.params(), system.epochs.order(1, 1)[1]
+        model = dataclasses.replace(system.model, sizes=dataclasses.replace(system.model.sizes, whole=whole))
+        batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
+        assert batch.students.places.packed == whole
+        with tiny.float64():
+            said.append(training(model, *tiny.as_float64((params, system.tables)), batch, jax.random.key(5)))
     tiny.assert_close(said[1], said[0], 1e-10)
 
 
