@@ -19,6 +19,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models.kernels import search
 from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device
 from llmesr_jax.ranking import layout
 from llmesr_jax.training import seen
@@ -41,6 +42,7 @@ class Interactions:
       num_items: V.
       most_seen: the most distinct seen items of a user.
       last_negative: the highest id that a negative may have.
+      whole: how seen items are searched, see `kernels.search`.
       target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless these are the negatives.
     """
 
@@ -54,6 +56,7 @@ class Interactions:
     num_items: int = flax.struct.field(pytree_node=False)
     most_seen: int = flax.struct.field(pytree_node=False)
     last_negative: int = flax.struct.field(pytree_node=False)
+    whole: bool = flax.struct.field(pytree_node=False)
     target_log_shares_V: Array | None = None
 
     def unseen_items(self, key: Array, users_n: Array, count: int) -> Array:
@@ -75,6 +78,7 @@ class BatchPlan(NamedTuple):
 
     Attributes:
       extra: what the method adds, `Recommender.extra`.
+      whole: as of `Sizes`.
     """
 
     config: DataConfig
@@ -84,6 +88,7 @@ class BatchPlan(NamedTuple):
     teachers: layout.RowPlan | None
     similar: int
     extra: Callable[..., Any] | None = None
+    whole: bool = False
 
 
 class Epochs(NamedTuple):
@@ -197,6 +202,7 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
         last_negative=corpus.num_items + (avoid == "history"),
+        whole=plan.whole,
         target_log_shares_V=target_log_shares(corpus, plan),
     )
 
@@ -218,11 +224,12 @@ def plan_epochs(
     needs: Needs,
     similar_UxN: np.ndarray | None,
     extra: Callable[..., Any] | None = None,
+    whole: bool = False,
 ) -> Epochs:
     """Chooses the students and plans the rows.
 
     Args:
-      extra: see `BatchPlan`.
+      extra, whole: see `BatchPlan`.
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
         a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
@@ -230,7 +237,7 @@ def plan_epochs(
     """
     samples = _samples(corpus, config, supervision)
     supervision = "last" if config.prefixes else supervision  # every other position is the last of another prefix
-    plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra)
+    plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra, whole)
     student_Nx1 = student_lengths(corpus, plan, samples)[:, None]
     teacher_U = np.clip(corpus.train_lengths_U - (config.teacher_input == "input"), 0, config.max_len)
     teacher_NxM = None
@@ -260,18 +267,9 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
       draws: int32, in [0, last_negative - seen items of the user).
       users: int32 rows of users, same shape.
     """
-    start = data.gap_start_U[users]
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        gap = jnp.take(data.gaps_m, start + middle, mode="clip")
-        right = (low < high) & (gap <= draws)
-        return jnp.where(right, middle + 1, low), jnp.where((low < high) & ~right, middle, high)
-
-    # A loop of the compiler, not of Python: unrolled, its fusions grow exponentially and so does the compile time.
-    bounds = (jnp.zeros_like(draws), data.gap_count_U[users])
-    low, _ = jax.lax.fori_loop(0, data.most_seen.bit_length(), halve, bounds)
+    low = search.at_most(
+        data.gaps_m, data.gap_start_U[users], data.gap_count_U[users], draws, data.most_seen, data.whole
+    )
     return jnp.minimum(draws + 1 + low, data.last_negative)
 
 

@@ -204,7 +204,7 @@ def assemble(
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     similar = tables.get("similar_users")
-    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra)
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra, whole)
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
 
 
