@@ -56,7 +56,6 @@ from llmesr_jax.models.types import (
     Sequences,
     Sizes,
     Term,
-    row_of_slot,
     wide,
 )
 
@@ -254,7 +253,7 @@ class Method(nn.Module):
 
     def less_of_head_users(self, students: Sequences) -> Array:
         """(T,): what the slots of head users count less in the alignment; 0 for those of others."""
-        users_T = take_rows(students.users_R, row_of_slot(students.buckets).astype(np.int32))
+        users_T = take_rows(students.users_R, students.row_T)
         is_tail_T = take_rows(self.get_variable("tables", "tail_user"), jnp.maximum(users_T, 0))
         return jnp.where(is_tail_T | (users_T < 0), 0.0, self.config.head_user_weight - 1)
 
