@@ -71,7 +71,7 @@ def main(argv, stop):
     if options.gpu:
         return _write(options, gpu_benchmark.run(configs[0].data_dir))
     if options.compile_for not in ("", *gpu_program.DEVICES):
-        raise InputError(f"--compile_for={options.compile_for}: wanted one of {', '.join(gpu_program.DEVICES)}")
+        raise InputError(f"--compile_for={options.compile_for}: expected one of {', '.join(gpu_program.DEVICES)}")
     results = {}
     for config in configs:
         if options.compile_for:

@@ -227,7 +227,7 @@ def _device(name: str) -> Any:
         "jax_plugins.xla_cuda13"
     ):
         raise InputError(
-            f"--compile_for={name}: JAX's plug-in for CUDA is not installed; wanted pip install jax-cuda12-plugin "
+            f"--compile_for={name}: JAX's plug-in for CUDA is not installed; expected pip install jax-cuda12-plugin "
             "jax-cuda12-pjrt nvidia-cuda-nvcc-cu12, in the versions of jax (a GPU is not needed)"
         )
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # which would look for a driver

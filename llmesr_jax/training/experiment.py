@@ -183,7 +183,7 @@ def assemble(
     if data.layout == "packed" and not packs:
         raise InputError(
             f"config: data.layout=packed, but {config.backbone}'s settings do not keep several sequences of one row "
-            "apart; wanted auto"
+            "apart; expected auto"
         )
     on_accelerator = jax.default_backend() != "cpu"
     if data.layout == "auto":

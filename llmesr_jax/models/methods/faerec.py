@@ -34,7 +34,6 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import alignment, losses

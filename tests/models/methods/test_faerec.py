@@ -10,7 +10,7 @@ import pytest
 import tiny
 from alignment_loops import info_nce_by_loops, twins_by_loops
 
-from llmesr_jax.models import recommender, types
+from llmesr_jax.models import recommender
 from llmesr_jax.models.backbones import gru4rec
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.methods import faerec
