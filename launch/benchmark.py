@@ -27,6 +27,10 @@ class Options:
     programs: bool = knob(
         False, "run one epoch and its test without the compilation cache: each program's operations and compile time"
     )
+    compile_for: str = knob(
+        "", "time nothing: compile a step for a GPU that need not be there (h100), and count its kernels"
+    )
+    gpu: bool = knob(False, "measure every GPU figure of docs/performance.md, in one call of at most 8 minutes")
     serve: bool = knob(False, "time recommendations instead: one history, 1,000, all users, a million items")
     out: str = knob("", "JSON file for the numbers")
     plot: str = knob("", "time nothing: draw the files of --files as a picture (.svg)")
@@ -43,6 +47,8 @@ def main(argv, stop):
     from llmesr_jax.experiments import (
         benchmark,
         benchmark_plot,
+        gpu_benchmark,
+        gpu_program,
         serving_benchmark,
         whole_run,
     )
@@ -62,8 +68,15 @@ def main(argv, stop):
         )
     if options.whole or options.programs:
         return _write(options, whole_run.run(configs, programs=options.programs, stop=stop))
+    if options.gpu:
+        return _write(options, gpu_benchmark.run(configs[0].data_dir))
+    if options.compile_for not in ("", *gpu_program.DEVICES):
+        raise InputError(f"--compile_for={options.compile_for}: expected one of {', '.join(gpu_program.DEVICES)}")
     results = {}
     for config in configs:
+        if options.compile_for:
+            results[config.method] = gpu_program.of(config, options.compile_for, options.groups, [*map(int, size)])
+            continue
         made = benchmark.synthetic(config, *map(int, size)) if size else experiment.prepare(config)
         if options.serve:
             results[config.method] = serving_benchmark.run(made, repeats=options.repeats)

@@ -45,6 +45,10 @@ def ragged(seed: int, users: int = 24, items: int = 30, longest: int = 14) -> Co
     return corpus([rng.integers(1, items + 1, n).tolist() for n in lengths])
 
 
+def ints(x: Any) -> jax.Array:
+    return jnp.asarray(x, jnp.int32)
+
+
 def history(data: Corpus, user: int) -> list[int]:
     return data.items[data.offsets[user] : data.offsets[user + 1]].tolist()
 

@@ -32,9 +32,10 @@ class DataConfig(SplitConfig):
     )
     layout: str = knob(
         "auto",
-        "bucketed: rows of a few lengths; padded: all rows of max_len, padded on the left; auto: bucketed if that is "
-        "exact",
-        choices=("auto", "bucketed", "padded"),
+        "bucketed: rows of a few lengths; packed: several sequences in a row, all rows of one length; padded: all rows of "
+        "max_len, padded on the left; auto: bucketed if that is exact, and on an accelerator packed, if the backbone can "
+        "keep the sequences of a row apart",
+        choices=("auto", "bucketed", "packed", "padded"),
     )
     buckets: int = knob(10, "number of row lengths in the bucketed layout", least=1)
     teacher_input: str = knob(

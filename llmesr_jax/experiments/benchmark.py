@@ -121,7 +121,7 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     epochs = experiment.epochs
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
-    slots = sum(rows * length for bag in bags for rows, length in bag.buckets)
+    slots = sum(bag.slots for bag in bags)
     real = batches.student_lengths(experiment.corpus, plan, epochs.samples_N).sum()
     if plan.teachers is not None:
         train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
@@ -198,7 +198,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
     return compile_seconds, run
 
 
-def _on_device(experiment: Experiment):
+def on_device(experiment: Experiment):
     """The data set, the frozen tables, and a batch of zeros."""
     data = batches.interactions(experiment.corpus, experiment.epochs.plan)
     tables = tables_lib.on_device(experiment.tables)
@@ -214,7 +214,7 @@ def step_flops(experiment: Experiment) -> float | None:
     scan of ten products is one product to it), and elementwise work too. So GRU4Rec's step comes out 12 % too small,
     and SASRec's 3 % too large.
     """
-    data, tables, example = _on_device(experiment)
+    data, tables, example = on_device(experiment)
     params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
     loss = lambda p, t, b: recommender.loss_fn(experiment.recommender, p, t, b, None)[0]  # noqa: E731
     jaxpr = jax.make_jaxpr(jax.grad(loss))(params, tables, example)
@@ -256,7 +256,7 @@ def _product_flops(jaxpr, trips) -> float:
 def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str, Any]:
     """Median times of encoding all test users, and of ranking under each protocol, metrics of lists included in full."""
     model = experiment.recommender
-    _, tables, example = _on_device(experiment)
+    _, tables, example = on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
     tables = recommender.in_precision(in_steps(tables, model.kinds), experiment.config.precision)
     inputs = evaluate.inputs(
@@ -273,9 +273,9 @@ def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str
 
     return {
         "users": len(inputs.rows_E),
-        "encode": _median(lambda: inference.user_vectors(model, params, tables, histories), repeats),
-        "full": _median(rank("full"), repeats),
-        "sampled": _median(rank("sampled"), repeats),
+        "encode": median(lambda: inference.user_vectors(model, params, tables, histories), repeats),
+        "full": median(rank("full"), repeats),
+        "sampled": median(rank("sampled"), repeats),
     }
 
 
@@ -283,7 +283,7 @@ def matmul_rate(size: int = 2048, repeats: int = 10) -> float:
     """Floating-point operations per second of a (size, size) float32 matrix product on this device."""
     x = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda a, b: a @ b)
-    return 2 * size**3 / _median(lambda: product(x, x), repeats)
+    return 2 * size**3 / median(lambda: product(x, x), repeats)
 
 
 def peak_memory() -> int:
@@ -337,7 +337,7 @@ def _gibibytes(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size else "not known on this platform"
 
 
-def _median(call: Callable[[], Any], repeats: int) -> float:
+def median(call: Callable[[], Any], repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()

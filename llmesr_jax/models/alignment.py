@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from llmesr_jax.models.kernels import turns
 from llmesr_jax.models.types import Array, wide
 
 _ROWS, _COLUMNS = 256, 512  # of the logits: `info_nce` holds a block of rows, and works on so many columns at a time
@@ -23,6 +24,7 @@ def info_nce(
     temperature: float,
     pairs_N: Array | None = None,
     weights_N: Array | None = None,
+    whole: bool = False,
 ) -> Array:
     """Contrastive loss in one direction between paired rows that stand for several occurrences each (FAERec eq. 5).
 
@@ -38,35 +40,40 @@ def info_nce(
       temperature: of the softmax.
       pairs_N: int32, which y each x is paired with; None: row i with row i, and M = N.
       weights_N: how often each x counts, 0: not at all; its pair must occur. None, with `pairs_N`: as often as its y.
+      whole: all rows and columns at once where memory allows, see `kernels.turns`; static.
     Returns: (); 0 if nothing occurs.
     """
     dtype = wide(x_NxD)
     pairs_N = jnp.arange(len(x_NxD), dtype=jnp.int32) if pairs_N is None else pairs_N
     counts_M = counts_M.astype(dtype)
     weights_N = counts_M if weights_N is None else weights_N.astype(dtype)
-    return _info_nce(_unit(x_NxD.astype(dtype)) / temperature, _unit(y_MxD.astype(dtype)), counts_M, weights_N, pairs_N)
+    x_NxD, y_MxD = _unit(x_NxD.astype(dtype)) / temperature, _unit(y_MxD.astype(dtype))
+    return _info_nce(whole, x_NxD, y_MxD, counts_M, weights_N, pairs_N)
 
 
 def _unit(x_NxD: Array) -> Array:
     return x_NxD * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x_NxD), axis=1, keepdims=True), 1e-24))
 
 
-def _info_nce_blocks(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array, wants: int):
+def _info_nce_blocks(
+    whole: bool, x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array, wants: int
+):
     """The loss; and where wanted its gradients in x, or in x and y: once a block's logits are there, a product more each.
 
-    Blocks of rows and, within, of columns; both stop at the last one that occurs, which only the device knows.
+    Blocks of rows and, within, of columns; both stop at the last one that occurs, which only the device knows. Whole,
+    all columns at once.
 
     Args:
       wants: how many gradients: 0, 1 or 2.
     """
     n, m, width = *(len(a) for a in (x_NxD, y_MxD)), x_NxD.shape[1]
-    rows, columns = min(_ROWS, n), min(_COLUMNS, m)
+    rows, columns = turns.size(n, _ROWS, m, whole), turns.size(m, _COLUMNS, 1, whole)
     pad = lambda z, size: jnp.pad(z, ((0, -len(z) % size),) + ((0, 0),) * (z.ndim - 1))  # noqa: E731
     cut = jax.lax.dynamic_slice_in_dim
     scale = 1 / jnp.maximum(jnp.sum(weights_N), 1)
     last = lambda z: jnp.max(jnp.where(z > 0, jnp.arange(1, len(z) + 1), 0))  # noqa: E731
-    column_blocks = (last(counts_M) + columns - 1) // columns
-    row_blocks = (last(weights_N) + rows - 1) // rows
+    column_blocks = -(-m // columns) if whole else (last(counts_M) + columns - 1) // columns
+    row_blocks = -(-n // rows) if whole else (last(weights_N) + rows - 1) // rows
     x_NxD, weights_N, pairs_N = (pad(z, rows) for z in (x_NxD, weights_N, pairs_N))
     log_counts_Jxc = jnp.log(pad(counts_M, columns)).reshape(-1, columns)
     y_JxcxD = pad(y_MxD, columns).reshape(-1, columns, width)
@@ -87,9 +94,9 @@ def _info_nce_blocks(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Arr
             return logits, own_b, jnp.maximum(highest_b, jnp.max(part, axis=1))
 
         zero_b, empty = jnp.zeros(rows, x_NxD.dtype), jnp.zeros((rows, log_counts_Jxc.size), x_NxD.dtype)
-        logits, own_b, highest_b = jax.lax.fori_loop(0, column_blocks, fill, (empty, zero_b, zero_b - jnp.inf))
+        logits, own_b, highest_b = turns.run(column_blocks, fill, (empty, zero_b, zero_b - jnp.inf))
         weigh = lambda j: jnp.exp(cut(logits, j * columns, columns, 1) - highest_b[:, None])  # noqa: E731
-        sums_b = jax.lax.fori_loop(0, column_blocks, lambda j, s: s + jnp.sum(weigh(j), axis=1), zero_b)
+        sums_b = turns.run(column_blocks, lambda j, s: s + jnp.sum(weigh(j), axis=1), zero_b)
         each_b = jnp.where(weights_b > 0, weights_b * (jnp.log(sums_b) + highest_b - own_b), 0)
         total = total + jnp.sum(each_b) * scale
         if not wants:
@@ -102,24 +109,24 @@ def _info_nce_blocks(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Arr
             by_x = carry[0] + by_logit @ y_JxcxD[j]
             return (by_x, *(by_y.at[j].add(x_Dxb @ by_logit) for by_y in carry[1:]))
 
-        by_x, *by_y = jax.lax.fori_loop(0, column_blocks, back, (jnp.zeros_like(x_bxD), *gradients[1:]))
+        by_x, *by_y = turns.run(column_blocks, back, (jnp.zeros_like(x_bxD), *gradients[1:]))
         return total, (jax.lax.dynamic_update_slice_in_dim(gradients[0], by_x, i * rows, 0), *by_y)
 
-    total, gradients = jax.lax.fori_loop(0, row_blocks, one, (jnp.zeros((), x_NxD.dtype), gradients))
+    total, gradients = turns.run(row_blocks, one, (jnp.zeros((), x_NxD.dtype), gradients))
     by_y = [g.swapaxes(1, 2).reshape(-1, width)[:m] for g in gradients[1:]]
     return total, [*(g[:n] for g in gradients[:1]), *by_y]
 
 
-@jax.custom_vjp
-def _info_nce(x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array) -> Array:
-    return _info_nce_blocks(x_NxD, y_MxD, counts_M, weights_N, pairs_N, 0)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _info_nce(whole: bool, x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array) -> Array:
+    return _info_nce_blocks(whole, x_NxD, y_MxD, counts_M, weights_N, pairs_N, 0)[0]
 
 
-def _info_nce_forward(x, y, counts, weights, pairs):
-    return _info_nce_blocks(*(a.value for a in (x, y, counts, weights, pairs)), 2 if y.perturbed else 1)
+def _info_nce_forward(whole, x, y, counts, weights, pairs):
+    return _info_nce_blocks(whole, *(a.value for a in (x, y, counts, weights, pairs)), 2 if y.perturbed else 1)
 
 
-def _info_nce_backward(gradients, by_value):
+def _info_nce_backward(whole, gradients, by_value):
     by_x, by_y = (*(g * by_value for g in gradients), None)[:2]
     return by_x, by_y, None, None, None
 

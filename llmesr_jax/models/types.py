@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from llmesr_jax.core.axes import ITEM, Table
+from llmesr_jax.models import packing
 
 Array = jax.Array
 Tables = dict[str, Array]
@@ -49,7 +50,9 @@ class Sequences(flax.struct.PyTreeNode):
 
     `buckets` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
     and R = sum(rows). Everything that works position by position (dense layers, norms, feed-forward) runs on the
-    flat (T, D) array; only what mixes positions looks at rows, through `split`.
+    flat (T, D) array; only what mixes positions looks at rows, through `split`. With `bin_widths` rows are packed:
+    several stand in one bin, `split` cuts into bins, and what mixes positions must keep the rows of a bin apart.
+    Only a backbone that says so (`packs`) gets such sequences.
 
     Attributes:
       items_T: int32 item ids, 0 in empty slots.
@@ -63,6 +66,7 @@ class Sequences(flax.struct.PyTreeNode):
       items_first: static; each row's items stand in its first slots. True spares work; False is always right.
       user_R: int32, the row of each row's user in tables over users, -1 where the user is nobody or not known; None
         where none is known.
+      bin_widths: static; the widths of the bins that rows are packed into, see `packing`. () packs nothing.
     """
 
     items_T: Array
@@ -73,6 +77,17 @@ class Sequences(flax.struct.PyTreeNode):
     place_R: Array | None = None
     items_first: bool = flax.struct.field(pytree_node=False, default=False)
     user_R: Array | None = None
+    bin_widths: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
+
+    @property
+    def places(self) -> packing.Places:
+        """Where rows and slots lie, NumPy arrays."""
+        return packing.places(self.buckets, self.bin_widths)
+
+    @property
+    def row_T(self) -> np.ndarray:
+        """int32 (T,): the row of each slot. What a bin has left over belongs to its last row, and is empty."""
+        return self.places.row_T
 
     @property
     def users_R(self) -> Array:
@@ -87,7 +102,7 @@ class Sequences(flax.struct.PyTreeNode):
     @property
     def places_T(self) -> Array:
         """int32 (T,): each slot's row's place in the batch."""
-        return jax.numpy.take(self.places_R, row_of_slot(self.buckets).astype(np.int32), mode="clip")
+        return jax.numpy.take(self.places_R, self.row_T, mode="clip")
 
     @property
     def newest_R(self) -> Array:
@@ -100,9 +115,7 @@ class Sequences(flax.struct.PyTreeNode):
 
         Empty slots follow the newest item, from the row's end on to those before its oldest item.
         """
-        row_T = row_of_slot(self.buckets)
-        width_R = np.array([length for rows, length in self.buckets for _ in range(rows)], np.int32)
-        first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+        _, row_T, first_R, width_R, *_ = self.places
         column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
         if self.items_first:
             return jax.numpy.asarray(column_T)
@@ -120,18 +133,34 @@ class Sequences(flax.struct.PyTreeNode):
         return self.items_T[self.last_R] > 0
 
     def split(self, x: Array, axis: int = -2) -> list[Array]:
-        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group."""
+        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group; of bins, where packed."""
         axis %= x.ndim
+        bins = self.places.bins
         # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
-        parts = jax.lax.split(x, [rows * length for rows, length in self.buckets], axis=axis)
+        parts = jax.lax.split(x, [rows * length for rows, length in bins], axis=axis)
         return [
             part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :])
-            for part, (rows, length) in zip(parts, self.buckets)
+            for part, (rows, length) in zip(parts, bins)
         ]
 
     def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
-        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group."""
+        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group; of rows that are not packed."""
         return jax.lax.split(x, [rows for rows, _ in self.buckets], axis=axis % x.ndim)
+
+    def split_by_bin(self, x: Array, axis: int = -2) -> list[Array]:
+        """Cuts (..., R, ...) into one (..., bins, Q, ...) array per group: the rows of each bin, Q = 1 without packing.
+
+        Where a bin has fewer than Q rows, something stands that is of no use.
+        """
+        axis %= x.ndim
+        if not self.places.packed:
+            return [jax.numpy.expand_dims(part, axis + 1) for part in self.split_rows(x, axis)]
+        return [jax.numpy.take(x, rows, axis=axis, mode="clip") for rows in self.places.rows]
+
+    def join_bins(self, parts: Sequence[Array]) -> Array:
+        """Inverse of `split_by_bin`: (..., bins, Q, D) arrays back to (..., R, D)."""
+        flat = jax.numpy.concatenate([p.reshape(*p.shape[:-3], -1, p.shape[-1]) for p in parts], axis=-2)
+        return jax.numpy.take(flat, self.places.place_R, axis=-2, mode="clip") if self.places.packed else flat
 
 
 def join(parts: Sequence[Array], axis: int = -2) -> Array:
@@ -141,11 +170,6 @@ def join(parts: Sequence[Array], axis: int = -2) -> Array:
     """
     flat = [p.reshape(*p.shape[: axis - 1], -1, *(p.shape[axis + 1 :] if axis != -1 else ())) for p in parts]
     return jax.numpy.concatenate(flat, axis=axis)
-
-
-def row_of_slot(buckets: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """int (T,): the row of each slot."""
-    return np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
 
 
 def from_rows(items_RxL: Array, like: Sequences, max_len: int, user_R: Array | None = None) -> Sequences:
@@ -240,6 +264,7 @@ class Sizes:
       num_users: U.
       all_slots: every slot with an item has an output, also where the last position alone has a loss
         (`Needs.all_slots`).
+      whole: work of which only the device knows how much there is, is done at its most, at once (`kernels.turns`).
     """
 
     num_items: int
@@ -249,6 +274,7 @@ class Sizes:
     normed: bool = False
     num_users: int = 0
     all_slots: bool = False
+    whole: bool = False
 
 
 class Needs(NamedTuple):

@@ -17,7 +17,7 @@ from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.recommender import Recommender
-from llmesr_jax.models.types import Array, Tables, on_device, row_of_slot
+from llmesr_jax.models.types import Array, Tables, on_device
 from llmesr_jax.ranking import layout
 
 _ROWS = 2048  # sequences encoded at a time
@@ -30,7 +30,7 @@ class Histories(NamedTuple):
       items_n: int32 all interactions, on the device.
       end_NxR, length_NxR: int32 one past the newest item of the input, and its length after cutting.
       place_NxR: int32 where each row belongs in the output; U (out of range) for nobody.
-      buckets: the rows of a batch.
+      rows: of a batch.
       count: users in all.
       left_padded: padding before the items.
       user_NxR: int32 the row of each row's user in tables over users; -1 for nobody.
@@ -40,7 +40,7 @@ class Histories(NamedTuple):
     end_NxR: Array
     length_NxR: Array
     place_NxR: Array
-    buckets: tuple[tuple[int, int], ...]
+    rows: layout.RowPlan
     count: int
     left_padded: bool
     user_NxR: Array
@@ -68,9 +68,11 @@ def histories(
     lengths = lambda stops: np.minimum(stops, room) + (supervision == "masked")  # noqa: E731
     length_E = lengths(stops_E)
     others = None if other_stops is None else lengths(other_stops)
-    batches_NxR, buckets = layout.in_batches(length_E, min(_ROWS, len(rows_E)), others)
+    batches_NxR, plan = layout.in_batches(length_E, min(_ROWS, len(rows_E)), others)
     if config.layout == "padded":
-        buckets = ((batches_NxR.shape[1], config.max_len),)
+        plan = layout.padded(batches_NxR.shape[1], config.max_len)
+    elif config.layout == "packed":
+        plan = plan.packed()
     nobody = batches_NxR < 0
     picked = np.maximum(batches_NxR, 0)
     end = np.where(nobody, 0, (corpus.offsets[rows_E] + stops_E)[picked])
@@ -83,7 +85,7 @@ def histories(
         as_int(end),
         as_int(length),
         as_int(place),
-        buckets,
+        plan,
         len(rows_E),
         config.layout == "padded",
         as_int(np.where(nobody, -1, rows_E[picked])),
@@ -100,10 +102,8 @@ def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) ->
     return items_n[index], new_end_NxR
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "buckets", "count", "left_padded"))
-def _encode(
-    recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, buckets, count, left_padded, user_NxR
-):
+@functools.partial(jax.jit, static_argnames=("recommender", "rows", "count", "left_padded"))
+def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, rows, count, left_padded, user_NxR):
     masked = recommender.supervision == "masked"
 
     def one(batch):
@@ -112,13 +112,14 @@ def _encode(
             items_n,
             jnp.where(length_R > 0, end_R + int(masked), end_R),
             length_R,
-            buckets,
+            rows.buckets,
             left_padded,
             recommender.sizes.max_len,
             user_R=user_R,
+            bin_widths=rows.bin_widths,
         )
         if masked:
-            last_T = sequences.last_R[row_of_slot(buckets)] == jnp.arange(len(sequences.items_T))
+            last_T = sequences.last_R[sequences.row_T] == jnp.arange(len(sequences.items_T))
             token = recommender.sizes.num_items + 1
             sequences = sequences.replace(items_T=jnp.where(last_T & sequences.valid_T, token, sequences.items_T))
         return recommender.user_vectors(params, tables, sequences)

@@ -18,6 +18,7 @@ import numpy as np
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.streams import stream
+from llmesr_jax.models import packing
 from llmesr_jax.models.types import Array, Sequences
 
 _PLAN_SEED = 20241209  # fixed: a plan depends on data and sizes only
@@ -27,16 +28,32 @@ _OFFERS = 64  # partners looked at in one attempt
 
 
 class RowPlan(NamedTuple):
-    """Lengths t_1 < ... < t_G a row may have, and for each the most rows of a batch longer than the length before."""
+    """Lengths t_1 < ... < t_G a row may have, and for each the most rows of a batch longer than the length before.
+
+    Attributes:
+      lengths: ascending.
+      at_least: at_least[k]: rows of length >= lengths[k]; at_least[0] = R.
+      bin_widths: as of `Sequences`.
+    """
 
     lengths: tuple[int, ...]
-    at_least: tuple[int, ...]  # at_least[k]: rows of length >= lengths[k]; at_least[0] = R
+    at_least: tuple[int, ...]
+    bin_widths: tuple[int, ...] = ()
 
     @property
     def buckets(self) -> tuple[tuple[int, int], ...]:
         """((rows, length), ...), longest first, in the form of `Sequences.buckets`."""
         rows = np.diff(np.array([*self.at_least, 0])) * -1
         return tuple((int(n), length) for n, length in zip(rows[::-1], self.lengths[::-1]) if n > 0)
+
+    @property
+    def slots(self) -> int:
+        """T, slots of a batch."""
+        return len(packing.places(self.buckets, self.bin_widths).row_T)
+
+    def packed(self) -> RowPlan:
+        """The same rows, packed into bins of one width."""
+        return self._replace(bin_widths=(packing.bin_width(self.buckets),))
 
 
 def padded(rows: int, length: int) -> RowPlan:
@@ -170,16 +187,14 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
     )
 
 
-def in_batches(
-    lengths_N: np.ndarray, rows: int, others_N: np.ndarray | None = None
-) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+def in_batches(lengths_N: np.ndarray, rows: int, others_N: np.ndarray | None = None) -> tuple[np.ndarray, RowPlan]:
     """Splits all samples into batches of equal static shape, for evaluation.
 
     Samples are sorted, longest first, and dealt like cards, so every batch has nearly the same lengths.
 
     Args:
       others_N: lengths of as many other samples, for which the buckets are to serve as well.
-    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the row buckets.
+    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the rows of each batch.
     """
     batches = max(1, -(-len(lengths_N) // rows))
     rows = -(-len(lengths_N) // batches)
@@ -191,7 +206,7 @@ def in_batches(
     longest = np.maximum(np.max(hands, axis=0), 1)
     steps = best_lengths(longest, 8)
     at_least = [rows] + [int((longest > step).sum()) for step in steps[:-1]]
-    return batches_NxR, RowPlan(steps, tuple(at_least)).buckets
+    return batches_NxR, RowPlan(steps, tuple(at_least))
 
 
 def lay_out(
@@ -203,19 +218,18 @@ def lay_out(
     max_len: int,
     place_R: Array | None = None,
     user_R: Array | None = None,
+    bin_widths: tuple[int, ...] = (),
 ) -> tuple[Sequences, Array]:
     """Lays items_n[end - length : end] of each row into its slots.
 
     Args:
       end_R, length_R: int32 (R,), rows in the order of `buckets`; a length is at most its row's.
-      left_padded: padding before the items instead of after.
+      left_padded: padding before the items instead of after; not with `bin_widths`.
       max_len: the length that a padded row would have.
-      place_R, user_R: int32 places in the batch, and rows of users, see `Sequences`.
+      place_R, user_R, bin_widths: places in the batch, rows of users, and how rows are packed, see `Sequences`.
     Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
     """
-    row_T = np.repeat(np.arange(sum(rows for rows, _ in buckets)), [w for rows, w in buckets for _ in range(rows)])
-    width_R = np.array([w for rows, w in buckets for _ in range(rows)], np.int32)
-    first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+    _, row_T, first_R, width_R, *_ = packing.places(buckets, bin_widths)
     column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
     offset_R = jnp.asarray(width_R) - length_R if left_padded else jnp.zeros_like(length_R)
     place_T = column_T - offset_R[row_T]
@@ -226,4 +240,5 @@ def lay_out(
     left_out_R = None if left_padded else max_len - length_R
     positions_T = jnp.where(valid_T, place_T + 1, 0)
     last_R = jnp.asarray(last_R)
-    return Sequences(items_T, positions_T, last_R, buckets, left_out_R, place_R, not left_padded, user_R), index_T
+    found = Sequences(items_T, positions_T, last_R, buckets, left_out_R, place_R, not left_padded, user_R, bin_widths)
+    return found, index_T

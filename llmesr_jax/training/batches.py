@@ -19,7 +19,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
-from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device, row_of_slot
+from llmesr_jax.models.kernels import search
+from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device
 from llmesr_jax.ranking import layout
 from llmesr_jax.training import seen
 
@@ -41,6 +42,7 @@ class Interactions:
       num_items: V.
       most_seen: the most distinct seen items of a user.
       last_negative: the highest id that a negative may have.
+      whole: how seen items are searched, see `kernels.search`.
       target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless these are the negatives.
     """
 
@@ -54,6 +56,7 @@ class Interactions:
     num_items: int = flax.struct.field(pytree_node=False)
     most_seen: int = flax.struct.field(pytree_node=False)
     last_negative: int = flax.struct.field(pytree_node=False)
+    whole: bool = flax.struct.field(pytree_node=False)
     target_log_shares_V: Array | None = None
 
     def unseen_items(self, key: Array, users_n: Array, count: int) -> Array:
@@ -75,6 +78,7 @@ class BatchPlan(NamedTuple):
 
     Attributes:
       extra: what the method adds, `Recommender.extra`.
+      whole: as of `Sizes`.
     """
 
     config: DataConfig
@@ -84,6 +88,7 @@ class BatchPlan(NamedTuple):
     teachers: layout.RowPlan | None
     similar: int
     extra: Callable[..., Any] | None = None
+    whole: bool = False
 
 
 class Epochs(NamedTuple):
@@ -197,6 +202,7 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
         num_items=corpus.num_items,
         most_seen=int(count_U.max()),
         last_negative=corpus.num_items + (avoid == "history"),
+        whole=plan.whole,
         target_log_shares_V=target_log_shares(corpus, plan),
     )
 
@@ -218,11 +224,12 @@ def plan_epochs(
     needs: Needs,
     similar_UxN: np.ndarray | None,
     extra: Callable[..., Any] | None = None,
+    whole: bool = False,
 ) -> Epochs:
     """Chooses the students and plans the rows.
 
     Args:
-      extra: see `BatchPlan`.
+      extra, whole: see `BatchPlan`.
       similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
         a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
@@ -230,7 +237,7 @@ def plan_epochs(
     """
     samples = _samples(corpus, config, supervision)
     supervision = "last" if config.prefixes else supervision  # every other position is the last of another prefix
-    plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra)
+    plan = BatchPlan(config, supervision, mask_share, layout.padded(1, 1), None, needs.similar, extra, whole)
     student_Nx1 = student_lengths(corpus, plan, samples)[:, None]
     teacher_U = np.clip(corpus.train_lengths_U - (config.teacher_input == "input"), 0, config.max_len)
     teacher_NxM = None
@@ -244,6 +251,7 @@ def plan_epochs(
         stairs = [layout.padded(config.batch_size * bag.shape[1], config.max_len) for bag in bags]
     else:
         stairs = layout.plan(bags, config.batch_size, config.buckets)
+        stairs = [rows.packed() for rows in stairs] if config.layout == "packed" else stairs
     counts_NxG = np.concatenate([layout.exceedances(bag, s.lengths) for bag, s in zip(bags, stairs)], axis=1)
     most_G = np.concatenate([np.array(s.at_least[1:], np.int64) for s in stairs])
     teachers = stairs[1] if len(stairs) > 1 else None
@@ -259,18 +267,9 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
       draws: int32, in [0, last_negative - seen items of the user).
       users: int32 rows of users, same shape.
     """
-    start = data.gap_start_U[users]
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        gap = jnp.take(data.gaps_m, start + middle, mode="clip")
-        right = (low < high) & (gap <= draws)
-        return jnp.where(right, middle + 1, low), jnp.where((low < high) & ~right, middle, high)
-
-    # A loop of the compiler, not of Python: unrolled, its fusions grow exponentially and so does the compile time.
-    bounds = (jnp.zeros_like(draws), data.gap_count_U[users])
-    low, _ = jax.lax.fori_loop(0, data.most_seen.bit_length(), halve, bounds)
+    low = search.at_most(
+        data.gaps_m, data.gap_start_U[users], data.gap_count_U[users], draws, data.most_seen, data.whole
+    )
     return jnp.minimum(draws + 1 + low, data.last_negative)
 
 
@@ -327,10 +326,11 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
     by_length = jnp.argsort(-length, stable=True).astype(jnp.int32)
     somebody, users, length, cut = somebody[by_length], users[by_length], length[by_length], cut[by_length]
     end = data.start_U[users] + data.train_U[users] - cut - behind
-    groups = plan.students.buckets
-    user_B = jnp.where(somebody, users, -1)
-    sequences, index_T = layout.lay_out(data.items_n, end, length, groups, left_padded, max_len, by_length, user_B)
-    row_T = row_of_slot(groups)
+    rows, user_B = plan.students, jnp.where(somebody, users, -1)
+    sequences, index_T = layout.lay_out(
+        data.items_n, end, length, rows.buckets, left_padded, max_len, by_length, user_B, rows.bin_widths
+    )
+    row_T = sequences.row_T
     # Random numbers belong to (place in the batch, position), whatever the layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
     at_slot = lambda draws: draws[by_length[row_T], place_T]  # noqa: E731
@@ -402,6 +402,7 @@ def _with_teachers(
         max_len,
         place_M[order_M],
         jnp.where(jnp.repeat(taught_B, plan.similar), similar_M, -1)[order_M],
+        plan.teachers.bin_widths,
     )
     rows_M = jnp.zeros_like(order_M).at[order_M].set(jnp.arange(len(order_M), dtype=order_M.dtype))
     rows_BxN = rows_M.reshape(batch_size, plan.similar)

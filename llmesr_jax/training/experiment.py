@@ -179,8 +179,17 @@ def assemble(
         raise InputError(
             f"config: data.layout=bucketed, but {config.backbone}'s settings process padding; expected padded or auto"
         )
+    packs = not needs_padding and backbones.packs(backbone, section(config.backbone))
+    if data.layout == "packed" and not packs:
+        raise InputError(
+            f"config: data.layout=packed, but {config.backbone}'s settings do not keep several sequences of one row "
+            "apart; expected auto"
+        )
+    on_accelerator = jax.default_backend() != "cpu"
     if data.layout == "auto":
-        data = dataclasses.replace(data, layout="padded" if needs_padding else "bucketed")
+        rows = "packed" if packs and on_accelerator else "bucketed"
+        data = dataclasses.replace(data, layout="padded" if needs_padding else rows)
+    whole = {"auto": on_accelerator, "counted": False, "whole": True}[section("train").blocks]
     if missing := (needs.tables | needs.own.keys()) - tables.keys():
         raise ValueError(f"method {config.method!r} needs the tables {sorted(missing)}; found {sorted(tables)}")
     llm_width = tables["item_llm"].shape[1] if "item_llm" in tables else 0
@@ -190,12 +199,12 @@ def assemble(
         config.backbone,
         section(config.backbone),
         section("loss"),
-        Sizes(users_items.num_items, data.max_len, llm_width, num_users=users_items.num_users),
+        Sizes(users_items.num_items, data.max_len, llm_width, num_users=users_items.num_users, whole=whole),
         config.precision,
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     similar = tables.get("similar_users")
-    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra)
+    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra, whole)
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
 
 

@@ -127,6 +127,12 @@ class TrainConfig:
         "elsewhere",
         least=0,
     )
+    blocks: str = knob(
+        "auto",
+        "work of which only the device knows how much there is, such as the step's different items: counted: in blocks, as "
+        "many as there are; whole: as much as there can be, at once; auto: counted on a CPU, whole elsewhere",
+        choices=("auto", "counted", "whole"),
+    )
     progress: bool = knob(True, "show a progress bar if the output is a terminal")
 
 

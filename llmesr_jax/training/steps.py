@@ -58,7 +58,7 @@ def train_step(
     """
     if touched is not None:
         touched_rows.check(state.params, tables, touched, batch)
-        rows, batch = touched_rows.touched(batch, touched)
+        rows, batch = touched_rows.touched(batch, touched, recommender.sizes.whole)
         large, state = state, touched_rows.cut(state, rows, touched)
         tables = touched_rows.cut_tables(tables, rows, touched)
         small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, epoch, numbers=numbers)

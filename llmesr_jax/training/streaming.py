@@ -133,6 +133,7 @@ class Streamed:
             num_items=self._corpus.num_items,
             most_seen=self._most_seen,
             last_negative=self._corpus.num_items + (self._plan.config.avoid == "history"),
+            whole=self._plan.whole,
             target_log_shares_V=self._log_shares_V,
         )
 

@@ -115,8 +115,7 @@ def half_of(batch: Batch) -> tuple[Batch, Array]:
 
     Users stand in order of length, so the halves have about as many positions.
     """
-    lengths_R = [length for rows, length in batch.students.buckets for _ in range(rows)]
-    row_T = np.repeat(np.arange(len(lengths_R)), lengths_R)
+    row_T = batch.students.row_T
     valid_T = batch.targets_T > 0
     chosen_T = valid_T & jnp.asarray(row_T % 2 == 0)
     share = jnp.sum(chosen_T) / jnp.maximum(jnp.sum(valid_T), 1)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.models import alignment
+from llmesr_jax.models.kernels import turns
 
 ITEMS, WIDTH = 5, 3
 
@@ -86,16 +87,19 @@ def test_counted_rows_are_the_loop_over_occurrences(xy, counts, popularity):
     assert float(feature) == pytest.approx(wanted, rel=1e-9)
 
 
-@pytest.mark.parametrize("block, columns", [(1, 1), (4, 3), (3, 100), (100, 100)])
-def test_blocks_give_the_plain_gradient_and_its_derivative(block, columns, monkeypatch):
+@pytest.mark.parametrize(
+    "block, columns, whole", [(1, 1, False), (4, 3, False), (3, 100, False), (100, 100, False), (4, 1, True)]
+)
+def test_blocks_give_the_plain_gradient_and_its_derivative(block, columns, whole, monkeypatch):
     """Values, gradients in both sides, and the gradient's derivative along a direction; the last block is not full."""
     monkeypatch.setattr(alignment, "_ROWS", block)
     monkeypatch.setattr(alignment, "_COLUMNS", columns)
+    monkeypatch.setattr(turns, "MOST", 36)  # whole: 3 turns of 3 rows and all columns
     rng = np.random.default_rng(3)
     counts = np.array([2, 0, 1, 3, 1, 0, 0, 0, 1])  # the block of 4 has an empty one
     with tiny.float64(), jax.numpy_rank_promotion("allow"):
         x, y = jnp.asarray(rng.normal(size=(2, 9, WIDTH)))
-        fast = lambda x, y: alignment.info_nce(x, y, jnp.asarray(counts), temperature=0.3)  # noqa: E731
+        fast = lambda x, y: alignment.info_nce(x, y, jnp.asarray(counts), temperature=0.3, whole=whole)  # noqa: E731
         slow = lambda x, y: plain_info_nce(x, y, np.repeat(np.arange(9), counts), 0.3)  # noqa: E731
 
         def all_of(f):

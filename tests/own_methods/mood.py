@@ -20,7 +20,7 @@ from llmesr_jax.models import axes
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.layers.tables import SingleView
 from llmesr_jax.models.losses import masked_mean
-from llmesr_jax.models.types import Ids, Needs, Term, from_rows, row_of_slot
+from llmesr_jax.models.types import Ids, Needs, Term, from_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Method(SingleView):
     def encode(self, x_TxD, sequences, deterministic, last_only):
         of_rows = self.of_crowd(sequences.users_R)
         if not last_only:
-            of_rows = take_rows(of_rows, row_of_slot(sequences.buckets).astype(np.int32))
+            of_rows = take_rows(of_rows, sequences.row_T)
         return super().encode(x_TxD, sequences, deterministic, last_only) + of_rows
 
     def terms(self, batch, epoch, deterministic=False):

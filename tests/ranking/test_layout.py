@@ -115,7 +115,8 @@ def test_an_order_that_cannot_fit_is_an_error_that_says_what_to_do(monkeypatch):
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 12))
 def test_deal_puts_every_sample_into_a_row_that_is_long_enough(lengths, rows):
     lengths_N = np.array(lengths)
-    batches_NxR, groups = layout.in_batches(lengths_N, rows)
+    batches_NxR, plan = layout.in_batches(lengths_N, rows)
+    groups = plan.buckets
     assert sorted(batches_NxR[batches_NxR >= 0]) == list(range(len(lengths)))
     assert batches_NxR.shape[1] <= rows and sum(n for n, _ in groups) == batches_NxR.shape[1]
     widths = [width for n, width in groups for _ in range(n)]
@@ -128,7 +129,7 @@ def test_two_bags_of_one_size_share_their_rows(pairs, rows):
     one, other = np.array(pairs).T
     found = layout.in_batches(one, rows, other), layout.in_batches(other, rows, one)
     assert found[0][1] == found[1][1] and found[0][0].shape == found[1][0].shape
-    widths = [width for n, width in found[0][1] for _ in range(n)]
+    widths = [width for n, width in found[0][1].buckets for _ in range(n)]
     for lengths, (batches_NxR, _) in zip((one, other), found):
         for hand in batches_NxR:
             assert all(lengths[sample] <= width for sample, width in zip(hand, widths) if sample >= 0)

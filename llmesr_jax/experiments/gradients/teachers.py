@@ -89,8 +89,7 @@ def _directions(bag: epoch_batches.Batches, count: int) -> Params:
     total: Any = None
     for step in range(count):
         batch = bag[step]
-        lengths_R = [length for rows, length in batch.students.buckets for _ in range(rows)]
-        row_T = np.repeat(np.arange(len(lengths_R)), lengths_R)
+        row_T = batch.students.row_T
         order_B = bag.order[step]
         of_tail_T = (np.where(order_B >= 0, tail_U[order_B % len(tail_U)], False))[row_T]
         item_T = np.asarray(bag.tail_V)[np.maximum(np.asarray(batch.targets_T) - 1, 0)]

@@ -27,7 +27,7 @@ MEANS = ("positions", "users")
 
 def shares(batch: Batch) -> dict[str, Array]:
     """{mean: float (B,)}: each user's share of the positions with a target, and of the users."""
-    row_T = np.repeat(*_rows(batch.students.buckets))
+    row_T = batch.students.row_T
     positions_B = jnp.zeros(len(batch.distils_B), jnp.int32).at[row_T].add((batch.targets_T > 0).astype(jnp.int32))
     users_B = batch.distils_B.astype(jnp.int32)
     return {name: x_B / jnp.maximum(jnp.sum(x_B), 1) for name, x_B in zip(MEANS, (positions_B, users_B))}
@@ -171,16 +171,9 @@ def alignment(square_n: np.ndarray, with_mean_n: np.ndarray, mean_square: float)
         return others_n / (np.sqrt(square_n) * norm_n)
 
 
-def _rows(groups: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a layout, and the width of each."""
-    width_R = np.array([width for rows, width in groups for _ in range(rows)], np.int32)
-    return np.arange(len(width_R)), width_R
-
-
 def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarray]:
     """Each row as a bag of its own, stacked: (R, L) slots; where its slots come from; which of them its row has."""
-    _, width_R = _rows(sequences.buckets)
-    first_R = np.cumsum(width_R, dtype=np.int32) - width_R
+    _, _, first_R, width_R, *_ = sequences.places
     longest = int(width_R.max())
     column_1xL = np.arange(longest, dtype=np.int32)[None]
     valid_RxL = column_1xL < width_R[:, None]

@@ -34,6 +34,15 @@ class Backbone(Protocol):
         ...
 
 
+def packs(file: Backbone, config: Any) -> bool:
+    """Whether the backbone keeps several sequences of one row apart, as attention does and a recurrence does not.
+
+    What its file says in `packs(config)`; a file without it gets each sequence in a row of its own.
+    """
+    says = getattr(file, "packs", None)
+    return bool(says and says(config))
+
+
 class Encoder(Protocol):
     """The methods of a backbone's linen module. `...` stands for leading axes, such as that of an item's views."""
 

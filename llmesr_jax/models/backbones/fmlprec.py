@@ -33,7 +33,7 @@ from llmesr_jax.models.layers.dense import (
     take_rows,
 )
 from llmesr_jax.models.layers.postnorm import EPSILON, NORMAL, FeedForward, Residual
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def columns(sequences: Sequences, length: int) -> Array:
 
     In rows that are so padded, that is where a slot stands, empty ones too; in others these have no meaning.
     """
-    behind_T = sequences.last_R[row_of_slot(sequences.buckets)] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
+    behind_T = sequences.last_R[sequences.row_T] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
     return length - 1 - behind_T
 
 

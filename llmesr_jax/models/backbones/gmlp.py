@@ -28,7 +28,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import LayerNorm, aligned, at_newest, newest
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +135,7 @@ def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences
 
 def _frames(sequences: Sequences) -> tuple[Array, Array]:
     """int32 (T,): the first slot of each slot's row, and how many slots lie behind the row's newest item."""
-    row_T = row_of_slot(sequences.buckets)
+    row_T = sequences.row_T
     width_R = np.array([w for rows, w in sequences.buckets for _ in range(rows)], np.int32)
     end_R = np.cumsum(width_R, dtype=np.int32)
     return jnp.asarray((end_R - width_R)[row_T]), (jnp.asarray(end_R) - 1 - sequences.last_R)[row_T]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.core.knobs import knob
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, row_of_slot, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Backbone(nn.Module):
             moves_T = sequences.valid_T | self.config.through_padding
             only_last = last_only and i == self.config.layers - 1
             if only_last:  # a row stops at its newest slot, so the state it ends with is the one asked for
-                row_T = row_of_slot(sequences.buckets)
+                row_T = sequences.row_T
                 moves_T = moves_T & (jnp.arange(len(row_T)) <= sequences.last_R[row_T])
             x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
         return x_TxD

@@ -49,6 +49,11 @@ def needs_padding(config: Config) -> bool:
     return False
 
 
+def packs(config: Config) -> bool:
+    """Whether several sequences may stand in one row: yes, attention keeps them apart."""
+    return True
+
+
 class Backbone(nn.Module):
     config: Config
     sizes: Sizes

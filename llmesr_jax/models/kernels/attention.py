@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.models.kernels.dropout import drop_left_out, drop_weights
+from llmesr_jax.models.kernels.dropout import drop_left_out, drop_weights, of_queries
 from llmesr_jax.models.layers.dense import aligned, uniform_bias
 from llmesr_jax.models.types import Array, Sequences, join, wide
 
@@ -67,22 +67,21 @@ def attend(
         return jnp.moveaxis(x, -3, -2).reshape(*x.shape[:-3], x.shape[-2], -1) if heads > 1 else x
 
     query = query * (query.shape[-1] // heads) ** -0.5
-    if last_only:
-        queries = [q[..., None, :] for q in sequences.split_rows(query)]
-    else:
-        queries = sequences.split(query)
+    queries = sequences.split_by_bin(query) if last_only else sequences.split(query)
     keys, values, real = sequences.split(key_TxD), sequences.split(value_TxD), sequences.split(sequences.valid_T, -1)
+    apart = _of_one_row(sequences, last_only) if sequences.places.packed else [None] * len(queries)
     in_closed_form = not mask_padding and sequences.left_out_R is not None
-    left_out = sequences.split_rows(sequences.left_out_R, -1) if in_closed_form else [None] * len(queries)
+    left_out = of_queries(sequences, sequences.left_out_R, last_only) if in_closed_form else [None] * len(queries)
     # Weights are divided by their sum after the mixing, where that is fewer numbers.
     weights, extras, sums = [], [], []
-    for q, k, valid_RxL, left_out_R in zip(queries, keys, real, left_out):
+    for q, k, valid_RxL, apart_RxQxL, left_out_RxQ in zip(queries, keys, real, apart, left_out):
         length = k.shape[-2]
         scores = jnp.einsum("...qd,...kd->...qk", split_heads(q), split_heads(k), preferred_element_type=wide(q))
         mask = valid_RxL[:, None, :] if mask_padding or in_closed_form else jnp.ones((1, 1, length), bool)
         if causal and not last_only:
             place_LxL = functools.partial(jax.lax.broadcasted_iota, jnp.int32, (1, length, length))
             mask = mask & (place_LxL(1) >= place_LxL(2))
+        mask = mask if apart_RxQxL is None else mask & apart_RxQxL
         mask = mask[:, None] if heads > 1 else mask
         mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
         lowered = scores - _LOWERED if additive else jnp.asarray(_HIDDEN, scores.dtype)
@@ -91,7 +90,8 @@ def attend(
         if in_closed_form:
             padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
             score = jnp.sum(split_heads(q).astype(scores.dtype) * aligned(padded_key, scores), axis=-1, keepdims=True)
-            count = left_out_R.astype(scores.dtype).reshape(-1, *[1] * (3 if heads > 1 else 2))
+            count = left_out_RxQ.astype(scores.dtype)[..., None]
+            count = count[:, None] if heads > 1 else count
             count = jnp.broadcast_to(jnp.expand_dims(count, tuple(range(score.ndim - count.ndim))), score.shape)
             score = score + jnp.log(count)
             highest = jnp.maximum(highest, jax.lax.stop_gradient(score))
@@ -111,11 +111,15 @@ def attend(
             total = total + extras[i] if dropout else None
         outputs.append(merge_heads(out / sums[i]).astype(v.dtype))
         totals.append(merge_heads(total / sums[i]).astype(v.dtype) if dropout else None)
-    if last_only:
-        merge = lambda parts: jnp.concatenate([p[..., 0, :] for p in parts], axis=-2)  # noqa: E731
-    else:
-        merge = join
+    merge = sequences.join_bins if last_only else join
     return merge(outputs), merge(totals) if dropout else None
+
+
+def _of_one_row(sequences: Sequences, last_only: bool) -> list[Array]:
+    """bool (bins, Q, L) a group: whether a bin's query and key are of one row."""
+    rows = sequences.split(jnp.asarray(sequences.row_T), -1)
+    queries = [jnp.asarray(table) for table in sequences.places.rows] if last_only else rows
+    return [query[:, :, None] == key[:, None, :] for query, key in zip(queries, rows)]
 
 
 class SelfAttention(nn.Module):

@@ -50,11 +50,10 @@ def drop_weights(weights: list[Array], key: Array, rate: float, sequences: Seque
       key: the layer's.
     """
     parts = [
-        (owner, index, length)
-        for (owner, index), (_, length) in zip(_queries(weights, sequences, heads), sequences.buckets)
+        (owner, index, weight.shape[-1]) for (owner, index), weight in zip(_queries(weights, sequences, heads), weights)
     ]
     masks = keeps(key, rate, parts)
-    if not sequences.items_first:  # from the order of positions to that of slots
+    if sequences.places.packed or not sequences.items_first:  # from the order of positions to that of slots
         indices = sequences.split(sequences.index_T, -1)
         masks = [
             jnp.take_along_axis(mask, _beside(index[:, None, :], mask, heads), axis=-1)
@@ -72,11 +71,11 @@ def drop_left_out(weights: list[Array], key: Array, rate: float, sequences: Sequ
       weights: as for `drop_weights`, with L = 1.
     """
     bits, least = _precision(rate)
-    queries = _queries(weights, sequences, heads)
-    newest, left_out = (sequences.split_rows(a, -1) for a in (sequences.newest_R, sequences.left_out_R))
+    queries, last_only = _queries(weights, sequences, heads), _last_only(weights, sequences)
+    newest, left_out = (of_queries(sequences, a, last_only) for a in (sequences.newest_R, sequences.left_out_R))
     out = []
-    for weight, (owner, index), newest_R, left_out_R in zip(weights, queries, newest, left_out):
-        last, count = (_beside(a[:, None, None], weight, heads)[..., 0] for a in (newest_R, left_out_R))
+    for weight, (owner, index), newest_RxQ, left_out_RxQ in zip(weights, queries, newest, left_out):
+        last, count = (_beside(a[:, :, None], weight, heads)[..., 0] for a in (newest_RxQ, left_out_RxQ))
         kept = _count(key, rate, owner, index, last + 1, last + 1 + count)
         share = kept.astype(weight.dtype) * (2**bits / least) / jnp.maximum(count, 1).astype(weight.dtype)
         out.append(weight * share[..., None])
@@ -163,25 +162,44 @@ def _count(key: Array, rate: float, owner: Array, index: Array, start: Array, en
     return jax.lax.fori_loop(0, (end.max() + a_draw - 1) // a_draw, one, jnp.zeros(shape, jnp.int32))
 
 
-def _owners(place_n: Array, lead: tuple[int, ...], heads: tuple[int, ...] = ()) -> Array:
-    """int32 (*lead, n, *heads): each place's number, another for each view and head."""
+def of_queries(sequences: Sequences, x_R: Array, last_only: bool) -> list[Array]:
+    """(rows, Q) a group: what each row's number is to its queries; Q = 1 where all queries of a row of `split` share it.
+
+    Args:
+      x_R: (R,).
+      last_only: queries are each row's newest position.
+    """
+    if sequences.places.packed and not last_only:
+        return sequences.split(jnp.take(x_R, sequences.row_T, mode="clip"), -1)
+    return sequences.split_by_bin(x_R, -1)
+
+
+def _owners(place: Array, lead: tuple[int, ...], heads: tuple[int, ...] = ()) -> Array:
+    """int32: each place's number, another for each view and head: (n,) -> (*lead, n), (n, Q) -> (*lead, n, *heads, Q)."""
     count = math.prod((*lead, *heads))
-    within = jnp.arange(count, dtype=jnp.int32).reshape(*lead, 1, *heads)
-    return place_n.reshape(*[1] * len(lead), -1, *[1] * len(heads)) * count + within
+    behind = place.shape[1:]
+    within = jnp.arange(count, dtype=jnp.int32).reshape(*lead, 1, *heads, *[1] * len(behind))
+    return place.reshape(*[1] * len(lead), -1, *[1] * len(heads), *behind) * count + within
+
+
+def _last_only(weights: list[Array], sequences: Sequences) -> bool:
+    """Whether the queries are each row's newest position, and not all slots."""
+    return any(weight.shape[-2] != length for weight, (_, length) in zip(weights, sequences.places.bins))
 
 
 def _queries(weights: list[Array], sequences: Sequences, heads: int) -> list[tuple[Array, Array]]:
     """Owner and index of the queries of each row group's weights."""
     by_head = (heads,) if heads > 1 else ()
     lead = weights[0].shape[: weights[0].ndim - 3 - len(by_head)]
-    places = sequences.split_rows(sequences.places_R, -1)
-    if all(weight.shape[-2] == length for weight, (_, length) in zip(weights, sequences.buckets)):
-        indices = sequences.split(sequences.index_T, -1)
+    last_only = _last_only(weights, sequences)
+    places = of_queries(sequences, sequences.places_R, last_only)
+    if last_only:
+        indices = of_queries(sequences, sequences.newest_R, last_only)
     else:
-        indices = [index_R[:, None] for index_R in sequences.split_rows(sequences.newest_R, -1)]
+        indices = sequences.split(sequences.index_T, -1)
     return [
-        (_owners(place_R, lead, by_head)[..., None], _beside(index[:, :, None], weight, heads)[..., 0])
-        for weight, place_R, index in zip(weights, places, indices)
+        (_owners(place, lead, by_head), _beside(index[:, :, None], weight, heads)[..., 0])
+        for weight, place, index in zip(weights, places, indices)
     ]
 
 

@@ -1,7 +1,7 @@
 """Frozen rows through a small network, for the few different rows that a step asks for.
 
-A step knows only on the device how many different items it has. What is here works through them in blocks and stops
-there, forth and back: rows behind the last one cost nothing.
+A step knows only on the device how many different items it has. On a CPU what is here works through them in blocks and
+stops there, forth and back: rows behind the last one cost nothing. An accelerator takes all at once (`turns`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from llmesr_jax.models.kernels import turns
 from llmesr_jax.models.kernels.dropout import drop, keeps
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.types import Array, wide
@@ -40,7 +41,7 @@ class TwoLayers(NamedTuple):
     outer_bias: Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 8))
 def map_two_layers(
     activation: Callable[[Array], Array],
     rate: float,
@@ -50,6 +51,7 @@ def map_two_layers(
     count: Array,
     key: Array,
     owners_n: Array | None = None,
+    whole: bool = False,
 ) -> Array:
     """`layers` over table[ids] for the first `count` ids: (n, D).
 
@@ -63,19 +65,21 @@ def map_two_layers(
       count: int32 ().
       key: uint32 key data; of no use where the rate is 0.
       owners_n: int32, whom each row's dropout belongs to; None: its id. A step that renumbers ids gives the real ones.
+      whole: all n rows at once, see `turns`; static.
     """
-    return _forward(activation, rate, False, table_VxF, layers, ids_n, count, key, owners_n)[0]
+    return _forward(activation, rate, False, whole, table_VxF, layers, ids_n, count, key, owners_n)[0]
 
 
-def _forward(activation, rate, for_back, table_VxF, layers, ids_n, count, key, owners_n):
-    # One seed after the other under vmap: each stops at its own count.
-    run = jax.custom_batching.sequential_vmap(functools.partial(_forward_blocks, activation, rate, for_back))
+def _forward(activation, rate, for_back, whole, table_VxF, layers, ids_n, count, key, owners_n):
+    run = functools.partial(_forward_blocks, activation, rate, for_back, whole)
+    # Counted, one seed after the other under vmap: each stops at its own count.
+    run = run if whole else jax.custom_batching.sequential_vmap(run)
     return run(table_VxF, layers, ids_n, count, key, ids_n if owners_n is None else owners_n)
 
 
-def _forward_blocks(activation, rate, for_back, table_VxF, layers, ids_n, count, key, owners_n):
+def _forward_blocks(activation, rate, for_back, whole, table_VxF, layers, ids_n, count, key, owners_n):
     """The mapped rows; and, where these are wanted `for_back`, what enters f and which entries dropout kept."""
-    n, size = len(ids_n), min(_BLOCK, len(ids_n))
+    n, size = len(ids_n), turns.size(len(ids_n), _BLOCK, table_VxF.shape[1], whole)
     ids_n, owners_n = (jnp.pad(x, (0, -n % size)) for x in (ids_n, owners_n))
     hidden, width = layers.outer.shape
     dtype = layers.inner.dtype
@@ -95,14 +99,14 @@ def _forward_blocks(activation, rate, for_back, table_VxF, layers, ids_n, count,
 
     kinds = [(width, dtype), *([(hidden, dtype), *([(hidden, bool)] if rate else [])] if for_back else [])]
     start = [jnp.zeros((len(ids_n), columns), kind) for columns, kind in kinds]
-    out, *kept = jax.lax.fori_loop(0, (count + size - 1) // size, one, start)
+    out, *kept = turns.run(len(ids_n) // size if whole else (count + size - 1) // size, one, start)
     return out[:n], kept
 
 
-def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, before, kept, out_gradient):
+def _gradients(activation, rate, wants_rows, whole, table_VxF, layers, ids_n, count, before, kept, out_gradient):
     """Of the layers, and of the rows if wanted, (n, F)."""
     hidden, dtype = layers.inner.shape[1], wide(out_gradient)
-    size = min(_BLOCK, len(ids_n))
+    size = turns.size(len(ids_n), _BLOCK, table_VxF.shape[1], whole)
     padding = ((0, -len(ids_n) % size),)
     ids_n = jnp.pad(ids_n, padding[0])
     real_n = jnp.arange(len(ids_n), dtype=jnp.int32) < count
@@ -132,27 +136,31 @@ def _gradients(activation, rate, wants_rows, table_VxF, layers, ids_n, count, be
     width, llm_width = out_gradient.shape[1], table_VxF.shape[1]
     sums = tuple(jnp.zeros(s, dtype) for s in ((hidden, llm_width), hidden, (width, hidden), width))
     carry = sums, jnp.zeros((len(ids_n) if wants_rows else 0, llm_width), before.dtype)
-    large = size * min(_LARGE, len(ids_n) // size)
-    turns = count // large
-    carry = jax.lax.fori_loop(0, turns, lambda i, c: block(i * large, large, c), carry)
-    rest = (count - turns * large + size - 1) // size
-    sums, rows_gradient = jax.lax.fori_loop(0, rest, lambda i, c: block(turns * large + i * size, size, c), carry)
+    if whole:
+        sums, rows_gradient = turns.run(len(ids_n) // size, lambda i, c: block(i * size, size, c), carry)
+    else:
+        large = size * min(_LARGE, len(ids_n) // size)
+        first = count // large
+        carry = turns.run(first, lambda i, c: block(i * large, large, c), carry)
+        rest = (count - first * large + size - 1) // size
+        sums, rows_gradient = turns.run(rest, lambda i, c: block(first * large + i * size, size, c), carry)
     inner, inner_bias, outer, outer_bias = (a.astype(before.dtype) for a in sums)
     return TwoLayers(inner.T, inner_bias, outer.T, outer_bias), rows_gradient
 
 
-def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key, owners_n):
+def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key, owners_n, whole):
     value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
     rest = (x if x is None else x.value for x in (ids_n, count, key, owners_n))
-    out, (before, *kept) = _forward(activation, rate, True, table.value, value, *rest)
+    out, (before, *kept) = _forward(activation, rate, True, whole, table.value, value, *rest)
     # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
     return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
 
 
-def _map_two_layers_backward(activation, rate, kept_for_back, out_gradient):
+def _map_two_layers_backward(activation, rate, whole, kept_for_back, out_gradient):
     table_VxF, layers, ids_n, count, before, kept, wants = kept_for_back
     wants_rows = wants is not None
-    run = jax.custom_batching.sequential_vmap(functools.partial(_gradients, activation, rate, wants_rows))
+    run = functools.partial(_gradients, activation, rate, wants_rows, whole)
+    run = run if whole else jax.custom_batching.sequential_vmap(run)
     by_layers, by_rows = run(table_VxF, layers, ids_n, count, before, kept, out_gradient)
     by_table = jnp.zeros_like(table_VxF).at[ids_n].add(by_rows[: len(ids_n)]) if wants_rows else None
     return by_table, by_layers, None, None, None, None

@@ -24,6 +24,7 @@ import optax
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.models.axes import ITEM, USER, Axes, path_of
+from llmesr_jax.models.kernels import search
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.types import Array, Batch, Ids, Sequences
 
@@ -45,11 +46,14 @@ class Rows(NamedTuple):
 Touched = dict[str, Rows]  # by axis
 
 
-def touched(batch: Batch, axes: Axes) -> tuple[Touched, Batch]:
+def touched(batch: Batch, axes: Axes, whole: bool = False) -> tuple[Touched, Batch]:
     """The batch's items and users, and the batch with their places in `ids_n` for ids and rows.
 
     Sorting the batch's ids costs nothing that grows with the catalogue. Users are left as they are where no array is
     over users.
+
+    Args:
+      whole: how places are searched, see `search`.
     """
     shared = [] if batch.shared_K is None else [batch.shared_K]
     extra = [x for x in _parts(batch.extra) if isinstance(x, (Sequences, Ids))]
@@ -57,20 +61,20 @@ def touched(batch: Batch, axes: Axes) -> tuple[Touched, Batch]:
     own = lambda axis: [x.ids.reshape(-1) for x in extra if isinstance(x, Ids) and x.axis == axis]  # noqa: E731
     trained = [batch.students.items_T, batch.targets_T, batch.negatives_TxK.reshape(-1), *shared]
     trained += [*(bag.items_T for bag in bags), *own(ITEM)]
-    items = _rows(trained, [] if batch.teachers is None else [batch.teachers.items_T], axes.items, np.zeros(1))
+    items = _rows(trained, [] if batch.teachers is None else [batch.teachers.items_T], axes.items, np.zeros(1), whole)
     found, users = {ITEM: items}, None
     if axes.has(USER):
         trained = [batch.students.users_R, *(bag.users_R for bag in bags), *own(USER)]
         other = [] if batch.users_B is None else [batch.users_B]
         other += [] if batch.teachers is None else [batch.teachers.users_R]
         nobody = lambda parts: [jnp.where(x < 0, axes.users, x) for x in parts]  # noqa: E731
-        users = found[USER] = _rows(nobody(trained), nobody(other), axes.users, np.zeros(0))
+        users = found[USER] = _rows(nobody(trained), nobody(other), axes.users, np.zeros(0), whole)
 
     def item_places(ids):
-        return _places(items, ids)
+        return _places(items, ids, whole)
 
     def user_places(rows):
-        return rows if users is None else jnp.where(rows < 0, rows, _places(users, rows))
+        return rows if users is None else jnp.where(rows < 0, rows, _places(users, rows, whole))
 
     def renumbered(bag):
         user_R = None if bag.user_R is None else user_places(bag.user_R)
@@ -96,7 +100,7 @@ def touched(batch: Batch, axes: Axes) -> tuple[Touched, Batch]:
     return found, batch
 
 
-def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarray) -> Rows:
+def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarray, whole: bool) -> Rows:
     """The different rows among some, those of `first` too; `count` and above are none."""
     trained_n = jnp.concatenate(trained)
     every_n = jnp.concatenate([trained_n, *other]) if other else trained_n
@@ -105,12 +109,15 @@ def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarra
     room = min(count, len(ordered))
     ids_n = jnp.full(room, count, jnp.int32).at[jnp.where(new, jnp.cumsum(new) - 1, room)].set(ordered, mode="drop")
     rows = Rows(ids_n, jnp.zeros(room, bool))
-    trained_n = rows.trained_n.at[_places(rows, trained_n)].set(True, mode="drop")
+    trained_n = rows.trained_n.at[_places(rows, trained_n, whole)].set(True, mode="drop")
     return Rows(ids_n, trained_n & (ids_n < count))
 
 
-def _places(rows: Rows, ids: Array) -> Array:
-    return jnp.searchsorted(rows.ids_n, ids).astype(jnp.int32)
+def _places(rows: Rows, ids: Array, whole: bool) -> Array:
+    if not whole:
+        return jnp.searchsorted(rows.ids_n, ids).astype(jnp.int32)
+    room = len(rows.ids_n)
+    return search.at_most(rows.ids_n, jnp.zeros_like(ids), jnp.full_like(ids, room), ids - 1, room, True)
 
 
 def _is_part(x: Any) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from llmesr_jax.models.kernels.attention import SelfAttention
 from llmesr_jax.models.kernels.dropout import Dropout
 from llmesr_jax.models.layers import postnorm
 from llmesr_jax.models.layers.dense import LayerNorm, aligned, dense, newest, take_rows
-from llmesr_jax.models.types import Array, Sequences, row_of_slot
+from llmesr_jax.models.types import Array, Sequences
 
 
 class Positions(nn.Module):
@@ -110,7 +109,7 @@ class ColumnPositions(nn.Module):
     @nn.compact
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
         table = self.param("table", postnorm.NORMAL, (self.max_len, x_TxD.shape[-1]))
-        row_T = np.asarray(row_of_slot(sequences.buckets), np.int32)
+        row_T = sequences.row_T
         to_newest_T = sequences.last_R[row_T] - jnp.arange(len(row_T), dtype=jnp.int32)
         columns_T = jnp.clip(self.max_len - 1 - to_newest_T, 0, self.max_len - 1)  # cut only in empty slots
         positions_TxD = take_rows(table, columns_T).astype(x_TxD.dtype)

@@ -34,7 +34,6 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import alignment, losses
@@ -56,7 +55,6 @@ from llmesr_jax.models.types import (
     Sequences,
     Sizes,
     Term,
-    row_of_slot,
     wide,
 )
 
@@ -131,6 +129,7 @@ class Mapper(nn.Module):
     llm_width: int
     width: int
     dropout: float
+    whole: bool
 
     def setup(self):
         hidden = self.llm_width // 2
@@ -146,7 +145,7 @@ class Mapper(nn.Module):
         rate = 0.0 if deterministic else self.dropout
         key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
         layers = TwoLayers(*self.inner(), *self.outer())
-        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n)
+        return map_two_layers(gelu, rate, llm_VxF, layers, ids_n, count, key, owners_n, self.whole)
 
 
 class Gate(nn.Module):
@@ -178,7 +177,7 @@ class Method(nn.Module):
     def setup(self):
         c, sizes = self.config, self.sizes
         self.table = ItemTable(sizes.num_items, c.width)
-        self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout)
+        self.mapper = Mapper(sizes.llm_width, c.width, c.mapper_dropout, sizes.whole)
         self.fusion = {True: "gate", False: c.without_gate}[c.gate]
         if c.gate:
             self.gate = Gate(c.width, c.gate_dropout)
@@ -253,7 +252,7 @@ class Method(nn.Module):
 
     def less_of_head_users(self, students: Sequences) -> Array:
         """(T,): what the slots of head users count less in the alignment; 0 for those of others."""
-        users_T = take_rows(students.users_R, row_of_slot(students.buckets).astype(np.int32))
+        users_T = take_rows(students.users_R, students.row_T)
         is_tail_T = take_rows(self.get_variable("tables", "tail_user"), jnp.maximum(users_T, 0))
         return jnp.where(is_tail_T | (users_T < 0), 0.0, self.config.head_user_weight - 1)
 
@@ -286,7 +285,7 @@ class Method(nn.Module):
         by_id, by_llm = views_2xnxD[:, :room]
         w_item, w_feature = alignment_weights(c, jnp.maximum(epoch - 1, 0))
         if c.item_alignment:
-            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature)
+            value = alignment.info_nce(by_id, by_llm, counts_n, temperature=c.temperature, whole=self.sizes.whole)
             terms["item_alignment"] = Term(value, c.beta * w_item)
         if c.feature_alignment:
             value = alignment.feature_alignment(

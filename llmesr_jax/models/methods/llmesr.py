@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import losses
 from llmesr_jax.models.kernels.attention import CrossAttention, cross_attend
+from llmesr_jax.models.kernels.each_row import map_each
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import newest, take_rows
 from llmesr_jax.models.layers.tables import (
@@ -117,7 +118,8 @@ class Method(nn.Module):
     def vectors(self, trained_n: Array, other_n: Array | None = None) -> tuple[Array, Array]:
         """int32 (n,), (m,) -> (views, n, D), (views, m, D): items' vectors in each view, collaborative first.
 
-        No gradient passes through the second part. The adapter maps each different item once.
+        No gradient passes through the second part. The adapter maps each different item once, or, `Sizes.whole`, each as
+        often as it occurs.
         """
         other_n = jnp.zeros(0, jnp.int32) if other_n is None else other_n
         views = []
@@ -129,10 +131,15 @@ class Method(nn.Module):
             kernel_FxD, bias_D = self.adapter()
             llm = self.get_variable("tables", "item_llm")
             llm = llm if self.config.freeze_semantic else self.llm_table(llm)
-            found = distinct(llm.shape[0], trained_n, other_n)
-            mapped = map_rows(llm, kernel_FxD, found.ids_n, found.count, found.trained) + bias_D[None, :]
-            rows = (mapped[: len(trained_n)], jax.lax.stop_gradient(mapped))
-            views.append(tuple(take_rows(x, place) for x, place in zip(rows, found.places)))
+            if self.sizes.whole:
+                trained, other = map_each(llm, kernel_FxD, trained_n, other_n)
+                rows = (trained + bias_D[None, :], jax.lax.stop_gradient(other + bias_D[None, :]))
+            else:
+                found = distinct(llm.shape[0], trained_n, other_n)
+                mapped = map_rows(llm, kernel_FxD, found.ids_n, found.count, found.trained) + bias_D[None, :]
+                rows = (mapped[: len(trained_n)], jax.lax.stop_gradient(mapped))
+                rows = tuple(take_rows(x, place) for x, place in zip(rows, found.places))
+            views.append(rows)
         return tuple(jnp.stack(part) for part in zip(*views))
 
     def items(self, ids: Array) -> Array:

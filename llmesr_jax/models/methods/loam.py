@@ -49,7 +49,6 @@ from llmesr_jax.models.types import (
     Tables,
     Term,
     from_rows,
-    row_of_slot,
 )
 
 _SEED = 220  # of the release, for the edges that are kept
@@ -136,7 +135,7 @@ def newest_targets(batch: Batch, only: bool) -> Array:
     """int32 (B,): each student's newest target; 0 for none, and with `only` where a student has other targets too."""
     students, rows = batch.students, len(batch.students.last_R)
     target_B = take_rows(batch.targets_T, students.last_R)
-    count_B = jnp.zeros(rows, jnp.int32).at[row_of_slot(students.buckets)].add((batch.targets_T > 0).astype(jnp.int32))
+    count_B = jnp.zeros(rows, jnp.int32).at[students.row_T].add((batch.targets_T > 0).astype(jnp.int32))
     return jnp.where((count_B == 1) | (not only), target_B, 0)
 
 

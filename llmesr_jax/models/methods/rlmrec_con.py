@@ -95,18 +95,22 @@ class Aligned(SingleView):
     def llm_views(self, ids: Array) -> Array:
         """int32 (n,) -> (n, D): M(e_llm) of items, which training aligns with their vectors."""
         llm, count = self.get_variable("tables", "item_llm"), jnp.asarray(len(ids), jnp.int32)
-        return map_two_layers(jax.nn.leaky_relu, 0.0, llm, self.mapper(), ids, count, jnp.zeros(2, jnp.uint32))
+        return map_two_layers(
+            jax.nn.leaky_relu, 0.0, llm, self.mapper(), ids, count, jnp.zeros(2, jnp.uint32), None, self.sizes.whole
+        )
 
     def alignment(self, users_BxD: Array, batch: Batch) -> Array:
         """(): L_users + L_targets + L_negatives."""
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
-        layers, no_dropout = self.mapper(), jnp.zeros(2, jnp.uint32)
+        layers, no_dropout, whole = self.mapper(), jnp.zeros(2, jnp.uint32), self.sizes.whole
 
         def part(vectors_nxD, llm, ids_n, count, counts_n):
             embedded_n = jnp.any(take_rows(llm, ids_n) != 0, axis=1)
-            mapped_nxD = map_two_layers(jax.nn.leaky_relu, 0.0, llm, layers, ids_n, count, no_dropout)
+            mapped_nxD = map_two_layers(jax.nn.leaky_relu, 0.0, llm, layers, ids_n, count, no_dropout, None, whole)
             counts_n = jnp.where(embedded_n, counts_n, 0)
-            return alignment.info_nce(vectors_nxD, mapped_nxD, counts_n, temperature=self.config.temperature)
+            return alignment.info_nce(
+                vectors_nxD, mapped_nxD, counts_n, temperature=self.config.temperature, whole=whole
+            )
 
         at_B = jnp.arange(len(users_BxD), dtype=jnp.int32)
         there_B = batch.distils_B & batch.students.valid_R

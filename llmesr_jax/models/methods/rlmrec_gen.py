@@ -56,7 +56,6 @@ from llmesr_jax.models.types import (
     Sizes,
     Tables,
     Term,
-    row_of_slot,
 )
 
 
@@ -140,7 +139,7 @@ class Reconstructing(SingleView):
         students, users = batch.students, batch.users_B
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
         at_B = jnp.arange(len(users), dtype=jnp.int32)
-        hidden_B = jnp.zeros(len(users), bool).at[row_of_slot(students.buckets)].max(hidden_T)
+        hidden_B = jnp.zeros(len(users), bool).at[students.row_T].max(hidden_T)
         hidden_B = hidden_B & batch.distils_B & self.config.users
         # A user's pair is the first of its rows, an item's stands behind all users'.
         first_U = jnp.full(len(user_llm), len(users), jnp.int32).at[users].min(jnp.where(hidden_B, at_B, len(users)))
@@ -153,7 +152,9 @@ class Reconstructing(SingleView):
         order_N = jnp.argsort(~is_row_N, stable=True)
         slots_N = jnp.concatenate([students.last_R, jnp.arange(len(hidden_T), dtype=jnp.int32)])[order_N]
         count, no_dropout = jnp.sum(is_row_N, dtype=jnp.int32), jnp.zeros(2, jnp.uint32)
-        made_NxF = map_two_layers(jax.nn.leaky_relu, 0.0, h_TxD, self.decoder(), slots_N, count, no_dropout)
+        made_NxF = map_two_layers(
+            jax.nn.leaky_relu, 0.0, h_TxD, self.decoder(), slots_N, count, no_dropout, None, self.sizes.whole
+        )
         return alignment.info_nce(
             made_NxF,
             llm_MxF,
@@ -161,4 +162,5 @@ class Reconstructing(SingleView):
             temperature=self.config.temperature,
             pairs_N=pairs_N[order_N],
             weights_N=is_row_N[order_N],
+            whole=self.sizes.whole,
         )

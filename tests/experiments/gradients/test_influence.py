@@ -48,7 +48,7 @@ def toy():
     _, params, tables, _ = loss_parts.started("gru4rec", "none")
     case = tiny.case("gru4rec", "none", blocks=1, batch_size=24)
     batch = case.batch()
-    row_T = np.repeat(*users._rows(batch.students.buckets))
+    row_T = batch.students.row_T
     shares_B = users.shares(batch)["positions"]
     target_T = jnp.asarray(np.asarray(batch.targets_T) % 3 == 0)
     return case, params, tables, batch, row_T, shares_B, target_T

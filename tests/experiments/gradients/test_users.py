@@ -79,7 +79,7 @@ def test_a_users_part_is_the_gradient_of_the_batch_with_the_others_targets_hidde
     with tiny.float64():
         case, params, tables, batch, _ = system("llmesr")
         place = 2
-        row_T = np.repeat(*users._rows(batch.students.buckets))
+        row_T = batch.students.row_T
         alone = batch.replace(
             targets_T=jnp.where(row_T == place, batch.targets_T, 0),
             distils_B=batch.distils_B & (np.arange(len(batch.distils_B)) == place),
@@ -94,7 +94,7 @@ def test_a_users_part_is_the_gradient_of_the_batch_with_the_others_targets_hidde
 def test_shares_by_hand():
     batch = tiny.case("gru4rec", "none").batch()
     targets = np.zeros_like(batch.targets_T)
-    row_T = np.repeat(*users._rows(batch.students.buckets))
+    row_T = batch.students.row_T
     for row, count in ((0, 3), (1, 1)):
         targets[np.flatnonzero(row_T == row)[:count]] = 1
     distils = jnp.arange(len(batch.distils_B)) < 4

@@ -1,5 +1,6 @@
 """Under dropout, a training step's numbers depend neither on the layout nor on who else is in the batch."""
 
+import dataclasses
 import functools
 import os
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax.models import backbones, types
+from llmesr_jax.models import backbones
 from llmesr_jax.models.recommender import loss_fn
 
 pytestmark = pytest.mark.slow
@@ -27,6 +28,13 @@ VARIANTS = [
     ("sasrec", "faerec", FAEREC),
     ("sasrec", "none", {"causal": False, **RELEASE}),
     ("bert4rec", "llmesr", {"second_pass": True, "teacher_dropout": True, **RELEASE}),
+]
+PACKED = [
+    ("sasrec", "llmesr", {"similar": 3}),
+    ("sasrec", "faerec", FAEREC),
+    ("sasrec", "rlmrec_con", {"causal": False, **RELEASE}),
+    ("bert4rec", "rlmrec_gen", {}),
+    VARIANTS[-1],
 ]
 
 
@@ -62,6 +70,21 @@ def test_padded_rows_give_the_same_step(variant):
     tiny.assert_close(said[1], said[0], 1e-10)
 
 
+@pytest.mark.parametrize("variant", PACKED, ids=name)
+def test_an_accelerators_step_is_the_same(variant):
+    """Rows packed into bins, and the step's different items at once: loss, terms and every gradient, in float64."""
+    said = []
+    for layout, whole in (("bucketed", False), ("packed", True)):
+        system = case(*variant, layout)
+        params, samples = system.params(), system.epochs.order(1, 1)[1]
+        model = dataclasses.replace(system.model, sizes=dataclasses.replace(system.model.sizes, whole=whole))
+        batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
+        assert batch.students.places.packed == whole
+        with tiny.float64():
+            said.append(training(model, *tiny.as_float64((params, system.tables)), batch, jax.random.key(5)))
+    tiny.assert_close(said[1], said[0], 1e-10)
+
+
 def test_padded_rows_give_the_same_step_in_float32():
     short, full = (case("sasrec", "faerec", FAEREC, layout) for layout in ("bucketed", "padded"))
     params, samples, said = short.params(), short.epochs.order(1, 1)[1], []
@@ -75,7 +98,7 @@ def ranking_of(system, params, samples, user):
     """The ranking loss of one user of the batch, and the gradient of it."""
     batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
     (row,) = np.flatnonzero((np.asarray(batch.users_B) == user) & np.asarray(batch.distils_B))
-    theirs_T = types.row_of_slot(batch.students.buckets) == row
+    theirs_T = batch.students.row_T == row
     batch = batch.replace(targets_T=jnp.where(theirs_T, batch.targets_T, 0))
     with tiny.float64():
         return one_term(system.model, *tiny.as_float64((params, system.tables)), batch, jax.random.key(5))

@@ -1,12 +1,14 @@
 """Rows through two layers, block by block, against the same layers written down; and their dropout."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from llmesr_jax.models.kernels import mapped_rows
+from llmesr_jax.models.kernels import mapped_rows, turns
 from llmesr_jax.models.kernels.mapped_rows import TwoLayers, gelu, map_two_layers
 
 IDS, COUNT = 23, 17
@@ -36,6 +38,16 @@ def value_and_gradients(function, rate, seed=0, count=COUNT, activation=gelu):
         return jnp.sum(out[:count] * read_out[:count])
 
     return jax.jit(jax.value_and_grad(read, argnums=(0, 1)))(table, layers)
+
+
+@pytest.mark.parametrize("most", [10**6, 60])
+def test_whole_gives_what_blocks_give(most, monkeypatch):
+    """At once, and in the turns that memory allows; dropout's masks as well."""
+    monkeypatch.setattr(turns, "MOST", most)
+    monkeypatch.setattr(mapped_rows, "_BLOCK", 4)
+    whole = functools.partial(map_two_layers, whole=True)
+    with tiny.float64():
+        tiny.assert_close(*(value_and_gradients(f, 0.3) for f in (whole, map_two_layers)), 1e-12)
 
 
 @pytest.mark.parametrize("activation", [gelu, jax.nn.leaky_relu])

@@ -114,17 +114,18 @@ def test_the_second_step_differs_from_a_dense_one_only_through_older_moments(sys
 ids = st.lists(st.integers(0, ROWS - 1), min_size=4, max_size=4)
 
 
-@jax.jit
-def _touched(students, targets, negatives, teachers):
+@functools.partial(jax.jit, static_argnames="whole")
+def _touched(students, targets, negatives, teachers, whole=False):
     laid = lambda items: tiny.lay([[1] * 4], ((1, 4),)).replace(items_T=items)  # noqa: E731
     batch = Batch(laid(students), targets, negatives[:, None], jnp.ones(1, bool), laid(teachers), jnp.zeros((1, 1)))
-    return touched_rows.touched(batch, Axes((), (), ROWS, 0))
+    return touched_rows.touched(batch, Axes((), (), ROWS, 0), whole)
 
 
 @given(ids, ids, ids, ids)
 def test_renumbered_ids_name_the_same_items(students, targets, negatives, teachers):
     parts = [jnp.asarray(part, jnp.int32) for part in (students, targets, negatives, teachers)]
     touched, batch = _touched(*parts)
+    tiny.assert_equal(_touched(*parts, whole=True), (touched, batch))
     rows = touched[ITEM]
     ids_n = np.asarray(rows.ids_n)
     found = (batch.students.items_T, batch.targets_T, batch.negatives_TxK[:, 0], batch.teachers.items_T)

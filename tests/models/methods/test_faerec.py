@@ -10,7 +10,7 @@ import pytest
 import tiny
 from alignment_loops import info_nce_by_loops, twins_by_loops
 
-from llmesr_jax.models import recommender, types
+from llmesr_jax.models import recommender
 from llmesr_jax.models.backbones import gru4rec
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.methods import faerec
@@ -299,7 +299,7 @@ def test_what_head_users_read_counts_in_the_alignment_as_much_as_their_weight_sa
     """By loops over occurrences: at 0 their inputs are not there, at 2 they are there twice; negatives always once."""
     case, batch, params = world()
     is_tail = np.arange(case.corpus.num_users) % 2 == 0
-    row_T = types.row_of_slot(batch.students.buckets)
+    row_T = batch.students.row_T
     head_T = ~is_tail[np.asarray(batch.students.users_R)][row_T] & np.asarray(batch.students.users_R >= 0)[row_T]
     items, negatives = np.asarray(batch.students.items_T), np.asarray(batch.negatives_TxK).ravel()
     by_id, by_llm = views(params, case.tables, np.arange(case.corpus.num_items + 2))

@@ -14,7 +14,6 @@ import tiny
 from llmesr_jax.core.axes import ITEM, USER
 from llmesr_jax.experiments.gradients import items, terms, users
 from llmesr_jax.models import methods
-from llmesr_jax.models.types import row_of_slot
 from llmesr_jax.ranking import inference
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, schema, state, steps
@@ -174,7 +173,7 @@ def test_a_batch_has_its_pairs():
         assert (len(pair), pair[-1:]) == ((2, row[-1:]) if row else (1, pair[-1:]))
         assert after == (follower[row[-1]] if row else 0)
     np.testing.assert_array_equal(batch.extra["pairs"].user_R, batch.students.user_R)
-    assert len(row_of_slot(batch.extra["pairs"].buckets)) == 2 * len(pairs)
+    assert len(batch.extra["pairs"].row_T) == 2 * len(pairs)
 
 
 @pytest.mark.slow
