@@ -31,6 +31,7 @@ def vectors(case, params, split):
     [
         ("sasrec", "llmesr", "bucketed"),
         ("bert4rec", "none", "bucketed"),
+        ("bert4rec", "none", "packed"),
         ("bert4rec", "none", "padded"),
         ("gru4rec", "none", "padded"),
     ],
