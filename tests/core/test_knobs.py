@@ -14,7 +14,7 @@ from llmesr_jax.training import schema
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("data.layout", "ragged", "data.layout='ragged' is not known; expected one of: auto, bucketed, padded"),
+        ("data.layout", "ragged", "data.layout='ragged' is not known; expected one of: auto, bucketed, packed, padded"),
         ("data.teacher_input", "all", "expected one of: whole, input"),
         ("data.batch_size", 0, "data.batch_size=0; expected at least 1"),
         ("data.max_len", -1, "data.max_len=-1; expected at least 1"),
