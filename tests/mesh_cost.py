@@ -92,7 +92,7 @@ def compiled(method: str, shape: tuple[int, int], items: int, touched: bool = Fa
     placement = mesh.placement(mesh.Shape(*shape), outline.axes)
     if placement is not None:
         states, sums, tables = placement.shapes(states), placement.shapes(sums), placement.table_shapes(tables)
-        plan = plan._replace(shards=placement.data_shards)
+        plan = plan.dealt(placement.data_shards)
         options = {"split": placement.split, "mesh": placement.mesh}
     options["touched"] = outline.axes if touched else None
     order = np.zeros((len(seeds), 1, batch), np.int32)

@@ -41,7 +41,7 @@ def first_step(case: tiny.Case, shape: tuple[int, int], float64: bool, touched: 
         host = jax.device_get
         states, sums = placement.lanes(host(states)), placement.lanes(host(sums))
         tables, data = placement.tables(host(tables)), placement.everywhere(data)
-        plan = plan._replace(shards=placement.data_shards)
+        plan = plan.dealt(placement.data_shards)
         options = {"split": placement.split, "mesh": placement.mesh}
     before = vectors(case, state.take(states.params, 0), tables, placement)
     order = np.stack([case.epochs.order(seed, 1)[:1] for seed in SEEDS])

@@ -98,7 +98,7 @@ def histories(
 def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The items that rows read, those before `end_NxR`, and where they end; all items where most of them are read."""
     total = int(length_NxR.sum())
-    if 2 * total >= len(items_n):
+    if not total or 2 * total >= len(items_n):  # nothing to gather from is an error of JAX
         return items_n, end_NxR
     new_end_NxR = np.cumsum(length_NxR).reshape(length_NxR.shape)
     index = np.arange(total) + np.repeat((end_NxR - new_end_NxR).ravel(), length_NxR.ravel())

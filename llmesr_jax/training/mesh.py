@@ -88,7 +88,7 @@ def check(config: ConfigDict, shape: Shape, recommender: Recommender) -> None:
         )
     if settings.interactions == "streamed" and shape != Shape():
         raise InputError(
-            f"{mesh}: train.interactions=streamed brings them to one device; expected auto or resident, or no mesh"
+            f"{mesh}: train.interactions=streamed brings them to one device; expected auto or resident, or a mesh of data:1 alone"
         )
     if shape.data == 1:
         return

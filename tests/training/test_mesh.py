@@ -121,14 +121,18 @@ MODEL = SimpleNamespace(make_backbone=SimpleNamespace(method="mood"), extra=None
         ({"loss": {"all_items": True}}, {}, "loss.ranking=softmax scores every item"),
         ({"train": {"watch_gradients": 5}}, {}, "train.watch_gradients"),
         ({}, {"extra": print}, "method 'mood' adds to batches"),
+        ({"train": {"watch_gradients": 0, "interactions": "streamed"}}, {}, "train.interactions=streamed"),
+        ({"data": {"layout": "packed"}}, {}, "data.layout=packed"),
     ],
 )
 def test_what_is_not_split_is_refused_by_name(monkeypatch, changes, model, named):
-    sections = {"loss": {"all_items": False}, "train": {"watch_gradients": 0}}
+    sections = {"loss": {"all_items": False}, "train": {"watch_gradients": 0, "interactions": "auto"}}
+    sections |= {"data": {"layout": "auto"}}
     sections = {name: SimpleNamespace(**(values | changes.get(name, {}))) for name, values in sections.items()}
     monkeypatch.setattr(config_lib, "section", lambda config, name: sections[name])
     config = SimpleNamespace(train=SimpleNamespace(mesh="data:2"), loss=SimpleNamespace(ranking="softmax"))
     with pytest.raises(InputError, match=named) as found:
         mesh.check(config, mesh.Shape(1, 2), SimpleNamespace(**(vars(MODEL) | model)))
     assert "--mesh=data:2" in str(found.value) and "data:1" in str(found.value)
-    mesh.check(config, mesh.Shape(3, 1), SimpleNamespace(**(vars(MODEL) | model)))  # lanes alone split nothing
+    if "streamed" not in str(changes):
+        mesh.check(config, mesh.Shape(3, 1), SimpleNamespace(**(vars(MODEL) | model)))  # lanes alone split nothing
