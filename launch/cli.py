@@ -51,6 +51,7 @@ _OF_SECTIONS = {
     "max_len": "data.max_len",
     "batch_size": "data.batch_size",
     "learning_rate": "train.learning_rate",
+    "mesh": "train.mesh",
 }
 _SHORT = {**dict(zip(_OF_A_RUN, _OF_A_RUN)), **_OF_SECTIONS}
 _WANTED = {"int": "a whole number", "float": "a number", "bool": "True or False"}  # by absl's types

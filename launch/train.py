@@ -9,7 +9,7 @@ import dataclasses
 
 from llmesr_jax.core.knobs import knob
 
-from . import cli, setting_flags
+from . import cli, setting_flags, several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,22 @@ class Options:
     publish: bool = knob(False, "write each finished run into leaderboard/, one file a run: settings, metrics, digests")
 
 
+def define_flags() -> None:
+    cli.define_flags()
+    setting_flags.define(Options)
+    setting_flags.define(several.Options)
+
+
 def main(argv, stop):
-    configs = cli.configs_from_flags()
+    configs, options = cli.configs_from_flags(), setting_flags.made(several.Options)
+    if options.processes > 1:
+        return several.start(options.processes)
+    with several.joined(options):
+        train(configs, stop)
+
+
+def train(configs, stop):
+    """Trains each configuration and prints how they compare."""
     from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
     from llmesr_jax.training import active_run, experiment, loop, start
@@ -51,8 +65,7 @@ def main(argv, stop):
 
 def run() -> None:
     """The command: reads the command line, and exits."""
-    cli.define_flags()
-    setting_flags.define(Options)
+    define_flags()
     cli.run(main)
 
 

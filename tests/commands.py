@@ -41,7 +41,7 @@ def signalled(*args, **options):
     return run_window(*args, **options)
 
 steps.run_window = signalled
-cli.define_flags()
+train.define_flags()
 cli.run(train.main)
 """
 

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llmesr_jax.core.axes import in_steps
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import corpus, groups
 from llmesr_jax.models import recommender
 from llmesr_jax.models.layers.tables import BLOCK, candidates
@@ -163,6 +164,8 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 
     The program, its arguments and the lanes of a call are those of `train`.
     """
+    if experiment.config.train.mesh:
+        raise InputError(f"--mesh={experiment.config.train.mesh}: steps are timed on one device; expected no --mesh")
     seeds, epochs = tuple(range(42, 42 + size)), experiment.epochs
     shared = Program.of(experiment, resident=True)
     fresh = shared.fresh(seeds)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.ranking import evaluate, metrics
-from llmesr_jax.training import active_run, experiment, logs, loop, steps, traced
+from llmesr_jax.training import active_run, experiment, logs, loop, mesh, steps, traced
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 
@@ -111,7 +111,8 @@ def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:
     chunk, filled = [], 0
     for name, one in experiments.items():
         lanes = 0 if _is_finished(one.config) else len(one.seeds)
-        if chunk and filled + lanes > steps.most_lanes(one.config.train.lanes):
+        devices = mesh.shape_of(one.config, jax.device_count()).lane
+        if chunk and filled + lanes > steps.most_lanes(one.config.train.lanes) * devices:
             yield chunk
             chunk, filled = [], 0
         chunk.append(name)

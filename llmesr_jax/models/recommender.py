@@ -121,8 +121,11 @@ class Recommender:
 
     def item_vectors(self, params: Params, tables: Tables, with_mask: bool = False) -> Array:
         """(V, E), row 0 = id 1; with `with_mask` one row more: the mask token's."""
-        ids = jnp.arange(1, self.sizes.num_items + 1 + with_mask, dtype=jnp.int32)
-        items = self.apply(params, tables, ids, method="items")
+        return self.vectors(params, tables, jnp.arange(1, self.sizes.num_items + 1 + with_mask, dtype=jnp.int32))
+
+    def vectors(self, params: Params, tables: Tables, ids_n: Array) -> Array:
+        """(n, E): the vectors of items."""
+        items = self.apply(params, tables, ids_n, method="items")
         return score_vectors(self.loss, items.astype(wide(items)))
 
     def slot_views(self, params: Params, tables: Tables, sequences: Sequences) -> Array:

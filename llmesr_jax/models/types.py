@@ -22,10 +22,12 @@ import jax
 import numpy as np
 
 from llmesr_jax.core.axes import ITEM, Table
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.models import packing
 
 Array = jax.Array
 Tables = dict[str, Array]
+LANE_AXIS, DATA_AXIS = "lane", "data"  # of a mesh of devices: runs beside each other, and parts of a batch
 
 
 def wide(x: Array) -> Any:
@@ -67,6 +69,9 @@ class Sequences(flax.struct.PyTreeNode):
       user_R: int32, the row of each row's user in tables over users, -1 where the user is nobody or not known; None
         where none is known.
       bin_widths: static; the widths of the bins that rows are packed into, see `packing`. () packs nothing.
+      shards: static; parts of equal size that the slots are cut into, one after the other, for as many devices
+        (`training.dealing`). All have the same buckets, so `buckets` repeats those of one part. Several parts are
+        never packed.
     """
 
     items_T: Array
@@ -78,6 +83,7 @@ class Sequences(flax.struct.PyTreeNode):
     items_first: bool = flax.struct.field(pytree_node=False, default=False)
     user_R: Array | None = None
     bin_widths: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
+    shards: int = flax.struct.field(pytree_node=False, default=1)
 
     @property
     def places(self) -> packing.Places:
@@ -88,6 +94,29 @@ class Sequences(flax.struct.PyTreeNode):
     def row_T(self) -> np.ndarray:
         """int32 (T,): the row of each slot. What a bin has left over belongs to its last row, and is empty."""
         return self.places.row_T
+
+    @property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """((rows, length), ...) of what `split` returns: rows of one length, those of all parts together; bins, where packed."""
+        if self.places.packed:
+            return self.places.bins
+        one = self.buckets[: len(self.buckets) // self.shards]
+        return tuple((rows * self.shards, length) for rows, length in one)
+
+    @property
+    def order_R(self) -> Array:
+        """int32 (R,): each row's place among the rows by length, longest first; a part has every `shards`-th of them."""
+        if self.shards == 1:
+            return jax.numpy.arange(len(self.last_R), dtype=jax.numpy.int32)
+        row_R = np.arange(len(self.last_R), dtype=np.int32)
+        each = len(self.last_R) // self.shards
+        return jax.numpy.asarray(row_R % each * self.shards + row_R // each)
+
+    def row_at(self, order_n: Array) -> Array:
+        """int32 (n,): the row that has a place in `order_R`."""
+        if self.shards == 1:
+            return order_n
+        return order_n % self.shards * (len(self.last_R) // self.shards) + order_n // self.shards
 
     @property
     def users_R(self) -> Array:
@@ -133,19 +162,42 @@ class Sequences(flax.struct.PyTreeNode):
         return self.items_T[self.last_R] > 0
 
     def split(self, x: Array, axis: int = -2) -> list[Array]:
-        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array per group; of bins, where packed."""
+        """Cuts (..., T, ...) at `axis` into one (..., rows, length, ...) array for each of `groups`."""
         axis %= x.ndim
-        bins = self.places.bins
-        # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
-        parts = jax.lax.split(x, [rows * length for rows, length in bins], axis=axis)
+        parts = self._cut(x, axis, [rows * length for rows, length in self.places.bins])
         return [
             part.reshape(*x.shape[:axis], rows, length, *x.shape[axis + 1 :])
-            for part, (rows, length) in zip(parts, bins)
+            for part, (rows, length) in zip(parts, self.groups)
         ]
 
     def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
-        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array per group; of rows that are not packed."""
-        return jax.lax.split(x, [rows for rows, _ in self.buckets], axis=axis % x.ndim)
+        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array for each of `groups`; of rows that are not packed."""
+        axis %= x.ndim
+        parts = self._cut(x, axis, [rows for rows, _ in self.buckets])
+        return [p.reshape(*x.shape[:axis], rows, *x.shape[axis + 1 :]) for p, (rows, _) in zip(parts, self.groups)]
+
+    def join(self, parts: Sequence[Array], axis: int = -2) -> Array:
+        """Inverse of `split`: (..., rows, length, ...) arrays back to (..., T, ...).
+
+        `axis` is the axis of T in the result, negative.
+        """
+        return self.join_rows([_merged(part, axis - 1, part.ndim + axis) for part in parts], axis)
+
+    def join_rows(self, parts: Sequence[Array], axis: int = -2) -> Array:
+        """Inverse of `split_rows`: (..., rows, ...) arrays back to (..., R, ...); `axis` is negative."""
+        if self.shards == 1:
+            return jax.numpy.concatenate(parts, axis=axis)
+        at = parts[0].ndim + axis
+        apart = [p.reshape(*p.shape[:at], self.shards, -1, *p.shape[at + 1 :]) for p in parts]
+        return _merged(jax.numpy.concatenate(apart, axis=at + 1), at, at + 1)
+
+    def _cut(self, x: Array, axis: int, sizes: list[int]) -> list[Array]:
+        """x cut at `axis` into the groups of one part, or with several into (..., shards, size, ...) arrays."""
+        if self.shards > 1:
+            x = x.reshape(*x.shape[:axis], self.shards, -1, *x.shape[axis + 1 :])
+            axis, sizes = axis + 1, sizes[: len(sizes) // self.shards]
+        # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
+        return jax.lax.split(x, sizes, axis=axis)
 
     def split_by_bin(self, x: Array, axis: int = -2) -> list[Array]:
         """Cuts (..., R, ...) into one (..., bins, Q, ...) array per group: the rows of each bin, Q = 1 without packing.
@@ -159,17 +211,27 @@ class Sequences(flax.struct.PyTreeNode):
 
     def join_bins(self, parts: Sequence[Array]) -> Array:
         """Inverse of `split_by_bin`: (..., bins, Q, D) arrays back to (..., R, D)."""
-        flat = jax.numpy.concatenate([p.reshape(*p.shape[:-3], -1, p.shape[-1]) for p in parts], axis=-2)
+        flat = self.join_rows([_merged(part, -3, -2) for part in parts])
         return jax.numpy.take(flat, self.places.place_R, axis=-2, mode="clip") if self.places.packed else flat
 
 
-def join(parts: Sequence[Array], axis: int = -2) -> Array:
-    """Inverse of `Sequences.split`: (..., rows, length, ...) arrays back to (..., T, ...).
+def _merged(x: Array, first: int, last: int) -> Array:
+    """x with two neighbouring axes as one."""
+    first, last = first % x.ndim, last % x.ndim
+    return x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :])
 
-    `axis` is the axis of T in the result, negative.
+
+def join(parts: Sequence[Array], axis: int = -2) -> Array:
+    """`Sequences.join`, for sequences of one part (`Sequences.shards`).
+
+    Raises:
+      InputError: it is traced for several devices, where only the sequences know how parts are joined.
     """
-    flat = [p.reshape(*p.shape[: axis - 1], -1, *(p.shape[axis + 1 :] if axis != -1 else ())) for p in parts]
-    return jax.numpy.concatenate(flat, axis=axis)
+    if jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1) > 1:
+        raise InputError(
+            "`join(parts)` does not know how a batch is split over devices; expected `sequences.join(parts)`"
+        )
+    return jax.numpy.concatenate([_merged(part, axis - 1, part.ndim + axis) for part in parts], axis=axis)
 
 
 def from_rows(items_RxL: Array, like: Sequences, max_len: int, user_R: Array | None = None) -> Sequences:

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.models.types import Array
+from llmesr_jax.ranking.split_items import SplitItems, best, only_items
 
 SAMPLED = 100  # candidates beside the target
 # Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
@@ -130,12 +131,14 @@ def _ranks_from_counts(competitors_B: Array, not_above_B: Array, equal_B: Array)
     return Ranks(jnp.minimum(competitors_B + 1 - not_above_B, competitors_B), jnp.maximum(equal_B - 1, 0))
 
 
-def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array, zero_hidden: bool) -> Ranks:
+def _block_ranks(
+    scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array, zero_hidden: bool, num_items: int
+) -> Ranks:
     """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV.
 
     With `zero_hidden` the hidden ones come back, with the score 0.
     """
-    num_rows, num_items = scores_BxV.shape
+    num_rows = len(scores_BxV)
     target_Bx1 = jnp.take_along_axis(scores_BxV, targets_B[:, None] - 1, axis=1, mode="clip")
     if zero_hidden:
         is_target_P = columns_P == targets_B.at[rows_P].get(mode="clip") - 1
@@ -157,10 +160,12 @@ def _block_ranks(scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: 
     return _ranks_from_counts(competitors_B, not_above_B, equal_B)
 
 
-def _block_top(scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool = False) -> Array:
+def _block_top(
+    scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool = False, shards: int = 1
+) -> Array:
     scores_BxV = jnp.where(jnp.isnan(scores_BxV), -jnp.inf, scores_BxV)
     scores_BxV = scores_BxV.at[rows_P, columns_P].set(0.0 if zero_hidden else -jnp.inf, mode="drop")
-    best_BxK, columns_BxK = jax.lax.top_k(scores_BxV, min(k, scores_BxV.shape[1]))
+    best_BxK, columns_BxK = best(scores_BxV, k, shards)
     ids_BxK = jnp.where(best_BxK > -jnp.inf, columns_BxK + 1, 0)
     return jnp.pad(ids_BxK, ((0, 0), (0, k - ids_BxK.shape[1])))
 
@@ -172,15 +177,24 @@ def _flat(x_NxBx: Array, count: int) -> Array:
 # Cutting into blocks and joining what comes out is part of these programs: outside, each shape would be a program more.
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "top", "zero_hidden"))
+@functools.partial(jax.jit, static_argnames=("rows", "top", "zero_hidden", "split"))
 def _full(
-    users_UxE: Array, items_VxE: Array, targets_U: Array, hidden: _Hidden, rows: int, top: int, zero_hidden: bool
+    users_UxE: Array,
+    items_VxE: Array,
+    targets_U: Array,
+    hidden: _Hidden,
+    rows: int,
+    top: int,
+    zero_hidden: bool,
+    split: SplitItems | None,
 ) -> tuple[Ranks, Array]:
+    count, shards = split or (len(items_VxE), 1)
+
     def one_block(block):
         users_BxE, targets_B, (rows_P, columns_P) = block
-        scores_BxV = _scores(users_BxE, items_VxE)
-        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden)
-        return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden)
+        scores_BxV = only_items(_scores(users_BxE, items_VxE), split)
+        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden, count)
+        return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden, shards)
 
     found = jax.lax.map(one_block, (_into_blocks(users_UxE, rows), _into_blocks(targets_U, rows), hidden))
     return jax.tree.map(lambda x: _flat(x, len(users_UxE)), found)
@@ -219,6 +233,7 @@ def full_ranks(
     *,
     top: int = 0,
     zero_hidden: bool = False,
+    split: SplitItems | None = None,
 ) -> tuple[Ranks, Array]:
     """Each target against all items but the hidden ones, and the best items from the same scores.
 
@@ -231,12 +246,14 @@ def full_ranks(
       top: how many best items to return.
       zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
 
+      split: where `items_VxE` is split by rows over devices.
+
     Returns:
       `Ranks`, and int32 (U, top) item ids as of `top_k`.
     """
     _check_lengths(len(users_UxE), targets=len(targets_U))
     rows, pairs = _plan(users_UxE, items_VxE, hidden)
-    return _full(users_UxE, items_VxE, np.asarray(targets_U, np.int32), pairs, rows, top, zero_hidden)
+    return _full(users_UxE, items_VxE, np.asarray(targets_U, np.int32), pairs, rows, top, zero_hidden, split)
 
 
 def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array:

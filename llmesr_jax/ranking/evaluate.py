@@ -17,6 +17,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import MOST_REPEATED
+from llmesr_jax.models.placement import on_host
 from llmesr_jax.models.types import Array
 from llmesr_jax.ranking import engine, metrics
 
@@ -144,6 +145,7 @@ def evaluate(
     protocols: Sequence[Literal["full", "sampled"]] = metrics.PROTOCOLS,
     lists: bool = False,
     candidates: np.ndarray | None = None,
+    shards: int = 1,
 ) -> Evaluation:
     """Metrics of one model on one split.
 
@@ -156,14 +158,16 @@ def evaluate(
       lists: whether `full` also reports the metrics of all users' lists together, such as coverage.
       candidates: int (E, C) to use instead of `engine.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
+      shards: devices over which the rows of `items_VxD` are split; with several, rows behind the items are none.
 
     """
     summary, per_user, best_V = {}, {}, None
     top = max(metrics.CUTOFFS) if lists else 0
+    rows = engine.SplitItems(inputs.corpus.num_items + inputs.zero, shards) if shards > 1 else None
     for protocol in protocols:
         if protocol == "full":
             ranks, top_ExK = engine.full_ranks(
-                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero
+                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero, split=rows
             )
         elif protocol == "sampled":
             if candidates is None:
@@ -171,10 +175,10 @@ def evaluate(
             ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
         else:
             raise ValueError(f"protocol {protocol!r} is not known; expected one of: {', '.join(metrics.PROTOCOLS)}")
-        per_user[protocol] = engine.Ranks(*map(np.asarray, ranks))
+        per_user[protocol] = engine.Ranks(*map(on_host, ranks))
         summary[protocol] = metrics.summarise(metrics.from_ranks(*per_user[protocol]), inputs.members)
         if protocol == "full" and lists:
-            top_ExK = np.asarray(top_ExK)
+            top_ExK = on_host(top_ExK)
             best_V = best_places(top_ExK, len(inputs.tail_V))
             given = metrics.Lists(best_V, inputs.tail_V, inputs.corpus.item_counts_V, top_ExK)
             summary[protocol] |= metrics.from_lists(given)

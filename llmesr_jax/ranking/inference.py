@@ -16,6 +16,9 @@ import numpy as np
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models.axes import ITEM
+from llmesr_jax.models.kernels import split_rows, touched_rows
+from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables, on_device
 from llmesr_jax.ranking import layout
@@ -95,15 +98,50 @@ def histories(
 def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The items that rows read, those before `end_NxR`, and where they end; all items where most of them are read."""
     total = int(length_NxR.sum())
-    if 2 * total >= len(items_n):
+    if not total or 2 * total >= len(items_n):  # nothing to gather from is an error of JAX
         return items_n, end_NxR
     new_end_NxR = np.cumsum(length_NxR).reshape(length_NxR.shape)
     index = np.arange(total) + np.repeat((end_NxR - new_end_NxR).ravel(), length_NxR.ravel())
     return items_n[index], new_end_NxR
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "rows", "count", "left_padded"))
-def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, rows, count, left_padded, user_NxR):
+def placed(histories: Histories, placement: Placement) -> Histories:
+    """The histories with their arrays on all devices."""
+    names = ("items_n", "end_NxR", "length_NxR", "place_NxR", "user_NxR")
+    return histories._replace(**placement.everywhere({name: getattr(histories, name) for name in names}))
+
+
+@functools.partial(jax.jit, static_argnames=("recommender", "plan", "count", "left_padded", "placement"))
+def _encode(
+    recommender,
+    params,
+    tables,
+    items_n,
+    end_NxR,
+    length_NxR,
+    place_NxR,
+    plan,
+    count,
+    left_padded,
+    user_NxR,
+    placement=None,
+):
+    if placement is not None:
+
+        def encoded(params, tables, items_n, end_NxR, length_NxR, place_NxR, user_NxR):
+            rest = end_NxR, length_NxR, place_NxR, plan, count, left_padded, user_NxR
+            return _users(recommender, params, tables, items_n, *rest, placement.split)
+
+        more = items_n, end_NxR, length_NxR, place_NxR, user_NxR
+        return split_rows.over_data(placement.mesh, encoded, params, tables, *more)
+    rest = end_NxR, length_NxR, place_NxR, plan, count, left_padded, user_NxR
+    return _users(recommender, params, tables, items_n, *rest, None)
+
+
+def _users(
+    recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, plan, count, left_padded, user_NxR, split
+):
+    """The vectors of all users; `split` are the model's axes where rows are split over devices."""
     masked = recommender.supervision == "masked"
 
     def one(batch):
@@ -112,17 +150,21 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
             items_n,
             jnp.where(length_R > 0, end_R + int(masked), end_R),
             length_R,
-            rows.buckets,
+            plan.buckets,
             left_padded,
             recommender.sizes.max_len,
             user_R=user_R,
-            bin_widths=rows.bin_widths,
+            bin_widths=plan.bin_widths,
         )
         if masked:
             last_T = sequences.last_R[sequences.row_T] == jnp.arange(len(sequences.items_T))
             token = recommender.sizes.num_items + 1
             sequences = sequences.replace(items_T=jnp.where(last_T & sequences.valid_T, token, sequences.items_T))
-        return recommender.user_vectors(params, tables, sequences)
+        if split is None:
+            return recommender.user_vectors(params, tables, sequences)
+        rows, sequences = touched_rows.touched_by(sequences, split)
+        small = touched_rows.cut(params, rows, split, split=True)
+        return recommender.user_vectors(small, touched_rows.cut_tables(tables, rows, split, split=True), sequences)
 
     with jax.default_matmul_precision("highest"):
         vectors_NxRxE = jax.lax.map(one, (end_NxR, length_NxR, user_NxR))
@@ -130,27 +172,59 @@ def _encode(recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR
     return jnp.zeros((count, flat.shape[1]), flat.dtype).at[place_NxR.reshape(-1)].set(flat, mode="drop")
 
 
-def user_vectors(recommender: Recommender, params: Any, tables: Tables, histories: Histories) -> Array:
-    """(E, width): one vector for each user of `histories`, in their order."""
-    return _encode(recommender, params, tables, *histories)
+def user_vectors(
+    recommender: Recommender, params: Any, tables: Tables, histories: Histories, placement: Placement | None = None
+) -> Array:
+    """(E, width): one vector for each user of `histories`, in their order.
+
+    Args:
+      placement: of parameters and tables; None for one device.
+    """
+    return _encode(recommender, params, tables, *histories, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "with_mask"))
-def item_vectors(recommender: Recommender, params: Any, tables: Tables, with_mask: bool = False) -> Array:
-    """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row."""
+@functools.partial(jax.jit, static_argnames=("recommender", "with_mask", "placement"))
+def item_vectors(
+    recommender: Recommender,
+    params: Any,
+    tables: Tables,
+    with_mask: bool = False,
+    placement: Placement | None = None,
+) -> Array:
+    """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row.
+
+    Where rows are split over devices, they are so here, with rows behind the last item that are none; then `ranking.engine`
+    wants to know how many devices there are.
+
+    Args:
+      placement: of parameters and tables; None for one device.
+    """
     with jax.default_matmul_precision("highest"):
-        return recommender.item_vectors(params, tables, with_mask)
+        if placement is None or not placement.split:
+            return recommender.item_vectors(params, tables, with_mask)
+
+        def own(params, tables):
+            rows = placement.rows(ITEM) // placement.data_shards
+            return recommender.vectors(params, tables, jnp.arange(rows, dtype=jnp.int32))
+
+        # From the rows of a device follow the vectors of its items; the first row is the padding's.
+        by_row = placement.on_rows(own, params, tables)
+        return placement.constrained_rows(jnp.roll(by_row, -1, axis=0), ITEM)
 
 
-def served(model: Recommender, params: Any, tables: Tables, data: Any) -> Any:
+def served(model: Recommender, params: Any, tables: Tables, data: Any, placement: Placement | None = None) -> Any:
     """The parameters that vectors are made from: what the method makes of those that it trained, of one seed.
 
     Args:
       data: the interactions on the device (`training.batches.Interactions`); may be None where the method does nothing.
+      placement: of parameters and tables; None for one device.
     """
-    return params if model.for_serving is None else _served(model, params, tables, data)
+    return params if model.for_serving is None else _served(model, params, tables, data, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def _served(model: Recommender, params: Any, tables: Tables, data: Any) -> Any:
-    return model.for_serving(params, tables, data)
+@functools.partial(jax.jit, static_argnames=("model", "placement"))
+def _served(model: Recommender, params: Any, tables: Tables, data: Any, placement: Placement | None) -> Any:
+    if placement is None:
+        return model.for_serving(params, tables, data)
+    found = model.for_serving(placement.whole(params), placement.whole_tables(tables), data)
+    return placement.constrained(placement.padded(found), 0)

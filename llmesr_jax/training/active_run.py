@@ -20,9 +20,8 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.spans import span
 from llmesr_jax.models import recommender
-from llmesr_jax.models.types import on_device
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import optimizer, provenance, state, traced, watch
+from llmesr_jax.training import optimizer, processes, provenance, state, traced, watch
 from llmesr_jax.training import start as start_lib
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, open_workdir
@@ -50,32 +49,36 @@ class ActiveRun(contextlib.AbstractContextManager):
     """
 
     def __init__(self, experiment: Experiment, program: Program):
-        self.experiment, self.seeds = experiment, experiment.seeds
+        self.experiment, self.seeds, self._program = experiment, experiment.seeds, program
         self.folder = Path(experiment.config.workdir)
         self.numbers = traced.numbers(experiment.config)
         self.error: InputError | None = None
         self._settings = config_lib.section(experiment.config, "train")
         self._files = contextlib.ExitStack()
         # Finds what does not fit together before anything is written.
-        shapes = jax.eval_shape(lambda: program.fresh(self.seeds))
+        shapes = program.shapes(self.seeds)
         begun = any(path.name.isdigit() for path in (self.folder / "checkpoints").glob("*"))
         start = None if begun else self._start(shapes["state"].params, program)
         open_workdir(experiment)
         with contextlib.ExitStack() as files:
             with span("checkpoints"):
-                self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
+                own = Checkpoints(self.folder / "checkpoints", read_only=not processes.is_first())
+                self.checkpoints = files.enter_context(own)
                 restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
             if restored is not None:
-                # Copied, as what is donated must be the device's own.
-                tree, self.progress = state.copy(jax.device_put(restored[0])), Progress(**restored[1])
+                tree, self.progress = program.placed(restored[0]), Progress(**restored[1])
                 print(f"{self.folder}: continuing {self._place()}", flush=True)
             else:
                 count = len(self.seeds)
                 tree = program.fresh(self.seeds, start)
                 self.progress = Progress(0, 0, list(range(count)), [-math.inf] * count, [0] * count)
             self.states, self.best, self.sums = tree["state"], tree["best"], tree["sums"]
-            self.log = files.enter_context(Log(self.folder, self.progress.epoch, experiment.config))
-            provenance.write(experiment)
+            processes.wait(f"{self.folder} is read")  # before the first writes on
+            if processes.is_first():
+                self.log = files.enter_context(Log(self.folder, self.progress.epoch, experiment.config))
+                provenance.write(experiment)
+            else:
+                self.log = None
             self._files = files.pop_all()
 
     def __exit__(self, *_) -> None:
@@ -104,7 +107,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         step = self.progress.epoch * self.experiment.epochs.steps + self.progress.steps
         tree = {"state": self.states, "best": self.best, "sums": self.sums}
         with span("checkpoints"):
-            self.checkpoints.save(step, tree, dataclasses.asdict(self.progress))
+            whole = self._program.on_host(tree)
+            if processes.is_first():
+                self.checkpoints.save(step, whole, dataclasses.asdict(self.progress))
 
     def saved(self) -> str:
         """Waits for the checkpoint: one line about it."""
@@ -177,7 +182,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             values = self._validate(validation, monitored_S)
         seconds += time.perf_counter() - started
         settings, progress, epoch = self._settings, self.progress, self.progress.epoch + 1
-        losses = {name: np.asarray(value) / total_steps for name, value in self.sums.items()}
+        losses = {name: value / total_steps for name, value in self._program.on_host(self.sums).items()}
         values = values and [value[settings.valid_protocol] for value in values]
         monitored = values and [value["overall"][settings.monitor] for value in values]
         monitoring = epoch > settings.monitor_after
@@ -194,7 +199,8 @@ class ActiveRun(contextlib.AbstractContextManager):
                 line |= {f"valid/{g}/{m}": values[j][g][m] for g in _VALID_GROUPS for m in _VALID_METRICS}
                 line[f"valid/overall/{settings.monitor}"] = monitored[j]
             line |= watch.means(progress.watched.get(str(self.seeds[i]), {}))
-            self.log.write(epoch, self.seeds[i], line, seconds)
+            if self.log is not None:
+                self.log.write(epoch, self.seeds[i], line, seconds)
         self._say(name, epoch, losses, monitored, seconds)
 
         going_on = [j for j, i in enumerate(progress.active) if epoch - progress.best_epoch[i] < settings.patience]
@@ -206,7 +212,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.states = state.take(self.states, going_on)
             progress.active = [progress.active[j] for j in going_on]
         progress.epoch, progress.steps, progress.watched = epoch, 0, {}
-        self.sums = {name: on_device(np.zeros(len(progress.active)), np.float32) for name in self.sums}
+        self.sums = self._program.zero_sums(len(progress.active))
         self.save()
 
     def end(self, splits: Callable[[str], Validation]) -> dict[str, Any] | InputError:
@@ -240,8 +246,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         results |= {"best_epoch": best_epoch, "epochs": progress.epoch, "early_stopped": not progress.active}
         if progress.failed:
             results["failed"] = progress.failed
-        self.log.test(progress.epoch, seeds, results["test"])
-        files.write_text(self.folder / "results.json", json.dumps(results, indent=1) + "\n")
+        if self.log is not None:
+            self.log.test(progress.epoch, seeds, results["test"])
+            files.write_text(self.folder / "results.json", json.dumps(results, indent=1) + "\n")
         self.close()
         self.states = self.best = self.sums = None  # the device's memory, for the others
         return results

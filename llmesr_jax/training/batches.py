@@ -19,10 +19,11 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
-from llmesr_jax.models.kernels import search
+from llmesr_jax.models.kernels import search, split_rows
+from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device
 from llmesr_jax.ranking import layout
-from llmesr_jax.training import seen
+from llmesr_jax.training import dealing, seen
 
 _EXTRA = 17  # of the step's keys, the one of what a method adds
 _MOST_SAMPLES = 2**31 - 1  # their numbers are int32
@@ -79,6 +80,7 @@ class BatchPlan(NamedTuple):
     Attributes:
       extra: what the method adds, `Recommender.extra`.
       whole: as of `Sizes`.
+      shards: devices that the batch is dealt to.
     """
 
     config: DataConfig
@@ -89,6 +91,13 @@ class BatchPlan(NamedTuple):
     similar: int
     extra: Callable[..., Any] | None = None
     whole: bool = False
+    shards: int = 1
+
+    def dealt(self, shards: int) -> BatchPlan:
+        """The plan for several devices; what is dealt to several is not packed."""
+        alone = lambda rows: rows and rows._replace(bin_widths=())  # noqa: E731
+        packs = {} if shards == 1 else {"students": alone(self.students), "teachers": alone(self.teachers)}
+        return self._replace(shards=shards, **packs)
 
 
 class Epochs(NamedTuple):
@@ -375,7 +384,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         batch = _with_teachers(plan, data, tables, batch, somebody & (cut == 0), by_length)
     if plan.extra is not None:
         batch = batch.replace(extra=plan.extra(data, tables, batch, jax.random.fold_in(key, _EXTRA)))
-    return batch
+    return dealing.deal(batch, plan.shards) if plan.shards > 1 else batch
 
 
 def _with_teachers(
@@ -383,7 +392,8 @@ def _with_teachers(
 ) -> Batch:
     """The batch with the similar users' sequences."""
     config, batch_size, max_len, users = plan.config, len(somebody), plan.config.max_len, batch.users_B
-    similar_BxN = tables["similar_users"][users]
+    take = split_rows.take if plan.shards > 1 else take_rows
+    similar_BxN = take(tables["similar_users"], users)
     taught_B = somebody & jnp.all(similar_BxN >= 0, axis=1)
     similar_M = jnp.maximum(similar_BxN, 0).reshape(-1)
     less = int(config.teacher_input == "input")

@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.training import processes
 
 
 def checksum(tree: Any) -> int:
@@ -122,10 +123,14 @@ class Checkpoints:
         self._folder, self._read_only = Path(folder).absolute(), read_only
         if read_only:
             # Orbax' own `read_only` logs a warning. Without it nothing is written either, as long as nothing is saved.
-            options = ocp.CheckpointManagerOptions(create=False)
+            options = ocp.CheckpointManagerOptions(create=False, **processes.options())
         else:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=True, cleanup_tmp_directories=True
+                max_to_keep=2,
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+                create=jax.process_count() == 1,  # with several processes the folder is there, see `open_workdir`
+                **processes.options(),
             )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 

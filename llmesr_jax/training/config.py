@@ -33,7 +33,7 @@ PRESETS = ("paper", "release", "best")
 # A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
 RESUMABLE = frozenset(
     "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.validate_unmonitored train.progress "
-    "train.lanes train.interactions train.blocks train.watch_gradients".split()
+    "train.lanes train.interactions train.blocks train.watch_gradients train.mesh".split()
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
 # What settings of stored configurations are called now.

@@ -25,7 +25,14 @@ from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, checkpoint, method_tables, traced
+from llmesr_jax.training import (
+    batches,
+    checkpoint,
+    mesh,
+    method_tables,
+    processes,
+    traced,
+)
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
@@ -106,6 +113,7 @@ def prepare(config: ConfigDict) -> Experiment:
       InputError: the configuration or a file is wrong.
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
+    mesh.parse(section("train").mesh)  # what is wrong with it is said before anything is read
     needs = recommender.needs(config.method, section(config.method))
     if needs.start and not config.start:
         raise _start_missing(config.method)
@@ -252,14 +260,23 @@ def check_workdir(experiment: Experiment) -> None:
 
 
 def open_workdir(experiment: Experiment) -> Path:
-    """Makes the run's folder, or uses an existing one that passes `check_workdir`."""
-    check_workdir(experiment)
+    """Makes the run's folder, or uses an existing one that passes `check_workdir`; of several processes the first does."""
     folder = Path(experiment.config.workdir)
+    processes.wait(f"{folder} is looked at")
+    if processes.is_first():
+        _open_workdir(experiment, folder)
+    processes.wait(f"{folder} is made")
+    return folder
+
+
+def _open_workdir(experiment: Experiment, folder: Path) -> None:
+    check_workdir(experiment)
     folder.mkdir(parents=True, exist_ok=True)
+    if jax.process_count() > 1:
+        (folder / "checkpoints").mkdir(exist_ok=True)
     config = json.loads(config_lib.to_json(experiment.config))
     text = {"format": FORMAT, "config": config, "data": experiment.identity(), "jax": jax.__version__}
     files.write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
-    return folder
 
 
 def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:

@@ -20,7 +20,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.spans import span
 from llmesr_jax.data import groups as tail_and_head
-from llmesr_jax.training import active_run, logs, state, steps, watch
+from llmesr_jax.training import active_run, logs, mesh, processes, state, steps, watch
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun
 from llmesr_jax.training.experiment import Experiment, check_workdir
@@ -72,16 +72,22 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
     outcomes = [_before(experiment) for experiment in experiments]
     if None not in outcomes:
         return outcomes
+    if jax.process_count() > 1:
+        for experiment in experiments:
+            processes.check_same(config_lib.to_json(experiment.config), "settings")
+            processes.check_same(str(experiment.identity()), "data")
     program, stop = Program.of(experiments[0]), stop or Stop()
     with stop.gracefully("stopping after the current steps"), contextlib.ExitStack() as stack:
         runs = _open(experiments, outcomes, program, stack)
         program = program.started(experiments[0].config.precision)
-        splits = functools.cache(lambda split: Validation(experiments[0], split, program.tables, program.data))
+        splits = functools.cache(
+            lambda split: Validation(experiments[0], split, program.tables, program.data, placement=program.placement)
+        )
         compiled = False
         while True:
             for place in [place for place, run in runs.items() if not run.learns]:
                 outcomes[place] = runs.pop(place).end(splits)
-            if stop.requested:
+            if processes.any_of(stop.requested):
                 _leave(runs.values())
             if not runs:
                 return outcomes
@@ -154,8 +160,9 @@ def _epoch(
         started += compile_seconds
         print(f"compiled in {compile_seconds:.1f} s", flush=True)
     seconds = time.perf_counter() - started
+    stopping = processes.any_of(stop.requested)
     for run in runs:
-        run.drop_failed(stop.requested)
+        run.drop_failed(stopping)
         if run.progress.active and run.error is None and run.progress.steps == total:
             run.end_epoch(splits("valid"), seconds, f"{run.folder.name}: " * named)
 
@@ -176,26 +183,31 @@ def _steps(
     numbers = {
         key: np.repeat(np.asarray([run.numbers[key] for run in runs], np.float32), lanes) for key in runs[0].numbers
     }
-    groups = steps.lane_groups(len(order), settings.lanes)
+    devices = 1 if program.placement is None else program.placement.lane_shards
+    groups = steps.lane_groups(len(order), settings.lanes, devices)
     states = state.split(state.join([run.states for run in runs]), groups)
     sums = state.split(state.join([run.sums for run in runs]), groups)
+    filled = [mesh.filled(group.stop - group.start, devices) for group in groups]
+    for i, (group, places) in enumerate(zip(groups, filled)):
+        if len(places) > group.stop - group.start:
+            states[i], sums[i] = state.take((states[i], sums[i]), places)
     ends = np.cumsum(lanes)
     slices = [slice(end - count, end) for end, count in zip(ends.tolist(), lanes)]
     done, before = runs[0].progress.steps, runs[0].progress.epoch * total
     every = settings.watch_gradients
     tail_V = ~tail_and_head.head_items(runs[0].experiment.corpus) if every else None
-    with StepBar(epoch, settings.epochs, total, done, settings.progress) as bar:
+    with StepBar(epoch, settings.epochs, total, done, settings.progress and processes.is_first()) as bar:
         while done < total:
             window = order[:, done : done + watch.width(every, before + done, program.width)]
             watched: list[dict[str, np.ndarray]] = []
             for i, group in enumerate(groups):
-                part = {key: value[group] for key, value in numbers.items()}
-                args, options = program.window(states[i], sums[i], window[group], epoch, part)
+                part = {key: value[group][filled[i]] for key, value in numbers.items()}
+                args, options = program.window(states[i], sums[i], window[group][filled[i]], epoch, part)
                 looked = None
                 with bar.compiling() if compiling and first is None else contextlib.nullcontext():
                     called = time.perf_counter()
                     if watch.due(every, before + done):
-                        looked = watch.before(program, states[i], window[group][:, 0], epoch, part, tail_V)
+                        looked = watch.before(program, states[i], window[group][filled[i]][:, 0], epoch, part, tail_V)
                     states[i], sums[i] = steps.run_window(*args, **options)
                     program.send_ahead(_order_ahead(order, groups, i, done, window.shape[1], program.width))
                 if first is None:  # the call returns once it is compiled, before it has run
@@ -203,16 +215,17 @@ def _steps(
                 if looked:
                     watched.append(watch.after(looked, program, states[i]))
             count = window.shape[1]
-            values = jax.device_get(state.join(sums))
+            values = program.on_host(state.join(_without_fill(sums, groups)))
             for run, part in zip(runs, slices):
                 run.check_finite({name: value[part] for name, value in values.items()}, done + 1, done + count)
                 if watched:
                     run.watch({name: np.concatenate([one[name] for one in watched])[part] for name in watched[0]})
             done += count
             bar.update(count, float(np.mean(values["total"])) / done)
-            if stop.requested or all(run.is_dead for run in runs):
+            if processes.any_of(stop.requested) or all(run.is_dead for run in runs):
                 break
-    all_states, all_sums = state.join(states), state.join(sums)
+    all_states = state.join(_without_fill(states, groups))
+    all_sums = state.join(_without_fill(sums, groups))
     for run, states, sums in zip(runs, state.split(all_states, slices), state.split(all_sums, slices)):
         run.states, run.sums, run.progress.steps = states, sums, done
     return first or 0.0
@@ -227,6 +240,13 @@ def _order_ahead(
     if group + 1 < len(groups):
         return order[groups[group + 1], done : done + count]
     return order[groups[0], done + count : done + count + width]
+
+
+def _without_fill(parts: list[Any], groups: Sequence[slice]) -> list[Any]:
+    """Stacked trees of groups of lanes without the lanes that only filled the devices (`mesh.filled`)."""
+    counts = [group.stop - group.start for group in groups]
+    lanes = [len(jax.tree.leaves(part)[0]) for part in parts]
+    return [p if n == count else state.take(p, np.arange(count)) for p, n, count in zip(parts, lanes, counts)]
 
 
 def _leave(runs: Collection[ActiveRun]) -> None:

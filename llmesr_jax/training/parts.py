@@ -11,8 +11,8 @@ import optax
 
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables
+from llmesr_jax.training import mesh, state, traced
 from llmesr_jax.training import start as start_lib
-from llmesr_jax.training import state, traced
 from llmesr_jax.training.batches import BatchPlan, Epochs, Interactions
 from llmesr_jax.training.experiment import Experiment
 from llmesr_jax.training.program import Program
@@ -60,7 +60,7 @@ def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
     Raises:
       InputError: the data are too large, a setting does not go with the method, or the run to start from does not fit.
     """
-    program = Program.of(experiment, resident=True)
+    program = Program.of(experiment, mesh.Shape(), resident=True)
     seed = experiment.seeds[0] if seed is None else seed
     first = state.take(program.fresh((seed,), start_lib.read(experiment))["state"], 0)
     program = program.started(experiment.config.precision)

@@ -12,9 +12,10 @@ import optax
 from llmesr_jax.models import recommender
 from llmesr_jax.models.axes import Axes, check_tables, in_steps
 from llmesr_jax.models.kernels import touched_rows
+from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.types import Batch
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, optimizer, state, steps, surgeries
+from llmesr_jax.training import batches, mesh, optimizer, state, steps, surgeries
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment
 from llmesr_jax.training.start import Start
@@ -33,6 +34,7 @@ class Program(NamedTuple):
     width: steps of a window, `train.window`.
     axes: which arrays are over items and users.
     terms: names of the terms of the loss.
+    placement: of the arrays on the devices of `train.mesh`; None for one device.
     """
 
     model: recommender.Recommender
@@ -45,27 +47,32 @@ class Program(NamedTuple):
     width: int
     axes: Axes
     terms: tuple[str, ...]
+    placement: Placement | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, resident: bool = False) -> Program:
+    def of(cls, experiment: Experiment, shape: mesh.Shape | None = None, resident: bool = False) -> Program:
         """Brings data and tables to the device.
 
         Args:
+          shape: of the mesh; None: that of `train.mesh`.
           resident: interactions are brought there, whatever `train.interactions` says.
         Raises:
           InputError: the data are too large, a table over items or users has other rows, or the method or the optimiser does
-            not go with `train.table_updates=touched`.
+            not go with `train.table_updates=touched`, or something not with `train.mesh`.
         """
+        shape = mesh.shape_of(experiment.config, jax.device_count()) if shape is None else shape
+        mesh.check(experiment.config, shape, experiment.recommender)
         plan = experiment.epochs.plan
         settings, model = config_lib.section(experiment.config, "train"), experiment.recommender
-        setting = "resident" if resident else settings.interactions
-        streamed = is_streamed(setting, experiment.corpus, model, experiment.config.method)
-        tables = tables_lib.on_device(experiment.tables)
-        if streamed:
+        several = shape != mesh.Shape()
+        setting = "resident" if resident or several else settings.interactions
+        tables: dict[str, Any] = dict(experiment.tables)
+        if is_streamed(setting, experiment.corpus, model, experiment.config.method):
             data = Streamed(experiment.corpus, plan, experiment.tables.get("similar_users"))
         else:
             data = batches.interactions(experiment.corpus, plan)
-        example = steps.example_batch(steps.plain_rows(plan), data.example() if streamed else data, tables)
+        in_example = data.example() if isinstance(data, Streamed) else data
+        example = steps.example_batch(steps.plain_rows(plan), in_example, tables)
         touched_only = settings.table_updates == "touched"
         outline = model.outline(tables, example)
         axes = outline.axes
@@ -75,22 +82,50 @@ class Program(NamedTuple):
         if touched_only:
             touched_rows.check(outline.params, in_steps(tables, model.kinds), axes, example)
             touched_rows.check_optimizer(made, outline.params, axes)
+        placement = mesh.placement(shape, axes)
+        if placement is not None and placement.split:
+            of_steps = in_steps(tables, model.kinds)
+            touched_rows.check(outline.params, of_steps, axes, example, *steps.SPLIT)
         if settings.surgery != surgeries.NONE:
             made = optimizer.of_run(experiment.config, model, paths, len(outline.terms))
-        return cls(model, made, plan, data, tables, example, touched_only, settings.window, axes, outline.terms)
+        tables = tables_lib.on_device(tables) if placement is None else placement.tables(tables)
+        if placement is not None:
+            plan, data = plan.dealt(shape.data), placement.everywhere(data)
+        static = touched_only, settings.window, axes, outline.terms, placement
+        return cls(model, made, plan, data, tables, example, *static)
+
+    def shapes(self, seeds: tuple[int, ...]) -> dict[str, Any]:
+        """Shapes of the arrays that a checkpoint holds, on whatever devices it was made."""
+        on_one = self._replace(placement=None)
+        if self.placement is not None:
+            on_one = on_one._replace(tables=jax.eval_shape(self.placement.whole_tables, self.tables))
+        return jax.eval_shape(lambda: on_one.fresh(seeds))
 
     def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:
-        """The arrays of a run that begins: as a checkpoint holds them.
+        """The arrays of a run that begins, in the order of a checkpoint.
 
         Args:
           start: whose parameters take the place of those drawn; the optimiser starts fresh.
         """
-        states = state.create(self.model, self.optimizer, self.tables, self.example, seeds)
+        states = state.create(self.model, self.optimizer, self.tables, self.example, seeds, self.placement)
         if start is not None:
-            params = state.copy(start.into(states.params, seeds, self.axes.by_path))
-            states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params))
+            drawn = states.params if self.placement is None else self.placement.host(states.params)
+            params = self.placed(start.into(drawn, seeds, self.axes.by_path))
+            states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params, self.placement))
         best = state.copy(states.params)  # buffers of its own: the state's are donated
-        return {"state": states, "best": best, "sums": steps.zero_sums(self.terms, len(seeds))}
+        return {"state": states, "best": best, "sums": self.zero_sums(len(seeds))}
+
+    def zero_sums(self, lanes: int) -> dict[str, jax.Array]:
+        """See `steps.zero_sums`."""
+        return steps.zero_sums(self.terms, lanes, self.placement)
+
+    def placed(self, tree_S: Any) -> Any:
+        """Trees stacked over lanes, of whole arrays, in buffers of their own on the devices."""
+        return state.copy(jax.device_put(tree_S) if self.placement is None else self.placement.lanes(tree_S))
+
+    def on_host(self, tree_S: Any) -> Any:
+        """Trees stacked over lanes, as whole arrays on the host; the same in every process."""
+        return jax.device_get(tree_S) if self.placement is None else self.placement.host(tree_S)
 
     def started(self, precision: str) -> Program:
         """The program once its states are made: without tables that only start a parameter, and in `precision`."""
@@ -101,7 +136,7 @@ class Program(NamedTuple):
         """The states, stacked over lanes, as the method needs them before the first step of an epoch (from 1)."""
         if self.model.before_epoch is None:
             return states
-        return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch))
+        return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch), self.placement)
 
     def data_of(self, order: np.ndarray) -> batches.Interactions:
         """The interactions that the batches of these samples, int32 (lanes, steps, B), read."""
@@ -131,9 +166,14 @@ class Program(NamedTuple):
         order = self._whole_window(order)
         args = (self.model, self.optimizer, self.plan, states, sums, self.tables, self.data_of(order), order)
         options = {"touched": self.axes if self.touched_only else None, "numbers_S": numbers}
+        if self.placement is not None:
+            options |= {"split": self.placement.split, "mesh": self.placement.mesh}
         return (*args, np.int32(count), np.float32(epoch)), options
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer",))
-def _fresh_optimizer(optimizer: optax.GradientTransformation, params_S: Any) -> optax.OptState:
-    return jax.vmap(optimizer.init)(params_S)
+@functools.partial(jax.jit, static_argnames=("optimizer", "placement"))
+def _fresh_optimizer(
+    optimizer: optax.GradientTransformation, params_S: Any, placement: Placement | None
+) -> optax.OptState:
+    made = jax.vmap(optimizer.init)(params_S)
+    return made if placement is None else placement.constrained(made)

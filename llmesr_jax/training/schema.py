@@ -133,6 +133,11 @@ class TrainConfig:
         "many as there are; whole: as much as there can be, at once; auto: counted on a CPU, whole elsewhere",
         choices=("auto", "counted", "whole"),
     )
+    mesh: str = knob(
+        "",
+        "devices: data:4 deals each batch to four and splits the rows of all that is over items or users, lane:3 puts "
+        "seeds on three, lane:3,data:4 is both; auto: all there are; empty: one (docs/scale.md)",
+    )
     progress: bool = knob(True, "show a progress bar if the output is a terminal")
 
 

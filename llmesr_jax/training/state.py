@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
 
@@ -36,14 +37,22 @@ def create(
     tables: Tables,
     batch: Batch,
     seeds: tuple[int, ...],
+    placement: Placement | None = None,
 ) -> State:
-    """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter."""
+    """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter.
 
-    return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch)
+    Args:
+      placement: of the tables, and of what is made; None for one device.
+    """
+    return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "optimizer"))
-def _create(recommender, optimizer, seeds_S, tables, batch):
+@functools.partial(jax.jit, static_argnames=("recommender", "optimizer", "placement"))
+def _create(recommender, optimizer, seeds_S, tables, batch, placement):
+    if placement is not None:
+        made = _create(recommender, optimizer, seeds_S, placement.whole_tables(tables), batch, None)
+        return placement.constrained(placement.padded(made, 1))
+
     def one(seed):
         key = jax.random.key(seed)
         params = recommender.init(jax.random.fold_in(key, 0), tables, batch)

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
+from llmesr_jax.models.kernels.split_rows import on_mesh
+from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables, on_device
 from llmesr_jax.ranking.layout import RowPlan, padded
@@ -25,6 +28,7 @@ from llmesr_jax.training.optimizer import ByTerm
 from llmesr_jax.training.state import State, over_lanes
 from llmesr_jax.training.surgeries import Terms
 
+SPLIT = "--mesh: rows are split over devices", "--mesh=data:1"  # for messages of `touched_rows.check`
 _OF_SURGERY = 0x5C  # apart from what dropout folds in, which are small numbers of layers
 
 
@@ -45,6 +49,7 @@ def train_step(
     epoch: Array,
     touched: Axes | None = None,
     numbers: Mapping[str, Array] | None = None,
+    split: Axes | None = None,
 ) -> tuple[State, dict[str, Array]]:
     """One update of one lane: the new state and the loss's values by term, `total` among them. Pure.
 
@@ -53,23 +58,31 @@ def train_step(
         `touched_rows`; None for dense updates.
       numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
         and `optimizer` were made with.
+      split: the model's axes, where arrays over items and users are split by rows over devices.
     Raises:
-      InputError: with `touched`, as it is traced, for what `touched_rows.check` does not know.
+      InputError: with `touched` or `split`, as it is traced, for what `touched_rows.check` does not know.
     """
     if touched is not None:
         touched_rows.check(state.params, tables, touched, batch)
         rows, batch = touched_rows.touched(batch, touched, recommender.sizes.whole)
-        large, state = state, touched_rows.cut(state, rows, touched)
-        tables = touched_rows.cut_tables(tables, rows, touched)
+        large, state = state, touched_rows.cut(state, rows, touched, split is not None)
+        tables = touched_rows.cut_tables(tables, rows, touched, split is not None)
         small, values = train_step(recommender, optimizer, state, tables, batch, dropout_key, epoch, numbers=numbers)
-        return touched_rows.put_back(large, small, rows, touched), values
+        return touched_rows.put_back(large, small, rows, touched, split is not None), values
+    params, spread = state.params, lambda gradient: gradient
+    if split is not None:
+        touched_rows.check(params, tables, split, batch, *SPLIT)
+        rows, batch = touched_rows.touched(batch, split, recommender.sizes.whole)
+        params = touched_rows.cut(params, rows, split, split=True)
+        tables = touched_rows.cut_tables(tables, rows, split, split=True)
+        spread = functools.partial(touched_rows.spread, params=state.params, rows=rows, axes=split)
     if isinstance(optimizer, ByTerm):
-        total, values, gradients = by_term(recommender, state.params, tables, batch, dropout_key, epoch, numbers)
+        total, values, terms = by_term(recommender, params, tables, batch, dropout_key, epoch, numbers)
+        gradients = terms._replace(gradients={name: spread(gradient) for name, gradient in terms.gradients.items()})
     else:
         value_and_grad = jax.value_and_grad(loss_fn, argnums=1, has_aux=True)
-        (total, values), gradients = value_and_grad(
-            recommender, state.params, tables, batch, dropout_key, epoch, numbers
-        )
+        (total, values), gradient = value_and_grad(recommender, params, tables, batch, dropout_key, epoch, numbers)
+        gradients = spread(gradient)
     rate = {"learning_rate": numbers["train.learning_rate"]} if numbers else {}
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
         gradients, state.opt_state, state.params, **rate
@@ -105,7 +118,9 @@ def by_term(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("recommender", "optimizer", "plan", "touched"), donate_argnames=("state_S", "sums_S")
+    jax.jit,
+    static_argnames=("recommender", "optimizer", "plan", "touched", "split", "mesh"),
+    donate_argnames=("state_S", "sums_S"),
 )
 def run_window(
     recommender: Recommender,
@@ -120,6 +135,8 @@ def run_window(
     epoch: Array,
     touched: Axes | None = None,
     numbers_S: Mapping[str, Array] | None = None,
+    split: Axes | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[State, dict[str, Array]]:
     """Takes `count` steps with every lane.
 
@@ -132,30 +149,47 @@ def run_window(
       epoch: from 1.
       touched: see `train_step`.
       numbers_S: float32 (S,) each, see `train_step`.
+      split: see `train_step`; where it is given, `plan` has several shards.
+      mesh: the devices; None for one.
     Returns: the states, and the sums of the loss's values with these steps added.
     """
 
-    def one_lane(state, sums, order_WxB, numbers):
+    def lanes(state_S, sums_S, order_SxWxB, numbers_S, tables, data, count, epoch):
+        one = functools.partial(one_lane, tables=tables, data=data, count=count, epoch=epoch)
+        return over_lanes(one, state_S, sums_S, order_SxWxB, numbers_S)
+
+    def one_lane(state, sums, order_WxB, numbers, *, tables, data, count, epoch):
         def body(i, carry):
             state, sums = carry
             batch_key, dropout_key = step_keys(state)
             batch = make_batch(plan, data, tables, order_WxB[i], batch_key)
             state, values = train_step(
-                recommender, optimizer, state, tables, batch, dropout_key, epoch, touched, numbers
+                recommender, optimizer, state, tables, batch, dropout_key, epoch, touched, numbers, split
             )
             return state, {name: sums[name] + values[name].astype(sums[name].dtype) for name in sums}
 
         return jax.lax.fori_loop(0, count, body, (state, sums))
 
-    return over_lanes(one_lane, state_S, sums_S, order_SxWxB, numbers_S)
+    by_lane, shared = (state_S, sums_S, order_SxWxB, numbers_S), (tables, data, count, epoch)
+    return lanes(*by_lane, *shared) if mesh is None else on_mesh(mesh, lanes, by_lane, shared)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender",), donate_argnames=("state_S",))
-def before_epoch(recommender: Recommender, state_S: State, tables: Tables, data: Interactions, epoch: Array) -> State:
+@functools.partial(jax.jit, static_argnames=("recommender", "placement"), donate_argnames=("state_S",))
+def before_epoch(
+    recommender: Recommender,
+    state_S: State,
+    tables: Tables,
+    data: Interactions,
+    epoch: Array,
+    placement: Placement | None = None,
+) -> State:
     """The states with what the method changes before the first step of an epoch (from 1), such as renewed rows.
 
     A running average takes over what has changed as it is. The optimiser's moments stay.
     """
+    if placement is not None:
+        whole, tables = placement.whole(state_S, 1), placement.whole_tables(tables)
+        return placement.constrained(placement.padded(before_epoch(recommender, whole, tables, data, epoch), 1))
 
     def one_lane(state):
         params = recommender.before_epoch(state.params, tables, data, epoch)
@@ -164,9 +198,9 @@ def before_epoch(recommender: Recommender, state_S: State, tables: Tables, data:
     return over_lanes(one_lane, state_S)
 
 
-def lane_groups(lanes: int, most: int = 0) -> list[slice]:
-    """Which lanes go through `run_window` together: `most_lanes(most)` at a time."""
-    size = min(most_lanes(most), lanes)
+def lane_groups(lanes: int, most: int = 0, devices: int = 1) -> list[slice]:
+    """Which lanes go through `run_window` together: `most_lanes(most)` at a time on each of so many devices."""
+    size = min(most_lanes(most) * devices, lanes)
     return [slice(i, min(i + size, lanes)) for i in range(0, lanes, size)]
 
 
@@ -197,6 +231,7 @@ def plain_rows(plan: BatchPlan) -> BatchPlan:
     return plan._replace(students=longest(plan.students), teachers=plan.teachers and longest(plan.teachers))
 
 
-def zero_sums(terms: Iterable[str], lanes: int) -> dict[str, Array]:
+def zero_sums(terms: Iterable[str], lanes: int, placement: Placement | None = None) -> dict[str, Array]:
     """Fresh sums for `run_window`: a zero for each term of the loss, and for the total."""
-    return {name: on_device(np.zeros(lanes), np.float32) for name in (*terms, "total")}
+    zeros = {name: np.zeros(lanes, np.float32) for name in (*terms, "total")}
+    return {n: on_device(x, x.dtype) for n, x in zeros.items()} if placement is None else placement.lanes(zeros)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from llmesr_jax.core import files
 from llmesr_jax.data import groups
 from llmesr_jax.models import recommender
+from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import evaluate, inference, metrics
 from llmesr_jax.ranking.engine import sample_candidates
-from llmesr_jax.training import batches, state
+from llmesr_jax.training import batches, processes, state
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.batches import Interactions
 from llmesr_jax.training.experiment import Experiment
@@ -31,17 +34,20 @@ class Validation:
         tables: Tables,
         data: Interactions | None = None,
         tail: groups.Tail = groups.TRAINING,
+        placement: Placement | None = None,
     ):
         """
         Args:
           tables: on the device.
           data: on the device; brought there if they are None and the method needs them before it serves.
           tail: which users and items are tail.
+          placement: of tables and parameters; None for one device.
         """
-        self._experiment, self._tables = experiment, tables
+        self._experiment, self._tables, self.placement = experiment, tables, placement
         model = experiment.recommender
         if data is None and model.for_serving is not None:
             data = batches.interactions(experiment.corpus, experiment.epochs.plan)
+            data = data if placement is None else placement.everywhere(data)
         self._data = data
         settings = config_lib.section(experiment.config, "train")
         self._with_mask = settings.seen_items == "zero"
@@ -56,6 +62,8 @@ class Validation:
         )
         other = other if len(other) == len(stops) else None
         self._histories = inference.histories(corpus, rows, stops, data, supervision, other)
+        if placement is not None:
+            self._histories = inference.placed(self._histories, placement)
         self._candidates: dict[int, np.ndarray] = {}
 
     def ranks(self, params, seed: int, protocols, lists: bool):
@@ -65,9 +73,9 @@ class Validation:
                 self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
             )
         model = self._experiment.recommender
-        params = inference.served(model, params, self._tables, self._data)
-        users = inference.user_vectors(model, params, self._tables, self._histories)
-        items = inference.item_vectors(model, params, self._tables, self._with_mask)
+        params = inference.served(model, params, self._tables, self._data, self.placement)
+        users = inference.user_vectors(model, params, self._tables, self._histories, self.placement)
+        items = inference.item_vectors(model, params, self._tables, self._with_mask, self.placement)
         candidates = self._candidates.get(seed)
         return evaluate.evaluate(
             users,
@@ -77,6 +85,7 @@ class Validation:
             protocols=protocols,
             lists=lists,
             candidates=candidates,
+            shards=1 if self.placement is None else self.placement.data_shards,
         )
 
     def __call__(self, params, seed: int) -> dict[str, Any]:
@@ -119,7 +128,13 @@ def test(
         ranks[f"{split}/users"] = runner.inputs.rows_E + 1
         ranks[f"{split}/stops"] = runner.inputs.stops_E
         results[split] = evaluate.stack(summaries)
-    results["parameters"] = recommender.parameter_count(state.take(params_S, 0))
-    with files.replacing(Path(config.workdir) / "ranks.npz") as file:
-        np.savez_compressed(file, **ranks)
+    whole = (
+        params_S
+        if test.placement is None
+        else jax.eval_shape(functools.partial(test.placement.whole, lead=1), params_S)
+    )
+    results["parameters"] = recommender.parameter_count(whole) // len(seeds)
+    if processes.is_first():
+        with files.replacing(Path(config.workdir) / "ranks.npz") as file:
+            np.savez_compressed(file, **ranks)
     return results

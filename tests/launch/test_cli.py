@@ -247,7 +247,8 @@ def test_help_shows_the_short_flags_and_no_more(run, flag):
     lines = result.out.splitlines()
     names = [line.split()[0].rstrip(",") for line in lines if line.startswith("  --")]
     short = (
-        "dataset data_dir method backbone preset seeds start workdir loggers epochs max_len batch_size learning_rate"
+        "dataset data_dir method backbone preset seeds start workdir loggers epochs max_len batch_size learning_rate "
+        "mesh"
     )
     assert names == [f"--{name}" for name in short.split()]
     assert "  --seeds, --seed " in result.out and "  --learning_rate, --lr" in result.out

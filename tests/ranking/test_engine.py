@@ -43,6 +43,26 @@ def block_rows(request, monkeypatch):
     monkeypatch.setattr(engine, "_block_rows", lambda count, row_bytes: min(count, request.param))
 
 
+@pytest.mark.parametrize("zero_hidden", [False, True])
+def test_items_in_blocks_of_devices_rank_as_they_do_together(zero_hidden):
+    """Rows behind the items, which fill the last block, are no candidates, whatever they hold."""
+
+    @settings(max_examples=10, deadline=None)
+    @given(problems(), st.sampled_from([0.0, 9.0, np.nan]))
+    def check(problem, behind):
+        users, items, targets, hidden = problem
+        filled = np.pad(items, ((0, -len(items) % 4), (0, 0)), constant_values=behind)
+        options = {"top": 4, "zero_hidden": zero_hidden}
+        whole = engine.full_ranks(users, jnp.asarray(items), targets, sets_of(hidden), **options)
+        split = engine.SplitItems(len(items), 4)
+        blocks = engine.full_ranks(users, jnp.asarray(filled), targets, sets_of(hidden), split=split, **options)
+        np.testing.assert_array_equal(blocks[0].higher_U, whole[0].higher_U)
+        np.testing.assert_array_equal(blocks[0].tied_U, whole[0].tied_U)
+        np.testing.assert_array_equal(blocks[1], whole[1])
+
+    check()
+
+
 @pytest.mark.usefixtures("block_rows")
 def test_full_ranks_and_top_against_a_loop():
     @settings(max_examples=20, deadline=None)

@@ -31,7 +31,7 @@ from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import aligned, at_newest, newest
 from llmesr_jax.models.layers.postnorm import NORMAL, FeedForward, Residual
 from llmesr_jax.models.layers.transformer import ColumnPositions
-from llmesr_jax.models.types import Array, Sequences, Sizes, join
+from llmesr_jax.models.types import Array, Sequences, Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def low_pass(x_TxD: Array, sequences: Sequences, period: int, cutoff: int) -> Ar
         slot_L = np.arange(rows_RxLxD.shape[-2])
         matrix_LxL = jnp.asarray(kernel_P[(slot_L[:, None] - slot_L[None, :]) % period], x_TxD.dtype)
         parts.append(jnp.einsum("ts,...sd->...td", matrix_LxL, rows_RxLxD))
-    return join(parts)
+    return sequences.join(parts)
 
 
 def dirichlet(period: int, kept: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from llmesr_jax.models.layers.dense import (
     take_rows,
 )
 from llmesr_jax.models.layers.postnorm import EPSILON, NORMAL, FeedForward, Residual
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Block(nn.Module):
         kernel = self.param("filter", NORMAL, (self.length // 2 + 1, x_TxD.shape[-1], 2))
         kernel = kernel.astype(wide(kernel))
         response = jax.lax.complex(kernel[..., 0], kernel[..., 1])
-        change = join([circular(rows, response, self.length) for rows in sequences.split(heard_TxD)])
+        change = sequences.join([circular(rows, response, self.length) for rows in sequences.split(heard_TxD)])
         if last_only:
             x_TxD, change = newest(x_TxD, sequences), newest(change, sequences)
         x_TxD = Residual(self.dropout, name="filter_residual")(x_TxD, change, sequences, deterministic)

@@ -28,7 +28,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.kernels.dropout import Dropout
 from llmesr_jax.models.layers import settings
 from llmesr_jax.models.layers.dense import LayerNorm, aligned, at_newest, newest
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +129,8 @@ def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences
             mixed = (mixed + aligned(bias.astype(mixed.dtype), mixed)).astype(rows.dtype)
             out.append(jnp.pad(mixed, [(0, 0)] * (mixed.ndim - 2) + [(length - used, 0), (0, 0)]))
     if last_only:
-        return jnp.concatenate(out, axis=-2)
-    return jnp.take(join(out), here_T + to_end_T, axis=-2, mode="clip")
+        return sequences.join_rows(out)
+    return jnp.take(sequences.join(out), here_T + to_end_T, axis=-2, mode="clip")
 
 
 def _frames(sequences: Sequences) -> tuple[Array, Array]:

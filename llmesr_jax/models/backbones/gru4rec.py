@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from llmesr_jax.core.knobs import knob
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,25 +72,25 @@ def recur(gates_Tx3D: Array, recurrent_Dx3D: Array, moves_T: Array, sequences: S
       moves_T: bool, where false the state stays as it was.
     """
     gates, moves = sequences.split(gates_Tx3D), sequences.split(moves_T, -1)
-    rows = sum(rows for rows, _ in sequences.buckets)
+    groups, rows = sequences.groups, len(sequences.last_R)
     h = jnp.zeros((*gates_Tx3D.shape[:-2], rows, recurrent_Dx3D.shape[0]), wide(gates_Tx3D))
     start, last, states = 0, [], [[] for _ in gates]
     for g in reversed(range(len(gates))):  # groups are in order of length, longest first
-        rows, length = sequences.buckets[g]
+        rows, length = groups[g]
         if length > start:
             stage = jnp.concatenate([x[..., start:length, :] for x in gates[: g + 1]], axis=-3)
             moving = jnp.concatenate([x[:, start:length] for x in moves[: g + 1]], axis=0)
             h, found = _scan(h, stage, recurrent_Dx3D, moving, keep=not last_only)
             if not last_only:
-                of_groups = jax.lax.split(found, [n for n, _ in sequences.buckets[: g + 1]], axis=found.ndim - 3)
+                of_groups = jax.lax.split(found, [n for n, _ in groups[: g + 1]], axis=found.ndim - 3)
                 for kept, part in zip(states, of_groups):
                     kept.append(part)
         h, done = jax.lax.split(h, [h.shape[-2] - rows, rows], axis=h.ndim - 2)
         last.insert(0, done)
         start = length
     if last_only:
-        return jnp.concatenate(last, axis=-2).astype(gates_Tx3D.dtype)
-    return join([jnp.concatenate(kept, axis=-2) for kept in states])
+        return sequences.join_rows(last).astype(gates_Tx3D.dtype)
+    return sequences.join([jnp.concatenate(kept, axis=-2) for kept in states])
 
 
 def _scan(h: Array, gates: Array, recurrent_Dx3D: Array, moves_RxL: Array, keep: bool) -> tuple[Array, Array | None]:

@@ -41,7 +41,7 @@ from llmesr_jax.models.layers.postnorm import (
     Residual,
     dense,
 )
-from llmesr_jax.models.types import Array, Sequences, Sizes, join
+from llmesr_jax.models.types import Array, Sequences, Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Block(nn.Module):
                 attend_positions(place_query, place_key_TxD, value_TxD, sequences, self.heads),
             )
         ]
-        mixed = _flat(mixed, last_only)
+        mixed = _flat(mixed, sequences, last_only)
         x = Residual(self.dropout, name="attention_residual")(
             asking, dense(width, "out")(mixed), sequences, deterministic
         )
@@ -185,7 +185,7 @@ def attend_interests(
     for q, k in zip(_rows(query, sequences), keys):
         q, k = _by_head(q, heads), _by_head(k, heads)
         weights.append(_together(softmax(jnp.einsum("...qhd,...khd->...qhk", q * q.shape[-1] ** -0.5, k), -1)))
-    dropped = drop(_flat(weights, query.shape[-2] != len(sequences.items_T)))
+    dropped = drop(_flat(weights, sequences, query.shape[-2] != len(sequences.items_T)))
     return [
         _together(jnp.einsum("...qhk,...khd->...qhd", _by_head(w, heads).astype(v.dtype), _by_head(v, heads)))
         for w, v in zip(_rows(dropped, sequences), values)
@@ -221,9 +221,9 @@ def _rows(query: Array, sequences: Sequences) -> list[Array]:
     return sequences.split(query)
 
 
-def _flat(parts: list[Array], last_only: bool) -> Array:
+def _flat(parts: list[Array], sequences: Sequences, last_only: bool) -> Array:
     """Inverse of `_rows`."""
-    return jnp.concatenate([part[..., 0, :] for part in parts], axis=-2) if last_only else join(parts)
+    return sequences.join_rows([part[..., 0, :] for part in parts]) if last_only else sequences.join(parts)
 
 
 def _by_head(x: Array, heads: int) -> Array:

@@ -23,7 +23,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.backbones.gru4rec import recur
 from llmesr_jax.models.kernels.dropout import Dropout
 from llmesr_jax.models.layers.dense import aligned, at_newest, newest, softmax
-from llmesr_jax.models.types import Array, Sequences, Sizes, join, wide
+from llmesr_jax.models.types import Array, Sequences, Sizes, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,5 +109,5 @@ def purpose(
         weight = softmax(score, -1, seen) if normalize else jnp.where(seen, score, 0)
         outputs.append(jnp.einsum("...ql,...ld->...qd", weight.astype(h.dtype), h, preferred_element_type=wide(h)))
     if last_only:
-        return jnp.concatenate([out[..., 0, :] for out in outputs], axis=-2).astype(query.dtype)
-    return join(outputs).astype(query.dtype)
+        return sequences.join_rows([out[..., 0, :] for out in outputs]).astype(query.dtype)
+    return sequences.join(outputs).astype(query.dtype)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.models.kernels.dropout import drop_left_out, drop_weights, of_queries
 from llmesr_jax.models.layers.dense import aligned, uniform_bias
-from llmesr_jax.models.types import Array, Sequences, join, wide
+from llmesr_jax.models.types import Array, Sequences, wide
 
 _HIDDEN = -1e9  # the score of a masked key; finite, so a row with all keys masked stays finite (uniform)
 _LOWERED = 10_000.0  # what FAERec's release takes off a masked key's score
@@ -111,7 +111,7 @@ def attend(
             total = total + extras[i] if dropout else None
         outputs.append(merge_heads(out / sums[i]).astype(v.dtype))
         totals.append(merge_heads(total / sums[i]).astype(v.dtype) if dropout else None)
-    merge = sequences.join_bins if last_only else join
+    merge = sequences.join_bins if last_only else sequences.join
     return merge(outputs), merge(totals) if dropout else None
 
 

@@ -9,6 +9,9 @@ What differs from dense updates: an item that is neither input, target nor negat
 moments as they are. Dense Adam lets moments decay at every step and moves rows by them after their last gradient.
 Both count steps alike for the bias correction. PyTorch calls this SparseAdam, TensorFlow Addons LazyAdam.
 
+Where rows are split over devices (`split_rows`), the same is how a step gets at them, with dense updates too: then the
+gradient of the small arrays is spread into one as large as the parameters (`spread`).
+
 What is over items or users says so (`models.axes`). Any other array with as many rows would be read with renumbered
 ids, so `check` refuses it, and `check_optimizer` an optimiser for which rows are not independent.
 """
@@ -24,7 +27,7 @@ import optax
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.models.axes import ITEM, USER, Axes, path_of
-from llmesr_jax.models.kernels import search
+from llmesr_jax.models.kernels import search, split_rows
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.types import Array, Batch, Ids, Sequences
 
@@ -100,6 +103,14 @@ def touched(batch: Batch, axes: Axes, whole: bool = False) -> tuple[Touched, Bat
     return found, batch
 
 
+def touched_by(sequences: Sequences, axes: Axes) -> tuple[Touched, Sequences]:
+    """`touched` for sequences alone."""
+    slots = len(sequences.items_T)
+    nothing_T, nobody_R = jnp.zeros(slots, jnp.int32), jnp.zeros(len(sequences.last_R), bool)
+    rows, batch = touched(Batch(sequences, nothing_T, jnp.zeros((slots, 0), jnp.int32), nobody_R), axes)
+    return rows, batch.students
+
+
 def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarray, whole: bool) -> Rows:
     """The different rows among some, those of `first` too; `count` and above are none."""
     trained_n = jnp.concatenate(trained)
@@ -128,45 +139,66 @@ def _parts(extra: Any) -> list[Any]:
     return jax.tree.leaves(extra, is_leaf=_is_part)
 
 
-def cut(tree: Any, rows: Touched, axes: Axes) -> Any:
-    """A tree of parameters, or an optimiser's state, with the touched rows in the place of arrays over either axis."""
+def cut(tree: Any, rows: Touched, axes: Axes, split: bool = False) -> Any:
+    """A tree of parameters, or an optimiser's state, with the touched rows in the place of arrays over either axis.
+
+    Args:
+      split: these arrays are split by rows over devices.
+    """
+    take = split_rows.take if split else take_rows
 
     def one(path, x):
         axis = axes.at(path)
-        return take_rows(x, rows[axis].ids_n) if axis else x
+        return take(x, rows[axis].ids_n) if axis else x
 
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def cut_tables(tables: dict[str, Array], rows: Touched, axes: Axes) -> dict[str, Array]:
+def cut_tables(tables: dict[str, Array], rows: Touched, axes: Axes, split: bool = False) -> dict[str, Array]:
     """The frozen tables that the model reads in such a step: without those that hold ids, cut as `cut` does."""
     kinds, found = dict(axes.tables), {}
+    take = split_rows.take if split else take_rows
     for name, table in tables.items():
         if name in kinds and kinds[name].holds_ids:
             continue
         axis = axes.of_table(name)
-        found[name] = take_rows(table, rows[axis].ids_n) if axis else table
+        found[name] = take(table, rows[axis].ids_n) if axis else table
     return found
 
 
-def put_back(tree: Any, small: Any, rows: Touched, axes: Axes) -> Any:
+def put_back(tree: Any, small: Any, rows: Touched, axes: Axes, split: bool = False) -> Any:
     """The large tree with the trained rows of `small` written into arrays over either axis; all else is `small`'s."""
 
     def put(path, x, y):
         axis = axes.at(path)
         if not axis:
             return y
-        return x.at[jnp.where(rows[axis].trained_n, rows[axis].ids_n, len(x))].set(y, mode="drop")
+        ids_n = jnp.where(rows[axis].trained_n, rows[axis].ids_n, len(x))
+        return split_rows.put(x, ids_n, y) if split else x.at[ids_n].set(y, mode="drop")
 
     return jax.tree_util.tree_map_with_path(put, tree, small)
 
 
-def check(params: Any, tables: dict[str, Array], axes: Axes, batch: Batch | None = None) -> None:
+def spread(gradient: Any, params: Any, rows: Touched, axes: Axes) -> Any:
+    """The gradient of parameters that are split over devices, from that of the touched rows: zeros in all others."""
+    empty = jax.tree.map(jnp.zeros_like, params)
+    return put_back(empty, gradient, rows, axes, split=True)
+
+
+def check(
+    params: Any,
+    tables: dict[str, Array],
+    axes: Axes,
+    batch: Batch | None = None,
+    setting: str = _SETTING,
+    instead: str = "train.table_updates=dense",
+) -> None:
     """Raises InputError for what would be read with renumbered ids and does not say what it is over.
 
     Args:
       params, tables: of one lane; arrays or shapes. V, V + 1 or V + 2 rows may be the items', U rows the users'.
       batch: any, for what a method adds to it.
+      setting, instead: for messages: why ids are renumbered, and what to set where they must not be.
     """
     found = [(f"parameter {path_of(p)}", axes.at(p), x) for p, x in jax.tree_util.tree_flatten_with_path(params)[0]]
     found += [(f"table {name}", axes.of_table(name), x) for name, x in tables.items()]
@@ -177,15 +209,15 @@ def check(params: Any, tables: dict[str, Array], axes: Axes, batch: Batch | None
         if axis is None and (of_items or of_users):
             count, kind = (num_items, "items") if of_items else (axes.users, "users")
             raise InputError(
-                f"{_SETTING}, but {name} of shape {tuple(x.shape)} may have a row for each of the {count} {kind} and "
+                f"{setting}, but {name} of shape {tuple(x.shape)} may have a row for each of the {count} {kind} and "
                 "does not declare it; make it by models.axes.parameter, or name it in the method's needs, with its "
-                "axis (item, user, or '' for neither), or set train.table_updates=dense"
+                f"axis (item, user, or '' for neither), or set {instead}"
             )
     for x in _parts(batch.extra if batch is not None else None):
         if not _is_part(x) and jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(
-                f"{_SETTING}, but the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
-                "expected ids as models.types.Ids, and other numbers as floats; or set train.table_updates=dense"
+                f"{setting}, but the method adds integers of shape {tuple(x.shape)} to a batch, which may be ids; "
+                f"expected ids as models.types.Ids, and other numbers as floats; or set {instead}"
             )
 
 

@@ -21,7 +21,10 @@ is not 0 reads nan, since runs that differ in it share a program: only `terms` m
         but not those that only start a parameter. Shapes must be static. Make sequences
         with `types.from_rows`; in `terms` encode them with gradient, as students are:
         `self.encode(self.slot_views(rows, deterministic), rows, deterministic, last_only=True)`. Wrap other ids in
-        `types.Ids`: updates of touched rows renumber both.
+        `types.Ids`: updates of touched rows renumber both. On several devices students' rows are moved after this call,
+        and what is added stays as it is; so name a row by its place in the order of length, for which
+        `Sequences.row_at` gives the row in `terms`, and say `ON_A_MESH = True` in the file. Without it, a mesh with
+        several devices along `data` is refused.
 
     before_epoch(config, apply, params, tables, data, epoch) -> params
         Parameters to begin an epoch with (epochs count from 1), before its first step; not when a run is continued in the

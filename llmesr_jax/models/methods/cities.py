@@ -48,6 +48,7 @@ from llmesr_jax.models.layers.few_shot import Inference
 from llmesr_jax.models.layers.tables import SingleView, candidates, ranking_term
 from llmesr_jax.models.types import Array, Batch, Ids, Needs, Sizes, Tables, Term, wide
 
+ON_A_MESH = True
 _HELD_OUT = 0.05  # of the head items
 _WARM_UP = 100  # steps
 

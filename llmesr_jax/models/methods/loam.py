@@ -51,6 +51,7 @@ from llmesr_jax.models.types import (
     from_rows,
 )
 
+ON_A_MESH = True
 _SEED = 220  # of the release, for the edges that are kept
 _WALKS, _LENGTH = 5, 10  # from each start, and edges of one at most
 
@@ -140,9 +141,9 @@ def newest_targets(batch: Batch, only: bool) -> Array:
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
-    """The walks of a batch: `walks`, their `targets`, and `sources`, the rows of the students at whose target they start.
+    """The walks of a batch: `walks`, their `targets`, and `sources`, the places of the students at whose target they start.
 
-    These rows are floats, as no ids are.
+    A place is one of `Sequences.order_R`; these are floats, as no ids are.
     """
     most = int(config.walk_ratio * len(batch.students.last_R))
     if not most:
@@ -227,7 +228,7 @@ class Augmented(SingleView):
             return h_TxD, batch
         walks, slots_s = (
             batch.extra["walks"],
-            take_rows(batch.students.last_R, batch.extra["sources"].astype(jnp.int32)),
+            take_rows(batch.students.last_R, batch.students.row_at(batch.extra["sources"].astype(jnp.int32))),
         )
         h_sxD = self.encode(self.slot_views(walks, deterministic), walks, deterministic, last_only=True)
         more = at_slots(batch, slots_s, batch.extra["targets"].ids)
@@ -237,8 +238,12 @@ class Augmented(SingleView):
 
     def mixtures(self, h_BxD: Array, batch: Batch) -> tuple[Array, Batch]:
         """The mixtures of the students' newest vectors, and a batch with the targets of those that count."""
-        target_B = newest_targets(batch, self.sizes.bidirectional)
-        other_B, is_one_B = partners(h_BxD, target_B > 0, self.config.similarity)
+        target_B, students = newest_targets(batch, self.sizes.bidirectional), batch.students
+        # In order of length, so that of equally like rows it is the same one wherever rows stand.
+        rows_B = students.row_at(jnp.arange(len(target_B), dtype=jnp.int32))
+        ordered = take_rows(h_BxD, rows_B), take_rows(target_B, rows_B) > 0
+        other_B, is_one_B = (take_rows(x, students.order_R) for x in partners(*ordered, self.config.similarity))
+        other_B = students.row_at(other_B)
         is_tail_B = take_rows(self.get_variable("tables", "tail_item"), target_B)
         share = self.config.mixture
         z_BxD = share * h_BxD + (1 - share) * take_rows(h_BxD, other_B)

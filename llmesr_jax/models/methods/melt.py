@@ -55,6 +55,7 @@ from llmesr_jax.models.types import (
     wide,
 )
 
+ON_A_MESH = True
 _BEFORE, _BEHIND = -1, 1  # where a context's older items lie, seen from its newest
 
 

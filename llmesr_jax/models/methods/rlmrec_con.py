@@ -112,7 +112,7 @@ class Aligned(SingleView):
                 vectors_nxD, mapped_nxD, counts_n, temperature=self.config.temperature, whole=whole
             )
 
-        at_B = jnp.arange(len(users_BxD), dtype=jnp.int32)
+        at_B = batch.students.order_R
         there_B = batch.distils_B & batch.students.valid_R
         first_U = jnp.full(len(user_llm), len(at_B), jnp.int32)
         first_U = first_U.at[batch.users_B].min(jnp.where(there_B, at_B, len(at_B)))

@@ -58,6 +58,8 @@ from llmesr_jax.models.types import (
     Term,
 )
 
+ON_A_MESH = True
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -138,14 +140,17 @@ class Reconstructing(SingleView):
         """(): L, users and items in one InfoNCE."""
         students, users = batch.students, batch.users_B
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
-        at_B = jnp.arange(len(users), dtype=jnp.int32)
         hidden_B = jnp.zeros(len(users), bool).at[students.row_T].max(hidden_T)
         hidden_B = hidden_B & batch.distils_B & self.config.users
         # A user's pair is the first of its rows, an item's stands behind all users'.
-        first_U = jnp.full(len(user_llm), len(users), jnp.int32).at[users].min(jnp.where(hidden_B, at_B, len(users)))
+        first_U = (
+            jnp.full(len(user_llm), len(users), jnp.int32)
+            .at[users]
+            .min(jnp.where(hidden_B, students.order_R, len(users)))
+        )
         found = distinct(len(item_llm), jnp.where(hidden_T, students.items_T, 0), students.items_T[:0])
         llm_MxF = jnp.concatenate([take_rows(user_llm, users), take_rows(item_llm, found.ids_n)])
-        pairs_N = jnp.concatenate([take_rows(first_U, users), len(users) + found.places[0]])
+        pairs_N = jnp.concatenate([students.row_at(take_rows(first_U, users)), len(users) + found.places[0]])
         is_row_N = jnp.concatenate([hidden_B, hidden_T]) & take_rows(jnp.any(llm_MxF != 0, axis=1), pairs_N)
         counts_M = jnp.zeros(len(llm_MxF), jnp.int32).at[pairs_N].add(is_row_N.astype(jnp.int32), mode="drop")
         # Rows of the loss first, so that neither G nor InfoNCE works on the others.

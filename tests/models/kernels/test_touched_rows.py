@@ -242,7 +242,7 @@ def test_an_item_table_that_does_not_say_so_is_refused(fork, frozen, more):
     case = fork(None, more, np.zeros((NUM_ITEMS + more, 4)) if frozen else None)
     kind = "table" if frozen else "parameter"
     message = (
-        rf"^config: train.table_updates=touched, and {kind} mood of shape \({NUM_ITEMS + more}, 4\) may hold a row for "
+        rf"^config: train.table_updates=touched, but {kind} mood of shape \({NUM_ITEMS + more}, 4\) may have a row for "
         rf"each of the {NUM_ITEMS} items and does not declare it; make it by models.axes.parameter"
     )
     assert np.isfinite(first_step(case, False)[1]["total"])

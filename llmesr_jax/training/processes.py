@@ -1,0 +1,112 @@
+"""Several processes that train one run: all do the same, on devices of their own, and the first alone writes files.
+
+What each of them reads, it reads in full; what it brings to its devices are the parts that these hold. A process that
+looks into the run's folder waits until the first has made it. Where one ends, the others end within a minute, and the
+same command continues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from llmesr_jax.core.errors import InputError, TrainingError
+
+AUTO = "auto"
+_HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+_WAIT = 300  # seconds for all to come
+
+
+def initialize(coordinator: str, count: int = 0, index: int = -1) -> None:
+    """Makes this process one of several, before anything is computed; with an empty coordinator it stays alone.
+
+    Args:
+      coordinator: host:port of the first process; "auto": Slurm, Kubernetes (JobSet) or Cloud TPU tell all three.
+      count: how many processes there are.
+      index: which of them this is, from 0.
+    Raises:
+      InputError: something of it is missing, or the others did not come.
+    """
+    if not coordinator:
+        if count or index >= 0:
+            raise InputError("--num_processes and --process_id want --coordinator=host:port of the first process")
+        return
+    if coordinator != AUTO and not (count > 0 and 0 <= index < count and ":" in coordinator):
+        raise InputError(
+            f"--coordinator={coordinator} --num_processes={count} --process_id={index}: expected host:port, the number of "
+            "processes and which of them this is, from 0; or --coordinator=auto under Slurm, Kubernetes or Cloud TPU"
+        )
+    # It would take SIGTERM, which ends a run at the next save.
+    jax.config.update("jax_enable_preemption_service", False)
+    given = (
+        {} if coordinator == AUTO else {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    )
+    try:
+        jax.distributed.initialize(
+            **given,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+            shutdown_timeout_seconds=_HEARTBEAT,
+            initialization_timeout=_WAIT,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(
+            f"--coordinator={coordinator}: the processes did not find each other ({reason}); expected the same "
+            "--coordinator and --num_processes in each, and its own --process_id"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process writes files and says what happens."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def any_of(asked: bool) -> bool:
+    """Whether any process was asked; all must ask this at the same places."""
+    if jax.process_count() == 1:
+        return asked
+    return bool(multihost_utils.process_allgather(np.asarray([asked], np.int32)).any())
+
+
+def check_same(text: str, what: str) -> None:
+    """Raises InputError where processes have different texts; all must ask this at the same places."""
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:4], np.int32)
+    found = multihost_utils.process_allgather(digest).ravel()
+    if (found != found[0]).any():
+        other = int(np.argmax(found != found[0]))
+        raise InputError(f"process {other} has other {what} than process 0; expected the same on every machine")
+
+
+def lost(error: BaseException) -> TrainingError | None:
+    """What to say of an error that comes of the end of another process; None for others, and where there is none."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if jax.process_count() == 1 or not {"JaxRuntimeError", "XlaRuntimeError"} & set(names):
+        return None
+    reason = str(error).splitlines()[0][:120]
+    return TrainingError(
+        f"process {jax.process_index()}: another process of this run has ended ({reason}); the same command, in all "
+        "processes, continues from the last save"
+    )
+
+
+def options() -> dict[str, Any]:
+    """How Orbax sees this process: alone, as the first saves what it has gathered and each reads for itself."""
+    if jax.process_count() == 1:
+        return {}
+    import orbax.checkpoint as ocp
+
+    index = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
+    return {"multiprocessing_options": alone}

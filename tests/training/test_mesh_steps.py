@@ -1,0 +1,52 @@
+"""Steps on meshes of eight CPU devices find the losses and gradients of one device, and tables are split by rows.
+
+How many devices a CPU has is fixed when JAX starts, so each test is a process of its own; slow ones, so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import commands
+import compiling
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def lines(script, *arguments):
+    """What a script of the tests prints on eight devices, as JSON."""
+    flags = f"--xla_force_host_platform_device_count=8 {compiling.flags()}"
+    tests = commands.PROJECT / "tests"
+    env = os.environ | {"PYTHONPATH": f"{commands.PROJECT}:{tests}", "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, tests / script, *arguments], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+CASES = [
+    {"backbone": "sasrec", "method": "llmesr", "float64": True, "meshes": [[3, 2]]},
+    {"backbone": "gru4rec", "method": "faerec", "touched": True, "meshes": [[1, 4]]},
+    {"backbone": "bert4rec", "method": "loam", "meshes": [[1, 2]]},
+]
+
+
+def test_losses_and_gradients_are_those_of_one_device():
+    for case, found in zip(CASES, lines("mesh_steps.py", *map(json.dumps, CASES)), strict=True):
+        limit = 1e-10 if case.get("float64") else 1e-5
+        assert len(found) == len(case["meshes"])
+        for shape, apart in found.items():
+            assert max(apart[part] for part in ("losses", "gradients", "vectors")) < limit, (case, shape, apart)
+            assert apart["same bits"], (case, shape)
+
+
+def test_a_device_holds_its_share_and_exchanges_what_does_not_grow_with_items():
+    """By the compiled program: table and two moments of (rows, 64) float32, and as much for gradients while it runs."""
+    cases = [json.dumps({"method": "none", "shape": [1, 8], "items": items}) for items in (10**7, 10**4)]
+    large, small = lines("mesh_cost.py", *cases)
+    of_table = 4 * 64 * 10**7
+    assert 3 * of_table / 8 <= large["argument"] < 3 * of_table / 8 + 2**20
+    assert of_table / 8 <= large["temp"] < of_table / 8 + 2**20
+    assert large["exchanged"] == small["exchanged"] and large["exchanged"]["in loops"] == 0
+    assert large["exchanged"]["all-reduce"] > 0
