@@ -1,10 +1,12 @@
 """The times of answers: each part is there, and the table has them all."""
 
+import pytest
 import served
 
 from llmesr_jax.experiments import serving_benchmark
 
 
+@pytest.mark.slow
 def test_every_part_is_timed():
     made, *_ = served.trained("none", "gru4rec", semantic__encoder="random")
     found = serving_benchmark.run(made, large=3000, repeats=1)

@@ -7,6 +7,8 @@ import pytest
 
 from llmesr_jax.ranking import evaluate as evaluate_lib
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def both(trained, evaluate, tmp_path_factory):

@@ -22,6 +22,7 @@ def check_papers(name, raw, out):
     assert reading.load(name, out).digest == reading.read_folder(name, raw).digest
 
 
+@pytest.mark.slow
 def test_the_papers_counts_are_met_and_the_manifest_says_so(shared, prepare, tmp_path):
     raw = shared / "data" / "yelp"
     result = prepare("--dataset=yelp", "--importer=handled", f"--raw_dir={raw}", cwd=tmp_path)

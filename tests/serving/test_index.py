@@ -32,6 +32,7 @@ def case(seed, users, items, pairs, share):
     return *vectors, hidden, among
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),

@@ -85,6 +85,7 @@ def test_a_seed_starts_in_a_group_as_alone():
     tiny.assert_equal(create(SYSTEM, SEEDS[1:2]), start(SYSTEM, SEEDS[1:2]))
 
 
+@pytest.mark.slow
 def test_a_seed_steps_in_a_group_as_alone():
     """One step's losses and gradients within 1e-5, for each of three seeds."""
     group, group_sums = one_step(SYSTEM)

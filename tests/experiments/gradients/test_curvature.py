@@ -82,6 +82,7 @@ def test_lanczos_agrees_with_a_dense_decomposition():
         np.testing.assert_allclose(low.values, values[:1], rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_spectrum_has_the_moments_of_its_probes_and_in_full_the_eigenvalues():
     with tiny.float64():
         loss, params, arguments, dense = tiny_model()
@@ -126,6 +127,7 @@ def test_the_surface_is_the_loss_on_the_plane():
         assert np.ptp(surface) > 1e-3
 
 
+@pytest.mark.slow
 def test_random_directions_have_the_filters_lengths():
     case = tiny.case("sasrec", "llmesr")
     params = case.params()

@@ -20,6 +20,7 @@ def roles_and_whole(model, axes, params, tables, batch):
     return by_role, items.tables_of(whole["ranking"], axes)
 
 
+@pytest.mark.slow
 def test_roles_sum_to_the_whole_and_are_where_the_batch_says():
     with tiny.float64():
         case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")

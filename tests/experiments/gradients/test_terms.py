@@ -68,6 +68,7 @@ def test_each_term_agrees_with_finite_differences():
             assert float(loss_parts.dot(gradient, along)) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_ranking_is_the_sum_over_parts_of_the_targets():
     with tiny.float64():
         case, params, tables, batch = loss_parts.started("gru4rec", "llmesr")

@@ -83,6 +83,7 @@ def test_the_page_has_the_numbers(folder, tmp_path):
     assert "epoch 4" in table
 
 
+@pytest.mark.slow
 def test_without_either_there_is_no_such_part(folder, tmp_path):
     make.make([str(folder / "none")], str(tmp_path / "r"), make.Options(resamples=20, users=0, items=0))
     assert 'id="gradients"' not in (tmp_path / "r" / "report.html").read_text()

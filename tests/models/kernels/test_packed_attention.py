@@ -9,6 +9,8 @@ import tiny
 from llmesr_jax.models.kernels.attention import attend
 from llmesr_jax.ranking import layout
 
+pytestmark = pytest.mark.slow
+
 ROWS = [[5, 1, 2, 7, 9, 3], [3, 8, 1, 6], [4, 4, 2], [6, 1], [9]]
 BUCKETS = ((1, 6), (2, 4), (2, 2))
 ENDS, LENGTHS = np.cumsum([len(row) for row in ROWS]), [len(row) for row in ROWS]
