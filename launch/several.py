@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import time
 
 from llmesr_jax.core.errors import TrainingError
 from llmesr_jax.core.knobs import knob
+
+from . import signals
 
 _GRACE = 10  # seconds that others have to end by themselves once one has ended badly
 _LOOK = 0.2  # seconds between two looks at the processes
@@ -55,7 +56,7 @@ def joined(options: Options):
                 raise
             if _WATCHED not in os.environ:
                 print(f"error: {lost}", file=sys.stderr, flush=True)
-            os._exit(_LOST)  # JAX would wait for the others
+            signals.end_at_once(_LOST)  # JAX would wait for the others
 
 
 def start(count: int) -> None:
@@ -79,24 +80,12 @@ def start(count: int) -> None:
             command = [*sys.orig_argv, *more, f"--process_id={place}"]
             env = {**os.environ, _WATCHED: "1"}
             children.append(subprocess.Popen(command, env=env, start_new_session=True, **where))
-        with _signals_to(children[0]):
+        with signals.passed_on(children[0].send_signal):
             bad = _watched(children)
         unseen.seek(0)
         said = [line for line in unseen.read().decode(errors="replace").splitlines() if line.startswith("error: ")]
     if bad is not None:
         _end(bad, count, said[-1].removeprefix("error: ") if said else "")
-
-
-@contextlib.contextmanager
-def _signals_to(child: subprocess.Popen):
-    """SIGINT and SIGTERM go to a child in a block."""
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, lambda number, _: child.send_signal(number)) for kind in kinds}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _watched(children: list[subprocess.Popen]) -> tuple[int, int] | None:

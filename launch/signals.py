@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llmesr_jax.core.interrupts import Stop
@@ -36,6 +36,22 @@ def leave_at_once() -> None:
 def _leave(*_) -> None:
     os.write(2, b"interrupted\n")
     os._exit(130)
+
+
+def end_at_once(status: int) -> None:
+    """Ends the process without any of the usual cleaning up, which may wait for others."""
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def passed_on(hear: Callable[[int], Any]) -> Iterator[None]:
+    """SIGINT and SIGTERM in a block are passed on to `hear`, such as a child's `send_signal`, and do nothing here."""
+    before = {number: signal.signal(number, lambda given, _: hear(given)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def interruptible(main: Callable[[Sequence[str], Stop], Any]) -> Callable[[Sequence[str]], Any]:
