@@ -117,5 +117,5 @@ def _end(bad: tuple[int, int], count: int, said: str) -> None:
         sys.exit(status)
     how = f"was killed (signal {-status})" if status < 0 else f"ended with status {status}{said and f' ({said})'}"
     raise TrainingError(
-        f"process {place} of {count} {how}, and the others were ended; the same command continues from the last save"
+        f"process {place} of {count} {how}, and the others were ended; run the same command again to continue from the last save"
     )

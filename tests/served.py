@@ -26,6 +26,7 @@ SMALL = {
     "cities.width": 8,
     "melt.width": 8,
     "loam.width": 8,
+    "ace.width": 8,
     "llmesr.width": 4,
     "llmesr.similar": 2,
     "faerec.width": 8,

@@ -77,7 +77,9 @@ def entry(experiment: Experiment) -> dict[str, Any]:
     config, folder = experiment.config, Path(experiment.config.workdir)
     results = active_run.finished(config)
     if results is None:
-        raise InputError(f"{folder}: is not finished; expected a run with results; the same command continues it")
+        raise InputError(
+            f"{folder}: is not finished; expected a run with results; run the command that made it again to finish it"
+        )
     started = json.loads((folder / provenance.STARTS_FILE).read_text().splitlines()[-1])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     plain = config_lib.build(

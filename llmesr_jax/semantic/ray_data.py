@@ -104,7 +104,7 @@ def _answers(texts: Path, folder: Path, made_by: dict[str, Any], actors: Actors)
             yield _answer(batch, folder)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1][:200]
-        raise InputError(f"--ray: an actor failed ({reason}); the same command continues") from error
+        raise InputError(f"--ray: an actor failed ({reason}); run the same command again to continue") from error
 
 
 def _answer(batch: dict[str, np.ndarray], folder: Path) -> Answer:

@@ -43,7 +43,7 @@ def parse(text: str) -> Shape | None:
     for part in filter(None, (part.strip() for part in text.split(","))):
         axis, _, count = part.partition(":")
         if axis not in Shape._fields or axis in found or not count.isdigit() or int(count) < 1:
-            raise InputError(f"--mesh={text}: {part!r} is no part of a mesh; {_EXPECTED}")
+            raise InputError(f"--mesh={text}: {part!r} is not a part of a mesh; {_EXPECTED}")
         found[axis] = int(count)
     return Shape(**found)
 
@@ -63,8 +63,8 @@ def shape_of(config: ConfigDict, devices: int) -> Shape:
         return Shape(lane, max(d for d in range(1, devices // lane + 1) if batch_size % d == 0))
     if found.lane * found.data > devices:
         raise InputError(
-            f"--mesh={settings.mesh}: wants {found.lane * found.data} devices, and there "
-            f"{'is' if devices == 1 else 'are'} {devices} ({jax.default_backend()}); name a smaller mesh, or --mesh=auto"
+            f"--mesh={settings.mesh}: needs {found.lane * found.data} devices, but there "
+            f"{'is' if devices == 1 else 'are'} {devices} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
         )
     if batch_size % found.data:
         raise InputError(

@@ -53,7 +53,7 @@ def test_nothing_is_trained_or_written_but_the_numbers(measured):
 def test_a_wrong_group_is_refused(train, tmp_path):
     result = train("--method=none", "--groups=1,x", cwd=tmp_path, program=("-m", "launch.benchmark"))
     assert result.status == 2
-    assert result.err == "error: --groups=1,x: expected whole numbers, as in --groups=1,3\n"
+    assert result.err == "error: --groups=1,x: is not valid; expected whole numbers, as in --groups=1,3\n"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_products_in_loops_of_unknown_length_are_not_counted(synthetic):
 def test_a_malformed_size_is_refused(train, tmp_path):
     result = train("--synthetic=60,40", cwd=tmp_path, program=("-m", "launch.benchmark"))
     wanted = "expected users,items,width, as in --synthetic=100000,50000,384"
-    assert (result.status, result.err) == (2, f"error: --synthetic=60,40: {wanted}\n")
+    assert (result.status, result.err) == (2, f"error: --synthetic=60,40: is not a size; {wanted}\n")
 
 
 def with_setting(result, step, **changes):
@@ -127,5 +127,5 @@ def test_a_picture_of_several_files(synthetic, train):
     )
     (cwd / "c.json").write_text("[]")
     refused = train("--plot=q.svg", "--files=c.json", cwd=cwd, program=program)
-    assert refused.status == 2 and refused.err.startswith("error: c.json: not a benchmark of one seed")
+    assert refused.status == 2 and refused.err.startswith("error: c.json: is not a benchmark of one seed")
     assert not (cwd / "q.svg").exists()

@@ -35,7 +35,7 @@ def test_raw_files_to_a_trained_model(source, forker, tmp_path):
     ]
     for module, *flags in steps:
         result = forker.run(module, *flags, cwd=tmp_path)
-        unknown = "warning: 2 items have a text without a word that tells items apart; their vectors are zeros\n"
+        unknown = "warning: 2 items have a text without a word that distinguishes items; their vectors are zeros\n"
         expected = unknown if module == "launch.embed" and source in ("parquet", "recbole_names") else ""
         assert (result.status, result.err) == (0, expected), module  # tags of one letter; one artist for all
     manifest = json.loads((tmp_path / "data/shop/embeddings.json").read_text())

@@ -241,7 +241,10 @@ def test_a_full_disk(forker_with_key, data, openai, server, tmp_path):
         (("--dataset=bueaty",), "data set 'bueaty' is not known"),
         (("--dataset=fashion",), "data/fashion: no such folder"),
         (("--dataset=tiny", "--encoder=gpt"), "encoder 'gpt' is not known; expected one of: npy, openai, "),
-        (("--dataset=tiny", "--model=x"), "--model: not a setting of --encoder=tfidf; expected some of: width, seed"),
+        (
+            ("--dataset=tiny", "--model=x"),
+            "--model: is not a setting of --encoder=tfidf; expected some of: width, seed",
+        ),
         (("--dataset=tiny", "--width=0"), "width=0; expected at least 1"),
         (("--dataset=tiny", "--encoder=openai"), "--model is missing"),
         (("--dataset=tiny", "--encoder=openai", "--model=m"), "OPENAI_API_KEY is not set"),

@@ -93,7 +93,7 @@ def test_data_that_changed(trained, evaluate, data, tmp_path):
     (tmp_path / "changed" / "inter.txt").write_text("\n".join(lines[::-1]))
     result = evaluate(f"--workdir={trained[0] / 'w' / 'none'}", f"--data_dir={tmp_path / 'changed'}", cwd=tmp_path)
     assert (result.status, result.out) == (2, "")
-    assert "none: the data are not those it was trained on (interactions: " in result.err
+    assert "none: the data are not those of the training (interactions: " in result.err
     assert result.err.startswith("error: ") and result.err.count("\n") == 1
 
 

@@ -75,8 +75,10 @@ def test_lines_on_stderr_name_it_and_the_status_is_2(failed):
     assert result.status == 2
     at_once, at_the_end = result.err.splitlines()
     assert at_once == f"w: seed 2: {WHAT}; it is left out, the other seeds continue"
-    note = f"w: seed 2 failed ({WHAT}), so the numbers are those of seeds 1, 3 alone"
-    assert at_the_end == f"error: {note}; to train all, lower --config.train.learning_rate in a new --workdir"
+    note = f"w: seed 2 failed ({WHAT}), so the numbers are only those of seeds 1, 3"
+    assert (
+        at_the_end == f"error: {note}; to train all seeds, lower --config.train.learning_rate and use a new --workdir"
+    )
     assert result.out.endswith(f"\n{note}\n") and "sampled" in result.out
 
 
@@ -172,4 +174,4 @@ def test_a_sweep_goes_on_and_names_the_cell(train, tmp_path):
         found = json.loads((tmp_path / "w" / name / "results.json").read_text())
         assert found["seeds"] == [1] and list(found["failed"]) == ["2"]
         assert f"{name}: seed 2 failed (the loss's term" in result.out
-    assert result.err.endswith("error: in 2 of 2 cells seeds failed: none; llminit; their reasons are above\n")
+    assert result.err.endswith("error: in 2 of 2 cells seeds failed: none; llminit; see their messages above\n")

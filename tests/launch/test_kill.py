@@ -118,5 +118,7 @@ def test_without_a_sound_checkpoint_nothing_is_deleted(half_again, train):
     assert result.status == 2
     folder = half_again / "w" / "checkpoints"
     assert result.err.startswith(f"error: {folder}: all checkpoints are damaged (step ")
-    assert result.err.endswith("; delete the run's folder to start again\n") and result.err.count("\n") == 1
+    assert (
+        result.err.endswith("; delete the run's folder to train again from the start\n") and result.err.count("\n") == 1
+    )
     assert contents(folder) == before

@@ -63,7 +63,7 @@ def test_a_method_of_ones_own_is_killed_and_continued_to_the_same_numbers(train,
     [
         (
             ("--config.train.optimizer=adamw", "--config.train.table_updates=touched"),
-            "config: train.table_updates=touched, and the optimiser also moves what has no gradient",
+            "config: train.table_updates=touched, but the optimiser also moves parameters without a gradient",
         ),
         (("--config.train.optimizer=adm",), "config: train.optimizer='adm' is not known; expected one of: auto, adam,"),
     ],

@@ -133,7 +133,7 @@ MISTAKES = [
     ({"bundle": "nowhere"}, "expected a bundle, a folder made by launch.export"),
     (
         {"bundle": "run", "histories": "h.csv"},
-        "run: is the folder of a run; expected a bundle, a folder that launch.exp",
+        "run: is the folder of a run; expected a bundle, a folder made by launch.exp",
     ),
     ({"bundle": "b"}, "a bundle has no users; expected --histories"),
     ({"workdir": "run", "histories": "no.csv"}, "no.csv: no such file"),
@@ -144,7 +144,10 @@ MISTAKES = [
         {"workdir": "run", "allow": "bad.txt"},
         "--allow=bad.txt: 1 id found, but none is in the catalogue (such as 'nope'; ids",
     ),
-    ({"workdir": "run", "users": "bad.txt"}, "--users=bad.txt: 1 user found, none in the data set (such as 'nope'; "),
+    (
+        {"workdir": "run", "users": "bad.txt"},
+        "--users=bad.txt: 1 user found, but none is in the data set (such as 'nope'; ",
+    ),
     ({"workdir": "run", "histories": "bad.jsonl"}, "bad.jsonl, line 2: 'items' is 3; expected a list"),
 ]
 

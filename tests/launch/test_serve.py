@@ -258,5 +258,6 @@ def test_without_the_extra(workplace, environment):
     result = commands.finish(commands.start("-m", "launch.serve", cwd=workplace, env=hidden))
     assert (
         result.status == 2
-        and result.err == "error: python -m launch.serve needs the package uvicorn; pip install 'llmesr-jax[serve]'\n"
+        and result.err
+        == "error: python -m launch.serve needs the package uvicorn; run pip install 'llmesr-jax[serve]'\n"
     )

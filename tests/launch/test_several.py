@@ -54,7 +54,10 @@ def test_a_killed_process_ends_the_others_and_one_device_goes_on(tmp_path):
     assert time.monotonic() - killed < 60
     assert ended.status == 2, (told, ended)
     (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: process 1 of 2 was killed (signal 9)") and "the same command continues" in line
+    assert (
+        line.startswith("error: process 1 of 2 was killed (signal 9)")
+        and "run the same command again to continue" in line
+    )
     assert "Traceback" not in ended.err
 
     arguments = {"cwd": commands.PROJECT, "env": env}

@@ -155,8 +155,9 @@ def test_embeddings_of_users_belong_to_a_split(run, prepared):
     assert result.status == 0, result.err
     result = train(run, "shop", "runs/embedded", "--method=llmesr", *TIME)
     assert result.status == 2
-    assert "user_emb.npy: tells of the users' training items under another split (leave_one_out; expected time, " in (
-        result.err
+    assert (
+        "user_emb.npy: was made from the users' training items under another split (leave_one_out; expected time, "
+        in (result.err)
     )
     result = run("embed", "--dataset=shop", "--encoder=tfidf", "--width=8", *TIME)
     assert result.status == 0, result.err

@@ -129,7 +129,7 @@ def test_cells_under_one_vmap_are_the_same_runs_also_when_interrupted(swept, sta
     process.send_signal(signal.SIGINT)
     stopped = commands.finish(process)
     assert (stopped.status, stopped.err) == (130, "interrupted\n")
-    saved = [line for line in stopped.out.splitlines() if line.endswith("the same command continues")]
+    saved = [line for line in stopped.out.splitlines() if line.endswith("run the same command again to continue")]
     assert [line.split(": ")[0] for line in saved] == ["w/llmesr,alpha=0.1", "w/llmesr,alpha=0.5"]
     result = sweep(*GRID, TOGETHER, cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
@@ -170,7 +170,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(sweep, tmp_path):
     ]
     assert [line.split(": ")[1] for line in failed] == names
     assert "the method needs 3 similar users per user, but" in failed[0] and "is not finite in steps" in failed[2]
-    assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; their reasons are above"
+    assert last == f"error: 3 of 4 cells failed: {'; '.join(names)}; see their messages above"
     sound = "num_similar=9,learning_rate=0.001"
     rows = [line.split()[0] for line in result.out[result.out.index("\nfull ") :].splitlines() if "=" in line]
     assert set(rows) == {sound}
@@ -213,7 +213,7 @@ def test_too_many_lanes_for_the_device_are_told(monkeypatch):
     cells = {str(a): config_lib.build(flags={"llmesr.alpha": a, "train.lanes": 8, "workdir": "no"}) for a in (0.1, 0.2)}
     (error, _) = sweep_lib.run(cells).values()
     assert str(error) == (
-        "the device has no memory for 4 lanes together; the same command with --config.train.lanes=2 goes on"
+        "the device has no memory for 4 lanes together; run the same command with --config.train.lanes=2 to continue"
     )
 
 
