@@ -80,8 +80,8 @@ RUN = {
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "llmesr", "llmesr.width": 4, "train.watch_gradients": 3},
-        {"method": "none", "none.width": 4, "train.lanes": 2},
+        {"method": "llmesr", "llmesr.width": 4},
+        {"method": "none", "none.width": 4, "train.lanes": 2, "train.watch_gradients": 3},
     ],
 )
 def test_a_streamed_run_ends_in_the_same_numbers(tmp_path, changes):
