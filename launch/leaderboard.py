@@ -34,7 +34,7 @@ def main(argv, stop):
     options = setting_flags.made(Options)
     out, entries = Path(options.out), leaderboard.read(options.folder)
     if not out.parent.is_dir():
-        raise InputError(f"{out.parent}: no such folder; expected one to write the page into; name another --out")
+        raise InputError(f"{out.parent}: no such folder; expected one to write the page into; choose another --out")
     files.write_text(out, leaderboard.page(entries))
     print(f"{out}: {len(entries)} runs")
 

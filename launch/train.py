@@ -37,8 +37,9 @@ def train(configs, stop):
     """Trains each configuration and prints how they compare."""
     from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
-    from llmesr_jax.training import active_run, experiment, loop, start
+    from llmesr_jax.training import active_run, experiment, loop, processes, start
 
+    publish = setting_flags.made(Options).publish and processes.is_first()  # of several, one writes
     experiments = [experiment.prepare(config) for config in configs]
     for one in experiments:  # all of them before the first trains for hours
         experiment.check_workdir(one)
@@ -49,7 +50,7 @@ def train(configs, stop):
         print(one.describe(), flush=True)
         found = loop.train(one, stop=stop)
         results[one.config.method] = found["test"]
-        if setting_flags.made(Options).publish:
+        if publish:
             from llmesr_jax.experiments import leaderboard
 
             print(f"{one.config.workdir}: published as {leaderboard.publish(one)}", flush=True)

@@ -131,7 +131,7 @@ def _of_shard(request: Request) -> Path:
         raise InputError(f"--out={folder}: is a file; with --shards, expected a folder for a file of each shard")
     if others := [path.name for path in folder.glob("part-*-of-*.parquet*") if ending not in path.name]:
         raise InputError(
-            f"--out={folder}: holds parts of another number of shards ({min(others)}); name another folder, or delete them"
+            f"--out={folder}: has parts of another number of shards ({min(others)}); choose another folder, or delete them"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"part-{request.shard:05d}{ending}"

@@ -136,6 +136,6 @@ def test_mistakes_are_one_line_and_leave_nothing(raw, tmp_path):
     assert "--min_rating: reads the rating, whose column is not named" in refused(
         Rule(min_rating=3.0), rating_column=""
     )
-    assert f"{raw}: is there already" in refused(out=raw)
-    assert "holds no .parquet file" in refused(raw=tmp_path)
+    assert f"{raw}: already exists" in refused(out=raw)
+    assert "has no .parquet file" in refused(raw=tmp_path)
     assert list(tmp_path.iterdir()) == []

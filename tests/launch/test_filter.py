@@ -48,4 +48,4 @@ def test_the_command_and_the_one_that_it_names(environment, tmp_path):
     assert found["user_id"].to_list() == wanted["user_id"].cast(pl.String).to_list()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "raw"]
     again = commands.finish(commands.start(*args, cwd=tmp_path, env=environment))
-    assert (again.status, again.err.count("\n")) == (2, 1) and "parts: is there already" in again.err
+    assert (again.status, again.err.count("\n")) == (2, 1) and "parts: already exists" in again.err

@@ -243,7 +243,7 @@ def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, wo
         ({"shards": 3, "shard": 0}, "there are 60 users, ranked 4,096 at a time; expected at most 1"),
         (
             {"shards": 2, "shard": 0, "out": "held"},
-            "holds parts of another number of shards (part-00000-of-00003.parquet)",
+            "has parts of another number of shards (part-00000-of-00003.parquet)",
         ),
         ({"shards": 2, "shard": 0, "out": "text"}, "--out=text: is a file; with --shards, expected a folder"),
     ],

@@ -106,7 +106,7 @@ def check_kinds(where: str, kinds: Mapping[str, str], named: Mapping[str, str], 
         if kind not in wanted[flag][0]:
             column = named[flag]
             raise InputError(
-                f"{where}: column {column!r} holds {found[column]}; expected {wanted[flag][1]}; name another --{flag}, or "
+                f"{where}: column {column!r} holds {found[column]}; expected {wanted[flag][1]}; set another --{flag}, or "
                 "let launch.prepare read the files itself"
             )
 

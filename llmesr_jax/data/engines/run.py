@@ -31,10 +31,10 @@ def filter_folder(engine: str, raw: Path, out: Path, columns: Columns, rule: Rul
     paths = sorted(raw.glob("*.parquet")) if raw.is_dir() else [raw]
     if not paths or not paths[0].is_file():
         raise InputError(
-            f"{raw}: holds no .parquet file; expected a folder of Parquet files, or one; name it with --raw_dir"
+            f"{raw}: has no .parquet file; expected a folder of Parquet files, or one; set --raw_dir to it"
         )
     if out.exists():
-        raise InputError(f"{out}: is there already; expected a folder to make; name another --out, or delete it")
+        raise InputError(f"{out}: already exists; expected a new folder; choose another --out, or delete it")
     with folders.workplace(out) as work:
         built = work / "built"
         if engine == "duckdb":
