@@ -7,7 +7,6 @@ Scores are user vectors . item vectors, computed in blocks of users: a (block, V
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.data.corpus import Corpus
+from llmesr_jax.models import kept
 from llmesr_jax.models.types import Array
 from llmesr_jax.ranking.split_items import SplitItems, best, only_items
 
@@ -177,7 +177,7 @@ def _flat(x_NxBx: Array, count: int) -> Array:
 # Cutting into blocks and joining what comes out is part of these programs: outside, each shape would be a program more.
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "top", "zero_hidden", "split"))
+@kept.jit(static_argnames=("rows", "top", "zero_hidden", "split"))
 def _full(
     users_UxE: Array,
     items_VxE: Array,
@@ -200,7 +200,7 @@ def _full(
     return jax.tree.map(lambda x: _flat(x, len(users_UxE)), found)
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "k"))
+@kept.jit(static_argnames=("rows", "k"))
 def _top(users_UxE: Array, items_VxE: Array, hidden: _Hidden, rows: int, k: int) -> Array:
     def one_block(block):
         users_BxE, (rows_P, columns_P) = block
@@ -209,7 +209,7 @@ def _top(users_UxE: Array, items_VxE: Array, hidden: _Hidden, rows: int, k: int)
     return _flat(jax.lax.map(one_block, (_into_blocks(users_UxE, rows), hidden)), len(users_UxE))
 
 
-@functools.partial(jax.jit, static_argnames="rows")
+@kept.jit(static_argnames="rows")
 def _sampled(users_UxE: Array, items_VxE: Array, ids_UxC: Array, rows: int) -> Ranks:
     def one_block(block):
         users_BxE, ids_BxC = block  # column 0 is the target

@@ -6,7 +6,6 @@ default is TF32, which rounds factors to 10 bits. Training steps run at the devi
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from llmesr_jax.data.checks import check_size
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.settings import DataConfig
+from llmesr_jax.models import kept
 from llmesr_jax.models.axes import ITEM
 from llmesr_jax.models.kernels import split_rows, touched_rows
 from llmesr_jax.models.placement import Placement
@@ -111,7 +111,7 @@ def placed(histories: Histories, placement: Placement) -> Histories:
     return histories._replace(**placement.everywhere({name: getattr(histories, name) for name in names}))
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "plan", "count", "left_padded", "placement"))
+@kept.jit(static_argnames=("recommender", "plan", "count", "left_padded", "placement"))
 def _encode(
     recommender,
     params,
@@ -183,7 +183,7 @@ def user_vectors(
     return _encode(recommender, params, tables, *histories, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "with_mask", "placement"))
+@kept.jit(static_argnames=("recommender", "with_mask", "placement"))
 def item_vectors(
     recommender: Recommender,
     params: Any,
@@ -222,7 +222,7 @@ def served(model: Recommender, params: Any, tables: Tables, data: Any, placement
     return params if model.for_serving is None else _served(model, params, tables, data, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "placement"))
+@kept.jit(static_argnames=("model", "placement"))
 def _served(model: Recommender, params: Any, tables: Tables, data: Any, placement: Placement | None) -> Any:
     if placement is None:
         return model.for_serving(params, tables, data)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
-from llmesr_jax.models import recommender
+from llmesr_jax.models import kept, recommender
 from llmesr_jax.models.axes import Axes, check_tables, in_steps
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.placement import Placement
@@ -171,7 +170,7 @@ class Program(NamedTuple):
         return (*args, np.int32(count), np.float32(epoch)), options
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "placement"))
+@kept.jit(static_argnames=("optimizer", "placement"))
 def _fresh_optimizer(
     optimizer: optax.GradientTransformation, params_S: Any, placement: Placement | None
 ) -> optax.OptState:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from llmesr_jax.models import kept
 from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Batch, Tables
@@ -47,7 +48,7 @@ def create(
     return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch, placement)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "optimizer", "placement"))
+@kept.jit(static_argnames=("recommender", "optimizer", "placement"))
 def _create(recommender, optimizer, seeds_S, tables, batch, placement):
     if placement is not None:
         made = _create(recommender, optimizer, seeds_S, placement.whole_tables(tables), batch, None)

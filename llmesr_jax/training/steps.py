@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from llmesr_jax.models import kept
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.kernels.split_rows import on_mesh
@@ -117,8 +118,7 @@ def by_term(
     return functools.reduce(jnp.add, parts.values()), values, Terms(gradients, parts, own_key)
 
 
-@functools.partial(
-    jax.jit,
+@kept.jit(
     static_argnames=("recommender", "optimizer", "plan", "touched", "split", "mesh"),
     donate_argnames=("state_S", "sums_S"),
 )
@@ -174,7 +174,7 @@ def run_window(
     return lanes(*by_lane, *shared) if mesh is None else on_mesh(mesh, lanes, by_lane, shared)
 
 
-@functools.partial(jax.jit, static_argnames=("recommender", "placement"), donate_argnames=("state_S",))
+@kept.jit(static_argnames=("recommender", "placement"), donate_argnames=("state_S",))
 def before_epoch(
     recommender: Recommender,
     state_S: State,
