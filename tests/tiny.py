@@ -28,7 +28,7 @@ _SMALL = {
     "walk_ratio": 0.5,
     "window": 3,  # of CITIES, as the next two
     "shots": 4,
-    "items": 16,
+    "head_items": 16,
 }
 
 

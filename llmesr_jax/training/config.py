@@ -37,7 +37,11 @@ RESUMABLE = frozenset(
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
 # What settings of stored configurations are called now.
-_RENAMED = {"loss.calibration": "gbce.calibration", "loss.log_q": "sampled_softmax.log_q"}
+_RENAMED = {
+    "loss.calibration": "gbce.calibration",
+    "loss.log_q": "sampled_softmax.log_q",
+    "cities.items": "cities.head_items",
+}
 
 
 def describe() -> str:

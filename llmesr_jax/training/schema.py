@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmesr_jax.core import knobs
+from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.core.plugins import Plugins
@@ -166,7 +167,7 @@ def sections() -> dict[str, type]:
     """{section: Config dataclass}; the section "" is `RunConfig`.
 
     Raises:
-      InputError: a plug-in is incomplete, or has the name of another section.
+      InputError: a plug-in is incomplete, has the name of another section, or a name that no setting can have.
     """
     from llmesr_jax.models.losses import LossConfig
     from llmesr_jax.semantic.sources import SemanticConfig
@@ -178,6 +179,12 @@ def sections() -> dict[str, type]:
                 raise InputError(
                     f"{plugins.kind} {name!r} has the name of another section of settings; rename the {plugins.kind}"
                 )
+            for taken in [name, *module.Config.__annotations__]:
+                if hasattr(ConfigDict, taken):  # config.cities.items would be a method
+                    raise InputError(
+                        f"{plugins.kind} {name!r}: {taken!r} cannot be the name of a setting or plug-in, as configurations "
+                        "have a method of this name; rename it"
+                    )
             found[name] = module.Config
     return found
 

@@ -1,5 +1,6 @@
 """The other systems of the papers' tables: stopped within an epoch and resumed, each ends in the same numbers."""
 
+import commands
 import jax
 import pytest
 import tiny
@@ -10,19 +11,18 @@ from llmesr_jax.training import config, experiment, loop, runs, steps
 pytestmark = pytest.mark.slow
 
 SMALL = {
-    "dataset": "demo",
+    "dataset": "tiny",
     "backbone": "gru4rec",
     "data.max_len": 8,
-    "data.batch_size": 512,
+    "data.batch_size": 24,
     "train.epochs": 2,
-    "train.eval_users": 64,
     "train.monitor_after": 1,
     "train.learning_rate": 0.02,
     "train.window": 1,
     "loggers": "none",
-    "cities.window": 2,
+    "cities.window": 1,  # one width of contexts compiles fastest
     "cities.shots": 2,
-    "cities.items": 16,
+    "cities.head_items": 16,
     "cities.most_contexts": 4,
     "melt.context_len": 4,
 }
@@ -34,14 +34,20 @@ def standard_promotion():
         yield
 
 
-def prepared(method, folder, **changes):
-    return experiment.prepare(
-        config.build({**SMALL, f"{method}.width": 4, "method": method, "workdir": str(folder), **changes})
-    )
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """prepared(method, folder, **settings): an experiment on the small data."""
+    data = {"data_dir": str(commands.write_data(tmp_path_factory.mktemp("data") / "tiny"))}
+
+    def made(method, folder, **changes):
+        own = {f"{method}.width": 4, "method": method, "workdir": str(folder)}
+        return experiment.prepare(config.build({**SMALL, **data, **own, **changes}))
+
+    return made
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(prepared, tmp_path_factory):
     """A finished run of `none`."""
     folder = tmp_path_factory.mktemp("start") / "none"
     with jax.numpy_dtype_promotion("standard"):
@@ -50,7 +56,7 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["rlmrec_gen", "cities", "melt", "loam"])
-def test_a_stopped_run_ends_in_the_same_numbers(method, plain, tmp_path, monkeypatch):
+def test_a_stopped_run_ends_in_the_same_numbers(method, plain, prepared, tmp_path, monkeypatch):
     start = {"start": plain} if method in ("cities", "melt") else {}
     whole = loop.train(prepared(method, tmp_path / "whole", **start))
     stop, run_window, calls = Stop(), steps.run_window, []

@@ -1,10 +1,13 @@
 """The real settings: data sets' files, presets, files of one's own; what each method and backbone gets."""
 
+import dataclasses
 import json
+import types
 
 import pytest
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.core.knobs import knob
 from llmesr_jax.models import methods
 from llmesr_jax.training import config, schema
 
@@ -19,13 +22,31 @@ def test_every_setting_has_help_and_a_section_builds_from_its_defaults():
 
 
 def test_a_run_of_before_a_setting_was_renamed_is_read():
-    """`loss.calibration` and `loss.log_q` have moved to the files of their losses."""
+    """`loss.calibration` and `loss.log_q` have moved to the files of their losses; `cities.items` has another name."""
     tree = config.build({"loss.ranking": "gbce"}).to_dict()
     del tree["gbce"], tree["sampled_softmax"]
     tree["loss"] |= {"calibration": 0.25, "log_q": True}
+    tree["cities"]["items"] = tree["cities"].pop("head_items") + 1
     again = config.from_json(json.dumps(tree))
+    assert again.cities.head_items == config.default().cities.head_items + 1
     assert (again.gbce.calibration, again.sampled_softmax.log_q) == (0.25, True)
     assert config.section(again, "loss").settings.calibration == 0.25
+
+
+@pytest.mark.parametrize(
+    "plugin, field, taken", [("own", "items", "items"), ("own", "get", "get"), ("update", "width", "update")]
+)
+def test_a_setting_that_configurations_have_a_method_for_is_refused(monkeypatch, plugin, field, taken):
+    """Of config.own.items nobody could tell the setting from the method; the command line would set neither."""
+    settings_of = dataclasses.make_dataclass("Config", [(field, int, knob(1, "a number"))], frozen=True)
+    own = types.SimpleNamespace(kind="method", modules=lambda: {plugin: types.SimpleNamespace(Config=settings_of)})
+    monkeypatch.setattr(schema, "chosen", lambda: {"method": own})
+    schema.sections.cache_clear()
+    try:
+        with pytest.raises(InputError, match=f"method '{plugin}': '{taken}' cannot be the name"):
+            schema.sections()
+    finally:
+        schema.sections.cache_clear()
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)

@@ -59,7 +59,7 @@ class Config:
     table_start: str = settings.table_start()
     window: int = knob(24, "items of a context on either side", least=1)
     shots: int = knob(10, "most contexts that an item is inferred from in training", least=1)
-    items: int = knob(128, "head items of a step", least=1)
+    head_items: int = knob(128, "head items of a step", least=1)
     most_contexts: int = knob(32, "most contexts that a tail item is inferred from when it is served", least=1)
     dropout: float = knob(0.2, "of embeddings, feed-forward and residuals", least=0, most=0.99)
     attention_dropout: float = knob(0.5, "of attention weights", least=0, most=0.99)
@@ -179,7 +179,7 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
     made, keys = {}, jax.random.split(key, 3)
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
     shots_1 = jax.random.randint(keys[2], (1,), 1, config.shots + 1)
-    for name, count, draw_key in (("learnt", config.items, keys[0]), ("held_out", config.items // 8, keys[1])):
+    for name, count, draw_key in (("learnt", config.head_items, keys[0]), ("held_out", config.head_items // 8, keys[1])):
         items = tables[f"{name}_items"]
         if not count or not len(items):
             continue

@@ -14,7 +14,7 @@ from llmesr_jax.models.methods import cities
 from llmesr_jax.training import optimizer
 
 WINDOW, SHOTS = 3, 4
-SMALL = {"window": WINDOW, "shots": SHOTS, "items": 16}
+SMALL = {"window": WINDOW, "shots": SHOTS, "head_items": 16}
 
 
 def case(backbone="gru4rec", **changes):
