@@ -17,7 +17,7 @@ from . import cli, setting_flags
 class Options:
     """The flags."""
 
-    clear_cache: bool = knob(False, "delete compiled code instead; it is made again when needed")
+    clear_cache: bool = knob(False, "delete traced and compiled programs instead; they are made again when needed")
 
 
 def define_flags() -> None:

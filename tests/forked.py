@@ -1,4 +1,4 @@
-"""Commands run in forks of one process that has the imports behind it: quick, for cases that fail before they compile.
+"""Commands run in forks of one process that has the imports behind it, which take a second and a half each time.
 
 As a program it reads cases as JSON lines and answers each with its exit status.
 """
@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import commands
+
+# What commands import as they run. None of it may start threads or ask for devices: neither survives a fork.
+_BEFORE = ("launch.cli", "llmesr_jax.training.loop", "llmesr_jax.training.experiment", "llmesr_jax.ranking.evaluate")
 
 
 class Forker:
@@ -46,28 +49,26 @@ class Forker:
 
 
 def _serve() -> None:
-    from launch import cli
-    from llmesr_jax.training import schema
-
-    schema.sections()
+    for name in _BEFORE:
+        importlib.import_module(name)
+    importlib.import_module("llmesr_jax.training.schema").sections()
     for line in sys.stdin:
         case = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _run(cli, **case)
+            _run(**case)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
-def _run(cli, module: str, args: list[str], cwd: str, out: str, err: str) -> None:
+def _run(module: str, args: list[str], cwd: str, out: str, err: str) -> None:
     os.chdir(cwd)
     for stream, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.argv = [module, *args]
-    command = importlib.import_module(module)
-    getattr(command, "define_flags", cli.define_flags)()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the cases are not for it to read
     try:
-        cli.run(command.main)
+        importlib.import_module(module).run()
     except SystemExit as done:  # leaves without the slow tear-down of what it shares with its parent
         sys.stdout.flush()
         sys.stderr.flush()

@@ -167,7 +167,7 @@ def _devices(environ: Mapping[str, str]) -> _Found:
 
 def _folders(compiled: Path, most_compiled: int) -> _Found:
     size = _size(compiled)
-    yield Fact("compiled code", f"{_home(compiled)}: {_gib(size)} of at most {_gib(most_compiled)}")
+    yield Fact("traced and compiled programs", f"{_home(compiled)}: {_gib(size)} of at most {_gib(most_compiled)}")
     tables = [path for path in compiled.parent.glob("*") if path.is_dir() and path != compiled]
     if tables:
         yield Fact("computed tables", f"{_home(compiled.parent)}: {_gib(sum(map(_size, tables)))}")

@@ -44,7 +44,7 @@ def test_facts_of_a_sound_installation(tmp_path, installed):
     facts = dict(found.facts)
     assert facts["packages"] == "jax 0.10.2, numpy 2.4.6" and facts["extras"] == "jax 0.10.2"
     assert facts["JAX computes on"].startswith("1 x cpu") and facts["matrix product"].startswith("12 GFLOP/s")
-    assert "0.00 GiB of at most 2.00 GiB" in facts["compiled code"] and facts["JAX_PLATFORMS"] == "cpu"
+    assert "0.00 GiB of at most 2.00 GiB" in facts["traced and compiled programs"] and facts["JAX_PLATFORMS"] == "cpu"
     assert not found.problems and str(found).endswith("Problems\nnone found") and "secret" not in str(found)
 
 

@@ -25,15 +25,19 @@ def start_train(environment, data):
 
 
 @pytest.fixture(scope="session")
-def train(start_train):
-    """train(*args, cwd=...) -> Result of launch.train on the small data."""
-    return lambda *args, **kwargs: commands.finish(start_train(*args, **kwargs))
+def train(environment, data):
+    """train(*args, cwd=...) -> Result of launch.train on the small data; `program` may stand for the command."""
+
+    def run(*args, cwd, program=("-m", "launch.train")):
+        return commands.run(*program, *commands.SMALL, f"--data_dir={data}", *args, cwd=cwd, env=environment)
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def evaluate(environment):
     """evaluate(*args, cwd=...) -> Result of launch.evaluate."""
-    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.evaluate", *args, cwd=cwd, env=environment))
+    return lambda *args, cwd: commands.run("-m", "launch.evaluate", *args, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +52,7 @@ def trained(train, tmp_path_factory):
 @pytest.fixture(scope="session")
 def report(environment):
     """report(*args, cwd=...) -> Result of launch.report."""
-    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.report", *args, cwd=cwd, env=environment))
+    return lambda *args, cwd: commands.run("-m", "launch.report", *args, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +61,6 @@ def start_prepare(environment):
 
 
 @pytest.fixture(scope="session")
-def prepare(start_prepare):
+def prepare(environment):
     """prepare(*args, cwd=...) -> Result."""
-    return lambda *args, cwd: commands.finish(start_prepare(*args, cwd=cwd))
+    return lambda *args, cwd: commands.run("-m", "launch.prepare", *args, cwd=cwd, env=environment)

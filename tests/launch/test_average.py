@@ -74,7 +74,7 @@ def test_a_study_over_training_comes_by_the_run_and_measures_what_the_study_of_t
     for name, more in (("best", ()), ("training", (f"--epochs={best}",))):
         small = ("--steps=2", "--users=30", "--eigenvalues=0", f"--out={name}")
         args = ("-m", "launch.gradients", "--workdir=w", *small, *more)
-        result = commands.finish(commands.start(*args, cwd=tmp_path, env=environment))
+        result = commands.run(*args, cwd=tmp_path, env=environment)
         assert (result.status, result.err) == (0, "")
         assert "train.average=0.9: measured at the running average, which validation and test use\n" in result.out
         measured[name] = json.loads((tmp_path / name / "gradients.json").read_text())["epochs"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llmesr_jax.training import schema
+from llmesr_jax.training import config, schema
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +94,14 @@ def configs(result):
 def test_short_flags_beat_overrides_beat_files(run):
     (one,) = configs(run("--epochs=3", "--config.train.epochs=4", "--config.data.batch_size=7", "--max_len", "9"))
     assert (one["train.epochs"], one["data.batch_size"], one["data.max_len"]) == (3, 7, 9)
+
+
+def test_every_setting_can_be_given_as_a_flag(run):
+    """Whatever it is called: `config.cities.items` was a method of configurations."""
+    chosen = {"dataset", "method", "backbone", "preset", "workdir"}
+    given = {key: value for key, value in config.flatten(config.default()).items() if key not in chosen}
+    (found,) = configs(run(*(f"--config.{key}={value}" for key, value in given.items())))
+    assert {key: found[key] for key in given} == given
 
 
 def test_default_folder_and_one_configuration_for_each_method(run):

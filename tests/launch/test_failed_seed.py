@@ -149,7 +149,7 @@ def test_evaluate_measures_the_others(failed, evaluate):
 def test_the_report_names_it(failed, environment):
     cwd, _ = failed
     args = ("-m", "launch.report", "w", "--resamples=100", "--users=1", "--items=0", "--out=r")
-    result = commands.finish(commands.start(*args, cwd=cwd, env=environment))
+    result = commands.run(*args, cwd=cwd, env=environment)
     assert result.status == 0, result.err
     line = f"w: seed 2 failed ({WHAT}) and is left out"
     assert line in result.out
@@ -161,7 +161,7 @@ def test_the_report_names_it(failed, environment):
 def test_a_study_of_it_is_refused(failed, environment):
     cwd, _ = failed
     args = ("-m", "launch.gradients", "--workdir=w", "--seed=2", "--out=g")
-    result = commands.finish(commands.start(*args, cwd=cwd, env=environment))
+    result = commands.run(*args, cwd=cwd, env=environment)
     assert result.status == 2 and not (cwd / "g").exists()
     assert result.err == f"error: w: seed 2 failed ({WHAT}); expected one of: 1, 3\n"
 

@@ -35,7 +35,7 @@ def test_the_command_and_the_one_that_it_names(environment, tmp_path):
     process.send_signal(signal.SIGKILL)
     commands.finish(process)
     assert not (tmp_path / "parts").exists()
-    result = commands.finish(commands.start(*args, cwd=tmp_path, env=environment))
+    result = commands.run(*args, cwd=tmp_path, env=environment)
     assert (result.status, result.err) == (0, "")
     counts = frame.group_by("user_id").len()
     wanted = frame.join(counts.filter(pl.col("len") >= 60), on="user_id", how="semi", maintain_order="left")
@@ -47,5 +47,5 @@ def test_the_command_and_the_one_that_it_names(environment, tmp_path):
     found = pl.read_parquet(tmp_path / "parts" / "part-00000.parquet")
     assert found["user_id"].to_list() == wanted["user_id"].cast(pl.String).to_list()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "raw"]
-    again = commands.finish(commands.start(*args, cwd=tmp_path, env=environment))
+    again = commands.run(*args, cwd=tmp_path, env=environment)
     assert (again.status, again.err.count("\n")) == (2, 1) and "parts: already exists" in again.err

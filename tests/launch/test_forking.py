@@ -66,7 +66,7 @@ def environment(package, tmp_path_factory):
 
 @pytest.fixture
 def run(environment, tmp_path):
-    return lambda *args: commands.finish(commands.start(*args, cwd=tmp_path, env=environment))
+    return lambda *args: commands.run(*args, cwd=tmp_path, env=environment)
 
 
 def test_the_page_has_a_file_for_every_entry_point():

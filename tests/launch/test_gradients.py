@@ -17,7 +17,7 @@ SMALL = ("--steps=2", "--users=30", "--eigenvalues=0")
 @pytest.fixture(scope="module")
 def gradients(environment):
     """gradients(*args, cwd=...) -> Result."""
-    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.gradients", *args, cwd=cwd, env=environment))
+    return lambda *args, cwd: commands.run("-m", "launch.gradients", *args, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="module")

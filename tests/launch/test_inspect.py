@@ -14,7 +14,7 @@ from llmesr_jax.data import handled
 @pytest.fixture(scope="module")
 def inspect(environment):
     """inspect(*args, cwd=...) -> Result of launch.inspect."""
-    return lambda *args, cwd: commands.finish(commands.start("-m", "launch.inspect", *args, cwd=cwd, env=environment))
+    return lambda *args, cwd: commands.run("-m", "launch.inspect", *args, cwd=cwd, env=environment)
 
 
 def fact(result, name):
@@ -87,7 +87,7 @@ def test_a_prepared_folder(inspect, environment, tmp_path):
     lines = [f"u{u} {' '.join(names[place][users == u])}" for u in range(500)]
     (tmp_path / "raw" / "sequences.txt").write_text("\n".join(lines) + "\n")
     args = ("--dataset=mine", "--importer=sequences", "--raw_dir=raw")
-    made = commands.finish(commands.start("-m", "launch.prepare", *args, cwd=tmp_path, env=environment))
+    made = commands.run("-m", "launch.prepare", *args, cwd=tmp_path, env=environment)
     assert made.status == 0, made.err
     result = inspect("--dataset=mine", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")
@@ -105,7 +105,7 @@ def test_raw_files_with_days(inspect, environment, tmp_path):
     (tmp_path / "raw" / "log.csv").write_text("\n".join(["user,item,day", *rows]) + "\n")
     args = ("--dataset=mine", "--importer=table", "--raw_dir=raw", "--user_column=user", "--item_column=item")
     args += ("--time_column=day", "--core=none")
-    made = commands.finish(commands.start("-m", "launch.prepare", *args, cwd=tmp_path, env=environment))
+    made = commands.run("-m", "launch.prepare", *args, cwd=tmp_path, env=environment)
     assert made.status == 0, made.err
     result = inspect("--dataset=mine", "--json", cwd=tmp_path)
     assert (result.status, result.err) == (0, "")

@@ -24,6 +24,6 @@ def test_published_runs_and_their_page(trained, environment, tmp_path):
         text = (cwd / "leaderboard" / name).read_text()
         assert str(cwd) not in text and "data_dir" not in text and "seeds=" not in "".join(one["changes"])
     command = ("-m", "launch.leaderboard", f"--folder={cwd / 'leaderboard'}", "--out=page.md")
-    made = commands.finish(commands.start(*command, cwd=tmp_path, env=environment))
+    made = commands.run(*command, cwd=tmp_path, env=environment)
     assert (made.status, made.out) == (0, "page.md: 2 runs\n"), made.err
     assert (tmp_path / "page.md").read_text() == leaderboard.page(entries)

@@ -52,7 +52,7 @@ def prepared(environment, tmp_path_factory):
         ("parts", ["--raw_dir=train", "--train=train.csv", "--valid=valid.csv", "--test=test.csv"]),
     ):
         command = ["-m", "launch.prepare", f"--dataset={dataset}", *common, *args]
-        result = commands.finish(commands.start(*command, cwd=folder, env=environment))
+        result = commands.run(*command, cwd=folder, env=environment)
         assert (result.status, result.err) == (0, ""), result.err
     return folder, result
 

@@ -147,7 +147,7 @@ def test_a_grown_catalogue(train, environment, data, tmp_path):
 def test_a_sweep_trains_the_start_first(environment, data, undisturbed, tmp_path):
     args = ("--grid=method=llmesr,none", "--grid=start=@none", *ARGS, "--workdir=w")
     sweep = ("-m", "launch.sweep", *commands.SMALL, f"--data_dir={data}", *args)
-    result = commands.finish(commands.start(*sweep, cwd=tmp_path, env=environment))
+    result = commands.run(*sweep, cwd=tmp_path, env=environment)
     assert (result.status, result.err) == (0, "")
     assert result.out.index("\nnone: ") < result.out.index("\nllmesr,from-none: ")
     (tmp_path / "w" / "llmesr,from-none").rename(tmp_path / "w" / "llmesr")

@@ -35,9 +35,10 @@ def start_sweep(environment, data):
 
 
 @pytest.fixture(scope="module")
-def sweep(start_sweep):
+def sweep(environment, data):
     """sweep(*args, cwd=...) -> Result of launch.sweep."""
-    return lambda *args, cwd: commands.finish(start_sweep(*args, cwd=cwd))
+    program = ("-m", "launch.sweep", *commands.SMALL, f"--data_dir={data}")
+    return lambda *args, cwd: commands.run(*program, *args, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="module")

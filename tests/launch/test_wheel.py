@@ -31,7 +31,7 @@ def llmesr(installed, tmp_path_factory):
     script = settings["options.entry_points"]["console_scripts"].strip()
     assert script == "llmesr = llmesr_jax.launch.__main__:main"
     program = "import sys; from llmesr_jax.launch.__main__ import main; sys.argv[0] = 'llmesr'; sys.exit(main())"
-    return lambda *args, cwd: commands.finish(commands.start("-c", program, *args, cwd=cwd, env=environment))
+    return lambda *args, cwd: commands.run("-c", program, *args, cwd=cwd, env=environment)
 
 
 def test_the_commands_are_listed(llmesr, tmp_path):

@@ -179,7 +179,10 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
     made, keys = {}, jax.random.split(key, 3)
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
     shots_1 = jax.random.randint(keys[2], (1,), 1, config.shots + 1)
-    for name, count, draw_key in (("learnt", config.head_items, keys[0]), ("held_out", config.head_items // 8, keys[1])):
+    for name, count, draw_key in (
+        ("learnt", config.head_items, keys[0]),
+        ("held_out", config.head_items // 8, keys[1]),
+    ):
         items = tables[f"{name}_items"]
         if not count or not len(items):
             continue
