@@ -20,6 +20,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.types import DATA_AXIS, LANE_AXIS, Array
 
+ROWS = 1024  # of which large blocks have a multiple, so that they can be stored in parts of many rows
+LARGE = 64 * ROWS  # rows
+
 
 class Placement(NamedTuple):
     """A mesh, and which arrays are split on it.
@@ -49,7 +52,7 @@ class Placement(NamedTuple):
 
     def rows(self, axis: str) -> int:
         """Rows of a split array over items or users: those there are, and zeros up to equal blocks."""
-        return -(-self.axes.rows(axis) // self.data_shards) * self.data_shards
+        return equal_rows(self.axes.rows(axis), self.data_shards) if self.split else self.axes.rows(axis)
 
     def tables(self, tables: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """Frozen tables on the devices; each process reads the rows that its devices hold."""
@@ -91,6 +94,15 @@ class Placement(NamedTuple):
             return jnp.pad(x, [(0, more if at == lead else 0) for at in range(x.ndim)])
 
         return jax.tree_util.tree_map_with_path(one, tree)
+
+    def settled(self, tree_S: Any) -> Any:
+        """The tree with each array where it belongs; what lies there stays as it is."""
+
+        def one(path, x):
+            sharding = self._sharding(x.shape, self.axes.at(path), 1)
+            return x if x.sharding.is_equivalent_to(sharding, x.ndim) else jax.device_put(x, sharding)
+
+        return jax.tree_util.tree_map_with_path(one, tree_S)
 
     def shapes(self, tree_S: Any, lead: int = 1) -> Any:
         """Shapes and places of arrays on the devices, from whole arrays or their shapes."""
@@ -163,6 +175,12 @@ class Placement(NamedTuple):
             return np.pad(part, [(0, size - found) for size, found in zip(wanted, part.shape)])
 
         return jax.make_array_from_callback(shape, sharding, block)
+
+
+def equal_rows(rows: int, blocks: int) -> int:
+    """The rows of so many equal blocks that hold these; large blocks have a multiple of `ROWS`."""
+    each = -(-rows // blocks)
+    return (each if each < LARGE else -(-each // ROWS) * ROWS) * blocks
 
 
 def on_host(x: Array) -> np.ndarray:

@@ -62,11 +62,11 @@ class ActiveRun(contextlib.AbstractContextManager):
         open_workdir(experiment)
         with contextlib.ExitStack() as files:
             with span("checkpoints"):
-                own = Checkpoints(self.folder / "checkpoints", read_only=not processes.is_first())
-                self.checkpoints = files.enter_context(own)
-                restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]))
+                self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
+                place = None if program.placement is None else program.targets
+                restored = self.checkpoints.restore(lambda p: _like(shapes, p["active"]), place)
             if restored is not None:
-                tree, self.progress = program.placed(restored[0]), Progress(**restored[1])
+                tree, self.progress = program.restored(restored[0]), Progress(**restored[1])
                 print(f"{self.folder}: continuing {self._place()}", flush=True)
             else:
                 count = len(self.seeds)
@@ -105,11 +105,9 @@ class ActiveRun(contextlib.AbstractContextManager):
     def save(self) -> None:
         """Starts writing a checkpoint."""
         step = self.progress.epoch * self.experiment.epochs.steps + self.progress.steps
-        tree = {"state": self.states, "best": self.best, "sums": self.sums}
+        tree, like = self._program.to_save({"state": self.states, "best": self.best, "sums": self.sums})
         with span("checkpoints"):
-            whole = self._program.on_host(tree)
-            if processes.is_first():
-                self.checkpoints.save(step, whole, dataclasses.asdict(self.progress))
+            self.checkpoints.save(step, tree, dataclasses.asdict(self.progress), like)
 
     def saved(self) -> str:
         """Waits for the checkpoint: one line about it."""

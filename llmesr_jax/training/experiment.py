@@ -266,14 +266,17 @@ def open_workdir(experiment: Experiment) -> Path:
     if processes.is_first():
         _open_workdir(experiment, folder)
     processes.wait(f"{folder} is made")
+    if processes.any_of(not (folder / CONFIG_FILE).exists()):
+        raise InputError(
+            f"{folder}: was made by the first process, and another does not see it; expected a --workdir on a disk that "
+            "all machines share"
+        )
     return folder
 
 
 def _open_workdir(experiment: Experiment, folder: Path) -> None:
     check_workdir(experiment)
     folder.mkdir(parents=True, exist_ok=True)
-    if jax.process_count() > 1:
-        (folder / "checkpoints").mkdir(exist_ok=True)
     config = json.loads(config_lib.to_json(experiment.config))
     text = {"format": FORMAT, "config": config, "data": experiment.identity(), "jax": jax.__version__}
     files.write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")

@@ -78,8 +78,17 @@ def any_of(asked: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray([asked], np.int32)).any())
 
 
+def gathered(x: np.ndarray) -> np.ndarray:
+    """(processes, ...): the array of each process; all must ask this at the same places, with arrays of one shape."""
+    if jax.process_count() == 1:
+        return x[None]
+    return np.asarray(multihost_utils.process_allgather(x)).reshape(-1, *x.shape)
+
+
 def check_same(text: str, what: str) -> None:
     """Raises InputError where processes have different texts; all must ask this at the same places."""
+    if jax.process_count() == 1:
+        return
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:4], np.int32)
     found = multihost_utils.process_allgather(digest).ravel()
     if (found != found[0]).any():
@@ -100,7 +109,7 @@ def lost(error: BaseException) -> TrainingError | None:
 
 
 def options() -> dict[str, Any]:
-    """How Orbax sees this process: alone, as the first saves what it has gathered and each reads for itself."""
+    """How Orbax sees this process where it reads: alone, so that none waits for one that cannot read."""
     if jax.process_count() == 1:
         return {}
     import orbax.checkpoint as ocp

@@ -122,6 +122,24 @@ class Program(NamedTuple):
         """Trees stacked over lanes, of whole arrays, in buffers of their own on the devices."""
         return state.copy(jax.device_put(tree_S) if self.placement is None else self.placement.lanes(tree_S))
 
+    def targets(self, shapes_S: Any) -> Any:
+        """Shapes and places on the devices of trees stacked over lanes; only where there are several."""
+        return self.placement.shapes(shapes_S)
+
+    def restored(self, tree_S: Any) -> Any:
+        """Trees stacked over lanes, as a checkpoint gives them, in buffers of their own on the devices."""
+        if self.placement is None:
+            return self.placed(tree_S)
+        empty = lambda x: x if isinstance(x, jax.Array) else self.placement.everywhere(x)  # noqa: E731
+        return jax.tree.map(empty, tree_S)
+
+    def to_save(self, tree_S: Any) -> tuple[Any, Any]:
+        """Trees stacked over lanes as a checkpoint takes them, and their shapes without rows of zeros."""
+        if self.placement is None:
+            return tree_S, tree_S
+        settled = self.placement.settled(tree_S)
+        return settled, jax.eval_shape(functools.partial(self.placement.whole, lead=1), settled)
+
     def on_host(self, tree_S: Any) -> Any:
         """Trees stacked over lanes, as whole arrays on the host; the same in every process."""
         return jax.device_get(tree_S) if self.placement is None else self.placement.host(tree_S)

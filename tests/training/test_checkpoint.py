@@ -13,6 +13,7 @@ import pytest
 
 from launch import quiet
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.training import storage
 from llmesr_jax.training.checkpoint import Checkpoints, checksum, conform
 from llmesr_jax.training.state import State
 
@@ -271,3 +272,21 @@ def test_checksum_depends_on_names_types_shapes_and_bytes_only():
         {"a": one["a"][::-1], "b": one["b"]},
     ):
         assert checksum(other) != checksum(one)
+
+
+@pytest.mark.parametrize("rows, stored", [(11, 12), (12, 12), (14, 14)])
+def test_large_tables_are_stored_in_parts_of_many_rows(tmp_path, monkeypatch, rows, stored):
+    """Here two rows in two lanes; 11 has no such divisor, so it is stored with a row more, which nobody sees."""
+    for name, value in (("ROWS", 4), ("LARGE", 8), ("_PART", 48), ("_FEW", 1)):
+        monkeypatch.setattr(storage, name, value)
+    large = {
+        "table": np.arange(2 * rows * 3, dtype=np.float32).reshape(2, rows, 3),
+        "small": np.ones((2, 7), np.float32),
+    }
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, large, {"epoch": 1})
+        found, progress = checkpoints.restore()
+        plain, _ = checkpoints.restore(lambda progress: large)
+        table = checkpoints._reader.item_metadata(1)["tree"].tree["table"]
+    assert progress == {"epoch": 1} and checksum(found) == checksum(plain) == checksum(large)
+    assert table.shape == (2, stored, 3) and table.storage.chunk_shape == (2, 2, 3)

@@ -1,28 +1,14 @@
 """Steps on meshes of eight CPU devices find the losses and gradients of one device, and tables are split by rows.
 
-How many devices a CPU has is fixed when JAX starts, so each test is a process of its own; slow ones, so.
+Each test is a process of its own, which takes long.
 """
 
 import json
-import os
-import subprocess
-import sys
 
-import commands
-import compiling
 import pytest
+from eight_devices import lines
 
 pytestmark = pytest.mark.slow
-
-
-def lines(script, *arguments):
-    """What a script of the tests prints on eight devices, as JSON."""
-    flags = f"--xla_force_host_platform_device_count=8 {compiling.flags()}"
-    tests = commands.PROJECT / "tests"
-    env = os.environ | {"PYTHONPATH": f"{commands.PROJECT}:{tests}", "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, tests / script, *arguments], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 CASES = [
@@ -50,3 +36,13 @@ def test_a_device_holds_its_share_and_exchanges_what_does_not_grow_with_items():
     assert of_table / 8 <= large["temp"] < of_table / 8 + 2**20
     assert large["exchanged"] == small["exchanged"] and large["exchanged"]["in loops"] == 0
     assert large["exchanged"]["all-reduce"] > 0
+
+
+def test_a_checkpoint_of_any_mesh_is_read_on_any_other(tmp_path):
+    """Where the newer of two is damaged, the older is read; the checksum knows of no mesh."""
+    shapes = ["1,1", "1,2", "1,8", "3,2"]
+    found = lines("mesh_checkpoints.py", str(tmp_path))
+    assert len(found) == len(shapes)
+    for line in found:
+        checksum = line.pop("checksum")
+        assert checksum and line == {s: [2, True] for s in shapes} | {f"damaged {s}": [1, True] for s in shapes}
