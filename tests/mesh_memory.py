@@ -1,10 +1,10 @@
-"""What saving and restoring a large table costs on the host, with the table on the devices of one or several processes.
+"""What saving, restoring and reading a large table costs on the host, for the devices of one or several processes.
 
     python tests/mesh_memory.py FOLDER ROWS PROCESSES
 
 saves a table of (1, ROWS, 64) float32, split by rows over PROCESSES processes of one CPU device each, then restores it in
-as many new ones. For each it prints a line of JSON: megabytes of the table, and at most of a process above what it held
-before, the largest of all processes. Where a process restores, its part of the table is among these.
+as many new ones; then embeddings of (ROWS, 64) float32 are read from a file. For each it prints a line of JSON: megabytes of the table, and at most of a process above what it held
+before, the largest of all processes. Where a process restores or reads, its part of the table is among these.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ def one(folder: Path, rows: int, what: str, port: int, count: int, index: int) -
     import jax
     import numpy as np
 
-    from llmesr_jax.models.axes import Axes
+    from llmesr_jax.models.axes import Axes, Table
+    from llmesr_jax.semantic.mapped import MappedTable
+    from llmesr_jax.semantic.tables import brought, with_padding_and_mask
     from llmesr_jax.training import mesh, processes
     from llmesr_jax.training.checkpoint import Checkpoints
 
     if count > 1:
         processes.initialize(f"localhost:{port}", count, index)
-    axes = Axes((("table", "item"),), (), rows, 1)
+    axes = Axes((("table", "item"),), (("item_llm", Table("item")),), rows, 1)
     placement = mesh.placement(mesh.Shape(1, count), axes)
     like = {"table": jax.ShapeDtypeStruct((1, rows, WIDTH), np.float32)}
     if what == "save":
@@ -42,6 +44,12 @@ def one(folder: Path, rows: int, what: str, port: int, count: int, index: int) -
         tree = jax.block_until_ready(jax.jit(make, out_shardings=shardings)())
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    if what == "read":
+        file = np.load(folder / "item_emb.npy", mmap_mode="r")
+        tables = {"item_llm": MappedTable(file, 1) if count > 1 else with_padding_and_mask(file)}
+        jax.block_until_ready(brought(tables, placement and placement.tables))
+        print(held("VmHWM") - before, flush=True)
+        return
     with Checkpoints(folder) as checkpoints:
         if what == "save":
             checkpoints.save(1, tree, {}, like)
@@ -59,7 +67,14 @@ def held(what: str) -> int:
 
 
 def main(folder: str, rows: str, count: str) -> None:
-    for what in ("save", "restore"):
+    import numpy as np
+
+    Path(folder).mkdir(parents=True)
+    shape = (int(rows) - 2, WIDTH)  # without padding and mask token
+    file = np.lib.format.open_memmap(Path(folder, "item_emb.npy"), "w+", np.float32, shape)
+    file[:] = 1
+    del file
+    for what in ("save", "restore", "read"):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]

@@ -25,6 +25,7 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.core import files
+from llmesr_jax.semantic.mapped import Access
 
 _MANIFEST = "manifest.json"
 
@@ -69,9 +70,15 @@ def first_writable(*folders: Path) -> Path | None:
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """The cache in `folder`; with None, everything is computed every time."""
+    """The cache in `folder`; with None, everything is computed every time.
+
+    Attributes:
+      folder: where it is.
+      access: whether arrays are read, or mapped.
+    """
 
     folder: Path | None
+    access: Access = Access()
 
     def arrays(
         self, files: tuple[str, ...], recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]
@@ -87,6 +94,9 @@ class Cache:
         built = build()
         entries = {file: wanted | self._write(file, array) for file, array in zip(files, built, strict=True)}
         self._record("arrays", entries)
+        if self.access.mapped:  # those in memory are not needed any more, if all are on disk
+            mapped = [self._mapped(file, entries[file]["sha256"]) for file in files]
+            return built if any(array is None for array in mapped) else tuple(mapped)
         return built
 
     def file_digests(self, checks: Mapping[Path, tuple[int, Callable[[], Any]]]) -> dict[Path, str]:
@@ -118,17 +128,26 @@ class Cache:
         """The array in `file`, or None if it is absent, of another recipe, or damaged."""
         if not isinstance(entry, dict) or not wanted.items() <= entry.items():
             return None
+        if self.access.mapped:
+            return self._mapped(file, entry.get("sha256"))
         try:
             content = (self.folder / file).read_bytes()
         except OSError as error:
             logging.warning("%s: cannot be read (%s); it is made again", self.folder / file, error.strerror)
             return None
         if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
-            logging.warning(
-                "%s: was changed after it was written (sha256 differs from %s); it is made again", file, _MANIFEST
-            )
-            return None
+            return _changed(file)
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+    def _mapped(self, file: str, sha256: Any) -> np.ndarray | None:
+        """The array in `file`, not read; None if it is absent or damaged."""
+        try:
+            if not self.access.verified and files.sha256(self.folder / file) != sha256:
+                return _changed(file)
+            return np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            logging.warning("%s: cannot be read (%s); it is made again", self.folder / file, type(error).__name__)
+            return None
 
     def _write(self, file: str, array: np.ndarray) -> dict:
         content = io.BytesIO()
@@ -171,3 +190,8 @@ class Cache:
                 out.write(content)
         except OSError as error:
             logging.warning("%s: is not cached (%s)", self.folder / file, error.strerror)
+
+
+def _changed(file: str) -> None:
+    """Says that a file is not what was written."""
+    logging.warning("%s: was changed after it was written (sha256 differs from %s); it is made again", file, _MANIFEST)

@@ -50,6 +50,13 @@ def map_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.nda
     return checked(_open(path), path, rows, kind, command)
 
 
+def open_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
+    """As `map_embedding`, of a file whose rows were checked before: none is read."""
+    array = _open(path)
+    _check_shape(array, path, rows, kind)
+    return array
+
+
 def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
     """The array, after the checks of `read_embedding` except that of its type.
 

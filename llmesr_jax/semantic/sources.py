@@ -26,6 +26,7 @@ from llmesr_jax.semantic import (
 )
 from llmesr_jax.semantic.cache import Cache, Recipe, first_writable, user_folder
 from llmesr_jax.semantic.encoders import tfidf
+from llmesr_jax.semantic.mapped import Access
 
 ENCODERS = ("auto", "files", "tfidf", "random")
 # Raised when the results of a function change, so that what it made before is made again.
@@ -112,17 +113,27 @@ class Semantics:
             )
             made_by = {"mean_of_items": f"version {VERSIONS['mean_of_items']}"}
             inputs = self.item.inputs | made_by | {"interactions": self.corpus.digest}
-            return Source(inputs, lambda: stand_ins.mean_of_items(self.item.load(), self.corpus))
+            return self._made("mean_of_items", inputs, lambda: stand_ins.mean_of_items(self.item.load(), self.corpus))
         return Source(self._tfidf_inputs, lambda: self._tfidf[1])
 
     def _random(self, rows: int, kind: str) -> Source:
         width, seed = self.config.random_width, self.config.seed
         made = functools.cache(lambda: stand_ins.random(rows, width, seed, kind))
-        return Source({"random": f"version {VERSIONS['random']}, {kind} {rows} x {width}, seed {seed}"}, made)
+        inputs = {"random": f"version {VERSIONS['random']}, {kind} {rows} x {width}, seed {seed}"}
+        return self._made(f"random_{kind}", inputs, made)
+
+    def _made(self, name: str, inputs: dict[str, str], make: Callable[[], np.ndarray]) -> Source:
+        """A table that is made at each start, and only kept where it is to be mapped."""
+        if not self.cache.access.mapped:
+            return Source(inputs, make)
+        recipe = Recipe(name, 1, {}, inputs)
+        return Source(inputs, lambda: self.cache.arrays((f"{name}.npy",), recipe, lambda: (make(),))[0])
 
     def _file(self, name: str, rows: int, kind: str) -> Source:
         path = self.files[name]
-        read = functools.cache(lambda: embedding_files.map_embedding(path, rows, kind))
+        # All rows were looked at when the digest was taken; where they are mapped, they are not read once more.
+        how = embedding_files.open_embedding if self.cache.access.mapped else embedding_files.map_embedding
+        read = functools.cache(lambda: how(path, rows, kind))
         return Source({path.name: self.file_digests[path]}, read)
 
     def _texts_V(self) -> Iterator[str]:
@@ -155,7 +166,7 @@ class Semantics:
         return self.cache.arrays(files, self._tfidf_recipe, build)
 
 
-def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
+def semantics_of(corpus: Corpus, config: SemanticConfig, access: Access = Access()) -> Semantics:
     """Finds and checks the user's files and the cache."""
     files = files_of(corpus, config)
     if config.encoder == "files" and "item_llm" not in files:
@@ -166,7 +177,7 @@ def semantics_of(corpus: Corpus, config: SemanticConfig) -> Semantics:
         )
     if "item_llm" in files:
         manifest.check_usable(files["item_llm"].parent, config.crop, config.item_template)
-    cache = cache_of(corpus, config)
+    cache = cache_of(corpus, config, access)
     return Semantics(corpus, config, cache, files, cache.file_digests(_checks(corpus, files)))
 
 
@@ -193,11 +204,11 @@ def files_of(corpus: Corpus, config: SemanticConfig) -> dict[str, Path]:
     return found
 
 
-def cache_of(corpus: Corpus, config: SemanticConfig) -> Cache:
+def cache_of(corpus: Corpus, config: SemanticConfig, access: Access = Access()) -> Cache:
     """The cache folder for tables of these interactions."""
     home = corpus.folder / "cache" if corpus.folder else user_folder(corpus.name)
     asked = [Path(config.cache_dir).expanduser()] if config.cache_dir else []
-    return Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")))
+    return Cache(first_writable(*asked, home, user_folder(f"{corpus.name}-{corpus.digest[:12]}")), access)
 
 
 def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, Callable[[], np.ndarray]]]:

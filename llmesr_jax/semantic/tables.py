@@ -33,6 +33,7 @@ from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic import approximate_similar_users, embedding_files
 from llmesr_jax.semantic.cache import Recipe
+from llmesr_jax.semantic.mapped import Access, MappedTable
 from llmesr_jax.semantic.pca import pca_start
 from llmesr_jax.semantic.similar_users import embedded, similar_users
 from llmesr_jax.semantic.sources import (
@@ -57,7 +58,7 @@ class Tables(NamedTuple):
     """Frozen tables and what they were made from.
 
     Attributes:
-      arrays: name -> table.
+      arrays: name -> table, some of them mapped (`semantic.mapped`) where that was asked for.
       recipe: sha256 over the files they were read from and the functions, settings and inputs that computed them.
         It is the same on every machine, where the arrays may differ in their last digits.
     """
@@ -66,7 +67,9 @@ class Tables(NamedTuple):
     recipe: str
 
 
-def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int) -> Tables:
+def prepare(
+    corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pca_width: int, access: Access = Access()
+) -> Tables:
     """The tables named in `needs`, and only these.
 
     Every existing embedding file is checked before anything is computed or written.
@@ -76,6 +79,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
       config: where embeddings come from, and sizes.
       needs: some of `core.axes.TABLES`.
       pca_width: width of "item_pca".
+      access: whether tables of embeddings are read, or mapped.
 
     Returns:
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
@@ -96,7 +100,7 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
         )
     if not needs:
         return Tables({}, "")
-    semantics = semantics_of(corpus, config) if needs - COUNTED else None
+    semantics = semantics_of(corpus, config, access) if needs - COUNTED else None
     sources: dict[str, Callable[[], Source]] = {
         "item_llm": lambda: semantics.item,
         "item_pca": lambda: _item_pca(semantics, pca_width),
@@ -110,8 +114,14 @@ def prepare(corpus: Corpus, config: SemanticConfig, *, needs: frozenset[str], pc
     arrays = {name: source.load() for name, source in wanted.items()}
     if {"item_llm", "user_llm"} <= arrays.keys():
         _check_same_space(semantics, arrays["item_llm"].shape[1], arrays["user_llm"].shape[1])
-    arrays |= {name: with_padding_and_mask(arrays[name]) for name in arrays if TABLES[name].axis == ITEM}
-    if "user_llm" in arrays:  # a copy: what is loaded may be the file itself, mapped, which can change
+    if access.mapped:
+        of_embeddings = {"item_llm": 1, "item_pca": 1, "user_llm": 0}
+        arrays |= {name: MappedTable(arrays[name], more) for name, more in of_embeddings.items() if name in arrays}
+    of_items = [name for name in arrays if TABLES[name].axis == ITEM and isinstance(arrays[name], np.ndarray)]
+    arrays |= {name: with_padding_and_mask(arrays[name]) for name in of_items}
+    if isinstance(
+        arrays.get("user_llm"), np.ndarray
+    ):  # a copy: what is loaded may be the file itself, which can change
         arrays["user_llm"] = copied(arrays["user_llm"])
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
@@ -145,10 +155,16 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
     """sha256 over names, types, shapes and content, in order of name."""
     sha256 = hashlib.sha256()
     for name, table in sorted(tables.items()):
-        table = np.ascontiguousarray(table)
         sha256.update(f"{name} {table.dtype} {table.shape} ".encode())
-        sha256.update(table.data)
+        for block in table.blocks() if isinstance(table, MappedTable) else (table,):
+            sha256.update(np.ascontiguousarray(block).data)
     return sha256.hexdigest()
+
+
+def sampled(tables: Mapping[str, np.ndarray]) -> str:
+    """`digest` of the tables, but only of some rows of those that are mapped; their types and shapes are in it."""
+    rows = {name: table.sample() if isinstance(table, MappedTable) else table for name, table in tables.items()}
+    return f"{digest(rows)} {[(name, table.shape) for name, table in sorted(tables.items())]}"
 
 
 def _check_same_space(semantics: Semantics, item_width: int, user_width: int) -> None:
@@ -243,9 +259,25 @@ def copied(table: np.ndarray) -> np.ndarray:
 
 def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """The tables on the device. On a CPU this shares memory with the tables of `prepare`."""
+    arrays = {name: copied(x[:]) if isinstance(x, MappedTable) else x for name, x in arrays.items()}
     # What may be written to must be copied, as the device counts on constants.
     put = lambda array: jax.device_put(np.array(array) if array.flags.writeable else array)  # noqa: E731
     return {name: put(array) for name, array in arrays.items()}
+
+
+def brought(
+    arrays: Mapping[str, np.ndarray], place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]] | None
+) -> dict[str, jax.Array]:
+    """The tables on the devices where `place` puts them; None for one device.
+
+    Raises:
+      InputError: a file was changed since it was opened.
+    """
+    found = on_device(arrays) if place is None else place(arrays)
+    for table in arrays.values():
+        if isinstance(table, MappedTable):
+            table.check_unchanged()
+    return found
 
 
 def _copied(table: np.ndarray, more: int) -> np.ndarray:

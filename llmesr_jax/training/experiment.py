@@ -25,6 +25,7 @@ from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
 from llmesr_jax.ranking.engine import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
+from llmesr_jax.semantic.mapped import Access
 from llmesr_jax.training import (
     batches,
     checkpoint,
@@ -50,6 +51,7 @@ class Experiment(NamedTuple):
       corpus: host arrays.
       tables: the frozen tables on the host, similar users cut to the N that the method uses.
       recipe: digest of what the tables were made from.
+      content: digest of the tables.
       recommender: pure functions.
       epochs: the students and the row plan.
     """
@@ -59,6 +61,7 @@ class Experiment(NamedTuple):
     corpus: corpus.Corpus
     tables: dict[str, np.ndarray]
     recipe: str
+    content: str
     recommender: recommender.Recommender
     epochs: batches.Epochs
 
@@ -82,7 +85,7 @@ class Experiment(NamedTuple):
         "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
         "start" is the state of the run that this one starts from, while that is there.
         """
-        found = {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": tables_lib.digest(self.tables)}
+        found = {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": self.content}
         start = self.config.start and checkpoint.fingerprint(Path(self.config.start, "checkpoints"))
         return found | ({"start": start} if start else {})
 
@@ -132,7 +135,16 @@ def prepare(config: ConfigDict) -> Experiment:
         )
     recommender.kinds(needs)  # finds names that stand twice before anything is computed
     with span("tables"):
-        tables, recipe = tables_lib.prepare(users_items, semantic, needs=needs.tables, pca_width=needs.pca_width)
+        mapped = mesh.splits_rows(config, jax.device_count())
+        tables, recipe = processes.first_alone(
+            lambda verified: tables_lib.prepare(
+                users_items,
+                semantic,
+                needs=needs.tables,
+                pca_width=needs.pca_width,
+                access=Access(mapped, verified),
+            )
+        )
     if "similar_users" in tables:
         if (kept := tables["similar_users"].shape[1]) < needs.similar:
             lower = f"lower --config.{config.method}.similar to {kept}, or " if kept else ""
@@ -143,7 +155,7 @@ def prepare(config: ConfigDict) -> Experiment:
             )
         tables["similar_users"] = tables["similar_users"][:, : needs.similar]
     with span("tables"):
-        own = method_tables.own(config, users_items)
+        own = processes.first_alone(lambda verified: method_tables.own(config, users_items))
     recipe = hashlib.sha256(f"{recipe} {own.recipe}".encode()).hexdigest() if own.arrays else recipe
     return assemble(config, users_items, tables | own.arrays, recipe)
 
@@ -213,7 +225,9 @@ def assemble(
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     similar = tables.get("similar_users")
     epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra, whole)
-    return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, model, epochs)
+    processes.check_same(tables_lib.sampled(tables), "tables")
+    content = processes.of_first(lambda: tables_lib.digest(tables))
+    return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, content, model, epochs)
 
 
 def vary(experiment: Experiment, config: ConfigDict) -> Experiment:

@@ -74,6 +74,14 @@ def shape_of(config: ConfigDict, devices: int) -> Shape:
     return found
 
 
+def splits_rows(config: ConfigDict, devices: int) -> bool:
+    """Whether a run on so many devices splits tables by rows; False where its mesh needs more than there are."""
+    found = parse(config_lib.section(config, "train").mesh)
+    if found is not None and found.lane * found.data > devices:
+        return False
+    return shape_of(config, devices).data > 1
+
+
 def check(config: ConfigDict, shape: Shape, recommender: Recommender) -> None:
     """Raises InputError for what cannot be split over devices, by name."""
     if jax.process_count() > 1 and shape.lane * shape.data < jax.device_count():

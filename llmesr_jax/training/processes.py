@@ -1,14 +1,15 @@
 """Several processes that train one run: all do the same, on devices of their own, and the first alone writes files.
 
-What each of them reads, it reads in full; what it brings to its devices are the parts that these hold. A process that
-looks into the run's folder waits until the first has made it. Where one ends, the others end within a minute, and the
+Each reads the interactions in full, and of embeddings and checkpoints what its devices hold. A process that looks into the
+run's folder waits until the first has made it. Where one ends, the others end within a minute, and the
 same command continues.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from llmesr_jax.core.errors import InputError, TrainingError
 
+_T = TypeVar("_T")
 AUTO = "auto"
 _HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
 _WAIT = 300  # seconds for all to come
@@ -76,6 +78,36 @@ def any_of(asked: bool) -> bool:
     if jax.process_count() == 1:
         return asked
     return bool(multihost_utils.process_allgather(np.asarray([asked], np.int32)).any())
+
+
+def first_alone(make: Callable[[bool], _T]) -> _T:
+    """What `make` returns, which the first process makes before the others do; they may find what it has kept.
+
+    Args:
+      make: gets whether another process has made it already.
+    Raises: what `make` raises, in all processes.
+    """
+    if jax.process_count() == 1:
+        return make(False)
+    found, error = None, None
+    if is_first():
+        try:
+            found = make(False)
+        except Exception as caught:
+            error = caught
+    wait("made by the first process")
+    if error is not None:
+        raise error
+    return found if is_first() else make(True)
+
+
+def of_first(make: Callable[[], str]) -> str:
+    """A text of up to 128 characters that the first process makes for all."""
+    if jax.process_count() == 1:
+        return make()
+    made = make().encode() if is_first() else b""
+    padded = np.frombuffer(made.ljust(128, b"\0"), np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes().rstrip(b"\0").decode()
 
 
 def gathered(x: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class Program(NamedTuple):
         settings, model = config_lib.section(experiment.config, "train"), experiment.recommender
         several = shape != mesh.Shape()
         setting = "resident" if resident or several else settings.interactions
-        tables: dict[str, Any] = dict(experiment.tables)
+        tables = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in experiment.tables.items()}
         if is_streamed(setting, experiment.corpus, model, experiment.config.method):
             data = Streamed(experiment.corpus, plan, experiment.tables.get("similar_users"))
         else:
@@ -87,7 +87,7 @@ class Program(NamedTuple):
             touched_rows.check(outline.params, of_steps, axes, example, *steps.SPLIT)
         if settings.surgery != surgeries.NONE:
             made = optimizer.of_run(experiment.config, model, paths, len(outline.terms))
-        tables = tables_lib.on_device(tables) if placement is None else placement.tables(tables)
+        tables = tables_lib.brought(experiment.tables, placement and placement.tables)
         if placement is not None:
             plan, data = plan.dealt(shape.data), placement.everywhere(data)
         static = touched_only, settings.window, axes, outline.terms, placement

@@ -4,6 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from llmesr_jax.core.axes import TABLES
@@ -12,6 +14,7 @@ from llmesr_jax.data import synthetic
 from llmesr_jax.data.reading import load, read_folder
 from llmesr_jax.semantic import pca, tables
 from llmesr_jax.semantic.encoders import tfidf
+from llmesr_jax.semantic.mapped import Access, MappedTable
 from llmesr_jax.semantic.prompts import item_prompt
 from llmesr_jax.semantic.similar_users import similar_users
 from llmesr_jax.semantic.stand_ins import mean_of_items
@@ -42,8 +45,9 @@ def _save(corpus, items=None, users=None):
     return item_llm, user_llm
 
 
-def _tables(corpus, needs=_ALL, pca_width=4, **settings):
-    return prepare(corpus, SemanticConfig(**{"num_similar": 7, **settings}), needs=needs, pca_width=pca_width)
+def _tables(corpus, needs=_ALL, pca_width=4, access=Access(), **settings):
+    config = SemanticConfig(**{"num_similar": 7, **settings})
+    return prepare(corpus, config, needs=needs, pca_width=pca_width, access=access)
 
 
 def _prepare(corpus, **settings):
@@ -419,3 +423,57 @@ def test_tables_on_the_device_are_constants():
     assert not made.flags.writeable and made.ctypes.data % 64 == 0
     assert found["made"].unsafe_buffer_pointer() == made.ctypes.data
     np.testing.assert_array_equal(found["made"], np.pad(np.ones((40, 3), np.float32), ((1, 1), (0, 0))), strict=True)
+
+
+@pytest.mark.parametrize("source", ["files", "half", "items", "texts", "random"])
+def test_mapped_tables_have_the_same_rows_and_digest(corpus, source):
+    if source in ("files", "half", "items"):
+        item_llm, user_llm = _save(corpus)
+        if source == "half":  # is float32 where it is read
+            _save(corpus, item_llm.astype(np.float16), user_llm.astype(np.float16))
+        if source == "items":  # a user is the mean of the user's items
+            (corpus.folder / "user_emb.npy").unlink()
+    changes = {"encoder": "random", "random_width": 5} if source == "random" else {"tfidf_width": 8}
+    wanted = _prepare(corpus, **changes)
+    for access in (Access(mapped=True), Access(mapped=True, verified=True)):
+        got = _prepare(corpus, access=access, **changes)
+        mapped = {name for name, table in got.items() if isinstance(table, MappedTable)}
+        assert mapped == {"item_llm", "item_pca", "user_llm"}
+        assert all(isinstance(got[name]._rows, np.memmap) for name in mapped)
+        _assert_same({name: np.asarray(table) for name, table in got.items()}, wanted)
+        assert digest(got) == digest(wanted) and tables.sampled(got) != tables.sampled(
+            wanted | {"item_llm": 0 * wanted["item_llm"]}
+        )
+        _assert_same({n: np.asarray(x) for n, x in tables.on_device(got).items()}, wanted)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_rows_of_a_mapped_table_are_those_of_the_array(data):
+    rows, more = data.draw(st.integers(0, 6), "rows"), data.draw(st.integers(0, 2), "more")
+    inner = np.arange(rows * 3, dtype=np.int32).reshape(rows, 3)
+    whole, table = np.pad(inner, ((more, more), (0, 0))), MappedTable(inner, more)
+    edge = st.none() | st.integers(-9, 9)
+    at = slice(data.draw(edge, "start"), data.draw(edge, "stop"))
+    np.testing.assert_array_equal(table[at], whole[at], strict=True)
+    np.testing.assert_array_equal(table[at, 1:], whole[at, 1:], strict=True)
+    assert table.shape == whole.shape and table.dtype == whole.dtype
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(corpus):
+    _save(corpus)
+    got = _prepare(corpus, needs=frozenset({"item_llm"}), access=Access(mapped=True))
+    tables.brought(got, None)
+    _save(corpus, items=np.zeros((corpus.num_items, 13), np.float32))
+    with pytest.raises(InputError, match="item_emb.npy: was changed while it was read; run the same command again"):
+        tables.brought(got, None)
+
+
+def test_a_cached_table_that_was_changed_is_not_mapped(corpus):
+    wanted = _prepare(corpus, tfidf_width=8)["item_llm"]
+    path = corpus.folder / "cache" / "tfidf_item_8.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    got = _prepare(corpus, tfidf_width=8, access=Access(mapped=True))["item_llm"]
+    np.testing.assert_array_equal(np.asarray(got), wanted)

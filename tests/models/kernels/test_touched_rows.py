@@ -319,7 +319,7 @@ def test_an_unknown_table_is_refused_before_anything_is_written(fork, tmp_path):
     config = config_lib.build(
         flags={"dataset": "demo", "workdir": str(tmp_path / "w"), "method": "none", "train.table_updates": "touched"}
     )
-    run = experiment.Experiment(config, (1,), case.corpus, case.tables, "", case.model, case.epochs)
+    run = experiment.Experiment(config, (1,), case.corpus, case.tables, "", "", case.model, case.epochs)
     with pytest.raises(InputError, match="train.table_updates=touched, but parameter mood of shape"):
         loop.train(run)
     assert not (tmp_path / "w").exists()
