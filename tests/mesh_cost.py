@@ -5,7 +5,8 @@
 
 prints a line of JSON for each case: bytes on a device of arguments, results and temporary arrays
 (`compiled.memory_analysis()`; "alias" are results that lie where arguments did), and bytes of the results of each kind of
-collective and operations of a device in a step (loops of unknown length count as one turn).
+collective and operations of a device in a step (loops of unknown length count as one turn). With "ranked": true, the same
+for ranking (`ranking`), where a turn is 128 users.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 import tiny
 
-from llmesr_jax.models.axes import in_steps
+from llmesr_jax.models.axes import Axes, in_steps
+from llmesr_jax.models.types import DATA_AXIS
+from llmesr_jax.ranking import engine
 from llmesr_jax.training import mesh, optimizer, state, steps
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
@@ -101,9 +104,26 @@ def compiled(method: str, shape: tuple[int, int], items: int, touched: bool = Fa
         return steps.run_window.lower(model, made, plan, *rest, **options).compile()
 
 
-def cost(**changes) -> dict[str, Any]:
-    """What the module's description says of `compiled`."""
-    program = compiled(**changes)
+def ranking(shape: tuple[int, int], items: int, users: int = 1024, top: int = 20):
+    """Ranks of so many users among so many items at width 64, 128 users at a time, compiled for shapes alone."""
+    axes = Axes((), (), items + 2, users)
+    placement = mesh.placement(mesh.Shape(*shape), axes)
+    rows, split, sharding = items, None, None
+    if placement is not None:
+        rows, split = placement.rows("item"), engine.SplitItems(items, placement.data_shards, placement.mesh)
+        sharding = jax.sharding.NamedSharding(placement.mesh, jax.sharding.PartitionSpec(DATA_AXIS))
+    vectors = [
+        jax.ShapeDtypeStruct((users, 64), jnp.float32),
+        jax.ShapeDtypeStruct((rows, 64), jnp.float32, sharding=sharding),
+    ]
+    hidden = engine._Hidden(*[np.zeros((users // 128, 128 * 10), np.int32)] * 2)
+    targets = np.zeros(users, np.int32)
+    return engine._full.lower(*vectors, targets, hidden, rows=128, top=top, zero_hidden=False, split=split).compile()
+
+
+def cost(ranked: bool = False, **changes) -> dict[str, Any]:
+    """What the module's description says of `compiled`, or of `ranking`."""
+    program = ranking(**changes) if ranked else compiled(**changes)
     memory = program.memory_analysis()
     sizes = {name: getattr(memory, f"{name}_size_in_bytes") for name in ("argument", "temp", "output", "alias")}
     return {**sizes, "flops": program.cost_analysis()["flops"], "exchanged": collectives(program.as_text())}

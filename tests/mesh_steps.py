@@ -3,8 +3,8 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/mesh_steps.py CASE...
 
 A case is JSON: {"backbone", "method", "meshes": [[lane, data], ...], "float64", "touched", ...changes for `tiny.case`}.
-For each it prints a line of JSON: the largest differences of losses, gradients, and vectors of users and items, from those
-of one device, relative to the largest number of each array, for each mesh, and whether a second run on it gave the same bits.
+For each it prints a line of JSON: the largest differences of losses, gradients, and vectors and ranks of users and items,
+from those of one device, relative to the largest number of each array, for each mesh, and whether a second run on it gave the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import tiny
 
-from llmesr_jax.ranking import inference
+from llmesr_jax.ranking import engine, inference
 from llmesr_jax.training import mesh, optimizer, state, steps
 
 SEEDS = (1, 2, 3)
@@ -54,12 +54,20 @@ def first_step(case: tiny.Case, shape: tuple[int, int], float64: bool, touched: 
 
 
 def vectors(case: tiny.Case, params, tables, placement) -> list[np.ndarray]:
-    """Of all users, and of all items."""
+    """Of all users, and of all items; and ranks of each user's last item, and the best items."""
     rows = np.arange(case.corpus.num_users)
     histories = inference.histories(case.corpus, rows, case.corpus.lengths_U, case.config, case.model.supervision)
     users = inference.user_vectors(case.model, params, tables, histories, placement)
     items = inference.item_vectors(case.model, params, tables, False, placement)
-    return [np.asarray(users), np.asarray(items)[: case.corpus.num_items]]
+    split = None
+    if placement is not None and placement.split:
+        split = engine.SplitItems(case.corpus.num_items, placement.data_shards, placement.mesh)
+    last_U = case.corpus.items[case.corpus.offsets[1:] - 1]
+    nothing = engine.prefix_sets(case.corpus, rows, np.zeros_like(rows))
+    ranks, best = engine.full_ranks(users, items, last_U, nothing, top=9, split=split)
+    drawn = (last_U[:, None] + np.arange(1, 6)) % case.corpus.num_items + 1
+    sampled = engine.sampled_ranks(users, items, last_U, drawn, split=split)
+    return [np.asarray(x) for x in (users, items[: case.corpus.num_items], *ranks, best, *sampled)]
 
 
 def difference(ours, wanted) -> float:

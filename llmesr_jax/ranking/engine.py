@@ -16,7 +16,14 @@ import numpy as np
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.models import kept
 from llmesr_jax.models.types import Array
-from llmesr_jax.ranking.split_items import SplitItems, best, only_items
+from llmesr_jax.ranking.split_items import (
+    SplitItems,
+    best,
+    here,
+    on_blocks,
+    only_items,
+    total,
+)
 
 SAMPLED = 100  # candidates beside the target
 # Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
@@ -132,26 +139,37 @@ def _ranks_from_counts(competitors_B: Array, not_above_B: Array, equal_B: Array)
 
 
 def _block_ranks(
-    scores_BxV: Array, targets_B: Array, rows_P: Array, columns_P: Array, zero_hidden: bool, num_items: int
+    scores_BxV: Array,
+    targets_B: Array,
+    rows_P: Array,
+    columns_P: Array,
+    zero_hidden: bool,
+    num_items: int,
+    split: SplitItems | None,
 ) -> Ranks:
     """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV.
 
-    With `zero_hidden` the hidden ones come back, with the score 0.
+    With `zero_hidden` the hidden ones come back, with the score 0. V are the items of this device.
     """
-    num_rows = len(scores_BxV)
-    target_Bx1 = jnp.take_along_axis(scores_BxV, targets_B[:, None] - 1, axis=1, mode="clip")
+    num_rows, width = scores_BxV.shape
+    at_B, has_target_B = here(targets_B - 1, width, split)
+    target_Bx1 = jnp.take_along_axis(scores_BxV, at_B[:, None], axis=1, mode="clip")
+    if split is not None:
+        target_Bx1 = total(jnp.where(has_target_B[:, None], target_Bx1, jnp.zeros_like(target_Bx1)), split)
     if zero_hidden:
         is_target_P = columns_P == targets_B.at[rows_P].get(mode="clip") - 1
         hidden_B = jax.ops.segment_max(is_target_P.astype(jnp.int32), rows_P, num_rows) > 0
         target_Bx1 = jnp.where(hidden_B[:, None], jnp.zeros_like(target_Bx1), target_Bx1)
-    hidden_P = scores_BxV.at[rows_P, columns_P].get(mode="clip")
+    at_P, is_here_P = here(columns_P, width, split)
+    hidden_P = scores_BxV.at[rows_P, at_P].get(mode="clip")
     hidden_target_P = target_Bx1[:, 0].at[rows_P].get(mode="clip")
 
     def over_hidden(x_P: Array) -> Array:  # drops the pairs whose row is out of range, the padding
         return jax.ops.segment_sum(x_P.astype(jnp.int32), rows_P, num_rows)
 
-    not_above_B = _count(scores_BxV <= target_Bx1) - over_hidden(hidden_P <= hidden_target_P)
-    equal_B = _count(scores_BxV == target_Bx1) - over_hidden(hidden_P == hidden_target_P)
+    not_above_B = _count(scores_BxV <= target_Bx1) - over_hidden((hidden_P <= hidden_target_P) & is_here_P)
+    equal_B = _count(scores_BxV == target_Bx1) - over_hidden((hidden_P == hidden_target_P) & is_here_P)
+    not_above_B, equal_B = total(not_above_B, split), total(equal_B, split)
     competitors_B = num_items - 1 - over_hidden(jnp.ones_like(rows_P))
     if zero_hidden:
         not_above_B = not_above_B + over_hidden(hidden_target_P >= 0)
@@ -161,11 +179,12 @@ def _block_ranks(
 
 
 def _block_top(
-    scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool = False, shards: int = 1
+    scores_BxV: Array, rows_P: Array, columns_P: Array, k: int, zero_hidden: bool, split: SplitItems | None
 ) -> Array:
     scores_BxV = jnp.where(jnp.isnan(scores_BxV), -jnp.inf, scores_BxV)
-    scores_BxV = scores_BxV.at[rows_P, columns_P].set(0.0 if zero_hidden else -jnp.inf, mode="drop")
-    best_BxK, columns_BxK = best(scores_BxV, k, shards)
+    at_P, _ = here(columns_P, scores_BxV.shape[1], split)
+    scores_BxV = scores_BxV.at[rows_P, at_P].set(0.0 if zero_hidden else -jnp.inf, mode="drop")
+    best_BxK, columns_BxK = best(scores_BxV, k, split)
     ids_BxK = jnp.where(best_BxK > -jnp.inf, columns_BxK + 1, 0)
     return jnp.pad(ids_BxK, ((0, 0), (0, k - ids_BxK.shape[1])))
 
@@ -188,15 +207,19 @@ def _full(
     zero_hidden: bool,
     split: SplitItems | None,
 ) -> tuple[Ranks, Array]:
-    count, shards = split or (len(items_VxE), 1)
+    count = len(items_VxE) if split is None else split.count
 
-    def one_block(block):
-        users_BxE, targets_B, (rows_P, columns_P) = block
-        scores_BxV = only_items(_scores(users_BxE, items_VxE), split)
-        ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden, count)
-        return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden, shards)
+    def of_items(items_VxE, blocks):
+        def one_block(block):
+            users_BxE, targets_B, (rows_P, columns_P) = block
+            scores_BxV = only_items(_scores(users_BxE, items_VxE), split)
+            ranks = _block_ranks(scores_BxV, targets_B, rows_P, columns_P, zero_hidden, count, split)
+            return ranks, _block_top(scores_BxV, rows_P, columns_P, top, zero_hidden, split)
 
-    found = jax.lax.map(one_block, (_into_blocks(users_UxE, rows), _into_blocks(targets_U, rows), hidden))
+        return jax.lax.map(one_block, blocks)
+
+    blocks = _into_blocks(users_UxE, rows), _into_blocks(targets_U, rows), hidden
+    found = on_blocks(split, of_items, items_VxE, blocks)
     return jax.tree.map(lambda x: _flat(x, len(users_UxE)), found)
 
 
@@ -204,24 +227,31 @@ def _full(
 def _top(users_UxE: Array, items_VxE: Array, hidden: _Hidden, rows: int, k: int) -> Array:
     def one_block(block):
         users_BxE, (rows_P, columns_P) = block
-        return _block_top(_scores(users_BxE, items_VxE), rows_P, columns_P, k)
+        return _block_top(_scores(users_BxE, items_VxE), rows_P, columns_P, k, False, None)
 
     return _flat(jax.lax.map(one_block, (_into_blocks(users_UxE, rows), hidden)), len(users_UxE))
 
 
-@kept.jit(static_argnames="rows")
-def _sampled(users_UxE: Array, items_VxE: Array, ids_UxC: Array, rows: int) -> Ranks:
-    def one_block(block):
-        users_BxE, ids_BxC = block  # column 0 is the target
-        # Multiply and add, not a matrix product: that one rounds differently from candidate to candidate on a CPU.
-        vectors_BxCxE = items_VxE.at[ids_BxC - 1].get(mode="clip")
-        scores_BxC = jax.lax.optimization_barrier(jnp.sum(users_BxE[:, None, :] * vectors_BxCxE, axis=-1))
-        target_Bx1, real_BxC = scores_BxC[:, :1], ids_BxC > 0
-        not_above_B = _count((scores_BxC <= target_Bx1) & real_BxC)
-        equal_B = _count((scores_BxC == target_Bx1) & real_BxC)
-        return _ranks_from_counts(_count(real_BxC) - 1, not_above_B, equal_B)
+@kept.jit(static_argnames=("rows", "split"))
+def _sampled(users_UxE: Array, items_VxE: Array, ids_UxC: Array, rows: int, split: SplitItems | None) -> Ranks:
+    def of_items(items_VxE, blocks):
+        def one_block(block):
+            users_BxE, ids_BxC = block  # column 0 is the target
+            at_BxC, is_here_BxC = here(ids_BxC - 1, len(items_VxE), split)
+            # Multiply and add, not a matrix product: that one rounds differently from candidate to candidate on a CPU.
+            vectors_BxCxE = items_VxE.at[at_BxC].get(mode="clip")
+            scores_BxC = jax.lax.optimization_barrier(jnp.sum(users_BxE[:, None, :] * vectors_BxCxE, axis=-1))
+            if split is not None:
+                scores_BxC = total(jnp.where(is_here_BxC, scores_BxC, jnp.zeros_like(scores_BxC)), split)
+            target_Bx1, real_BxC = scores_BxC[:, :1], ids_BxC > 0
+            not_above_B = _count((scores_BxC <= target_Bx1) & real_BxC)
+            equal_B = _count((scores_BxC == target_Bx1) & real_BxC)
+            return _ranks_from_counts(_count(real_BxC) - 1, not_above_B, equal_B)
 
-    found = jax.lax.map(one_block, (_into_blocks(users_UxE, rows), _into_blocks(ids_UxC, rows)))
+        return jax.lax.map(one_block, blocks)
+
+    blocks = _into_blocks(users_UxE, rows), _into_blocks(ids_UxC, rows)
+    found = on_blocks(split, of_items, items_VxE, blocks)
     return Ranks(*(_flat(x, len(users_UxE)) for x in found))
 
 
@@ -245,7 +275,6 @@ def full_ranks(
         where the target then has the score 0 as well.
       top: how many best items to return.
       zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
-
       split: where `items_VxE` is split by rows over devices.
 
     Returns:
@@ -265,7 +294,14 @@ def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array
     return _top(users_UxE, items_VxE, pairs, rows, k)
 
 
-def sampled_ranks(users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, candidates_UxC: np.ndarray) -> Ranks:
+def sampled_ranks(
+    users_UxE: Array,
+    items_VxE: Array,
+    targets_U: np.ndarray,
+    candidates_UxC: np.ndarray,
+    *,
+    split: SplitItems | None = None,
+) -> Ranks:
     """Each target against its own candidates.
 
     Args:
@@ -273,12 +309,13 @@ def sampled_ranks(users_UxE: Array, items_VxE: Array, targets_U: np.ndarray, can
       items_VxE: float item vectors, row 0 = id 1.
       targets_U: int item ids, 1..V.
       candidates_UxC: int item ids without the target; 0 = no candidate.
+      split: where `items_VxE` is split by rows over devices.
     """
     count = len(users_UxE)
     _check_lengths(count, targets=len(targets_U), candidates=len(candidates_UxC))
     ids_UxC = np.concatenate([np.asarray(targets_U)[:, None], candidates_UxC], axis=1).astype(np.int32)
     rows = _block_rows(count, ids_UxC.shape[1] * items_VxE.shape[1] * items_VxE.dtype.itemsize)
-    return _sampled(users_UxE, items_VxE, ids_UxC, rows)
+    return _sampled(users_UxE, items_VxE, ids_UxC, rows, split)
 
 
 def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) -> np.ndarray:

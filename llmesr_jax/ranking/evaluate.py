@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import MOST_REPEATED
 from llmesr_jax.models.placement import on_host
-from llmesr_jax.models.types import Array
+from llmesr_jax.models.types import DATA_AXIS, Array
 from llmesr_jax.ranking import engine, metrics
 
 _LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
@@ -145,7 +146,7 @@ def evaluate(
     protocols: Sequence[Literal["full", "sampled"]] = metrics.PROTOCOLS,
     lists: bool = False,
     candidates: np.ndarray | None = None,
-    shards: int = 1,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Metrics of one model on one split.
 
@@ -158,21 +159,23 @@ def evaluate(
       lists: whether `full` also reports the metrics of all users' lists together, such as coverage.
       candidates: int (E, C) to use instead of `engine.sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
-      shards: devices over which the rows of `items_VxD` are split; with several, rows behind the items are none.
-
+      mesh: of devices over which the rows of `items_VxD` are split; those behind the items are none. None: one device has
+        all.
     """
     summary, per_user, best_V = {}, {}, None
     top = max(metrics.CUTOFFS) if lists else 0
-    rows = engine.SplitItems(inputs.corpus.num_items + inputs.zero, shards) if shards > 1 else None
+    split = None
+    if mesh is not None:
+        split = engine.SplitItems(inputs.corpus.num_items + inputs.zero, mesh.shape[DATA_AXIS], mesh)
     for protocol in protocols:
         if protocol == "full":
             ranks, top_ExK = engine.full_ranks(
-                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero, split=rows
+                users_ExD, items_VxD, inputs.targets_E, inputs.hidden, top=top, zero_hidden=inputs.zero, split=split
             )
         elif protocol == "sampled":
             if candidates is None:
                 candidates = engine.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
-            ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates)
+            ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates, split=split)
         else:
             raise ValueError(f"protocol {protocol!r} is not known; expected one of: {', '.join(metrics.PROTOCOLS)}")
         per_user[protocol] = engine.Ranks(*map(on_host, ranks))

@@ -85,7 +85,7 @@ class Validation:
             protocols=protocols,
             lists=lists,
             candidates=candidates,
-            shards=1 if self.placement is None else self.placement.data_shards,
+            mesh=self.placement.mesh if self.placement is not None and self.placement.split else None,
         )
 
     def __call__(self, params, seed: int) -> dict[str, Any]:

@@ -29,13 +29,21 @@ def test_losses_and_gradients_are_those_of_one_device():
 
 def test_a_device_holds_its_share_and_exchanges_what_does_not_grow_with_items():
     """By the compiled program: table and two moments of (rows, 64) float32, and as much for gradients while it runs."""
-    cases = [json.dumps({"method": "none", "shape": [1, 8], "items": items}) for items in (10**7, 10**4)]
-    large, small = lines("mesh_cost.py", *cases)
+    cases = [
+        {"shape": [1, 8], "items": items, **more}
+        for more in ({"method": "none"}, {"ranked": True})
+        for items in (10**7, 10**4)
+    ]
+    large, small, *ranked = lines("mesh_cost.py", *map(json.dumps, cases))
     of_table = 4 * 64 * 10**7
     assert 3 * of_table / 8 <= large["argument"] < 3 * of_table / 8 + 2**20
     assert of_table / 8 <= large["temp"] < of_table / 8 + 2**20
     assert large["exchanged"] == small["exchanged"] and large["exchanged"]["in loops"] == 0
     assert large["exchanged"]["all-reduce"] > 0
+    # Of 128 users, scores and ids of the best 20 on each of 8 devices; the target's score and two counts.
+    assert all(
+        r["exchanged"] == {"all-gather": 128 * 20 * 8 * 8, "all-reduce": 128 * 12, "in loops": 0} for r in ranked
+    )
 
 
 def test_a_checkpoint_of_any_mesh_is_read_on_any_other(tmp_path):
