@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from llmesr_jax.core.errors import TrainingError
 from llmesr_jax.core.knobs import knob
 
-from . import signals
+from . import peers, signals
 
 _GRACE = 10  # seconds that others have to end by themselves once one has ended badly
 _LOOK = 0.2  # seconds between two looks at the processes
@@ -45,18 +46,27 @@ def joined(options: Options):
     from llmesr_jax.training import processes
 
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
+    told = threading.Lock()
+
+    def end(what) -> None:
+        if told.acquire(blocking=False) and _WATCHED not in os.environ:
+            print(f"error: {what}", file=sys.stderr, flush=True)
+        signals.end_at_once(_LOST)  # JAX would wait for the others
+
     with contextlib.ExitStack() as stack:
+        if options.coordinator and _WATCHED not in os.environ and processes.place()[1] > 1:
+            host = options.coordinator.rpartition(":")[0]  # none for `auto`
+            lost = lambda index: end(processes.ended(f"process {index} of this run has ended"))  # noqa: E731
+            stack.enter_context(peers.watched(processes.place(), host, processes.of_first, lost))
         if not processes.is_first():
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
             yield
         except Exception as error:
-            if (lost := processes.lost(error)) is None:
+            if (what := processes.lost(error)) is None:
                 raise
-            if _WATCHED not in os.environ:
-                print(f"error: {lost}", file=sys.stderr, flush=True)
-            signals.end_at_once(_LOST)  # JAX would wait for the others
+            end(what)
 
 
 def start(count: int) -> None:

@@ -1,6 +1,7 @@
 """One training step of small systems on meshes of eight CPU devices, which must be asked for before JAX starts.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/mesh_steps.py CASE...
+    XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/mesh_steps.py --processes=2 CASE...
 
 A case is JSON: {"backbone", "method", "meshes": [[lane, data], ...], "float64", "touched", ...changes for `tiny.case`}.
 For each it prints a line of JSON: the largest differences of losses, gradients, and vectors and ranks of users and items,
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import subprocess
 import sys
 
 import jax
 import numpy as np
 import tiny
 
+from llmesr_jax.models.placement import on_host
 from llmesr_jax.ranking import engine, inference
-from llmesr_jax.training import mesh, optimizer, state, steps
+from llmesr_jax.training import mesh, optimizer, processes, state, steps
 
 SEEDS = (1, 2, 3)
 
@@ -67,7 +71,8 @@ def vectors(case: tiny.Case, params, tables, placement) -> list[np.ndarray]:
     ranks, best = engine.full_ranks(users, items, last_U, nothing, top=9, split=split)
     drawn = (last_U[:, None] + np.arange(1, 6)) % case.corpus.num_items + 1
     sampled = engine.sampled_ranks(users, items, last_U, drawn, split=split)
-    return [np.asarray(x) for x in (users, items[: case.corpus.num_items], *ranks, best, *sampled)]
+    host = [on_host(x) for x in (users, items, *ranks, best, *sampled)]
+    return [x[: case.corpus.num_items] if place == 1 else x for place, x in enumerate(host)]
 
 
 def difference(ours, wanted) -> float:
@@ -89,7 +94,25 @@ def report(backbone, method, meshes, float64=False, touched=False, **changes) ->
     return found
 
 
+def start(count: int, cases: list[str]) -> None:
+    """The cases in so many processes, of which the first prints."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    each = [[sys.executable, __file__, f"--process={i},{count},{port}", *cases] for i in range(count)]
+    children = [
+        subprocess.Popen(command, stdout=None if i == 0 else subprocess.DEVNULL) for i, command in enumerate(each)
+    ]
+    sys.exit(max(child.wait() for child in children))
+
+
 if __name__ == "__main__":
-    for text in sys.argv[1:]:
+    cases = sys.argv[1:]
+    if cases[0].startswith("--processes="):
+        start(int(cases[0].partition("=")[2]), cases[1:])
+    if cases[0].startswith("--process="):
+        index, count, port = map(int, cases.pop(0).partition("=")[2].split(","))
+        processes.initialize(f"localhost:{port}", count, index)
+    for text in cases:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(report(**json.loads(text))), flush=True)

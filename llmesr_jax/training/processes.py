@@ -62,6 +62,11 @@ def initialize(coordinator: str, count: int = 0, index: int = -1) -> None:
         ) from error
 
 
+def place() -> tuple[int, int]:
+    """Which process this is, from 0, and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
 def is_first() -> bool:
     """Whether this process writes files and says what happens."""
     return jax.process_index() == 0
@@ -102,11 +107,11 @@ def first_alone(make: Callable[[bool], _T]) -> _T:
 
 
 def of_first(make: Callable[[], str]) -> str:
-    """A text of up to 128 characters that the first process makes for all."""
+    """A text of up to 512 characters that the first process makes for all."""
     if jax.process_count() == 1:
         return make()
     made = make().encode() if is_first() else b""
-    padded = np.frombuffer(made.ljust(128, b"\0"), np.uint8)
+    padded = np.frombuffer(made.ljust(512, b"\0"), np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes().rstrip(b"\0").decode()
 
 
@@ -133,10 +138,13 @@ def lost(error: BaseException) -> TrainingError | None:
     names = [kind.__name__ for kind in type(error).__mro__]
     if jax.process_count() == 1 or not {"JaxRuntimeError", "XlaRuntimeError"} & set(names):
         return None
-    reason = str(error).splitlines()[0][:120]
+    return ended(f"another process of this run has ended ({str(error).splitlines()[0][:120]})")
+
+
+def ended(what: str) -> TrainingError:
+    """What to say in this process of the end of another."""
     return TrainingError(
-        f"process {jax.process_index()}: another process of this run has ended ({reason}); the same command, in all "
-        "processes, continues from the last save"
+        f"process {jax.process_index()}: {what}; the same command, in all processes, continues from the last save"
     )
 
 
