@@ -2,7 +2,7 @@
 
 `np.random.default_rng([s, 1])` and `np.random.default_rng([s, 1, 0])` are the same stream, so numbers alone do not
 separate two uses of a seed. Three streams are older than this module and do not change, as runs depend on them:
-`ranking.sample_candidates`, the noise columns of `semantic.pca`, and the data set `demo`.
+`ranking.candidates`, the noise columns of `semantic.pca`, and the data set `demo`.
 """
 
 from __future__ import annotations

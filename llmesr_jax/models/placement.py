@@ -2,8 +2,8 @@
 
 Along `LANE_AXIS` every device has its own lanes (seeds, and runs of a sweep). Along `DATA_AXIS` it has its part of each
 batch, and of every array over items or users (`models.axes`) a block of rows: of parameters, of the optimiser's numbers
-and of frozen tables. So that blocks are equal, such arrays have rows of zeros behind the last, which nothing reads;
-checkpoints and what methods see outside of steps are without them, so that another mesh may go on.
+and of frozen tables. So that blocks are equal, such arrays have rows of zeros behind the last, which nothing reads; what
+methods see outside of steps is without them, and checkpoints say where they begin, so that another mesh may go on.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Scores are user vectors . item vectors, computed in blocks of users: a (block, V
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,6 @@ from llmesr_jax.ranking.split_items import (
     total,
 )
 
-SAMPLED = 100  # candidates beside the target
 # Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
 _BLOCK_BYTES = {"cpu": 8 << 20}
 _BLOCK_BYTES_DEFAULT = 512 << 20
@@ -316,43 +315,3 @@ def sampled_ranks(
     ids_UxC = np.concatenate([np.asarray(targets_U)[:, None], candidates_UxC], axis=1).astype(np.int32)
     rows = _block_rows(count, ids_UxC.shape[1] * items_VxE.shape[1] * items_VxE.dtype.itemsize)
     return _sampled(users_UxE, items_VxE, ids_UxC, rows, split)
-
-
-def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) -> np.ndarray:
-    """int (U, count): for each row a uniform subset of `count` of 0 .. pool - 1 (Floyd's algorithm).
-
-    Of a pool smaller than that the subset is all of it, followed by -1.
-    """
-    draws_CxU = np.empty((count, len(pool_U)), np.int64)
-    large_U = np.maximum(pool_U, count)
-    for i in range(count):
-        last_U = large_U - count + i
-        draw_U = rng.integers(0, last_U + 1)
-        draws_CxU[i] = np.where((draws_CxU[:i] == draw_U).any(axis=0), last_U, draw_U)
-    order_C = np.arange(count)
-    small_UxC = np.where(order_C < pool_U[:, None], order_C, -1)
-    return np.where(pool_U[:, None] <= count, small_UxC, draws_CxU.T)
-
-
-def sample_candidates(
-    corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = SAMPLED, rows_E: np.ndarray | None = None
-) -> np.ndarray:
-    """int32 (E, count): for each target distinct items, uniform outside the user's whole history.
-
-    The users are `rows_E`, by default those of all targets. If a user has fewer than `count` items left, all of them,
-    followed by 0. The same seed and users give the same candidates, whatever else was drawn.
-    """
-    rows_E = corpus.targets[split].rows_E if rows_E is None else rows_E
-    seen = prefix_sets(corpus, rows_E, corpus.lengths_U[rows_E])
-    rng = np.random.default_rng([seed, ("valid", "test").index(split)])
-    draws_ExC = _distinct_draws(rng, corpus.num_items - seen.sizes_U, count)
-
-    # A draw r is the r-th unseen item. The k-th seen item s_k (ids from 1, r and k from 0) has s_k - 1 - k unseen ones
-    # before it, so r is pushed up by one for each k with s_k - 1 - k <= r. These numbers are searched as one sorted
-    # list over all users, each user's in a stretch of its own.
-    user_P = np.repeat(np.arange(len(rows_E)), seen.sizes_U)
-    unseen_before_P = seen.items_P - 1 - (np.arange(len(user_P)) - seen.offsets[user_P])
-    stretch = corpus.num_items + 1
-    sought_ExC = np.arange(len(rows_E))[:, None] * stretch + draws_ExC
-    pushes_ExC = np.searchsorted(user_P * stretch + unseen_before_P, sought_ExC, side="right") - seen.offsets[:-1, None]
-    return np.where(draws_ExC >= 0, draws_ExC + 1 + pushes_ExC, 0).astype(np.int32)

@@ -21,6 +21,7 @@ from llmesr_jax.data.splits import MOST_REPEATED
 from llmesr_jax.models.placement import on_host
 from llmesr_jax.models.types import DATA_AXIS, Array
 from llmesr_jax.ranking import engine, metrics
+from llmesr_jax.ranking.candidates import sample_candidates
 
 _LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
 GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
@@ -157,7 +158,7 @@ def evaluate(
       seed: of the sampled candidates.
       protocols: which to run.
       lists: whether `full` also reports the metrics of all users' lists together, such as coverage.
-      candidates: int (E, C) to use instead of `engine.sample_candidates(corpus, split, seed)`, which is what they
+      candidates: int (E, C) to use instead of `sample_candidates(corpus, split, seed)`, which is what they
         should be: a way to draw them once for many evaluations.
       mesh: of devices over which the rows of `items_VxD` are split; those behind the items are none. None: one device has
         all.
@@ -174,7 +175,7 @@ def evaluate(
             )
         elif protocol == "sampled":
             if candidates is None:
-                candidates = engine.sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
+                candidates = sample_candidates(inputs.corpus, inputs.split, seed, rows_E=inputs.rows_E)
             ranks = engine.sampled_ranks(users_ExD, items_VxD, inputs.targets_E, candidates, split=split)
         else:
             raise ValueError(f"protocol {protocol!r} is not known; expected one of: {', '.join(metrics.PROTOCOLS)}")

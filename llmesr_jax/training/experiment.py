@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from llmesr_jax.data import corpus, reading, splits
 from llmesr_jax.models import backbones, recommender
 from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
-from llmesr_jax.ranking.engine import SAMPLED
+from llmesr_jax.ranking.candidates import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.semantic.mapped import Access
 from llmesr_jax.training import (
@@ -40,6 +41,7 @@ CONFIG_FILE = "config.json"
 # Of the files of a run. 2: settings have other names, and random numbers other streams.
 FORMAT = 2
 _CHANGES_SHOWN = 4
+_SHOWN = 30  # seconds after which a disk that machines share shows what another has written
 
 
 class Experiment(NamedTuple):
@@ -280,6 +282,9 @@ def open_workdir(experiment: Experiment) -> Path:
     if processes.is_first():
         _open_workdir(experiment, folder)
     processes.wait(f"{folder} is made")
+    deadline = time.monotonic() + _SHOWN
+    while not (folder / CONFIG_FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
     if processes.any_of(not (folder / CONFIG_FILE).exists()):
         raise InputError(
             f"{folder}: was made by the first process, and another does not see it; expected a --workdir on a disk that "

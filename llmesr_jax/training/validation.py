@@ -17,7 +17,7 @@ from llmesr_jax.models import recommender
 from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import evaluate, inference, metrics
-from llmesr_jax.ranking.engine import sample_candidates
+from llmesr_jax.ranking.candidates import sample_candidates
 from llmesr_jax.training import batches, processes, state
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.batches import Interactions

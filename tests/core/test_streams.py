@@ -9,7 +9,7 @@ import tiny
 from llmesr_jax.core.streams import stream
 from llmesr_jax.data import splits
 from llmesr_jax.ranking import layout
-from llmesr_jax.ranking.engine import sample_candidates
+from llmesr_jax.ranking.candidates import sample_candidates
 from llmesr_jax.semantic import stand_ins
 
 CORPUS = tiny.ragged(3)

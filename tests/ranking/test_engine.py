@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmesr_jax.data.corpus import from_pairs
 from llmesr_jax.ranking import engine
+from llmesr_jax.ranking.candidates import sample_candidates
 
 
 def corpus_of(histories, num_items):
@@ -177,7 +178,7 @@ def test_prefix_sets_are_the_distinct_items_of_the_prefix(histories, random):
 @given(histories, st.integers(1, 12), st.sampled_from(["valid", "test"]))
 def test_candidates_are_distinct_and_outside_the_whole_history(histories, count, split):
     corpus = corpus_of(histories, 9)
-    candidates = engine.sample_candidates(corpus, split, 42, count)
+    candidates = sample_candidates(corpus, split, 42, count)
     evaluated = [h for h in [*histories, list(range(1, 10))] if len(h) >= 3]
     assert candidates.shape == (len(evaluated), count) and candidates.dtype == np.int32
     for row, history in zip(candidates, evaluated):
@@ -191,7 +192,7 @@ def test_candidates_are_distinct_and_outside_the_whole_history(histories, count,
 def test_candidates_are_uniform():
     num_users, num_items, count = 4_000, 30, 10
     corpus = corpus_of([[3, 17, 30, 17]] * num_users, num_items)
-    candidates = engine.sample_candidates(corpus, "test", 0, count)[:num_users]
+    candidates = sample_candidates(corpus, "test", 0, count)[:num_users]
     unseen = np.setdiff1d(np.arange(1, 31), [3, 17, 30])
     counts = np.bincount(candidates.ravel(), minlength=31)[unseen]
     chance = count / len(unseen)
@@ -206,8 +207,8 @@ def test_candidates_are_uniform():
 
 def test_candidates_are_fixed_by_the_seed():
     corpus = corpus_of([[1, 2, 3]] * 20, 300)
-    first = engine.sample_candidates(corpus, "test", 42)
+    first = sample_candidates(corpus, "test", 42)
     np.random.default_rng([42]).random(10)
-    assert (first == engine.sample_candidates(corpus, "test", 42)).all()
-    assert (first != engine.sample_candidates(corpus, "test", 43)).any()
-    assert (first != engine.sample_candidates(corpus, "valid", 42)).any()
+    assert (first == sample_candidates(corpus, "test", 42)).all()
+    assert (first != sample_candidates(corpus, "test", 43)).any()
+    assert (first != sample_candidates(corpus, "valid", 42)).any()

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.corpus import from_pairs
-from llmesr_jax.ranking import engine, evaluate, metrics
+from llmesr_jax.ranking import evaluate, metrics
+from llmesr_jax.ranking.candidates import sample_candidates
 
 
 def corpus_of(*histories):
@@ -30,7 +31,7 @@ def test_both_protocols_against_a_loop(seed, split, seen):
     users = rng.integers(-1, 2, (len(inputs.rows_E), 2)).astype(np.float32)
     items = rng.integers(-1, 2, (12, 2)).astype(np.float32)
     summary, per_user, _ = evaluate.evaluate(users, jnp.asarray(items), inputs, seed=7, lists=True)
-    candidates = engine.sample_candidates(corpus, split, 7)
+    candidates = sample_candidates(corpus, split, 7)
 
     expected = {"full": [], "sampled": []}
     recommended = set()
@@ -110,7 +111,7 @@ def test_a_constant_model_gets_chance(split, vector):
     summary, _, _ = evaluate.evaluate(users, items, inputs, seed=42)
     left = {
         "full": corpus.num_items - inputs.hidden.sizes_U,
-        "sampled": 1 + (engine.sample_candidates(corpus, split, 42) > 0).sum(axis=1),
+        "sampled": 1 + (sample_candidates(corpus, split, 42) > 0).sum(axis=1),
     }
     for protocol, candidates_E in left.items():
         for k in metrics.CUTOFFS:
