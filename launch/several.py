@@ -49,7 +49,8 @@ def joined(options: Options):
     told = threading.Lock()
 
     def end(what) -> None:
-        if told.acquire(blocking=False) and _WATCHED not in os.environ:
+        told.acquire()  # a second thread waits here until the first has ended the process
+        if _WATCHED not in os.environ:
             print(f"error: {what}", file=sys.stderr, flush=True)
         signals.end_at_once(_LOST)  # JAX would wait for the others
 

@@ -1,8 +1,8 @@
 """Several processes that train one run: all do the same, on devices of their own, and the first alone writes files.
 
 Each reads the interactions in full, and of embeddings and checkpoints what its devices hold. A process that looks into the
-run's folder waits until the first has made it. Where one ends, the others end within a minute, and the
-same command continues.
+run's folder waits until the first has made it. Where one ends, the others end within a minute, and the same command
+continues.
 """
 
 from __future__ import annotations

@@ -46,6 +46,15 @@ def test_a_mesh_that_does_not_fit_is_refused(monkeypatch):
         mesh.shape_of(settings(monkeypatch, "data:8"), 8)
 
 
+@pytest.mark.parametrize(
+    "text, devices, splits",
+    [("auto", 8, True), ("auto", 3, False), ("data:2", 2, True), ("data:2", 1, False), ("lane:3", 8, False)],
+)
+def test_tables_are_split_where_there_are_the_devices(monkeypatch, text, devices, splits):
+    """A run of a larger mesh is read on one device too."""
+    assert mesh.splits_rows(settings(monkeypatch, text), devices) == splits
+
+
 @pytest.mark.parametrize("count, lanes, places", [(3, 2, [0, 1, 2, 0]), (4, 2, [0, 1, 2, 3]), (1, 3, [0, 0, 0])])
 def test_lanes_fill_all_devices(count, lanes, places):
     assert mesh.filled(count, lanes).tolist() == places
