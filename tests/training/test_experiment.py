@@ -92,10 +92,15 @@ def test_users_whose_embedding_is_zero_are_counted_and_too_many_are_refused(tmp_
         experiment.prepare(config)
 
 
+def with_table(prepared, table, recipe):
+    """The experiment with another table."""
+    return experiment.assemble(prepared.config, prepared.corpus, {"item_llm": table}, recipe)
+
+
 def test_identity_tells_data_and_tables_apart(prepared):
     same = prepared._replace(config=prepared.config.copy_and_resolve_references())
     assert experiment.identity_changes(prepared.identity(), same) == []
-    other = prepared._replace(tables={"item_llm": np.zeros((2, 2), np.float32)}, recipe="0123456789")
+    other = with_table(prepared, np.zeros((2, 2), np.float32), "0123456789")
     assert [change.split(":")[0] for change in experiment.identity_changes(prepared.identity(), other)] == [
         "recipe",
         "tables",
@@ -103,7 +108,7 @@ def test_identity_tells_data_and_tables_apart(prepared):
 
 
 def test_tables_of_one_recipe_may_be_rounded_otherwise(prepared, caplog):
-    elsewhere = prepared._replace(tables={"item_llm": np.full((2, 2), 1e-7, np.float32)})
+    elsewhere = with_table(prepared, np.full((2, 2), 1e-7, np.float32), prepared.recipe)
     with caplog.at_level("WARNING"):
         assert experiment.identity_changes(prepared.identity(), elsewhere) == []
     assert "the tables were computed on another processor" in caplog.text
