@@ -60,13 +60,24 @@ def test_items_in_blocks_of_devices_rank_as_they_do_together(zero_hidden):
         np.testing.assert_array_equal(blocks[0].higher_U, whole[0].higher_U)
         np.testing.assert_array_equal(blocks[0].tied_U, whole[0].tied_U)
         np.testing.assert_array_equal(blocks[1], whole[1])
-        if not zero_hidden:  # sampled ranks know of nothing hidden
-            candidates = np.array([[(t + i) % len(items) + 1 if i < 3 else 0 for i in range(4)] for t in targets])
-            alone = engine.sampled_ranks(users, jnp.asarray(items), targets, candidates)
-            sampled = engine.sampled_ranks(users, jnp.asarray(filled), targets, candidates, split=split)
-            np.testing.assert_array_equal(sampled, alone)
 
     check()
+
+
+@pytest.mark.parametrize("behind", [9.0, np.nan])
+def test_candidates_in_blocks_of_devices_rank_as_they_do_together(behind):
+    """11 items in 4 blocks, many scores equal; one vector has a NaN."""
+    rng = np.random.default_rng(3)
+    users, items = rng.integers(-2, 3, (12, 2)).astype(np.float32), rng.integers(-2, 3, (11, 2)).astype(np.float32)
+    items[5, 0] = np.nan
+    targets = rng.integers(1, 12, 12)
+    candidates = (targets[:, None] + np.arange(1, 7)) % 11 + 1
+    candidates[:4, 3:] = 0  # fewer candidates
+    filled = np.pad(items, ((0, 1), (0, 0)), constant_values=behind)
+    alone = engine.sampled_ranks(users, jnp.asarray(items), targets, candidates)
+    split = engine.SplitItems(len(items), 4)
+    blocks = engine.sampled_ranks(users, jnp.asarray(filled), targets, candidates, split=split)
+    np.testing.assert_array_equal(blocks, alone)
 
 
 @pytest.mark.usefixtures("block_rows")
