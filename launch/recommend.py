@@ -26,6 +26,7 @@ class Model:
     out: str = knob("", "file to write: .parquet, .csv or .jsonl; with --shards, a folder for a Parquet file of each")
     shards: int = knob(1, "processes that share the users, each with a --shard of its own", least=1)
     shard: int | None = knob(None, "which of the --shards this process is, from 0", least=0)
+    mesh: str = knob("", "devices that share the users: data:4 for four, auto for all; empty: one")
     overwrite: bool = knob(False, "replace --out if it already exists")
     users: str = knob("", "file of raw user ids of the data set, one per line; empty: all users")
     histories: str = knob("", "CSV, JSON lines or Parquet file of histories of any users, by raw item ids")

@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from llmesr_jax.core import files
@@ -14,11 +16,20 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.wording import counted
 from llmesr_jax.data import raw_ids
-from llmesr_jax.serving import answers, approximate, bundle, folders, new_files, run
+from llmesr_jax.serving import (
+    answers,
+    approximate,
+    bundle,
+    folders,
+    new_files,
+    run,
+)
 from llmesr_jax.serving.histories import Columns, stage
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.options import Allowed, Options
+from llmesr_jax.serving.programs import BATCHES
 from llmesr_jax.serving.sources import OfCorpus, Slice, Source, of_users
+from llmesr_jax.training import mesh as mesh_lib
 
 _RECALL = 256  # users by whom approximate search is compared with exact
 
@@ -30,6 +41,7 @@ class Request:
     Attributes:
       out: file that ends in .parquet, .csv or .jsonl; with `shards`, a folder for a Parquet file of each shard.
       shards, shard: how many processes share the users, and which of them this one is, from 0.
+      mesh: the devices of this process that share its users: data:N, or auto; "" for one.
       workdir, bundle: a run's folder or a bundle: one of the two.
       data_dir, seed: of the run, see `run.load` and `Run.served`.
       users: file of raw ids of the run's users, one per line; "" for all.
@@ -59,6 +71,7 @@ class Request:
     overwrite: bool = False
     shards: int = 1
     shard: int | None = None
+    mesh: str = ""
 
     @property
     def is_shard(self) -> bool:
@@ -72,6 +85,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
       InputError: the request, the model or a file is wrong; then nothing is written.
     """
     _check(request)
+    devices = _devices(request.mesh)
     out = _of_shard(request) if request.is_shard else Path(request.out)
     answers.kind_of(out)
     if out.exists() and not request.overwrite:
@@ -84,6 +98,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
         raise InputError(f"--histories={request.histories}: no such file; expected a CSV, JSON lines or Parquet file")
     found = None if request.bundle else run.load(request.workdir, request.data_dir)
     model = bundle.load(request.bundle) if found is None else found.served(request.seed)
+    model = dataclasses.replace(model, devices=devices)
     if request.new_items:
         model = new_files.with_items(model, request.new_items, request.new_embeddings)
     said: list[str] = []
@@ -113,6 +128,33 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     seconds = time.perf_counter() - started
     done = f"{out}: top {options.k} for {counted(summary.users, 'user')}; {seconds:.1f} s"
     return "\n".join([done, *said, *summary.remarks(options.k)])
+
+
+def _devices(mesh: str) -> tuple[Any, ...]:
+    """The devices that `Request.mesh` names; `auto` names as many as have work.
+
+    Raises:
+      InputError: it names no mesh, lanes, more devices than have work, or more than there are.
+    """
+    found, wanted, most = jax.local_devices(), mesh_lib.parse(mesh), -(-answers.PART // BATCHES[-1])
+    if wanted is None:
+        return tuple(found[:most])
+    if wanted.lane > 1:
+        raise InputError(
+            f"--mesh={mesh}: one seed recommends, so there are no lanes; expected data:N for N devices that share the "
+            "users, or auto"
+        )
+    if wanted.data > most:
+        raise InputError(
+            f"--mesh={mesh}: only {most} batches of users are ranked at a time; expected at most data:{most}, and more "
+            "processes by --shards"
+        )
+    if wanted.data > len(found):
+        raise InputError(
+            f"--mesh={mesh}: needs {counted(wanted.data, 'device')}, but there "
+            f"{'is' if len(found) == 1 else 'are'} {len(found)} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
+        )
+    return tuple(found[: wanted.data])
 
 
 def _of_shard(request: Request) -> Path:
@@ -222,7 +264,7 @@ def _identity(request: Request, model: ServedModel) -> dict[str, object]:
     found = dataclasses.asdict(request)
     for name in ("users", "histories", "allow", "deny", "new_items", "new_embeddings"):
         found[name] = files.sha256(Path(found[name])) if found[name] else ""
-    left_out = ("out", "workdir", "bundle", "data_dir", "seed", "overwrite")
+    left_out = ("out", "workdir", "bundle", "data_dir", "seed", "overwrite", "mesh")
     left_out += () if request.is_shard else ("shards", "shard")
     return {"model": sha256.hexdigest(), "users of a part": answers.PART} | {
         name: value for name, value in found.items() if name not in left_out

@@ -7,12 +7,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.wording import counted
-from llmesr_jax.serving import approximate, explain, index, new_items, rerank
+from llmesr_jax.serving import approximate, explain, index, new_items, replicas, rerank
 from llmesr_jax.serving import options as options_lib
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.index import Hidden
@@ -66,6 +66,7 @@ class ServedModel:
       items_VxE: float32 item vectors. A score is user vector . item vector.
       embeddings_VxF: frozen embeddings of the items; None without.
       graph: approximate search (`approximate.build`); None for exact search.
+      devices: that share the users of `rank`, each with all of the model; () for the default device.
     """
 
     about: Mapping[str, Any]
@@ -75,6 +76,7 @@ class ServedModel:
     items_VxE: np.ndarray
     embeddings_VxF: np.ndarray | None = None
     graph: Any = None
+    devices: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
         about = self.about
@@ -112,7 +114,15 @@ class ServedModel:
     @functools.cached_property
     def _items(self) -> Any:
         """float32 (V, E), on the device."""
-        return jnp.asarray(self.items_VxE)
+        return jax.device_put(self.items_VxE, self.devices[0] if self.devices else None)
+
+    @functools.cached_property
+    def _replicas(self) -> tuple[ServedModel, ...]:
+        """The model on each of its devices alone."""
+        if len(self.devices) <= 1:
+            return (self,)
+        views = {one: jax.device_put(self.views_WxVxD, one) for one in self.devices}
+        return tuple(dataclasses.replace(self, views_WxVxD=views[one], devices=(one,)) for one in self.devices)
 
     def rank(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Ranked:
         """Lists for histories of item ids.
@@ -127,13 +137,16 @@ class ServedModel:
         if popular_B.any():
             rows[popular_B], scores[popular_B] = self._popular(options, allowed)
         chosen = np.flatnonzero(~popular_B)
-        for start in range(0, len(chosen), BATCHES[-1]):
-            batch = chosen[start : start + BATCHES[-1]]
-            found = self._of_model([histories[n] for n in batch], options, allowed)
-            rows[batch], scores[batch] = found
+        batches = [chosen[start : start + BATCHES[-1]] for start in range(0, len(chosen), BATCHES[-1])]
+        found = replicas.in_turns(
+            self._replicas, [[histories[n] for n in batch] for batch in batches], options, allowed
+        )
+        for batch, top in zip(batches, found, strict=True):
+            rows[batch], scores[batch] = top
         return Ranked(rows, scores, popular_B)
 
-    def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> index.Top:
+    def rank_batch(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> index.Top:
+        """Lists for at most `BATCHES[-1]` histories of item ids, none of them empty, on the model's first device."""
         users_BxE = self.programs.users(self.views_WxVxD, histories)
         hidden = index.NOTHING
         if options.hide_seen:

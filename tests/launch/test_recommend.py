@@ -235,6 +235,31 @@ def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, wo
     assert pl.read_parquet(parts).equals(pl.read_parquet(workplace / "whole.parquet"))
 
 
+# Requests of one process with four devices, in parts of two batches.
+_ON_FOUR = """
+from llmesr_jax.serving import answers, bulk
+
+answers.PART = 512
+request = dict(workdir="run", histories="many.jsonl")
+bulk.recommend(bulk.Request("one.parquet", **request))
+bulk.recommend(bulk.Request("two.parquet", **request, mesh="data:2"))
+for shard in (0, 1):
+    bulk.recommend(bulk.Request("four", **request, mesh="auto", shards=2, shard=shard))
+"""
+
+
+def test_devices_that_share_the_users_write_the_rows_of_one(environment, workplace):
+    rng = np.random.default_rng(1)
+    histories = [map(str, rng.choice(150, rng.integers(0, 9), replace=False) + 1) for _ in range(1100)]
+    lines = [json.dumps({"user": f"u{n}", "items": list(items)}) + "\n" for n, items in enumerate(histories)]
+    (workplace / "many.jsonl").write_text("".join(lines))
+    on_four = environment | {"XLA_FLAGS": f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
+    result = commands.finish(commands.start("-c", _ON_FOUR, cwd=workplace, env=on_four))
+    assert result.status == 0, result.err
+    one, two, four = (pl.read_parquet(workplace / name) for name in ("one.parquet", "two.parquet", "four"))
+    assert one["user"].n_unique() == 1100 and one.equals(two) and one.equals(four)
+
+
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
@@ -246,12 +271,18 @@ def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, wo
             "has parts of another number of shards (part-00000-of-00003.parquet)",
         ),
         ({"shards": 2, "shard": 0, "out": "text"}, "--out=text: is a file; with --shards, expected a folder"),
+        ({"mesh": "lane:2"}, "--mesh=lane:2: one seed recommends, so there are no lanes; expected data:N"),
+        (
+            {"mesh": "data:17"},
+            "--mesh=data:17: only 16 batches of users are ranked at a time; expected at most data:16",
+        ),
+        ({"mesh": "data:9"}, "--mesh=data:9: needs 9 devices, but there "),
     ],
 )
-def test_shards_that_do_not_fit(recommend, workplace, request_, told):
+def test_shards_and_devices_that_do_not_fit(recommend, workplace, request_, told):
     (workplace / "held").mkdir(exist_ok=True)
     (workplace / "held" / "part-00000-of-00003.parquet").touch()
     (workplace / "text").touch()
     with pytest.raises(InputError) as caught:
-        recommend(request_.pop("out", "empty"), **request_)
+        recommend(request_.pop("out", "empty.csv" if "mesh" in request_ else "empty"), **request_)
     assert told in str(caught.value)

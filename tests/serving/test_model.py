@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import served
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import new_items
+from llmesr_jax.serving.options import Options
 
 MODEL = {"method": "llmesr", "backbone": "gru4rec"}
 
@@ -75,6 +77,16 @@ def check(model, catalogue, histories, k=5):
         assert not set(places) - set(open_.tolist())
         rest = np.setdiff1d(open_, places)
         assert not len(rest) or scores[row, rest].max() <= scores[row, places].min() + 1e-4
+
+
+def test_devices_take_turns_with_batches_of_users(model):
+    """One device in place of three: which batch goes where, and the order of the lists, not speed."""
+    histories = [np.array(ids, np.int32) for ids in served.histories(2, 1100, longest=5)]
+    shared = dataclasses.replace(model, devices=tuple(jax.devices()[:1]) * 3)
+    for options in (Options(4), Options(4, tail_share=0.5, deny=["sku-1"])):
+        one, three = (found.rank(histories, *found.check(options)) for found in (model, shared))
+        assert all(np.array_equal(x, y) for x, y in zip(one, three, strict=True))
+        assert 0 < one.popular_B.sum() < 1100 - 4 * 100
 
 
 def test_what_options_allow(model, catalogue):
