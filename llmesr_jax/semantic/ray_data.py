@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -86,10 +87,7 @@ def _write(pending: Iterable[Text], folder: Path) -> None:
 
 def _answers(texts: Path, folder: Path, made_by: dict[str, Any], actors: Actors) -> Generator[Answer, None, None]:
     """Runs the texts through the actors."""
-    ray = _ray()
-    if not ray.is_initialized():
-        here = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **here)
+    ray = _connected(actors)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.read_parquet(str(texts.resolve())).map_batches(
         Actor,
@@ -105,6 +103,33 @@ def _answers(texts: Path, folder: Path, made_by: dict[str, Any], actors: Actors)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1][:200]
         raise InputError(f"--ray: an actor failed ({reason}); run the same command again to continue") from error
+
+
+def _connected(actors: Actors) -> Any:
+    """Ray, connected to a cluster with room for the actors, or a note on what the cluster lacks.
+
+    Raises:
+      InputError: this machine has too few GPUs.
+    """
+    ray, cluster = _ray(), os.environ.get("RAY_ADDRESS")
+    # A CPU is only a count. One more reads the texts: without it, Ray would wait forever (its issue 44687).
+    wanted = {"CPU": actors.count + 1, "GPU": actors.count * actors.gpus}
+    if not ray.is_initialized():
+        here = {"include_dashboard": False, "num_cpus": max(wanted["CPU"], os.cpu_count() or 1)}
+        ray.init(log_to_driver=False, logging_level="ERROR", **({} if cluster else here))
+    known = ray.cluster_resources()
+    for what, count in wanted.items():
+        if known.get(what, 0) >= count:
+            continue
+        lacking = f"{actors.count} actors take {count:g} {what}s, but there are {known.get(what, 0):g}"
+        if not cluster:
+            raise InputError(f"--ray={actors.count}: {lacking}; set --ray or --ray_gpus to less")
+        print(
+            f"note: --ray={actors.count}: {lacking} in {cluster}; waiting until it has more",
+            file=sys.stderr,
+            flush=True,
+        )
+    return ray
 
 
 def _answer(batch: dict[str, np.ndarray], folder: Path) -> Answer:

@@ -1,11 +1,10 @@
 """Texts embedded by actors of a real Ray on this machine: the same files, each text paid once, also after an interrupt."""
 
-import logging
-
 import embedded
 import numpy as np
 import pytest
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic import ray_data
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.encoders import Text, openai
@@ -14,12 +13,12 @@ from llmesr_jax.semantic.store import key_of
 ACTORS = Options(ray=ray_data.Actors(2))
 
 
-@pytest.fixture(scope="module")
-def ray():
-    """Ray, with its own warnings and loggers left alone."""
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray, not yet started, on a machine that seems to have as many CPUs as there are actors."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    monkeypatch.setattr("os.cpu_count", lambda: ACTORS.ray.count)
     yield ray
     ray.shutdown()
 
@@ -43,6 +42,25 @@ def test_actors_make_the_same_files_and_an_interrupted_run_continues(ray, embed,
     np.testing.assert_array_equal(np.concatenate(embedded.arrays(folder)), embedded.wanted(folder))
     assert set(server.paid) == set(filter(None, embedded.texts_of(folder)))
     assert not list((folder / "cache").glob("embed-*"))
+
+
+@pytest.mark.parametrize(("address", "refused"), [("", True), ("cluster:10001", False)])
+def test_a_cluster_that_lacks_gpus_is_named(address, refused, monkeypatch, capsys):
+    """Ray would wait without a word; a cluster may still grow, this machine does not."""
+
+    class Ray:
+        is_initialized = staticmethod(lambda: True)
+        cluster_resources = staticmethod(lambda: {"CPU": 3.0, "GPU": 1.0})
+
+    monkeypatch.setattr(ray_data, "_ray", lambda: Ray)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    said = "--ray=2: 2 actors take 2 GPUs, but there are 1"
+    if refused:
+        with pytest.raises(InputError, match=f"^{said}; set --ray or --ray_gpus to less"):
+            ray_data._connected(ray_data.Actors(2, 1.0))
+    else:
+        assert ray_data._connected(ray_data.Actors(2, 1.0)) is Ray
+        assert capsys.readouterr().err == f"note: {said} in cluster:10001; waiting until it has more\n"
 
 
 def test_an_actor_gives_vectors_failures_and_shortened_texts(server, tmp_path):
