@@ -7,11 +7,12 @@ run continues, and no text is embedded twice.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic import encoders
 from llmesr_jax.semantic.encoders import Answer, Text, TextEncoder
 
-_PART = 20_000  # texts of a file that Ray reads
-_BATCH = 512  # texts that an actor gets together
+_PART = 1024  # texts of a file, which an actor embeds together
 _SHORTENED = "ray-shortened"
 
 
@@ -49,8 +49,7 @@ def distributed(encoder: TextEncoder, name: str, config: Any, actors: Actors) ->
         texts = folder / "ray-texts"
         shutil.rmtree(texts, ignore_errors=True)
         try:
-            _write(pending, texts)
-            yield from _answers(texts, folder, dict(name=name, config=config, width=width), actors)
+            yield from _answers(_write(pending, texts), folder, dict(name=name, config=config, width=width), actors)
         except encoders.Stop:
             pass
         finally:
@@ -69,30 +68,39 @@ def _ray() -> Any:
     return ray
 
 
-def _write(pending: Iterable[Text], folder: Path) -> None:
+def _write(pending: Iterable[Text], folder: Path) -> list[Path]:
     """The texts as Parquet files."""
     import polars as pl
 
     folder.mkdir(parents=True)
-    pending = iter(pending)
-    for number in itertools.count():
-        some = list(itertools.islice(pending, _PART))
-        if not some:
-            break
+    pending, written = iter(pending), []
+    while some := list(itertools.islice(pending, _PART)):
         frame = pl.DataFrame(
             {"key": [t.key for t in some], "text": [t.text for t in some], "tokens": [t.tokens for t in some]}
         )
-        frame.write_parquet(folder / f"{number:06d}.parquet", row_group_size=_BATCH)
+        written.append((folder / f"{len(written):06d}.parquet").resolve())
+        frame.write_parquet(written[-1])
+    return written
 
 
-def _answers(texts: Path, folder: Path, made_by: dict[str, Any], actors: Actors) -> Generator[Answer, None, None]:
-    """Runs the texts through the actors."""
+def _answers(
+    parts: Sequence[Path], folder: Path, made_by: dict[str, Any], actors: Actors
+) -> Generator[Answer, None, None]:
+    """Runs the files of texts through the actors.
+
+    Ray gets their names, a block each, and the actors read them: Ray would join small files to few blocks, which keep few
+    actors at work, and its reading would wait forever for a CPU where actors have all of them (its issue 44687).
+    """
+    if not parts:
+        return
+    actors = actors._replace(count=min(actors.count, len(parts)))
     ray = _connected(actors)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = ray.data.read_parquet(str(texts.resolve())).map_batches(
+    names = [{"path": str(path)} for path in parts]
+    rows = ray.data.from_items(names, override_num_blocks=len(names)).map_batches(
         Actor,
         fn_constructor_kwargs=made_by,
-        batch_size=_BATCH,
+        batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=actors.count),
         num_gpus=actors.gpus or None,
@@ -112,10 +120,11 @@ def _connected(actors: Actors) -> Any:
       InputError: this machine has too few GPUs.
     """
     ray, cluster = _ray(), os.environ.get("RAY_ADDRESS")
-    # A CPU is only a count. One more reads the texts: without it, Ray would wait forever (its issue 44687).
-    wanted = {"CPU": actors.count + 1, "GPU": actors.count * actors.gpus}
+    wanted = {"CPU": actors.count, "GPU": actors.count * actors.gpus}
     if not ray.is_initialized():
-        here = {"include_dashboard": False, "num_cpus": max(wanted["CPU"], os.cpu_count() or 1)}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # The CPUs of a machine are only a count: with fewer than actors, Ray would wait forever.
+        here = {"include_dashboard": False, "num_cpus": max(actors.count, os.cpu_count() or 1)}
         ray.init(log_to_driver=False, logging_level="ERROR", **({} if cluster else here))
     known = ray.cluster_resources()
     for what, count in wanted.items():
@@ -159,9 +168,11 @@ class Actor:
         self._width, self._folder = width, Path(tempfile.mkdtemp(prefix="llmesr-embed-"))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Texts (key, text, tokens) to key, vector (bytes of float32, empty where none came), failed, shortened."""
-        rows = zip(batch["key"], batch["text"], batch["tokens"])
-        texts = [Text(bytes(key), str(text), int(tokens)) for key, text, tokens in rows]
+        """The path of a file of texts to key, vector (bytes of float32, empty where none came), failed, shortened."""
+        import polars as pl
+
+        (path,) = batch["path"]
+        texts = [Text(*row) for row in pl.read_parquet(str(path)).rows()]
         vectors: dict[bytes, bytes] = {}
         failed: dict[bytes, str] = {}
         for answer in self._encoder.encode(texts, self._folder, self._width):

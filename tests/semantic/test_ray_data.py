@@ -15,10 +15,10 @@ ACTORS = Options(ray=ray_data.Actors(2))
 
 @pytest.fixture
 def ray(monkeypatch):
-    """Ray, not yet started, on a machine that seems to have as many CPUs as there are actors."""
+    """Ray, not yet started, on a machine that seems to have fewer CPUs than there are actors."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    monkeypatch.setattr("os.cpu_count", lambda: ACTORS.ray.count)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     yield ray
     ray.shutdown()
 
@@ -26,7 +26,7 @@ def ray(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_actors_make_the_same_files_and_an_interrupted_run_continues(ray, embed, server, folder, monkeypatch):
-    monkeypatch.setattr(ray_data, "_BATCH", 8)
+    monkeypatch.setattr(ray_data, "_PART", 8)
     answer = ray_data._answer
 
     def interrupted(batch, where):
@@ -71,23 +71,26 @@ def test_an_actor_gives_vectors_failures_and_shortened_texts(server, tmp_path):
     config = openai.Config(model="toy", base_url=server.base_url, dimensions=embedded.WIDTH, **quick)
     actor = ray_data.Actor("openai", config, embedded.WIDTH)
     texts = ["one", "a text that is far too long for the server", "bad"]
-    batch = {"key": [key_of(text) for text in texts], "text": texts, "tokens": [1, 9, 1]}
-    found = actor(batch)
+    (part,) = ray_data._write(
+        [Text(key_of(text), text, count) for text, count in zip(texts, [1, 9, 1])], tmp_path / "parts"
+    )
+    found = actor({"path": np.array([str(part)])})
     assert found["shortened"] == [False, True, False] and [bool(reason) for reason in found["failed"]] == [
         False,
         False,
         True,
     ]
     answer = ray_data._answer({name: np.array(column, object) for name, column in found.items()}, tmp_path)
-    assert answer.keys == batch["key"][:2] and list(answer.failed) == batch["key"][2:]
+    keys = [key_of(text) for text in texts]
+    assert answer.keys == keys[:2] and list(answer.failed) == keys[2:]
     assert answer.vectors.shape == (2, embedded.WIDTH)
-    assert ray_data._shortened(tmp_path) == {batch["key"][1].hex()}
+    assert ray_data._shortened(tmp_path) == {keys[1].hex()}
 
 
 def test_texts_are_written_as_parts(tmp_path, monkeypatch):
     pl = pytest.importorskip("polars")
     monkeypatch.setattr(ray_data, "_PART", 2)
     texts = [Text(key_of(str(n)), str(n), n) for n in range(5)]
-    ray_data._write(texts, tmp_path / "parts")
-    assert len(list((tmp_path / "parts").iterdir())) == 3
-    assert [Text(*row) for row in pl.read_parquet(tmp_path / "parts").rows()] == texts
+    written = ray_data._write(texts, tmp_path / "parts")
+    assert [len(pl.read_parquet(path)) for path in written] == [2, 2, 1]
+    assert [Text(*row) for row in pl.read_parquet(written).rows()] == texts
