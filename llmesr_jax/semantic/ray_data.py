@@ -124,7 +124,7 @@ def _connected(actors: Actors) -> Any:
     if not ray.is_initialized():
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         # The CPUs of a machine are only a count: with fewer than actors, Ray would wait forever.
-        here = {"include_dashboard": False, "num_cpus": max(actors.count, os.cpu_count() or 1)}
+        here = {"address": "local", "include_dashboard": False, "num_cpus": max(actors.count, os.cpu_count() or 1)}
         ray.init(log_to_driver=False, logging_level="ERROR", **({} if cluster else here))
     known = ray.cluster_resources()
     for what, count in wanted.items():
