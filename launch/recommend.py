@@ -59,6 +59,9 @@ class Columns:
     header: str = knob(
         "auto", "--histories: whether the first line is a header with the columns' names", choices=("auto", "yes", "no")
     )
+    time_format: str = knob(
+        "", "--histories: format of times that are text, as of Python's strptime, such as %d.%m.%Y; empty: ISO 8601"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

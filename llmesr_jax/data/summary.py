@@ -32,8 +32,10 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
         )
     if span := m.get("times"):  # manifests of before have none
         lines.append(f"from {span['first']} to {span['last']}")
-        if span["last"] < "1990" and hasattr(p.options, "time_unit"):
-            lines[-1] += f"; is --time_unit={p.options.time_unit} right? a date needs dashes: 2019-12-31"
+        if span["last"] < "1990" and hasattr(p.options, "time_unit") and not p.options.time_format:
+            lines[-1] += (
+                f"; is --time_unit={p.options.time_unit} right? a date needs dashes (2019-12-31) or --time_format"
+            )
     if found := m["item_records"]:
         lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
         if (

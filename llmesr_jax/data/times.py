@@ -14,12 +14,19 @@ from llmesr_jax.data.values import Malformed
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 LAST = 4_102_444_800 * 1_000_000  # 2100: a later time is milliseconds read as seconds
-WANTED = "a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit"
+FORMAT_DOC = (
+    "format of times that are text, as of Python's strptime: %d.%m.%Y %H:%M for 31.12.2019 13:45; empty: ISO 8601"
+)
+WANTED = (
+    "a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, a number and --time_unit, or text and --time_format, "
+    "such as %d.%m.%Y"
+)
 _UTC = datetime.UTC
 # BigQuery and other databases write "2017-07-15 02:56:40 UTC", or a blank before the offset.
 _ZULU = re.compile(r"(?<=\d)\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
 _SPACED = re.compile(r"\s+([+-]\d\d(?::?\d\d)?)$")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
+_PROBE = datetime.datetime(2019, 12, 31, 13, 45, tzinfo=_UTC)
 
 
 def from_number(value: Any, unit: str = "s") -> int:
@@ -67,12 +74,48 @@ def _moment(value: Any) -> datetime.datetime:
         return datetime.datetime.fromisoformat(value)
 
 
+def form(unit: str, text_format: str) -> str:
+    """What `from_any` and `column` read by: the format of text if there is one, else the unit of numbers.
+
+    Raises:
+      InputError: the format does not give a day, or gives another hour or minute than the text says.
+    """
+    if not text_format:
+        return unit
+    try:
+        found = datetime.datetime.strptime(_PROBE.strftime(text_format), text_format).replace(tzinfo=_UTC)
+    except ValueError:
+        found = None
+    day = _PROBE.replace(hour=0, minute=0)
+    if "%" not in text_format or "%Z" in text_format or found not in (_PROBE, day):
+        raise InputError(
+            f"--time_format={text_format}: is not the format of a day, or of a day with hour and minute; expected codes "
+            "of Python's strptime, such as %d.%m.%Y, %m/%d/%Y %I:%M %p or %Y%m%d (a time zone is %z)"
+        )
+    return text_format
+
+
+def wanted(unit: str) -> str:
+    """What `from_any` expects, for messages."""
+    return f"a time as --time_format={unit} says" if "%" in unit else WANTED
+
+
+def _from_format(value: Any, text_format: str) -> int:
+    try:
+        moment = datetime.datetime.strptime(str(value).strip(), text_format)
+    except ValueError:
+        raise Malformed(f"{wanted(text_format)}, not {repr(value)[:40]}") from None
+    return from_text(moment.isoformat())
+
+
 def from_any(value: Any, unit: str) -> int:
-    """A number of `unit`, else a date.
+    """A number of `unit`, else a date; text in the format `unit` if that has a %, as `form` returns it.
 
     Raises:
       Malformed: it is neither, or not from 1970 to 2100.
     """
+    if "%" in unit:
+        return _from_format(value, unit)
     if isinstance(value, str) and ("-" in value[1:] or "T" in value) and "e-" not in value.lower():
         return from_text(value, WANTED)
     try:
@@ -93,10 +136,14 @@ def date(micro: int) -> str:
 
 
 def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
-    """Int64 microseconds from a table's column; null if it is empty or not from 1970 to 2100."""
+    """Int64 microseconds from a table's column; null if it is empty or not from 1970 to 2100. `unit` as in `from_any`."""
     found = pl.col(name)
     if isinstance(dtype, pl.Date) or isinstance(dtype, pl.Datetime):
         micro = found.cast(pl.Datetime("us")).to_physical()
+    elif "%" in unit:
+        six = unit.replace("%f", "%6f")  # to polars %f is a count of nanoseconds
+        text = found.cast(pl.String).str.strip_chars()
+        micro = text.str.to_datetime(six, time_unit="us", strict=False, time_zone="UTC").to_physical()
     elif dtype == pl.String:
         number = found.cast(pl.Float64, strict=False)
         named = found.str.replace(r"(?i)(\d)\s*(?:UTC|GMT|Z)$", "${1}")

@@ -46,6 +46,7 @@ class Columns:
     encoding: str = ""
     time_unit: str = "s"
     header: str = "auto"
+    time_format: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +160,7 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: 
         item_column=columns.item,
         time_column=columns.time,
         time_unit=columns.time_unit,
+        time_format=columns.time_format,
         separator=columns.separator,
         encoding=columns.encoding,
         header=columns.header,

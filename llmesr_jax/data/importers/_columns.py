@@ -92,14 +92,14 @@ def find_time(
       raw: the file.
       names: of its columns.
       sample: its first rows.
-      unit: tried first for times that are numbers.
+      unit: tried first for times that are numbers; the format of times that are text is tried alone.
       reader: gets a note of what was found.
       standard: names that need no note.
       broad: whether to accept any name that may mean a time, or only a name that cannot mean anything else.
       taken: places of columns that hold something else.
 
     Raises:
-      InputError: there are several such columns.
+      InputError: there are several such columns; or none, but a name that can only mean a time, or a format of times.
     """
     file, change = raw.path.name, "--time_column sets another, --time_column=none uses the file order"
     like = [n for n, name in enumerate(names) if like_a_time(name)]
@@ -122,12 +122,21 @@ def find_time(
         if names[found.column] not in standard or scale:
             reader.note(f"{file}: times are read from column {names[found.column]!r}{scale}; {change}")
         return found
+    examples = {n: next((row[n] for row in sample if row[n] not in (None, "")), "") for n in like}
+    for n in like:
+        if examples[n] and not units[n] and _is_a_time(names[n]):
+            raise InputError(
+                f"{raw}: column {names[n]!r} cannot be read as times, as it holds {repr(examples[n])[:40]}; expected "
+                f"{times.wanted(unit)}; if it has no times of interactions, set --time_column to another column, or to "
+                "none if the rows are in time order"
+            )
+    if "%" in unit:
+        raise InputError(f"{raw}: has no column of times for --time_format={unit}; expected one; set --time_column")
     unused = ""
     for n in like:
-        example = next((row[n] for row in sample if row[n] not in (None, "")), "")
         why = f"is not used; if it is the time, set --time_column={names[n]}"
         if not units[n]:
-            why = f"is not used, as it holds {repr(example)[:40]}; expected {times.WANTED}"
+            why = f"is not used, as it holds {repr(examples[n])[:40]}; expected {times.WANTED}"
         unused += f"; column {names[n]!r} {why}"
     for n in set(range(len(names))) - {*like, *taken}:
         other = _OTHER_TIMES.union(["id"]).intersection(words(names[n]))
@@ -161,7 +170,7 @@ def _unit(name: str, values: Sequence[Any], unit: str) -> str:
 
 def _unit_since_1980(values: Sequence[Any], unit: str) -> str:
     """The unit with which the values are times since 1980; "" for none."""
-    for one in dict.fromkeys([unit, *times.UNITS]):
+    for one in [unit] if "%" in unit else dict.fromkeys([unit, *times.UNITS]):
         found = _parsed(values, one)
         if found and min(found) >= _EARLIEST:
             return one

@@ -79,7 +79,7 @@ def interactions(
     Args:
       files: in the order of their rows.
       named: {flag: column}.
-      unit: of times that are numbers.
+      unit: of times that are numbers, or the format of times that are text (`times.form`).
       reader: what to read with.
       missing: words that mean "no id".
     Raises:
@@ -108,7 +108,7 @@ def interactions(
         reader.bad.add_rows(where, 0, facts["of"], "")
         return frame
     told = ", ".join(named[flag] for flag, key in _KEYS.items() if flag in named and key in keys)
-    told += f" ({times.WANTED})" if "time" in keys else ""
+    told += f" ({times.wanted(unit)})" if "time" in keys else ""
     return _cleaned(frame, lacking, unrated, missing, reader, paths, named, f"without a usable value of each of {told}")
 
 

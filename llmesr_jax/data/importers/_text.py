@@ -107,7 +107,7 @@ def places(
       source: the files.
       reader: gets notes.
       named: user_column and item_column; rating_column and time_column may be "", the latter "none".
-      unit: of times that are numbers.
+      unit: of times that are numbers, or the format of times that are text (`times.form`).
       hint: for messages about missing columns.
       standard: names of the column of times that need no note.
       broad: see `_columns.find_time`.

@@ -44,6 +44,7 @@ class Options:
     time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
+    time_format: str = knob("", times.FORMAT_DOC)
     encoding: str = knob(
         "", "encoding of text files, by its Python name; empty: UTF-8, and Windows-1252 for bytes that are not"
     )
@@ -86,7 +87,8 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
         "time_column": options.time_column,
     }
     source = _text.delimited([table])
-    at = _text.places(source, reader, named, options.time_unit, hint=_hint(table), standard=(_TIME,), broad=True)
+    form = times.form(options.time_unit, options.time_format)
+    at = _text.places(source, reader, named, form, hint=_hint(table), standard=(_TIME,), broad=True)
     return _text.interactions(source, at, reader, options.missing)
 
 

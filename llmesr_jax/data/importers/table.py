@@ -4,7 +4,7 @@
         --time_column=at --items_file=products.csv
 
 The content decides a file's type, so it may have any name. Text may be gzipped. Parts are read in order of their
-names; Parquet lazily, whichever engine wrote it. Times are numbers (`--time_unit`) or dates.
+names; Parquet lazily, whichever engine wrote it. Times are numbers (`--time_unit`), dates, or text (`--time_format`).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Options:
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     items_id_column: str = knob("", "column of the item in the items' file; empty: that of --item_column")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
+    time_format: str = knob("", times.FORMAT_DOC)
     separator: str = knob("", "separator of the fields of a line; empty: the one of , ; | and tab that fits")
     header: str = knob(
         "auto", "whether the first line is a header with the columns' names", choices=("auto", "yes", "no")
@@ -162,12 +163,12 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
         tables = _tables(raws, options, wanted, named)
         _note_header(tables[0], options, wanted, reader)
         source, hint = _text.delimited(tables), _hint(tables[0])
-    at = _text.places(source, reader, named, options.time_unit, hint=hint)
+    at = _text.places(source, reader, named, times.form(options.time_unit, options.time_format), hint=hint)
     return _text.interactions(source, at, reader, options.missing)
 
 
 def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
-    unit, files = options.time_unit, _parquet.footers(paths)
+    unit, files = times.form(options.time_unit, options.time_format), _parquet.footers(paths)
     named = {flag: actual(files[0].schema, name) for flag, name in named.items()}
     if named["time_column"] in ("", _columns.NONE):
         names, sample = _parquet_start(files[0], reader)
@@ -236,7 +237,7 @@ def _tables(raws: Sequence[RawFile], options: Options, wanted: Sequence[str], na
         )
 
     def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-        return _is_header(first, second, named, options.time_unit)
+        return _is_header(first, second, named, times.form(options.time_unit, options.time_format))
 
     first = open_table(raws[0], form, wanted, is_header)
     tables = [first]

@@ -88,7 +88,7 @@ def table(folder, lines):
     return ["--importer=table", "--time_column=at"]
 
 
-ISO = "expected a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, or a number and --time_unit, not '31"
+ISO = "expected a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, a number and --time_unit, or text and --time_format"
 
 
 @pytest.mark.parametrize("date", ["31/12/2019", "31-12-2019"])
@@ -106,7 +106,7 @@ def test_dates_without_dashes_are_seconds_and_the_first_and_last_are_told(tmp_pa
     flags = table(tmp_path / "raw", [f"a,i{n},{at}" for n, at in enumerate((20190115, 20190116, 20200101))])
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
     assert outcome.manifest["times"] == {"first": "1970-08-22", "last": "1970-08-22"}
-    told = "from 1970-08-22 to 1970-08-22; is --time_unit=s right? a date needs dashes: 2019-12-31"
+    told = "from 1970-08-22 to 1970-08-22; is --time_unit=s right? a date needs dashes (2019-12-31) or --time_format"
     assert told in describe(outcome).splitlines()
 
 

@@ -1,4 +1,6 @@
-"""Which column of a text table is the time, and in which unit."""
+"""Which column of a table is the time, and in which unit or format."""
+
+import datetime
 
 import polars as pl
 import pytest
@@ -17,6 +19,7 @@ from text_tables import (
     write,
 )
 
+from llmesr_jax.data import times
 from llmesr_jax.data.summary import describe
 
 
@@ -71,7 +74,7 @@ def test_timestamp_goes_before_other_times(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("csv", "timestamp"), ("csv", "date"), ("csv", "unixReviewTime"), ("jsonl", "datetime"), ("jsonl", "Review-Time"),
-     ("parquet", "event_time"), ("parquet", "date")],
+     pytest.param("parquet", "event_time", marks=pytest.mark.slow), ("parquet", "date")],
 )  # fmt: skip
 def test_a_table_finds_its_time(name, kind, tmp_path):
     frame = pl.DataFrame(SHUFFLED, schema=[*CSV[:3], name], orient="row")
@@ -92,8 +95,11 @@ def test_a_table_finds_its_time(name, kind, tmp_path):
         ("release_date", "2019-01-01", None),
         ("watch_time", 33, None),
         ("session_begin_time", TIME, "column 'session_begin_time' is not used; if it is the time, set --time_column="),
-        ("date", "31/12/2019", "column 'date' is not used, as it holds '31/12/2019'; expected a time in ISO 8601"),
-        ("time", "14:35", "column 'time' is not used, as it holds '14:35'"),
+        (
+            "session_begin_time",
+            "14:35",
+            "column 'session_begin_time' is not used, as it holds '14:35'; expected a time",
+        ),
         (
             "moment",
             "2019-12-31",
@@ -112,6 +118,64 @@ def test_what_is_no_time_is_not_used_and_told(name, value, told, tmp_path):
         "t.csv: has no times, so each user's rows count as being in time order"
     )
     assert told in note if told else "column" not in note
+
+
+@pytest.mark.parametrize(("name", "value"), [("date", "31/12/2019"), ("time", "14:35"), ("Purchased at", "1.2.2020")])
+def test_a_time_that_cannot_be_read_is_an_error_rather_than_file_order(name, value, tmp_path):
+    write(tmp_path, t__csv=lines(",", (*CSV[:2], name), [(u, i, value) for u, i, *_ in ROWS]))
+    told = refused(tmp_path, TABLE)
+    assert f"t.csv: column '{name}' cannot be read as times, as it holds '{value}'; expected a time in ISO 8601" in told
+    assert "--time_format" in told and "none if the rows are in time order" in told
+    assert read(tmp_path, TABLE, "--time_column=none")[1] == SEQUENCES
+
+
+FORMATS = [
+    "%d.%m.%Y %H:%M:%S",
+    "%m/%d/%y %I:%M:%S %p",
+    "%H:%M:%S.%f on %d %b %Y",
+    "%Y%m%d%H%M%S",
+    "%d/%m/%Y %H:%M:%S %z",
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_text_and_columns_are_read_alike_by_a_format(form):
+    moments = [datetime.datetime.fromtimestamp(row[3], datetime.UTC) for row in SHUFFLED]
+    texts = [moment.strftime(form) for moment in moments]
+    found = [times.from_any(text, times.form("s", form)) for text in texts]
+    assert found == [row[3] * 1_000_000 for row in SHUFFLED]
+    frame = pl.DataFrame({"at": [*texts, "soon", None]})
+    assert frame.select(times.column("at", pl.String(), form)).to_series().to_list() == [*found, None, None]
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet"])
+def test_times_in_a_format_of_the_users_own(kind, tmp_path):
+    frame = pl.DataFrame(SHUFFLED, schema=[*CSV[:3], "Purchased at"], orient="row")
+    frame = frame.with_columns(pl.from_epoch("Purchased at").dt.strftime(FORMATS[0]))
+    (tmp_path / "raw").mkdir()
+    getattr(frame, f"write_{kind}")(tmp_path / "raw" / f"t.{kind}")
+    outcome, found = read(tmp_path, TABLE, f"--time_format={FORMATS[0]}")
+    assert found == SEQUENCES and outcome.manifest["times"] == {"first": "2017-07-15", "last": "2017-07-22"}
+
+
+def test_times_in_another_format_than_was_said(tmp_path):
+    write(tmp_path, t__csv=lines(",", (*CSV[:3], "at"), [(*row[:3], "2019-12-31") for row in SHUFFLED]))
+    told = refused(tmp_path, TABLE, "--time_column=at", "--time_format=%d-%m-%Y")
+    assert "t.csv, line 2: expected a time as --time_format=%d-%m-%Y says, not '2019-12-31'" in told
+
+
+@pytest.mark.parametrize(
+    "form", ["%d.%m.", "%H:%M", "d.m.Y", "%d.%m.%Y %H", "%d.%m.%Y %I:%M", "%d.%m.%Y %Z", "%d.%Q.%Y"]
+)
+def test_a_format_that_loses_the_day_or_the_hour_is_refused(form, tmp_path):
+    write(tmp_path, t__csv=lines(",", (*CSV[:3], "date"), SHUFFLED))
+    told = refused(tmp_path, TABLE, f"--time_format={form}")
+    assert f"--time_format={form}: is not the format of a day, or of a day with hour and minute" in told
+
+
+def test_a_format_without_a_column_of_times(tmp_path):
+    write(tmp_path, t__csv=lines(",", CSV[:3], [row[:3] for row in SHUFFLED]))
+    assert "has no column of times for --time_format=%d.%m.%Y" in refused(tmp_path, TABLE, "--time_format=%d.%m.%Y")
 
 
 @pytest.mark.slow
