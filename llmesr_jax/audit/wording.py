@@ -66,8 +66,8 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
         "texts",
         "none"
         if x is None
-        else f"{x['items_without_text']:,} items have none, {x['items_sharing']:,} share theirs, {x['different']:,} "
-        "different",
+        else f"{x['different']:,} different; items without a text: {x['items_without_text']:,}; items that share theirs: "
+        f"{x['items_sharing']:,}",
     )
     for kind, v in f["vectors"].items():
         if v is not None:

@@ -51,8 +51,7 @@ class Summary:
         """Sentences for the user about anything unusual."""
         said = []
         if self.popular:
-            their = "whose history holds" if self.popular == 1 else "whose histories hold"
-            said.append(f"{counted(self.popular, 'user')} got popular items, {their} no known item")
+            said.append(f"{counted(self.popular, 'user')} without a known item in the history got popular items")
         if self.unknown:
             what = "is not in the catalogue, and was" if self.unknown == 1 else "are not in the catalogue, and were"
             said.append(f"{counted(self.unknown, 'item')} of the histories {what} left out")

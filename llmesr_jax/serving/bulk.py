@@ -29,6 +29,7 @@ from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.options import Allowed, Options
 from llmesr_jax.serving.programs import BATCHES
 from llmesr_jax.serving.sources import OfCorpus, Slice, Source, of_users
+from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import mesh as mesh_lib
 
 _RECALL = 256  # users by whom approximate search is compared with exact
@@ -105,6 +106,8 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     wanted = lists.pop("users", None)
     said += filter(None, (_unknown(model, ids, f"--{name}={getattr(request, name)}") for name, ids in lists.items()))
     options, allowed = model.check(dataclasses.replace(request.options, **lists))
+    if found is not None:
+        said += hidden_although_trained(config_lib.section(found.experiment.config, "train").seen_items, options)
     if not request.histories:
         raw_users, corpus = raw_ids.users(found.experiment.corpus), found.experiment.corpus
         source: Source = OfCorpus(corpus, raw_users)
@@ -155,6 +158,15 @@ def _devices(mesh: str) -> tuple[Any, ...]:
             f"{'is' if len(found) == 1 else 'are'} {len(found)} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
         )
     return tuple(found[: wanted.data])
+
+
+def hidden_although_trained(seen_items: str, options: Options) -> list[str]:
+    """A line if the run's `train.seen_items` ranks items of the history too, and the lists leave them out."""
+    if seen_items != "shown" or not options.hide_seen:
+        return []
+    return [
+        "items of a user's own history are left out; this run was trained to rank them too: --seen=shown lists them"
+    ]
 
 
 def _of_shard(request: Request) -> Path:

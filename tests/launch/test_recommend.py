@@ -80,7 +80,7 @@ def test_a_bundle_answers_as_the_run(call, workplace, data):
         out = f"--out=by_{source[2:5]}.jsonl"
         result = call("recommend", source, "--histories=h.jsonl", out, "--where=brand=red", "--diversity=0.2")
         assert result.status == 0, result.err
-        assert "\n1 user got popular items, whose history holds no known item\n" in result.out
+        assert "\n1 user without a known item in the history got popular items\n" in result.out
         assert "\n1 item of the histories is not in the catalogue, and was left out\n" in result.out
     run, bundle = (answers(workplace / f"by_{name}.jsonl") for name in ("wor", "bun"))
     assert [items_of(run[user]) for user in run] == [items_of(bundle[user]) for user in bundle]
@@ -112,7 +112,7 @@ def test_some_users_and_lists(call, recommend, workplace):
     assert said[0].startswith("some.jsonl: top 10 for 3 users; ") and said[1:] == [
         "--allow=allow.txt: 1 of its 31 ids not in the catalogue",
         "1 user is not in the data set: 'stranger'",
-        "1 user got popular items, whose history holds no known item",
+        "1 user without a known item in the history got popular items",
     ]
     found = answers(workplace / "some.jsonl")
     assert list(found) == ["7", "stranger", "3"] and found["stranger"]["source"] == "popular"
@@ -286,3 +286,11 @@ def test_shards_and_devices_that_do_not_fit(recommend, workplace, request_, told
     with pytest.raises(InputError) as caught:
         recommend(request_.pop("out", "empty.csv" if "mesh" in request_ else "empty"), **request_)
     assert told in str(caught.value)
+
+
+def test_lists_without_seen_items_by_a_run_that_ranks_them(recommend, loaded, monkeypatch):
+    said = "items of a user's own history are left out; this run was trained to rank them too: --seen=shown lists them"
+    assert said not in recommend("seen-1.csv")
+    monkeypatch.setitem(loaded.experiment.config["train"], "seen_items", "shown")
+    assert said in recommend("seen-2.csv")
+    assert said not in recommend("seen-3.csv", options=Options(2, hide_seen=False))

@@ -67,7 +67,7 @@ def test_three_formats_say_the_same(model, tmp_path):
     first = tables[".csv"]["üser 0", 1]
     assert first[3] == "popular" and first[1] == model.catalogue.counts_V.max()
     assert summary.remarks(3) == [
-        "7 users got popular items, whose histories hold no known item",
+        "7 users without a known item in the history got popular items",
         "35 items of the histories are not in the catalogue, and were left out",
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"recs.parquet", "recs.csv", "recs.jsonl"}
