@@ -11,7 +11,7 @@
 | `prepare`, `Experiment` | data, tables, model and row plan of a run |
 | `train`, `load_run`, `Run`, `evaluate` | train a run, read it back (and recommend from it), measure it again |
 | `load_bundle` | loads a bundle that `launch.export` wrote; it recommends without the training data |
-| `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients` | a training loop of your own |
+| `loss_fn`, `train_step`, `make_batch`, `step_keys`, `loop_parts`, `term_gradients`, `run_of` | a training loop of your own |
 | `InputError` | a mistake in the input, described in one line |
 
 Gradients by term, user and item, products with the Hessian and the Gauss-Newton matrix: `llmesr_jax.gradients`.
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmesr_jax.serving.bundle import load as load_bundle
     from llmesr_jax.serving.run import Run
     from llmesr_jax.serving.run import load as load_run
+    from llmesr_jax.serving.run import of as run_of
     from llmesr_jax.training.batches import make_batch
     from llmesr_jax.training.config import default as default_settings
     from llmesr_jax.training.config import settings
@@ -60,6 +61,7 @@ _NAMES = {
     "make_batch": "training.batches:make_batch",
     "step_keys": "training.steps:step_keys",
     "loop_parts": "training.parts:loop_parts",
+    "run_of": "serving.run:of",
 }
 __all__ = [
     "__version__",
@@ -79,5 +81,6 @@ __all__ = [
     "make_batch",
     "step_keys",
     "loop_parts",
+    "run_of",
 ]
 __getattr__, __dir__ = lazily(__name__, _NAMES)

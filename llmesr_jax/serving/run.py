@@ -15,7 +15,9 @@ from llmesr_jax.serving import folders, live
 from llmesr_jax.serving.catalogue import as_id
 from llmesr_jax.serving.explain import Explanation
 from llmesr_jax.serving.model import Answer, Recommendation, ServedModel
-from llmesr_jax.training import runs
+from llmesr_jax.training import runs, state
+from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -77,3 +79,20 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     folders.check_run(Path(folder))
     found = runs.load(folder, data_dir)
     return Run(found.experiment, found.params_S, found.progress)
+
+
+def of(experiment: Experiment, *params: Any) -> Run:
+    """A run of parameters from a training loop of your own: it recommends, and `evaluate` measures it.
+
+    Args:
+      experiment: of `prepare`.
+      params: a tree for each of the experiment's seeds, in their order.
+    Raises:
+      InputError: there are more or fewer trees than seeds.
+    """
+    seeds = experiment.seeds
+    if len(params) != len(seeds):
+        raise InputError(f"run_of: got {len(params)} trees of parameters; expected one for each seed: {list(seeds)}")
+    places = range(len(seeds))
+    progress = Progress(epoch=0, steps=0, active=[*places], best=[0.0 for _ in places], best_epoch=[0 for _ in places])
+    return Run(experiment, state.stack(list(params)), progress)

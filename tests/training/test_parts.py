@@ -32,9 +32,15 @@ def test_a_loop_of_the_public_parts_trains_to_the_same_parameters(tmp_path):
             train={"epochs": 2, "learning_rate": 0.01},
         )
     )
-    llmesr_jax.train(experiment)
+    results = llmesr_jax.train(experiment)
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         tree, _ = checkpoints.restore()
+    best = [jax.tree.map(lambda x, i=i: x[i], tree["best"]) for i in (0, 1)]
+    run = llmesr_jax.run_of(experiment, *best)
+    assert llmesr_jax.evaluate(run, ["test"])["test"] == results["test"]
+    assert run.recommend([["3", "4"]], k=2)[0].recommendations
+    with pytest.raises(llmesr_jax.InputError, match=r"got 1 trees of parameters; expected one for each seed: \[3, 7\]"):
+        llmesr_jax.run_of(experiment, best[0])
     p = llmesr_jax.loop_parts(experiment, seed=7)
 
     @jax.jit
