@@ -28,6 +28,8 @@ def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
 
     def drawn(group: str):
         def draw(axes, tips):
+            from matplotlib import ticker
+
             for k, (row, minutes) in enumerate(known):
                 look, values = palette.look(row), row.values("full", metric, group)
                 if None in values:
@@ -44,8 +46,9 @@ def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
                     gid=f"tip-{k}",
                 )
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_locator(ticker.NullLocator())
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: "")
             axes.margins(0.1)
             axes.set(
                 title=f"Quality against cost, {_GROUPS[group]}",

@@ -88,7 +88,7 @@ def _group_panel(
         counts = [of_labels[label]["count"][0] for label in labels]
         axes.set_xticks(range(len(labels)), [f"{label}\n{count:,}" for label, count in zip(labels, counts)])
         axes.tick_params(axis="x", length=0, labelsize=10)
-        axes.set(title=f"{protocol}, {title}", xlabel=axis, ylabel=metric, ylim=(0, 1.06 * top or 1))
+        axes.set(title=f"{metric} {title}, {protocol}", xlabel=axis, ylabel=metric, ylim=(0, 1.06 * top or 1))
         axes.grid(visible=False, axis="x")
 
     alt = f"{metric} {title} under {protocol}, {', '.join(map(section.title, rows))}"
@@ -153,7 +153,7 @@ def _tail_panel(
         axes.set_xticks(range(len(labels)), labels)
         axes.tick_params(axis="x", length=0, labelsize=10)
         axes.grid(visible=False)
-        axes.set(title=f"{kind} {title}", xlabel=f"training interactions of the {kind[:-1]}", ylabel=f"% of all {kind}")
+        axes.set(title=f"{kind.capitalize()} {title}", xlabel=f"training interactions of the {kind[:-1]}", ylabel=f"% of all {kind}")
 
     told = ", ".join(f"{label}: {100 * share:.0f} %" for label, share in zip(labels, shares))
     return panel(
