@@ -30,7 +30,7 @@ class Options:
     )
     coordinator: str = knob(
         "",
-        "host:port of the first of several processes; auto: Slurm, Kubernetes or Cloud TPU tell; empty: there is one",
+        "host:port of the first of several processes; auto: from Slurm, Kubernetes or Cloud TPU; empty: there is one process",
     )
     num_processes: int = knob(0, "with --coordinator=host:port: how many processes there are", least=0)
     process_id: int = knob(-1, "with --coordinator=host:port: which of them this is, from 0", least=-1)

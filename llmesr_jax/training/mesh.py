@@ -68,7 +68,7 @@ def shape_of(config: ConfigDict, devices: int) -> Shape:
         )
     if batch_size % found.data:
         raise InputError(
-            f"--mesh={settings.mesh}: data.batch_size={batch_size} users cannot be dealt to {found.data} devices; "
+            f"--mesh={settings.mesh}: data.batch_size={batch_size} users cannot be divided among {found.data} devices; "
             f"expected a batch size that {found.data} divides, or another mesh"
         )
     return found

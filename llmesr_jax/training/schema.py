@@ -136,7 +136,7 @@ class TrainConfig:
     )
     mesh: str = knob(
         "",
-        "devices: data:4 deals each batch to four and splits the rows of all that is over items or users, lane:3 puts "
+        "devices: data:4 divides each batch among four and splits all arrays over items or users, lane:3 puts "
         "seeds on three, lane:3,data:4 is both; auto: all there are; empty: one (docs/scale.md)",
     )
     progress: bool = knob(True, "show a progress bar if the output is a terminal")

@@ -42,7 +42,7 @@ def test_auto_takes_devices_for_seeds_then_what_divides_a_batch(monkeypatch, dev
 def test_a_mesh_that_does_not_fit_is_refused(monkeypatch):
     with pytest.raises(InputError, match="needs 8 devices, but there is 1"):
         mesh.shape_of(settings(monkeypatch, "data:8"), 1)
-    with pytest.raises(InputError, match="batch_size=12 users cannot be dealt to 8 devices"):
+    with pytest.raises(InputError, match="batch_size=12 users cannot be divided among 8 devices"):
         mesh.shape_of(settings(monkeypatch, "data:8"), 8)
 
 
