@@ -31,7 +31,10 @@ def commands() -> str:
 
     with ThreadPoolExecutor() as pool:
         texts = dict(zip(COMMANDS, pool.map(help_of, COMMANDS)))
-    parts = ["# Commands", "This page shows what `--help` prints. With an installed wheel, type `llmesr train` for `python -m launch.train`."]
+    parts = [
+        "# Commands",
+        "This page shows what `--help` prints. With an installed wheel, type `llmesr train` for `python -m launch.train`.",
+    ]
     for name, text in texts.items():
         parts += [f"## launch.{name}", f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,6 @@ as a blank before an id, is searched in the one pass that reads every value; onl
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import re
@@ -20,23 +19,16 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import isolated, times
 from llmesr_jax.data.columns import check_columns
+from llmesr_jax.data.importers import _parquet_values as values
 from llmesr_jax.data.importers._records import MISSING, NO_ID, NO_RATING
 from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
 
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
-_UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters
 _ODD = r"[\s\x00-\x1f\x7f]|\.0+$"  # an id that wants a look: blanks, letters that stand on no line, 12.0
 _NO_LINE = r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]"  # as `values.identifier` has it
-_NO_NUMBER = float("inf")
-_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip takes away
 _WHOLE, _END = r"^-?[0-9]+\.0+$", r"\.0+$"  # 12.0, which is 12
-_EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # beyond it two ids may be one float
-# A text in UTF-8, as its bytes in hexadecimal digits.
-_UTF8 = (
-    "^(?:[0-7].|(?:c[2-9a-f]|d.)T|e0[ab].T|e[1-9abcef]TT|ed[89].T|f0[9ab].TT|f[1-3]TTT|f48.TT)*$"
-).replace("T", "[89ab].")  # fmt: skip
 
 
 class _Run(NamedTuple):
@@ -103,7 +95,9 @@ def interactions(
             odd.append(pl.col(_KEYS[flag]).str.contains(looked_for))
     odd = pl.any_horizontal(*odd)
     # This reads every value that is read later, so a file that polars cannot stand is known by now.
-    facts = _facts(frame.select((lacking | unrated | odd).sum().alias("count"), pl.len().alias("of")), reader, paths)
+    facts = values.one_row(
+        frame.select((lacking | unrated | odd).sum().alias("count"), pl.len().alias("of")), reader, paths
+    )
     if not facts["count"]:
         reader.bad.add_rows(where, 0, facts["of"], "")
         return frame
@@ -123,7 +117,7 @@ def _cleaned(
     what: str,
 ) -> pl.LazyFrame:
     """The rows with an id and all needed values, ids without surrounding blanks; other rows are counted."""
-    frame = frame.with_columns(pl.col("user", "item").str.strip_chars(_BLANKS))
+    frame = frame.with_columns(pl.col("user", "item").str.strip_chars(values.BLANKS))
     nobody = pl.any_horizontal(pl.col(key).is_null() | pl.col(key).is_in(sorted(missing)) for key in ("user", "item"))
     unrated = ~nobody & unrated
     unfit = {key: pl.col(key).str.contains(_NO_LINE) for key in ("user", "item")}
@@ -133,13 +127,15 @@ def _cleaned(
     for key in ("user", "item"):
         asked[f"{key} whole"] = pl.col(key).filter(good & pl.col(key).str.contains(_WHOLE)).first()
         asked[f"{key} unfit"] = pl.col(key).filter(~nobody & unfit[key]).first()
-    facts = _facts(frame.select(**asked), reader, paths)
+    facts = values.one_row(frame.select(**asked), reader, paths)
     for why in (NO_ID, NO_RATING):
         if facts[why]:
             reader.dropped[why] += facts[why]
     for flag in ("user_column", "item_column"):
         if (example := facts[f"{_KEYS[flag]} unfit"]) is not None:
-            what += f"; {named[flag]} has {repr(example.removeprefix(_UNFIT))[:40]}, expected text or a whole number"
+            what += (
+                f"; {named[flag]} has {repr(example.removeprefix(values.UNFIT))[:40]}, expected text or a whole number"
+            )
     where = Path(os.path.commonpath(paths))
     reader.bad.add_rows(where, facts["lacking"], facts["of"] - facts[NO_ID] - facts[NO_RATING], what)
     frame = frame.filter(good)
@@ -211,122 +207,29 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
-    """user, item (String; null for none, `_UNFIT` and the value for an invalid id), rating (Float64), time (Int64)."""
+    """user, item (String; null for none, `UNFIT` and the value for an invalid id), rating (Float64), time (Int64)."""
     columns = {_KEYS[flag]: name for flag, name in named.items()}
     if not reader.reads_rating:
         columns.pop("rating", None)
-    frame = run.scan().select(**{key: _listed(name, run.schema[name]) for key, name in columns.items()})
+    frame = run.scan().select(**{key: values.listed(name, run.schema[name]) for key, name in columns.items()})
     schema = {key: run.schema[name] for key, name in columns.items()}
     lists = [key for key, dtype in schema.items() if isinstance(dtype, (pl.List, pl.Array))]
     if lists:
-        frame = _exploded(frame, lists, columns, reader, run.paths)
+        frame = values.exploded(frame, lists, columns, reader, run.paths)
         schema |= {key: schema[key].inner for key in lists}
-    found = {key: _text(frame, key, schema[key], reader, run.paths) for key in ("user", "item")}
+    found = {key: values.ids(frame, key, schema[key], reader, run.paths) for key in ("user", "item")}
     if "rating" in schema:
-        found["rating"] = _rating(schema["rating"])
+        found["rating"] = values.rating(schema["rating"])
     elif "rating_column" in named:
         found["rating"] = pl.lit(None, pl.Float64)
     if "time" in schema:
-        frame, dtype = _timely(frame, schema["time"])
+        frame, dtype = values.timely(frame, schema["time"])
         try:
             found["time"] = times.column("time", dtype, unit)
         except InputError as error:
             message = str(error).replace("'time'", repr(columns["time"]))
             raise InputError(f"{run.paths[0]}: {message}; choose another --time_column") from error
     return frame.select(**found)
-
-
-def _listed(name: str, dtype: pl.DataType) -> pl.Expr:
-    return pl.col(name).arr.to_list() if isinstance(dtype, pl.Array) else pl.col(name)
-
-
-def _exploded(
-    frame: pl.LazyFrame, lists: list[str], columns: Mapping[str, str], reader: Reader, paths: Sequence[Path]
-) -> pl.LazyFrame:
-    """One row for each entry of the lists, in their order; rows with empty lists are counted.
-
-    Raises:
-      InputError: the lists of a row differ in length, or a column other than the items' has lists.
-    """
-    where = Path(os.path.commonpath(paths))
-    if "user" in lists or "item" not in lists:
-        name = columns["user"] if "user" in lists else columns[lists[0]]
-        raise InputError(
-            f"{where}: column {name!r} holds lists; expected lists of items ({columns['item']}), with one user per "
-            f"row; choose other columns with --{'user' if 'user' in lists else 'item'}_column"
-        )
-    lengths = {key: pl.col(key).list.len().fill_null(0) for key in lists}
-    unequal = pl.any_horizontal(*(lengths[key] != lengths["item"] for key in lists))
-    at = pl.int_range(pl.len()).filter(unequal).first()
-    asked = {"unequal": unequal.sum(), "at": at, "empty": (lengths["item"] == 0).sum()}
-    for key in lists:
-        asked[key] = lengths[key].filter(unequal).first()
-    facts = _facts(frame.select(**asked), reader, paths)
-    if facts["unequal"]:
-        found = ", ".join(f"{facts[key]} in {columns[key]}" for key in lists)
-        raise InputError(
-            f"{where}: {facts['unequal']} rows have lists of unequal length (row {facts['at'] + 1}: {found}); expected "
-            "as many values of each as there are items; write the file again, or run without the column's flag"
-        )
-    if facts["empty"]:
-        reader.dropped["rows with an empty list"] += facts["empty"]
-    return frame.filter(lengths["item"] > 0).explode(lists)
-
-
-def _text(frame: pl.LazyFrame, name: str, dtype: pl.DataType, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
-    """Ids as text, null for none; `_UNFIT` and the value if it is not a valid id."""
-    found, text = pl.col(name), pl.col(name).cast(pl.String) if dtype != pl.Binary else None
-    if dtype.is_float():
-        whole = (found == found.floor()) & (found.abs() <= _EXACT[type(dtype)])
-        number = pl.when(whole).then(found).cast(pl.Int64, strict=False).cast(pl.String)
-        return pl.when(found.is_nan()).then(None).when(whole).then(number).otherwise(pl.lit(_UNFIT) + text)
-    if dtype.is_decimal():
-        whole = text.str.replace(r"\.0*$", "")
-        return pl.when(whole.str.contains(".", literal=True)).then(pl.lit(_UNFIT) + text).otherwise(whole)
-    if dtype == pl.Binary:
-        return _of_bytes(frame, name, reader, paths)
-    return text
-
-
-def _of_bytes(frame: pl.LazyFrame, name: str, reader: Reader, paths: Sequence[Path]) -> pl.Expr:
-    """Bytes as UTF-8 text; values of 16 bytes each that are not text are UUIDs."""
-    found, digits = pl.col(name), pl.col(name).bin.encode("hex")
-    is_text = digits.str.contains(_UTF8)
-    asked = {"no_text": (~is_text).sum(), "other": (found.bin.size() != 16).sum()}
-    facts = _facts(frame.select(**asked), reader, paths)
-    if facts["no_text"] and not facts["other"]:
-        parts = [digits.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
-        return pl.concat_str(parts, separator="-")
-    text = pl.when(is_text).then(found).otherwise(pl.lit(b"")).cast(pl.String)
-    return pl.when(is_text).then(text).when(found.is_not_null()).then(pl.lit(_UNFIT) + digits)
-
-
-def _rating(dtype: pl.DataType) -> pl.Expr:
-    """Ratings as numbers; null for none, infinite if it is not a number."""
-    found = pl.col("rating")
-    if dtype == pl.Binary or isinstance(dtype, (pl.Categorical, pl.Enum)):
-        found, dtype = found.cast(pl.String), pl.String()
-    nothing = found.is_null()
-    if dtype == pl.String:
-        found = found.str.strip_chars(_BLANKS)
-        nothing |= found.is_in(sorted(MISSING))
-    number = found.cast(pl.Float64, strict=False)
-    if dtype == pl.String:
-        number = pl.when(number.is_finite()).then(number).otherwise(_NO_NUMBER)
-    return pl.when(~nothing & ~number.is_nan()).then(number)
-
-
-def _timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.DataType]:
-    """The times in a type wide enough for microseconds: 32 bits are not."""
-    if dtype == pl.Binary:
-        return frame.with_columns(pl.col("time").cast(pl.String)), pl.String()
-    if isinstance(dtype, (pl.Categorical, pl.Enum)):
-        return frame.with_columns(pl.col("time").cast(pl.String)), pl.String()
-    if dtype.is_integer() or (dtype.is_decimal() and not dtype.scale) or dtype == pl.Null:
-        return frame.with_columns(pl.col("time").cast(pl.Int64, strict=False)), pl.Int64()
-    if dtype.is_numeric():
-        return frame.with_columns(pl.col("time").cast(pl.Float64)), pl.Float64()
-    return frame, dtype
 
 
 def records(
@@ -344,13 +247,13 @@ def records(
                 raise InputError(
                     f"{run.paths[0]}: column {item!r} holds {dtype}; expected one item per row; choose another column"
                 )
-            text = _text(frame, item, dtype, reader, run.paths).str.strip_chars(_BLANKS)
+            text = values.ids(frame, item, dtype, reader, run.paths).str.strip_chars(values.BLANKS)
             frames.append(frame.with_columns(text.alias(item)))
     frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
     frame = frame.with_columns(_unfloated(item))
     found = reader.folder / "items.parquet"
     ids = pl.LazyFrame({item: pl.Series(list(wanted), dtype=pl.String)})
-    _apart(frame.join(ids, on=item, how="semi", maintain_order="left"), found, paths)
+    values.apart(frame.join(ids, on=item, how="semi", maintain_order="left"), found, paths)
     number = 0
     for batch in pl.scan_parquet(found, glob=False).collect_batches(chunk_size=10_000):
         for row in batch.iter_rows(named=True):
@@ -363,26 +266,3 @@ def _decoded(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return [_decoded(part) for part in value] if isinstance(value, list) else value
-
-
-def _facts(frame: pl.LazyFrame, reader: Reader, paths: Sequence[Path]) -> dict[str, Any]:
-    """The one row of the query over the files."""
-    target = reader.folder / "facts.parquet"
-    _apart(frame, target, paths)
-    found = pl.read_parquet(target).row(0, named=True)
-    target.unlink()
-    return found
-
-
-def _apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
-    """Raises InputError if the query over the files fails."""
-    try:
-        isolated.sink(frame, target)
-    except isolated.Failed as error:
-        if "os error 28" in str(error):  # polars gives its errors no errno
-            raise OSError(errno.ENOSPC, str(error), str(target)) from error
-        where = Path(os.path.commonpath(paths))
-        raise InputError(
-            f"{where}: cannot be read ({repr(str(error))[1:-1][:160]}); expected whole Parquet files; write the files "
-            "again"
-        ) from error

@@ -70,7 +70,11 @@ def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
                     markerfacecolor=face,
                     gid=f"tip-{k}",
                 )
-            axes.set(title=f"Head against tail items, {protocol}", xlabel=f"{metric} on head items", ylabel=f"{metric} on tail items")
+            axes.set(
+                title=f"Head against tail items, {protocol}",
+                xlabel=f"{metric} on head items",
+                ylabel=f"{metric} on tail items",
+            )
             axes.margins(0.08)
 
         alt = f"{metric} on tail items against head items under {protocol}, every run"

@@ -153,7 +153,11 @@ def _tail_panel(
         axes.set_xticks(range(len(labels)), labels)
         axes.tick_params(axis="x", length=0, labelsize=10)
         axes.grid(visible=False)
-        axes.set(title=f"{kind.capitalize()} {title}", xlabel=f"training interactions of the {kind[:-1]}", ylabel=f"% of all {kind}")
+        axes.set(
+            title=f"{kind.capitalize()} {title}",
+            xlabel=f"training interactions of the {kind[:-1]}",
+            ylabel=f"% of all {kind}",
+        )
 
     told = ", ".join(f"{label}: {100 * share:.0f} %" for label, share in zip(labels, shares))
     return panel(
