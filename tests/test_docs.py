@@ -30,6 +30,33 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target.read_text()), f"{page.name}: {link}"
 
 
+def commands_in(text):
+    """(command, flag) for each flag of the commands in a page's blocks."""
+    for block in re.findall(r"^```(?:bash)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command, rest in re.findall(r"(?:python -m launch\.|\bllmesr )(\w+)([^;&|#]*)", line):
+                for flag in re.findall(r"(?<!\S)--([\w.]+)", rest):
+                    yield command, flag
+
+
+def flags_of(text):
+    """{command: its flags}, of the page of commands."""
+    found = {}
+    for part in re.split(r"^## launch\.", text, flags=re.MULTILINE)[1:]:
+        heads = [re.split(r"\s{2,}", line)[0] for line in re.findall(r"^  (--\S.*)$", part, re.MULTILINE)]
+        pairs = [pair for head in heads for pair in re.findall(r"--(\[no\])?(\w+)", head)]
+        found[part.split()[0]] = {name for _, name in pairs} | {f"no{name}" for no, name in pairs if no}
+    return found
+
+
+def keys_of(text):
+    """The settings, of their page."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {
+        f"{part.splitlines()[0]}.{name}" for part in parts for name in re.findall(r"^\| `(\w+)`", part, re.MULTILINE)
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
 def test_the_site_is_built_without_a_warning(tmp_path):
@@ -49,3 +76,20 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     settings = (tmp_path / "site" / "reference" / "settings.html").read_text()
     assert all(name in settings for name in ("tfidf_width", "mask_share", "valid_protocol"))
+    reference = commands.PROJECT / "docs" / "reference"  # written by the build
+    flags = flags_of((reference / "commands.md").read_text())
+    keys = keys_of((reference / "settings.md").read_text())
+    assert len(flags) >= 15 and len(keys) > 200
+    used = [(page.name, *one) for page in PAGES for one in commands_in(page.read_text())]
+    assert len(used) > 300
+    config = "config."
+    wrong = [
+        (page, command, flag)
+        for page, command, flag in used
+        if (
+            flag[len(config) :] not in keys
+            if flag.startswith(config)
+            else flag not in flags[command] | {"help", "config"}
+        )
+    ]
+    assert not wrong
