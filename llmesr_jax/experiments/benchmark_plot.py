@@ -97,6 +97,8 @@ def plot(paths: Sequence[str], out: str) -> None:
             one.set(title=title, xlabel=xlabel, ylabel="milliseconds per step")
             if axis == "items":
                 one.set(xscale="log", yscale="log")
+                drawing.plain_ticks(one.xaxis, subs=(1,))
+                drawing.plain_ticks(one.yaxis)
             else:
                 one.set(ylim=(0, None))
             if len(found) > 1:

@@ -100,6 +100,15 @@ def variables(dark: int) -> str:
     return ";".join(f"--{name}:{both[dark]}" for name, both in THEME.items())
 
 
+def plain_ticks(axis: Any, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis as plain numbers, at these multiples of each power of ten."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+
+
 def installed() -> bool:
     """Whether Matplotlib can be imported."""
     try:

@@ -14,15 +14,8 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.importers import _records
-from llmesr_jax.data.raw_files import (
-    Files,
-    RawFile,
-    check_folder,
-    find,
-    json_objects,
-    lines,
-    parsed,
-)
+from llmesr_jax.data.raw_files import Files, RawFile, json_objects, lines, parsed
+from llmesr_jax.data.raw_folders import check_folder, find
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, absent, number
 

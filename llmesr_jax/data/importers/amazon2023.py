@@ -17,7 +17,8 @@ import polars as pl
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.importers import Downloads, _amazon
-from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
+from llmesr_jax.data.raw_files import Files, json_objects
+from llmesr_jax.data.raw_folders import check_folder, find
 from llmesr_jax.data.staging import Reader
 
 Options = _amazon.Options

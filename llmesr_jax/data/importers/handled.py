@@ -20,7 +20,8 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.handled import find
 from llmesr_jax.data.importers import Downloads
-from llmesr_jax.data.raw_files import Files, RawFile, check_folder, json_objects, parsed
+from llmesr_jax.data.raw_files import Files, RawFile, json_objects, parsed
+from llmesr_jax.data.raw_folders import check_folder
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, identifier
 

@@ -18,15 +18,8 @@ import polars as pl
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.importers import Downloads, _records
-from llmesr_jax.data.raw_files import (
-    Files,
-    Place,
-    RawFile,
-    check_folder,
-    lines,
-    parsed,
-    places,
-)
+from llmesr_jax.data.raw_files import Files, RawFile, lines, parsed
+from llmesr_jax.data.raw_folders import Place, check_folder, places
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed
 

@@ -20,7 +20,8 @@ from llmesr_jax.data import times
 from llmesr_jax.data.columns import bare, find
 from llmesr_jax.data.delimited import Form, Table, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _text
-from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding
+from llmesr_jax.data.raw_folders import check_folder
 from llmesr_jax.data.splits import PARTS
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed

@@ -17,7 +17,8 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.data.decoding import Text
 from llmesr_jax.data.importers import Downloads
 from llmesr_jax.data.importers._text import NO_ID, float_note
-from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding
+from llmesr_jax.data.raw_folders import check_folder
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed
 

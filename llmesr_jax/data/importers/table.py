@@ -27,7 +27,8 @@ from llmesr_jax.data.delimited import Form, Table, open_table
 from llmesr_jax.data.importers import Downloads, _columns, _parquet, _text
 from llmesr_jax.data.isolated import Footer
 from llmesr_jax.data.json_files import objects
-from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, check_folder, head
+from llmesr_jax.data.raw_files import Files, RawFile, check_encoding, head
+from llmesr_jax.data.raw_folders import check_folder
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import MISSING, Ids, Malformed, number
 

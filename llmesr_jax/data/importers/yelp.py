@@ -19,7 +19,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.data import times
 from llmesr_jax.data.importers import Downloads, _records
-from llmesr_jax.data.raw_files import Files, check_folder, find, json_objects
+from llmesr_jax.data.raw_files import Files, json_objects
+from llmesr_jax.data.raw_folders import check_folder, find
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, absent
 

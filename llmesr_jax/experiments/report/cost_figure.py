@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmesr_jax.experiments.drawing import color, panel
+from llmesr_jax.experiments.drawing import color, panel, plain_ticks
 from llmesr_jax.experiments.report.figures import Figure, entries, mean
 from llmesr_jax.experiments.report.palette import Palette
 from llmesr_jax.experiments.report.rows import Row, Section
@@ -28,8 +28,6 @@ def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
 
     def drawn(group: str):
         def draw(axes, tips):
-            from matplotlib import ticker
-
             for k, (row, minutes) in enumerate(known):
                 look, values = palette.look(row), row.values("full", metric, group)
                 if None in values:
@@ -46,9 +44,7 @@ def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
                     gid=f"tip-{k}",
                 )
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_minor_locator(ticker.NullLocator())
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            plain_ticks(axes.xaxis)
             axes.margins(0.1)
             axes.set(
                 title=f"Quality against cost, {_GROUPS[group]}",
