@@ -72,8 +72,11 @@ class Panel(NamedTuple):
             f"svg{{{variables(0)};background:#fff;font-family:system-ui,sans-serif}}svg *{{stroke-linejoin:round}}"
             f"@media (prefers-color-scheme:dark){{svg{{{variables(1)};background:#14171b}}}}"
         )
-        head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         svg = _with_legend(self.svg, self.legend) if self.legend else self.svg
+        width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)[
+            1
+        ]  # without a width, a page would show it as wide as it is itself
+        head = f'<svg width="{width}pt" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         return svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
 
 
