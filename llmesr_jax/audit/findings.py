@@ -175,7 +175,8 @@ def _odd_times(f) -> str:
         return ""
     return (
         f"The last interaction is of {f['times']['last']}, so the times are probably not seconds since 1970. Set "
-        "another --time_column of launch.prepare, or the --time_unit of the source; dates need dashes (2019-12-31) or --time_format."
+        "another --time_column of launch.prepare, or the --time_unit of the source; dates need dashes (2019-12-31) or "
+        "--time_format."
     )
 
 

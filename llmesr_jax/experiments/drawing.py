@@ -73,9 +73,8 @@ class Panel(NamedTuple):
             f"@media (prefers-color-scheme:dark){{svg{{{variables(1)};background:#14171b}}}}"
         )
         svg = _with_legend(self.svg, self.legend) if self.legend else self.svg
-        width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)[
-            1
-        ]  # without a width, a page would show it as wide as it is itself
+        # Without a width, a page would show the picture as wide as it is itself.
+        width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)[1]
         head = f'<svg width="{width}pt" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         return svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
 

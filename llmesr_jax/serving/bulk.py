@@ -107,7 +107,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     said += filter(None, (_unknown(model, ids, f"--{name}={getattr(request, name)}") for name, ids in lists.items()))
     options, allowed = model.check(dataclasses.replace(request.options, **lists))
     if found is not None:
-        said += hidden_although_trained(config_lib.section(found.experiment.config, "train").seen_items, options)
+        said += _hidden_although_trained(config_lib.section(found.experiment.config, "train").seen_items, options)
     if not request.histories:
         raw_users, corpus = raw_ids.users(found.experiment.corpus), found.experiment.corpus
         source: Source = OfCorpus(corpus, raw_users)
@@ -161,6 +161,9 @@ def _devices(mesh: str) -> tuple[Any, ...]:
 
 
 def hidden_although_trained(seen_items: str, options: Options) -> list[str]:
+
+
+def _hidden_although_trained(seen_items: str, options: Options) -> list[str]:
     """A line if the run's `train.seen_items` ranks items of the history too, and the lists leave them out."""
     if seen_items != "shown" or not options.hide_seen:
         return []
