@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, in an empty folder."""
 
 import importlib.util
+import re
 import shutil
 
 import commands
@@ -26,4 +27,7 @@ def test_it_runs(path, tmp_path):
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells and all(cell.execution_count for cell in cells)
-    assert not [out for cell in cells for out in cell.outputs if out.output_type == "error"]
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert not [out for out in outputs if out.output_type == "error"]
+    said = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert not re.findall(r"^.*\berror: .*$", said, re.MULTILINE)  # of a command after "!", whose status is ignored
