@@ -160,9 +160,6 @@ def _devices(mesh: str) -> tuple[Any, ...]:
     return tuple(found[: wanted.data])
 
 
-def hidden_although_trained(seen_items: str, options: Options) -> list[str]:
-
-
 def _hidden_although_trained(seen_items: str, options: Options) -> list[str]:
     """A line if the run's `train.seen_items` ranks items of the history too, and the lists leave them out."""
     if seen_items != "shown" or not options.hide_seen:
