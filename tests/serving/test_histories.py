@@ -150,8 +150,11 @@ def test_a_file_with_a_header_alone_is_refused_and_leaves_nothing_that_stands_in
     assert list(read(path, tmp_path)) == ["u"]
 
 
-def test_times_that_cannot_be_read_are_told(tmp_path, capsys):
+def test_times_that_cannot_be_read_are_refused(tmp_path):
+    """File order is not taken for the order of times without a word; a format or --time_column=none says what is meant."""
     path = tmp_path / "h.csv"
-    path.write_text("user_id,item_id,date\nu,a,02.01.2024\nu,b,never\n")
-    assert read(path, tmp_path)["u"][0] == [1, 2]  # file order
-    assert "note: " in capsys.readouterr().err
+    path.write_text("user_id,item_id,date\nu,a,02.01.2024\nu,b,01.01.2024\n")
+    with pytest.raises(InputError, match="h.csv: column 'date' cannot be read as times, as it holds '02.01.2024'"):
+        read(path, tmp_path)
+    assert read(path, tmp_path, time_format="%d.%m.%Y")["u"][0] == [2, 1]
+    assert read(path, tmp_path, time="none")["u"][0] == [1, 2]
