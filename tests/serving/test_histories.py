@@ -157,4 +157,5 @@ def test_times_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(InputError, match="h.csv: column 'date' cannot be read as times, as it holds '02.01.2024'"):
         read(path, tmp_path)
     assert read(path, tmp_path, time_format="%d.%m.%Y")["u"][0] == [2, 1]
-    assert read(path, tmp_path, time="none")["u"][0] == [1, 2]
+    (tmp_path / "another").mkdir()
+    assert read(path, tmp_path / "another", time="none")["u"][0] == [1, 2]
