@@ -4,9 +4,15 @@ import os
 import pathlib
 
 import numpy as np
+import pytest
 
 FOLDER = pathlib.Path(os.environ.get("LLMESR_GOLDEN", pathlib.Path(__file__).parents[1] / "../shared/golden"))
 FILES = sorted(FOLDER.glob("llmesr_*.npz"))
+
+
+def cases(files):
+    """Parameters of a test over these files; of two of a system, the second is among the slow tests."""
+    return [pytest.param(p, id=p.stem, marks=pytest.mark.slow if p.stem.endswith("_2") else ()) for p in files]
 
 
 def assert_met(ours, golden, what):

@@ -30,7 +30,7 @@ NUMBERS = sorted(
     | set(PAIRS if os.environ.get("LLMESR_ALL_PAIRS") else ())
 )
 # These trace and compile long; the plain model under each backbone and the papers' own methods stay among the fast tests.
-_SLOW = ("cities", "loam", "melt", "rlmrec_gen")
+_SLOW = ("cities", "loam", "melt", "rlmrec_con", "rlmrec_gen")
 _SLOW_PAIRS = [("bert4rec", "faerec"), ("bert4rec", "llmesr")]
 
 

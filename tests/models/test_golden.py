@@ -4,7 +4,7 @@ import golden_release
 import jax
 import jax.numpy as jnp
 import pytest
-from golden_files import FILES, FOLDER, assert_met
+from golden_files import FILES, FOLDER, assert_met, cases
 
 from llmesr_jax.models.recommender import loss_fn
 
@@ -15,7 +15,7 @@ def test_golden_files_are_there():
     assert {p.name.split("_")[1] for p in FILES} <= {"sasrec", "bert4rec", "gru4rec"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", cases(FILES))
 def test_golden(path):
     meta, arrays = golden_release.read(path)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_files import FOLDER, assert_met
+from golden_files import FOLDER, assert_met, cases
 
 from llmesr_jax.models import backbones
 from llmesr_jax.models.methods import faerec
@@ -22,7 +22,7 @@ def test_golden_files_are_there():
     assert {p.stem.split("_")[1] for p in FILES} >= {"sasrec"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", cases(FILES))
 def test_golden(path):
     meta, arrays = golden_release.read(path)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):

@@ -39,7 +39,11 @@ def test_the_narrow_model_is_the_wide_one_but_for_rounding(backbone, method):
 
 
 @pytest.mark.parametrize(
-    "backbone, method", sorted({*PAIRS, *((backbone, "none") for backbone in backbones.PLUGINS.names())})
+    "backbone, method",
+    [
+        pytest.param(*pair, marks=() if pair in PAIRS[:2] else pytest.mark.slow)
+        for pair in sorted({*PAIRS, *((backbone, "none") for backbone in backbones.PLUGINS.names())})
+    ],
 )
 def test_matrix_products_are_narrow_and_softmax_and_losses_wide(backbone, method):
     case, _, narrow = models(backbone, method)

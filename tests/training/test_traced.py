@@ -107,7 +107,17 @@ def with_constants(case, system, numbers):
     return recommender.build(method, settings, backbone, of_backbone, loss, case.model.sizes)
 
 
-@pytest.mark.parametrize("system", [s for s in SYSTEMS if fields_of(s[1])], ids="-".join)
+_SLOW = ("melt", "rlmrec_con", "rlmrec_gen")  # beside LLM-ESR and FAERec
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(system, id="-".join(system), marks=pytest.mark.slow if system[1] in _SLOW else ())
+        for system in SYSTEMS
+        if fields_of(system[1])
+    ],
+)
 def test_traced_settings_are_read_by_the_loss_alone(system):
     """What starts, serves and ranks is the same, whatever they are: so a group can share it."""
     case = tiny.case(*system)
