@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import sys
+import time
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _TRUSTED = (sys.stdlib_module_names | {_PACKAGE, *_VERSIONS}) - {"unittest", "__
 # What else the parts of this package import that programs are traced from; it computes nothing in them.
 _IMPORTED = ("absl", "etils", "ml_collections", "orbax", "polars", "scipy", "sklearn", "tqdm")
 _TRACED = tuple(f"{_PACKAGE}.{part}." for part in ("core", "data", "models", "ranking", "training"))
+_LOADED, _MARGIN = time.time(), 10.0  # seconds: a process loads its modules within the margin
 _OF_STATES = (_PACKAGE, "flax", "optax")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 # JAX's settings with these words say where files are kept or what is printed, not what is traced.
@@ -154,9 +156,15 @@ def _trusted(module: Any) -> str:
 
 @functools.cache
 def _fixed() -> tuple[str, ...]:
-    """Versions, and a digest of this package's sources; once a process, which does not read them again either."""
+    """Versions, and a digest of this package's sources; once a process, which does not read them again either.
+
+    Raises:
+      Unknown: a file is so new that this process may have loaded the one before it.
+    """
     sha = hashlib.sha256()
     for path in sorted(_ROOT.rglob("*.py")):
+        if path.stat().st_mtime > _LOADED - _MARGIN:
+            raise Unknown(f"{path} of before it was changed")
         text = path.read_bytes()
         sha.update(f"{path.relative_to(_ROOT)} {len(text)}\n".encode() + text)
     return (sys.version, *(importlib.metadata.version(name) for name in _VERSIONS), sha.hexdigest())

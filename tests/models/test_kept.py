@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -264,6 +266,19 @@ def test_a_function_of_the_package_that_is_replaced_keeps_nothing(monkeypatch):
         patched.setattr(State, "replace", lambda self, **changes: self)
         with pytest.raises(fingerprint.Unknown):
             fingerprint.environment()
+
+
+def test_sources_that_were_changed_since_they_were_loaded_keep_nothing(monkeypatch):
+    """Else a program of the code before would have the name of the code behind it."""
+    monkeypatch.undo()
+    fingerprint._fixed.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprint, "_LOADED", Path(fingerprint.__file__).stat().st_mtime - 60)
+        with pytest.raises(fingerprint.Unknown):
+            fingerprint.environment()
+        patched.setattr(fingerprint, "_LOADED", math.inf)
+        assert fingerprint.environment()
+    fingerprint._fixed.cache_clear()
 
 
 def test_a_value_of_the_package_and_a_setting_of_jax_are_part_of_every_name(monkeypatch):
