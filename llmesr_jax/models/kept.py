@@ -1,10 +1,10 @@
 """Programs that are traced once: what JAX made of them is kept in a folder, and a later run needs not trace them again.
 
 JAX's own cache keeps compiled code and finds it by the traced program, so every run traces anew: seconds for a training
-step. While that cache is on, `jit` keeps the traced program too (`jax.export`), under a name made of all that it follows from: the sources of this
-package, the versions of what it rests on, the device, JAX's settings, the static arguments (`models.fingerprint`), and the
-shapes of the arrays. What cannot be described for certain is not kept, a plug-in of one's own or a patched function among
-it, and is traced in each run as by `jax.jit`. So are programs for several devices.
+step. While that cache is on, `jit` keeps the traced program too (`jax.export`), under a name made of all that it follows
+from: the sources of this package, the versions of what it rests on, the device, JAX's settings, the static arguments
+(`models.fingerprint`), and the shapes of the arrays. What cannot be described for certain is traced in each run, as by
+`jax.jit`: a plug-in of one's own, a patched function. So are programs for several devices.
 """
 
 from __future__ import annotations

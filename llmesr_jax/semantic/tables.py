@@ -119,10 +119,8 @@ def prepare(
         arrays |= {name: MappedTable(arrays[name], more) for name, more in of_embeddings.items() if name in arrays}
     of_items = [name for name in arrays if TABLES[name].axis == ITEM and isinstance(arrays[name], np.ndarray)]
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in of_items}
-    if isinstance(
-        arrays.get("user_llm"), np.ndarray
-    ):  # a copy: what is loaded may be the file itself, which can change
-        arrays["user_llm"] = copied(arrays["user_llm"])
+    if isinstance(arrays.get("user_llm"), np.ndarray):
+        arrays["user_llm"] = copied(arrays["user_llm"])  # what is loaded may be the file itself, which can change
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 

@@ -152,11 +152,7 @@ def _devices(mesh: str) -> tuple[Any, ...]:
             f"--mesh={mesh}: only {most} batches of users are ranked at a time; expected at most data:{most}, and more "
             "processes by --shards"
         )
-    if wanted.data > len(found):
-        raise InputError(
-            f"--mesh={mesh}: needs {counted(wanted.data, 'device')}, but there "
-            f"{'is' if len(found) == 1 else 'are'} {len(found)} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
-        )
+    mesh_lib.check_there_are(wanted, mesh, len(found))
     return tuple(found[: wanted.data])
 
 

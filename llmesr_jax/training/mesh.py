@@ -61,17 +61,22 @@ def shape_of(config: ConfigDict, devices: int) -> Shape:
     if found is None:
         lane = math.gcd(len(config_lib.seed_list(config)), devices)
         return Shape(lane, max(d for d in range(1, devices // lane + 1) if batch_size % d == 0))
-    if found.lane * found.data > devices:
-        raise InputError(
-            f"--mesh={settings.mesh}: needs {found.lane * found.data} devices, but there "
-            f"{'is' if devices == 1 else 'are'} {devices} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
-        )
+    check_there_are(found, settings.mesh, devices)
     if batch_size % found.data:
         raise InputError(
             f"--mesh={settings.mesh}: data.batch_size={batch_size} users cannot be divided among {found.data} devices; "
             f"expected a batch size that {found.data} divides, or another mesh"
         )
     return found
+
+
+def check_there_are(shape: Shape, mesh: str, devices: int) -> None:
+    """Raises InputError where the mesh, as it was written, needs more devices than there are."""
+    if shape.lane * shape.data > devices:
+        raise InputError(
+            f"--mesh={mesh}: needs {shape.lane * shape.data} devices, but there "
+            f"{'is' if devices == 1 else 'are'} {devices} ({jax.default_backend()}); set a smaller mesh, or --mesh=auto"
+        )
 
 
 def splits_rows(config: ConfigDict, devices: int) -> bool:

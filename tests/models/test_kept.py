@@ -147,7 +147,8 @@ def test_a_damaged_file_is_traced_anew_and_replaced(folder, damage):
 def test_a_folder_that_cannot_be_written_is_no_error(folder):
     folder.write_text("a file")
     tree, x = arguments()
-    same(jitted()(Settings(0.5), tree, x)["list"], [x * 2, (x,)])
+    double, _ = jitted()(Settings(0.5), tree, x)["list"]
+    assert double.tolist() == (2 * x).tolist() and folder.read_text() == "a file"
 
 
 def test_what_cannot_be_described_is_not_kept(folder):
