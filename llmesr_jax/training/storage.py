@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -29,10 +29,8 @@ def ready(x: Any) -> Any:
     x = x if in_blocks(x) else np.asarray(x)
     if not _is_large(x) or x.shape[1] % ROWS == 0 or _divides_well(x):
         return x
-    more = [(0, -size % ROWS if axis == 1 else 0) for axis, size in enumerate(x.shape)]
-    if isinstance(x, np.ndarray):
-        return np.pad(x, more)
-    return jax.jit(functools.partial(jnp.pad, pad_width=more), out_shardings=x.sharding)(x)
+    more = tuple((0, -size % ROWS if axis == 1 else 0) for axis, size in enumerate(x.shape))
+    return np.pad(x, more) if isinstance(x, np.ndarray) else _padding(more, x.sharding)(x)
 
 
 def save_args(x: Any) -> ocp.SaveArgs:
@@ -68,6 +66,12 @@ def restore_args(stored: Any, targets: Mapping[str, jax.ShapeDtypeStruct]) -> An
         )
 
     return jax.tree_util.tree_map_with_path(one, stored)
+
+
+@functools.lru_cache
+def _padding(more: tuple[tuple[int, int], ...], sharding: jax.sharding.Sharding) -> Callable[[jax.Array], jax.Array]:
+    """Compiled once for all saves of a run."""
+    return jax.jit(functools.partial(jnp.pad, pad_width=more), out_shardings=sharding)
 
 
 def _divides_well(x: Any) -> bool:
