@@ -12,6 +12,7 @@ from llmesr_jax.data import times
 from llmesr_jax.data.rules import Rule
 
 _BATCH = 2_000_000  # rows
+_PARTS = 64  # of the ids, by their hash
 
 
 class Counts(NamedTuple):
@@ -81,19 +82,34 @@ def _counted(rows: Any, key: str, steps: Collection[str]) -> Any:
 
 
 def _counted_in_batches(rows: pl.LazyFrame, steps: Collection[str]) -> list[pl.DataFrame]:
-    """The counts of users and of items. Polars' own grouping in streams holds rows until their group is complete."""
-    found: dict[str, list[pl.DataFrame]] = {"user": [], "item": []}
+    """The counts of users and of items. Polars' own grouping in streams holds rows until their group is complete.
+
+    Ids are spread over parts by their hash. Each part is merged alone, so merging takes the memory of one part.
+    """
+    found: dict[str, list[list[pl.DataFrame]]] = {key: [[] for _ in range(_PARTS)] for key in ("user", "item")}
     batches = rows.select("user", "item", *steps).collect_batches(
         chunk_size=_BATCH, maintain_order=False, engine="streaming"
     )
     for batch in batches:
-        for key, tables in found.items():
-            tables.append(_counted(batch, key, steps))
-            # The first table is all that was merged; it is merged again when the others are as large.
-            if sum(map(len, tables[1:])) > max(len(tables[0]), _BATCH):
-                tables[:] = [_counted(pl.concat(tables), key, steps)]
-    empty = pl.DataFrame(schema={"user": pl.String, "item": pl.String, **dict.fromkeys(steps, pl.UInt32)})
-    return [_counted(pl.concat([*tables, empty.select(key, *steps)]), key, steps) for key, tables in found.items()]
+        for key, parts in found.items():
+            counted = _counted(batch, key, steps).with_columns(part=(pl.col(key).hash() % _PARTS).cast(pl.UInt8))
+            for (part,), table in counted.partition_by("part", as_dict=True, include_key=False).items():
+                tables = parts[part]
+                tables.append(table)
+                # The first table is all that was merged; it is merged again when the others are as large.
+                if sum(map(len, tables[1:])) > max(len(tables[0]), _BATCH // _PARTS):
+                    tables[:] = [_counted(pl.concat(tables), key, steps)]
+    return [_merged(parts, key, steps) for key, parts in found.items()]
+
+
+def _merged(parts: list[list[pl.DataFrame]], key: str, steps: Collection[str]) -> pl.DataFrame:
+    """The counts of all parts; empties each part when it is merged, which frees its memory."""
+    merged = [pl.DataFrame(schema={key: pl.String, **dict.fromkeys(steps, pl.UInt32)})]
+    for tables in parts:
+        if tables:
+            merged.append(_counted(pl.concat(tables), key, steps))
+            tables.clear()
+    return pl.concat(merged)
 
 
 def passes(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import out_of_core, preprocess
+from llmesr_jax.data import out_of_core, preprocess, tally
 from llmesr_jax.data.rules import Rule
 
 TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64, "part": pl.UInt8}
@@ -68,3 +68,18 @@ def test_known_ids_keep_their_numbers(known):
     in_memory, on_disk = both(frame, Rule(core="none"), known_users=known, known_items=["z"])
     assert on_disk == in_memory
     assert on_disk.startswith("1 of 2 known users are") if "nobody" in known else on_disk[0] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("batch", [3, 1000])
+def test_counts_merged_over_batches_are_those_of_all_rows(batch, monkeypatch):
+    monkeypatch.setattr(tally, "_BATCH", batch)
+    monkeypatch.setattr(tally, "_PARTS", 2)
+    n = np.arange(200)
+    frame = pl.DataFrame({"user": [f"u{i}" for i in n * n % 37], "item": [f"i{i}" for i in n % 7], "high": n % 3 == 0})
+    found = tally.Tally.of(frame.lazy(), {"high": pl.col("high")}, in_memory=False)
+    for key, table in (("user", found.users), ("item", found.items)):
+        ids, inverse = np.unique(frame[key], return_inverse=True)
+        table = table.sort(key)
+        assert table[key].to_list() == ids.tolist()
+        assert table["raw"].to_list() == np.bincount(inverse).tolist()
+        assert table["high"].to_list() == np.bincount(inverse, weights=frame["high"]).astype(int).tolist()
