@@ -3,8 +3,9 @@
     from llmesr_jax.extend import Array, Sequences, Sizes, dense, knob, newest
 
 The Protocols say what a plug-in of each kind must have: `BackboneFile` and its `Encoder`, `MethodFile` and its `Model`,
-`LossFile`, `OptimizerFile`, `SurgeryFile` and its `Terms`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its `Writer`, `EncoderOfTexts` and `EncoderOfCorpus`,
-`ImporterFile`. `plugin("method", "llmesr")` is the file of another plug-in, to wrap it.
+`LossFile`, `OptimizerFile`, `SurgeryFile` and its `Terms`, `MetricOfRanks` and `MetricOfLists`, `LoggerFile` and its
+`Writer`, `EncoderOfTexts` and `EncoderOfCorpus`, `ImporterFile`. `plugin("method", "llmesr")` returns the file of
+another plug-in, for a plug-in that wraps it.
 
 Names are imported at their first use, so a logger or an importer imports no JAX through this module.
 """

@@ -18,8 +18,8 @@ class Table(NamedTuple):
       axis: `ITEM`, `USER`, "" if the first axis is neither, or None if the axis is not declared: then touched updates
         refuse the table if it has as many rows as there are items or users.
       starts: the table only initialises a parameter: it exists when parameters are made, and not in the steps or later.
-      holds_ids: the table contains item ids or user rows, which batches are made from. A step of touched updates gives
-        ids and rows other numbers, so the model does not get this table there (`models.kernels.touched_rows`).
+      holds_ids: the table contains item ids or user rows, which batches are made from. A step with touched updates
+        renumbers ids and rows, so there the model does not get this table (`models.kernels.touched_rows`).
     """
 
     axis: str | None = None
@@ -43,6 +43,7 @@ def in_steps(tables: Mapping[str, _T], kinds: Mapping[str, Table]) -> dict[str, 
     """The tables that a trained model reads, without those that only initialise a parameter.
 
     Args:
-      kinds: what each table is; one that is not among them stays.
+      tables: {name: array}.
+      kinds: {name: what the table is}; a table that has no entry stays.
     """
     return {name: table for name, table in tables.items() if not kinds.get(name, Table()).starts}

@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes; for a large file a terminal shows the progress.
+    """The SHA-256 of a file's bytes, in hex digits; a large file shows a progress bar on a terminal.
 
     Raises:
       OSError: the file cannot be read.
@@ -47,9 +47,8 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         if size < _LONG:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        from tqdm import (
-            tqdm,  # here, because what loads a bundle has nothing but jax and numpy
-        )
+        # Imported here: a process that only loads a bundle may have no packages but jax and numpy.
+        from tqdm import tqdm
 
         digest = hashlib.sha256()
         with tqdm(total=size, desc=f"digest of {path.name}", unit="B", unit_scale=True, disable=None) as bar:

@@ -1,6 +1,8 @@
-"""Approximate nearest vectors by faiss or usearch, for more vectors than can be compared with all: extras of these names.
+"""Approximate nearest vectors, for more vectors than can all be compared with each query.
 
-Both are graphs (HNSW, Malkov and Yashunin, 2016) that find the vectors with the highest inner product.
+faiss and usearch each build a graph of the vectors (HNSW, Malkov and Yashunin, arXiv 1603.09320), in which a search
+finds those with the highest inner product. Both packages are optional: `pip install 'llmesr-jax[faiss]'` or
+`[usearch]`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ _EFFORT = 128  # nodes that a search keeps
 
 
 def build(kind: str, vectors_NxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function of queries (B, E) and a number: int64 (B, number) rows of vectors, -1 where there are fewer.
+    """Builds an index.
+
+    Args:
+      kind: "faiss" or "usearch".
+      vectors_NxE: floats; they are indexed as float32.
+
+    Returns:
+      A function of float32 queries (B, E) and a count: int64 (B, count), rows of the vectors it found, highest inner
+      product first; -1 where it found fewer.
 
     Raises:
       InputError: the kind is not known, or its package is not installed.
@@ -62,6 +72,10 @@ def _usearch(vectors_NxE: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]
 
 
 def recall(found: Any, wanted: Any) -> float:
-    """The share of the wanted rows that are among those found, user by user; -1 counts as none."""
+    """The share of the wanted rows that were found.
+
+    Args:
+      found, wanted: int (B, K) rows for each of B queries, -1 for none; the widths K may differ.
+    """
     hits = [len(set(f[f >= 0]) & set(w[w >= 0])) for f, w in zip(found, wanted, strict=True)]
     return sum(hits) / max(1, int((np.asarray(wanted) >= 0).sum()))

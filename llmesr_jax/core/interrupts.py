@@ -33,7 +33,7 @@ class Stop:
 
     @contextlib.contextmanager
     def gracefully(self, said: str) -> Iterator[None]:
-        """A block of work that checks `requested` and ends soon after a request, in good order.
+        """A block of work that checks `requested` and, after a request, ends soon and loses nothing.
 
         Args:
           said: what the work does after a request, for the user, as in "stopping at the end of this epoch".

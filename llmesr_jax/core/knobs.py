@@ -28,14 +28,19 @@ def knob(
     most: float | None = None,
     traced: bool = False,
 ) -> Any:
-    """A field of a `Config`: its line of help, which `--helpfull` prints, and the allowed values.
+    """A field of a `Config`: a setting with its default, a line of help, and the allowed values.
 
-    `checked` refuses other values with one clear line, before anything is read or written. `choices` may be a function,
-    as the names of plug-ins are looked up at their first use.
+    `checked` refuses other values with one line, before anything is read or written.
 
-    A `traced` field is a number that only terms of the loss, or the optimiser, compute with. In training it is an
-    array, so one compiled program serves all its values (`training.traced`): no `if` may depend on it. 0 may mean that
-    a part is switched off, and stays a plain 0.
+    Args:
+      default: of the type that the field is annotated with.
+      doc: the line of help, which `--helpfull` prints.
+      choices: the allowed values; or a function that returns them, as the names of plug-ins are looked up at their
+        first use. None: any value.
+      least, most: the bounds of a number, both included; None: no bound.
+      traced: for a number that only the terms of the loss, or the optimiser, compute with. In training it is an array,
+        so one compiled program serves all its values (`training.traced`), and no `if` may depend on it. The value 0
+        stays a plain 0, so an `if` may test for it where 0 switches a part off.
     """
     limits = {"choices": choices, "least": least, "most": most}
     return dataclasses.field(default=default, metadata={"doc": doc, **limits, "traced": traced})
@@ -62,14 +67,14 @@ class Setting(NamedTuple):
 
 @functools.cache
 def fields(cls: type) -> dict[str, Setting]:
-    """The settings of one `Config`, by field."""
+    """{field: setting} of one `Config`; fields that were not made by `knob` are left out."""
     hints = typing.get_type_hints(cls)
     known = [field for field in dataclasses.fields(cls) if "doc" in field.metadata]
     return {field.name: Setting(field.default, hints[field.name], **field.metadata) for field in known}
 
 
 def problem(cls: Any) -> str:
-    """Why a class cannot be a `Config`; empty if it can."""
+    """Why a class cannot be a `Config`: the end of a message that begins with its name; "" if it can."""
     if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:
         return "is not a frozen dataclass; expected @dataclasses.dataclass(frozen=True)"
     plain = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
@@ -143,7 +148,11 @@ def check_value(where: str, key: str, value: Any, setting: Setting) -> None:
 
 
 def coerced(value: Any, kind: Any) -> Any:
-    """`value` as `kind`; the TypeError's text says what was expected."""
+    """The value in the annotated type `kind`: an int becomes a float, a list a tuple.
+
+    Raises:
+      TypeError: it has another type; the text says what was expected.
+    """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         if value in options:
@@ -178,8 +187,8 @@ class Unread:
 
     def _refuse(self, *_: Any) -> Any:
         raise InputError(
-            f"setting {self._name} is traced, so its number is known only in terms of the loss, not where it was "
-            "read; declare it without traced=True"
+            f"setting {self._name} is traced, so only the terms of the loss and the optimiser know its number, and "
+            "other code computed with it; declare the setting without traced=True"
         )
 
     __float__ = __int__ = __index__ = __array__ = _refuse
@@ -187,7 +196,7 @@ class Unread:
     __pow__ = __rpow__ = __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
     def __bool__(self) -> bool:
-        return True  # a 0 stays a 0
+        return True  # `fixed` replaces only numbers that are not 0
 
     def __repr__(self) -> str:
         return "traced"
@@ -196,8 +205,9 @@ class Unread:
 def fixed(section: Any) -> Any:
     """The `Config` of a section with an `Unread` for each traced number that is not 0.
 
-    For code that runs outside the loss, where such a number is not an argument: computing with it raises an error, in
-    place of using the number of another run of the same program. A stand-in that is not a dataclass stays as it is.
+    For code that runs outside the loss, where such a number is not an argument: computing with it raises an error.
+    Otherwise the code would use the number of whichever run compiled the program. A section that is not a dataclass (a
+    test's stand-in) is returned as it is.
     """
     if not dataclasses.is_dataclass(type(section)):
         return section
@@ -206,7 +216,13 @@ def fixed(section: Any) -> Any:
 
 
 def put(section: Any, name: str, values: Mapping[str, Any]) -> Any:
-    """The `Config` of a section with its fields among `values`, {key: number or array}, replaced."""
+    """The `Config` of a section, with other values for some of its fields.
+
+    Args:
+      section: the `Config`.
+      name: of the section, such as "llmesr".
+      values: {"section.field": number or array}, of any section; those of other sections are ignored.
+    """
     fields = {field.name for field in dataclasses.fields(section)}
     own = {key.rpartition(".")[2]: value for key, value in values.items() if key.rpartition(".")[0] == name}
     if not own:

@@ -13,7 +13,7 @@ _UNKNOWN_THERE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def take(path: Path, taken: str) -> filelock.BaseFileLock:
-    """Makes a file and locks it until `release`; the system frees it when the process ends, for whatever reason.
+    """Makes a file and locks it. The lock ends with the result's `release`, or with the process, however that ends.
 
     The holder may delete the file before it releases the lock: no other process can then lock the deleted file. If
     the file system has no locks, nothing is locked.

@@ -28,8 +28,8 @@ def not_known(kind: str, name: str, known: Iterable[str]) -> str:
     "backbone 'sasrek' is not known; expected one of: gru4rec, sasrec; did you mean sasrec?"
     """
     known = list(known)
-    listed = ", ".join(known) or "none, as there are none"
-    return f"{kind} {name!r} is not known; expected one of: {listed}{did_you_mean(name, known)}"
+    wanted = f"expected one of: {', '.join(known)}" if known else "there are none"
+    return f"{kind} {name!r} is not known; {wanted}{did_you_mean(name, known)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -38,7 +38,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-_MOST = 50_000  # ids among which the nearest is looked for, which takes about a second
+_MOST = 50_000  # the most ids that are compared, which takes about a second
 
 
 def nearest_id(raw: str, known: Collection[str]) -> str:

@@ -140,7 +140,7 @@ class Plugins(Generic[P]):
 
 @functools.cache
 def _entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
-    """Each once: sys.path may contain a folder twice."""
+    """The entry points of a group, each once: they are listed twice if sys.path contains a folder twice."""
     return tuple(dict.fromkeys(importlib.metadata.entry_points(group=group)))
 
 

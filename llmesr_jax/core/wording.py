@@ -16,7 +16,8 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """
+    """The names, at least one, as a list within a sentence.
+
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
@@ -25,7 +26,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def wrapped(text: str, width: int = 80) -> str:
-    """Text with lines no longer than a terminal is wide, except commands, which users copy.
+    """The text with its long lines wrapped, except a line with the next command ("next: "), which users copy.
 
     >>> print(wrapped("a line of words", 12))
     a line of

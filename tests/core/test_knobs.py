@@ -59,7 +59,7 @@ def test_traced_numbers_cannot_be_read_outside_of_the_loss_but_0_stays_0():
     assert (found.width, found.other, bool(found.weight)) == (4, 0.0, True)
     ways = (float, jnp.asarray, np.asarray, lambda x: 2 * x, lambda x: x < 1, lambda x: np.ones(2) + x)
     for read in (*ways, lambda x: jnp.ones(2) * x):
-        with pytest.raises(InputError, match="setting weight is traced, .* declare it without traced=True"):
+        with pytest.raises(InputError, match="weight is traced, .* declare the setting without traced=True"):
             read(found.weight)
     plain = Config(weight=0.0)
     assert knobs.fixed(plain) == plain
