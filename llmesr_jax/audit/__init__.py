@@ -1,1 +1,1 @@
-"""The content of a data set, including its texts and vectors, and what in it may mislead."""
+"""Describes the content of a data set, with its texts and vectors, and warns of what may make results misleading."""

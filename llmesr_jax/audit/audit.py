@@ -1,4 +1,4 @@
-"""The content of a data set, and what in it may mislead: counts, times, order, repeats, texts, vectors.
+"""Audits a data set: its counts, times, order, repeats, texts and vectors, and warnings of what may be misleading.
 
     found = audit.of_folder("beauty5", "data/beauty5")
     print(audit.describe(found))
@@ -18,10 +18,7 @@ import numpy as np
 
 from llmesr_jax.audit import content, findings, order, wording
 from llmesr_jax.audit.findings import Audit
-from llmesr_jax.data import (
-    groups,
-    reading,
-)
+from llmesr_jax.data import groups, reading
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.data.splits import UNKNOWN
 
@@ -86,11 +83,11 @@ def _counts(corpus: Corpus) -> dict[str, Any]:
 
 
 def times_of(times_n: np.ndarray, user_n: np.ndarray) -> dict[str, Any]:
-    """Span and precision.
+    """First and last day of the times, their precision, and how many are out of order.
 
     Args:
-      times_n: int64 seconds since 1970, `UNKNOWN` where not known.
-      user_n: ascending, whose each is.
+      times_n: int64 seconds since 1970, `UNKNOWN` if unknown.
+      user_n: int, the user row of each interaction, ascending.
     """
     known_n = times_n != UNKNOWN
     known = times_n[known_n]
@@ -116,9 +113,9 @@ def repeats_of(
     """Exact duplicates, and targets that are in their own input.
 
     Args:
-      items_n, user_n: ids from 1; user rows, ascending.
-      times_n: seconds, or None.
-      targets: {"valid": ..., "test": ...} places (E,) of the targets among all n.
+      items_n: int item ids, from 1.
+      user_n, times_n: as of `times_of`; times may be None.
+      targets: {"valid": ..., "test": ...}, int (E,) indices of the targets among the n interactions.
     """
     again_n = _again(user_n, items_n)
     doubled_n = None if times_n is None else duplicates(items_n, user_n, times_n)
@@ -135,7 +132,7 @@ def repeats_of(
 
 
 def _again(group_n: np.ndarray, items_n: np.ndarray) -> np.ndarray:
-    """bool (n,): entries whose group and item stood before."""
+    """bool (n,): entries with the group and item of an earlier entry."""
     key_n = group_n.astype(np.int64) * (int(items_n.max(initial=0)) + 1) + items_n
     by_key = np.argsort(key_n, kind="stable")
     key_n = key_n[by_key]
@@ -145,9 +142,9 @@ def _again(group_n: np.ndarray, items_n: np.ndarray) -> np.ndarray:
 
 
 def duplicates(items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray) -> np.ndarray:
-    """bool (n,): entries whose user, item and (known) time stood before."""
+    """bool (n,): entries with the user, item and (known) time of an earlier entry."""
     place = np.arange(len(items_n))
-    if ((times_n[1:] < times_n[:-1]) & (user_n[1:] == user_n[:-1])).any():  # equal times need not lie together
+    if ((times_n[1:] < times_n[:-1]) & (user_n[1:] == user_n[:-1])).any():  # equal times may not be neighbours
         place = np.lexsort((times_n, user_n))
     run = _runs(times_n[place], user_n[place])
     tied = _in_runs(run) & (times_n[place] != UNKNOWN)
@@ -158,23 +155,25 @@ def duplicates(items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray) -> 
 
 
 def _runs(times_n: np.ndarray, user_n: np.ndarray) -> np.ndarray:
-    """int32 (n,): a number for each stretch of one user and one time."""
+    """int32 (n,): a number for each run of neighbours with the same user and time."""
     new = np.ones(len(times_n), bool)
     new[1:] = (user_n[1:] != user_n[:-1]) | (times_n[1:] != times_n[:-1])
     return np.cumsum(new, dtype=np.int32)
 
 
 def _in_runs(run_n: np.ndarray) -> np.ndarray:
-    """bool (n,): in a stretch of two or more."""
+    """bool (n,): whether an entry's run has two or more entries."""
     same = run_n[1:] == run_n[:-1]
     return np.append(same, False) | np.insert(same, 0, False)
 
 
 def ties_of(times_n: np.ndarray, user_n: np.ndarray, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Neighbours, and targets, between which time does not decide.
+    """How often neighbours in a sequence, and a user's validation and test target, have the same time or day.
 
-    Args: see `times_of` and `repeats_of`. Of several targets of a user, the last of the validation and the first of
-      the test count.
+    If a user has several targets, the last of the validation is compared with the first of the test.
+
+    Args:
+      times_n, user_n, targets: as of `times_of` and `repeats_of`.
     """
     both = (user_n[1:] == user_n[:-1]) & (times_n[1:] != UNKNOWN) & (times_n[:-1] != UNKNOWN)
     same = both & (times_n[1:] == times_n[:-1])
@@ -202,11 +201,11 @@ def ties_of(times_n: np.ndarray, user_n: np.ndarray, targets: Mapping[str, np.nd
 def order_of(
     items_n: np.ndarray, user_n: np.ndarray, times_n: np.ndarray | None, raw_ids: Sequence[str] | None
 ) -> dict[str, Any]:
-    """How ids go along sequences, and whether that speaks for sequences sorted by id (`data.order`).
+    """How often ids ascend along sequences, and whether that is evidence of sequences sorted by id (`audit.order`).
 
     Args:
-      items_n, user_n, times_n: see above.
-      raw_ids: (V,) of the source; None: the ids themselves.
+      items_n, user_n, times_n: as of `repeats_of`.
+      raw_ids: (V,) the ids in the source; None: the item ids themselves are compared.
     """
     num_items = int(items_n.max())
     rank_V, numeric = (np.arange(num_items, dtype=np.int32), True) if raw_ids is None else order.ranks(raw_ids)
@@ -243,9 +242,9 @@ def _mostly_unknown(times_n: np.ndarray, user_n: np.ndarray) -> bool:
 
 
 def _tied(items_n, x_n, user_n, times_n, kept_n) -> order.Share:
-    """Of neighbours within one user and time, without items that stand there twice.
+    """How often ids ascend between neighbours with the same user and time.
 
-    All of their copies are left out: the first of several copies comes early by chance alone.
+    Items that occur twice among them are left out, all copies, because the first of several copies tends to come early.
     """
     run_n = _runs(times_n, user_n)
     tied = _in_runs(run_n) & (times_n != UNKNOWN)
@@ -291,7 +290,7 @@ def _concentration(corpus: Corpus) -> dict[str, Any]:
 
 
 def histogram(counts_n: np.ndarray) -> list[dict[str, Any]]:
-    """How many counts are from `low` to `high` (both included; None: no end), without empty bars at both ends."""
+    """How many counts are from `low` to `high`, both included (None: no upper bound); no empty bars at either end."""
     at = np.searchsorted(_BOUNDS, counts_n, side="right") - 1
     number = np.bincount(at, minlength=len(_BOUNDS))
     highs = [low - 1 for low in _BOUNDS[1:]] + [None]

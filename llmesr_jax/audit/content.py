@@ -12,11 +12,18 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic import embedding_files, prompts
 
 RAW_ID_FIELDS = ("asin", "parent_asin", "business_id", "movie_id", "raw_id")  # ITEM_ID of the importers
-_BLOCK = 4096  # rows of a file of vectors looked at together
+_BLOCK = 4096  # rows of a file of vectors that are read together
 
 
 class Texts(NamedTuple):
-    """Of each item: the digest of the text that an encoder is given, b"" without one; its raw id, if all have one."""
+    """The texts of a data set's items, by their digests.
+
+    Attributes:
+      keys_V: digest of the text that an encoder gets for each item; b"" without a text.
+      titled: number of items with a title.
+      field: the field of items.jsonl that has a raw id for every item; None without one.
+      raw_ids: (V,) its values.
+    """
 
     keys_V: list[bytes]
     titled: int
@@ -24,6 +31,7 @@ class Texts(NamedTuple):
     raw_ids: list[str] | None
 
     def facts(self) -> dict[str, Any]:
+        """How many items have no title, no text, or the text of another item; docs/data.md documents the keys."""
         _, count = np.unique([key for key in self.keys_V if key], return_counts=True)
         return {
             "items_without_title": len(self.keys_V) - self.titled,
@@ -35,7 +43,7 @@ class Texts(NamedTuple):
 
 
 def texts_of(corpus: Corpus) -> Texts | None:
-    """One pass over the records, none of which is kept."""
+    """The texts of the items; None without items.jsonl. Reads the records once and keeps none."""
     if corpus.item_records is None:
         return None
     kind = corpus.name if corpus.name in prompts.TEMPLATES else "generic"
@@ -55,7 +63,7 @@ def texts_of(corpus: Corpus) -> Texts | None:
 
 
 def raw_ids(corpus: Corpus, texts: Texts | None) -> tuple[list[str] | None, str]:
-    """The source's ids and where they are from: `item_ids.txt`, a field of items.jsonl, or None and "ids"."""
+    """(V,) raw ids, and the name of the file or field they are from; None and "ids" if they are not known."""
     path = corpus.folder / "item_ids.txt" if corpus.folder else None
     if path is not None and path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
@@ -67,7 +75,7 @@ def raw_ids(corpus: Corpus, texts: Texts | None) -> tuple[list[str] | None, str]
 
 
 def vectors(corpus: Corpus, texts: Texts | None) -> dict[str, Any]:
-    """{"items": ..., "users": ...}: `vectors_of` each file that lies in the corpus' folder; None without one.
+    """{"items": ..., "users": ...}: `vectors_of` the file of vectors in the corpus's folder; None without one.
 
     Raises:
       InputError: a file cannot be read, or does not have a row for each item or user.
@@ -83,11 +91,11 @@ def vectors(corpus: Corpus, texts: Texts | None) -> dict[str, Any]:
 
 
 def vectors_of(array_NxF: np.ndarray, keys_N: Sequence[bytes] | None = None) -> dict[str, Any]:
-    """Rows of zeros and rows that others equal; read block by block.
+    """Counts rows of zeros, and rows that equal another row.
 
     Args:
-      array_NxF: may be mapped.
-      keys_N: a digest of each row's text, b"" without one; None where texts are not known.
+      array_NxF: the vectors, read block by block, as they may be memory-mapped.
+      keys_N: a digest of each row's text, b"" without one; None if texts are not known.
     """
     digests, zero_N = [], np.zeros(len(array_NxF), bool)
     for start in range(0, len(array_NxF), _BLOCK):
@@ -105,11 +113,11 @@ def vectors_of(array_NxF: np.ndarray, keys_N: Sequence[bytes] | None = None) -> 
         "largest_group": int(count_W[which_N.reshape(-1)[~zero_N]].max(initial=0)),
     }
     if keys_N is not None:
-        told_N = np.array([bool(key) for key in keys_N])
+        has_text_N = np.array([bool(key) for key in keys_N])
         texts: dict[int, set[bytes]] = {}
         for place in np.flatnonzero(shared_N):
             texts.setdefault(int(which_N.reshape(-1)[place]), set()).add(keys_N[place])
         mixed = {which for which, keys in texts.items() if len(keys) > 1}
-        facts["zero_with_text"] = int((zero_N & told_N).sum())
+        facts["zero_with_text"] = int((zero_N & has_text_N).sum())
         facts["identical_with_other_text"] = int(np.isin(which_N.reshape(-1)[shared_N], list(mixed)).sum())
     return facts

@@ -1,8 +1,8 @@
-"""What in a data set may mislead, in words: what was found, why it misleads, what to do.
+"""The warnings of an audit: what was found, why it makes results misleading, what to do.
 
-Two constants decide, the same for all data: `order.Z`, beyond which a deviation is not called chance, and
-`order.RELEVANT`, the share from which a result may move visibly. Repeated targets count from `_GIVEN_AWAY` on, since
-a target that is given away is a hit, and hits are few.
+Two thresholds, the same for all data, decide whether to warn: `order.Z`, the z from which a deviation is not called
+chance, and `order.RELEVANT`, the share from which results may change visibly. Repeated targets have a lower threshold,
+`_GIVEN_AWAY`, because each is an easy hit, and hits are few.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from llmesr_jax.audit.order import RELEVANT, Z
 
-_GIVEN_AWAY = 0.01  # share of test users
-_MOST = 0.5
-_WIDE = 0.05  # half of the 95 % interval of a hit rate
+_GIVEN_AWAY = 0.01  # share of targets
+_MOST = 0.5  # share of interactions or targets that a few items or users have
+_WIDE = 0.05  # half the width of the 95 % interval of a hit rate
 _SOFTMAX = (
     "Models with a softmax loss learn that order, models with binary cross-entropy hardly do, so numbers are too good "
     "and cannot be compared"
@@ -27,9 +27,11 @@ VERSION = 1  # of the keys
 
 
 class Warned(NamedTuple):
-    """Attributes:
-    code: a stable name.
-    text: sentences.
+    """A warning.
+
+    Attributes:
+      code: a name that does not change from version to version.
+      text: the warning, in sentences.
     """
 
     code: str
@@ -37,11 +39,13 @@ class Warned(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """Attributes:
-    name: of the data set.
-    folder: where it is; None for the demo.
-    facts: nested dictionaries of numbers, strings and None; None stands for what the data do not tell.
-    warnings: what would mislead, most serious first.
+    """The result of an audit.
+
+    Attributes:
+      name: of the data set.
+      folder: where it is; None for the demo.
+      facts: nested dictionaries of numbers, strings and None; None means that the data do not show it.
+      warnings: most serious first.
     """
 
     name: str
@@ -50,7 +54,7 @@ class Audit(NamedTuple):
     warnings: tuple[Warned, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for `json.dumps`."""
+        """The whole audit, for `json.dumps`."""
         head = {"version": VERSION, "dataset": self.name, "folder": self.folder}
         return head | self.facts | {"warnings": [one._asdict() for one in self.warnings]}
 
@@ -63,7 +67,7 @@ def of_facts(facts: Mapping[str, Any]) -> tuple[Warned, ...]:
 
 
 def percent(share: float) -> str:
-    """`69.4 %`; a share that is not all or nothing is never rounded to it."""
+    """A share of 1 as `69.4 %`; only 0 is `0 %`, and only 1 is `100 %`."""
     text = f"{100 * share:.1f}"
     if (text == "0.0" and share > 0) or (text == "100.0" and share < 1):
         text = "under 0.1" if share < 0.5 else "over 99.9"

@@ -11,7 +11,8 @@ Three things can make ids ascend along a sequence, and they look different:
 `evidence` looks for that jump. Where times exist they decide, and only equal times leave the order to the file: there,
 ids ascend in half of the neighbours unless something sorted them (`within_ties`).
 
-All functions are pure. Sequences are flat: `x_n` holds a number an interaction, `user_n` whose it is, users together.
+All functions are pure. Sequences are flat: `x_n` has a number for each interaction (the rank of its item's id),
+`user_n` its user's row; the interactions of a user are neighbours.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-Z = 4.0  # standard deviations from which something is not called chance: once in 16,000 data sets
-RELEVANT = 0.05  # share of neighbours, targets or items from which a result may move visibly
-_CLOSE = 1000  # pairs that the smallest window of distances should hold
+Z = 4.0  # standard deviations from which a deviation is not called chance, which reaches them once in 16,000 data sets
+RELEVANT = 0.05  # share of neighbours, targets or items from which results may change visibly
+_CLOSE = 1000  # pairs that the smallest window of distances should contain
 _AGREEMENTS = 100  # item pairs that must agree: then fewer than 3 % of such pairs contradict, with 95 % confidence
 
 
@@ -45,14 +46,14 @@ class Share(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What speaks for sorting.
+    """Evidence that sequences are sorted by id.
 
     Attributes:
-      kind: "always" (no pair goes the other way) or "close" (close ids are in order, as time cannot explain).
+      kind: "always" (no pair goes the other way) or "close" (close ids are in order, which time cannot explain).
       direction: "ascend" or "descend".
-      close_pairs, close_share: neighbours with the closest ids, and the share of them in that direction.
-      far_share: that of the half with the most distant ids.
-      z: of the weakest test that was passed.
+      close_pairs, close_share: number of neighbours with the closest ids, and the share of them in that direction.
+      far_share: the share in that direction among the half with the most distant ids.
+      z: standard deviations of the test that shows it.
     """
 
     kind: str
@@ -67,9 +68,10 @@ class Agreement(NamedTuple):
     """Item pairs that several users met next to each other.
 
     Attributes:
-      pairs: how many.
-      agreeing: those that all of their users met in the same order.
-      repeats: users beyond the first of each pair; by chance a pair with r of them agrees with probability 2**-r.
+      pairs: their number.
+      agreeing: number of those that all of their users met in the same order.
+      repeats: number of users beyond the first, over all pairs; a pair with r of them agrees by chance with probability
+        2**-r.
     """
 
     pairs: int
@@ -78,12 +80,12 @@ class Agreement(NamedTuple):
 
     @property
     def sorted(self) -> bool:
-        """Whether no pair contradicts, and there are enough of them to say so."""
+        """Whether all pairs agree, and there are enough of them to call that sorted."""
         return self.agreeing == self.pairs and self.repeats >= _AGREEMENTS
 
 
 def ranks(raw_ids: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """int32 (V,), the place of each id among all in order, and whether they are numbers, which are ordered as such."""
+    """int32 (V,), the rank of each id among all; and whether all are numbers, which are then compared as numbers."""
     numeric = all(raw.isdecimal() and len(raw) < 19 for raw in raw_ids)
     array = np.array([int(raw) for raw in raw_ids], np.int64) if numeric else np.array(raw_ids)
     return np.unique(array, return_inverse=True)[1].astype(np.int32).reshape(-1), numeric
@@ -99,18 +101,18 @@ def first_meetings(items_n: np.ndarray, num_items: int) -> np.ndarray:
 
 
 def numbered_by_appearance(x_n: np.ndarray, first_n: np.ndarray) -> bool:
-    """Whether ids were given in the order of first appearance, so that they ascend there by construction."""
+    """Whether ids were assigned in the order of first appearance: then they ascend there by construction."""
     return bool((np.diff(x_n[first_n]) > 0).all())
 
 
 def steps(x_n: np.ndarray, user_n: np.ndarray, lag: int = 1) -> np.ndarray:
-    """(m,): differences of ids `lag` places apart in a sequence, without zeros."""
+    """int (m,): differences between ids `lag` places apart in a sequence, without zeros."""
     step = x_n[lag:] - x_n[:-lag]
     return step[(user_n[lag:] == user_n[:-lag]) & (step != 0)]
 
 
 def neighbours(x_n: np.ndarray, user_n: np.ndarray) -> Share:
-    """Of all neighbours in a sequence; equal ids are left out."""
+    """How often ids ascend between neighbours in a sequence; equal ids are left out."""
     step = x_n[1:] - x_n[:-1]
     counted = (user_n[1:] == user_n[:-1]) & (step != 0)
     pairs_U = np.bincount(user_n[1:][counted])
@@ -118,10 +120,10 @@ def neighbours(x_n: np.ndarray, user_n: np.ndarray) -> Share:
 
 
 def within_ties(x_n: np.ndarray, run_n: np.ndarray) -> Share:
-    """Of neighbours with the same user and time.
+    """How often ids ascend between neighbours with the same user and time.
 
     Args:
-      x_n: ids, those of one run different from each other.
+      x_n: ids, all different within a run.
       run_n: int (n,) ascending; entries of one run have the same user and time.
     """
     same = run_n[1:] == run_n[:-1]
@@ -130,7 +132,11 @@ def within_ties(x_n: np.ndarray, run_n: np.ndarray) -> Share:
 
 
 def _share(ascending: int, pairs_R: np.ndarray) -> Share:
-    """Ascents in a random order of m + 1 different ids have mean m / 2 and variance (m + 2) / 12."""
+    """The share of ascents, and its z: in a random order of m + 1 ids, they have mean m / 2 and variance (m + 2) / 12.
+
+    Args:
+      pairs_R: number m of pairs in each run or sequence.
+    """
     pairs_R = pairs_R[pairs_R > 0]
     pairs = int(pairs_R.sum())
     if not pairs:
@@ -140,26 +146,26 @@ def _share(ascending: int, pairs_R: np.ndarray) -> Share:
 
 
 def by_distance(step_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 (D,), twice: ascents and descents by the distance of the two ids, from 0."""
+    """int64 (D,) numbers of ascents, and (D,) of descents, by the distance between the two ids, from 0."""
     size = int(np.abs(step_m).max(initial=0)) + 1
     up, down = step_m[step_m > 0], -step_m[step_m < 0]
     return np.bincount(up, minlength=size), np.bincount(down, minlength=size)
 
 
 def evidence(share: Share, up_D: np.ndarray, down_D: np.ndarray) -> Evidence | None:
-    """What speaks for sequences sorted by id rather than by time; None where nothing does.
+    """Evidence that sequences are sorted by id rather than by time; None if there is none.
 
     Args:
-      share: of all neighbours.
-      up_D, down_D: the same by distance.
+      share: as of `neighbours`.
+      up_D, down_D: as of `by_distance`.
 
-    Either no neighbour goes the other way, or two ids that are close are in order as well, by one of two tests:
+    It is evidence if no neighbour goes the other way, or if close ids are in order as well, by one of two tests:
 
     - The pairs that go the other way are farther apart than the rest (rank-sum test). With time they are closer.
     - In the logistic regression of the direction on the distance, the constant is not zero (likelihood ratio), in
       every window of distances from the closest pairs up to half of all. With time it is zero at close ids.
 
-    Pairs of distance 1 are left out of both: numbering by first appearance, in whatever order of users, makes many of
+    Pairs of distance 1 are left out of both tests: numbering by first appearance, in any order of users, makes many of
     them, and so do series that are numbered in order.
     """
     if not share.pairs or abs(share.z) < Z:
@@ -200,7 +206,7 @@ def _farther(most_D: np.ndarray, least_D: np.ndarray) -> float:
 
 
 def _jump(most_D: np.ndarray, all_D: np.ndarray) -> float:
-    """The least z, over windows, of a jump at distance zero; 0 where distances are too coarse to tell."""
+    """The lowest z, over windows, of a jump at distance zero; 0 if there are too few different distances."""
     place_K = np.flatnonzero(all_D)
     below_K = np.cumsum(all_D[place_K])
     pairs, size, found = below_K[-1], _smallest(below_K[-1]), []
@@ -216,7 +222,7 @@ def _jump(most_D: np.ndarray, all_D: np.ndarray) -> float:
 
 
 def _constant_z(distance_K: np.ndarray, most_K: np.ndarray, all_K: np.ndarray) -> float:
-    """Signed root of the likelihood ratio of logit = b0 + b1 distance against logit = b1 distance."""
+    """Signed root of the likelihood-ratio statistic of logit = b0 + b1 distance against logit = b1 distance."""
     scaled = distance_K / distance_K[-1]
     with_, b = _fit(np.stack([np.ones_like(scaled), scaled], axis=1), most_K, all_K)
     without, _ = _fit(scaled[:, None], most_K, all_K)
@@ -224,7 +230,7 @@ def _constant_z(distance_K: np.ndarray, most_K: np.ndarray, all_K: np.ndarray) -
 
 
 def _fit(features_KxF: np.ndarray, most_K: np.ndarray, all_K: np.ndarray) -> tuple[float, np.ndarray]:
-    """Log likelihood and coefficients of a logistic regression, by Newton's method with halved steps."""
+    """Log likelihood and coefficients of a logistic regression, by Newton's method; steps that overshoot are halved."""
 
     def likelihood(b):
         logit = features_KxF @ b
@@ -246,7 +252,10 @@ def _fit(features_KxF: np.ndarray, most_K: np.ndarray, all_K: np.ndarray) -> tup
 
 
 def agreement(items_n: np.ndarray, user_n: np.ndarray) -> Agreement:
-    """Of item pairs that several users met next to each other, whatever their ids; a user counts once a pair."""
+    """Counts item pairs that several users met next to each other, and those that all met in the same order.
+
+    Ids do not matter, and a user counts once for each pair.
+    """
     first, second = items_n[:-1].astype(np.int64), items_n[1:].astype(np.int64)
     counted = (user_n[1:] == user_n[:-1]) & (first != second)
     first, second, who = first[counted], second[counted], user_n[1:][counted]

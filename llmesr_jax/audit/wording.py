@@ -12,7 +12,7 @@ _UNKNOWN = "unknown: the data have no times"
 
 
 def describe(audit: Audit) -> str:
-    """What is in the data, both histograms, and the warnings."""
+    """The facts, a line for each, both histograms, and the warnings."""
     shown = list(rows(audit))
     width = max(len(name) for name, _ in shown)
     lines = [f"{name:<{width}}  {value}" for name, value in shown]
@@ -117,7 +117,7 @@ def _bars(histogram) -> list[str]:
 
 
 def label(bar) -> str:
-    """`5-9`, `3`, `100,000+`."""
+    """The name of a bar of a histogram: `5-9`, `3` or `100,000+`."""
     if bar["high"] is None:
         return f"{bar['low']:,}+"
     return f"{bar['low']:,}" + ("" if bar["low"] == bar["high"] else f"-{bar['high']:,}")

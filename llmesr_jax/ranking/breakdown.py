@@ -16,7 +16,7 @@ def table(
     names: Sequence[str] = ("H@10", "N@10"),
     width: int = 80,
 ) -> str:
-    """A row for each group that has users, with their number; a column for each method and metric.
+    """A row for each group that has targets, with their number; a column for each method and metric.
 
     Args:
       results: {method: stacked summary of a split, see `evaluate.stack`}, all of the same data.

@@ -13,9 +13,9 @@ SAMPLED = 100  # candidates beside the target
 
 
 def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) -> np.ndarray:
-    """int (U, count): for each row a uniform subset of `count` of 0 .. pool - 1 (Floyd's algorithm).
+    """int (U, count): for each row a uniform subset of `count` of the numbers 0 .. pool - 1 (Floyd's algorithm).
 
-    Of a pool smaller than that the subset is all of it, followed by -1.
+    A pool with fewer numbers is taken whole, followed by -1.
     """
     draws_CxU = np.empty((count, len(pool_U)), np.int64)
     large_U = np.maximum(pool_U, count)
@@ -31,10 +31,17 @@ def _distinct_draws(rng: np.random.Generator, pool_U: np.ndarray, count: int) ->
 def sample_candidates(
     corpus: Corpus, split: Literal["valid", "test"], seed: int, count: int = SAMPLED, rows_E: np.ndarray | None = None
 ) -> np.ndarray:
-    """int32 (E, count): for each target distinct items, uniform outside the user's whole history.
+    """int32 (E, count) item ids: for each target, distinct items drawn uniformly outside the user's whole history.
 
-    The users are `rows_E`, by default those of all targets. If a user has fewer than `count` items left, all of them,
-    followed by 0. The same seed and users give the same candidates, whatever else was drawn.
+    If fewer than `count` items are outside it, all of them are taken, followed by 0. The same arguments give the same
+    candidates.
+
+    Args:
+      corpus: the interactions.
+      split: of the targets.
+      seed: of the draws.
+      count: candidates of each target.
+      rows_E: int rows of users, one for each target; None: those of all targets of the split.
     """
     rows_E = corpus.targets[split].rows_E if rows_E is None else rows_E
     seen = prefix_sets(corpus, rows_E, corpus.lengths_U[rows_E])
@@ -42,8 +49,8 @@ def sample_candidates(
     draws_ExC = _distinct_draws(rng, corpus.num_items - seen.sizes_U, count)
 
     # A draw r is the r-th unseen item. The k-th seen item s_k (ids from 1, r and k from 0) has s_k - 1 - k unseen ones
-    # before it, so r is pushed up by one for each k with s_k - 1 - k <= r. These numbers are searched as one sorted
-    # list over all users, each user's in a stretch of its own.
+    # before it, so r is pushed up by one for each k with s_k - 1 - k <= r. These numbers are searched in one sorted
+    # list over all users, in which each user has a range of its own.
     user_P = np.repeat(np.arange(len(rows_E)), seen.sizes_U)
     unseen_before_P = seen.items_P - 1 - (np.arange(len(user_P)) - seen.offsets[user_P])
     stretch = corpus.num_items + 1

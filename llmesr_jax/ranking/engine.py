@@ -1,6 +1,6 @@
 """Ranks of targets among candidates, and the best items of each user.
 
-Scores are user vectors . item vectors, computed in blocks of users: a (block, V) array lives at a time, never
+Scores are user vectors . item vectors, computed in blocks of users: memory holds one (block, V) array at a time, never
 (U, V). A target's score is read from the same array as its competitors' scores, so equal item vectors tie exactly.
 """
 
@@ -25,19 +25,20 @@ from llmesr_jax.ranking.split_items import (
     total,
 )
 
-# Scores held at a time: on a CPU what stays in its caches, elsewhere what fills the device.
+# Bytes of the scores of a block: on a CPU so few that they stay in its caches, elsewhere enough to use the whole
+# device.
 _BLOCK_BYTES = {"cpu": 8 << 20}
 _BLOCK_BYTES_DEFAULT = 512 << 20
 
 
 class Ranks(NamedTuple):
-    """Competitors of each user's target: scored above it, and scored the same. The best is (0, 0).
+    """The number of competitors of each user's target that score higher, and that score the same; (0, 0) is best.
 
     A target whose score is NaN has all its competitors above it, and a competitor whose score is NaN is above.
     """
 
-    higher_U: Array  # int32
-    tied_U: Array  # int32
+    higher_U: Array  # int32 (U,)
+    tied_U: Array  # int32 (U,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,12 @@ class ItemSets:
 
 
 def prefix_sets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray) -> ItemSets:
-    """What E users met first: the distinct items among the first `stops_E`.
+    """The distinct items among the first interactions of E users.
 
     Args:
       corpus: the interactions.
       rows_E: int rows of the users, from 0.
-      stops_E: int, how many of a user's interactions count.
+      stops_E: int, how many of each user's first interactions count.
     """
     user_P = np.repeat(np.arange(len(rows_E)), stops_E)
     place_P = np.arange(len(user_P)) - np.repeat(np.cumsum(stops_E) - stops_E, stops_E)
@@ -146,9 +147,9 @@ def _block_ranks(
     num_items: int,
     split: SplitItems | None,
 ) -> Ranks:
-    """Counts over all items, less the counts over the hidden ones: cheaper than masking scores_BxV.
+    """Counts over all items, minus the counts over the hidden ones: cheaper than masking scores_BxV.
 
-    With `zero_hidden` the hidden ones come back, with the score 0. V are the items of this device.
+    With `zero_hidden`, the hidden ones are counted again, with the score 0. V are the items of this device.
     """
     num_rows, width = scores_BxV.shape
     at_B, has_target_B = here(targets_B - 1, width, split)
@@ -192,7 +193,7 @@ def _flat(x_NxBx: Array, count: int) -> Array:
     return x_NxBx.reshape(x_NxBx.shape[0] * x_NxBx.shape[1], *x_NxBx.shape[2:])[:count]
 
 
-# Cutting into blocks and joining what comes out is part of these programs: outside, each shape would be a program more.
+# These programs also cut users into blocks and join the results: outside, each shape would need another small program.
 
 
 @kept.jit(static_argnames=("rows", "top", "zero_hidden", "split"))
@@ -264,20 +265,24 @@ def full_ranks(
     zero_hidden: bool = False,
     split: SplitItems | None = None,
 ) -> tuple[Ranks, Array]:
-    """Each target against all items but the hidden ones, and the best items from the same scores.
+    """Ranks each target among all items except the hidden ones, and returns the best items by the same scores.
 
     Args:
       users_UxE: float user vectors.
       items_VxE: float item vectors, row 0 = id 1; no row for the padding or the mask.
       targets_U: int item ids, 1..V.
-      hidden: the items each user cannot be asked about. They must not hold the user's target, but with `zero_hidden`,
-        where the target then has the score 0 as well.
+      hidden: the items that are no candidates for each user. They must not contain the user's target, except with
+        `zero_hidden`, where the target then has the score 0 as well.
       top: how many best items to return.
-      zero_hidden: hidden items are candidates with the score 0, above all with a negative one (FAERec's release).
-      split: where `items_VxE` is split by rows over devices.
+      zero_hidden: hidden items are candidates with the score 0, so they are above all with a negative score (FAERec's
+        release).
+      split: how the rows of `items_VxE` are split over devices; None: one device has all.
 
     Returns:
       `Ranks`, and int32 (U, top) item ids as of `top_k`.
+
+    Raises:
+      ValueError: the arguments have different numbers of users.
     """
     _check_lengths(len(users_UxE), targets=len(targets_U))
     rows, pairs = _plan(users_UxE, items_VxE, hidden)
@@ -285,9 +290,18 @@ def full_ranks(
 
 
 def top_k(users_UxE: Array, items_VxE: Array, k: int, hidden: ItemSets) -> Array:
-    """int32 (U, k): each user's items of highest score that are not hidden, best first; 0 once they run out.
+    """int32 (U, k) item ids: each user's items of highest score that are not hidden, best first; then 0.
 
-    Equal scores are in order of id; a NaN score is never among the best.
+    Items with equal scores are in order of id; an item whose score is NaN is left out.
+
+    Args:
+      users_UxE: float user vectors.
+      items_VxE: float item vectors, row 0 = id 1.
+      k: length of each list.
+      hidden: the items that are no candidates for each user.
+
+    Raises:
+      ValueError: `hidden` has another number of users.
     """
     rows, pairs = _plan(users_UxE, items_VxE, hidden)
     return _top(users_UxE, items_VxE, pairs, rows, k)
@@ -301,14 +315,17 @@ def sampled_ranks(
     *,
     split: SplitItems | None = None,
 ) -> Ranks:
-    """Each target against its own candidates.
+    """Ranks each target among its own candidates.
 
     Args:
       users_UxE: float user vectors.
       items_VxE: float item vectors, row 0 = id 1.
       targets_U: int item ids, 1..V.
       candidates_UxC: int item ids without the target; 0 = no candidate.
-      split: where `items_VxE` is split by rows over devices.
+      split: how the rows of `items_VxE` are split over devices; None: one device has all.
+
+    Raises:
+      ValueError: the arguments have different numbers of users.
     """
     count = len(users_UxE)
     _check_lengths(count, targets=len(targets_U), candidates=len(candidates_UxC))

@@ -23,13 +23,13 @@ from llmesr_jax.models.types import DATA_AXIS, Array
 from llmesr_jax.ranking import engine, metrics
 from llmesr_jax.ranking.candidates import sample_candidates
 
-_LIMIT_SEED = 20241209  # fixed: which users stand for all does not change from seed to seed
+_LIMIT_SEED = 20241209  # fixed, so that the targets that are drawn do not depend on the seed of the run
 GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvalInputs:
-    """What an evaluation of one split needs of the corpus; E targets are ranked.
+    """The arrays that an evaluation of one split needs; E targets are ranked.
 
     Attributes:
       corpus: the interactions.
@@ -37,11 +37,11 @@ class EvalInputs:
       rows_E: int64 rows (from 0) of users.
       stops_E: int64 how many of the user's interactions are the input.
       targets_E: int32 item ids.
-      hidden: the items of each input; no items where nothing is hidden.
+      hidden: the items of each input; no items if seen items are shown.
       zero: whether hidden items are candidates with the score 0.
       members: masks over the E targets by group, see `groups.members`.
       tail_V: bool, tail items.
-      repeated: targets that are left out, because hiding the items of their input would give them away.
+      repeated: number of targets that are left out, because hiding the items of their input would give them away.
     """
 
     corpus: Corpus
@@ -62,8 +62,8 @@ class Evaluation(NamedTuple):
     Attributes:
       summary: {protocol: {group: {"count", metric: mean}}} with `EvalInputs.members`'s nesting, plus, if lists were
         asked for, {metric: {name: number}} in "full" for each of `metrics.lists`.
-      ranks: {protocol: Ranks of int32 (E,) host arrays}.
-      best_V: see `best_places`; None where lists were not asked for.
+      ranks: {protocol: `engine.Ranks` of int32 (E,) NumPy arrays}.
+      best_V: see `best_places`; None unless lists were asked for.
     """
 
     summary: dict[str, Any]
@@ -78,15 +78,17 @@ def inputs(
     seen: Literal["hidden", "zero", "shown"] = "hidden",
     tail: groups.Tail = groups.TRAINING,
 ) -> EvalInputs:
-    """Host arrays of a split, to be built once.
+    """The arrays of a split, on the host; they do not depend on the model, so one call serves many evaluations.
 
     A target's input is everything before it: for the last item of a user, the training items and the validation item.
 
     Args:
-      limit: so many targets at most, a draw that depends on nothing else; 0 = all.
-      seen: of the input's items under `full`: hidden; candidates with the score 0 (FAERec's release); or shown, that
-        is, ranked as any other. Where they are hidden, a target that stands in its own input is left out: hiding all
-        others of them would give it away.
+      corpus: the interactions.
+      split: whose targets are ranked.
+      limit: maximum number of targets, drawn with a fixed seed; 0 = all.
+      seen: the items of the input under `full`: hidden; candidates with the score 0 (FAERec's release); or shown, that
+        is, ranked like all others. If they are hidden, a target that is in its own input is left out: it would be the
+        only item of the input that is ranked, which gives it away.
       tail: which users and items are tail.
 
     Raises:
@@ -127,7 +129,7 @@ def _cut(node: Any, chosen: np.ndarray) -> Any:
 
 
 def check_repeats(corpus: Corpus, split: str, seen: str, repeated_E: np.ndarray | None = None) -> None:
-    """Raises InputError where seen items are hidden and too many targets (`MOST_REPEATED`) are seen items."""
+    """Raises InputError if seen items are hidden and a larger share of targets than `MOST_REPEATED` are seen items."""
     repeated_E = corpus.repeated(split) if repeated_E is None else repeated_E
     if seen == "hidden" and repeated_E.mean() > MOST_REPEATED:
         kind = {"valid": "validation"}.get(split, split)
@@ -153,15 +155,19 @@ def evaluate(
 
     Args:
       users_ExD: float user vectors, in the order of `inputs.rows_E`.
-      items_VxD: float item vectors, row 0 = id 1; a row more, the mask token's, is a candidate under `full` too.
+      items_VxD: float item vectors, row 0 = id 1; if there is one row more, the mask token's, it is a candidate under
+        `full` too.
       inputs: of the split.
       seed: of the sampled candidates.
       protocols: which to run.
       lists: whether `full` also reports the metrics of all users' lists together, such as coverage.
-      candidates: int (E, C) to use instead of `sample_candidates(corpus, split, seed)`, which is what they
-        should be: a way to draw them once for many evaluations.
-      mesh: of devices over which the rows of `items_VxD` are split; those behind the items are none. None: one device has
-        all.
+      candidates: int (E, C), the result of `sample_candidates(corpus, split, seed, rows_E=inputs.rows_E)`, to draw them
+        once for many evaluations; None: they are drawn here.
+      mesh: of devices over which the rows of `items_VxD` are split; rows after the items are padding. None: one device
+        has all.
+
+    Raises:
+      ValueError: a protocol is not known, or arrays have different numbers of users.
     """
     summary, per_user, best_V = {}, {}, None
     top = max(metrics.CUTOFFS) if lists else 0
@@ -190,7 +196,7 @@ def evaluate(
 
 
 def best_places(top_ExK: np.ndarray, num_items: int) -> np.ndarray:
-    """uint8 (V,): the best place, from 1, of each item in anybody's list; 0 where it is in none.
+    """uint8 (V,): the best place, from 1, of each item in any user's list; 0 if it is in none.
 
     Args:
       top_ExK: int item ids, best first, 0 = none; K below 256.
@@ -204,7 +210,7 @@ def best_places(top_ExK: np.ndarray, num_items: int) -> np.ndarray:
 
 
 def stack(summaries: Sequence[Mapping]) -> dict:
-    """The same nesting with a list in place of each number: one entry for each summary, that is for each seed."""
+    """Summaries of several seeds in one: each number becomes the list of its values, one for each summary."""
     return {
         name: stack([summary[name] for summary in summaries])
         if isinstance(first, Mapping)
@@ -253,7 +259,12 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 
 
 def cell(values: Sequence[float | None], short: bool = True) -> str:
-    """Mean, and the deviation of a sample (ddof = 1) if there is more than one seed; "-" for an empty group."""
+    """The mean over seeds, and with several seeds the sample standard deviation (ddof = 1); "-" for an empty group.
+
+    Args:
+      values: one for each seed; None if the group is empty.
+      short: the deviation without its leading 0.
+    """
     if any(value is None for value in values):
         return "-"
     mean = f"{math.fsum(values) / len(values):.4f}"

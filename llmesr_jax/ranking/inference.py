@@ -27,16 +27,16 @@ _ROWS = 2048  # sequences encoded at a time
 
 
 class Histories(NamedTuple):
-    """Which part of each user's interactions is the input, in batches of equal static shape.
+    """The input of each user, a part of the interactions, in N batches of equal static shape.
 
     Attributes:
-      items_n: int32 all interactions, on the device.
-      end_NxR, length_NxR: int32 one past the newest item of the input, and its length after cutting.
-      place_NxR: int32 where each row belongs in the output; U (out of range) for nobody.
-      rows: of a batch.
-      count: users in all.
-      left_padded: padding before the items.
-      user_NxR: int32 the row of each row's user in tables over users; -1 for nobody.
+      items_n: int32 item ids of the interactions, on the device.
+      end_NxR, length_NxR: int32, one past the input's newest item in `items_n`, and the input's length after cutting.
+      place_NxR: int32, the index of each row's user in the output; `count` (out of range) for a row without a user.
+      rows: the row lengths of a batch.
+      count: E, the number of users.
+      left_padded: whether padding comes before the items.
+      user_NxR: int32, the row of each row's user in tables over users; -1 for a row without a user.
     """
 
     items_n: Array
@@ -57,12 +57,18 @@ def histories(
     supervision: str,
     other_stops: np.ndarray | None = None,
 ) -> Histories:
-    """Lays out the first `stops_E` interactions of the users `rows_E`, cut to the newest that fit.
+    """Lays out inputs, each cut to the newest items that fit.
 
-    A backbone with masked supervision gets a mask token behind the newest item, so one item fewer.
+    A backbone with masked supervision gets a mask token after the newest item, so one item fewer fits.
 
     Args:
-      other_stops: of as many users; both layouts then have the same shapes, and one program encodes both.
+      corpus: the interactions.
+      rows_E: int rows of users.
+      stops_E: int, how many of each user's first interactions are the input.
+      config: its `max_len` and `layout` are used.
+      supervision: of the backbone: "every", "last" or "masked".
+      other_stops: as `stops_E`, of another call with as many users: both results then have the same shapes, so one
+        program encodes both.
     Raises:
       InputError: there are more interactions than 32-bit places.
     """
@@ -96,9 +102,9 @@ def histories(
 
 
 def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The items that rows read, those before `end_NxR`, and where they end; all items where most of them are read."""
+    """Only the items that rows read, and where each row's then end; all items if at least half of them are read."""
     total = int(length_NxR.sum())
-    if not total or 2 * total >= len(items_n):  # nothing to gather from is an error of JAX
+    if not total or 2 * total >= len(items_n):  # JAX cannot gather from an empty array
         return items_n, end_NxR
     new_end_NxR = np.cumsum(length_NxR).reshape(length_NxR.shape)
     index = np.arange(total) + np.repeat((end_NxR - new_end_NxR).ravel(), length_NxR.ravel())
@@ -106,7 +112,7 @@ def _needed(items_n: np.ndarray, end_NxR: np.ndarray, length_NxR: np.ndarray) ->
 
 
 def placed(histories: Histories, placement: Placement) -> Histories:
-    """The histories with their arrays on all devices."""
+    """The histories with copies of their arrays on all devices."""
     names = ("items_n", "end_NxR", "length_NxR", "place_NxR", "user_NxR")
     return histories._replace(**placement.everywhere({name: getattr(histories, name) for name in names}))
 
@@ -141,7 +147,7 @@ def _encode(
 def _users(
     recommender, params, tables, items_n, end_NxR, length_NxR, place_NxR, plan, count, left_padded, user_NxR, split
 ):
-    """The vectors of all users; `split` are the model's axes where rows are split over devices."""
+    """The vectors of all users; `split`: the model's axes whose rows are split over devices, or None."""
     masked = recommender.supervision == "masked"
 
     def one(batch):
@@ -191,12 +197,13 @@ def item_vectors(
     with_mask: bool = False,
     placement: Placement | None = None,
 ) -> Array:
-    """(V, width), row 0 = id 1; (V + 1, width) with the mask token's row.
+    """(V, width) vectors, row 0 = id 1; (V + 1, width) with the mask token's row.
 
-    Where rows are split over devices, they are so here, with rows behind the last item that are none; then `ranking.engine`
-    wants to know how many devices there are.
+    If a placement splits rows over devices, the result is split in the same way, and ends in the mask token's row and
+    rows of padding; pass `SplitItems` to `ranking.engine` then.
 
     Args:
+      with_mask: whether to add the mask token's row, where rows are not split.
       placement: of parameters and tables; None for one device.
     """
     with jax.default_matmul_precision("highest"):
@@ -207,13 +214,13 @@ def item_vectors(
             rows = placement.rows(ITEM) // placement.data_shards
             return recommender.vectors(params, tables, jnp.arange(rows, dtype=jnp.int32))
 
-        # From the rows of a device follow the vectors of its items; the first row is the padding's.
+        # Each device makes the vectors of its rows; the first row of all is the padding item's.
         by_row = placement.on_rows(own, params, tables)
         return placement.constrained_rows(jnp.roll(by_row, -1, axis=0), ITEM)
 
 
 def served(model: Recommender, params: Any, tables: Tables, data: Any, placement: Placement | None = None) -> Any:
-    """The parameters that vectors are made from: what the method makes of those that it trained, of one seed.
+    """The parameters for serving, of one seed: the method's `for_serving` of the trained ones, or these without it.
 
     Args:
       data: the interactions on the device (`training.batches.Interactions`); may be None where the method does nothing.

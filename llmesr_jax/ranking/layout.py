@@ -1,12 +1,12 @@
-"""How sequences of unequal length are laid out in rows of a few static lengths.
+"""Lays out sequences of unequal length in rows of a few static lengths.
 
-A batch's sequences are sorted, longest first, and put into rows whose lengths fall like a staircase. Its shape is the
-same for all batches: wide enough for most of them as they are drawn, and a batch with too many long sequences swaps a
-few students with other batches of its epoch. So shapes are static, one compile serves a whole run, and nearly all
-arithmetic is on real items (at the papers' length 200, over 95 % of a padded batch is padding).
+A batch's sequences are sorted, longest first, and put into rows of descending lengths. The row lengths are the same for
+all batches: most batches fit as they are drawn, and a batch with too many long sequences swaps a few samples with other
+batches of its epoch. So shapes are static, a run compiles once, and nearly all arithmetic is on real items (at the
+papers' length 200, over 95 % of a padded batch is padding).
 
-The staircase does not depend on the seed, as the seeds of a group share one program: it is measured on a fixed set of
-simulated epochs.
+The row lengths do not depend on the seed, because the seeds of a group share one program: they are planned from a fixed
+set of simulated epochs.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from llmesr_jax.models import packing
 from llmesr_jax.models.types import Array, Sequences
 
 _PLAN_SEED = 20241209  # fixed: a plan depends on data and sizes only
-_TRIES = 1000
-_SWAPS = 1000  # attempts to mend one batch
-_OFFERS = 64  # partners looked at in one attempt
+_TRIES = 1000  # orders that are drawn for one epoch
+_SWAPS = 1000  # swaps that are tried for one batch
+_OFFERS = 64  # partners that are compared for one swap
 
 
 class RowPlan(NamedTuple):
-    """Lengths t_1 < ... < t_G a row may have, and for each the most rows of a batch longer than the length before.
+    """The rows of a batch: G lengths, and how many rows are at least as long as each.
 
     Attributes:
       lengths: ascending.
-      at_least: at_least[k]: rows of length >= lengths[k]; at_least[0] = R.
+      at_least: at_least[k] is the number of rows of length >= lengths[k]; at_least[0] = R, all rows.
       bin_widths: as of `Sequences`.
     """
 
@@ -48,7 +48,7 @@ class RowPlan(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """T, slots of a batch."""
+        """T, the number of slots of a batch."""
         return len(packing.places(self.buckets, self.bin_widths).row_T)
 
     def packed(self) -> RowPlan:
@@ -68,6 +68,7 @@ def best_lengths(lengths: np.ndarray, buckets: int) -> tuple[int, ...]:
 
     Args:
       lengths: int (n,), at least one; zeros count as ones (an empty sequence still has a row).
+      buckets: maximum number of lengths.
     Returns: ascending lengths; the last is the longest.
     """
     count = np.bincount(np.maximum(lengths, 1))
@@ -79,7 +80,7 @@ def best_lengths(lengths: np.ndarray, buckets: int) -> tuple[int, ...]:
     for _ in range(buckets - 1):
         cost = best[:, None] + size[None, :] * (below[None, :] - below[:, None])
         cost[size[:, None] >= size[None, :]] = np.inf
-        cost[0] = size * below  # starting afresh: fewer buckets than allowed
+        cost[0] = size * below  # this bucket is the first one: fewer buckets than allowed
         choice.append(np.argmin(cost, axis=0))
         best = np.min(cost, axis=0)
     lengths_out, at = [], top
@@ -101,7 +102,7 @@ def exceedances(lengths_NxM: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
 
 
 def loads(counts_NxG: np.ndarray, order_SxB: np.ndarray) -> np.ndarray:
-    """For each batch of `order` (-1 = nobody) the sum of its samples' counts: int (S, G)."""
+    """For each batch of an order (-1 = no sample), the sum of its samples' counts: int (S, G)."""
     return (counts_NxG[np.maximum(order_SxB, 0)] * (order_SxB >= 0)[..., None]).sum(axis=1)
 
 
@@ -116,6 +117,11 @@ def shuffled(rng: np.random.Generator, samples: int, batch_size: int) -> np.ndar
 def fitted(rng: np.random.Generator, order_SxB: np.ndarray, counts_NxG: np.ndarray, most_G: np.ndarray) -> bool:
     """Makes an order fit, in place: a batch with too many long sequences swaps samples with batches that have room.
 
+    Args:
+      rng: chooses the swaps.
+      order_SxB: int32 samples of each of S batches, -1 = no sample.
+      counts_NxG: as of `exceedances`, of each sample.
+      most_G: the maximum of the sum of these counts over a batch.
     Returns: whether it fits now.
     """
     load_SxG = loads(counts_NxG, order_SxB)
@@ -144,7 +150,7 @@ def fitted(rng: np.random.Generator, order_SxB: np.ndarray, counts_NxG: np.ndarr
 
 
 def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[RowPlan]:
-    """Staircases, one a bag, that hold nearly every batch as it is drawn, and every batch after a few swaps.
+    """Plans the rows of each bag, so that nearly every batch fits as it is drawn, and every batch after a few swaps.
 
     Args:
       bags: int (N, M) each: the lengths of the M sequences that each of N samples brings into its batch.
@@ -170,12 +176,12 @@ def plan(bags: list[np.ndarray], batch_size: int, buckets: int) -> list[RowPlan]
 
 
 def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, most_G: np.ndarray) -> np.ndarray:
-    """The order of one epoch, int32 (steps, batch_size), -1 = nobody: a function of seed and epoch alone.
+    """The order of one epoch, int32 (steps, batch_size) samples, -1 = none: depends on seed and epoch alone.
 
     Args:
-      counts_NxG, most_G: all bags' `exceedances` side by side, and the most that a batch may have of each.
+      counts_NxG, most_G: the `exceedances` of all bags side by side, and the maximum of their sum over a batch.
     Raises:
-      InputError: no order fits, which needs data unlike those the plan was made from.
+      InputError: no order fits, which happens only if the data differ from those that the plan was made from.
     """
     for attempt in range(_TRIES):
         rng = stream("order", seed, epoch, attempt)
@@ -190,20 +196,22 @@ def draw_order(seed: int, epoch: int, batch_size: int, counts_NxG: np.ndarray, m
 def in_batches(lengths_N: np.ndarray, rows: int, others_N: np.ndarray | None = None) -> tuple[np.ndarray, RowPlan]:
     """Splits all samples into batches of equal static shape, for evaluation.
 
-    Samples are sorted, longest first, and dealt like cards, so every batch has nearly the same lengths.
+    Samples are sorted, longest first, and go to the batches in turn, so all batches have nearly the same lengths.
 
     Args:
-      others_N: lengths of as many other samples, for which the buckets are to serve as well.
-    Returns: int32 (batches, rows) sample numbers, -1 = nobody, longest first; and the rows of each batch.
+      lengths_N: int, of each sample.
+      rows: maximum number of rows of a batch.
+      others_N: lengths of as many other samples, which must fit into the same rows.
+    Returns: int32 (batches, rows) sample numbers, longest first, -1 = none; and the rows of each batch.
     """
     batches = max(1, -(-len(lengths_N) // rows))
     rows = -(-len(lengths_N) // batches)
     order = np.full(batches * rows, -1, np.int32)
     order[: len(lengths_N)] = np.argsort(-lengths_N, kind="stable")
     batches_NxR = np.ascontiguousarray(order.reshape(rows, batches).T)
-    # The first hand holds the longest of every round.
-    hands = [-np.sort(-lengths)[::batches] for lengths in ((lengths_N,) if others_N is None else (lengths_N, others_N))]
-    longest = np.maximum(np.max(hands, axis=0), 1)
+    # In every round, the first batch gets the longest sample.
+    firsts = [-np.sort(-x)[::batches] for x in ((lengths_N,) if others_N is None else (lengths_N, others_N))]
+    longest = np.maximum(np.max(firsts, axis=0), 1)
     steps = best_lengths(longest, 8)
     at_least = [rows] + [int((longest > step).sum()) for step in steps[:-1]]
     return batches_NxR, RowPlan(steps, tuple(at_least))
@@ -220,14 +228,16 @@ def lay_out(
     user_R: Array | None = None,
     bin_widths: tuple[int, ...] = (),
 ) -> tuple[Sequences, Array]:
-    """Lays items_n[end - length : end] of each row into its slots.
+    """Puts items_n[end - length : end] of each row into its slots.
 
     Args:
-      end_R, length_R: int32 (R,), rows in the order of `buckets`; a length is at most its row's.
+      items_n: int32 item ids.
+      end_R, length_R: int32 (R,), of rows in the order of `buckets`; a length is at most its row's.
+      buckets: ((rows, length), ...), longest first, as of `RowPlan`.
       left_padded: padding before the items instead of after; not with `bin_widths`.
       max_len: the length that a padded row would have.
       place_R, user_R, bin_widths: places in the batch, rows of users, and how rows are packed, see `Sequences`.
-    Returns: the sequences, and (T,) the index into items_n behind each slot (meaningless in empty slots).
+    Returns: the sequences, and int32 (T,) the index into items_n of each slot (meaningless in empty slots).
     """
     _, row_T, first_R, width_R, *_ = packing.places(buckets, bin_widths)
     column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]

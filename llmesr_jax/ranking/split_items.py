@@ -1,7 +1,8 @@
-"""Ranking among items whose vectors are split by rows over devices: each scores its own, and few numbers are exchanged.
+"""Ranks among items whose vectors are split by rows over devices: each device scores its own, and few numbers are sent.
 
-A device has a block of neighbouring items. Of each user it counts how many of its items are above the target, and finds its
-own best ones; counts are summed, and of the best of all blocks the best are taken. So scores never leave a device.
+A device has a block of neighbouring items. For each user it counts how many of its items are above the target, and
+finds the best of its items. The counts are summed, and the best of each block are compared. So scores never leave a
+device.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from llmesr_jax.models.types import DATA_AXIS, Array
 
 
 class SplitItems(NamedTuple):
-    """Of item vectors whose rows are split over devices.
+    """How the rows of item vectors are split over devices.
 
     Attributes:
-      count: rows that are items, the first ones; those behind them are no candidates.
-      shards: devices, each with a block of as many rows.
-      mesh: the devices; None for blocks that one device goes through.
+      count: number of rows that are items, which come first; the rows after them are no candidates.
+      shards: number of blocks, all with the same number of rows.
+      mesh: the devices, one for each block; None: one device computes all blocks.
     """
 
     count: int
@@ -31,13 +32,13 @@ class SplitItems(NamedTuple):
 
 
 def on_blocks(split: SplitItems | None, function: Callable[..., Any], items_VxE: Array, *shared: Any) -> Any:
-    """`function(items, *shared)`, which every device runs with its own block of items; its results are the same on all.
+    """Runs `function(items, *shared)` on every device with its own block of items; all must return the same result.
 
-    What it exchanges goes through `total` and `best`.
+    The function exchanges numbers between devices through `total` and `best`.
 
     Args:
-      split: None: there is one block, of all items.
-      shared: trees that all devices see.
+      split: None: one device has all items.
+      shared: trees that every device gets whole.
     """
     if split is None:
         return function(items_VxE, *shared)
@@ -52,11 +53,11 @@ def on_blocks(split: SplitItems | None, function: Callable[..., Any], items_VxE:
 
 
 def here(columns_n: Array, width: int, split: SplitItems | None) -> tuple[Array, Array]:
-    """Where items stand in this device's block, `width` for those of others; and bool, whether they are in it.
+    """The index of items in this device's block (`width` for items of other blocks); and bool, whether they are in it.
 
     Args:
-      columns_n: int, places of items among all.
-      width: items of the block.
+      columns_n: int, indices of items among all.
+      width: number of items in the block.
     """
     at_n = columns_n if split is None else columns_n - _first(width)
     is_here_n = (at_n >= 0) & (at_n < width)
@@ -64,12 +65,12 @@ def here(columns_n: Array, width: int, split: SplitItems | None) -> tuple[Array,
 
 
 def total(x: Array, split: SplitItems | None) -> Array:
-    """The sum over the devices. Where one has a number and the others zero, it is that number, NaN and infinity too."""
+    """The sum over the devices. If one has a number and the others zero, it is that number, also NaN or infinity."""
     return x if split is None else jax.lax.psum(x, DATA_AXIS)
 
 
 def only_items(scores_BxV: Array, split: SplitItems | None) -> Array:
-    """The block's scores with NaN, which is neither above nor below anything, for rows that are no items."""
+    """The block's scores, with NaN for rows that are not items: no comparison with NaN is true."""
     if split is None:
         return scores_BxV
     width = scores_BxV.shape[1]
@@ -78,7 +79,7 @@ def only_items(scores_BxV: Array, split: SplitItems | None) -> Array:
 
 
 def best(scores_BxV: Array, k: int, split: SplitItems | None) -> tuple[Array, Array]:
-    """(B, K) twice: the highest scores, of equal ones the first, and where they stand among all items."""
+    """(B, K) the highest scores of each row, and (B, K) their indices among all items; of equal scores, the first."""
     width = scores_BxV.shape[1]
     own_BxK, at_BxK = jax.lax.top_k(scores_BxV, min(k, width))
     if split is None:
@@ -90,5 +91,5 @@ def best(scores_BxV: Array, k: int, split: SplitItems | None) -> tuple[Array, Ar
 
 
 def _first(width: int) -> Array:
-    """The place of the first item of this device's block among all."""
+    """The index of the first item of this device's block among all items."""
     return jax.lax.axis_index(DATA_AXIS) * width

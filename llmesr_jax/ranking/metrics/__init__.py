@@ -25,11 +25,12 @@ class Lists(NamedTuple):
     """The lists of best items that one model has for the users of a split, under `full`.
 
     Attributes:
-      best_V: uint8 (V,), the best place, from 1, of each item in anybody's list of 20; 0 where it is in none.
+      best_V: uint8 (V,), the best place, from 1, of each item in any user's list of 20; 0 if it is in none.
       tail_V: bool (V,), tail items; row 0 is id 1.
       counts_V: int (V,), interactions of each item in training.
-      top_ExK: int (E, 20) item ids, best first, 0 = none. None where a report computes the metric again for another
-        definition of tail items from what a run stored: then a metric that needs it returns {}, and stays as it was.
+      top_ExK: int (E, 20) item ids, best first, 0 = none. None if a report computes the metric again, for another
+        definition of tail items, from what a run stored: then a metric that needs it returns {}, and the report keeps
+        the numbers of the run.
     """
 
     best_V: np.ndarray
@@ -43,12 +44,12 @@ class OfRanks(Protocol):
 
     @property
     def FROM(self) -> str:
-        """ "ranks"."""
+        """The form of the metric: "ranks"."""
         ...
 
     @property
     def NAMES(self) -> tuple[str, ...]:
-        """Of its numbers, such as "N@5", "N@10" and "N@20"; no other metric has them."""
+        """The names of its numbers, such as "N@5", "N@10" and "N@20"; no other metric may have these."""
         ...
 
     def values(self, higher: np.ndarray, tied: np.ndarray, /) -> Mapping[str, np.ndarray]:
@@ -62,29 +63,29 @@ class OfRanks(Protocol):
 
 
 class OfLists(Protocol):
-    """What the file of a metric must have if the metric is not a mean over users, but a number of all lists together.
+    """What the file of a metric must have if the metric is computed from all users' lists together.
 
-    Its numbers stand in results.json under `full`, in a group by the file's name.
+    Its numbers are in results.json under `full`, in a group with the file's name.
     """
 
     @property
     def FROM(self) -> str:
-        """ "lists"."""
+        """The form of the metric: "lists"."""
         ...
 
     @property
     def NAMES(self) -> tuple[str, ...]:
-        """Of its numbers."""
+        """The names of its numbers."""
         ...
 
     @property
     def SHOWN(self) -> Mapping[str, str]:
-        """{name: what it is, in a few words} of the one or two that tables and figures show."""
+        """{name: its meaning in a few words} of the one or two numbers that tables and figures show."""
         ...
 
     @property
     def TITLE(self) -> str:
-        """Of its figure."""
+        """The title of its figure."""
         ...
 
     @property
@@ -94,11 +95,11 @@ class OfLists(Protocol):
 
     @property
     def SHARE(self) -> bool:
-        """Whether the numbers are shares of 1."""
+        """Whether the numbers are shares, from 0 to 1."""
         ...
 
     def values(self, lists: Lists, /) -> Mapping[str, float | None]:
-        """{name: number}, None where there is none."""
+        """{name: number}; None for a number that is not defined, as over no items."""
         ...
 
 

@@ -13,7 +13,7 @@ SHARE = True
 
 
 def values(lists: Lists) -> dict[str, float | None]:
-    """Of tail items None where there are none."""
+    """Coverage and TailCoverage at each cut-off; TailCoverage is None if there are no tail items."""
     shares: dict[str, float | None] = {}
     for k in CUTOFFS:
         recommended_V = (lists.best_V > 0) & (lists.best_V <= k)

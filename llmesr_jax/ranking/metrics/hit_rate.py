@@ -11,5 +11,5 @@ NAMES = tuple(f"H@{k}" for k in CUTOFFS)
 
 
 def values(higher: np.ndarray, tied: np.ndarray) -> dict[str, np.ndarray]:
-    """With h = higher and t = tied: H@K = min(1, max(0, K - h) / (t + 1))."""
+    """With h = higher and t = tied: H@K = min(1, max(0, K - h) / (t + 1)), the mean over all orders of ties."""
     return {f"H@{k}": np.clip((k - higher) / (tied + 1), 0.0, 1.0) for k in CUTOFFS}
