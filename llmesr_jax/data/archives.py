@@ -16,7 +16,7 @@ from llmesr_jax.core.errors import InputError
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _GZIP = b"\x1f\x8b"
-_START = 4096  # bytes that are enough to know a file by; the first block of a tar, if it is gzipped
+_START = 4096  # bytes that tell a file's kind; if it is gzipped, they contain the first block of a tar
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -44,9 +44,13 @@ def kind_of(stream: BinaryIO) -> str:
 
 @functools.lru_cache(maxsize=32)
 def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
-    """{(name,) of each file in an archive, (name, name) of those in archives within it: size in bytes}.
+    """The files of an archive, {(name,): size in bytes}, and of a tar within a zip, {(tar's name, name): size}.
 
-    Listed once, because listing a compressed tar reads it to its end. An archive in an archive is read as a stream.
+    The result is cached, because listing a compressed tar reads it to its end. A tar within a zip is read as a stream.
+
+    Args:
+      archive: a zip or a tar.
+      mtime_ns: its time of change, so that a changed file is listed again.
 
     Raises:
       InputError: the archive is damaged, or an entry points outside of it, as only in a harmful archive.
@@ -76,7 +80,7 @@ def members(archive: Path, mtime_ns: int) -> dict[tuple[str, ...], int]:
                         _check_end(opened)
                 names += [entry.name for entry in entries] + [e.linkname for e in entries if e.issym() or e.islnk()]
                 found |= {(entry.name,): entry.size for entry in entries if entry.isfile()}
-    except (*DAMAGED, OSError, ValueError, RuntimeError) as error:  # of all kinds, from zipfile
+    except (*DAMAGED, OSError, ValueError, RuntimeError) as error:  # zipfile raises all of these
         raise damaged(archive, error) from error
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/"))
@@ -125,6 +129,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def damaged(raw: Path | NamedTuple, error: Exception, number: int = 0) -> InputError:
+    """The error for a file that is damaged or cut short, as found after line `number` (0: not known)."""
     what = "is cut short" if isinstance(error, EOFError) else f"is damaged ({repr(str(error))[1:-1][:80]})"
     where = f" after line {number}" if number else ""
     return InputError(f"{raw}: {what}{where}; expected a whole file; copy or download it again")

@@ -9,9 +9,9 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import splits
 
-# Places of interactions are int32 on the device; under the cloze task a user stands there twice, as u and u + U.
+# Places of interactions are int32 on the device; under the cloze task each user has two numbers there, u and u + U.
 MOST_INTERACTIONS, MOST_USERS = 2**31 - 1, 2**30
-_BLOCK = 2**24  # interactions that are looked at together
+_BLOCK = 2**24  # interactions that are checked together
 
 
 def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
@@ -25,7 +25,14 @@ def check_size(source: str | Path, interactions: int, users: int = 0) -> None:
 
 
 def check_order(source: str | Path, offsets: np.ndarray, times: np.ndarray | None, parts: np.ndarray | None) -> None:
-    """Raises InputError where parts, or times within a part, do not ascend within a user."""
+    """Raises InputError if parts, or times within a part, descend within a user.
+
+    Args:
+      source: the name in error messages.
+      offsets: int64 (U + 1,), where each user begins.
+      times: int64 (n,) seconds since 1970, or None.
+      parts: uint8 (n,) index into `splits.PARTS`, or None.
+    """
     same = np.ones(int(offsets[-1]) - 1, bool)  # whether an interaction and the next one are of one user
     same[offsets[1:-1] - 1] = False
 
@@ -51,10 +58,19 @@ def check_order(source: str | Path, offsets: np.ndarray, times: np.ndarray | Non
 
 
 def count_ids(source: str | Path, kind: str, ids: np.ndarray) -> int:
-    """The number of ids, which must be 1..that number."""
+    """The highest id, after a check that every id from 1 to it is present.
+
+    Args:
+      source: the name in error messages.
+      kind: "user" or "item", for messages.
+      ids: integers (n,), at least one.
+
+    Raises:
+      InputError: an id is below 1, or one is missing.
+    """
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 1:
-        raise InputError(f"{source}: found {kind} id {lowest}; expected ids from 1 (0 is padding)")
+        raise InputError(f"{source}: found {kind} id {lowest}; expected ids from 1 (0 is padding); renumber the ids")
     # More ids than lines means a gap within the first len(ids) + 1 ids, however large the highest is.
     most = min(highest, len(ids)) + 1
     present = np.zeros(most + 1, bool)

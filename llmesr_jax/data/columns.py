@@ -21,7 +21,7 @@ def bare(name: str) -> str:
 
 
 def actual(names: Iterable[str], wanted: str) -> str:
-    """`user` for `user_id` and `item` for `item_id`, if only the short name exists."""
+    """`wanted`; but `user` for `user_id` and `item` for `item_id`, if only the short name exists."""
     names = list(names)
     return _PLAIN[wanted] if wanted in _PLAIN and _PLAIN[wanted] in names and wanted not in names else wanted
 
@@ -29,7 +29,7 @@ def actual(names: Iterable[str], wanted: str) -> str:
 def find(names: Sequence[str], wanted: str) -> int | None:
     """The index of a column, found by its whole name, by its name without RecBole's type, or by its number from 1.
 
-    Without a `user_id` or `item_id`, `user` or `item` is used.
+    Without a `user_id` or `item_id`, `user` or `item` is used. None if there is no such column.
     """
     wanted = actual(names, wanted.strip())
     for known in (names, [bare(name) for name in names]):
@@ -41,12 +41,12 @@ def find(names: Sequence[str], wanted: str) -> int | None:
 
 
 def is_number(name: str) -> bool:
-    """Whether it may be a column's number."""
+    """Whether a name may be a column's number: digits, not all zero."""
     return name.isascii() and name.isdigit() and 0 < int(name[:9])
 
 
 def check_columns(raw: RawFile, wanted: Mapping[str, str], there: Iterable[str]) -> None:
-    """Raises InputError for each of {flag: column} that is missing; whole names only."""
+    """Raises InputError if columns of `wanted`, {flag: column}, are missing. Only whole names match."""
     there = list(there)
     if absent := {flag: name for flag, name in wanted.items() if name not in there}:
         raise absence(raw, absent, there)

@@ -5,7 +5,7 @@ A folder holds `inter.txt` ("user item" per line, ids from 1, a user's lines in 
 one per line of `inter.txt`, NaT if unknown) and `split.npy` (uint8, one per line: 0 training, 1 validation, 2 test).
 
 In place of `inter.txt` it may hold `items.npy` (int32, item ids, user after user) and `offsets.npy` (int64, users + 1:
-where each user begins), which are mapped, so that interactions need not fit in memory.
+where each user begins). These are memory-mapped, so the interactions need not fit in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import checks, splits
 from llmesr_jax.data.splits import SplitConfig, Targets
 
-_BLOCK = 2**24  # interactions that are looked at together
+_BLOCK = 2**24  # interactions that are processed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ class Corpus:
       offsets: int64 (U + 1,).
       item_records: (V,) attributes of each item, at least `item_id` and `title`; None without texts. Those of a folder
         are read at their first use.
-      digest: sha256, in hex, of V, items, offsets and, unless it is leave-one-out, the split.
-      folder: where the files are; None for the demo.
+      digest: sha256, in hex, of V, items, offsets and, unless the split is leave-one-out, the split.
+      folder: where the files are; None for data made in memory, such as the demo.
       split: which interactions train and which are targets.
       times: int64 (n,) seconds since 1970, `splits.UNKNOWN` if unknown; None if no time is known.
       ties: the order of interactions with equal times: "file", or "shuffled".
@@ -111,7 +111,7 @@ class Corpus:
         return {split: _frozen(of_split) for split, of_split in found.items()}
 
     def user_blocks(self) -> Iterator[slice]:
-        """Slices of users, one after the other, of some million interactions each: what is looked at together."""
+        """Slices of users, in order: each has at most 2^24 interactions, or is a single user."""
         start = 0
         while start < self.num_users:
             stop = int(np.searchsorted(self.offsets, self.offsets[start] + _BLOCK, side="right")) - 1
@@ -121,7 +121,7 @@ class Corpus:
 
     def _first_target(self, split: str) -> np.ndarray:
         target_U = np.zeros(self.num_users, np.int32)
-        # Backwards, so that of several targets the first one stays.
+        # In reverse order, so that a user's first target is written last and stays.
         target_U[self.targets[split].rows_E[::-1]] = self.target_items(split)[::-1]
         return _frozen(target_U)
 
@@ -202,7 +202,7 @@ def from_sequences(
     folder: Path | None = None,
     source: str | Path | None = None,
 ) -> Corpus:
-    """Checks interactions that stand user after user, and splits them. Arrays may be mapped files, which stay so.
+    """Checks interactions that are already grouped by user, and splits them. Mapped arrays stay mapped.
 
     Args:
       items: int32 (n,), ids 1..V, all of them present.
@@ -216,13 +216,13 @@ def from_sequences(
     num_users = len(offsets) - 1
     if num_users < 1 or offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 1).any():
         raise InputError(
-            f"{source}: the offsets of users do not ascend from 0 to the {len(items)} interactions; expected where each user begins, "
-            "and the number of interactions at the end; write the file again"
+            f"{source}: the offsets of users do not ascend from 0 to the {len(items)} interactions; expected where "
+            "each user begins, and the number of interactions at the end; write the file again"
         )
     checks.check_size(source, len(items), num_users)
     num_items = checks.count_ids(source, "item", items)
     if parts is not None and times is not None and split.split not in ("auto", "files"):
-        # The parts stand one after the other; another split wants each user's order in time.
+        # A user's lines are in order of their parts, and of time only within a part; another split needs order of time.
         order = np.lexsort((times, np.repeat(np.arange(num_users), np.diff(offsets))))
         items, times, parts = items[order], times[order], None
     checks.check_order(source, offsets, times, parts)
@@ -248,7 +248,7 @@ def _digest(num_items: int, items: np.ndarray, offsets: np.ndarray, split: split
     sha256 = hashlib.sha256(np.array([num_items], "<i8"))
     sha256.update(items.astype("<i4", copy=False).data)
     sha256.update(offsets.astype("<i8", copy=False).data)
-    if split.name.partition(",")[0] != splits.LEAVE_ONE_OUT:  # which follows from the others
+    if split.name.partition(",")[0] != splits.LEAVE_ONE_OUT:  # that one follows from the offsets
         for array in (split.train_U, *(x for part in split.targets.values() for x in part)):
             sha256.update(array.astype("<i8").tobytes())
     return sha256.hexdigest()

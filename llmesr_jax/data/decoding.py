@@ -16,7 +16,7 @@ class Text:
     Attributes:
       raw: the file.
       encoding: its encoding; "" if the user named none.
-      windows: lines (of `lines`) or blocks' lines (of `blocks`) with bytes that were read as Windows-1252.
+      windows: number of lines, so far, with bytes that were read as Windows-1252.
     """
 
     def __init__(self, raw: RawFile, encoding: str = ""):

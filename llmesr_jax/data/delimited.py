@@ -26,7 +26,7 @@ class Form:
 
     Attributes:
       separator: one character; "" to detect it.
-      encoding: "" for UTF-8.
+      encoding: by its Python name; "" if the user named none (see `decoding`).
       header: "yes", "no", or "auto".
       quoted: whether quotes (") enclose cells.
     """
@@ -72,7 +72,7 @@ class Table:
             elif past or reader.bad.found > before:
                 yield line, cells
             else:
-                past = True  # the header, whose quotes are read in another way than at the first look
+                past = True  # the header: its quotes were parsed differently when the format was detected
         if note := text.note():
             reader.note(note)
 
@@ -123,7 +123,10 @@ def _wrong_count(found: int, wanted: int, upto: str = "") -> str:
 
 
 def _lenient(line: str, separator: str, width: int) -> list[str] | None:
-    """The cells of a line whose quotes are escaped by a backslash, or not at all, in place of doubled."""
+    """The cells of a line whose quotes are escaped by a backslash, or not at all, instead of doubled.
+
+    None if such a reading does not give `width` cells either.
+    """
     for escape in ("\\", None) if '\\"' in line else (None,):
         try:
             options = {"escapechar": escape, "doublequote": False, "strict": True} if escape else {}
@@ -147,8 +150,8 @@ def open_table(
     Args:
       raw: the file.
       form: the format, as far as the user describes it.
-      wanted: columns that must exist, by name or number.
-      is_header: whether the first of two rows is a header; called if all columns are named by number.
+      wanted: columns that the caller will read, by name or number; the separator is chosen so that they exist.
+      is_header: (first row, second row) -> whether the first is a header; called if all columns are named by number.
 
     Raises:
       InputError: there is no line, or the first line cannot be read.

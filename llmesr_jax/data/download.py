@@ -1,7 +1,7 @@
 """Downloads public files over HTTP: with progress, resumed after an interruption, complete or not at all.
 
-The bytes so far are in `<name>.part`, and their version in `<name>.part.json`; only a file whose size (and
-digest, if one is known) was checked gets its name.
+Until a file is complete, its bytes are in `<name>.part`, and their version in `<name>.part.json`. It gets its name once
+its size, and its digest if that is known, have been checked.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # httpx and tenacity are imported where something is fetched:
     import httpx
 
 _TIMEOUT = 60  # seconds without a byte
-_WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further try; any progress starts them anew
+_WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further try; after any progress they begin again with the first
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llmesr-jax"}
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses after which another try may succeed
 
 
 class _Broken(Exception):
@@ -41,9 +41,17 @@ def fetch_all(
     sha256: Mapping[str, str] | None = None,
     waits: Sequence[float] = _WAITS,
 ) -> list[Path]:
-    """Downloads each of `paths` below `base_url` into `folder`, under its last part; existing files are kept.
+    """Downloads files into a folder; existing files are kept.
 
-    `sha256` holds the known digests, by that last part.
+    Args:
+      base_url: http or https; `paths` are relative to it.
+      paths: each file is named by its path's last part.
+      folder: made if absent.
+      sha256: {name: hex digest}, where it is known.
+      waits: as of `fetch`.
+
+    Returns:
+      The files, in the order of `paths`.
 
     Raises:
       InputError: an address is not valid, a file is not available, or its size or digest is wrong.
@@ -136,14 +144,14 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
     import httpx
 
     have, noted = _size(part), _noted(part, url)
-    if have and have == noted["size"]:  # it was whole already when the command was stopped
+    if have and have == noted["size"]:  # it was already complete when an earlier command was stopped
         return
     continued = {"Range": f"bytes={have}-", "If-Range": noted["version"]} if have and noted["version"] else {}
     options = {
         "headers": _HEADERS | continued,
         "timeout": _TIMEOUT,
         "follow_redirects": True,
-        "verify": ssl.create_default_context(),  # the machine's own certificates, which may know a proxy's
+        "verify": ssl.create_default_context(),  # the machine's own certificates, which may include a proxy's
     }
     try:
         with httpx.stream("GET", url, **options) as response:
@@ -158,7 +166,7 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
 def _check_answer(response: httpx.Response, url: str, part: Path) -> None:
     """Raises `_Broken` or `InputError` if the answer is not (the rest of) a file."""
     said = f"the server answers {response.status_code} {response.reason_phrase}"
-    if response.status_code == 416:  # the part is longer than the file, so it is no part of it
+    if response.status_code == 416:  # the part is longer than the file, so it belongs to another version
         _discard(part)
         raise _Broken("the file has changed since the download began")
     if response.status_code in _TRANSIENT:
@@ -190,14 +198,14 @@ def _span(response: httpx.Response, url: str, part: Path, have: int, size: int |
             )
         length = str(size - start)
     whole = start + int(length)
-    if size is not None and whole != size:  # not worth its time
+    if size is not None and whole != size:  # refused before its bytes are received
         _discard(part)
         raise InputError(
             f"{url}: has {whole} bytes, expected {size}; the server has another version of the file; check --base_url"
         )
     version = response.headers.get("ETag", "")
     version = response.headers.get("Last-Modified", "") if not version or version.startswith("W/") else version
-    if not start:  # before the note: what one version left is never continued with another
+    if not start:  # before the note is written: bytes of one version are never continued with another
         part.unlink(missing_ok=True)
     _note(part).write_text(json.dumps({"url": url, "version": version, "size": whole}))
     return start, whole
@@ -210,9 +218,9 @@ def _receive(response: httpx.Response, part: Path, start: int, whole: int) -> No
     with (
         part.open("ab" if start else "wb") as file,
         tqdm(total=whole, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
-        contextlib.suppress(httpx.TransportError),  # what came is kept, and its size tells below
+        contextlib.suppress(httpx.TransportError),  # the bytes that came are kept; their number is checked below
     ):
-        for block in response.iter_raw():  # as it comes: blocks of one size would lose the last one of a broken answer
+        for block in response.iter_raw():  # of no fixed size: that would lose the last bytes before a break
             bar.update(file.write(block[: whole - file.tell()]))
             if file.tell() == whole:
                 break

@@ -1,4 +1,4 @@
-"""A folder that is built beside its place and moved there complete, so that it is never half written."""
+"""Builds a folder beside its place and moves it there when it is complete, so that it is never half written."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def replace(target: Path, built: Path, carry: bool, own: set[str]) -> Path | Non
 
     Args:
       target: the folder's name; it may exist.
-      built: a whole folder on the same disk.
-      carry: whether other files of the old folder stay (as links to the same files); else the old folder is kept
-        under another name.
-      own: names in the old folder that are never carried.
+      built: a complete folder on the same disk.
+      carry: whether files of the old folder are kept in the new one (as links to the same files); else the old folder
+        is kept under another name.
+      own: names in the old folder that are never carried over.
 
     Returns:
-      the old folder's new path; None if there was no folder, or the new one has all of its files.
+      The old folder's new path; None if there was no folder or an empty one, or with `carry`.
     """
     if not target.exists():
         built.rename(target)
@@ -78,7 +78,7 @@ def _old(target: Path) -> Path:
 
 
 def _undo(target: Path) -> None:
-    """Repairs what a kill in `replace` left: moves the old folder back if there is no new one."""
+    """Repairs what a kill within `replace` left: moves the old folder back, or keeps it beside the new one."""
     old = _old(target)
     if old.exists():
         if target.exists():
@@ -99,7 +99,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path, target: Path) -> Iterator[None]:
-    """Locks the lock file; the system frees it when the process ends, for whatever reason."""
+    """Locks the lock file; the lock ends with the block or with the process, however that ends."""
     held = locks.take(path, f"{target}: another command is writing this folder; wait until it ends")
     try:
         yield

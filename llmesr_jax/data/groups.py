@@ -13,12 +13,12 @@ from llmesr_jax.data import splits
 from llmesr_jax.data.corpus import Corpus
 
 TAILS = ("training", "total", "release")
-# Of the scripts of LLM-ESR's release: a user's and an item's least count to be head.
+# From the scripts of LLM-ESR's release: the least counts of a head user and of a head item.
 _THRESHOLDS = {"yelp": (12, 13), "beauty": (9, 4), "fashion": (3, 4)}
 
 _USER_LENGTH = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-14": (10, 14), "15-19": (15, 19), "20+": (20, None)}
-# The bounds of LLM-ESR and then those of FAERec. 0 is shown alone too, as such items were never trained on, and so is
-# FAERec's first group without them.
+# The bounds of LLM-ESR, then those of FAERec. Items with 0, which were never trained on, are also a group of their own,
+# and 1-4 is FAERec's first group without them.
 _ITEM_POPULARITY = {
     "0": (0, 0),
     "1-4": (1, 4),
@@ -67,12 +67,21 @@ class TailConfig:
         "code",
         choices=TAILS,
     )
-    tail_user: int = knob(0, "--tail=release: users with a shorter input are tail", least=0)
-    tail_item: int = knob(0, "--tail=release: items with fewer interactions are tail", least=0)
+    tail_user: int = knob(
+        0, "--tail=release: users with a shorter input are tail; 0: as LLM-ESR's code has it for the data set", least=0
+    )
+    tail_item: int = knob(
+        0, "--tail=release: items with fewer interactions are tail; 0: as LLM-ESR's code has it", least=0
+    )
 
 
 def tail_of(by: str, dataset: str, user: int = 0, item: int = 0) -> Tail:
-    """A definition of `TAILS`, by default with the release's thresholds for the data set.
+    """The `Tail` that the flags name.
+
+    Args:
+      by: one of `TAILS`.
+      dataset: whose thresholds in LLM-ESR's code are the default, where there are some.
+      user, item: thresholds of "release"; 0 for the default.
 
     Raises:
       InputError: "release" without thresholds, on a data set for which LLM-ESR's code has none; or only one of both.
@@ -113,7 +122,7 @@ def _head_targets(corpus: Corpus, rows_E: np.ndarray, stops_E: np.ndarray, tail:
         return head_users(corpus)[rows_E]
     if tail.by == "total":
         return _head(corpus.lengths_U)[rows_E]
-    # Validation or test, a user is in one group: that of the test's input.
+    # In validation, a user is in the same group as in the test: by the length of the test's input.
     one_out = corpus.split.name.startswith(splits.LEAVE_ONE_OUT)
     return (corpus.lengths_U[rows_E] - 1 if one_out else stops_E) >= tail.user
 

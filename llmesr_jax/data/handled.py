@@ -15,7 +15,9 @@ FILES = {
 
 
 def find(folder: str | Path) -> Path | None:
-    """The folder with the authors' files: `folder/handled`, or `folder` itself; None if neither has them.
+    """The folder with the authors' files: `folder` if it has their item embeddings, else its subfolder `handled`.
+
+    None if there is neither.
 
     Raises:
       InputError: the folder has both an `inter.txt` and a `handled/`, so that either could be meant.

@@ -13,7 +13,7 @@ FILES = {"user": "user_ids.txt", "item": "item_ids.txt"}
 
 
 def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
-    """The raw ids of the ids 1, 2, ...; None if the folder has no such file, as for the demo.
+    """The raw ids of the ids 1, 2, ..., from `FILES`; None if there is no such file, as for the demo.
 
     Args:
       kind: "user" or "item".
@@ -23,7 +23,7 @@ def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
     path = corpus.folder and Path(corpus.folder, FILES[kind])
     if path is None or not path.exists():
         return None
-    found = path.read_text().split("\n")[:-1]
+    found = path.read_text(encoding="utf-8").split("\n")[:-1]
     count = {"user": corpus.num_users, "item": corpus.num_items}[kind]
     if len(found) != count:
         raise InputError(
@@ -37,12 +37,15 @@ def raw_ids(corpus: Corpus, kind: str) -> list[str] | None:
 
 
 def rows_in(new: Corpus, old: Corpus, kind: str) -> np.ndarray:
-    """int64: for each user or item of `new`, from id 1 on, its row in `old`, from 0; -1 if it has none.
+    """int64 (U,) or (V,): for each user or item of `new`, in order of id, its row in `old`, from 0; -1 if it has none.
 
     Rows are found by raw id, or by number if neither has raw ids.
 
+    Args:
+      kind: "user" or "item".
+
     Raises:
-      InputError: see `raw_ids`; one of the two has raw ids and the other has none.
+      InputError: see `raw_ids`; or only one of the two has raw ids.
     """
     ids = {corpus: raw_ids(corpus, kind) for corpus in (new, old)}
     counts = [{"user": corpus.num_users, "item": corpus.num_items}[kind] for corpus in (new, old)]

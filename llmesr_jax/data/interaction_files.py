@@ -1,7 +1,7 @@
-"""The files that hold a corpus' interactions: `inter.txt`, or `items.npy` and `offsets.npy`, which are mapped.
+"""Writes the files of a corpus's interactions: `inter.txt`, or `items.npy` and `offsets.npy`, which readers map.
 
-Beside either lie `times.npy` and `split.npy`, where times or a split of the user's own are known. All are written block by block,
-so that they need not fit in memory.
+With either come `times.npy` if times are known, and `split.npy` if the split is the user's own. All are written block
+by block, so the interactions need not fit in memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FILES = (TEXT, ITEMS, OFFSETS, TIMES, PARTS)
 
 
 class Facts(NamedTuple):
-    """What was written.
+    """Facts about the interactions that were written.
 
     Attributes:
-      longest: interactions of the user who has the most.
+      longest: number of interactions of the user who has the most.
       first, last: seconds since 1970 of the earliest and the latest known time; None where none is known.
       of_parts: int64 (3,) interactions of each of `splits.PARTS`; None without a split of the user's own.
-      users_back: users whose times descend somewhere.
+      users_back: number of users whose times descend somewhere.
     """
 
     longest: int
@@ -42,10 +42,10 @@ def write(folder: Path, blocks: Iterable[Block], users: int, count: int, as_arra
     """Writes the interactions, their times and their parts.
 
     Args:
-      folder: where to; it exists.
-      blocks: whole users each, ids ascending.
-      users: how many there are.
-      count: interactions of all blocks.
+      folder: it exists.
+      blocks: each has all interactions of its users; user ids ascend.
+      users: number of users.
+      count: number of interactions of all blocks.
       as_arrays: `items.npy` (int32, ids) and `offsets.npy` (int64, users + 1: where each begins) instead of `inter.txt`.
     """
     lengths_U, back = np.zeros(users, np.int64), 0

@@ -1,6 +1,6 @@
-"""Reads Parquet files of others in a separate process, as a damaged file may make polars end its process.
+"""Reads the user's Parquet files in a separate process, because a damaged file can crash polars and end its process.
 
-Or polars panics, and its native code then writes a page of traces to stderr, which Python cannot prevent.
+It can also make polars panic; then its native code writes a page of traces to stderr, which Python cannot prevent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for path in json.load(sys.stdin):
         break
     print(json.dumps({"empty": base64.b64encode(empty).decode(), "rows": rows}), flush=True)
 """
-_NO_SENSE = "the file is damaged"
+_DAMAGED = "the file is damaged"
 
 
 class Failed(Exception):
@@ -67,9 +67,8 @@ def sink(frame: pl.LazyFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     done = _run(_PROGRAM, [str(path)], frame.serialize())
     if done.returncode:
-        told = done.stderr.decode(errors="replace").strip().splitlines()
-        last = told[-1] if told and done.returncode > 0 and "Panic" not in told[-1] else _NO_SENSE
-        raise Failed(last)
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Failed(lines[-1] if lines and done.returncode > 0 and "Panic" not in lines[-1] else _DAMAGED)
 
 
 def footers(paths: Sequence[Path]) -> list[Footer]:
@@ -84,7 +83,7 @@ def footers(paths: Sequence[Path]) -> list[Footer]:
         if "failed" in line:
             raise Failed(line["failed"], path)
     if len(lines) < len(paths):
-        raise Failed(_NO_SENSE, paths[len(lines)])
+        raise Failed(_DAMAGED, paths[len(lines)])
     return [Footer(path, _schema(line["empty"]), line["rows"]) for path, line in zip(paths, lines)]
 
 

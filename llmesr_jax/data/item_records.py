@@ -16,7 +16,7 @@ import numpy as np
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import markup
 
-_DEPTH = 8  # of nested lists and objects; deeper ones say nothing to a reader
+_DEPTH = 8  # of nested lists and objects; deeper ones are left out
 
 
 class Found(NamedTuple):
@@ -51,7 +51,7 @@ def write(
     Raises:
       InputError: there are records, but none of an item in `numbers`.
     """
-    places_V = np.full(len(numbers) + 1, -1, np.int64)  # row 0 is nobody's
+    places_V = np.full(len(numbers) + 1, -1, np.int64)  # row 0 is unused: ids begin with 1
     repeated = of_no_item = untitled = 0
     stranger = ""
     spool = path.with_name(path.name + ".spool")
@@ -102,7 +102,10 @@ def _write(file: BinaryIO, item: int, raw: str, record: Mapping[str, Any], id_fi
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """A JSON value: texts without HTML (`markup.plain`), lists and objects kept; None for an empty value."""
+    """A value as JSON; None if it is empty, not finite, or nested more than `_DEPTH` deep.
+
+    HTML is removed from texts (`markup.plain`); values of types that JSON lacks become text.
+    """
     if isinstance(value, str):
         return markup.plain(value) or None
     if isinstance(value, bool) or isinstance(value, int):

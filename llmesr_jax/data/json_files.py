@@ -79,7 +79,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
     """The objects of arrays, or of values one after the other."""
     blocks = text.blocks()
     buffer, at, depth, ended = "", 0, 0, False
-    base, line, counted = 1, 1, 0  # the line where the buffer starts, and that of its place `counted`
+    base, line, counted = 1, 1, 0  # the lines where the buffer starts, and where its place `counted` is
     while True:
         at = _SKIPPED.match(buffer, at).end()
         line, counted = line + buffer.count("\n", counted, at), at
@@ -98,7 +98,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
             except ValueError as error:
                 if ended:
                     raise _broken(text, error, base) from error
-        # A number at the end of a block may go on in the next one.
+        # A number at the end of a block may continue in the next one.
         if end >= 0 and (ended or isinstance(value, dict) or end < len(buffer)):
             if isinstance(value, dict):
                 yield line, value
@@ -114,7 +114,7 @@ def _stream(text: Text, bad: BadLines | None) -> Iterator[tuple[int, dict[str, A
                 f"{text.raw}, line {line}: is malformed, or has an object longer than {MAX_LINE >> 20} MiB; expected "
                 f"{_WANTED}"
             )
-        # Twice as much each time, because what did not end is parsed again from its start.
+        # Twice as much each time, because an incomplete object is parsed again from its start.
         more = list(itertools.islice(blocks, max(1, len(buffer) // 2**18)))
         ended = not more
         buffer += "".join(more)

@@ -17,9 +17,9 @@ class Known(NamedTuple):
 
     Attributes:
       importer: name of the importer of its raw files.
-      options: of the importer.
-      rule: what is kept.
-      counts: users, items, interactions, if a paper gives them; mean_length to two digits.
+      options: {name: value} for the importer's `Options`.
+      rule: which interactions are kept.
+      counts: those of "users", "items", "interactions" and "mean_length" (to two digits) that a paper gives.
       source: where the counts and the rule come from.
     """
 
@@ -90,7 +90,7 @@ DATASETS = {
 
 
 def rule_of(dataset: str, prepared: bool) -> Rule:
-    """The data set's rule; none if the source is already prepared; else the default."""
+    """A rule that keeps everything if the source is already prepared; else the data set's rule, or the default."""
     if prepared:
         return _NO_RULE
     return DATASETS[dataset].rule if dataset in DATASETS else Rule()

@@ -42,12 +42,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     wanted = {"source": dict, "rule": dict, "files": dict, "counts": dict, "steps": list, "malformed_lines": dict}
     whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items())
     if whole:
-        found["rule"].setdefault("exact_duplicates", "keep")  # as versions did that did not know of them
+        found["rule"].setdefault("exact_duplicates", "keep")  # older versions kept them without recording it
     return found if whole else None
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`name: old -> new` for each setting that decides the result."""
+    """`name: old -> new` for each setting and raw file that differ between two manifests and decide the result."""
     flat = [_flat({key: tree.get(key) for key in _DECISIVE}) for tree in (old, new)]
     keys = sorted(flat[0].keys() | flat[1].keys())
     return [
@@ -68,7 +68,7 @@ def _short(value: Any) -> str:
 
 
 def first(changes: list[str]) -> str:
-    """The first few of `changes`, on one line, settings by their flags."""
+    """The first few of the lines of `changes`, on one line, with the settings' flags."""
     shown = list(dict.fromkeys(_by_flag(change) for change in changes))
     more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return "; ".join(shown[:_SHOWN]) + more
@@ -87,8 +87,11 @@ def _by_flag(change: str) -> str:
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:
     """Checks that the folder's files are as they were written.
 
+    Args:
+      manifest: of the folder; its entry "files" is {name: `entry`}.
+
     Raises:
-      InputError: a file is not.
+      InputError: a file is missing or was changed.
     """
     for name, recorded in manifest["files"].items():
         path = folder / name

@@ -22,7 +22,7 @@ _OTHER = (
     "meta meter nav noframes noscript object ol optgroup option output p param picture pre progress script section "
     "select slot source style summary svg table tbody td template textarea tfoot th thead title tr track ul video"
 ).split()
-# No words of a language, so anything may follow them within "<" and ">".
+# Elements whose names are not words, so they count as tags whatever follows within "<" and ">".
 _NO_WORDS = frozenset(
     "br dd div dl dt em fieldset font h1 h2 h3 h4 h5 h6 hr html iframe img li ol pre span strong sup tbody td tfoot th "
     "thead tr tt ul".split()
@@ -37,7 +37,7 @@ _UNENDED = re.compile(
     rf"""<{_NAME}(?:\s+[\w:.-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+))++|</{_NAME}(?![\w:-])|</[a-z]*\Z""",
     re.IGNORECASE,
 )
-# What may follow an element's name that is also a word, or a letter of a formula.
+# What must follow an element's name that is also a word or a letter, so that "<b" in a formula is not a tag.
 _ATTRIBUTES = re.compile(
     r"[\s/]*(?:(?:allowfullscreen|async|autofocus|autoplay|border|checked|compact|controls|default|defer|disabled|"
     r"hidden|itemscope|loop|multiple|muted|noshade|nowrap|open|readonly|required|reversed|selected)\b\s*)*"
@@ -60,7 +60,7 @@ _STYLE_RULE = re.compile(
 
 
 def plain(text: str) -> str:
-    """The text without tags, comments, scripts and style sheets, entities resolved, blanks joined; "" may be left."""
+    """The text without tags, comments, scripts and style sheets, with entities resolved and single blanks; maybe ""."""
     if "<" in text or "&" in text:
         for _ in range(_PASSES):
             before = text
@@ -77,11 +77,12 @@ def _without_tags(text: str) -> str:
         return text
     found = _CDATA.sub(r" \1 ", _CODE.sub(_of_code, _COMMENT.sub("", text)))
     found = _UNENDED.sub(" ", _WITH_BLANKS.sub(" ", _TAG.sub(_of_tag, found)))
-    return _CUT_OFF.sub("", found) if found != text else found  # a text with tags has no other "<" at its end
+    # A "<" at the end of a text with tags is a tag that was cut off; without tags it may be a sign.
+    return _CUT_OFF.sub("", found) if found != text else found
 
 
 def _of_code(match: re.Match) -> str:
-    # Without its end it may be a word: "Dress, <Style> A".
+    # Without its end tag and without code, it may be a word: "Dress, <Style> A".
     return " " if match[3] or any(sign in match[2] for sign in "{;(=") else match[0]
 
 

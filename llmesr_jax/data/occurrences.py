@@ -10,12 +10,14 @@ from llmesr_jax.data.corpus import Corpus
 
 
 class Occurrences(NamedTuple):
-    """Every occurrence of every item in the training parts, by item and within an item in the corpus's order.
+    """All n occurrences of items in the training parts, sorted by item and then by place in the corpus.
 
     Attributes:
-      place_n: int32, index into `Corpus.items`.
-      first_n, end_n: int32, of the user's training part: its first index, and one past its last.
-      start_V, count_V: int32 (V + 2,), where an item's places are in `place_n`; none for padding and mask token.
+      place_n: int32 index into `Corpus.items`.
+      first_n, end_n: int32, where the training part of the occurrence's user begins in `Corpus.items`, and one past its
+        end.
+      start_V, count_V: int32 (V + 2,), each item's first index in `place_n`, and the number of its occurrences, by item
+        id; padding (0) and mask token (V + 1) have none.
     """
 
     place_n: np.ndarray
@@ -26,7 +28,7 @@ class Occurrences(NamedTuple):
 
 
 def occurrences(corpus: Corpus) -> Occurrences:
-    """Finds all occurrences. An item that a training sequence holds twice has two places there."""
+    """Finds all occurrences. An item that a training sequence contains twice has two occurrences there."""
     first_U = corpus.offsets[:-1]
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     end_n = (first_U + corpus.train_lengths_U)[user_n]

@@ -1,11 +1,11 @@
 """The rules of `preprocess` for interactions that do not fit in memory: the same result, row for row.
 
-Rows are spread over files by user, so what concerns the rows of one user (duplicates, order in time) concerns one file.
-The k-core needs counts over all files and no more: it reads the ids of every file once a round. The numbered rows are
-then spread again, by their place in the result.
+Rows are distributed over files by user, so each step that concerns single users (duplicates, order in time) needs only
+one file at a time. The k-core needs only counts over all files: each round reads the ids of every file once. The
+numbered rows are then distributed again, by their place in the result.
 
-In memory are the raw ids, a few numbers for each user and item, and the rows of one file. On disk, beside the result,
-are 21 bytes for each row that passes the filters.
+Memory holds the raw ids, a few numbers for each user and item, and the rows of one file. The disk holds, beside the
+result, 21 bytes for each row that passes the filters.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from llmesr_jax.data.spool import Spool
 from llmesr_jax.data.tally import Counts, Tally, passes
 
 FILE_ROWS = 4_000_000  # rows of a file, about; they take 0.6 GB while they are sorted
-_MOST_FILES = 500  # that are open together
-_BATCH = 1_000_000
+_MOST_FILES = 500  # files that are open together
+_BATCH = 1_000_000  # rows that polars returns at a time
 _RAW = np.dtype([("user", "<u4"), ("item", "<u4"), ("row", "<u4"), ("time", "<i8"), ("part", "u1")])
 _NUMBERED = np.dtype([("user", "<u4"), ("item", "<u4"), ("time", "<i8"), ("part", "u1")])
 _MICRO = 1_000_000
 
 
 class Stored(NamedTuple):
-    """As `preprocess.Prepared`; the interactions lie on disk and come as blocks.
+    """As `preprocess.Prepared`, with the interactions on disk.
 
     Attributes:
-      blocks: reads the interactions, user after user, each in time order.
+      blocks: () -> the interactions in blocks, user after user, each in time order.
     """
 
     users: pl.Series
@@ -112,7 +112,7 @@ def apply(
 
 
 def _spread(coded: pl.LazyFrame, columns: Sequence[str], count: int, folder: Path, file_rows: int) -> Spool:
-    """The rows in files by user, in any order."""
+    """The rows in files by user, in any order within a file."""
     spool = Spool(folder, _RAW, min(-(-count // file_rows), _MOST_FILES))
     with tqdm(total=count, desc="rows by user", unit="row", unit_scale=True, disable=None) as bar:
         for batch in coded.collect_batches(chunk_size=_BATCH, maintain_order=False, engine="streaming"):
@@ -130,8 +130,9 @@ def _spread(coded: pl.LazyFrame, columns: Sequence[str], count: int, folder: Pat
 def _tidy(spool: Spool, files: RowFiles, rule: Rule) -> tuple[list[Counts], int, int]:
     """Drops duplicates and puts each user's rows in order, file by file.
 
-    Returns: the counts after each step that changed something, exact duplicates that were dropped, and those of them
-      that an earlier part holds.
+    Returns:
+      The counts after each step that changed something; the number of exact duplicates that were dropped; and the
+      number of those whose first occurrence is in an earlier part.
     """
     again = across = 0
     after_exact, after_all = Seen(files), Seen(files)
@@ -156,7 +157,7 @@ def _tidy(spool: Spool, files: RowFiles, rule: Rule) -> tuple[list[Counts], int,
 
 
 def _without_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """The rows without exact duplicates, how many those are, and how many of them an earlier part holds."""
+    """The rows without exact duplicates, the number of duplicates, and of those that first occur in an earlier part."""
     key = ["user", "item", "time"]
     frame = frame.sort("part", "row")
     known = pl.col("time") != UNKNOWN
@@ -183,11 +184,11 @@ class _Sorted(NamedTuple):
 def _by_number(
     files: RowFiles, number_U: np.ndarray, lengths_U: np.ndarray, folder: Path, file_rows: int
 ) -> tuple[_Sorted, np.ndarray]:
-    """The kept rows in the order of their users' numbers, and the item codes in the order of their appearance there.
+    """The kept rows in the order of their users' numbers, and the item codes in the order of their first appearance.
 
     Args:
-      number_U: number from 1 of each user code.
-      lengths_U: kept rows of each user code.
+      number_U: number from 1 of each user code; 0 if the user is dropped.
+      lengths_U: number of kept rows of each user code.
     """
     in_order = np.zeros(len(number_U) + 1, np.int64)
     in_order[number_U] = lengths_U

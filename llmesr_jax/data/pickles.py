@@ -1,8 +1,8 @@
 """Reads NumPy arrays from untrusted pickles.
 
-A pickle is a program: it may call anything that it names. This reader admits the few names that NumPy writes for a
-numeric array and gives each of them a harmless meaning of its own, so neither foreign code nor NumPy's own
-(unchecked) state setters run on what the file says. Any other name is refused before anything is called.
+A pickle is a program: it may call anything that it names. This reader admits only the few names that NumPy writes for a
+numeric array, and replaces each by a harmless function of this module. So no code of the file runs, and NumPy's own
+state setters, which check nothing, do not run on its content. Any other name is refused before anything is called.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, data = state
         if isinstance(dtype, _Dtype) and dtype.is_object and isinstance(data, list) and len(shape) == 1:
-            self.array = data  # of further stand-ins, or numbers
+            self.array = data  # a list of further stand-ins, or of numbers
             return
         self.array = _frombuffer(data, dtype, shape, "F" if is_fortran else "C")
 

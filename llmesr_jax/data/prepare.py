@@ -42,6 +42,7 @@ class Outcome(NamedTuple):
     """The result of `prepare`.
 
     Attributes:
+      plan: what was prepared.
       manifest: as it is in the folder.
       fresh: False if the folder was up to date and nothing was written.
       kept: the path of the folder's former content, if it was kept.
@@ -60,9 +61,9 @@ def prepare(p: Plan, *, stop: Stop | None = None) -> Outcome:
 
     Args:
       p: what to prepare.
-      stop: after a request while the new folder is moved into place, that step is still completed.
+      stop: a request for it while the new folder is moved into place takes effect when that is done.
     Raises:
-      InputError: the raw files, the rule, or the folder to write are wrong.
+      InputError: a raw file, the rule, or the folder to write is not valid, or a download failed.
       KeyboardInterrupt: `stop` was requested while the new folder was moved into place.
     """
     if p.settings.download:
@@ -127,8 +128,8 @@ def _build(
         _check_parts(p, facts, result.across, reader)
     elif facts.longest < 3:
         raise InputError(
-            f"no user is left with 3 interactions (the most is {facts.longest}); expected at least 3 of a user: one each "
-            "for training, validation and test; loosen the rule (see --help)"
+            f"no user is left with 3 interactions (the most is {facts.longest}); expected at least 3 of a user: one "
+            "each for training, validation and test; loosen the rule (see --help)"
         )
     found = None
     with_items = next((of_part for of_part in files.values() if of_part.items), None)
@@ -164,7 +165,7 @@ def _build(
 
 
 def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
-    """All interactions in file order; with the user's own split, each with its part."""
+    """All interactions in file order; with a split of the user's own, "part" is the index of each in `splits.PARTS`."""
     if "" in files:
         return p.importer.interactions(files[""], p.options, reader)
     frames = []
@@ -183,7 +184,7 @@ def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
 
 
 def _applied(p: Plan, rows: pl.LazyFrame, folder: Path) -> preprocess.Prepared | out_of_core.Stored:
-    """What the rule leaves, numbered; of many rows in files below `folder`."""
+    """The numbered interactions that the rule keeps; more than `most_in_memory` rows go through files in `folder`."""
     known = [_read_ids(p.out, kind) if p.settings.append else [] for kind in ("user", "item")]
     names = {"known_users": known[0], "known_items": known[1], "numbered": p.importer.PREPARED}
     count = rows.select(pl.len()).collect(engine="streaming").item()
@@ -200,8 +201,8 @@ def _check_parts(p: Plan, facts: interaction_files.Facts, across: int, reader: R
             f"{p.raw / getattr(p.settings, part)}: the rule leaves no interaction of --{part}; expected at least one; "
             "loosen the rule"
         )
-    told = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, facts.of_parts))
-    reader.note(f"your own split: {told} interactions; launch.train uses it (data.split=files)")
+    counts = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, facts.of_parts))
+    reader.note(f"your own split: {counts} interactions; launch.train uses it (data.split=files)")
     if across:
         reader.note(
             f"warning: {across:,} interactions of --valid or --test are also in an earlier file (same user, "
@@ -238,7 +239,7 @@ def _readable(p: Plan) -> Iterator[None]:
         raise
     except BaseException as error:
         if isinstance(error, SystemError) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # Ctrl-C in the middle of a native call
+            raise KeyboardInterrupt from error  # Ctrl-C within a native call
         panicked = isinstance(error, pl.exceptions.PanicException)
         by_polars = isinstance(error, (pl.exceptions.PolarsError, OSError)) or panicked
         if not by_polars or getattr(error, "errno", None):

@@ -1,4 +1,4 @@
-"""What `launch.prepare` is asked to do: consistent settings, the raw files, and whether the folder may be written.
+"""Plans `launch.prepare`: checks its settings, finds the raw files, and decides whether the folder may be written.
 
 Importing this module imports no reader of raw data, so a command's `--help` is fast.
 """
@@ -37,8 +37,8 @@ class Settings:
     max_bad_lines: int = knob(100, "number of malformed lines to leave out; one more is an error", least=0)
     most_in_memory: int = knob(
         30_000_000,
-        "raw interactions that are prepared in memory (100 bytes each); more are sorted in files beside --out, and their "
-        "folder has items.npy and offsets.npy, which are mapped, in place of inter.txt",
+        "largest number of raw interactions to prepare in memory (100 bytes each); more are sorted in files beside "
+        "--out, and the result has items.npy and offsets.npy, which need not fit in memory, in place of inter.txt",
         least=0,
     )
     overwrite: bool = knob(
@@ -46,13 +46,23 @@ class Settings:
     )
     append: bool = knob(
         False,
-        "the raw data grew: users and items of the folder keep their ids, new ones follow; settings that are not set "
-        "are those of the folder's manifest",
+        "prepare again after the raw data grew: users and items of the folder keep their ids, new ones follow; "
+        "settings that you do not set are those of the folder's manifest",
     )
 
 
 class Plan(NamedTuple):
-    """Consistent settings."""
+    """Consistent settings.
+
+    Attributes:
+      settings: what to prepare.
+      name: of the importer.
+      importer: its module (`importers.Importer`).
+      options: its `Options`.
+      rule: which interactions are kept.
+      raw: folder of the raw files.
+      out: folder to write.
+    """
 
     settings: Settings
     name: str
@@ -85,7 +95,10 @@ class Plan(NamedTuple):
         return found
 
     def recipe(self, files: Mapping[str, Files]) -> dict[str, Any]:
-        """What the result depends on; files by name, without folders."""
+        """What the result depends on, for the manifest: data set, importer, options, rule, and each file's digest.
+
+        Files are named relative to the folder of the raw files.
+        """
         paths = [
             {
                 "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
@@ -150,7 +163,7 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     if own_split and "file" not in option_fields:
         raise InputError(
             f"--{own_split[0]}: importer {name} reads files with fixed names; your own split needs "
-            "--importer=table, recbole, sequences or handled"
+            "--importer=table, recbole or sequences"
         )
     rule = known.rule_of(dataset, importer.PREPARED or bool(own_split))
     rule = dataclasses.replace(rule, **{k: v for k, v in changes.items() if k in rule_fields})
@@ -175,6 +188,7 @@ def _as_before(
 
 
 def nothing_there(out: Path) -> str:
+    """The message if --append names a folder that launch.prepare did not make."""
     return (
         f"{out} was not made by launch.prepare, so --append cannot extend it; name a prepared folder, or run without "
         "--append"

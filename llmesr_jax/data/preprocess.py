@@ -4,8 +4,9 @@ The steps, each with the counts after it: rating threshold, date range, exact du
 once or iterated, minimum length. Rows that the first pass drops are not kept in memory: polars' streaming engine counts
 and joins them, so memory grows with users, items and the rows that are kept, not with the file.
 
-Order. A user's interactions are sorted by time (with a split of the user's own, within each part); ties keep file order. Users are numbered from 1 as they first appear
-in the file, items as they first appear when users are read one after the other (what LLM-ESR's release does).
+Order. A user's interactions are sorted by time (with a split of the user's own, within each part); ties keep file
+order. Users are numbered from 1 as they first appear in the file, items as they first appear when users are read one
+after the other (as in LLM-ESR's release).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from llmesr_jax.data.tally import Counts, Tally, passes
 
 
 class Block(NamedTuple):
-    """Some of the numbered interactions: those of users with consecutive ids, as in `Prepared`."""
+    """All interactions of some users with consecutive ids; the arrays are as in `Prepared`."""
 
     user_n: np.ndarray
     item_n: np.ndarray
@@ -77,7 +78,7 @@ def apply(
         before all others of the user. Optionally part (UInt8), index into `splits.PARTS`.
       rule: what is kept.
       known_users: raw ids that already have the numbers 1, 2, ...; new users follow.
-      known_items: the same of items.
+      known_items: the same for items.
       numbered: if raw ids are whole numbers, the ids keep their order.
 
     Raises:
@@ -120,11 +121,12 @@ def apply(
 
 
 def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.Series, int]:
-    """UInt32: row numbers of rows with the same user, item and (known) time as an earlier row that also passes.
-
-    And how many of them are in a later part than the earlier row.
+    """Finds exact duplicates: rows with the same user, item and (known) time as an earlier row that also passes.
 
     One pass hashes each row, at 8 bytes of memory per row; only rows with equal hashes are compared.
+
+    Returns:
+      UInt32 numbers of these rows, and how many of them are in a later part than the earlier row.
     """
     columns = rows.collect_schema().names()
     nothing = pl.Series("row", dtype=pl.UInt32)
@@ -147,7 +149,7 @@ def _repeated_rows(rows: pl.LazyFrame, filters: dict[str, pl.Expr]) -> tuple[pl.
 
 
 def step_name(step: str, rule: Rule) -> str:
-    """What a step is called where its counts are shown: "again" (exact duplicates), "duplicates", "core", "min_length"."""
+    """The name of a step in tables of counts: of "again" (exact duplicates), "duplicates", "core" or "min_length"."""
     return {
         "again": "exact duplicates dropped",
         "duplicates": f"the {rule.duplicates} of a user's interactions with an item",
@@ -164,7 +166,7 @@ def check_left(steps: Sequence[Counts]) -> None:
         )
     if not steps[-1].interactions:
         raise InputError(
-            f"the rule leaves no interaction ({_told(steps)}); expected at least one; loosen the rule: --core=none "
+            f"the rule leaves no interaction ({_in_words(steps)}); expected at least one; loosen the rule: --core=none "
             "keeps all"
         )
 
@@ -172,14 +174,15 @@ def check_left(steps: Sequence[Counts]) -> None:
 def _code(
     rows: pl.LazyFrame, again: pl.Series, filters: dict[str, pl.Expr], least: tuple[int, int], rule: Rule
 ) -> tuple[pl.DataFrame, pl.Series, pl.Series, list[Counts]]:
-    """The rows that pass the filters, of users and items with at least so many of them, ids coded as integers.
+    """The rows that pass the filters, with ids coded as integers.
 
     Args:
-      again: places of exact duplicates among the rows that pass, which are left out.
+      again: row numbers of exact duplicates, which are left out.
+      least: rows that a user, and an item, must have after the filters; 0 for no minimum.
 
     Returns:
-      (user, item: UInt32 codes; row: place in the file; time where there is one), the raw id of each user code, of
-      each item code, and the counts of the raw rows and after each filter.
+      A frame (user, item: UInt32 codes; row: place in the file; time and part if there are such columns), the raw id of
+      each user code, of each item code, and the counts of the raw rows and after each filter.
     """
     if len(again):
         filters = {**filters, step_name("again", rule): ~pl.col("row").is_in(again.implode())}
@@ -212,7 +215,7 @@ def _core(coded: pl.DataFrame, rule: Rule) -> pl.DataFrame:
 
 
 def _by_appearance(coded: pl.DataFrame, key: str, place: str) -> np.ndarray:
-    """The codes in order of their first place."""
+    """The codes of column `key` in order of their first value in column `place`."""
     return coded.group_by(key).agg(pl.col(place).min()).sort(place)[key].to_numpy()
 
 
@@ -256,5 +259,5 @@ def _counts(step: str, coded: pl.DataFrame) -> Counts:
     return Counts(step, coded["user"].n_unique(), coded["item"].n_unique(), len(coded))
 
 
-def _told(steps: Sequence[Counts]) -> str:
+def _in_words(steps: Sequence[Counts]) -> str:
     return "; ".join(f"{c.step}: {c.interactions:,} interactions" for c in steps)

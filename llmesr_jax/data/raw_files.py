@@ -26,11 +26,11 @@ from llmesr_jax.data import archives
 from llmesr_jax.data.values import Malformed
 
 MAX_LINE = 16 * 2**20  # bytes; the longest line of the known sources has less than a tenth of it
-_SHOWN = 3
+_SHOWN = 3  # malformed lines that are shown
 
 
 class RawFile(NamedTuple):
-    """A file on disk, or `member` of the archive at `path`, or `inner` of the archive that is that member."""
+    """A file on disk; or the file `member` of the archive at `path`; or, if that member is a tar, its file `inner`."""
 
     path: Path
     member: str = ""
@@ -41,7 +41,7 @@ class RawFile(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What an importer reads: interactions and, if present, item records; else `absent` names the missing file."""
+    """Files of interactions, in order, and of item records; `absent` names the file of records if it is missing."""
 
     interactions: tuple[RawFile, ...]
     items: tuple[RawFile, ...] = ()
@@ -97,10 +97,16 @@ class BadLines:
         return "check the file" + (f", or raise {self.flag}" if self.flag else "")
 
     def add_rows(self, path: Path, count: int, of: int, what: str) -> None:
-        """Counts rows of a table that has no lines and `of` rows in all.
+        """Counts malformed rows of a binary table, whose rows have no line numbers.
+
+        Args:
+          path: the file, or the folder of files.
+          count: number of malformed rows.
+          of: number of all rows.
+          what: is wrong with them; the message says "3 rows <what>".
 
         Raises:
-          InputError: they are too many.
+          InputError: the limit is exceeded, or all rows are malformed.
         """
         self.read += of - count
         if not count:
@@ -144,7 +150,7 @@ def lines(raw: RawFile, quiet: bool = False, encoding: str = "") -> Iterator[tup
                     raise _too_long(raw, number)
                 if number % 4096 == 0:
                     progress()
-                one = one.removeprefix(codecs.BOM_UTF8)  # of any line, as files are put one behind the other
+                one = one.removeprefix(codecs.BOM_UTF8)  # on any line: files that were concatenated have several
                 if one.strip():
                     at[0] = number
                     yield number, one.rstrip(b"\r\n")
@@ -184,7 +190,7 @@ def check_encoding(name: str) -> None:
 def _reading(
     raw: RawFile, quiet: bool, encoding: str, at: list[int]
 ) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
-    """The decompressed file and a function that moves the progress bar; `at` has the line number, for messages."""
+    """The decompressed file, and a function that moves the progress bar; errors name the line in `at[0]`."""
     try:
         with raw.path.open("rb") as disk, _opened(raw, disk) as stream:
             size = raw.path.stat().st_size
@@ -203,8 +209,8 @@ def _reading(
             f"{raw}: is not {encoding or 'UTF-16'} text{where} ({repr(str(error))[1:-1][:80]}); set the encoding "
             "with --encoding"
         ) from error
-    except (OSError, RuntimeError) as error:  # the latter: a compression that zipfile does not know, or a password
-        if isinstance(error, OSError) and error.errno is None:  # gzip's and tar's own
+    except (OSError, RuntimeError) as error:  # RuntimeError: a compression that zipfile does not know, or a password
+        if isinstance(error, OSError) and error.errno is None:  # raised by gzip or tarfile, not by the system
             raise archives.damaged(raw, error, at[0]) from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{raw}: cannot be read ({reason}); expected a readable file") from error

@@ -1,4 +1,4 @@
-"""Where the files of a source are: in a folder, in the folders just below it, or in archives there."""
+"""Finds the files of a source: in a folder, in its subfolders (one level), or in archives in any of these."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 def find(folder: Path, *names: str) -> RawFile | None:
-    """The first of `names` in `folder`, else in a folder below, else in an archive that lies in one of them.
+    """The first of `names` in `folder`, else in its subfolders, else in archives in these; None if there is none.
 
     Archives (zip, tar, gzipped tar) are recognised by content, whatever their names.
 
@@ -45,7 +45,7 @@ def find(folder: Path, *names: str) -> RawFile | None:
 
 
 def places(folder: Path) -> Iterator[list[Place]]:
-    """Where a source's files may be: the folder; then its subfolders (one level); then all folders of archives."""
+    """The places to search, in order: the folder; its subfolders (one level); all folders within archives in these."""
     here, below = [], []
     for path in _listing(folder):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The raw ids of a corpus: its items' and users' ids in the raw data."""
+"""The ids of a corpus's items and users in the raw data; the numbers from 1 if these are not known."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FIELDS = ("raw_id", "asin", "parent_asin", "movie_id", "business_id")
 
 
 def items(corpus: Corpus) -> list[str]:
-    """(V,) raw ids: of `item_ids.txt`, else of the field of `items.jsonl` that holds them, else the numbers from 1.
+    """(V,) raw ids: from `item_ids.txt`, else from a field of `items.jsonl` (`FIELDS`), else the numbers from 1.
 
     Raises:
-      InputError: `item_ids.txt` does not fit the interactions.
+      InputError: `item_ids.txt` cannot be read, or does not have one id per item.
     """
     if (found := _file(corpus, "item", corpus.num_items)) is not None:
         return found
@@ -29,10 +29,10 @@ def items(corpus: Corpus) -> list[str]:
 
 
 def users(corpus: Corpus) -> list[str]:
-    """(U,) raw ids: of `user_ids.txt`, else the numbers from 1.
+    """(U,) raw ids: from `user_ids.txt`, else the numbers from 1.
 
     Raises:
-      InputError: `user_ids.txt` does not fit the interactions.
+      InputError: `user_ids.txt` cannot be read, or does not have one id per user.
     """
     found = _file(corpus, "user", corpus.num_users)
     return [str(number) for number in range(1, corpus.num_users + 1)] if found is None else found

@@ -23,11 +23,12 @@ _PAIR = re.compile(r"\s*[+-]?[0-9]{1,18}\s+[+-]?[0-9]{1,18}\s*")
 def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = SplitConfig()) -> Corpus:
     """The corpus of `--dataset` and `--data_dir`, split by `split`.
 
-    `demo` without a folder is made in memory. Otherwise the folder is `data_dir`, or `data/<dataset>` for a known
-    name, and holds our files or the authors' `handled/` ones.
+    `demo` without `data_dir` is made in memory. Otherwise the corpus is read from `data_dir`, by default
+    `data/<dataset>`, which contains the files of `read_folder` or those of LLM-ESR's authors (`handled/`).
 
     Raises:
-      InputError: an unknown name without a folder, or a folder that cannot be read.
+      InputError: without `data_dir`, the name is not known and there is no folder `data/<dataset>`; or the folder
+        cannot be read.
     """
     if data_dir is None and dataset not in DATASETS and not Path("data", dataset).is_dir():
         made = sorted(path.name for path in Path("data").glob("*/"))
@@ -60,7 +61,7 @@ def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig(
     arrays = folder / "items.npy"
     if path.exists() and arrays.exists():
         raise InputError(
-            f"{folder}: holds inter.txt and items.npy; expected one of the two, as either may be meant; move the other away"
+            f"{folder}: has both inter.txt and items.npy; expected one of the two; move one of them to another folder"
         )
     if arrays.exists():
         corpus = _from_arrays(name, folder, split)
@@ -76,7 +77,7 @@ def read_folder(name: str, folder: str | Path, split: SplitConfig = SplitConfig(
 
 
 def _from_arrays(name: str, folder: Path, split: SplitConfig) -> Corpus:
-    """The corpus of `items.npy` and `offsets.npy`, which are mapped, as is what lies beside them."""
+    """The corpus of `items.npy` and `offsets.npy`; they, and `times.npy` and `split.npy`, are memory-mapped."""
     items = _array(folder / "items.npy", np.int32)
     offsets = _array(folder / "offsets.npy", np.int64)
     made = manifest.read(folder)
@@ -87,10 +88,10 @@ def _from_arrays(name: str, folder: Path, split: SplitConfig) -> Corpus:
 
 
 def _array(path: Path, dtype: type) -> np.ndarray:
-    """(n,) a mapped array.
+    """(n,) a memory-mapped array.
 
     Raises:
-      InputError: it is missing, or is no such array.
+      InputError: the file is missing, or is not an array of this type and of one dimension.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -99,8 +100,8 @@ def _array(path: Path, dtype: type) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({reason}); expected a NumPy array; write it again") from error
     if array.dtype != dtype or array.ndim != 1 or not len(array):
         raise InputError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} in one dimension, for items.npy an "
-            "item id for each interaction, for offsets.npy where each user begins; write it again"
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected {np.dtype(dtype)} in one dimension, for "
+            "items.npy an item id for each interaction, for offsets.npy where each user begins; write it again"
         )
     return array
 
@@ -112,10 +113,10 @@ def _all_beside(folder: Path, count: int, interactions: str, mapped: bool = Fals
 
 
 def _beside(path: Path, dtype: type, count: int, interactions: str, mapped: bool) -> np.ndarray | None:
-    """(count,) an array that goes with the interactions; None where there is none.
+    """(count,) one value for each interaction; None if the file does not exist.
 
     Raises:
-      InputError: it is not such an array, or the interactions were changed since launch.prepare wrote both.
+      InputError: the file is not such an array, or it or the interactions were changed after launch.prepare wrote them.
     """
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -139,7 +140,7 @@ def _beside(path: Path, dtype: type, count: int, interactions: str, mapped: bool
 
 
 def _step(name: str, folder: Path) -> str:
-    """The missing step, as a command."""
+    """The command that makes the missing folder, with the words around it."""
     if folder.name == "handled":
         return ""
     out = "" if folder == Path("data", name) else f" --out={folder}"

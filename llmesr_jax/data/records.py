@@ -41,9 +41,10 @@ class Records(Sequence):
 
 
 def read(path: Path, num_items: int) -> Records:
-    """Checks the file.
+    """Checks `items.jsonl`, and returns its records, in order of id.
 
     Args:
+      path: the file.
       num_items: V.
 
     Raises:

@@ -22,7 +22,7 @@ class Seen:
         self._rows = 0
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Rows with "user" and "item", as codes."""
+        """Counts rows with the columns "user" and "item", as codes."""
         self._users[frame["user"].to_numpy()] = True
         self._items[frame["item"].to_numpy()] = True
         self._rows += len(frame)
@@ -33,10 +33,10 @@ class Seen:
 
 
 class RowFiles:
-    """Files of rows, a column each: all rows of some users, each user's in the order of the result.
+    """Rows in groups of users, with a file for each column of a group; a user's rows are in the order of the result.
 
     Attributes:
-      num_users, num_items: codes that rows may have.
+      num_users, num_items: numbers of user codes and of item codes.
       alive_U, alive_V: bool; a row is kept while both its user and its item are alive.
     """
 
@@ -47,7 +47,7 @@ class RowFiles:
         self.alive_U, self.alive_V = np.ones(num_users, bool), np.ones(num_items, bool)
 
     def add(self, frame: pl.DataFrame) -> None:
-        """One more file."""
+        """Writes one more group: all rows of some users."""
         for column in frame:
             np.save(self._path(self._count, column.name), column.to_numpy())
         self._count += 1
@@ -56,7 +56,11 @@ class RowFiles:
         return self._folder / f"{number:05d}-{column}.npy"
 
     def kept(self, *columns: str, last: bool = False) -> Iterator[list[np.ndarray]]:
-        """For each file, user, item and `columns` of the rows that are kept; the `last` time, files are deleted."""
+        """For each group: user, item and `columns` of the rows that are kept.
+
+        Args:
+          last: deletes each group's files after they were read.
+        """
         for number in range(self._count):
             user, item, *others = (np.load(self._path(number, name)) for name in ("user", "item", *columns))
             here = self.alive_U[user] & self.alive_V[item]
@@ -66,7 +70,10 @@ class RowFiles:
                     path.unlink()
 
     def core(self, rule: Rule) -> None:
-        """Marks, once or until nothing changes, users and items that have too few of each other."""
+        """Marks users and items with too few rows (or too few distinct items and users) as not alive.
+
+        Once, or until nothing changes, as the rule says.
+        """
         distinct = ["first"] if rule.core_counts == "distinct" else []
         before = None
         with tqdm(desc="k-core", unit="round", disable=None) as bar:
@@ -88,7 +95,7 @@ class RowFiles:
                 before = rows
 
     def counts(self, step: str) -> Counts:
-        """How much is kept."""
+        """Numbers of users, items and rows that are kept."""
         seen = Seen(self)
         for user, item in self.kept():
             seen.add(pl.DataFrame({"user": user, "item": item}))
@@ -110,7 +117,10 @@ class RowFiles:
         return found
 
     def first_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """int64 (U,) first row in the file of each user, and (U,) how many; of those kept, else a last row and 0."""
+        """Over the kept rows of each user: int64 (U,) the lowest row number, and int64 (U,) how many rows there are.
+
+        A user without kept rows has the largest int64, and 0.
+        """
         first_U, lengths_U = np.full(self.num_users, np.iinfo(np.int64).max), np.zeros(self.num_users, np.int64)
         for user, _, row in self.kept("row"):
             starts = np.flatnonzero(np.diff(user, prepend=-1))

@@ -11,7 +11,7 @@ from llmesr_jax.core.knobs import knob
 class Rule:
     """Which raw interactions are kept."""
 
-    min_rating: float | None = knob(None, "keep ratings of at least this; none: all")
+    min_rating: float | None = knob(None, "keep interactions with at least this rating; none: all")
     date_from: str = knob("", 'keep interactions from this date or time on (UTC), as "2000-01-01"; empty: all')
     date_to: str = knob(
         "", 'keep interactions up to and including this time (UTC); "2019-12-31" means its first moment'
@@ -32,8 +32,8 @@ class Rule:
         "k-core: counts taken once after the earlier steps, iterated until nothing changes, or none",
         choices=("none", "once", "iterated"),
     )
-    user_core: int = knob(5, "minimum interactions of a user", least=0)
-    item_core: int = knob(5, "minimum interactions of an item", least=0)
+    user_core: int = knob(5, "k-core: minimum number of interactions of a user", least=0)
+    item_core: int = knob(5, "k-core: minimum number of interactions of an item", least=0)
     core_counts: str = knob(
         "interactions",
         "what the k-core counts: interactions, or distinct items and users",

@@ -40,7 +40,8 @@ class DataConfig(SplitConfig):
     buckets: int = knob(10, "number of row lengths in the bucketed layout", least=1)
     teacher_input: str = knob(
         "whole",
-        "a similar user's sequence: the whole training part, or the input (without its last item)",
+        "sequence of a similar user, from whom llmesr distils: the whole training part, or the input (without its last "
+        "item)",
         choices=("whole", "input"),
     )
     prefixes: bool = knob(
@@ -49,5 +50,5 @@ class DataConfig(SplitConfig):
         "False: one sample per user, the whole sequence, with a loss wherever the backbone allows one",
     )
     single_item_students: bool = knob(
-        False, "users with one training item also count as students (as in the preset release)"
+        False, "train also on users with one training item, whose input is empty (as in the preset release)"
     )

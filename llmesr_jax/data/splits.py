@@ -20,7 +20,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.core.streams import stream
 
 UNKNOWN = np.iinfo(np.int64).min  # a time that is not known; the same bits as NumPy's NaT
-PARTS = ("train", "valid", "test")  # of a split of the user's own, as they are numbered in split.npy
+PARTS = ("train", "valid", "test")  # the parts of a split of the user's own; split.npy contains their indices
 _CALLED = {"valid": "validation", "test": "test"}
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -84,7 +84,7 @@ class Split(NamedTuple):
 
 
 LEAVE_ONE_OUT = "leave_one_out"
-MOST_REPEATED = 0.05  # share of targets in their own input up to which seen items may be hidden
+MOST_REPEATED = 0.05  # hiding seen items is an error if more than this share of targets are in their own input
 
 
 def leave_one_out(offsets: np.ndarray) -> Split:
@@ -115,7 +115,8 @@ def make(
       source: the name in error messages.
 
     Raises:
-      InputError: the split needs times or parts that are missing, the instants are not valid, or a part is empty.
+      InputError: the split needs times or parts that are missing, `valid_from` or `test_from` is not valid, or a part
+        is empty.
     """
     kind = config.split
     if kind == "auto":
@@ -144,18 +145,21 @@ def make(
             "with a time column, or use another data.split"
         )
     bounds = [_instant(getattr(config, name), name, times_n) for name in ("valid_from", "test_from")]
-    told = [str(np.datetime64(bound, "s")).replace("T", " ") for bound in bounds]
+    dates = [str(np.datetime64(bound, "s")).replace("T", " ") for bound in bounds]
     if bounds[0] >= bounds[1]:
         raise InputError(
-            f"{source}: data.valid_from={config.valid_from} is {told[0]} and data.test_from={config.test_from} is "
-            f"{told[1]}; expected the validation to begin before the test; change one of the two"
+            f"{source}: data.valid_from={config.valid_from} is {dates[0]} and data.test_from={config.test_from} is "
+            f"{dates[1]}; expected the validation to begin before the test; change one of the two"
         )
-    name = f"time, validation from {told[0]}, test from {told[1]}, {'all' if every else 'first'} targets{ties}"
+    name = f"time, validation from {dates[0]}, test from {dates[1]}, {'all' if every else 'first'} targets{ties}"
     return _from_parts(name, offsets, np.searchsorted(bounds, times_n, side="right").astype(np.uint8), every, source)
 
 
 def _from_parts(name: str, offsets: np.ndarray, parts_n: np.ndarray, every: bool, source: str | Path) -> Split:
-    """The split whose parts are known interaction by interaction."""
+    """The split in which `parts_n` is the part of each interaction.
+
+    With `every`, all of a user's interactions in validation or test are targets, else the first of them.
+    """
     lengths_U = np.diff(offsets)
     user_n = np.repeat(np.arange(len(lengths_U)), lengths_U)
     place_n = np.arange(len(parts_n)) - offsets[user_n]
@@ -182,7 +186,7 @@ def _from_parts(name: str, offsets: np.ndarray, parts_n: np.ndarray, every: bool
 
 
 def shuffle_ties(offsets: np.ndarray, times_n: np.ndarray, parts_n: np.ndarray | None, seed: int) -> np.ndarray:
-    """int64 (n,): the places in a new order, in which a user's interactions with one time are shuffled.
+    """int64 (n,): indices of the interactions in a new order, in which those of a user with equal times are shuffled.
 
     Interactions of unknown time, and those of different parts, keep their order.
     """
@@ -196,7 +200,7 @@ def shuffle_ties(offsets: np.ndarray, times_n: np.ndarray, parts_n: np.ndarray |
 
 
 def _instant(text: str, name: str, times_n: np.ndarray) -> int:
-    """Seconds since 1970 of a setting: a date, or the share of interactions that come before it."""
+    """Seconds since 1970 that a setting means: a date, or the time before which a share of the interactions lies."""
     if share := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text.strip()):
         known_n = times_n[times_n != UNKNOWN]
         if not len(known_n) or not 0 < float(share[1]) < 100:

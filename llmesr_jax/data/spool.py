@@ -1,4 +1,4 @@
-"""Fixed-size records spread over files on disk, so that each file fits in memory where all of them do not."""
+"""Distributes records of a fixed size over files on disk, so that each file fits in memory if all records do not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ class Spool:
         return len(self._paths)
 
     def add(self, file_n: np.ndarray, records: np.ndarray) -> None:
-        """Appends each record to the file of its number, from 0.
+        """Appends records to files.
+
+        Args:
+          file_n: int (n,), the number of each record's file, from 0.
+          records: (n,) of the spool's dtype.
 
         Raises:
-          OSError: the disk is full.
+          OSError: a file cannot be written, as when the disk is full.
         """
         order = np.argsort(file_n.astype(np.uint16), kind="stable")  # 16 bits, which NumPy sorts in linear time
         records, ends = records[order], np.cumsum(np.bincount(file_n, minlength=len(self)))
@@ -32,12 +36,12 @@ class Spool:
                 file.write(records[start:stop].data)
 
     def close(self) -> None:
-        """Ends the adding."""
+        """Closes the files; only then may `take` read them."""
         for file in self._open:
             file.close()
 
     def take(self, number: int) -> np.ndarray:
-        """The records of a file, which is deleted."""
+        """Reads the records of a file, and deletes it."""
         records = np.fromfile(self._paths[number], self._dtype)
         self._paths[number].unlink()
         return records

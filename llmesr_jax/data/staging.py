@@ -49,7 +49,8 @@ class Reader:
           columns: some of user, item, rating, time.
 
         Raises:
-          InputError: there is no row.
+          InputError: the rows end and none came, because all were malformed or left out. A file that is empty in itself
+            gives an empty frame.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         schema = {name: _TYPES[name] for name in columns}

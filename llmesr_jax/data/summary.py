@@ -15,9 +15,10 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     """The counts as a table, their comparison with the papers, the audit, and the next command.
 
     Args:
-      embed: the next command if there are texts to embed; empty: the default.
-      audit: of the data, as text; empty: none.
-      train: flags that launch.train needs for these data.
+      outcome: of `prepare.prepare`.
+      embed: the next command if there are texts to embed; "" for the default command.
+      audit: of the data, as text; "" for none.
+      train: flags that launch.train needs for these data, each after a blank.
     """
     p, m = outcome.plan, outcome.manifest
     rows = _rows([Counts(**step) for step in m["steps"]])
@@ -30,7 +31,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
         lines.append(
             "the counts match the papers'" if not missed else f"the counts differ from the papers': {', '.join(missed)}"
         )
-    if span := m.get("times"):  # manifests of before have none
+    if span := m.get("times"):  # older manifests have none
         lines.append(f"from {span['first']} to {span['last']}")
         if span["last"] < "1990" and hasattr(p.options, "time_unit") and not p.options.time_format:
             lines[-1] += (

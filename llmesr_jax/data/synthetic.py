@@ -53,7 +53,7 @@ _STYLES = (
 _MAKERS = tuple(
     "Arden Boreal Calder Dunmore Everly Fenwick Galen Harrow Inverly Juniper Kestrel Larkin Marlow Norden Osric".split()
 )
-# Words that say nothing.
+# Words that tell nothing about an item.
 _FILLERS = tuple(
     "quality gift perfect daily value new easy set popular great everyday choice favorite comfort size smart".split()
 )
@@ -63,7 +63,7 @@ _MIN_LENGTH, _MAX_LENGTH = 3, 60
 
 
 class Catalogue(NamedTuple):
-    """What each of I items is: int64 (I,) columns; `popularity` is an integer Zipf weight."""
+    """The structure of I items, int64 (I,) each; `popularity` is an integer Zipf weight, the others count from 0."""
 
     topic: np.ndarray
     subtopic: np.ndarray
@@ -72,7 +72,7 @@ class Catalogue(NamedTuple):
 
 
 class Shop(NamedTuple):
-    """The demo with the structure it was made from; row i of the catalogue is item id i + 1."""
+    """The demo, and the structure from which it was made; row i of the catalogue is item id i + 1."""
 
     corpus: Corpus
     catalogue: Catalogue
@@ -84,7 +84,7 @@ def demo(seed: int = 0, num_users: int = 2000, num_items: int = 1000, split: Spl
     Args:
       seed: of all draws.
       num_users: U.
-      num_items: size of the catalogue; the few items without interactions are left out, so V is slightly less.
+      num_items: size of the catalogue; items without interactions are left out, so V is slightly less (940 by default).
       split: how to split; the demo has no times.
     """
     return shop(seed, num_users, num_items, split).corpus
@@ -119,7 +119,7 @@ def _below(rng: np.random.Generator, bounds: int | np.ndarray, shape: tuple[int,
 
 
 def _catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
-    # The better of two draws: low topics have more items.
+    # The lower of two draws, so that low topics have more items.
     topic = np.minimum(*_below(rng, len(_TOPICS), (2, num_items)))
     subtopic = _below(rng, _SUBTOPICS, (num_items,))
     style = _below(rng, len(_STYLES), (num_items,))
@@ -144,7 +144,7 @@ def _histories(rng: np.random.Generator, catalogue: Catalogue, num_users: int) -
     users, rows = [], []
     for step in range(longest):
         move, draw = rng.random((2, num_users))
-        # 60 % stay, 22 % go on to the next sub-topic, 18 % turn to one of their topics.
+        # 60 % stay, 22 % move to the next sub-topic, 18 % turn to one of their topics.
         turn = move >= 0.82
         topic = np.where(turn, tastes[np.arange(num_users), _below(rng, num_tastes, (num_users,))], topic)
         subtopic = np.where(turn, _below(rng, _SUBTOPICS, (num_users,)), (subtopic + (move >= 0.6)) % _SUBTOPICS)
@@ -160,7 +160,7 @@ def _histories(rng: np.random.Generator, catalogue: Catalogue, num_users: int) -
 
 
 def _weights(catalogue: Catalogue, topic: np.ndarray, subtopic: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """int64 (users, I): the weight of each item, by its popularity and its match with the user's mood."""
+    """int64 (users, I): the weight of each item: its popularity times its match with the user's current interests."""
     same_topic = catalogue.topic == topic[:, None]
     same_subtopic = same_topic & (catalogue.subtopic == subtopic[:, None])
     same_style = catalogue.style == style[:, None]
@@ -177,7 +177,7 @@ def _record(rng: np.random.Generator, item: int, topic: int, subtopic: int, styl
     department, words, *products = (part.split() for part in _TOPICS[name].split("|"))
     looks, nouns = _STYLES[style].split(), products[subtopic]
     noun = pick(nouns)
-    # A maker works for a few topics only, mostly.
+    # Most items of a topic are from the same three makers.
     maker = _MAKERS[(topic + 5 * int(_below(rng, 3))) % len(_MAKERS)] if rng.random() < 0.8 else pick(_MAKERS)
     first_look, second_look, word = pick(looks), pick(looks), pick(words)
     title = f"{maker} {first_look} {word} {noun}, {pick(_FILLERS)}"

@@ -1,4 +1,4 @@
-"""How many rows of raw interactions pass the filters of a rule, for each user and item; and their ids as integers."""
+"""Counts the raw interactions of each user and item that pass the filters of a rule; and codes raw ids as integers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = 64  # of the ids, by their hash
 
 
 class Counts(NamedTuple):
-    """How much there is after a step."""
+    """Numbers of users, items and interactions after a step of a rule."""
 
     step: str
     users: int
@@ -45,7 +45,7 @@ class Tally(NamedTuple):
         Args:
           rows: user, item (String) and what the filters read, in file order.
           filters: {step: which rows pass it}.
-          in_memory: without it, memory grows with users and items alone, and not with the rows.
+          in_memory: False: memory grows only with users and items, not with rows.
         """
         steps = {"raw": pl.lit(True)}
         for step, passing in filters.items():
@@ -61,10 +61,11 @@ class Tally(NamedTuple):
         return cls(marked.filter(list(steps)[-1]), users, items, counts)
 
     def coded(self, columns: Sequence[str], least: tuple[int, int]) -> tuple[pl.LazyFrame, pl.Series, pl.Series]:
-        """The kept rows of users and items that have at least so many, their ids as integers.
+        """The kept rows, with ids as integers.
 
         Args:
-          columns: beside user and item.
+          columns: to keep beside user and item.
+          least: kept rows that a user, and an item, must have; rows of others are left out.
 
         Returns:
           user, item (UInt32 codes) and `columns`; the raw id of each user code, and of each item code.
@@ -77,14 +78,14 @@ class Tally(NamedTuple):
 
 
 def _counted(rows: Any, key: str, steps: Collection[str]) -> Any:
-    """How many rows of each id pass each step; of a lazy frame or a frame."""
+    """How many rows of each id pass each step; `rows` is a frame or a lazy frame, as is the result."""
     return rows.group_by(key).agg(pl.col(*steps).cast(pl.UInt32).sum())
 
 
 def _counted_in_batches(rows: pl.LazyFrame, steps: Collection[str]) -> list[pl.DataFrame]:
-    """The counts of users and of items. Polars' own grouping in streams holds rows until their group is complete.
+    """The counts of users and of items, batch by batch: polars' streaming group-by would keep rows in memory.
 
-    Ids are spread over parts by their hash. Each part is merged alone, so merging takes the memory of one part.
+    Ids are divided into parts by their hash. Each part is merged alone, so a merge takes the memory of one part.
     """
     found: dict[str, list[list[pl.DataFrame]]] = {key: [[] for _ in range(_PARTS)] for key in ("user", "item")}
     batches = rows.select("user", "item", *steps).collect_batches(
@@ -113,10 +114,13 @@ def _merged(parts: list[list[pl.DataFrame]], key: str, steps: Collection[str]) -
 
 
 def passes(rule: Rule, columns: Sequence[str]) -> dict[str, pl.Expr]:
-    """{what the step is called: which rows pass it} of the filters that look at one row.
+    """{name of a step: which rows pass it}, of the steps of a rule that look at single rows.
+
+    Args:
+      columns: of the rows.
 
     Raises:
-      InputError: a filter reads a column that is not there.
+      InputError: a filter reads a column that does not exist.
     """
     filters = {}
     if rule.min_rating is not None:

@@ -30,7 +30,7 @@ _PROBE = datetime.datetime(2019, 12, 31, 13, 45, tzinfo=_UTC)
 
 
 def from_number(value: Any, unit: str = "s") -> int:
-    """A count of `unit` since 1970.
+    """Microseconds since 1970 of a number, or text of a number, of `unit` ("s", "ms", "us" or "ns") since 1970.
 
     Raises:
       Malformed: it is not a number, or not from 1970 to 2100.
@@ -50,7 +50,10 @@ def from_number(value: Any, unit: str = "s") -> int:
 
 
 def from_text(value: Any, wanted: str = 'a date as "2019-12-31" or "2019-12-31 23:59:59"') -> int:
-    """A date or a date with time, in ISO 8601; without a zone it is UTC. `wanted` describes it in the message.
+    """Microseconds since 1970 of a date, or date and time, in ISO 8601; UTC if it has no zone.
+
+    Args:
+      wanted: describes it in the message.
 
     Raises:
       Malformed: it is neither, or not from 1970 to 2100.
@@ -75,7 +78,7 @@ def _moment(value: Any) -> datetime.datetime:
 
 
 def form(unit: str, text_format: str) -> str:
-    """What `from_any` and `column` read by: the format of text if there is one, else the unit of numbers.
+    """The argument `unit` of `from_any` and `column`: the format of times that are text if it is set, else the unit.
 
     Raises:
       InputError: the format does not give a day, or gives another hour or minute than the text says.
@@ -96,7 +99,7 @@ def form(unit: str, text_format: str) -> str:
 
 
 def wanted(unit: str) -> str:
-    """What `from_any` expects, for messages."""
+    """What `from_any` expects with this `unit`, for messages."""
     return f"a time as --time_format={unit} says" if "%" in unit else WANTED
 
 
@@ -109,7 +112,7 @@ def _from_format(value: Any, text_format: str) -> int:
 
 
 def from_any(value: Any, unit: str) -> int:
-    """A number of `unit`, else a date; text in the format `unit` if that has a %, as `form` returns it.
+    """Microseconds since 1970 of a number of `unit`, or of a date; if `unit` is a format (see `form`), of text in it.
 
     Raises:
       Malformed: it is neither, or not from 1970 to 2100.
@@ -126,7 +129,7 @@ def from_any(value: Any, unit: str) -> int:
         except (TypeError, ValueError):
             raise Malformed(f"{WANTED}, not {repr(value)[:40]}") from None
         except OverflowError:
-            pass  # a number all the same
+            pass  # a number, but too large for a float
         raise Malformed(f"a time from 1970 to 2100 in {unit} (--time_unit), not {repr(value)[:40]}") from None
 
 
@@ -136,7 +139,14 @@ def date(micro: int) -> str:
 
 
 def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
-    """Int64 microseconds from a table's column; null if it is empty or not from 1970 to 2100. `unit` as in `from_any`."""
+    """Int64 microseconds since 1970 of a table's column; null for a value that is empty or not from 1970 to 2100.
+
+    Args:
+      unit: as of `from_any`.
+
+    Raises:
+      InputError: a column of this type cannot contain times.
+    """
     found = pl.col(name)
     if isinstance(dtype, pl.Date) or isinstance(dtype, pl.Datetime):
         micro = found.cast(pl.Datetime("us")).to_physical()
@@ -148,7 +158,7 @@ def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
         number = found.cast(pl.Float64, strict=False)
         named = found.str.replace(r"(?i)(\d)\s*(?:UTC|GMT|Z)$", "${1}")
         moment = named.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
-        # polars would take 05/12/2019 as well, for a day in December, which may be one in May.
+        # polars would also accept 05/12/2019, as a day in December, although May may be meant.
         moment = pl.when(found.str.contains(r"^\d{4}-")).then(moment)
         micro = pl.coalesce(_scaled(number, unit), moment)
     elif dtype.is_numeric():
@@ -164,10 +174,10 @@ def _scaled(found: pl.Expr, unit: str) -> pl.Expr:
 
 
 def day(text: str, flag: str) -> int:
-    """Microseconds of a flag's date, or of its date and time.
+    """Microseconds since 1970 of a flag's value, a date or a date and time.
 
     Raises:
-      InputError: it is neither.
+      InputError: it is neither, or not from 1970 to 2100.
     """
     try:
         return from_text(text)

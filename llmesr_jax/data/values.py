@@ -7,21 +7,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# What an id may not hold: it stands alone on a line of a UTF-8 file.
+# Characters that an id must not contain, because ids are written one per line into a UTF-8 file.
 _UNFIT = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
-_EXACT = 2**53  # the first whole number whose neighbour a float does not know
+_EXACT = 2**53  # from here on, floats do not represent every whole number
 
-# What databases, pandas, R and spreadsheets write where there is no value.
+# What databases, pandas, R and spreadsheets write for a missing value.
 MISSING = r"nan,NaN,NAN,NA,N/A,n/a,#N/A,None,null,NULL,<NA>,\N"
 
 
 class Malformed(ValueError):
-    """A malformed line; the message says what was found, or what was expected."""
+    """A malformed value or line; the message says what was expected, to follow "expected "."""
 
 
 class Ids:
-    """Reads ids of text and JSON files: blanks around them are ignored, and 12.0 is 12.
+    """Reads ids from text and JSON files: blanks around them are ignored, and 12.0 becomes 12.
 
     Attributes:
       missing: words that mean "no id", besides the empty text.
@@ -36,7 +36,7 @@ class Ids:
         """An id as text; None if there is no id.
 
         Raises:
-          Malformed: it is neither text nor a number, or has a line break.
+          Malformed: it is neither text nor a number, or has a control character, such as a line break.
         """
         if type(value) is not str:
             return self._number(value)

@@ -101,7 +101,7 @@ def test_split_and_counts_agree_with_plain_lists_whatever_the_order_of_the_lines
         ("offsets", np.array([0, 4, 4, 9]), "items.npy: the offsets of users do not ascend from 0 to the 9 interac"),
         ("offsets", np.array([0, 4, 6, 8]), "items.npy: the offsets of users do not ascend from 0 to the 9 interac"),
         ("offsets", None, "offsets.npy: cannot be read (No such file or directory)"),
-        ("inter", None, "holds inter.txt and items.npy; expected one of the two"),
+        ("inter", None, "has both inter.txt and items.npy; expected one of the two; move one"),
     ],
 )
 def test_arrays_in_place_of_the_text(tmp_path, name, array, told):

@@ -1,4 +1,4 @@
-"""The rules in DuckDB: all cores, and the disk where memory ends (`pip install 'llmesr-jax[duckdb]'`)."""
+"""The rules in DuckDB, on all cores; what does not fit in memory goes to disk (`pip install 'llmesr-jax[duckdb]'`)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def filter_parts(
       paths: of the files, in the order of their rows.
       out: folder to make.
       columns: of the files.
-      rule: what is kept.
+      rule: which interactions are kept.
       work: folder for the database and what does not fit in memory.
-      memory: most that DuckDB holds, such as "8GB"; "" for 80 % of the machine's.
+      memory: maximum memory of DuckDB, such as "8GB"; "" for 80 % of the machine's.
 
-    Returns: the counts after each step.
+    Returns:
+      The counts after each step.
+
     Raises:
-      InputError: DuckDB is not installed, or the files are not as they should be.
+      InputError: DuckDB is not installed, a column is missing or of the wrong type, or the rule keeps nothing.
     """
     with _Duck(work, memory) as engine:
         time_type = engine.read(paths, columns)
@@ -100,7 +102,7 @@ class _Duck:
             raise InputError(f"DuckDB: {' '.join(str(error).split())[:300]}; check the files, and --memory") from error
 
     def read(self, paths: Sequence[Path], columns: Columns) -> str:
-        """Names the files `raw`; returns the type of the time, see `rule_sql.raw`.
+        """Makes the view `raw` of the files; returns the type of the time, see `rule_sql.raw`.
 
         Raises:
           InputError: a column is absent or of the wrong type.
@@ -129,7 +131,7 @@ class _Duck:
 
 
 def _kind(dtype: str) -> str:
-    """The kind of a type of DuckDB."""
+    """The kind of a DuckDB type, see `rule_sql.check_kinds`."""
     if dtype.startswith(("TINYINT", "SMALLINT", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")):
         return "integer"
     return next(

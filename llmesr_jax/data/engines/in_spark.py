@@ -1,13 +1,14 @@
-"""The rules as a Spark job (`pip install 'llmesr-jax[spark]'`). A cluster's own session and addresses do as well:
+"""The rules as a Spark job (`pip install 'llmesr-jax[spark]'`).
 
-# job.py, for spark-submit
-from pyspark.sql import SparkSession
-from llmesr_jax.data.engines import in_spark
-from llmesr_jax.data.engines.rule_sql import Columns
-from llmesr_jax.data.rules import Rule
+On a cluster, a job for `spark-submit` uses the cluster's session and addresses:
 
-session = SparkSession.builder.getOrCreate()
-in_spark.filter_parts(session, "s3://bucket/raw", "s3://bucket/parts", Columns(time_column="time"), Rule())
+    from pyspark.sql import SparkSession
+    from llmesr_jax.data.engines import in_spark
+    from llmesr_jax.data.engines.rule_sql import Columns
+    from llmesr_jax.data.rules import Rule
+
+    session = SparkSession.builder.getOrCreate()
+    in_spark.filter_parts(session, "s3://bucket/raw", "s3://bucket/parts", Columns(time_column="time"), Rule())
 """
 
 from __future__ import annotations
@@ -41,16 +42,19 @@ def filter_parts(session: SparkSession, raw: str, out: str, columns: Columns, ru
     """Applies the rule to Parquet files; writes parts whose names are in the order of the raw rows.
 
     Args:
-      session: of Spark. Where its context has a checkpoint directory, tables are kept there between steps, else on the
-        executors.
+      session: of Spark. Between steps, tables are stored in the checkpoint directory of its context if there is one,
+        else on the executors.
       raw: address of a folder of Parquet files, which count in the order of their names; or of one file.
       out: address of the folder to write; must not exist.
       columns: of the files.
-      rule: what is kept.
+      rule: which interactions are kept.
 
-    Returns: the counts after each step.
+    Returns:
+      The counts after each step.
+
     Raises:
-      InputError: the files are not as they should be, or `out` is there.
+      InputError: a column is missing or of the wrong type, the rule keeps nothing, or Spark fails, as when `out`
+        exists.
     """
     from pyspark.errors import PySparkException
 
@@ -96,7 +100,7 @@ class _Spark:
         self._session = session
 
     def read(self, raw: str, columns: Columns) -> str:
-        """Names the files `raw`; returns the type of the time, see `rule_sql.raw`.
+        """Makes the view `raw` of the files; returns the type of the time, see `rule_sql.raw`.
 
         Raises:
           InputError: a column is absent or of the wrong type.
@@ -113,7 +117,7 @@ class _Spark:
         return kinds.get("time_column", "")
 
     def make(self, table: str, query: str) -> None:
-        """Keeps the rows of a query as a table, and forgets how they were made."""
+        """Stores the rows of a query as a table, which cuts its lineage, so that Spark does not compute it again."""
         self._kept(self._session.sql(query)).createOrReplaceTempView(table)
 
     def _kept(self, frame: DataFrame) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Runs the rules on an engine, and says how much each step leaves."""
+"""Runs the rules on an engine, and counts what each step keeps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ _COUNTS = "SELECT count(DISTINCT user_id), count(DISTINCT item_id), count(*) FRO
 
 
 def reduce(engine: Engine, columns: Columns, rule: Rule, time_type: str) -> tuple[str, list[Counts]]:
-    """Makes one table after the other, over `raw`.
+    """Makes a table for each step of the rule, from the table before it.
 
     Args:
       engine: has the table `raw`: the columns of the files, `raw_file` and `raw_row`.
       columns: of the files.
-      rule: what is kept.
+      rule: which interactions are kept.
       time_type: as of `rule_sql.raw`.
 
-    Returns: the query for what is left (with `raw_file` and `raw_row`, to be ordered by), and the counts after each step.
+    Returns:
+      The query for the rows that are kept (not ordered; with `raw_file` and `raw_row`, by which to order them), and the
+      counts after each step.
+
     Raises:
-      InputError: times that are not usable, or nothing is left.
+      InputError: a time is not usable, or the rule keeps nothing.
     """
     table, number = "step_0", 0
     names = ["user_id", "item_id", *["time"] * bool(columns.time_column), "raw_file", "raw_row"]

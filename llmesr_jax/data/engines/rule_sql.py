@@ -26,18 +26,18 @@ class Columns:
     user_column: str = knob("user_id", "column of the user: text or whole numbers")
     item_column: str = knob("item_id", "column of the item: text or whole numbers")
     rating_column: str = knob("", "column of the rating, for --min_rating; empty: none")
-    time_column: str = knob("", "column of the time; empty: none, then rows count as they stand in the files")
+    time_column: str = knob("", "column of the time; empty: none, and the rows of the files are in time order")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))
 
 
 class Dialect(NamedTuple):
-    """Where the engines differ.
+    """The differences between the engines' SQL.
 
     Attributes:
-      text: type of text.
-      micros: {type of time: expression for whole microseconds since 1970}, of "timestamp" and "date".
-      quote: what stands around the name of a column.
-      escapes: whether a backslash in a text stands for something else.
+      text: the name of the type of text.
+      micros: {"timestamp" or "date": expression for whole microseconds since 1970, with {} for the column}.
+      quote: the quotation mark around a column's name.
+      escapes: whether a backslash begins an escape sequence in a literal.
     """
 
     text: str
@@ -50,18 +50,18 @@ class Dialect(NamedTuple):
         return f"{self.quote}{column.replace(self.quote, self.quote * 2)}{self.quote}"
 
     def literal(self, word: str) -> str:
-        """The text, quoted."""
+        """A text as a literal, quoted."""
         quoted = word.replace("\\", "\\\\").replace("'", "\\'") if self.escapes else word.replace("'", "''")
         return f"'{quoted}'"
 
 
 class Engine(Protocol):
-    """What runs the SQL."""
+    """An engine that runs the SQL."""
 
     dialect: Dialect
 
     def make(self, table: str, query: str) -> None:
-        """Keeps the rows of a query as a table, in place of one of that name."""
+        """Stores the rows of a query as a table, which replaces a table of that name."""
         ...
 
     def row(self, query: str) -> tuple[Any, ...]:
@@ -70,12 +70,12 @@ class Engine(Protocol):
 
 
 class Step(NamedTuple):
-    """One table.
+    """A step of the rule, which makes a table.
 
     Attributes:
-      name: what the step is called where its counts are shown.
-      query: over the table `{previous}`.
-      again: whether it is made from itself until its rows no longer change.
+      name: of the step, in tables of counts.
+      query: SQL with the placeholders {previous}, the table before, and maybe {columns}, all names of columns.
+      again: whether the step is repeated, each time on its own result, until the rows no longer change.
     """
 
     name: str
@@ -112,10 +112,10 @@ def check_kinds(where: str, kinds: Mapping[str, str], named: Mapping[str, str], 
 
 
 def raw(columns: Columns, dialect: Dialect, time_type: str) -> str:
-    """The query over `raw` (the files' columns, `raw_file` and `raw_row`) that names and types the columns; without rows that
-    have no id.
+    """The query that gives the columns of `raw` their names and types here, and leaves out rows without an id.
 
     Args:
+      columns: the names in `raw`, which also has `raw_file` and `raw_row`.
       time_type: "integer", "float", "timestamp" or "date"; "" without a time column.
     """
     found = [f"trim(CAST({dialect.name(columns.user_column)} AS {dialect.text})) AS user_id"]
@@ -133,7 +133,7 @@ def _micros(columns: Columns, dialect: Dialect, time_type: str) -> str:
     column = dialect.name(columns.time_column)
     if time_type in dialect.micros:
         return dialect.micros[time_type].format(column)
-    if time_type == "integer" and columns.time_unit == "ns":  # a division of what is no multiple would be rounded
+    if time_type == "integer" and columns.time_unit == "ns":  # without the remainder, the quotient is exact
         return f"CAST(round(({column} - {column} % 1000) / 1000) AS BIGINT)"
     if time_type == "integer":
         return f"CAST({column} AS BIGINT) * {times.UNITS[columns.time_unit]}"
@@ -142,7 +142,7 @@ def _micros(columns: Columns, dialect: Dialect, time_type: str) -> str:
 
 
 def unusable(columns: Columns) -> str:
-    """The query that counts rows of `{previous}` whose time is not known or out of 1970 to 2100."""
+    """The query that counts rows of `{previous}` whose time is unknown or not from 1970 to 2100."""
     lacking = f"time IS NULL OR time < 0 OR time >= {times.LAST}" if columns.time_column else "FALSE"
     return f"SELECT count(*) FROM {{previous}} WHERE {lacking}"
 
@@ -190,7 +190,7 @@ def steps(rule: Rule, columns: Columns) -> Iterator[Step]:
 
 
 def _first_of(key: str, order: str) -> str:
-    """The first row, in an order, of those with one key."""
+    """The query for the first row of each key, in an order."""
     numbered = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS turn FROM {{previous}}"
     # The names are written out: neither engine has a standard way to leave one out.
     return f"SELECT {{columns}} FROM ({numbered}) AS numbered WHERE turn = 1"
@@ -201,5 +201,5 @@ def _with_enough(key: str, count: str, least: int) -> str:
 
 
 def result(columns: Columns) -> str:
-    """The query for what is written: over `{previous}`, without an order."""
+    """The query for the columns to write, over `{previous}`; its rows are not ordered."""
     return f"SELECT user_id, item_id{', time' if columns.time_column else ''}, {ORDER} FROM {{previous}}"

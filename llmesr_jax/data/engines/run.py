@@ -1,4 +1,4 @@
-"""From a folder of Parquet files to a folder of parts, by an engine on this machine: what `launch.filter` does."""
+"""Filters a folder of Parquet files into a folder of parts, by an engine on this machine, for `launch.filter`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from llmesr_jax.data.tally import Counts
 
 
 def filter_folder(engine: str, raw: Path, out: Path, columns: Columns, rule: Rule, memory: str = "") -> list[Counts]:
-    """Applies the rule; `out` gets its name when all is written.
+    """Applies the rule; `out` exists only once it is complete.
 
     Args:
       engine: "duckdb" or "spark".
       raw: folder of Parquet files, which count in the order of their names; or one file.
       out: folder to write; must not exist.
       columns: of the files.
-      rule: what is kept.
-      memory: most that DuckDB holds, such as "8GB"; "" for 80 % of the machine's.
+      rule: which interactions are kept.
+      memory: maximum memory of DuckDB, such as "8GB"; "" for 80 % of the machine's.
 
-    Returns: the counts after each step.
+    Returns:
+      The counts after each step.
+
     Raises:
-      InputError: the engine is not installed, `out` is there, or the files are not as they should be.
+      InputError: the engine is not installed, `out` exists, a column is missing or of the wrong type, or the rule keeps
+        nothing.
     """
     list(steps(rule, columns))  # raises before anything is read
     paths = sorted(raw.glob("*.parquet")) if raw.is_dir() else [raw]

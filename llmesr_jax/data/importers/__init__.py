@@ -1,7 +1,7 @@
 """Readers of raw data, one file per source, found by the file's name (`launch.prepare --importer=<name>`).
 
-Such a file has the members of `Importer`. `reader.bad` counts malformed lines; text is staged as Parquet by
-`reader.stage`.
+Such a file has the members of `Importer`. It counts malformed lines in `reader.bad`, and converts text to Parquet by
+`reader.stage` (`data.staging.Reader`).
 """
 
 from __future__ import annotations
@@ -52,28 +52,34 @@ class Importer(Protocol):
     def PREPARED(self) -> bool:
         """Whether the source is already filtered and numbered.
 
-        Then no rule is the default, and ids keep their order.
+        If so, everything is kept by default, and ids keep their order.
         """
         ...
 
     def locate(self, folder: Path, options: Any, /) -> Files:
-        """The raw files; an InputError names the files that were searched."""
+        """The raw files in a folder; an InputError names the files that it must contain."""
         ...
 
     def interactions(self, files: Files, options: Any, reader: Reader, /) -> pl.LazyFrame:
-        """user, item (String), rating (Float64), time (Int64, microseconds since 1970; `data.times`), in file order;
-        the last two if the source has them."""
+        """The interactions, in file order.
+
+        Columns: user, item (String) and, if the source has them, rating (Float64) and time (Int64, microseconds since
+        1970, see `data.times`).
+        """
         ...
 
     def items(
         self, files: Files, options: Any, reader: Reader, wanted: Container[str], /
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(raw id, {field: value}): records of the given items, maybe of others; names of fields as `semantic.prompts`
-        expects them."""
+        """(raw id, {field: value}) of item records, with field names as `semantic.prompts` expects them.
+
+        Args:
+          wanted: raw ids of the items that are needed; records of others may come too, and are left out.
+        """
         ...
 
     def downloads(self, options: Any, /) -> Downloads:
-        """Where the public files are."""
+        """The public files of the source, for `--download`."""
         ...
 
 

@@ -19,15 +19,15 @@ from llmesr_jax.data.raw_folders import check_folder, find
 from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Malformed, absent, number
 
-# Links and pictures: nothing to read, and most of a record's length.
+# Links and pictures, which describe nothing and are most of a record's length.
 _LINKS = frozenset(
     "related also_buy also_view bought_together similar_item imUrl image imageURL imageURLHighRes images videos "
     "salesRank rank".split()
 )
-_OPENED = 1995  # the shop, so an earlier time is one in seconds that was taken for milliseconds
+_OPENED = 1995  # the year the shop opened: an earlier time is one in seconds that was read as milliseconds
 _ASIN = re.compile("[0-9A-Z]{10}")
 COLUMNS = ("user", "item", "rating", "time")
-# Names of the columns of ratings, in small letters, in the releases and in copies of them that got a header.
+# Column names, in small letters, in the headers of files of ratings: of the releases, and of copies of them.
 _NAMED = {
     "user": ("userid", "reviewerid", "user"),
     "item": ("parentasin", "asin", "productid", "itemid", "item"),
@@ -38,7 +38,7 @@ _NAMED = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which of the files."""
+    """Which files to read."""
 
     category: str = knob("", "Amazon: the category as its files name it, such as Beauty or AMAZON_FASHION")
     subset: str = knob(

@@ -1,4 +1,4 @@
-"""Which column is which: by the flags that name them, or by the columns' names and values."""
+"""Finds the columns of a table: by the flags that name them, or by the columns' names and values."""
 
 from __future__ import annotations
 
@@ -86,20 +86,21 @@ def find_time(
     broad: bool = False,
     taken: Collection[int] = (),
 ) -> Time:
-    """The column of times if no flag names it: one that is named like a time and holds times.
+    """Detects the column of times: one that is named like a time and contains times.
 
     Args:
       raw: the file.
       names: of its columns.
       sample: its first rows.
-      unit: tried first for times that are numbers; the format of times that are text is tried alone.
-      reader: gets a note of what was found.
+      unit: of times that are numbers, tried before the other units; or a format of times that are text (`times.form`).
+      reader: gets a note on what was found.
       standard: names that need no note.
-      broad: whether to accept any name that may mean a time, or only a name that cannot mean anything else.
-      taken: places of columns that hold something else.
+      broad: accept any name that may mean a time; False: only a name that can mean nothing else.
+      taken: indices of columns that contain something else.
 
     Raises:
-      InputError: there are several such columns; or none, but a name that can only mean a time, or a format of times.
+      InputError: there are several such columns; or there is none, although a column's name can only mean a time, or
+        the user named a format of times.
     """
     file, change = raw.path.name, "--time_column sets another, --time_column=none uses the file order"
     like = [n for n, name in enumerate(names) if like_a_time(name)]
@@ -200,6 +201,7 @@ class Titles:
 
     @property
     def is_named(self) -> bool:
+        """Whether the user named the column."""
         return self._named not in ("", "title")
 
     def column(self, fields: tuple[str, ...]) -> str | None:
@@ -222,7 +224,7 @@ class Titles:
 
 
 def _title_rank(name: str) -> int | None:
-    """0 for a column that surely has titles, more for less certain ones, None for a column without titles."""
+    """0 for a column that certainly contains titles, more the less certain it is; None for a column without titles."""
     found = words(name)
     for end in ("title", "name"):
         if found and found[-1].endswith(end) and found[-1] != end:  # "productname"

@@ -1,8 +1,9 @@
 """Parquet files as interactions and as item records, lazily.
 
 Types decide how a file is read: ids may be text (also binary or dictionary columns), whole numbers of any width,
-decimals or floats (pandas writes those if a column has a gap), or lists, for one row per user. What no type tells, such
-as a blank before an id, is searched in the one pass that reads every value; only if it is found is more work done.
+decimals or floats (pandas writes those if a column has a gap), or lists, for one row per user. Types do not tell
+everything, such as a blank before an id. One pass, which reads every value, looks for that; only if it finds any are
+ids cleaned in further passes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
 
 _KEYS = {"user_column": "user", "item_column": "item", "rating_column": "rating", "time_column": "time"}
-_ODD = r"[\s\x00-\x1f\x7f]|\.0+$"  # an id that wants a look: blanks, letters that stand on no line, 12.0
-_NO_LINE = r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]"  # as `values.identifier` has it
-_WHOLE, _END = r"^-?[0-9]+\.0+$", r"\.0+$"  # 12.0, which is 12
+_ODD = r"[\s\x00-\x1f\x7f]|\.0+$"  # in an id that may need cleaning: white space, control characters, 12.0
+_NO_LINE = r"[\x00-\x1f\x7f\u{85}\u{2028}\u{2029}]"  # what an id must not contain, as in `values.identifier`
+_WHOLE, _END = r"^-?[0-9]+\.0+$", r"\.0+$"  # 12.0, which means 12
 
 
 class _Run(NamedTuple):
@@ -63,16 +64,16 @@ def interactions(
     reader: Reader,
     missing: Collection[str] = MISSING,
 ) -> pl.LazyFrame:
-    """The columns named by {flag: column}, one row per interaction.
+    """The interactions of the files, one per row, see `Importer.interactions`.
 
-    Rows without an id (null, NaN, or one of the words `missing`) are counted in `reader.dropped`, and so
-    are empty lists. Rows that lack another value, or whose time is not from 1970 to 2100, are malformed.
+    Rows without an id (null, NaN, or one of the words `missing`) and empty lists are counted in `reader.dropped`. Rows
+    that lack another value, or whose time is not from 1970 to 2100, are malformed.
 
     Args:
       files: in the order of their rows.
       named: {flag: column}.
       unit: of times that are numbers, or the format of times that are text (`times.form`).
-      reader: what to read with.
+      reader: counts malformed rows and rows that are left out.
       missing: words that mean "no id".
     Raises:
       InputError: a column is missing or of the wrong type, lists of a row differ in length, or more rows are malformed
@@ -94,16 +95,17 @@ def interactions(
         if not all(run.schema[named[flag]].is_integer() for run in runs):
             odd.append(pl.col(_KEYS[flag]).str.contains(looked_for))
     odd = pl.any_horizontal(*odd)
-    # This reads every value that is read later, so a file that polars cannot stand is known by now.
+    # This reads every value that is read later, so a damaged file is reported here.
     facts = values.one_row(
         frame.select((lacking | unrated | odd).sum().alias("count"), pl.len().alias("of")), reader, paths
     )
     if not facts["count"]:
         reader.bad.add_rows(where, 0, facts["of"], "")
         return frame
-    told = ", ".join(named[flag] for flag, key in _KEYS.items() if flag in named and key in keys)
-    told += f" ({times.wanted(unit)})" if "time" in keys else ""
-    return _cleaned(frame, lacking, unrated, missing, reader, paths, named, f"without a usable value of each of {told}")
+    needed = ", ".join(named[flag] for flag, key in _KEYS.items() if flag in named and key in keys)
+    needed += f" ({times.wanted(unit)})" if "time" in keys else ""
+    what = f"without a usable value of each of {needed}"
+    return _cleaned(frame, lacking, unrated, missing, reader, paths, named, what)
 
 
 def _cleaned(
@@ -155,7 +157,7 @@ def _unfloated(name: str) -> pl.Expr:
 
 
 def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool = True) -> list[_Run]:
-    """The files that have rows, after a check that each has the columns, and of one type."""
+    """The files that have rows, grouped; checks that each has the columns, of the same types."""
     runs: list[_Run] = []
     first: tuple[Path, dict[str, str], pl.Schema] | None = None
     for path, schema, rows in files:
@@ -183,7 +185,7 @@ def _runs(files: Sequence[Footer], named: Mapping[str, str], reads_rating: bool 
             runs[-1].paths.append(path)
         else:
             runs.append(_Run([path], wanted))
-    if not runs:  # every one of them is empty, and lacks a column: say which
+    if not runs:  # all files are empty and lack a column: this reports which
         check_columns(RawFile(files[0].path), named, files[0].schema)
     return runs
 
@@ -207,7 +209,7 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.LazyFrame:
-    """user, item (String; null for none, `UNFIT` and the value for an invalid id), rating (Float64), time (Int64)."""
+    """user, item (String; null for none, `UNFIT` + value for an invalid id), rating (Float64), time (Int64)."""
     columns = {_KEYS[flag]: name for flag, name in named.items()}
     if not reader.reads_rating:
         columns.pop("rating", None)
@@ -235,7 +237,17 @@ def _rows(run: _Run, named: Mapping[str, str], unit: str, reader: Reader) -> pl.
 def records(
     paths: Sequence[Path], item: str, wanted: Collection[str], reader: Reader
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row from 1 among the rows here, {column: value}) of the rows of the given items, some thousands at a time."""
+    """(number from 1, {column: value}) of the rows of the wanted items.
+
+    Args:
+      paths: Parquet files.
+      item: the column of the item.
+      wanted: raw ids.
+      reader: for temporary files.
+
+    Raises:
+      InputError: a file cannot be read, or its column of items is missing or of the wrong type.
+    """
     frames = []
     files = footers(paths)
     schemas = {file.path: list(file.schema.items()) for file in files}

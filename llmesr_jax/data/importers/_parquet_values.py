@@ -1,6 +1,6 @@
-"""The values of Parquet columns of any type: ids as text, ratings and times as numbers; and queries run apart.
+"""The values of Parquet columns of any type: ids as text, ratings and times as numbers.
 
-A query over the files runs in a process of its own (`data.isolated`), as a damaged file can crash it.
+Each query over the files runs in a process of its own (`data.isolated`), because a damaged file can crash the process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from llmesr_jax.data import isolated
 from llmesr_jax.data.importers._records import MISSING
 from llmesr_jax.data.staging import Reader
 
-UNFIT = "\0"  # stands before an id that is none, such as 12.5, so that it is found among those of odd letters
-_NO_NUMBER = float("inf")
-BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip takes away
-_EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # beyond it two ids may be one float
+UNFIT = "\0"  # put before a value that is no valid id, such as 12.5, so that the search for control characters finds it
+_NO_NUMBER = float("inf")  # stands for a rating that is not a number
+BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # the characters that str.strip removes
+_EXACT = {pl.Float32: 2**24, pl.Float64: 2**53}  # beyond these, two ids may have the same float
 # A text in UTF-8, as its bytes in hexadecimal digits.
 _UTF8 = (
     "^(?:[0-7].|(?:c[2-9a-f]|d.)T|e0[ab].T|e[1-9abcef]TT|ed[89].T|f0[9ab].TT|f[1-3]TTT|f48.TT)*$"
@@ -29,6 +29,7 @@ _UTF8 = (
 
 
 def listed(name: str, dtype: pl.DataType) -> pl.Expr:
+    """The column; a column of arrays of a fixed size as lists."""
     return pl.col(name).arr.to_list() if isinstance(dtype, pl.Array) else pl.col(name)
 
 
@@ -38,7 +39,7 @@ def exploded(
     """One row for each entry of the lists, in their order; rows with empty lists are counted.
 
     Raises:
-      InputError: the lists of a row differ in length, or a column other than the items' has lists.
+      InputError: the lists of a row differ in length; or users are in lists, or items are not.
     """
     where = Path(os.path.commonpath(paths))
     if "user" in lists or "item" not in lists:
@@ -122,7 +123,7 @@ def timely(frame: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.LazyFrame, pl.Da
 
 
 def one_row(frame: pl.LazyFrame, reader: Reader, paths: Sequence[Path]) -> dict[str, Any]:
-    """The one row of the query over the files."""
+    """The result of a query over the files that gives one row, {column: value}; errors as of `apart`."""
     target = reader.folder / "facts.parquet"
     apart(frame, target, paths)
     found = pl.read_parquet(target).row(0, named=True)
@@ -131,7 +132,12 @@ def one_row(frame: pl.LazyFrame, reader: Reader, paths: Sequence[Path]) -> dict[
 
 
 def apart(frame: pl.LazyFrame, target: Path, paths: Sequence[Path]) -> None:
-    """Raises InputError if the query over the files fails."""
+    """Writes the result of a query over the files to the Parquet file `target`, in a process of its own.
+
+    Raises:
+      InputError: a file cannot be read.
+      OSError: the disk is full.
+    """
     try:
         isolated.sink(frame, target)
     except isolated.Failed as error:

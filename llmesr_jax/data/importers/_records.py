@@ -13,14 +13,14 @@ from llmesr_jax.data.staging import Reader
 from llmesr_jax.data.values import Ids, Malformed, identifier, number
 
 MISSING = Ids().missing
-# What is counted in `Reader.dropped`, as nothing is wrong with the file.
+# Reasons in `Reader.dropped`, for rows of a valid file that are left out.
 NO_ID = "rows without an id"
 NO_RATING = "rows without a rating"
 NO_ITEM = "item records without an id"
 
 
 def read(value: Any) -> str | None:
-    """An id as text, without surrounding blanks; None if a word or a null means that there is none.
+    """An id as text, without surrounding blanks; None for a missing value: null, or a word such as "NA".
 
     Raises:
       Malformed: it is neither text nor a whole number, or has a line break.
@@ -32,7 +32,7 @@ def read(value: Any) -> str | None:
 
 
 def field(record: Mapping[str, Any], name: str) -> str | None:
-    """The id that a record has under this name; None if the value means that there is none.
+    """The id in a field of a record; None for a missing value, see `read`.
 
     Raises:
       Malformed: the record has no such field, or no id in it.
@@ -58,7 +58,7 @@ def stars(value: Any, reader: Reader) -> float | None:
 
 
 def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
-    """A time as of `times.from_number`, from the `year` on: an earlier time means that the unit is wrong.
+    """A time, as by `times.from_number`. A time before `year` is malformed, as it means that the unit is wrong.
 
     Raises:
       Malformed: it is not a number, or not from that year to 2100.
@@ -75,7 +75,7 @@ def moment(value: Any, unit: str = "s", year: int = 1970) -> int:
 def titled(
     records: Iterable[tuple[int, dict[str, Any] | None]], raw: RawFile, column: str, default: str
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The records with their `column` as "title"; None stays None.
+    """(line, record), with the field `column` of each record renamed to "title"; a record that is None stays None.
 
     Raises:
       InputError: `column` is not the `default`, and no record has it.

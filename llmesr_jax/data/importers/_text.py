@@ -55,7 +55,11 @@ def delimited(tables: Sequence[Table]) -> Source:
 
 
 def json(texts: Sequence[Text], wanted: Sequence[str]) -> Source:
-    """Files of JSON objects, one after the other; the columns are their fields, or without any object the needed ones.
+    """Files of JSON objects, one after the other; the columns are the fields of the first objects.
+
+    Args:
+      texts: the files.
+      wanted: the columns if the first file has no object.
 
     Raises:
       InputError: the start of the first file cannot be read.
@@ -77,10 +81,11 @@ def json(texts: Sequence[Text], wanted: Sequence[str]) -> Source:
 
 
 class Places(NamedTuple):
-    """Which cells hold what; None for nothing.
+    """Indices of the columns; None for a column that does not exist.
 
     Attributes:
-      history: the earlier items, separated by blanks.
+      unit: of the times, see `times.form`.
+      history: a column of the user's earlier items, separated by blanks.
     """
 
     user: int
@@ -101,14 +106,15 @@ def places(
     standard: Sequence[str] = (),
     broad: bool = False,
 ) -> Places:
-    """Where the columns named by {flag: column} are; the column of times is detected if no flag names it.
+    """Finds the columns; that of times is detected if no flag names it.
 
     Args:
       source: the files.
       reader: gets notes.
-      named: user_column and item_column; rating_column and time_column may be "", the latter "none".
+      named: {flag: column} for user_column, item_column, rating_column ("" for none) and time_column ("" to detect it,
+        "none" for none).
       unit: of times that are numbers, or the format of times that are text (`times.form`).
-      hint: for messages about missing columns.
+      hint: what else may be wrong, for the message about a missing column.
       standard: names of the column of times that need no note.
       broad: see `_columns.find_time`.
 
@@ -136,7 +142,11 @@ def places(
 
 
 def interactions(source: Source, at: Places, reader: Reader, missing: str) -> pl.LazyFrame:
-    """The rows as a frame: user, item, and rating and time if there is a column of them."""
+    """The rows as a frame: user, item, and rating and time if there are columns of them.
+
+    Args:
+      missing: words that mean "no id", separated by commas.
+    """
     columns = ("user", "item", *["rating"] * (at.rating is not None), *["time"] * (at.time is not None))
     return reader.stage(_rows(source, at, reader, missing), ("user", "item", "rating", "time")).select(columns)
 
@@ -144,7 +154,7 @@ def interactions(source: Source, at: Places, reader: Reader, missing: str) -> pl
 def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[tuple]:
     ids = Ids(missing)
     read, unit = ids.read, at.unit
-    # A column that does not matter stands in for one that is not there.
+    # Every row has five cells: the user's column replaces a column that does not exist or is not read.
     rated, timed = at.rating is not None and reader.reads_rating, at.time is not None
     wanted = [at.user, at.item, at.rating if rated else at.user, at.time if timed else at.user]
     wanted.append(at.user if at.history is None else at.history)
@@ -180,11 +190,12 @@ def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[
 
 
 def float_note(ids: Ids) -> str:
+    """The note that ids such as 12.0 were read as 12."""
     return f"ids that are written as whole floats were read as whole numbers: {ids.float} as {ids.read(ids.float)}"
 
 
 class _Histories:
-    """Compares the list of earlier items in each row with the earlier rows; in a user's first row, they are new.
+    """Checks the earlier items that each row lists against the rows before; those of a user's first row are new.
 
     Attributes:
       found: interactions that are only in such a list.
@@ -192,7 +203,7 @@ class _Histories:
 
     def __init__(self, column: str, read: Callable[[Any], str | None]):
         self._column, self._read, self.found = column, read, 0
-        self._before: dict[str, str] = {}  # of each user, all that is known, as a text with blanks around items
+        self._before: dict[str, str] = {}  # user -> the earlier items that are known, with a blank around each
 
     def new(self, where: str, user: str, item: str, listed: str) -> list[str]:
         """Earlier items that are in no earlier row.
@@ -210,7 +221,7 @@ class _Histories:
                 "its earlier items or the newest of them; sort the file, or delete this column if it means something "
                 "else"
             )
-        # The list's own start is enough of the past: the next one is this one and the item, maybe cut.
+        # This list and the item are enough: the next row's list is these, maybe without the oldest.
         self._before[user] = f"{text}{item} "
         if before is not None:
             return []

@@ -26,7 +26,7 @@ ITEM_ID = "asin"
 PREPARED = False
 
 MAX_LITERAL = 2**20  # bytes; the longest lines, with all their links, have a tenth of it
-_NESTING = re.compile(rb"[\[({]{20}|-{20}|~{20}")  # no record nests so deep; such lines only wear a parser out
+_NESTING = re.compile(rb"[\[({]{20}|-{20}|~{20}")  # no record nests so deep; parsing such a line may take very long
 _ASIN_FIRST = re.compile(rb"\{ ?'asin': ?'(\w{1,40})'")
 
 
@@ -52,7 +52,7 @@ def items(
     files: Files, options: Options, reader: Reader, wanted: Container[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     def parse(line: bytes) -> dict[str, Any] | None:
-        # Building a literal costs a hundred times this look at its first key.
+        # Parsing a literal takes a hundred times as long as this look at its first key.
         if (asin := _ASIN_FIRST.match(line)) and asin[1].decode() not in wanted:
             return None
         return literal(line)

@@ -59,13 +59,13 @@ def items(
         records = json_objects(raw, reader.bad)
         for item, record in _amazon.metadata(raw, records, options, reader, "parent_asin", "asin"):
             record["details"] = details = _details(record.get("details"))
-            # The prompts ask for a brand and a date, which this release tells in other places.
-            for field, told in (
+            # The prompts use the fields brand and date, whose values are elsewhere in this release.
+            for field, value in (
                 ("brand", details.get("Brand") or record.get("store")),
                 ("date", details.get("Date First Available")),
             ):
-                if told and field not in record:
-                    record[field] = told
+                if value and field not in record:
+                    record[field] = value
             yield item, record
 
 

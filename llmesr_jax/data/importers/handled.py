@@ -1,7 +1,7 @@
 """Reads the `handled/` folder of the LLM-ESR release.
 
-Files: `inter.txt`, in our own format, and pickled NumPy arrays, which `semantic.embedding_files` reads and checks:
-`itm_emb_np.pkl` (V, F), `usr_emb_np.pkl` (U, F), `pca64_itm_emb_np.pkl` (V, 64), row 0 = id 1, and
+Files: `inter.txt`, in this library's format, and pickled NumPy arrays, which `semantic.embedding_files` reads and
+checks: `itm_emb_np.pkl` (V, F), `usr_emb_np.pkl` (U, F), `pca64_itm_emb_np.pkl` (V, 64), row 0 = id 1, and
 `sim_user_100.pkl` (U, 100), user rows from 0, most similar first.
 
 Training reads such a folder as it is. `launch.prepare --importer=handled` reads the `inter.txt` (and an `items.jsonl`
@@ -31,7 +31,7 @@ PREPARED = True
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """There are none."""
+    """This importer has no options."""
 
 
 def locate(folder: Path, options: Options) -> Files:

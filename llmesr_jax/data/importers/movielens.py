@@ -45,7 +45,7 @@ _DIGESTS = {"ml-1m.zip": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e28
 
 
 class _Format(NamedTuple):
-    """Files of some releases: names, the releases, and how a row and a movie are written, in words."""
+    """The files of some releases: their names, the releases, and the form of a row of ratings and of movies."""
 
     ratings: str
     movies: str
@@ -83,7 +83,7 @@ class Options:
 
 
 class _Found(NamedTuple):
-    """A release that was found: its name ("" if no folder tells it), its files, their format, the ratings' size."""
+    """A release: its name ("" if the folder does not show it), format and files, and the ratings' size in bytes."""
 
     name: str
     format: _Format
@@ -98,7 +98,7 @@ def locate(folder: Path, options: Options) -> Files:
     for level in places(folder):
         for place in level:
             for one in _releases(place):
-                # A zip and what was unpacked from it are one.
+                # A zip and the folder that was unpacked from it count once.
                 if not any((one.format, one.size) == (other.format, other.size) for other in found):
                     found.append(one)
     there = [one for one in found if not options.release or _may_be(one, options.release)]
@@ -183,7 +183,7 @@ def _splitter(form: _Format, wanted: str) -> Callable[[bytes], list[str]]:
     def split(line: bytes) -> list[str]:
         try:
             text = line.decode("utf-8")
-        except UnicodeDecodeError:  # as the publisher writes the old ones
+        except UnicodeDecodeError:  # the old releases are in Latin-1
             text = line.decode("latin-1")
         try:
             fields = next(csv.reader([text])) if separator == "," and '"' in text else text.split(separator)
@@ -236,18 +236,18 @@ def items(
         if movie is None:
             reader.dropped[_records.NO_ITEM] += 1
         elif not genres:
-            told = [genre for genre in fields[2].split("|") if genre and genre != "(no genres listed)"]
-            yield movie, {"title": fields[1], "categories": told}
+            listed = [genre for genre in fields[2].split("|") if genre and genre != "(no genres listed)"]
+            yield movie, {"title": fields[1], "categories": listed}
         else:
             flags = fields[_FIRST_FLAG:]
-            told = [genre for genre, flag in zip(genres, flags) if flag.strip() == "1" and genre != "unknown"]
-            if len(flags) != len(genres):  # which flag is whose is not known
+            listed = [genre for genre, flag in zip(genres, flags) if flag.strip() == "1" and genre != "unknown"]
+            if len(flags) != len(genres):  # it is not known which flag means which genre
                 reader.note(
                     f"{raw.path.name}: a movie has {len(flags)} genre flags, not {len(genres)}, so its genres are "
                     "left out"
                 )
-                told = []
-            yield movie, {"title": fields[1], "categories": told, "release_date": fields[2]}
+                listed = []
+            yield movie, {"title": fields[1], "categories": listed, "release_date": fields[2]}
 
 
 def _genre_names(raw: RawFile) -> list[str]:

@@ -1,8 +1,8 @@
 """RecBole's atomic files: `<name>.inter` and, if present, `<name>.item`; either may be gzipped.
 
 Tab-separated; the first line has columns and types: "user_id:token	item_id:token	rating:float	timestamp:float".
-Times are seconds. A column `item_id_list:token_seq` beside `item_id:token` holds a user's earlier items; those of the
-first row are interactions too. https://recbole.io/docs/user_guide/data/atomic_files.html
+Times are seconds. A column `item_id_list:token_seq` beside `item_id:token` contains a user's earlier items; those in
+the user's first row count as interactions too. https://recbole.io/docs/user_guide/data/atomic_files.html
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from llmesr_jax.data.values import MISSING, Ids, Malformed
 ITEM_ID = "raw_id"
 PREPARED = False
 _TIME = "timestamp:float"
-# RecBole names fields after their sources; these are what prompts look for.
+# RecBole's field names are those of the sources; prompts use the names on the right.
 _FIELDS = {"class": "categories", "genre": "categories", "sales_type": "category"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which files, which columns; with or without the type after a column's name."""
+    """Which files and columns to read; a column's name with or without its type."""
 
     file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
     items_file: str = knob("", "recbole: name of the file of items; empty: the .item beside the .inter, if any")

@@ -29,7 +29,7 @@ _COLUMNS = ("user", "item")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which of the files."""
+    """Which file to read, and how."""
 
     file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
     encoding: str = knob(

@@ -36,7 +36,7 @@ ITEM_ID = "raw_id"
 PREPARED = False
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _PART = re.compile(r"part[-_.]?\d")
-_SEEN = 200  # rows of a first look
+_SEEN = 200  # rows from which columns are detected
 _IDS = frozenset(
     "user userid uid item itemid iid movieid asin parentasin isbn productid session sessionid customerid reviewerid "
     "businessid bookid trackid songid sku product movie customer visitorid memberid articleid newsid".split()
@@ -45,7 +45,7 @@ _IDS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which file, which columns."""
+    """Which files and columns to read, and how."""
 
     file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
     items_file: str = knob(
@@ -101,7 +101,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _candidates(folder: Path, items_file: str) -> list[Path]:
-    """Where the interactions may be: files named like a table, else folders of parts, else any file."""
+    """The files or folders that may contain the interactions: files named like a table, else folders, else any file."""
     there = [path for path in _listed(folder) if path.name != items_file.rstrip("/")]
     files = [path for path in there if path.is_file()]
     known = [path for path in files if _ending(path)]
@@ -133,14 +133,14 @@ def _parts(path: Path, other: str) -> list[Path]:
     if any(_ending(part) == ".parquet" for part in found):
         found = [part for part in found if _ending(part) == ".parquet"]
     elif len(found) > 1:
-        found = [part for part in found if part.stat().st_size] or found[:1]  # an engine's empty parts
+        found = [part for part in found if part.stat().st_size] or found[:1]  # engines write empty parts
     if not found:
         raise InputError(f"{path}: has no files; expected a folder of CSV, JSON or Parquet parts, or a file")
     return found
 
 
 def _kind(raw: RawFile) -> str:
-    """ "parquet", "json" or "delimited", by content; the name's ending decides if the content does not."""
+    """The kind of a file, "parquet", "json" or "delimited", by its content and its name's ending."""
     ending = _ending(raw.path)
     start = head(raw, 64)
     if start.startswith(b"PAR1") or ending == ".parquet":
@@ -338,7 +338,7 @@ def _records(
         line, column = 0, actual(_parquet.footers([raws[0].path])[0].schema, column)
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
-        if not line:  # an example, for the message that no record is of a wanted item
+        if not line:  # one record as an example, for the message that none belongs to a wanted item
             for row in _parquet_rows(raws[0].path, [column], 1, reader):
                 yield raws[0], 1, {column: None if row[column] is None else str(row[column])}
     elif kind == "json":

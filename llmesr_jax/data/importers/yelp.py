@@ -30,19 +30,19 @@ _TITLE = "name"
 _NAMES = {kind: f"yelp_academic_dataset_{kind}.json" for kind in ("review", "business")}
 # In order of age: 2014 and later, 2018 (rounds 11 and 12), 2013 (the contest's).
 _RELEASES = ("yelp_academic_dataset_{}.json", "{}.json", "yelp_training_set_{}.json")
-_NOT_TOLD = frozenset("attributes hours photo_url url full_address address latitude longitude postal_code".split())
+_LEFT_OUT = frozenset("attributes hours photo_url url full_address address latitude longitude postal_code".split())
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which field."""
+    """Which field of a business is its title."""
 
     title_column: str = knob(_TITLE, "column, or field, of the items' file with the title, if there is one")
 
 
 def locate(folder: Path, options: Options) -> Files:
     check_folder(folder, " and ".join(_NAMES.values()))
-    for name in _RELEASES:  # of one release, because ids of two do not fit
+    for name in _RELEASES:  # both files must be of one release, because ids differ between releases
         reviews, businesses = (find(folder, *_both(name.format(kind))) for kind in _NAMES)
         if reviews is not None:
             break
@@ -91,7 +91,7 @@ def items(
             if item is None:
                 reader.dropped[_records.NO_ITEM] += 1
                 continue
-            yield item, {field: value for field, value in record.items() if field not in _NOT_TOLD}
+            yield item, {field: value for field, value in record.items() if field not in _LEFT_OUT}
 
 
 def downloads(options: Options) -> Downloads:
