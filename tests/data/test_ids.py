@@ -1,5 +1,9 @@
 """Raw ids of a folder, and which row of older data each user and item of newer data is."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -48,3 +52,14 @@ def test_raw_ids_on_one_side_only_are_refused(tmp_path, old):
 def test_files_that_do_not_fit_are_refused(tmp_path, items, message):
     with pytest.raises(InputError, match=f"item_ids.txt: {message}"):
         ids.raw_ids(write(tmp_path / "bad", [(1, 1), (1, 2), (2, 3)], items), "item")
+
+
+def test_raw_ids_are_utf_8_in_every_locale(old):
+    program = (
+        "import sys; from llmesr_jax.data import ids, reading; corpus = reading.read_folder('mine', sys.argv[1]); "
+    )
+    program += "print(ascii(ids.raw_ids(corpus, 'item')))"
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", program, str(old.folder)]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == ascii(["a", "ü b", "c"])
