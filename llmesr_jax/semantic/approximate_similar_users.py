@@ -1,4 +1,4 @@
-"""Similar users by a graph, where comparing every user with every other takes too long: the square of their number."""
+"""Approximate similar users by a graph, for so many users that comparing each with every other takes too long."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _BLOCK_BYTES = 128 * 2**20  # memory of the similarities of some users to all
 def similar_users(
     user_llm_UxF: np.ndarray, k: int, kind: str, among_U: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
-    """As `similar_users.similar_users`, by a graph; and its recall.
+    """As `similar_users.similar_users`, but by a graph.
 
-    A graph depends on the number of threads and the order in which they add users, so its answers vary slightly. A user
-    for whom it finds fewer than k others gets exact search.
+    A graph depends on the number of threads and the order in which they add users, so its results vary slightly. For a
+    user for whom it finds fewer than k others, all are compared.
 
     Args:
-      user_llm_UxF: user embeddings, finite.
+      user_llm_UxF: float user embeddings, finite.
       k: neighbours of each user, at most as many as there are others.
       kind: "faiss" or "usearch".
-      among_U: bool, who may be a neighbour, at least k + 1 users; None: everybody.
+      among_U: bool, users that may be neighbours, at least k + 1; None: all users.
 
     Returns:
-      (U, k) int32 rows, nearest first; -1 for a user whose vector is zero. And the share of the exact neighbours of a
-      sample of users that the graph found.
+      int32 (U, k) rows of users, nearest first, all -1 for a user whose vector is zero; and the recall: the share of
+      the exact neighbours of a sample of users that the graph found.
     Raises:
       InputError: the package of that kind is not installed.
     """
@@ -50,7 +50,7 @@ def similar_users(
 
 
 def _without_oneself(found_BxN: np.ndarray, users_B: np.ndarray, k: int) -> np.ndarray:
-    """(B, k): what was found, in its order, but the user; -1 behind."""
+    """(B, k): the users that were found, in their order, without the user; then -1."""
     other_BxN = (found_BxN >= 0) & (found_BxN != users_B[:, None])
     order_BxN = np.argsort(~other_BxN, axis=1, kind="stable")[:, :k]
     found_BxK = np.where(

@@ -1,12 +1,13 @@
-"""Computed arrays kept on disk, each with a record of what made it.
+"""Keeps computed arrays on disk, each with a record of how it was made.
 
 A folder of `.npy` files and one `manifest.json`:
 
     {"arrays":  {file: {made_by, version, parameters, inputs, sha256, shape, dtype, created}},
      "sources": {path: {size, mtime_ns, sha256}}}
 
-An array is used again only if it was made by the same recipe from the same inputs and its bytes are as they were
-written. The cache never stops a run: what cannot be read is made again, what cannot be written is not cached.
+An array is used again only if it was made by the same recipe from the same inputs, and its bytes are as they were
+written. The cache never stops a run: an array that cannot be read is made again, and one that cannot be written is not
+cached.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class Recipe:
     """What an array depends on. Equal recipes give equal arrays.
 
     Attributes:
-      made_by: the function that computes it.
-      version: raised when that function's results change.
-      parameters: its settings.
+      made_by: name of the function that computes it.
+      version: of that function; it is raised when the function's results change.
+      parameters: the function's settings.
       inputs: name of each input -> digest of its content.
     """
 
@@ -73,8 +74,8 @@ class Cache:
     """The cache in `folder`; with None, everything is computed every time.
 
     Attributes:
-      folder: where it is.
-      access: whether arrays are read, or mapped.
+      folder: where the cache is.
+      access: whether arrays are read or memory-mapped.
     """
 
     folder: Path | None
@@ -83,7 +84,13 @@ class Cache:
     def arrays(
         self, files: tuple[str, ...], recipe: Recipe, build: Callable[[], tuple[np.ndarray, ...]]
     ) -> tuple[np.ndarray, ...]:
-        """The cached arrays of the names `files`, or else those that `build` makes, which are then cached."""
+        """The cached arrays, or those that `build` makes, which are then cached.
+
+        Args:
+          files: names of the arrays' files.
+          recipe: of the arrays.
+          build: () -> the arrays, in the order of `files`.
+        """
         if self.folder is None:
             return build()
         wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
@@ -94,22 +101,22 @@ class Cache:
         built = build()
         entries = {file: wanted | self._write(file, array) for file, array in zip(files, built, strict=True)}
         self._record("arrays", entries)
-        if self.access.mapped:  # those in memory are not needed any more, if all are on disk
+        if self.access.mapped:  # if all were written, the arrays in memory are no longer needed
             mapped = [self._mapped(file, entries[file]["sha256"]) for file in files]
             return built if any(array is None for array in mapped) else tuple(mapped)
         return built
 
     def file_digests(self, checks: Mapping[Path, tuple[int, Callable[[], Any]]]) -> dict[Path, str]:
-        """sha256 of the bytes of given files, each one checked.
+        """sha256 of the bytes of files, each of which is checked first.
 
-        A file with a recorded size, time of change and number of rows is neither read nor
-        checked again. Nothing is recorded before all files have passed.
+        A file whose size, time of change and number of rows are as recorded is neither read nor checked again. Nothing
+        is recorded before all files have passed.
 
         Args:
           checks: file -> (rows it must have, function that raises if the file is not as it should be).
 
         Raises:
-          OSError: a file cannot be read. And whatever the checks raise.
+          OSError: a file cannot be read. The checks may raise other errors.
         """
         known, digests, new = self._manifest()["sources"], {}, {}
         for path, (rows, check) in checks.items():
@@ -193,5 +200,5 @@ class Cache:
 
 
 def _changed(file: str) -> None:
-    """Says that a file is not what was written."""
+    """Warns that a file is not as it was written."""
     logging.warning("%s: was changed after it was written (sha256 differs from %s); it is made again", file, _MANIFEST)

@@ -1,4 +1,4 @@
-"""The question before money is spent."""
+"""Asks the user before money is spent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from llmesr_jax.core.errors import InputError
 
 
 def ask() -> None:
-    """Asks whether to spend what was announced; raises InputError unless the answer is yes."""
+    """Asks whether to spend the amount that was printed; raises InputError unless the answer is yes."""
     if not sys.stdin.isatty():
         raise InputError(
-            "there is no terminal to ask whether to spend that; add --yes to continue, or --dry_run to stop here"
+            "this costs money, and there is no terminal to ask on; add --yes to continue, or --dry_run to stop here"
         )
     try:
         answer = input("continue? [y/N] ")

@@ -42,17 +42,17 @@ from llmesr_jax.semantic.texts import Plan, Wording
 
 
 class Options(NamedTuple):
-    """What `embed` may do.
+    """What `embed` does and may do.
 
     Attributes:
-      float16: on disk: half the size, three digits.
-      append: only rows of new items and users; existing rows stay bit for bit.
+      float16: write float16, which has half the size and three significant digits.
+      append: embed only new items and users; existing rows stay bit for bit.
       overwrite: replace files that were not made by the same encoder and settings.
-      yes: spend without asking.
-      dry_run: stop after the counts.
-      skip_failed: texts without a usable vector become rows of zeros and are counted; else they are an error.
-      shard: embed its texts only, and write no files: see `shards`.
-      ray: actors of Ray that encode; None: this process does.
+      yes: spend money without asking.
+      dry_run: stop after the counts and the price.
+      skip_failed: texts without a usable vector get rows of zeros and are counted; else they are an error.
+      shard: embed only its texts, and write no files: see `shards`.
+      ray: actors of Ray that encode; None: this process encodes.
     """
 
     float16: bool = False
@@ -68,22 +68,23 @@ class Options(NamedTuple):
 def embed(
     corpus: Corpus, encoder: str, config: Any, wording: Wording, options: Options, *, stop: Stop | None = None
 ) -> bool:
-    """Writes item_emb.npy (V, F), user_emb.npy (U, F) and embeddings.json into the corpus' folder; row 0 is id 1.
+    """Writes item_emb.npy (V, F), user_emb.npy (U, F) and embeddings.json into the corpus's folder; row 0 is id 1.
 
     Args:
+      corpus: whose items and users are embedded.
       encoder: a file of `llmesr_jax.semantic.encoders`.
       config: its `Config`.
       wording: how the texts are made.
-      options: what is allowed.
+      options: see `Options`.
       stop: after a request nothing more is sent, and pending answers are stored.
 
     Returns:
-      Whether the folder has them now; False after a dry run, or for a shard.
+      Whether the folder has the files now; False after a dry run, or for a shard.
 
     Raises:
       InputError: a mistake in the input, or a failed server. Paid vectors are kept, and the same call continues.
       KeyboardInterrupt: `stop` was requested; the same call continues.
-      OSError: the disk refused; the same call continues.
+      OSError: a file cannot be written, as when the disk is full; the same call continues.
     """
     if corpus.folder is None:
         raise InputError(
@@ -92,7 +93,7 @@ def embed(
     try:
         return _embed(corpus, corpus.folder, encoder, config, wording, options, stop or Stop())
     except OSError as error:
-        if error.filename is None:  # as of a write to an open file
+        if error.filename is None:  # a write to an open file raises an error without a name
             raise OSError(error.errno, error.strerror, str(corpus.folder)) from error
         raise
 
@@ -148,7 +149,10 @@ def _in_one_go(corpus: Corpus, module: ModuleType, config: Any, wording: Wording
     if users_UxF is None:
         users_UxF = stand_ins.mean_of_items(items_VxF, corpus)
     if items_VxF.shape[1] != users_UxF.shape[1]:
-        raise InputError(f"items have width {items_VxF.shape[1]}, users {users_UxF.shape[1]}; expected one width")
+        raise InputError(
+            f"the vectors of items have width {items_VxF.shape[1]}, those of users {users_UxF.shape[1]}; expected the "
+            "same width; embed both with the same model"
+        )
     made["counts"] = {"items": corpus.num_items, "users": corpus.num_users}
     arrays = {"items": items_VxF, "users": users_UxF}
     wrong = {
@@ -185,13 +189,13 @@ def _text_by_text(
         print(f"{corpus.folder}: no new items or users; nothing to do")
         return True
     plan = texts.plan(corpus, wording, encoder.clip, *first)
-    if not options.append:  # a few new rows may well be without
+    if not options.append:  # a few new items or users may all be without a text
         texts.check_told(corpus, plan, wording)
     in_old_W = rows.find(old.keys_N if old else None, plan.different_W)
     of_all = _store_folder(corpus.folder, encoder, made["made_by"]["encoder"])
     folder = options.shard.folder(of_all) if options.shard else of_all
     encoder = shards.with_shards(encoder, of_all)
-    if options.dry_run and not folder.exists():  # which opening the store would make
+    if options.dry_run and not folder.exists():  # opening the store would make the folder
         _announce(corpus, plan, encoder, in_old_W < 0)
         return _stopped()
     with Store(
@@ -219,7 +223,7 @@ def _text_by_text(
         plan = without(plan, list(filling.failed))
         new = rows.New.of(plan, old, in_old_W, store, np.dtype(made["made_by"]["dtype"]), keep=options.append)
         if options.append:
-            made["appended"] = True  # old rows may tell of texts that have changed since
+            made["appended"] = True  # texts of old rows may have changed since
         shortened = len(encoder.shortened(store.folder))
         rows_of = {"items": corpus.num_items, "users": corpus.num_users}
         made["counts"] = {**rows_of, **counts, "shortened": shortened}
@@ -257,14 +261,14 @@ def _store_folder(folder: Path, encoder: TextEncoder, name: str) -> Path:
 
 
 def _item_texts(corpus: Corpus, wording: Wording) -> Iterator[str]:
-    """As `prompts.item_prompts`, with errors raised only on use: an encoder may need no texts."""
+    """As `prompts.item_prompts`, but errors are raised only when texts are read: an encoder may need none."""
     yield from prompts.item_prompts(corpus, wording.item_template, wording.crop)
 
 
 def _announce(
     corpus: Corpus, plan: Plan, encoder: TextEncoder, missing_W: np.ndarray, mine_W: np.ndarray | None = None
 ) -> Cost | None:
-    """Prints what there is to do, and returns its cost."""
+    """Prints the number of texts to embed and their cost, and returns the cost."""
     missing, users = int(missing_W.sum()), len(plan.which_N) - plan.num_items
     parts = [f"{plan.num_items:,} items and {users:,} users", f"{len(missing_W):,} different texts"]
     if plan.empty:

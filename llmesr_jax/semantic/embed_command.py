@@ -11,7 +11,9 @@ from llmesr_jax.semantic import encoders, manifest
 
 
 def after_growth(dataset: str, folder: Path) -> str:
-    """The `launch.embed` command of the embeddings, with --append if the encoder can; by default the plain command.
+    """The `launch.embed` command that made a folder's embeddings, with --append if the encoder has it.
+
+    Without embeddings of launch.embed, the command with its default settings.
 
     Raises:
       InputError: the manifest is not readable.

@@ -1,4 +1,4 @@
-"""Embedding files that the user brings: `.npy`, or the pickles of the LLM-ESR release."""
+"""Reads and checks embedding files in a data folder: `.npy`, or the pickles of the LLM-ESR release."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmesr_jax.data.pickles import load_arrays
 
 _FILES = {"item_llm": "item_emb.npy", "user_llm": "user_emb.npy"}
 _DERIVED_FROM = {"item_pca": "item_llm", "similar_users": "user_llm"}
-_BLOCK = 4096  # rows looked at together
+_BLOCK = 4096  # rows that are checked together
 
 
 def find(folder: Path) -> dict[str, Path]:
     """The existing files: "item_llm", "user_llm", "item_pca", "similar_users" -> path.
 
-    A `.npy` file takes precedence over the pickle of the same table; then what the authors derived from that pickle
-    is not used either.
+    A `.npy` file takes precedence over the pickle of the same table; then the table that the authors derived from that
+    pickle is not used either.
     """
     files = {name: path for name, file in _FILES.items() if (path := folder / file).is_file()}
     for name, file in handled.FILES.items():
@@ -31,7 +31,7 @@ def find(folder: Path) -> dict[str, Path]:
 
 
 def read_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """(rows, F) float32: one finite vector per item or user, row 0 = id 1. A float32 `.npy` file is mapped, not read.
+    """(rows, F) float32: one finite vector per item or user, row 0 = id 1. A float32 `.npy` file is memory-mapped.
 
     Args:
       path: a `.npy` file (float16, 32 or 64) or a pickle of such an array.
@@ -40,28 +40,28 @@ def read_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.nd
       command: the command that makes missing rows, for the messages.
 
     Raises:
-      InputError: the file holds anything else; the message says what was found and what was expected.
+      InputError: the file contains anything else, or cannot be read.
     """
     return np.asarray(map_embedding(path, rows, kind, command), np.float32)
 
 
 def map_embedding(path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """As `read_embedding`, in the file's own type, checked block by block."""
+    """As `read_embedding`, but in the file's own type: float16, float32 or float64."""
     return checked(_open(path), path, rows, kind, command)
 
 
 def open_embedding(path: Path, rows: int, kind: str) -> np.ndarray:
-    """As `map_embedding`, of a file whose rows were checked before: none is read."""
+    """As `map_embedding`, for a file whose rows were checked before: only its shape is checked, and no row is read."""
     array = _open(path)
     _check_shape(array, path, rows, kind)
     return array
 
 
 def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = "") -> np.ndarray:
-    """The array, after the checks of `read_embedding` except that of its type.
+    """The array, in its own type, after the checks of `read_embedding`, which has the same arguments.
 
     Raises:
-      InputError: it is not.
+      InputError: it is not (rows, F), not float16, float32 or float64, or not finite as float32.
     """
     _check_shape(array, path, rows, kind, command)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
@@ -70,7 +70,7 @@ def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = 
         )
     wrong, first = 0, 0
     for start in range(0, rows, _BLOCK):
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is told below
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is reported below
             finite = np.isfinite(np.asarray(array[start : start + _BLOCK], np.float32)).all(axis=1)
         if not wrong and not finite.all():
             first = start + int(finite.argmin())
@@ -87,7 +87,7 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
     """(num_users, N) int32: rows (from 0) of each user's similar users, from the authors' pickle.
 
     Raises:
-      InputError: it holds anything else.
+      InputError: the file contains anything else, or cannot be read.
     """
     array = _open(path)
     _check_shape(array, path, num_users, "users")
@@ -100,7 +100,7 @@ def read_similar_users(path: Path, num_users: int) -> np.ndarray:
 
 
 def _open(path: Path) -> np.ndarray:
-    """The file's array; a `.npy` file is mapped, not read."""
+    """The file's array; a `.npy` file is memory-mapped."""
     return load_arrays(path) if path.suffix == ".pkl" else _map_npy(path)
 
 

@@ -1,4 +1,4 @@
-"""The fields of an item's record: their values as text, and which of them are identifiers.
+"""The fields of an item's record: turns their values into text, and finds those that are identifiers.
 
     text({"Material": "Oak", "Size": {"Width": 3, "Height": 4.5}})  ->  "Material: Oak; Size: Width: 3, Height: 4.5"
     is_identifier("parent_asin"), is_identifier("productId")         ->  True, True
@@ -20,7 +20,7 @@ from typing import Any
 
 from llmesr_jax.data import markup
 
-_FIRST = 1000  # records among which one has further fields, if any has
+_FIRST = 1000  # records that are searched for one with fields beside its ids and title
 _LITERAL_CHARS = 100_000  # a text longer than this is not tried as an object
 # Names that the importers give the raw id.
 _RAW_IDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")
@@ -31,15 +31,16 @@ _IDENTIFIERS = frozenset(
 _LAST_WORDS = frozenset("asin barcode ean gtin guid id ids isbn sku upc uri url urls uuid".split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+", re.IGNORECASE)
-_CODE = re.compile(r"(?=\S*[^\W\d_])(?=\S*\d)(?!\d{4}-\d\d-\d\d)\S+")  # letters and digits, no blank; no date
+_CODE = re.compile(r"(?=\S*[^\W\d_])(?=\S*\d)(?!\d{4}-\d\d-\d\d)\S+")  # letters and digits without a blank, not a date
 
 
 def text(value: Any, apart: str = "; ") -> str:
-    """A value in words; "" if it is empty.
+    """A value as text; "" if it is empty.
 
-    Lists are joined by commas. An object is "key: value", its pairs joined by `apart`; so are objects in a list; deeper
-    ones are joined by commas. A text that spells an object or a list of texts, as in tables, is parsed.
-    Identifiers, links and web addresses within lists and objects are left out.
+    The parts of a list are joined by commas. An object becomes "key: value" pairs, joined by `apart`, as are several
+    objects in a list; the pairs of deeper objects are joined by commas. A text that is an object or a list of texts in
+    JSON or Python, as tables have it, is parsed. Identifiers, links and web addresses within lists and objects are left
+    out.
     """
     if value is None:
         return ""
@@ -49,11 +50,11 @@ def text(value: Any, apart: str = "; ") -> str:
             return markup.plain(value)
     if isinstance(value, (list, tuple)):
         of_objects = any(isinstance(part, Mapping) for part in value)
-        told = [_part(part, ", ") for part in value if not is_address(part)]
-        return (apart if of_objects else ", ").join(filter(None, told))
+        parts = [_part(part, ", ") for part in value if not is_address(part)]
+        return (apart if of_objects else ", ").join(filter(None, parts))
     if isinstance(value, Mapping):
         return _pairs(value, apart)
-    known = isinstance(value, (int, float)) and value == value  # NaN: a table's empty cell
+    known = isinstance(value, (int, float)) and value == value  # NaN is an empty cell of a table
     return str(value) if known else ""
 
 
@@ -105,27 +106,27 @@ def is_address(value: Any) -> bool:
 
 
 def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Fields that are identifiers although their names do not tell so.
+    """The fields that are identifiers although their names do not show it.
 
-    Either the field repeats the raw id, in every record that has both; or every item has a code there, of letters and
-    digits without a blank, and no two items the same. Only fields of the first record that has any besides its ids and
-    title come into question, and records are read until none of them does.
+    Such a field either repeats the raw id, in every record that has both; or it has a code of letters and digits
+    without a blank for every item, different for each. Only fields of the first record that has any besides its ids and
+    title are considered, and records are read until none of these fields is left.
     """
     seen: dict[str, set[int]] = {}
     repeats: dict[str, int] = {}
     count = 0
     for number, record in enumerate(records):
         raw = next((str(record[name]) for name in _RAW_IDS if record.get(name) is not None), None)
-        told = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
+        others = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
         if not count:
-            if not told and number < _FIRST:
+            if not others and number < _FIRST:
                 continue
-            seen, repeats = {field: set() for field in told}, dict.fromkeys(told, 0)
+            seen, repeats = {field: set() for field in others}, dict.fromkeys(others, 0)
         count += 1
-        for field in [field for field in seen if not _is_new_code(told.get(field), seen[field])]:
+        for field in [field for field in seen if not _is_new_code(others.get(field), seen[field])]:
             del seen[field]
-        for field in [field for field in repeats if told.get(field) not in (None, "")]:
-            if raw is not None and str(told[field]).strip() == raw:
+        for field in [field for field in repeats if others.get(field) not in (None, "")]:
+            if raw is not None and str(others[field]).strip() == raw:
                 repeats[field] += 1
             else:
                 del repeats[field]
@@ -142,7 +143,7 @@ def _is_new_code(value: Any, seen: set[int]) -> bool:
 
 
 def _part(value: Any, apart: str) -> str:
-    """As `text`, for a value within a list or an object, without Python's spelling of numbers and booleans."""
+    """As `text`, for a value within a list or an object: booleans are "yes" or "no", and numbers have no exponent."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and value == value and abs(value) != float("inf"):
@@ -151,16 +152,16 @@ def _part(value: Any, apart: str) -> str:
 
 
 def _pairs(value: Mapping[str, Any], apart: str) -> str:
-    told = []
+    pairs = []
     for key, part in value.items():
         label = " ".join(markup.plain(str(key)).replace("_", " ").split()).rstrip(": ")
         if not is_identifier(label) and not is_address(part) and (words := _part(part, ", ")):
-            told.append(f"{label}: {words}" if label else words)
-    return apart.join(told)
+            pairs.append(f"{label}: {words}" if label else words)
+    return apart.join(pairs)
 
 
 def _opened(value: str) -> Any:
-    """The object, or list of texts or objects, that a text spells as JSON or as a Python literal; else the text."""
+    """The object, or list of texts or objects, that a text contains in JSON or as a Python literal; else the text."""
     bare = value.strip()
     if bare[:2] in ("u'", 'u"') and bare[-1:] == bare[1] and bare.count(bare[1]) == 2:
         return bare[2:-1]  # Yelp's "u'free'"
@@ -169,7 +170,7 @@ def _opened(value: str) -> Any:
     for parse in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd escapes
+                warnings.simplefilter("ignore")  # about invalid escapes
                 found = parse(bare)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue

@@ -18,15 +18,20 @@ _MOST_NAMED = 3
 def wrong_rows(vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> dict[int, str]:
     """Row -> what is wrong with it (`vector_checks.wrong_rows`).
 
-    Which template the vectors were made by is not known. So two items differ if their titles do, and two users if the
-    titles of their training items do, in whatever order. Where the titles are not known, every row has a text, and all
-    texts may be the same.
+    It is not known by which template the vectors were made. So two items count as different if their titles differ, and
+    two users if the sets of titles of their training items differ. Without items.jsonl, every row counts as having a
+    text, and all texts as equal.
     """
     return vector_checks.wrong_rows(vectors_NxF, lambda: _texts(corpus, kind))
 
 
 def check(where: str, vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> None:
-    """Raises InputError if `wrong_rows` finds any; only warns if the texts are not known."""
+    """Raises InputError if `wrong_rows` finds any; without items.jsonl it only warns.
+
+    Args:
+      where: the file, for messages.
+      kind: "items" or "users".
+    """
     if not (wrong := wrong_rows(vectors_NxF, corpus, kind)):
         return
     if corpus.item_records is None:
@@ -44,13 +49,14 @@ def check(where: str, vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> Non
 
 
 def summary(wrong: dict[int, str], corpus: Corpus, kind: str) -> str:
-    """The number of wrong rows, and the first of them."""
+    """The number of wrong rows and the first of them, for messages."""
     some = "; ".join(
         f"row {row} ({raw_ids.of_row(corpus, kind, row)}): {reason}"
         for row, reason in list(wrong.items())[:_MOST_NAMED]
     )
     more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
-    return f"{len(wrong):,} of {corpus.num_items if kind == 'items' else corpus.num_users:,} {kind} have no usable vector: {some}{more}"
+    rows = corpus.num_items if kind == "items" else corpus.num_users
+    return f"{len(wrong):,} of {rows:,} {kind} have no usable vector: {some}{more}"
 
 
 def _texts(corpus: Corpus, kind: str) -> Iterator[tuple[bool, str]]:

@@ -17,13 +17,22 @@ from llmesr_jax.semantic.rows import Old
 from llmesr_jax.semantic.store import KEY, Store, key_of
 from llmesr_jax.semantic.texts import Plan
 
-_EARLY = (32, 2**10, 2**15)  # vectors in the store at which these are compared with each other
-_MOST_FAILED = 100  # texts, beyond which a run that is to leave none out ends at once
+_EARLY = (32, 2**10, 2**15)  # sizes of the store at which its vectors are compared with each other
+_MOST_FAILED = 100  # failed texts after which a run without --skip_failed ends at once
 _BLOCK = 4096
 
 
 class Filling:
-    """The texts of a plan, whose vectors go to a store.
+    """Embeds the texts of a plan into a store.
+
+    Args:
+      store: where vectors are stored.
+      plan: the texts.
+      encoder: of the texts.
+      stream: () -> the texts of the plan, in its order.
+      old: the existing files; None without.
+      in_old_W: place of each different text in `old`, -1 if it is absent.
+      mine_W: bool, the texts to embed here; None: all.
 
     Attributes:
       missing_W: texts without a vector that have not failed.
@@ -40,7 +49,6 @@ class Filling:
         in_old_W: np.ndarray,
         mine_W: np.ndarray | None = None,
     ):
-        """Args: as the modules name them; `mine_W`: bool, the texts that are to be embedded here; None: all."""
         self._store, self._plan, self._encoder, self._stream = store, plan, encoder, stream
         self._old, self._in_old_W = old, in_old_W
         self.missing_W = (in_old_W < 0) & (rows.find(store.keys, plan.different_W) < 0)
@@ -63,14 +71,18 @@ class Filling:
           skip_failed: failed texts do not end the run, however many they are.
 
         Raises:
-          InputError: no vector came at all, or the server stopped answering. The vectors so far are in the store.
+          InputError: the encoder gave no vector for any of the texts, or the server failed. The vectors so far are in
+            the store.
           KeyboardInterrupt: the end was requested.
         """
         try:
             while before := int(self.missing_W.sum()):
                 self._round(stop, skip_failed)
                 if int(self.missing_W.sum()) == before:
-                    raise InputError(f"no vector came for {before:,} texts")
+                    raise InputError(
+                        f"the encoder returned no vector for any of {before:,} texts; expected a vector or a failure "
+                        "for each; check its settings and its log"
+                    )
                 if not skip_failed and len(self.failed) > _MOST_FAILED:
                     return
             self._check_different()
@@ -112,19 +124,19 @@ class Filling:
                 yield Text(key_of(clipped.text), clipped.text, clipped.tokens)
 
     def _take(self, answer: Answer) -> int:
-        """Stores the usable vectors of an answer; returns the number of texts that are finished."""
-        off = 0
+        """Stores the usable vectors of an answer; returns the number of texts that are done or have failed."""
+        finished = 0
         if answer.keys:
             wrong = unusable_rows(answer.vectors)
             which = texts.places(self._plan.different_W, np.frombuffer(b"".join(answer.keys), KEY))
             new = [i for i in np.flatnonzero((which >= 0) & self.missing_W[which]) if i not in wrong]
             self._store.add([answer.keys[i] for i in new], answer.vectors[new])
             self.missing_W[which[new]] = False
-            off = len(new) + self._fail({int(which[i]): reason for i, reason in wrong.items() if which[i] >= 0})
+            finished = len(new) + self._fail({int(which[i]): reason for i, reason in wrong.items() if which[i] >= 0})
         if answer.failed:
             which = texts.places(self._plan.different_W, np.frombuffer(b"".join(answer.failed), KEY))
-            off += self._fail({int(w): reason for w, reason in zip(which, answer.failed.values()) if w >= 0})
-        return off
+            finished += self._fail({int(w): reason for w, reason in zip(which, answer.failed.values()) if w >= 0})
+        return finished
 
     def _fail(self, reasons: dict[int, str]) -> int:
         new = [which for which in reasons if self.missing_W[which]]
@@ -138,13 +150,13 @@ class Filling:
             return
         vectors, where_W = self._store.rows(), texts.places(self._plan.different_W, self._store.keys)
         found = vector_checks.hashes(vectors(np.arange(i, min(i + _BLOCK, count))) for i in range(0, count, _BLOCK))
-        if self._old is not None and self._old.items.dtype == np.float32:  # else its vectors were rounded
+        if self._old is not None and self._old.items.dtype == np.float32:  # float16 vectors were rounded
             in_old = np.flatnonzero(self._in_old_W >= 0)
             blocks = (in_old[i : i + _BLOCK] for i in range(0, len(in_old), _BLOCK))
             old = vector_checks.hashes(self._old.rows(self._in_old_W[block]) for block in blocks)
             found, where_W = np.concatenate([found, old]), np.concatenate([where_W, in_old])
         found, where_W = found[where_W >= 0], where_W[where_W >= 0]
-        # The server had no room for the end of these, so they may well be the same to it.
+        # Texts that were shortened for the server may have become equal.
         cut = self._encoder.shortened(self._store.folder)
         groups = [where_W[group].tolist() for group in vector_checks.sharing(found)]
         groups = [[w for w in group if self._plan.different_W[w].tobytes().hex() not in cut] for group in groups]
@@ -156,7 +168,7 @@ class Filling:
             self._fail(dict.fromkeys(new, f"the same vector for {different:,} different texts"))
 
     def _plain(self, wanted: set[int]) -> dict[int, str]:
-        """The texts at some places, in the form of models that ignore case and accents."""
+        """The texts at some places of the plan, as `vector_checks.plain` compares them."""
         found: dict[int, str] = {}
         if wanted:
             for which, text in zip(self._plan.which_N.tolist(), self._stream()):
@@ -168,8 +180,8 @@ class Filling:
 
 
 def without(plan: Plan, failed: Sequence[int]) -> Plan:
-    """The plan with these texts as empty: their rows are zeros, and their digests are not kept."""
-    is_failed_W = np.zeros(len(plan.different_W) + 1, bool)  # the last stands for -1
+    """The plan in which failed texts count as empty: their rows become zeros, and their digests are not kept."""
+    is_failed_W = np.zeros(len(plan.different_W) + 1, bool)  # the last is that of -1, an empty text
     is_failed_W[list(failed)] = True
     is_failed_N = is_failed_W[plan.which_N]
     keys_N = plan.keys_N.copy()

@@ -1,12 +1,12 @@
-"""`embeddings.json`: the manifest of the embedding files of a data folder, and writing these files atomically.
+"""`embeddings.json`, the manifest of the embedding files of a data folder; and writes these files atomically.
 
     {"made_by": {encoder, model, ..., item_template, user_template, crop, dtype}, "inputs": {name: digest},
-     "appended": true where old rows were left as they were, "counts": {...}, "skipped": [{row, reason}] where
-     some texts have no usable vector,
+     "appended": true (after --append), "counts": {...},
+     "skipped": [{row, reason}] (if texts have no usable vector),
      "arrays": {file: {shape, dtype, sha256}}, "texts": sha256 of their digests, "notes": {...}, "created": ...,
      "libraries": {name: version}}
 
-While the files are being replaced it says `{"incomplete": true}`.
+While the files are being replaced, it also has `"incomplete": true`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The manifest; None if there is none.
 
     Raises:
-      InputError: it is not readable as one.
+      InputError: the file cannot be read, or is not a manifest.
     """
     path = folder / FILE
     try:
@@ -69,9 +69,12 @@ def check_usable(folder: Path, crop: bool, item_template: str) -> None:
 
 
 def check_users(folder: Path, split: str) -> None:
-    """Raises `InputError` if launch.embed made the users' rows from the training part of another split than this one.
+    """Raises `InputError` if launch.embed made the users' rows from the training part of another split.
 
-    Such rows may depend on items that are validation or test targets in this split.
+    Such rows may depend on items that are validation or test targets here.
+
+    Args:
+      split: name of this split (`splits.Split`).
     """
     found = read(folder)
     if found is None or not found["inputs"]:
@@ -91,8 +94,8 @@ class State(NamedTuple):
     Attributes:
       folder: the folder.
       previous: its manifest; None without one.
-      wanted: the manifest to be, with "made_by" and "inputs".
-      whole: the arrays are those of `previous`, byte by byte.
+      wanted: "made_by" and "inputs" of the new manifest.
+      whole: whether the arrays are those of `previous`, byte for byte.
     """
 
     folder: Path
@@ -102,17 +105,20 @@ class State(NamedTuple):
 
     @property
     def same(self) -> bool:
-        """The files are whole and were made by the same encoder and settings."""
+        """Whether the files are whole and were made by the same encoder and settings."""
         return self.whole and self.previous["made_by"] == self.wanted["made_by"]
 
     @property
     def up_to_date(self) -> bool:
-        """All rows were also made from the same data."""
+        """Whether, in addition, all rows were made from the same data."""
         return self.same and self.previous["inputs"] == self.wanted["inputs"] and not self.previous.get("appended")
 
     def same_vectors(self, wording: Iterable[str]) -> bool:
-        """The files are complete, and a text in them has the right vector, whatever settings (`wording`)
-        the texts were made by."""
+        """Whether the files are whole, and equal texts would get the same vectors again.
+
+        Args:
+          wording: names of the settings that change only the texts; they may differ.
+        """
         if not self.whole:
             return False
         made = [{k: v for k, v in m["made_by"].items() if k not in wording} for m in (self.previous, self.wanted)]
@@ -152,10 +158,10 @@ class State(NamedTuple):
 
 
 def look(folder: Path, wanted: Mapping[str, Any]) -> State:
-    """The state of `folder`.
+    """The state of `folder`, compared with a manifest to be, `wanted`.
 
     Raises:
-      InputError: its manifest is not readable.
+      InputError: its manifest cannot be read.
     """
     previous = read(folder)
     whole = previous is not None and not previous.get("incomplete") and _are_whole(folder, previous["arrays"])
@@ -183,23 +189,25 @@ def _are_whole(folder: Path, arrays: Mapping[str, Any]) -> bool:
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if "encoder" in names:  # whose settings have nothing to do with the other's
+    if "encoder" in names:  # the settings of two encoders cannot be compared
         names = ["encoder"]
     both = ((name, *("none" if x.get(name) is None else repr(x[name]) for x in (old, new))) for name in names[:3])
     return "; ".join(f"{name} is {there}, expected {wanted}" for name, there, wanted in both)
 
 
 def write_array(path: Path, rows: int, blocks: Iterable[np.ndarray]) -> dict[str, Any]:
-    """Writes a `.npy` file block by block, in plain writes, which report a full disk; a mapped file ends the process.
+    """Writes a `.npy` file block by block. Not as a memory-mapped file: there, a full disk would kill the process.
 
     Args:
+      path: the file.
       rows: of all blocks together.
+      blocks: (n, F) each, of one type.
 
     Returns:
       shape, dtype and sha256, for the manifest.
 
     Raises:
-      InputError: numbers that are not finite.
+      InputError: a number is not finite.
     """
     sha256, header = hashlib.sha256(), None
     with path.open("wb") as file:
@@ -227,12 +235,15 @@ def _libraries() -> dict[str, str]:
 
 
 def partial(folder: Path, name: str) -> Path:
-    """Where an array is written before it is moved into place."""
+    """The file to which an array is written before it is moved into place."""
     return folder / f"{name}.partial"
 
 
 def replace_files(folder: Path, made: Mapping[str, Any]) -> None:
-    """Moves the arrays of `made`, written as `partial`s, and the manifest into place; `finish` resumes after a kill."""
+    """Moves arrays that were written as `partial` files, and their manifest `made`, into place.
+
+    After a kill, `finish` completes it.
+    """
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(folder, {**made, "created": created, "libraries": _libraries(), "incomplete": True})
     finish(folder)
@@ -249,7 +260,7 @@ def finish(folder: Path) -> None:
                 return
             partial(folder, name).replace(folder / name)
     write(folder, {key: value for key, value in made.items() if key != "incomplete"})
-    remove_partials(folder)  # of an array that came out as it was before
+    remove_partials(folder)  # of arrays that did not change
 
 
 def remove_partials(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Tables that are read where they lie, in the files of embeddings and of the cache: each process reads its own rows."""
+"""Tables whose rows are read from the files of embeddings and of the cache when they are needed.
+
+So each of several processes reads only its own rows.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ import numpy as np
 
 from llmesr_jax.core.errors import InputError
 
-_BLOCK = 4 << 20  # bytes read at a time where all are
-_SAMPLE = 256  # rows that stand for all
+_BLOCK = 4 << 20  # bytes of a block, where all rows are read
+_SAMPLE = 256  # rows of a sample
 
 
 class Access(NamedTuple):
     """How files are read.
 
     Attributes:
-      mapped: large tables are mapped into memory, and nothing of them is read yet.
-      verified: another process has just compared the cache's files with their digests, so this one does not.
+      mapped: large tables are memory-mapped, so no row is read until it is needed.
+      verified: another process has just compared the cache's files with their digests, so this process need not.
     """
 
     mapped: bool = False
@@ -28,20 +31,19 @@ class Access(NamedTuple):
 
 
 class MappedTable:
-    """A table over items or users as models read it, made of an array whose rows are read when they are asked for.
+    """A table over items or users, as models read it, whose rows are read when they are indexed.
 
-    Floats are float32. An index gives an array of the host, as that of an array does.
+    It is indexed by slices of neighbouring rows, which return NumPy arrays; floats become float32.
+
+    Args:
+      rows: (n, ...), memory-mapped or not.
+      more: number of rows of zeros before, and after, the rows.
 
     Attributes:
-      shape, dtype: with the rows of zeros.
+      shape, dtype: of the table, with the rows of zeros.
     """
 
     def __init__(self, rows: np.ndarray, more: int):
-        """
-        Args:
-          rows: (n, ...), mapped or not.
-          more: rows of zeros at either end.
-        """
         self._rows, self._more = rows, more
         self.shape = (len(rows) + 2 * more, *rows.shape[1:])
         self.dtype = np.dtype(np.float32) if rows.dtype.kind == "f" else rows.dtype
@@ -50,7 +52,7 @@ class MappedTable:
 
     @property
     def ndim(self) -> int:
-        """Axes."""
+        """Number of axes."""
         return len(self.shape)
 
     def __len__(self) -> int:
@@ -71,21 +73,21 @@ class MappedTable:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All rows, some at a time."""
+        """All rows, in blocks of neighbouring rows."""
         each = max(1, _BLOCK // max(1, math.prod(self.shape[1:]) * self.dtype.itemsize))
         for start in range(0, len(self), each):
             yield self[start : start + each]
 
     def sample(self) -> np.ndarray:
-        """Rows that are far apart."""
+        """Up to 256 rows, evenly spaced."""
         starts = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.int64)).tolist()
         return np.concatenate([self[start : start + 1] for start in starts])
 
     def check_unchanged(self) -> None:
-        """Raises InputError where the file has changed since it was opened."""
+        """Raises InputError if the file has changed since it was opened."""
         if self._now() != self._seen:
             raise InputError(
-                f"{self._path}: was changed while it was read; run the same command again when it is written"
+                f"{self._path}: was changed while it was read; run the same command again once the file is complete"
             )
 
     def _now(self) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The tables that a method makes itself, on the host: kept and digested like those that `tables` makes."""
+"""The tables that a method makes itself, on the host; they are cached and digested like those of `tables`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Own(NamedTuple):
     """The tables that a method makes itself, and what they depend on besides the interactions.
 
     Attributes:
-      method: its name.
-      kinds: what each of them is, by name.
-      make: () -> {name: array}; over items V + 2 rows, over users U.
-      settings: the method's.
-      version: of what `make` computes, raised where that changes.
-      source: digest of the code of `make`: a table of other code is another table.
+      method: the method's name.
+      kinds: {name of a table: what it is}.
+      make: () -> {name: array}; a table over items has V + 2 rows, one over users U.
+      settings: the method's settings.
+      version: of the tables; it is raised when `make` computes something else.
+      source: digest of the code of `make`, so that changed code makes the tables again.
     """
 
     method: str
@@ -40,11 +40,12 @@ class Own(NamedTuple):
 def prepare(corpus: Corpus, config: SemanticConfig, own: Own) -> Tables:
     """A method's own tables, cached like the others.
 
-    The recipe is of their content where that are whole numbers or flags, which are the same on every machine, and else
-    of what they were made from: interactions, settings, version and code.
+    The recipe contains the content of tables of whole numbers or flags, which is the same on every machine. For tables
+    of floats it contains what they were made from: interactions, settings, version and code.
 
     Raises:
-      InputError: other tables were made than the method's `needs` name, or they hold objects or NaN.
+      InputError: the tables are not those that the method's `needs` name as its own, or they contain anything but
+        finite numbers and flags.
     """
     if not own.kinds:
         return Tables({}, "")

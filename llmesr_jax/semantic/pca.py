@@ -1,32 +1,31 @@
-"""Start of the collaborative item table: principal components of the LLM embeddings."""
+"""Initial values of the collaborative item table: principal components of the LLM embeddings."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_NOISE = 0x9CA  # keeps the noise columns' stream apart from the other uses of one seed
-_LARGE = 2**28  # numbers (1 GiB) from which the embeddings are read block by block, never whole
+_NOISE = 0x9CA  # separates the random numbers of the noise from the other uses of the seed
+_LARGE = 2**28  # numbers (1 GiB of float32) from which the embeddings are read block by block, never whole
 _BLOCK = 4096  # rows of a block
 
 
 def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     """Centred, not whitened principal components, strongest first (LLM-ESR, section 3.2).
 
-    V centred points span at most V - 1 directions. Where `width` asks for more columns than there are
-    components, the rest is normal noise at the spread of the weakest component: those dimensions start alive
-    (a zero column would get no gradient through a product of two zeros) and do not drown the real ones.
+    V centred points span at most V - 1 directions. If `width` is larger than the number of components, the other
+    columns are normal noise with the standard deviation of the weakest component: columns of zeros would get no
+    gradient, as the gradient of a product of two zeros is zero, and stronger noise would hide the components.
 
     Args:
-      item_llm_VxF: LLM embedding of each item, finite; may be a mapped file.
+      item_llm_VxF: float embedding of each item, finite; may be memory-mapped.
       width: columns of the result.
-      seed: of the noise and, on large inputs, of the randomised solver.
+      seed: of the noise and, on large inputs, of scikit-learn's randomised solver.
 
     Returns:
       (V, width) float32. A component's sign is such that its largest loading is positive.
     """
-    from sklearn.decomposition import (
-        PCA,  # slow to import, and not needed where the table is there
-    )
+    # Imported here: scikit-learn is slow to import, and a cached table does not need it.
+    from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
     num_items, llm_width = item_llm_VxF.shape
@@ -36,14 +35,15 @@ def pca_start(item_llm_VxF: np.ndarray, width: int, seed: int) -> np.ndarray:
     item_llm_VxF = np.asarray(item_llm_VxF, np.float32)
     # Text embeddings share a large mean; taken out in float64, it cannot cancel digits in the covariance.
     centred_VxF = item_llm_VxF - item_llm_VxF.mean(axis=0, dtype=np.float64).astype(np.float32)
-    # One thread: the sums do not depend on the number of cores. Of equal items, the shares of no variance are not used.
+    # One thread, so that sums do not depend on the number of cores. If all items are equal, scikit-learn divides zero
+    # by zero for shares of variance, which are not used.
     with threadpool_limits(1), np.errstate(invalid="ignore"):
         start_VxK = PCA(kept, random_state=seed).fit_transform(centred_VxF).astype(np.float32)
     return _filled_up(start_VxK, width, seed)
 
 
 def _filled_up(start_VxK: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """(V, width): noise in the columns that are left."""
+    """(V, width): the components, then columns of noise."""
     num_items, kept = start_VxK.shape
     if kept == width:
         return start_VxK

@@ -5,11 +5,11 @@
     user_prompt(["Rose lip balm", "Comb"])
     -> "The user has visited the following items: Rose lip balm, Comb. Please conclude the user's preference."
 
-`item_prompts` and `user_prompts` give those of a whole corpus, one after the other, by these sentences or by templates
-of the user's own (`semantic.templates`).
+`item_prompts` and `user_prompts` give the texts of a whole corpus, one by one, by these sentences or by templates of
+the user's own (`semantic.templates`).
 
-An attribute that a record lacks is left out, label and all. A record may use any of a few field names for one
-attribute (`price`; `categories` or `category`; ...), so the raw metadata of the data sets reads as it stands.
+An attribute that a record lacks is left out together with its label. A record may use any of a few field names for an
+attribute (`categories` or `category`, for example), so the raw metadata of the data sets can be used without changes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic import fields as fields_lib
 from llmesr_jax.semantic import templates
 
-FEATURE_CHARS = 2048  # embedding models bound their input: the features are cut here,
-PROMPT_CHARS = 4095  # a whole item prompt here,
-HISTORY_CHARS = 8000  # and of a user's list of titles this much is kept, counted from its end
+# The input of embedding models is limited, so texts are cut to so many characters.
+FEATURE_CHARS = 2048  # features, and details
+PROMPT_CHARS = 4095  # a whole item prompt
+HISTORY_CHARS = 8000  # a user's list of titles, of which the end is kept
 
 _TITLE = ("title", "name")
 _CATEGORIES = ("categories", "category")
@@ -38,7 +39,7 @@ Attribute = tuple[str, tuple[str, ...]]  # label in the sentence, field names in
 
 
 class Template(NamedTuple):
-    """The first sentence's noun and attributes, and the fields of the three sentences after it."""
+    """The noun and the attributes of the first sentence, and the fields of the three sentences after it."""
 
     noun: str
     attributes: tuple[Attribute, ...]
@@ -78,7 +79,7 @@ def item_prompt(
       kind: a key of `TEMPLATES`; "generic" also gives every further field, as "<field> is <value>", but no identifiers
         and no web addresses (`fields.is_identifier`, `fields.is_address`).
       crop: name and categories only (the paper's variant `crop`).
-      unsaid: further fields that are left out (`fields.unsaid`).
+      unsaid: more fields that are left out (see `fields.unsaid`).
 
     Returns:
       At most `PROMPT_CHARS` characters.
@@ -88,9 +89,9 @@ def item_prompt(
         template = Template(template.noun, (("name", _TITLE), ("category", _CATEGORIES)), details=(), description=())
     elif kind == "generic":
         template = template._replace(attributes=(*template.attributes, *_further(record, template, unsaid)))
-    # An object's pairs are joined by commas here, where semicolons part the attributes.
-    told = [f"{label} is {text}" for label, fields in template.attributes if (text := _value(record, fields, ", "))]
-    sentences = [f"The {template.noun} has the following attributes: {'; '.join(told)}."] if told else []
+    # An object's pairs are joined by commas here, as semicolons separate the attributes.
+    known = [f"{label} is {text}" for label, fields in template.attributes if (text := _value(record, fields, ", "))]
+    sentences = [f"The {template.noun} has the following attributes: {'; '.join(known)}."] if known else []
     if features := _value(record, template.features)[:FEATURE_CHARS]:
         sentences.append(f"The item has the following features: {features}.")
     if details := _value(record, template.details)[:FEATURE_CHARS]:
@@ -110,8 +111,11 @@ def item_prompts(corpus: Corpus, template: str = "", crop: bool = False, start: 
     """The texts of the items from row `start` on, in order of id; "" for an item without any attribute.
 
     Args:
-      template: of the user's own (`semantic.templates`), over the records' fields and `{noun}`; empty: the data set's.
+      corpus: whose items are described.
+      template: the user's own (see `semantic.templates`), of the records' fields and `{noun}`; "": that of the data
+        set.
       crop: see `item_prompt`.
+      start: first row.
 
     Raises:
       InputError: no items.jsonl; `template` is wrong, or names a field that no item has.
@@ -144,7 +148,9 @@ def user_prompts(corpus: Corpus, template: str = "", start: int = 0) -> Iterator
     """The texts of the users from row `start` on: the titles of their training items, oldest first; "" without any.
 
     Args:
-      template: of the user's own, over the one field `{titles}`; empty: LLM-ESR's sentence.
+      corpus: whose users are described.
+      template: the user's own, with the one field `{titles}`; "": LLM-ESR's sentence.
+      start: first row.
 
     Raises:
       InputError: no items.jsonl, or `template` is wrong.
@@ -155,7 +161,10 @@ def user_prompts(corpus: Corpus, template: str = "", start: int = 0) -> Iterator
             f"user_template: {{{wrong[0]}}} is not known; expected {{titles}}, the titles of the training items"
         )
     if corpus.item_records is None:
-        raise InputError(f"{corpus.folder}: has no titles to describe users; expected items.jsonl with titles")
+        raise InputError(
+            f"{corpus.folder}: has no items.jsonl, so there are no titles to describe users by; expected a title for "
+            "each item; prepare the data again with the items' file"
+        )
     return _user_prompts(corpus, parts, start)
 
 
@@ -188,15 +197,15 @@ def _has(record: Mapping[str, Any], field: str) -> bool:
 
 
 def _fill(parts: tuple[templates.Part, ...], record: Mapping[str, Any], noun: str) -> str:
-    """The text of a template's field for a record; "" if the record has none."""
-    told = {name: _value(record, _names(name)) for name in templates.fields(parts) if name != "noun"}
-    if not any(told.values()):
+    """The text of a template for a record; "" if the record has none of its fields."""
+    values = {name: _value(record, _names(name)) for name in templates.fields(parts) if name != "noun"}
+    if not any(values.values()):
         return ""
-    return templates.fill(parts, {**told, "noun": noun}.get)[:PROMPT_CHARS]
+    return templates.fill(parts, {**values, "noun": noun}.get)[:PROMPT_CHARS]
 
 
 def _names(field: str) -> tuple[str, ...]:
-    """The field itself, then the other names of the same attribute."""
+    """The field, then the other field names of the same attribute."""
     groups = (_TITLE, _CATEGORIES, _FEATURES, _DESCRIPTION)
     return next(((field, *names) for names in groups if field in names), (field,))
 
@@ -207,7 +216,7 @@ def _value(record: Mapping[str, Any], fields: Sequence[str], apart: str = "; ") 
 
 
 def _further(record: Mapping[str, Any], template: Template, unsaid: frozenset[str]) -> list[Attribute]:
-    told = {field for _, fields in template.attributes for field in fields}
-    told |= unsaid | {*template.features, *template.details, *template.description}
-    further = [field for field in record if field not in told and not fields_lib.is_identifier(field)]
+    used = {field for _, fields in template.attributes for field in fields}
+    used |= unsaid | {*template.features, *template.details, *template.description}
+    further = [field for field in record if field not in used and not fields_lib.is_identifier(field)]
     return [(field.replace("_", " "), (field,)) for field in further if not fields_lib.is_address(record[field])]

@@ -12,10 +12,12 @@ _FIELDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")  # as the
 
 
 def read(corpus: Corpus, kind: str) -> list[str] | None:
-    """The raw ids of all rows, in order of id, of `item_ids.txt` or `user_ids.txt`; of items, else of a field of
-    their records. None if they are not known.
+    """The raw ids of all rows, in order of id: from `item_ids.txt` or `user_ids.txt`; else those in items' records.
+
+    None if they are not known, or the file does not have an id for each row.
 
     Args:
+      corpus: the data set.
       kind: "items" or "users".
     """
     rows = corpus.num_items if kind == "items" else corpus.num_users
@@ -33,7 +35,7 @@ def read(corpus: Corpus, kind: str) -> list[str] | None:
 
 
 def of_row(corpus: Corpus, kind: str, row: int) -> str:
-    """A name for the item or user of a row: 'item I002 "Lamp"', 'user U017'; the id if no raw id is known."""
+    """The item or user of a row, for messages: 'item I002 "Lamp"', 'user U017'; the id if no raw id is known."""
     path = corpus.folder / f"{kind.removesuffix('s')}_ids.txt" if corpus.folder else None
     lines = _lines(path) if path is not None and path.is_file() else []
     record = corpus.item_records[row] if kind == "items" and corpus.item_records is not None else {}

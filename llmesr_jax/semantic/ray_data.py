@@ -1,7 +1,7 @@
-"""Encoders on many machines by Ray Data (`pip install 'llmesr-jax[ray]'`): texts in, actors that each load the encoder, vectors out.
+"""Runs an encoder in many processes or machines by Ray Data (`pip install 'llmesr-jax[ray]'`).
 
-The vectors come back to the process that asked, which keeps them in its store as those of one machine; so an interrupted
-run continues, and no text is embedded twice.
+Each actor loads the encoder. The vectors return to the process that started the run, which stores them as if it had
+encoded the texts itself. So an interrupted run continues, and no text is embedded twice.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic import encoders
 from llmesr_jax.semantic.encoders import Answer, Text, TextEncoder
 
-_PART = 1024  # texts of a file, which an actor embeds together
+_PART = 1024  # texts in a file, which one actor embeds
 _SHORTENED = "ray-shortened"
 
 
 class Actors(NamedTuple):
-    """How many processes load the encoder, and how much of a GPU each takes."""
+    """The number of processes that load the encoder, and the share or number of GPUs that each takes."""
 
     count: int
     gpus: float = 0.0
 
 
 def distributed(encoder: TextEncoder, name: str, config: Any, actors: Actors) -> TextEncoder:
-    """The encoder, at work in actors of a Ray cluster: that of `RAY_ADDRESS`, else one on this machine.
+    """The encoder, which then runs in actors of a Ray cluster: that of `RAY_ADDRESS`, else one on this machine.
 
     Args:
       encoder: as it was loaded here.
-      name, config: what it was loaded by; the actors load it so, too.
-      actors: how many.
+      name, config: by which it was loaded, and by which the actors load it.
+      actors: their number and GPUs.
     Raises:
       InputError: Ray is not installed.
     """
@@ -63,13 +63,13 @@ def _ray() -> Any:
         import ray.data
     except ImportError as error:
         raise InputError(
-            f"--ray: {error.name or error} is not installed; install it with pip install 'llmesr-jax[ray]', or leave --ray out"
+            f"--ray: {error.name or error} is not installed; run pip install 'llmesr-jax[ray]', or run without --ray"
         ) from error
     return ray
 
 
 def _write(pending: Iterable[Text], folder: Path) -> list[Path]:
-    """The texts as Parquet files."""
+    """Writes the texts as Parquet files, and returns the files."""
     import polars as pl
 
     folder.mkdir(parents=True)
@@ -88,8 +88,9 @@ def _answers(
 ) -> Generator[Answer, None, None]:
     """Runs the files of texts through the actors.
 
-    Ray gets their names, a block each, and the actors read them: Ray would join small files to few blocks, which keep few
-    actors at work, and its reading would wait forever for a CPU where actors have all of them (its issue 44687).
+    Ray gets only the files' names, each in a block, and the actors read the files. Ray's own reading would join small
+    files into few blocks, which occupy few actors, and would wait forever for a CPU if the actors have all CPUs (Ray's
+    issue 44687).
     """
     if not parts:
         return
@@ -114,7 +115,7 @@ def _answers(
 
 
 def _connected(actors: Actors) -> Any:
-    """Ray, connected to a cluster with room for the actors, or a note on what the cluster lacks.
+    """Ray, connected to a cluster. If a cluster of `RAY_ADDRESS` is too small for the actors, a note is printed.
 
     Raises:
       InputError: this machine has too few GPUs.
@@ -123,7 +124,7 @@ def _connected(actors: Actors) -> Any:
     wanted = {"CPU": actors.count, "GPU": actors.count * actors.gpus}
     if not ray.is_initialized():
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        # The CPUs of a machine are only a count: with fewer than actors, Ray would wait forever.
+        # To Ray, the CPUs of a machine are only a number; if it were less than that of actors, Ray would wait forever.
         here = {"address": "local", "include_dashboard": False, "num_cpus": max(actors.count, os.cpu_count() or 1)}
         ray.init(log_to_driver=False, logging_level="ERROR", **({} if cluster else here))
     known = ray.cluster_resources()
@@ -142,7 +143,7 @@ def _connected(actors: Actors) -> Any:
 
 
 def _answer(batch: dict[str, np.ndarray], folder: Path) -> Answer:
-    """The answer in a batch of `Actor`; notes the texts that a server had no room for."""
+    """The answer in a batch of `Actor`; also records the texts that were shortened for a server."""
     with (folder / _SHORTENED).open("a") as file:
         file.writelines(f"{key.hex()}\n" for key in batch["key"][batch["shortened"].astype(bool)])
     came = [vector for vector in batch["vector"] if len(vector)]
@@ -160,7 +161,7 @@ def _shortened(folder: Path) -> set[str]:
 
 
 class Actor:
-    """An encoder in a process of Ray's."""
+    """An encoder in a process of Ray."""
 
     def __init__(self, name: str, config: Any, width: int | None):
         self._encoder: TextEncoder = encoders.PLUGINS.load(name).load(config)
@@ -168,7 +169,14 @@ class Actor:
         self._width, self._folder = width, Path(tempfile.mkdtemp(prefix="llmesr-embed-"))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """The path of a file of texts to key, vector (bytes of float32, empty where none came), failed, shortened."""
+        """Embeds the texts of a file; returns columns with a row for each text.
+
+        Args:
+          batch: "path": (1,), the file.
+
+        Returns:
+          "key", "vector" (bytes of float32, empty without a vector), "failed" (the reason, or ""), "shortened" (bool).
+        """
         import polars as pl
 
         (path,) = batch["path"]

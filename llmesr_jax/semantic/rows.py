@@ -1,4 +1,4 @@
-"""The rows of the embedding files: existing and new ones, combined block by block."""
+"""Combines existing and new rows of the embedding files, block by block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BLOCK = 4096  # rows written together
 
 
 class Old(NamedTuple):
-    """The existing files, mapped. A place is a row of the items, then of the users.
+    """The existing files, memory-mapped. A place counts the rows of the items from 0, and then those of the users.
 
     Attributes:
-      items: (V', F).
-      users: (U', F).
-      keys_N: `KEY`, the text of each place, zeros where there is none; None if that is not known.
+      items: float (V', F).
+      users: float (U', F).
+      keys_N: `KEY`, the text of each place, zeros for an empty one; None if the texts are not known.
     """
 
     items: np.ndarray
@@ -40,7 +40,7 @@ class Old(NamedTuple):
 
 
 def read_old(folder: Path, made: Mapping[str, Any]) -> Old:
-    """The files that the manifest `made` describes."""
+    """The files of a folder that the manifest `made` describes."""
     items, users = (np.load(folder / name, mmap_mode="r") for name in manifest.ARRAYS)
     digest = str(made.get("texts"))
     try:
@@ -54,7 +54,7 @@ def read_old(folder: Path, made: Mapping[str, Any]) -> Old:
 def write_keys(folder: Path, keys_N: np.ndarray) -> str:
     """Stores the digests of all texts, so that no text is paid twice; returns their sha256.
 
-    The file is named by it: until the manifest names the new one, the old one is in force.
+    The sha256 is part of the file's name, so the old file remains valid until the manifest has the new sha256.
     """
     digest = hashlib.sha256(keys_N.tobytes()).hexdigest()
     with files.replacing(_keys_file(folder, digest)) as file:
@@ -63,7 +63,7 @@ def write_keys(folder: Path, keys_N: np.ndarray) -> str:
 
 
 def forget_keys(folder: Path, digest: str) -> None:
-    """Removes the digests of all files except the present one."""
+    """Deletes the files of digests except the one with this sha256."""
     for path in (folder / "cache").glob("embed_texts-*"):
         if path != _keys_file(folder, digest):
             path.unlink(missing_ok=True)
@@ -87,13 +87,13 @@ class New(NamedTuple):
 
     Attributes:
       plan: the texts.
-      old: files that are there, of the same encoder and type; None without.
-      in_old_W: place of each different text in `old`, -1 where it is not there.
-      in_store_W: the same in the store.
-      stored: places in the store -> vectors.
+      old: existing files of the same encoder and type; None without.
+      in_old_W: place of each different text in `old`, -1 if it is absent.
+      in_store_W: its index in the store, -1 if it is absent.
+      stored: indices in the store -> vectors.
       width: F.
       dtype: on disk.
-      keep: the rows of `old` stay as they are, before those of the plan.
+      keep: whether the rows of `old` stay as they are, before those of the plan.
     """
 
     plan: Plan
@@ -107,12 +107,12 @@ class New(NamedTuple):
 
     @classmethod
     def of(cls, plan: Plan, old: Old | None, in_old_W: np.ndarray, store: Store, dtype: np.dtype, keep: bool) -> New:
-        """Rows of `plan` out of `old`, else out of `store`."""
+        """The rows of `plan`, from `old` if it has the text, else from `store`."""
         width = old.items.shape[1] if old is not None else store.width
         return cls(plan, old, in_old_W, find(store.keys, plan.different_W), store.rows(), width, dtype, keep)
 
     def keys(self) -> np.ndarray:
-        """`KEY` (V + U,): the texts of all rows; zeros where there is none or it is not known."""
+        """`KEY` (V + U,): the texts of all rows; zeros for an empty or unknown text."""
         items, users = self.plan.keys_N[: self.plan.num_items], self.plan.keys_N[self.plan.num_items :]
         if not self.keep:
             return np.concatenate([items, users])
@@ -134,14 +134,14 @@ class New(NamedTuple):
             yield from cast(kept, self.dtype)
         for first in range(start, stop, _BLOCK):
             which = self.plan.which_N[first : min(first + _BLOCK, stop)]
-            out = np.zeros((len(which), self.width), self.dtype)  # an empty text stays so
-            told = np.flatnonzero(which >= 0)
-            in_old = self.in_old_W[which[told]]
+            out = np.zeros((len(which), self.width), self.dtype)  # the row of an empty text stays zero
+            texts = np.flatnonzero(which >= 0)
+            in_old = self.in_old_W[which[texts]]
             if (here := in_old >= 0).any():
-                out[told[here]] = self.old.rows(in_old[here])
+                out[texts[here]] = self.old.rows(in_old[here])
             if not here.all():
                 with np.errstate(over="ignore"):  # becomes infinity in float16, which is refused
-                    out[told[~here]] = self.stored(self.in_store_W[which[told[~here]]])
+                    out[texts[~here]] = self.stored(self.in_store_W[which[texts[~here]]])
             yield out
 
 

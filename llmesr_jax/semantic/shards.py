@@ -1,7 +1,7 @@
-"""The texts of a data set divided among several processes, each with a store of its own, which one more run merges.
+"""Divides the texts of a data set among several processes, each with a store of its own; another run merges the stores.
 
-Which shard a text belongs to follows from its digest, so equal texts belong to one shard, and every process knows its
-texts without asking another.
+The digest of a text decides to which shard it belongs. So equal texts belong to one shard, and a process knows its
+texts without asking the others.
 """
 
 from __future__ import annotations
@@ -58,15 +58,19 @@ def shard_of(shards: int, shard: int | None) -> Shard | None:
 
 
 def folders(of_all: Path) -> list[Path]:
-    """The stores of shards that are there."""
+    """The existing stores of shards."""
     return sorted(path for path in of_all.parent.glob(f"{of_all.name}-shard-*") if path.is_dir())
 
 
 def merge(store: Store, of_all: Path) -> None:
-    """Copies into a store the vectors of the shards' stores that it lacks. After a kill, the same call completes it.
+    """Copies into a store the vectors that only the shards' stores have. After a kill, the same call completes it.
+
+    Args:
+      store: of all texts.
+      of_all: its folder.
 
     Raises:
-      InputError: a shard's process is at work.
+      InputError: the process of a shard is still running.
     """
     for folder in folders(of_all):
         width = known_width(folder)
@@ -82,12 +86,12 @@ def merge(store: Store, of_all: Path) -> None:
 
 
 def with_shards(encoder: TextEncoder, of_all: Path) -> TextEncoder:
-    """The encoder; what is known of texts that a server shortened is known of those of all shards."""
+    """The encoder, whose `shortened` also gives the texts that were shortened in the runs of the shards."""
     where = [of_all, *folders(of_all)]
     return encoder._replace(shortened=lambda folder: set().union(*map(encoder.shortened, {folder, *where})))
 
 
 def remove(of_all: Path) -> None:
-    """Deletes the shards' stores, once their vectors stand elsewhere."""
+    """Deletes the shards' stores, after their vectors were written elsewhere."""
     for folder in folders(of_all):
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-_BLOCK_BYTES = 128 * 2**20  # memory of one (block, U) slab of similarities
-_ROWS = 4096  # users looked at together
+_BLOCK_BYTES = 128 * 2**20  # memory of one (block, U) array of similarities
+_ROWS = 4096  # users that are read together
 _LONG = 20_000  # users from which a progress bar is shown
 
 
@@ -19,18 +19,18 @@ def similar_users(
 ) -> np.ndarray:
     """Each user's k nearest others by cosine, nearest first.
 
-    Exact, and never a (users, users) matrix: a block of users at a time is compared with all. Equal
-    similarities go to the lower row. A user with a zero vector is similar to no user: all of the user's row is -1,
-    and no other row has the user.
+    The search is exact. It compares a block of users with all at a time, so no (U, U) matrix is made. Of equal
+    similarities, the lower row comes first. A user whose vector is zero is similar to no user: the user's own row is
+    all -1, and the user is in no other row.
 
     Args:
-      user_llm_UxF: user embeddings, finite.
-      k: neighbours, clipped to U - 1.
+      user_llm_UxF: float user embeddings, finite.
+      k: neighbours of each user, at most U - 1.
       block: users compared at once; by default what fits 128 MiB of similarities.
       among_U: bool, users that may be neighbours, at least k + 1; None: all.
 
     Returns:
-      (U, min(k, U - 1)) int32 rows, from 0; -1 where there are no more.
+      int32 (U, min(k, U - 1)) rows of users, from 0; -1 after the last neighbour.
     """
     num_users = len(user_llm_UxF)
     k = min(k, num_users - 1)
@@ -47,14 +47,17 @@ def similar_users(
 
 
 def embedded(user_llm_UxF: np.ndarray) -> np.ndarray:
-    """bool (U,): whose vector is not zero. Read in blocks, as it may be a mapped file."""
+    """bool (U,): users whose vector is not zero. The vectors are read in blocks, as they may be memory-mapped."""
     starts = range(0, len(user_llm_UxF), _ROWS)
     parts = [(np.asarray(user_llm_UxF[i : i + _ROWS], np.float32) != 0).any(axis=1) for i in starts]
     return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def unit(x_UxF: np.ndarray) -> np.ndarray:
-    """(U, F) float32: rows at length 1; rows of zeros stay. Scaled by the largest entry first, so no square overflows."""
+    """float32 (U, F): rows scaled to length 1; rows of zeros stay.
+
+    Each row is divided by its largest entry first, as squares of large numbers would overflow.
+    """
     x_UxF = np.asarray(x_UxF, np.float32)
     largest_Ux1 = np.abs(x_UxF).max(axis=1, keepdims=True)
     x_UxF = x_UxF / np.where(largest_Ux1 > 0, largest_Ux1, 1)
@@ -63,7 +66,7 @@ def unit(x_UxF: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("block", "k"))
 def _nearest(unit_UxF: jax.Array, among_U: jax.Array, first: jax.Array, *, block: int, k: int) -> jax.Array:
-    """(block, k) rows nearest to the users `first`, ..., -1 where there are no more; `top_k` puts the lower first."""
+    """int32 (block, k): the neighbours of the users from row `first` on, then -1; the lower of equal rows first."""
     block_BxF = jax.lax.dynamic_slice_in_dim(unit_UxF, first, block)
     # GPUs round matrix products to fewer bits by default, which would change who is nearest.
     similarity_BxU = jnp.dot(block_BxF, unit_UxF.T, precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""Items and users with a text and no usable vector: an error, or rows of zeros that are counted."""
+"""Items and users that have a text but no usable vector: an error, or with --skip_failed rows of zeros."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ def rows_of_texts(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int
     """The rows whose text failed.
 
     Args:
+      corpus: the data set.
+      plan: the texts.
+      filling: after its run.
       first: row of the first item, and of the first user, of the plan.
-      skip: they become rows of zeros.
+      skip: whether such rows may become rows of zeros.
 
     Raises:
-      InputError: there are failed rows that must not be skipped, or nothing else is left.
+      InputError: there are such rows and they must not be skipped, or all texts failed.
     """
     found: dict[str, dict[int, str]] = {"items": {}, "users": {}}
     if not filling.failed:
@@ -51,10 +54,16 @@ def rows_of_texts(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int
 
 
 def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) -> Mapping[int, str]:
-    """The rows of a file that cannot be used.
+    """The rows of a file that cannot be used, see `file_checks.wrong_rows`.
+
+    Args:
+      corpus: the data set.
+      kind: "items" or "users".
+      array_NxF: the vectors.
+      skip: whether such rows may become rows of zeros.
 
     Raises:
-      InputError: there are failed rows that must not be skipped, or nothing else is left.
+      InputError: there are such rows and they must not be skipped, or no row can be used.
     """
     if not (wrong := file_checks.wrong_rows(array_NxF, corpus, kind)):
         return {}
@@ -68,7 +77,7 @@ def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) 
 
 
 def listed(corpus: Corpus, rows: Rows) -> dict[str, list[dict[str, str]]]:
-    """The manifest's entry for them: {"skipped": [{"row", "reason"}]}; {} if there are none."""
+    """The manifest's entry for skipped rows: {"skipped": [{"row", "reason"}]}; {} if there are none."""
     found = [
         {"row": raw_ids.of_row(corpus, kind, row), "reason": reason}
         for kind, of_kind in rows.items()

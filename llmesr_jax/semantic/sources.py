@@ -1,4 +1,4 @@
-"""Where the embeddings of items and users come from: the user's files, TF-IDF of the texts, or noise."""
+"""The sources of the embeddings of items and users: the user's files, TF-IDF of the texts, or noise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.mapped import Access
 
 ENCODERS = ("auto", "files", "tfidf", "random")
-# Raised when the results of a function change, so that what it made before is made again.
+# The versions of the functions that make tables: raised when results change, so that cached tables are made again.
 VERSIONS = {
     "tfidf": 2,
     "mean_of_items": 1,
@@ -44,7 +44,7 @@ VERSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class SemanticConfig:
-    """How the frozen tables are made."""
+    """Settings of the frozen tables."""
 
     encoder: str = knob(
         "auto",
@@ -75,7 +75,12 @@ class SemanticConfig:
 
 
 class Source(NamedTuple):
-    """Where a table comes from: name of each input -> digest or description, and how to load it."""
+    """The source of a table.
+
+    Attributes:
+      inputs: name of each input -> its digest or description.
+      load: () -> the table, without rows for padding and mask token.
+    """
 
     inputs: dict[str, str]
     load: Callable[[], np.ndarray]
@@ -83,7 +88,7 @@ class Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Semantics:
-    """Determines, once and at the first use, where embeddings come from."""
+    """The sources of the embeddings of items and users, each determined once, when it is first used."""
 
     corpus: Corpus
     config: SemanticConfig
@@ -93,6 +98,7 @@ class Semantics:
 
     @functools.cached_property
     def item(self) -> Source:
+        """The source of the item embeddings."""
         if self.config.encoder == "random":
             return self._random(self.corpus.num_items, "items")
         if "item_llm" in self.files:
@@ -101,6 +107,11 @@ class Semantics:
 
     @functools.cached_property
     def user(self) -> Source:
+        """The source of the user embeddings.
+
+        Raises:
+          InputError: launch.embed made them from the training part of another split.
+        """
         if self.config.encoder == "random":
             return self._random(self.corpus.num_users, "users")
         if "user_llm" in self.files:
@@ -123,7 +134,7 @@ class Semantics:
         return self._made(f"random_{kind}", inputs, made)
 
     def _made(self, name: str, inputs: dict[str, str], make: Callable[[], np.ndarray]) -> Source:
-        """A table that is made at each start, and only kept where it is to be mapped."""
+        """A table that is made at each start; it is cached only if tables are memory-mapped."""
         if not self.cache.access.mapped:
             return Source(inputs, make)
         recipe = Recipe(name, 1, {}, inputs)
@@ -131,7 +142,7 @@ class Semantics:
 
     def _file(self, name: str, rows: int, kind: str) -> Source:
         path = self.files[name]
-        # All rows were looked at when the digest was taken; where they are mapped, they are not read once more.
+        # All rows were checked when the digest was computed; a memory-mapped file is not read again.
         how = embedding_files.open_embedding if self.cache.access.mapped else embedding_files.map_embedding
         read = functools.cache(lambda: how(path, rows, kind))
         return Source({path.name: self.file_digests[path]}, read)
@@ -167,7 +178,11 @@ class Semantics:
 
 
 def semantics_of(corpus: Corpus, config: SemanticConfig, access: Access = Access()) -> Semantics:
-    """Finds and checks the user's files and the cache."""
+    """Finds the user's files and the cache, and checks the files.
+
+    Raises:
+      InputError: a file is not valid, or `semantic.encoder` or `semantic.folder` asks for files that do not exist.
+    """
     files = files_of(corpus, config)
     if config.encoder == "files" and "item_llm" not in files:
         raise InputError(
@@ -185,7 +200,7 @@ def files_of(corpus: Corpus, config: SemanticConfig) -> dict[str, Path]:
     """The embedding files that the settings ask for, see `embedding_files.find`; none for an encoder without files.
 
     Raises:
-      InputError: `semantic.folder` has no item embeddings.
+      InputError: `semantic.folder` has no item embeddings, or is set although the encoder reads no files.
     """
     if config.encoder not in ("auto", "files") or corpus.folder is None:
         if config.folder:
@@ -229,15 +244,17 @@ def _checks(corpus: Corpus, files: Mapping[str, Path]) -> dict[Path, tuple[int, 
 
 def _read(corpus: Corpus, name: str, path: Path, rows: int, kind: str, command: str) -> np.ndarray:
     array = embedding_files.map_embedding(path, rows, kind, command)
-    # What launch.embed wrote was checked then, and may hold rows that were skipped.
+    # launch.embed checked what it wrote, and may have written rows of zeros with --skip_failed.
     if name != "item_pca" and not manifest.describes(path.parent, path):
         file_checks.check(str(path), array, corpus, kind)
     return array
 
 
 def settings_of(recipe: Recipe) -> dict[str, str]:
+    """{function: its version and settings}, for `Source.inputs`."""
     return {recipe.made_by: f"version {recipe.version}, {dict(recipe.parameters)}"}
 
 
 def recipe_of(function: str, parameters: Mapping[str, object], inputs: Mapping[str, str]) -> Recipe:
+    """The recipe of a function in `VERSIONS`."""
     return Recipe(function, VERSIONS[function], parameters, inputs)

@@ -14,23 +14,22 @@ if TYPE_CHECKING:
 
 
 def random(rows: int, width: int, seed: int, kind: str) -> np.ndarray:
-    """(rows, width) float32 noise, rows of length about 1: embeddings of "items" or "users" without information."""
+    """float32 (rows, width) noise, rows of length about 1: embeddings without information, of "items" or "users"."""
     return stream(f"random {kind}", seed).standard_normal((rows, width), np.float32) / np.float32(width**0.5)
 
 
 def mean_of_items(item_llm_VxF: np.ndarray, corpus: Corpus) -> np.ndarray:
-    """(U, F) float32: mean over a user's training items of their embeddings at length 1."""
-    from sklearn.preprocessing import (
-        normalize,  # slow to import, and not needed where embeddings are there
-    )
+    """float32 (U, F): the mean over a user's training items of their embeddings, each scaled to length 1 before."""
+    # Imported here: scikit-learn is slow to import, and existing embeddings do not need it.
+    from sklearn.preprocessing import normalize
 
     counts_UxV = normalize(training_counts(corpus), norm="l1")
     return (counts_UxV @ normalize(np.asarray(item_llm_VxF, np.float32))).astype(np.float32)
 
 
 def training_counts(corpus: Corpus) -> scipy.sparse.csr_array:
-    """(U, V) float32, sparse: how often each item stands in the training part of each user's sequence."""
-    import scipy.sparse  # slow to import, and a command's --help does not wait for it
+    """float32 (U, V), sparse: how often each item occurs in the training part of each user's sequence."""
+    import scipy.sparse  # imported here: it is slow, and --help of a command does not need it
 
     sequence_lengths_U = np.diff(corpus.offsets)
     position_n = np.arange(len(corpus.items)) - np.repeat(corpus.offsets[:-1], sequence_lengths_U)

@@ -1,15 +1,16 @@
-"""Stores vectors on disk as they arrive, each under the key of its text, safe against a kill at any moment.
+"""Stores vectors on disk as they arrive, each under the key of its text; a kill at any moment loses no stored one.
 
-A folder with `store.json` (what makes the vectors, and their width) and `vectors.bin`, records of one size, appended:
+A store is a folder with `store.json` (what makes the vectors, and their width) and `vectors.bin`, to which records of
+one size are appended:
 
     key (16 bytes), vector (width float32), CRC-32 of both (4 bytes)
 
-A torn or damaged record is found by its checksum when the store is opened, and counts as absent.
+When the store is opened, an incomplete or damaged record is found by its checksum, and counts as absent.
 
 Why no database: with sqlite3, writing 200,000 vectors of width 384 takes 3 times as long (2.3 s against 0.8 s; 12 times
-with an index over the keys), and reading them in order 3 to 6 times (0.3 s against 0.07 s). It checks no vector: of 300
-flipped bits, 233 gave another vector or key without a word, and one left an unreadable file; here each costs its record
-alone. A column of checksums makes writing 4 times as long as here.
+with an index over the keys), and reading them in order 3 to 6 times (0.3 s against 0.07 s). It does not check vectors:
+of 300 flipped bits, 233 changed a vector or key silently, and one made the file unreadable; here each loses only its
+record. With a column of checksums, writing takes 4 times as long as here.
 """
 
 from __future__ import annotations
@@ -41,14 +42,21 @@ def key_of(text: str) -> bytes:
 
 
 class Store:
-    """The store in `folder`, made if absent, and removed if empty. One process at a time.
+    """The store in a folder, which is made if absent, and removed if it is empty at the end. For one process at a time.
+
+    If the stored vectors have another width, or an unknown one, their file is renamed and the store begins empty.
+
+    Args:
+      folder: of the store.
+      identity: what makes the vectors, for store.json.
+      width: F, if it is known.
 
     Attributes:
       width: F; None before the first vector.
 
     Raises:
-      InputError: another process has it open, or it is not readable as a store.
-      OSError: the disk refused.
+      InputError: another process has it open.
+      OSError: a file cannot be read or written.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str | int | None], width: int | None = None):
@@ -88,6 +96,10 @@ class Store:
     def add(self, keys: Sequence[bytes], vectors_NxF: np.ndarray) -> None:
         """Stores vectors; after this returns, a kill does not lose them.
 
+        Args:
+          keys: of the texts, see `key_of`.
+          vectors_NxF: finite float32.
+
         Raises:
           ValueError: the vectors are not finite float32 of this store's width.
         """
@@ -107,12 +119,12 @@ class Store:
         self._end += len(keys)
 
     def drop(self, keys: Sequence[bytes]) -> None:
-        """Removes vectors: their records no longer belong to a text."""
+        """Removes the vectors of these texts, by overwriting their records."""
         wanted = set(keys)
         here = [self._keys[i : i + KEY.itemsize] for i in range(0, len(self._keys), KEY.itemsize)]
         kept = [i for i, key in enumerate(here) if bytes(key) not in wanted]
         empty = np.zeros(1, self._record)
-        empty["vector"] = 1.0  # zeros would be taken for damage
+        empty["vector"] = 1.0  # zeros would count as damaged
         empty["crc"] = _checksums(empty)
         with open(self._file.name, "r+b") as file:
             for i in set(range(len(here))) - set(kept):
@@ -124,7 +136,7 @@ class Store:
         )
 
     def rows(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A function: places in the order of `keys` -> their vectors, (n, width) float32, read from the disk."""
+        """A function: indices into `keys` -> their vectors, float32 (n, width), read from the disk."""
         if not len(self):
             return lambda index: np.empty((len(index), self.width or 0), np.float32)
         vectors = np.memmap(self._file.name, self._record, "r", shape=(self._end,))["vector"]
@@ -132,7 +144,7 @@ class Store:
         return lambda index: vectors[places[index]]
 
     def set_width(self, width: int) -> None:
-        """Fixes F, before the first vector."""
+        """Sets F, before the first vector."""
         text = json.dumps({"version": _VERSION, "width": width, "made_by": self._identity}, indent=1)
         files.write_text(self.folder / "store.json", text)
         self.width = width
@@ -147,7 +159,7 @@ class Store:
         return np.dtype([("key", KEY), ("vector", "<f4", (self.width,)), ("crc", "<u4")])
 
     def _scan(self) -> tuple[bytearray, array]:
-        """Keys and places of the valid records; a torn end is cut off."""
+        """Keys and places of the valid records; an incomplete record at the end is cut off."""
         self._end, keys, places = 0, bytearray(), array("q")
         size = os.fstat(self._file.fileno()).st_size
         if self.width is None or not size:

@@ -1,18 +1,18 @@
-"""The frozen tables of a method, from the user's files or made from the texts, and cached.
+"""The frozen tables of a method, read from the user's files or made from the texts, and cached.
 
     arrays, recipe = prepare(corpus, SemanticConfig(), needs=frozenset({"item_llm", "similar_users"}), pca_width=64)
 
-Where a table comes from, first match:
+The source of a table is the first of these that exists:
 
     item embeddings   item_emb.npy, the authors' pickle, TF-IDF of the item prompts
-    user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (where those are a file), TF-IDF
-                      (`semantic.encoder=random`: noise for both, the control for what semantics give, and for speed)
+    user embeddings   user_emb.npy, the authors' pickle, the mean of the items' (if those are a file), TF-IDF
+                      (`semantic.encoder=random`: noise for both, as a control experiment, or to measure speed)
     item_pca          the authors' pickle of this width, PCA of the item embeddings
     item_popularity   interactions of each item in the training part
     tail_item         which items are tail (`data.groups`, by training interactions)
     tail_user         which users are tail
     user_llm          the user embeddings
-    similar_users     the authors' pickle, cosine top-k of the user embeddings (always, where one of these is zero)
+    similar_users     the authors' pickle (unless a user embedding is zero), cosine top-k of the user embeddings
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from llmesr_jax.semantic.sources import (
     settings_of,
 )
 
-_ALIGNMENT = 64  # bytes; what a CPU device takes without a copy
+_ALIGNMENT = 64  # bytes; JAX's CPU device uses memory that is so aligned without a copy
 
 
-# Counted from interactions alone; the other ones of `core.axes.TABLES` are made of embeddings.
+# Tables that are counted from interactions alone; the others in `core.axes.TABLES` are made from embeddings.
 COUNTED = frozenset({"item_popularity", "tail_item", "tail_user"})
 
 
@@ -58,9 +58,9 @@ class Tables(NamedTuple):
     """Frozen tables and what they were made from.
 
     Attributes:
-      arrays: name -> table, some of them mapped (`semantic.mapped`) where that was asked for.
-      recipe: sha256 over the files they were read from and the functions, settings and inputs that computed them.
-        It is the same on every machine, where the arrays may differ in their last digits.
+      arrays: name -> table; a `MappedTable` for some of them, if `access` says so.
+      recipe: sha256 over the files they were read from and the functions, settings and inputs that computed them. It is
+        the same on every machine, although the arrays may differ in their last digits.
     """
 
     arrays: dict[str, np.ndarray]
@@ -79,7 +79,7 @@ def prepare(
       config: where embeddings come from, and sizes.
       needs: some of `core.axes.TABLES`.
       pca_width: width of "item_pca".
-      access: whether tables of embeddings are read, or mapped.
+      access: whether tables of embeddings are read or memory-mapped.
 
     Returns:
       Arrays "item_llm": (V + 2, F) float32; rows 0 (padding) and V + 1 (mask token) are zeros.
@@ -92,7 +92,7 @@ def prepare(
         items and an embedding that is not zero. -1 in the whole row of a user without an embedding.
 
     Raises:
-      InputError: an embedding file is not valid, or there is nothing to make embeddings from.
+      InputError: a name is not known, an embedding file is not valid, or there is nothing to make embeddings from.
     """
     if unknown := needs - set(TABLES):
         raise InputError(
@@ -120,7 +120,7 @@ def prepare(
     of_items = [name for name in arrays if TABLES[name].axis == ITEM and isinstance(arrays[name], np.ndarray)]
     arrays |= {name: with_padding_and_mask(arrays[name]) for name in of_items}
     if isinstance(arrays.get("user_llm"), np.ndarray):
-        arrays["user_llm"] = copied(arrays["user_llm"])  # what is loaded may be the file itself, which can change
+        arrays["user_llm"] = copied(arrays["user_llm"])  # it may be a memory-mapped file, which can change
     inputs = {name: source.inputs for name, source in wanted.items()}
     return Tables(arrays, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
@@ -160,13 +160,16 @@ def digest(tables: Mapping[str, np.ndarray]) -> str:
 
 
 def sampled(tables: Mapping[str, np.ndarray]) -> str:
-    """`digest` of the tables, but only of some rows of those that are mapped; their types and shapes are in it."""
+    """As `digest`, but of memory-mapped tables only some rows count, with their types and shapes."""
     rows = {name: table.sample() if isinstance(table, MappedTable) else table for name, table in tables.items()}
     return f"{digest(rows)} {[(name, table.shape) for name, table in sorted(tables.items())]}"
 
 
 def _check_same_space(semantics: Semantics, item_width: int, user_width: int) -> None:
-    """Checks that items and users come from one model, as far as widths show, as one network maps both."""
+    """Checks that the vectors of items and users may be from one model, because one network maps both.
+
+    Vectors of users from a file need vectors of items from a file, and both must have the same width.
+    """
     items, users = (semantics.files.get(name) for name in ("item_llm", "user_llm"))
     if users and not items:
         raise InputError(
@@ -182,7 +185,7 @@ def _check_same_space(semantics: Semantics, item_width: int, user_width: int) ->
 
 
 def _item_pca(semantics: Semantics, width: int) -> Source:
-    """Loads as (V, width) float32."""
+    """The source of "item_pca", (V, width) float32."""
     if "item_pca" in semantics.files:
         path = semantics.files["item_pca"]
         given = embedding_files.read_embedding(path, semantics.corpus.num_items, "items")
@@ -195,12 +198,12 @@ def _item_pca(semantics: Semantics, width: int) -> Source:
 
 
 def _counted(corpus: Corpus, what: str, load: Callable[[], np.ndarray]) -> Source:
-    """A table that is counted from the training interactions alone."""
+    """The source of a table that is counted from the training interactions alone."""
     return Source({"interactions": corpus.digest, what: f"version {VERSIONS[what]}"}, load)
 
 
 def _similar_users(semantics: Semantics) -> Source:
-    """Loads as (U, N) int32; a user without training items, or without an embedding, is similar to no user."""
+    """The source of "similar_users", int32 (U, N); users without training items or an embedding are in no row."""
     num_users = semantics.corpus.num_users
     trained_U, embedded_U = semantics.corpus.train_lengths_U > 0, _embedded(semantics)
     k = max(min(semantics.config.num_similar, int((trained_U & embedded_U).sum()) - 1), 0)
@@ -232,7 +235,7 @@ def _nearest(user_UxF: np.ndarray, k: int, among_U: np.ndarray, kind: str) -> np
 def _embedded(semantics: Semantics) -> np.ndarray:
     """bool (U,): users whose embedding is not zero. Cached, so that a large file is not read at each start.
 
-    All, where the authors' similar users are not accompanied by the embeddings that they were made from.
+    All users, if the authors' similar users are there without the embeddings from which they were made.
     """
     if "similar_users" in semantics.files and "user_llm" not in semantics.files:
         return np.ones(semantics.corpus.num_users, bool)
@@ -252,13 +255,14 @@ def with_padding_and_mask(table: np.ndarray) -> np.ndarray:
 
 
 def copied(table: np.ndarray) -> np.ndarray:
+    """A read-only copy, floats as float32, which a CPU device uses without another copy."""
     return _copied(table, 0)
 
 
 def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """The tables on the device. On a CPU this shares memory with the tables of `prepare`."""
     arrays = {name: copied(x[:]) if isinstance(x, MappedTable) else x for name, x in arrays.items()}
-    # What may be written to must be copied, as the device counts on constants.
+    # An array that can be written to must be copied, because the device relies on constant memory.
     put = lambda array: jax.device_put(np.array(array) if array.flags.writeable else array)  # noqa: E731
     return {name: put(array) for name, array in arrays.items()}
 
@@ -266,7 +270,11 @@ def on_device(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
 def brought(
     arrays: Mapping[str, np.ndarray], place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]] | None
 ) -> dict[str, jax.Array]:
-    """The tables on the devices where `place` puts them; None for one device.
+    """The tables on the devices.
+
+    Args:
+      arrays: as of `prepare`.
+      place: puts them on several devices; None for one device.
 
     Raises:
       InputError: a file was changed since it was opened.
@@ -279,7 +287,7 @@ def brought(
 
 
 def _copied(table: np.ndarray, more: int) -> np.ndarray:
-    """A read-only copy with `more` rows of zeros at either end; floats as float32. Aligned as JAX's own arrays are."""
+    """A read-only copy with `more` rows of zeros at either end, floats as float32, aligned like JAX's own arrays."""
     dtype = np.dtype(np.float32 if np.issubdtype(table.dtype, np.floating) else table.dtype)
     shape = (len(table) + 2 * more, *table.shape[1:])
     size = math.prod(shape) * dtype.itemsize

@@ -1,10 +1,10 @@
-"""The user's own prompt templates, over any fields of an item.
+"""Prompt templates of the user's own, with any fields of an item.
 
     item = parse("A {noun}: {title}[ by {brand}][, {price} dollars]", "--item_template")
     fill(item, {"noun": "hat", "title": "Fez", "price": "5"}.get)  ->  "A hat: Fez, 5 dollars"
 
-`{field}` is the field's text. A part in square brackets is left out if one of its fields is empty; outside of
-brackets the field's text is then empty. `{{`, `}}`, `[[` and `]]` are the characters themselves.
+`{field}` is replaced by the field's text, which may be empty. A part in square brackets is left out if one of its
+fields is empty. `{{`, `}}`, `[[` and `]]` stand for single brackets in the text.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{(?P<field>[^{}]*)\}|(?P<open>\[)|(?P
 
 
 class Field(NamedTuple):
+    """A field of a template, `{name}`."""
+
     name: str
 
 
@@ -74,12 +76,12 @@ def fill(parts: tuple[Part, ...], value: Callable[[str], str | None]) -> str:
     values = {name: value(name) or "" for name in fields(parts)}
     if not any(values.values()):
         return ""
-    told = []
+    texts = []
     for part in parts:
         names = [piece.name for piece in part.pieces if isinstance(piece, Field)]
         if not part.optional or all(values[name] for name in names):
-            told.extend(values[piece.name] if isinstance(piece, Field) else piece for piece in part.pieces)
-    return " ".join("".join(told).split())
+            texts.extend(values[piece.name] if isinstance(piece, Field) else piece for piece in part.pieces)
+    return " ".join("".join(texts).split())
 
 
 def _wrong(where: str, template: str, reason: str) -> InputError:

@@ -18,7 +18,7 @@ _LONG = 100_000  # texts from which counting them shows a progress bar
 
 
 class Wording(NamedTuple):
-    """How the texts are made; see `prompts.item_prompts` and `prompts.user_prompts`."""
+    """The settings of the texts; see `prompts.item_prompts` and `prompts.user_prompts`."""
 
     item_template: str = ""
     crop: bool = False
@@ -29,13 +29,13 @@ class Plan(NamedTuple):
     """The N texts of some items, then of some users; an empty text becomes a row of zeros.
 
     Attributes:
-      num_items: items among them, the rest are users.
+      num_items: number of items among them; the rest are users.
       keys_N: `KEY`; digest of each text, zeros for an empty one.
-      different_W: the different keys, sorted; without that of empty texts.
-      which_N: int64; the place of each text in `different_W`, -1 for an empty one.
-      first_W: int64; the first text of each.
-      tokens_W: int64; number of tokens (an estimate if the encoder cannot count).
-      cut: texts that had to be cut.
+      different_W: the different keys, sorted, without that of empty texts.
+      which_N: int64; the index of each text in `different_W`, -1 for an empty one.
+      first_W: int64; the index of the first text with each different key.
+      tokens_W: int64; number of tokens of each different text (an estimate if the encoder cannot count).
+      cut: number of texts that had to be cut.
     """
 
     num_items: int
@@ -57,8 +57,8 @@ class TextCounts(NamedTuple):
 
     Attributes:
       without_text: items whose text is empty.
-      shared_texts: different texts that more than one item has.
-      items_sharing: items that have one of those.
+      shared_texts: number of different texts that more than one item has.
+      items_sharing: number of items that have one of these.
     """
 
     without_text: int
@@ -83,9 +83,8 @@ def item_keys(corpus: Corpus, wording: Wording = Wording()) -> np.ndarray:
     Raises:
       InputError: see `prompts.item_prompts`.
     """
-    told = prompts.item_prompts(corpus, wording.item_template, wording.crop)
     keys = bytearray()
-    for text in told:
+    for text in prompts.item_prompts(corpus, wording.item_template, wording.crop):
         keys += key_of(_sendable(text)) if text else bytes(KEY.itemsize)
     return np.frombuffer(keys, KEY)
 
@@ -97,14 +96,20 @@ def text_counts(corpus: Corpus, wording: Wording = Wording()) -> TextCounts:
       InputError: see `item_keys`.
     """
     keys_V = item_keys(corpus, wording)
-    told = keys_V[keys_V.view(np.uint8).reshape(-1, KEY.itemsize).any(axis=1)]
-    _, counts = np.unique(told, return_counts=True)
+    of_texts = keys_V[keys_V.view(np.uint8).reshape(-1, KEY.itemsize).any(axis=1)]
+    _, counts = np.unique(of_texts, return_counts=True)
     shared = counts[counts > 1]
-    return TextCounts(len(keys_V) - len(told), len(shared), int(shared.sum()))
+    return TextCounts(len(keys_V) - len(of_texts), len(shared), int(shared.sum()))
 
 
 def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first_item: int, first_user: int) -> Plan:
-    """Counts and names the texts, without keeping them.
+    """Counts and identifies the texts, without keeping them.
+
+    Args:
+      corpus: whose items and users are described.
+      wording: how the texts are made.
+      clip: a text -> the part of it that is sent.
+      first_item, first_user: as of `stream`.
 
     Raises:
       InputError: see `stream`.
@@ -126,7 +131,7 @@ def plan(corpus: Corpus, wording: Wording, clip: Callable[[str], Clipped], first
 
 
 def check_told(corpus: Corpus, plan: Plan, wording: Wording) -> None:
-    """Raises `InputError` if no item, or no user, has a text: all of their rows would be zeros."""
+    """Raises `InputError` if no item, or no user, has a text: then all rows of items, or of users, would be zeros."""
     if not (plan.which_N[: plan.num_items] >= 0).any():
         if wording.item_template:
             raise InputError(

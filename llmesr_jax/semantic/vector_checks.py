@@ -1,8 +1,8 @@
-"""Useless vectors: zeros for a text that is not empty, and one vector for many different texts.
+"""Finds useless vectors: zeros for a text that is not empty, and one vector for many different texts.
 
-A broken server, or a file from one, gives such vectors without an error, and a model trains on them
-without one. Both are refused. Texts that differ only in case, accents or punctuation count as equal, as many models
-read them so, and so do texts with the same long beginning, as models cut long texts.
+A broken server gives such vectors without an error, and a model trains on them without an error, so they are refused
+here. Texts that differ only in case, accents or punctuation count as equal, because many models ignore these; so do
+texts with the same long beginning, because models cut long texts.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def zero_rows(vectors_NxF: np.ndarray) -> np.ndarray:
 
 
 def hashes(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """int64 (N,) hashes of blocks of rows: equal for equal rows; they differ from one process to the next."""
+    """int64 (N,): a hash of each row of the blocks, equal for equal rows. Hashes differ between processes."""
     found = [np.fromiter((hash(row.tobytes()) for row in np.asarray(b)), np.int64, len(b)) for b in blocks]
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def sharing(hash_N: np.ndarray) -> list[np.ndarray]:
-    """The rows of each vector that more than `MOST_SHARING` rows have."""
+    """For each vector that more than `MOST_SHARING` rows have: these rows, int64."""
     different, count = np.unique(hash_N, return_counts=True)
     rows_n = np.flatnonzero(np.isin(hash_N, different[count > MOST_SHARING]))
     order = np.argsort(hash_N[rows_n], kind="stable")
@@ -48,7 +48,7 @@ def sharing(hash_N: np.ndarray) -> list[np.ndarray]:
 
 
 def too_many(groups: Iterable[list[int]], text_of: Callable[[int], str]) -> list[list[int]]:
-    """Those of `sharing`'s groups whose texts are more than `MOST_SHARING` different ones."""
+    """The groups of `sharing` that have more than `MOST_SHARING` different texts."""
     return [rows for rows in groups if len(set(map(text_of, rows))) > MOST_SHARING]
 
 
@@ -56,8 +56,9 @@ def wrong_rows(vectors_NxF: np.ndarray, texts: Callable[[], Iterable[tuple[bool,
     """Row -> what is wrong with it: zeros though it has a text, or a vector that many different texts have.
 
     Args:
-      texts: gives for each row whether it has a text, and what tells it from others; called only where a row is in
-        question.
+      vectors_NxF: float vectors.
+      texts: () -> for each row, whether it has a text, and a text that distinguishes it from other rows. It is called
+        only if a row may be wrong.
     """
     zero_N = zero_rows(vectors_NxF)
     blocks = (vectors_NxF[i : i + _BLOCK] for i in range(0, len(vectors_NxF), _BLOCK))

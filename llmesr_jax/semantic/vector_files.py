@@ -28,12 +28,12 @@ _MOST_SHOWN = 3
 
 
 class Found(NamedTuple):
-    """What a file holds.
+    """The vectors of a file, in order of id.
 
     Attributes:
-      array: (rows, F).
-      missing: rows of a file by raw id that have no vector; they are zeros.
-      of_nobody: number of vectors that belong to no row.
+      array: float (rows, F).
+      missing: for a file by raw id, the number of rows without a vector; they are zeros.
+      of_nobody: for a file by raw id, the number of vectors that belong to no item or user.
     """
 
     array: np.ndarray
@@ -42,15 +42,15 @@ class Found(NamedTuple):
 
 
 def read(path: Path, raw_ids: Callable[[], Sequence[str] | None], kind: str) -> Found:
-    """The vectors of a file, of a float type; a `.npy` file is mapped, not read.
+    """The vectors of a file, of a float type; a `.npy` file is memory-mapped.
 
     Args:
       path: the file.
-      raw_ids: returns the raw ids of all rows, in order, to match vectors by raw id; None if they are not known.
+      raw_ids: () -> the raw ids of all rows, in order of id, to match vectors by raw id; None if they are not known.
       kind: "items" or "users", for messages.
 
     Raises:
-      InputError: the file cannot be read, or holds anything else.
+      InputError: the file cannot be read, contains anything else, or has no vector of any of the raw ids.
     """
     found = _read(path)
     if isinstance(found, Mapping):
@@ -59,10 +59,10 @@ def read(path: Path, raw_ids: Callable[[], Sequence[str] | None], kind: str) -> 
 
 
 def as_floats(path: Path, array: np.ndarray) -> np.ndarray:
-    """Whole numbers and other floats as float32; float16, 32 and 64 stay.
+    """Signed whole numbers and other floats as float32; float16, float32 and float64 stay as they are.
 
     Raises:
-      InputError: numbers of a type that has no such meaning.
+      InputError: the array has another type.
     """
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f" and size in (2, 4, 8):
@@ -170,7 +170,10 @@ def _parquet(path: Path) -> np.ndarray | Mapping[str, Any]:
     column = table[lists[0]]
     widths = column.list.len() if isinstance(column.dtype, pl.List) else None
     if column.null_count() or (widths is not None and widths.n_unique() > 1) or not len(column):
-        raise InputError(f"{path}: column {lists[0]!r} has lists of several lengths, or none; expected one width")
+        raise InputError(
+            f"{path}: column {lists[0]!r} has lists of different lengths, or none; expected the same length in every "
+            "row; write the file again"
+        )
     inner = column.explode()
     if inner.null_count() or not inner.dtype.is_numeric():
         raise InputError(f"{path}: column {lists[0]!r} holds {inner.dtype}, or nulls; expected lists of numbers")
@@ -180,10 +183,16 @@ def _parquet(path: Path) -> np.ndarray | Mapping[str, Any]:
 
 def _by_ids(path: Path, ids: Sequence[Any], vectors: np.ndarray) -> Mapping[str, Any]:
     if len(ids) != len(vectors):
-        raise InputError(f"{path}: has {len(ids)} ids and {len(vectors)} vectors; expected one for each")
+        raise InputError(
+            f"{path}: has {len(ids)} ids and {len(vectors)} vectors; expected one vector for each id; write the file "
+            "again"
+        )
     found = dict(zip(map(raw_id, ids), vectors, strict=True))
     if len(found) != len(ids):
-        raise InputError(f"{path}: {len(ids) - len(found)} ids appear twice; expected each id once")
+        raise InputError(
+            f"{path}: {len(ids) - len(found)} ids appear twice; expected each id once; write the file again without "
+            "the others"
+        )
     return found
 
 
@@ -206,7 +215,10 @@ def _joined(path: Path, found: Mapping[str, Any], raw_ids: Sequence[str] | None,
     vectors = {raw_id(name): np.asarray(vector) for name, vector in found.items()}
     shapes = {vector.shape for vector in vectors.values()}
     if len(shapes) != 1 or len(shape := next(iter(shapes))) != 1 or not shape[0]:
-        raise InputError(f"{path}: holds vectors of the shapes {sorted(shapes)[:_MOST_SHOWN]}; expected one width")
+        raise InputError(
+            f"{path}: holds vectors of the shapes {sorted(shapes)[:_MOST_SHOWN]}; expected one width; embed all with "
+            "the same model"
+        )
     here = [name for name in raw_ids if name in vectors]
     if not here:
         raise InputError(

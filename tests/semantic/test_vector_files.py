@@ -125,7 +125,7 @@ class _Evil:
         (lambda p: p.write_bytes(b"PK\x03\x04 broken"), "not a readable .npz file"),
         (lambda p: p.write_bytes(b"PAR1 broken"), "not a readable Parquet file"),
         (lambda p: parquet(p, a=[1, 2], b=[3, 4]), "has the columns a, b; expected one of lists"),
-        (lambda p: parquet(p, v=[[1.0], [1.0, 2.0]]), "lists of several lengths"),
+        (lambda p: parquet(p, v=[[1.0], [1.0, 2.0]]), "lists of different lengths"),
         (lambda p: parquet(p, v=[["a"], ["b"]]), "column 'v' holds String"),
         (lambda p: p.write_bytes(b"0.1 0.2\n"), "file of vectors"),
         (lambda p: p.write_bytes(b""), "file of vectors"),

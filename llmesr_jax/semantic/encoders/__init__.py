@@ -2,10 +2,10 @@
 
 Such a file has the members of `OfTexts` or `OfCorpus`.
 
-With "texts", the caller (`llmesr_jax.semantic.embed`) sends each non-empty text once, stores vectors as they
-arrive, continues after an interruption, and writes the files. With "corpus", all vectors are made at once.
-Both raise `InputError` if the user must act. Modules that are heavy to import are imported
-inside functions, so that the flags of all encoders are known quickly.
+If `TAKES` is "texts", the caller (`llmesr_jax.semantic.embed`) sends each non-empty text once, stores vectors as they
+arrive, continues after an interruption, and writes the files. If it is "corpus", all vectors are made at once. Both
+raise `InputError` if the user must act. Modules that take long to import are imported inside functions, so that
+`--help` lists the flags of all encoders quickly.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class Stop(Exception):
     """Thrown into an `Encode` generator that must send nothing more.
 
-    The generator may yield pending answers and then ends; a generator that does not catch it ends at once.
+    The generator may yield pending answers, and then ends; a generator that does not catch `Stop` ends at once.
     """
 
 
 class Text(NamedTuple):
-    """A text to encode: `key` names it in the store, `tokens` counts towards the encoder's limits."""
+    """A text to encode; `key` identifies it in the store, `tokens` is their number or an estimate, for the limits."""
 
     key: bytes
     text: str
@@ -43,7 +43,7 @@ class Clipped(NamedTuple):
 
     Attributes:
       text: as it is sent.
-      tokens: their number, or an estimate if they cannot be counted here.
+      tokens: number of its tokens, or an estimate if they cannot be counted here.
       cut: whether the text was cut.
     """
 
@@ -79,8 +79,8 @@ class Answer(NamedTuple):
 
 
 NOTHING = Answer([], np.empty((0, 0), np.float32))
-# Pending texts, a folder for the encoder's own files, F if it is known -> answers in any order. `NOTHING` may come as
-# well, while a server is waited for: the caller then looks whether it is to `Stop`.
+# (pending texts, a folder for the encoder's own files, F or None if it is not known) -> answers, in any order. While it
+# waits for a server, it yields `NOTHING` from time to time, so that the caller can throw `Stop`.
 Encode = Callable[[Iterable[Text], Path, int | None], Generator[Answer, None, None]]
 
 
@@ -89,17 +89,18 @@ class TextEncoder(NamedTuple):
 
     Attributes:
       identity: what the vectors depend on besides the text, for the manifest; equal identities give equal vectors.
-      ready: called with F, if known, before anything is sent, but not in a dry run; raises InputError for
-        anything that is missing.
-      source: where the vectors come from, such as a server's address: recorded, and compared with interrupted runs.
-      encode: see `Encode`. It may leave texts out, and is then called again with those; a call that gives none at all
-        ends the run. Rows of zeros, NaN or infinity count as failed.
+      ready: called with F, or None if it is not known, before anything is sent, but not in a dry run; raises InputError
+        if something is missing, such as a key.
+      source: where the vectors come from, such as a server's address. It is recorded, and a run continues only vectors
+        of the same source.
+      encode: see `Encode`. It may leave texts out, and is then called again with those; a call that leaves all of them
+        out ends the run with an error. Rows of zeros, NaN or infinity count as failed.
       width: F if it is known before the first vector, else None.
-      clip: a text -> what is sent of it.
-      most_tokens: the limit of `clip`, if any; with the way of counting, if that is not a vocabulary.
-      shortened: the store's folder -> keys, in hex, of the texts that were cut for the server.
-      cost: (texts, their tokens) -> the report before anything is sent; None: it costs nothing.
-      notes: for the manifest, after the run; nothing that the vectors depend on.
+      clip: a text -> the part of it that is sent.
+      most_tokens: the limit of `clip`, if any, and how tokens are counted, if not by the model's own vocabulary.
+      shortened: the store's folder -> keys, in hex, of the texts that were cut because the server refused them whole.
+      cost: (number of texts, number of their tokens) -> the report before anything is sent; None: it costs nothing.
+      notes: () -> entries for the manifest, after the run, on which the vectors do not depend.
     """
 
     identity: dict[str, str | int | None]
@@ -119,12 +120,12 @@ class OfTexts(Protocol):
 
     @property
     def Config(self) -> type:
-        """Frozen dataclass; every field a `knob(default, help)`, a flag of `launch.embed` by its name."""
+        """Frozen dataclass of knobs; each field is a flag of `launch.embed` by its name."""
         ...
 
     @property
     def TAKES(self) -> str:
-        """ "texts"."""
+        """What the encoder takes: "texts"."""
         ...
 
     def load(self, config: Any, /) -> TextEncoder:
@@ -135,8 +136,8 @@ class OfTexts(Protocol):
 class OfCorpus(Protocol):
     """What the file of an encoder must have if its vectors depend on all texts, or on none.
 
-    It may also have `UNKNOWN_WORDS = True` if a text without known words has a vector of zeros: then such texts are
-    counted, not refused.
+    It may also have `UNKNOWN_WORDS = True` if a text without known words gets a vector of zeros: then such vectors are
+    not an error.
     """
 
     @property
@@ -146,7 +147,7 @@ class OfCorpus(Protocol):
 
     @property
     def TAKES(self) -> str:
-        """ "corpus"."""
+        """What the encoder takes: "corpus"."""
         ...
 
     def identity(self, config: Any, /) -> dict[str, Any]:
@@ -154,7 +155,13 @@ class OfCorpus(Protocol):
         ...
 
     def embed(self, corpus: Corpus, texts_V: Iterable[str], config: Any, /) -> tuple[np.ndarray, np.ndarray | None]:
-        """(V, F) of the items and (U, F) of the users, or None: then a user is the mean of the training items."""
+        """Float vectors (V, F) of the items, and (U, F) of the users; None for users who are means of their items.
+
+        Args:
+          corpus: the interactions.
+          texts_V: the text of each item, "" without one, in order of id; reading raises InputError if there are none.
+          config: the encoder's `Config`.
+        """
         ...
 
 

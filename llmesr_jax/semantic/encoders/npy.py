@@ -1,4 +1,4 @@
-"""Existing vectors in files (`semantic.vector_files`): checked, converted, and copied to the data folder.
+"""Existing vectors in files (`semantic.vector_files`), which are checked, converted, and copied to the data folder.
 
 python -m launch.embed --dataset=fashion --encoder=npy --item_file=items.npy --user_file=users.npy
 """
@@ -43,10 +43,10 @@ def identity(config: Config) -> dict[str, str]:
 
 
 def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays of the two files; a `.npy` file is mapped, not read.
+    """The arrays of the two files; a `.npy` file is memory-mapped.
 
     Raises:
-      InputError: a file is not valid.
+      InputError: a file cannot be read, or does not have finite vectors of one width, one for each item or user.
     """
     del texts_V
     items = _read(Path(config.item_file), corpus, "items")

@@ -52,8 +52,12 @@ class Config:
     longest_wait: float = knob(120.0, "maximum seconds between two attempts", least=0)
     encoding: str = knob("base64", "encoding of the numbers: base64 or float", choices=("base64", "float"))
     extra_body: str = knob("", 'extra fields of each request, a JSON object: \'{"input_type": "passage"}\'')
-    extra_query: str = knob("", "extra query of each request: api-version=2024-10-21")
-    extra_header: str = knob("", "extra header of each request: 'api-key: $AZURE_OPENAI_API_KEY', or a JSON object")
+    extra_query: str = knob("", "query string to add to each request, such as api-version=2024-10-21")
+    extra_header: str = knob(
+        "",
+        "header to add to each request, such as 'api-key: $AZURE_OPENAI_API_KEY' (a variable of the environment), or a "
+        "JSON object of several",
+    )
     batch_api: bool = knob(False, "OpenAI's Batch API: half the price, results within a day")
     poll: float = knob(30.0, "seconds between two checks of a batch", least=0)
 
@@ -81,7 +85,7 @@ def load(config: Config) -> TextEncoder:
     known = prices.MODELS.get(config.model)
     width = config.dimensions or (known.width if known else None)
     sessions: list[Session] = []
-    refused: set[bytes] = set()  # texts that a batch refused: they are sent one request at a time
+    refused: set[bytes] = set()  # texts without a usable answer in a batch; they are then sent outside of batches
 
     def ready(width: int | None) -> None:
         if config.batch_api and width is None:
@@ -94,11 +98,11 @@ def load(config: Config) -> TextEncoder:
         key = _key(server)
         with asyncio.Runner() as runner:
             client = openai.AsyncOpenAI(
-                api_key=key or "none",  # of a server that wants no key, the client still wants one
+                api_key=key or "none",  # the client requires a key, even if the server does not
                 base_url=server.url,
                 default_query=server.query,
                 default_headers=server.headers,
-                # A key in a header of the user's own goes without a second one.
+                # If the user sets a header with a key, the client must not send another key.
                 http_client=_without_key(server.headers) if server.headers and not key else None,
                 timeout=config.timeout,
                 max_retries=0,
@@ -118,11 +122,12 @@ def load(config: Config) -> TextEncoder:
     def cost(texts: int, count: int) -> Cost | None:
         if server.local:
             return None
-        told = f"{count:,} tokens" if counting.exact else f"about {count:,} tokens"
+        counted = f"{count:,} tokens" if counting.exact else f"about {count:,} tokens"
         if known is None or not server.openai:
-            return Cost(f"{told}; the price of {config.model} at {server.host} is not known", ask=True)
+            return Cost(f"{counted}; the price of {config.model} at {server.host} is not known", ask=True)
         price = known.batch_price if config.batch_api else known.price
-        return Cost(f"{told}, {_dollars(count * price / 1e6)}, at ${price} per million as of {prices.AS_OF}", ask=True)
+        amount = _dollars(count * price / 1e6)
+        return Cost(f"{counted}, {amount}, at ${price} per million as of {prices.AS_OF}", ask=True)
 
     def notes() -> dict[str, Any]:
         asked_again = sum(sum(session.retries.values()) for session in sessions)

@@ -22,8 +22,8 @@ from llmesr_jax.semantic.encoders import Answer, Text, TextEncoder
 
 TAKES = "texts"
 
-_BATCHES = 16  # handed over at once, at most
-_SECONDS = 1.0  # that they should take
+_BATCHES = 16  # maximum number of batches in one call of the library
+_SECONDS = 1.0  # that such a call should take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load(config: Config) -> TextEncoder:
                 convert_to_numpy=True,
                 normalize_embeddings=False,
             )
-            # Many at once, which the library sorts by length, but no more than an interrupt may wait for.
+            # The library sorts the texts of a call by length, so more are faster; but an interrupt waits for the call.
             seconds = time.monotonic() - started
             batches = min(2 * batches, _BATCHES) if seconds < _SECONDS / 2 else max(1, batches // 2)
             yield Answer([text.key for text in some], np.asarray(vectors, np.float32))

@@ -14,10 +14,10 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic.stand_ins import training_counts
 
 TAKES = "corpus"
-UNKNOWN_WORDS = True  # a text without words that others share is a row of zeros
+UNKNOWN_WORDS = True  # a text without any word that counts (too common, or a single letter) gets a row of zeros
 
-_COMMON = 0.5  # a word in more than this share of the items (such as the prompt's own) tells nothing
-_BLOCK = 4096  # users at once: their words side by side are many times the items'
+_COMMON = 0.5  # a word in more than this share of the items, such as those of the prompt, distinguishes nothing
+_BLOCK = 4096  # users at once: the words of all users would take many times the memory of the items' words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,10 @@ def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.nd
 
 
 def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Latent semantic analysis of the item texts, and the users in the same space.
+    """Latent semantic analysis of the item texts (Deerwester et al., 1990), with the users in the same space.
 
-    An item is its TF-IDF vector at length 1, projected to the leading singular directions of all items. A user
-    is the sum of the TF-IDF vectors of the training items, brought to length 1, under the same projection: what
-    the same words would give as one text.
+    An item is its TF-IDF vector, scaled to length 1, projected to the leading singular directions of all items. A user
+    is the sum of these TF-IDF vectors over the training items, scaled to length 1, in the same projection.
 
     Memory: the items' words (12 bytes for each different one of each item) and a few arrays of the result's size.
 
@@ -66,7 +65,7 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
     has_text: list[bool] = []
     try:
         items_VxW = vectorizer.fit_transform(has_text.append(bool(text)) or text for text in texts_V)
-    except InputError:  # from where the texts come
+    except InputError:  # raised while the texts were read
         raise
     except ValueError as error:  # scikit-learn: empty vocabulary, or nothing left of it
         raise _too_few_words(corpus.num_items) from error
@@ -77,9 +76,9 @@ def latent(texts_V: Iterable[str], corpus: Corpus, width: int, seed: int) -> tup
         logging.warning(
             "%d items have a text without a word that distinguishes items; their vectors are zeros", unknown
         )
-    del vectorizer  # and with it the dictionary of all words
+    del vectorizer  # frees the dictionary of all words
     counts_UxV = training_counts(corpus)
-    with threadpool_limits(1):  # so that the sums, and with them a run's numbers, do not depend on the number of cores
+    with threadpool_limits(1):  # the sums, and so a run's numbers, must not depend on the number of cores
         svd = TruncatedSVD(width, random_state=seed).fit(items_VxW)
         users_UxF = np.empty((corpus.num_users, width), np.float32)
         for start in range(0, corpus.num_users, _BLOCK):

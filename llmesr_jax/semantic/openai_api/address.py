@@ -1,4 +1,4 @@
-"""Where requests go, and extra fields, queries and headers: `--base_url` and `--extra_...`."""
+"""The address of the server, and what the user adds to each request: `--base_url` and `--extra_...`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _OWN = {"input": "the texts", "model": "--model"}
 
 
 class Address(NamedTuple):
-    """Of a server.
+    """The address of a server, with what is added to each request.
 
     Attributes:
-      url: without a query.
-      host: its host.
-      query: fields of the query of every request.
-      headers: of every request, beside the client's own; values may be secrets.
+      url: without a query string.
+      host: of the server.
+      query: {name: value} of the query string of each request.
+      headers: {name: value} of each request, beside the client's own; values may be secrets.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """On this machine, or in a private network."""
+        """Whether the server is on this machine or in a private network."""
         try:
             return ipaddress.ip_address(self.host).is_private
         except ValueError:
@@ -44,12 +44,15 @@ class Address(NamedTuple):
 
     @property
     def openai(self) -> bool:
-        """It is OpenAI's own."""
+        """Whether the server is OpenAI's own."""
         return self.host.endswith(".openai.com")
 
 
 def read(base_url: str, extra_query: str, extra_header: str) -> Address:
-    """The server of `--base_url`, else of OPENAI_BASE_URL, else OpenAI.
+    """The server of `--base_url`, else of the environment variable OPENAI_BASE_URL, else OpenAI.
+
+    Args:
+      base_url, extra_query, extra_header: the values of the flags; "" if they are not set.
 
     Raises:
       InputError: it is not an address, or a flag cannot be read.
@@ -84,7 +87,7 @@ def extra_body(given: str) -> dict[str, Any]:
 
 
 def _query(given: str) -> dict[str, str]:
-    """Of "name=value&name=value"."""
+    """The fields of "name=value&name=value"."""
     fields = urllib.parse.parse_qsl(given.lstrip("?"), keep_blank_values=True)
     if given and not (fields and all("=" in part for part in given.split("&"))):
         raise InputError(f"--extra_query={given[:80]}: is not a query; expected one such as api-version=2024-10-21")
@@ -92,7 +95,7 @@ def _query(given: str) -> dict[str, str]:
 
 
 def _headers(given: str) -> dict[str, str]:
-    """Of "Name: value", or of a JSON object of several; `$NAME` in a value is that variable of the environment."""
+    """The headers of "Name: value", or of a JSON object of several; `$NAME` in a value is an environment variable."""
     if not given:
         return {}
     name, colon, value = given.partition(":")

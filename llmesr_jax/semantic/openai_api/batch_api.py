@@ -1,8 +1,8 @@
-"""The Batch API: requests are uploaded as a file and answered as a file, within a day, at half the price.
+"""OpenAI's Batch API: requests are uploaded as a file and answered as a file, within a day, at half the price.
 
-In the encoder's folder, for each batch: `batch-<n>.jsonl`, the requests, and `batch-<n>.json`, the ids the server gave.
-A stopped run finds its batches again by these ids, or, if it was stopped before it wrote an id, by
-the batch's `tag`, a digest of its requests; so no batch is paid twice.
+The encoder's folder has two files for each batch: `batch-<n>.jsonl`, the requests, and `batch-<n>.json`, the ids that
+the server assigned. A stopped run finds its batches again by these ids, or, if it was stopped before it wrote an id, by
+the batch's `tag`, a digest of its requests. So no batch is paid twice.
 
 Limits (OpenAI's API reference): 50,000 texts and 200 MB per batch.
 """
@@ -29,9 +29,9 @@ from llmesr_jax.semantic.openai_api.session import Session, finished
 from llmesr_jax.semantic.store import key_of
 
 _MOST_TEXTS = 50_000
-_MOST_BYTES = 150_000_000
+_MOST_BYTES = 150_000_000  # below the limit, as the last request is added when this is not yet reached
 _PATH = "/v1/embeddings"
-_OVER = ("completed", "expired", "cancelled", "failed")
+_OVER = ("completed", "expired", "cancelled", "failed")  # statuses of batches that have ended
 
 
 def send(
@@ -44,10 +44,18 @@ def send(
     config: Any,
     refused: set[bytes],
 ) -> Iterator[Answer]:
-    """Vectors as batches end. Texts of a batch that failed or expired are left out.
+    """Yields vectors as batches end. Texts of a batch that failed or expired are left out.
 
     Args:
-      refused: texts that a batch got no usable answer for, which are sent through `sender` instead; more are added.
+      runner: runs the requests.
+      session: with the server.
+      sender: sends the texts of `refused`.
+      texts: to embed.
+      folder: of the encoder's own files.
+      width: F.
+      config: of the encoder.
+      refused: keys of texts for which a batch gave no usable answer; they are sent through `sender` instead of in a
+        batch, and more are added here.
     """
     under_way = sorted(folder.glob("batch-*.jsonl"))
     sent = {key for path in under_way for _, keys in _requests(path) for key in keys}
@@ -85,7 +93,7 @@ def send(
 
 
 async def _look(session: Session, path: Path) -> Any:
-    """The batch of a file of requests; it is uploaded and made if that was not done yet."""
+    """The batch of a file of requests; uploads the file and makes the batch if this was not done yet."""
     ids = _ids(path)
     if not ids.get("batch_id"):
         tag = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
@@ -101,7 +109,7 @@ async def _look(session: Session, path: Path) -> Any:
 
 
 async def _find(session: Session, tag: str) -> Any:
-    """A batch of this tag that an earlier run made and did not record, or None."""
+    """A batch with this tag that an earlier run made but did not record; None if there is none."""
 
     async def find(client):
         page = await client.batches.list(limit=100)
@@ -114,7 +122,7 @@ async def _find(session: Session, tag: str) -> Any:
 def _results(
     runner: asyncio.Runner, session: Session, path: Path, batch: Any, width: int, refused: set[bytes]
 ) -> Iterator[Answer]:
-    """The usable answers of a batch; texts of the others are added to `refused`."""
+    """Yields the usable answers of a batch; the texts of other answers are added to `refused`."""
     if not batch.output_file_id:
         return
     answers = path.with_suffix(".answers")
@@ -151,7 +159,7 @@ async def _download(client: Any, file_id: str, path: Path) -> None:
 
 
 def _write_batches(texts: Iterator[Text], folder: Path, config: Any) -> Iterator[Path]:
-    """Files of requests, written one by one as they are asked for."""
+    """Files of requests, each written when the caller asks for it."""
     requests = tokens.pack(texts, config.batch_size, config.request_tokens)
     left = next(requests, None)
     while left is not None:

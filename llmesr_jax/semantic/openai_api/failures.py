@@ -1,13 +1,13 @@
-"""Why a request failed, and what that means for the next one.
+"""Why a request failed, and what to do next.
 
 A failure is of one of these kinds:
 
-    WAIT     the server is busy or not reachable (429, 503, no connection): retry later, as often as allowed
+    WAIT     the server is busy or cannot be reached (429, 503, no connection): retry later, as often as allowed
     BROKEN   the request failed (500, 502, a timeout): retry once; then its texts may be the reason
     UNUSABLE the answer has status 200 and cannot be used: retry once; then its texts may be the reason
     REFUSED  the same request will be refused again (400, 404, 422): its texts may be the reason
     SIZE     the request is too large: send less
-    STOP     the key or the credit: no other request will be answered either
+    STOP     the key is not valid, or there is no credit: no other request will be answered either
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_SHOWN = 300  # characters of a server's sentence
 
 
 class Kind(enum.Enum):
-    """See the module."""
+    """The kind of a failure; the module's docstring describes them."""
 
     WAIT = enum.auto()
     BROKEN = enum.auto()
@@ -43,13 +43,13 @@ class Failure(Exception):
     """A request that failed.
 
     Attributes:
-      kind: see the module.
+      kind: of the failure.
       reason: what happened, with the server's own sentence; equal reasons are the same failure.
       said: the server's sentence alone.
       advice: what the user may do; "" if unknown.
-      wait: seconds that the server asks for; None if it asks for none.
-      timed_out: no answer came in time.
-      rows: what is wrong with each of its texts, if an answer shows that.
+      wait: seconds to wait, if the server asks for that; else None.
+      timed_out: whether no answer came in time.
+      rows: {row of a text: what is wrong with its vector}, if the answer shows that.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ def of(error: Exception, secrets: tuple[str, ...] = ()) -> Failure | None:
     """The failure for an exception of the client, or of reading its answer; None for any other error.
 
     Args:
-      secrets: what must not be shown, such as the key.
+      error: the exception.
+      secrets: texts that must not be shown, such as the key.
     """
     import openai
 
@@ -103,7 +104,7 @@ def of(error: Exception, secrets: tuple[str, ...] = ()) -> Failure | None:
         return _of_status(error.status_code, reason, said, _retry_after(error.response.headers))
     if isinstance(error, openai.APIConnectionError):
         name = type(error.__cause__).__name__
-        never = name in ("ConnectError", "ConnectTimeout")  # else it was closed amid the request, maybe because of it
+        never = name in ("ConnectError", "ConnectTimeout")  # else it was closed during the request, maybe because of it
         return Failure(Kind.WAIT if never else Kind.BROKEN, f"no connection ({name})")
     if isinstance(error, openai.APIResponseValidationError):
         return Failure(Kind.UNUSABLE, "the answer is not JSON")

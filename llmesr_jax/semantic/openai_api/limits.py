@@ -1,8 +1,8 @@
-"""Requests that are too large for a server, and sending less.
+"""Reduces requests that are too large for a server.
 
-Servers count tokens by their own vocabularies, which are not known here. So texts are sent as they are; if a server
-refuses a request for its size, it is halved, down to the text that is too long, and that text is shortened by the
-numbers that the server names, else to its half, until it is taken. Refusals cost nothing.
+Servers count tokens by their own vocabularies, which are not known here. So texts are sent as they are. If a server
+refuses a request for its size, the request is halved, down to a single text that is too long. That text is shortened by
+the numbers in the refusal, or else by half, until the server accepts it. Refusals cost nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmesr_jax.semantic.encoders import Text
 
 _STATUSES = frozenset({400, 413, 422, 500})  # llama.cpp says 500
 _MOST_CUTS = 12  # of one text
-_PATIENT_CUTS = 6  # by the numbers that the server names; from then on, to the half at most
+_PATIENT_CUTS = 6  # by the numbers in the refusal; further cuts are to a half or less
 _FILE = "shortened"
 
 _TOO_MUCH = re.compile(
@@ -40,7 +40,7 @@ class TooMuch(ServerError):
     """The server refuses a request for its size.
 
     Attributes:
-      said: the server's own words.
+      said: the server's own sentence.
     """
 
     def __init__(self, message: str, said: str):
@@ -49,24 +49,24 @@ class TooMuch(ServerError):
 
 
 def is_too_much(status: int, said: str) -> bool:
-    """Whether a refusal with this status and these words is about the size of what was sent."""
+    """Whether a refusal with this status and sentence is about the size of the request."""
     if status not in _STATUSES or _OTHER.search(said):
         return False
     return status == 413 or bool(_TOO_MUCH.search(said) and _SENT.search(said))
 
 
 def counts(said: str) -> list[int]:
-    """The counts that a refusal names, without parts of names, indices in brackets and asides."""
+    """The counts in a refusal; numbers in names, indices in brackets and asides are left out."""
     return [int(match[0].replace(",", "")) for match in _NUMBER.finditer(_ASIDE.sub("", said))]
 
 
 def kept_share(said: str, most_tokens: int, size: int) -> float:
-    """The share of a text that a server accepts, by the counts that it names; a half if it names none.
+    """The share of a text that a server accepts, by the counts in its refusal; a half if there are none.
 
     Args:
-      said: "maximum context length is 512 tokens, however you requested 1630 tokens".
-      most_tokens: the user's limit, whatever the server's.
-      size: bytes of the text; a token has at least one, so higher counts are not the text's.
+      said: the refusal, as "maximum context length is 512 tokens, however you requested 1630 tokens".
+      most_tokens: the user's own limit.
+      size: bytes of the text; a token has at least one, so a higher count is not that of the text.
     """
     found = [count for count in counts(said) if count >= _LEAST]
     limit, requested = min(found, default=0), max(found, default=0)
@@ -79,7 +79,7 @@ class Room:
     """The limits found for a server, and the texts that were shortened for it.
 
     Attributes:
-      most_texts: in one request.
+      most_texts: maximum number of texts in one request.
     """
 
     def __init__(self, folder: Path, most_texts: int, most_tokens: int):
@@ -89,7 +89,7 @@ class Room:
         self._cuts: dict[bytes, tuple[int, int]] = {}  # how often a text was cut, and its bytes since
 
     def split(self, request: list[Text]) -> list[list[Text]]:
-        """The request in parts of `most_texts`, texts of a length that was refused before apart."""
+        """The request in parts of at most `most_texts`; texts as long as one that was refused are sent alone."""
         if len(request) == 1:
             return [request]
         long = [text.tokens >= self._refused for text in request]
@@ -101,7 +101,7 @@ class Room:
         """What to send instead of a request that was refused.
 
         Raises:
-          InputError: nothing less can be sent.
+          ServerError: nothing less can be sent.
         """
         if len(request) > 1:
             named = [count for count in counts(refusal.said) if 0 < count < len(request)]
@@ -114,9 +114,9 @@ class Room:
         (text,) = request
         content = text.text.encode()
         cuts, size = self._cuts.get(text.key, (0, 0))
-        if len(content) != size:  # it comes whole
+        if len(content) != size:  # the text was not cut before
             cuts, self._refused = 0, min(self._refused, text.tokens)
-        # Of bytes, as these lie closer to tokens than characters do where a text has two scripts.
+        # In bytes: in a text with several scripts, they are closer to tokens than characters are.
         share = kept_share(refusal.said, self._most_tokens, len(content))
         share = min(share, 0.98 if cuts < _PATIENT_CUTS else 0.5)
         shorter = content[: int(len(content) * share)].decode(errors="ignore")
@@ -139,7 +139,7 @@ def shortened(folder: Path) -> set[str]:
     """Keys, in hex, of the texts that were shortened for the server, in this run and the runs that it continues.
 
     Args:
-      folder: the store's.
+      folder: of the store.
     """
     try:
         return set((folder / _FILE).read_text().split())

@@ -1,4 +1,4 @@
-"""What OpenAI's embedding models cost and return. Prices change: see the provider's page before large jobs."""
+"""Prices and widths of OpenAI's embedding models. Prices change: check OpenAI's page before a large job."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Refused(Exception):
 def parse(content: bytes | str, count: int, width: int | None) -> np.ndarray:
     """(count, F) float32, in the order of the texts that were sent.
 
-    A row may be zeros or hold NaN or infinity: what to do about single texts is up to the caller (`unusable_rows`).
+    A row may be zeros or contain NaN or infinity; the caller decides what to do about it (`unusable_rows`).
 
     Args:
       content: the answer's body.
@@ -105,10 +105,10 @@ def _code(body: dict) -> int | None:
 
 
 def _places(index: list[Any]) -> list[int]:
-    """The text that each embedding belongs to.
+    """The index of the text to which each embedding belongs.
 
-    Some servers omit numbers, omit the number 0, or give every embedding the same number; then the position
-    counts. Different numbers that do not match the positions are refused.
+    Some servers omit all indices, or omit index 0, or give every embedding the same index; then the position in the
+    answer counts. Different indices that are not 0, 1, 2, ... are refused.
     """
     count = len(index)
     given = [i for i in index if i is not None]
@@ -123,7 +123,7 @@ def _places(index: list[Any]) -> list[int]:
 
 
 def _vector(embedding: Any) -> np.ndarray:
-    """(F,) of a list of numbers, or of base64 of little-endian float32."""
+    """(F,) float32, from a list of numbers or from base64 of little-endian float32."""
     if isinstance(embedding, str):
         try:
             return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")

@@ -1,9 +1,10 @@
-"""Sends texts to the embeddings API: many concurrent requests, and what to do about each that fails.
+"""Sends texts to the embeddings API in many concurrent requests, and handles each request that fails.
 
-One text goes alone first (two, where the width is not known, whose answers must agree on it), so that a server that
-refuses everything does so once. After that, a request that fails in a way that may be due to its texts is cut in halves,
-down to the texts that fail alone: these are given up with the reason, all others are embedded. Whether the texts are to
-blame shows in a request of one plain word: a server that fails that one, too, fails all.
+The first text is sent alone, so that a server that refuses everything refuses one request. (If the width is not known,
+texts are sent alone until two answers agree on it.) After that, a request that fails for a reason that may lie in its
+texts is cut in halves, down to the texts that fail alone. These fail with that reason, and all others are embedded. To
+find out whether the texts are the reason, one plain word is sent: a server that fails on that, too, fails on
+everything.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from llmesr_jax.semantic.openai_api.failures import Failure, Kind
 from llmesr_jax.semantic.openai_api.session import LOOK, Session, leave
 from llmesr_jax.semantic.vector_checks import plain
 
-GRACE = 1.5  # seconds that answers under way are waited for once the end is requested
+GRACE = 1.5  # seconds to wait for pending answers after the end was requested
 _PLAIN = [Text(b"", word, 1) for word in ("text", "seven", "house")]
-_ALONE = 2  # times that a text which fails alone is sent
-_ALL_THE_SAME = 3  # different texts from which one vector for all is a failure
+_ALONE = 2  # times that a text is sent alone before it fails
+_ALL_THE_SAME = 3  # number of different texts from which on one vector for all is a failure
 _ENCODING = re.compile("encoding|base64", re.IGNORECASE)
 _SERVER = "check the server's log and its model"
 
@@ -38,10 +39,10 @@ class Job(NamedTuple):
     """Texts for one request.
 
     Attributes:
-      texts: the texts.
-      tries: times that this request was sent.
-      failed: number of failed requests with these texts whose failure may be due to the texts.
-      by_row: the texts had unusable rows in an answer with usable ones.
+      texts: of the request.
+      tries: number of times that this request was sent.
+      failed: number of requests with these texts that failed for a reason that may lie in the texts.
+      by_row: whether the texts had unusable rows in an answer with usable ones.
     """
 
     texts: list[Text]
@@ -61,6 +62,8 @@ def body(request: list[Text], config: Any, encoding: str) -> dict[str, Any]:
     """The body of one request, in a batch or alone; `--extra_body` adds fields, and null removes one.
 
     Args:
+      request: its texts.
+      config: of the encoder.
       encoding: "base64", "float", or "" to leave the field out.
     """
     fields = {"model": config.model, "input": [text.text for text in request]}
@@ -70,11 +73,11 @@ def body(request: list[Text], config: Any, encoding: str) -> dict[str, Any]:
 
 
 class Sender:
-    """Sends texts through a session; see the module.
+    """Sends texts through a session; the module's docstring describes how.
 
     Attributes:
-      width: F, once it is known.
-      encoding: of the numbers.
+      width: F; None until it is known.
+      encoding: of the numbers in answers, as of `body`.
     """
 
     def __init__(self, runner: asyncio.Runner, session: Session, room: limits.Room, width: int | None, config: Any):
@@ -106,7 +109,7 @@ class Sender:
                 ended = [task for task in done if not task.cancelled()]
                 if failure is None and (errors := [error for task in ended if (error := task.exception())]):
                     failure = errors[0]
-                    session.stop()  # what waits to be sent again need not be waited for; what was sent is paid for
+                    session.stop()  # cancels retries; requests that were sent are paid for, so their answers are kept
                 answers = []
                 for task in ended:
                     if not task.exception():
@@ -130,7 +133,7 @@ class Sender:
         return self._limit if self._session.answered and self.width is not None else 1
 
     def _next(self, texts: Iterator[Text], requests: Iterator[list[Text]]) -> Job | None:
-        """What to send next; None if nothing is left."""
+        """The next job to send; None if nothing is left."""
         if not self._again:
             if self._session.answered and self.width is not None:
                 self._again.extend(Job(part) for part in self._room.split(next(requests, [])))
@@ -144,7 +147,10 @@ class Sender:
         return first
 
     def _agreed(self, answer: Answer) -> list[Answer]:
-        """The answers that may be used after this one: a single wrong answer must not decide the width."""
+        """The answers that can be used now that this one has come.
+
+        Until two answers agree on the width, they are held back: a single wrong answer must not decide it.
+        """
         if self.width is not None or not answer.keys:
             return [answer] if answer.keys or answer.failed else []
         self._held.append(answer)
@@ -166,7 +172,7 @@ class Sender:
         return [one for one in held if one.vectors.shape[1] == self.width]
 
     def _left(self) -> list[Answer]:
-        """The answers that are still held at the end: that of the only text, or those of a stopped run."""
+        """The answers that are still held back at the end: that of a single text, or those of a stopped run."""
         widths = sorted({held.vectors.shape[1] for held in self._held})
         if len(widths) > 1 and not self._session.stopping:
             raise ServerError(
@@ -176,10 +182,10 @@ class Sender:
         return self._held if len(widths) == 1 else []
 
     async def _attend(self, job: Job) -> Outcome:
-        """Sends a job until it is answered, must be sent in parts, or is given up.
+        """Sends a job until it is answered, is cut into parts, or fails.
 
         Raises:
-          ServerError: the server fails whatever it is sent.
+          ServerError: the server fails on every request.
         """
         while True:
             answered, encoding = self._session.answered, self.encoding
@@ -191,7 +197,7 @@ class Sender:
                     try:
                         parts = self._room.less(job.texts, limits.TooMuch(failure.reason, failure.said))
                         return Outcome(parts=tuple(job._replace(texts=part, tries=0) for part in parts))
-                    except ServerError as error:  # it refuses even a few letters
+                    except ServerError as error:  # it refuses even a few characters
                         failure = Failure(Kind.REFUSED, str(error))
                 job, outcome = await self._after(job, failure, answered, encoding)
                 if outcome is not None:
@@ -200,17 +206,17 @@ class Sender:
                 return self._outcome(job, vectors)
 
     async def _after(self, job: Job, failure: Failure, answered: int, encoding: str) -> tuple[Job, Outcome | None]:
-        """What follows from a failure, now or after a wait; no outcome where the job is to be sent again.
+        """Decides what follows from a failure, if necessary after a wait; no outcome if the job must be sent again.
 
         Args:
-          answered: answers that the session had when the job was sent.
-          encoding: that it was sent with.
+          answered: number of answers that the session had when the job was sent.
+          encoding: with which it was sent.
 
         Raises:
-          ServerError: the server fails whatever it is sent.
+          ServerError: the server fails on every request.
         """
         if failure.timed_out:
-            self._limit = max(1, self._limit // 2)  # it may be that many at once are too many
+            self._limit = max(1, self._limit // 2)  # there may have been too many requests at once
         if failure.kind is Kind.STOP:
             raise self._session.error(failure)
         if failure.kind is Kind.WAIT:
@@ -220,7 +226,7 @@ class Sender:
         once_more = job.failed == 1 and failure.kind in (Kind.BROKEN, Kind.UNUSABLE)
         if once_more:
             await self._session.wait(failure, job.tries)
-        # A request that broke is first sent again. One that was answered uselessly is not, before a word was answered.
+        # A request that broke is first sent again; an unusable answer is first compared with the answer to a word.
         if not (once_more and failure.kind is Kind.BROKEN) and self._session.answered == answered:
             if not await self._answers_a_word(failure, answered):
                 await self._session.wait(failure, job.tries)
@@ -243,7 +249,7 @@ class Sender:
         return job, Outcome(Answer([], NOTHING.vectors, {job.texts[row].key: reasons[row] for row in reasons}))
 
     def _outcome(self, job: Job, vectors: np.ndarray) -> Outcome:
-        """The usable rows of an answer; the texts of the other rows are sent once more, or given up."""
+        """The usable rows of an answer; the texts of the other rows are sent once more, and then fail."""
         wrong = responses.unusable_rows(vectors)
         good = [row for row in range(len(job.texts)) if row not in wrong]
         self._room.taken([job.texts[row] for row in good])
@@ -267,7 +273,7 @@ class Sender:
             import httpx
 
             sent = body(request, self._config, self.encoding)
-            # As it comes, for `responses` reads it more strictly than the client would.
+            # The raw answer, because `responses` checks it more strictly than the client would.
             answer = await client.post("/embeddings", cast_to=httpx.Response, body=sent)
             return responses.parse(answer.content, len(request), self.width)
 
@@ -283,18 +289,18 @@ class Sender:
         return vectors
 
     async def _answers_a_word(self, failure: Failure, answered: int) -> bool:
-        """Whether the server embeds one plain word, if no answer has come since there were `answered` of them.
+        """Whether the server embeds one plain word; True without asking if there are more than `answered` answers now.
 
-        Numbers as base64 are refused by some servers, so until any answer came, the word is asked for without.
+        Some servers refuse base64, so before the first answer the word is sent with other encodings.
 
         Raises:
-          ServerError: it refuses that, too, so it would refuse everything.
+          ServerError: the server refuses the word, too, so it would refuse everything.
         """
         async with self._asking:
             if self._session.answered > answered:
                 return True
             before = self.encoding
-            several = "different texts" in failure.reason  # which one word could not show
+            several = "different texts" in failure.reason  # one word could not show that failure
             found = failure
             for encoding in [before] if self._settled else dict.fromkeys(("float", "")):
                 self.encoding = encoding

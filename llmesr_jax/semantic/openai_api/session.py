@@ -1,4 +1,4 @@
-"""Sends requests to a server, with retries and waits as its rate limits require."""
+"""Sends requests to a server, with the retries and waits that its rate limits require."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from llmesr_jax.semantic.openai_api import failures
 from llmesr_jax.semantic.openai_api.failures import Failure, Kind
 
 T = TypeVar("T")
-LOOK = 0.2  # seconds of waiting between two looks about
+LOOK = 0.2  # seconds between two checks for a stop
 
-_FIRST_CONTACT = 3  # attempts to reach a server that never answered: a wrong address is reported soon
-_SAID = 10.0  # seconds of waiting that are worth a line
+_FIRST_CONTACT = 3  # attempts to reach a server that never answered, so that a wrong address is reported soon
+_SAID = 10.0  # seconds from which a wait is reported
 
 
 def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Generator[Answer, None, T]:
-    """What the coroutine returns; yields `NOTHING` now and then, so that the caller can check for a stop."""
+    """Runs a coroutine and returns its result; meanwhile yields `NOTHING`, so that the caller can check for a stop."""
     task = runner.get_loop().create_task(coroutine)
     try:
         while not runner.run(asyncio.wait({task}, timeout=LOOK))[0]:
@@ -35,7 +35,7 @@ def finished(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T]) -> Gener
 
 
 def leave(runner: asyncio.Runner, tasks: set[asyncio.Task]) -> None:
-    """Cancels pending tasks, and waits for their end."""
+    """Cancels pending tasks, and waits until they have ended."""
     if under_way := [task for task in tasks if not task.done()]:
         for task in under_way:
             task.cancel()
@@ -43,12 +43,13 @@ def leave(runner: asyncio.Runner, tasks: set[asyncio.Task]) -> None:
 
 
 class Patience(NamedTuple):
-    """How often and how long a request is tried.
+    """How often a request is sent, and the waits between attempts.
 
     Attributes:
-      attempts: in all.
-      first_wait: seconds before the second attempt; they double from one to the next, less up to a half by chance.
-      longest_wait: seconds, even if the server asks for more.
+      attempts: maximum number of attempts.
+      first_wait: seconds before the second attempt; doubled after each further one, and shortened at random by up to a
+        half.
+      longest_wait: maximum seconds between attempts, even if the server asks for more.
     """
 
     attempts: int
@@ -63,9 +64,9 @@ class Session:
       client: the client.
       server: its address, for messages.
       patience: see `Patience`.
-      answered: well-formed answers, from the beginning.
-      retries: reason -> requests that were sent again for it.
-      stopping: nothing more may be sent.
+      answered: number of usable answers so far.
+      retries: reason -> number of requests that were sent again for it.
+      stopping: whether nothing more may be sent.
     """
 
     def __init__(self, client: Any, patience: Patience, server: str, secrets: tuple[str, ...] = ()):
@@ -75,16 +76,16 @@ class Session:
         self._reached, self._not_before, self._resting = False, 0.0, set()
 
     def stop(self) -> None:
-        """Sends nothing more: pending requests may end, waiting retries are cancelled."""
+        """Sends nothing more: pending requests may end, and waits for retries are cancelled."""
         self.stopping = True
         for task in self._resting:
             task.cancel()
 
     async def once(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """What `call(client)` returns, sent once, after the time that the server asked for.
+        """The result of `call(client)`, called once, after any time that the server asked to wait.
 
         Raises:
-          Failure: it failed.
+          Failure: the request failed.
           CancelledError: after `stop`.
         """
         while (wait := self._not_before - time.monotonic()) > 0:
@@ -103,10 +104,10 @@ class Session:
         return result
 
     async def ask(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """What `call(client)` returns; called again as long as that may help.
+        """The result of `call(client)`, which is called again after a failure that may pass.
 
         Raises:
-          ServerError: the server refuses, or was asked as often as allowed.
+          ServerError: the server refuses the request, or all attempts failed.
           CancelledError: after `stop`.
         """
         attempt = 0
@@ -140,7 +141,7 @@ class Session:
         await self._rest(wait)
 
     def error(self, failure: Failure) -> ServerError:
-        """The error that ends a run for a failure that no retry can solve."""
+        """The error that ends a run, for a failure after which no retry can succeed."""
         return ServerError(f"{self.server}: {failure.full}", passing=failure.kind is Kind.STOP)
 
     async def _rest(self, seconds: float) -> None:

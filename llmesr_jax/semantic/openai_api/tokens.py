@@ -1,11 +1,11 @@
 """Counts tokens, and cuts texts that have too many.
 
-Tokens are counted by the model's own tokenizer if it is named (`--tokenizer`), or by tiktoken for OpenAI's models,
-if it is installed and its vocabulary is on this machine (it would be fetched from the network, which is not done here
-unasked). Else only the server can count: a text is sent as it is, up to eight characters for each token that is
-allowed, more than any language has, and where that is too much, the server says so (`limits`). What the price is
-estimated by, and a request is filled by, is then a quarter of a token for each character, and half a token for each
-byte that UTF-8 needs beyond one a character.
+Tokens are counted by the model's own tokenizer if it is named (`--tokenizer`), or by tiktoken for OpenAI's models, if
+it is installed and its vocabulary is already on this machine: a vocabulary is not downloaded unless the user does so.
+Else only the server can count. Then a text is sent with up to eight characters for each allowed token, which is more
+than any language has, and if that is too much, the server refuses it (`limits`). The estimate, by which the price is
+announced and requests are filled, is then a quarter of a token for each character, and half a token for each byte that
+UTF-8 needs beyond one per character.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Counting(NamedTuple):
     """A way of counting tokens.
 
     Attributes:
-      clip: a text -> what is sent of it.
+      clip: a text -> the part of it that is sent.
       by: the way of counting, for the manifest; None for the vocabulary of an OpenAI model.
-      exact: the counts are the model's own.
+      exact: whether the counts are those of the model.
     """
 
     clip: Callable[[str], Clipped]
@@ -47,10 +47,12 @@ def counting(tokenizer: str, max_tokens: int, of_openai: bool) -> Counting:
 
     Args:
       tokenizer: a `tokenizer.json`, its folder, or the name of a vocabulary of tiktoken; "" for none.
-      of_openai: the model is one whose vocabulary tiktoken knows.
+      max_tokens: maximum number of tokens of a text.
+      of_openai: whether the model is one of OpenAI's, whose vocabulary tiktoken knows.
 
     Raises:
-      InputError: the tokenizer cannot be loaded.
+      InputError: the tokenizer cannot be loaded, or `max_tokens` is not more than the tokens that it adds to each text.
+      OSError: the file of the tokenizer cannot be read.
     """
     if tokenizer in _NAMES:
         return Counting(_tiktoken(tokenizer, max_tokens), tokenizer, True)
@@ -64,7 +66,7 @@ def counting(tokenizer: str, max_tokens: int, of_openai: bool) -> Counting:
 
 
 def vocabulary_is_here(name: str = _VOCABULARY) -> bool:
-    """tiktoken is installed, and so is its vocabulary."""
+    """Whether tiktoken is installed and the vocabulary is on this machine."""
     try:
         import tiktoken  # noqa: F401
     except ImportError:
@@ -76,7 +78,7 @@ def vocabulary_is_here(name: str = _VOCABULARY) -> bool:
 
 
 def estimate(text: str) -> int:
-    """An estimate of a text's tokens."""
+    """An estimate of the number of a text's tokens."""
     characters = len(text)
     beyond = 0 if text.isascii() else len(text.encode()) - characters
     return -(-(characters + 2 * beyond) // 4)
@@ -102,7 +104,7 @@ def _tiktoken(name: str, max_tokens: int) -> Callable[[str], Clipped]:
         if len(tokens) <= max_tokens:
             return Clipped(text, len(tokens))
         cut = tokens
-        while len(cut) > max_tokens:  # a cut within a character may make other tokens, and one more of them
+        while len(cut) > max_tokens:  # a text cut within a character may have other tokens, and more of them
             text = encoding.decode_bytes(tokens[:kept]).decode(errors="ignore")
             cut, kept = encoding.encode_ordinary(text), kept - 1
         return Clipped(text, len(cut), cut=True)
@@ -111,7 +113,7 @@ def _tiktoken(name: str, max_tokens: int) -> Callable[[str], Clipped]:
 
 
 def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
-    """By a `tokenizer.json`, as models on the Hugging Face hub have it; the tokens that it adds to a text count too."""
+    """Counts by a `tokenizer.json`, as on the Hugging Face hub; the special tokens that it adds to a text count too."""
     if not path.is_file():
         raise InputError(
             f"--tokenizer={path}: no such file; expected the tokenizer.json of the model, its folder, or one of: "
@@ -141,7 +143,7 @@ def _tokenizers(path: Path, max_tokens: int) -> Callable[[str], Clipped]:
         if count <= most:
             return Clipped(text, count + added)
         kept = most
-        while count > most:  # a cut may make other tokens, and one more of them
+        while count > most:  # a cut text may have other tokens, and more of them
             text, kept = text[: found.offsets[kept - 1][1]], kept - 1
             count = len(tokenizer.encode(text, add_special_tokens=False).ids)
         return Clipped(text, count + added, cut=True)
