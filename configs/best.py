@@ -1,9 +1,9 @@
-"""Preset `best`: what we recommend with, on any data: FAERec's two views under a softmax over many shared negatives, on
-cosines, and a running average of the parameters. Chosen on validation data; `docs/best.md` says by which trials.
+"""Preset `best`: the settings to use on any data: FAERec's two views under a softmax over many shared negatives, with
+cosine scores, and a running average of the parameters. Chosen on validation data; `docs/best.md` has the trials.
 
     python -m launch.train --dataset=demo --preset=best
 
-With `--method=` another method has the same loss, average and stopping.
+With `--method=`, another method has the same loss, average and stopping rule.
 """
 
 from . import paper
@@ -29,7 +29,7 @@ OVERRIDES = {
     "faerec.width": 128,
     "llmesr.width": 128,  # of each of two views
     "llminit.width": 256,
-    "rlmrec_con.width": 256,  # as `none`, which it is but for a term of the loss
+    "rlmrec_con.width": 256,  # as of `none`, from which it differs only by a term of the loss
     "rlmrec_gen.width": 256,
     "loam.width": 256,
     "cities.width": 256,

@@ -2,9 +2,9 @@
 
     python -m launch.train --config=configs/faerec.py --dataset=beauty --method=none,llminit,rlmrec_con,llmesr,faerec
 
-The method `faerec` has this setting on beauty, grocery and yelp without being told (`configs/beauty.py`); this file
-gives it to the others too, and on any data set. FAERec's logs show other values for the plain backbone ("Base"), and
-first monitored epochs that differ between data sets: `FOR`.
+The method `faerec` has this setting on beauty, grocery and yelp by default (`configs/beauty.py`); with this file, other
+methods have it too, on any data set. `FOR` has what differs in FAERec's logs: values for the plain backbone ("Base"),
+and first monitored epochs of single data sets.
 """
 
 from typing import Any
@@ -38,9 +38,9 @@ _BASE = {
 
 
 def _base(method: str, trains_on: bool) -> dict:
-    """What the logs show for "Base", for a method that is the plain backbone with nothing from an LLM in its table.
+    """The settings that FAERec's logs show for "Base", for a method whose item table has nothing from an LLM.
 
-    One that trains on from Base has something to show from the first epoch on.
+    A method that continues from a trained Base (`trains_on`) is monitored from the first epoch on.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {(method, "*"): {f"{method}.table_start": "normal"}}
     if trains_on:

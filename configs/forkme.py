@@ -2,8 +2,8 @@
 
     python -m launch.train --config=configs/forkme.py
 
-What this file sets beats the data set's file and the preset, a value that equals the default included; flags on the
-command line beat this file. A setting that this file does not name comes from the data set's file or the preset.
+What this file sets overrides the data set's file and the preset, even if it equals the default; flags on the command
+line override this file. A setting that this file does not set comes from the data set's file or the preset.
 """
 
 import llmesr_jax

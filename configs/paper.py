@@ -1,5 +1,5 @@
-"""Preset `paper` (the default): what the papers describe. No position sees its own target, padding takes part in
-nothing. `docs/methods.md` has the table "paper against release".
+"""Preset `paper` (the default): what the papers describe. No position sees its own target, and padding affects nothing.
+`docs/methods.md` has a table, "Paper against release".
 
     python -m launch.train --dataset=demo --preset=paper
 """

@@ -1,5 +1,5 @@
-"""Preset `release`: what the authors' published code computes, its deviations from the paper included. Padding takes
-part in it, so GRU4Rec and FMLP-Rec run padded, and slower. Head, tail and groups stay ours (`docs/protocol.md`).
+"""Preset `release`: what the authors' published code computes, including its deviations from the paper. Padding affects
+results there, so GRU4Rec and FMLP-Rec run padded, and slower. Head, tail and groups remain as in `docs/protocol.md`.
 
     python -m launch.train --dataset=demo --preset=release
 """

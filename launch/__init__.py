@@ -1,8 +1,8 @@
-"""The commands. Before and after `cli.run`, an interrupt ends the process with one line and status 130."""
+"""The commands. Before `cli.run` begins and after it has ended, an interrupt ends the process with status 130."""
 
 import sys
 
 from . import signals
 
-if sys.argv[0] == "-m":  # as it is while Python looks for the module of `python -m launch.train`
+if sys.argv[0] == "-m":  # Python sets this while it looks for the module of `python -m launch.train`
     signals.leave_at_once()

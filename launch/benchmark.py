@@ -14,9 +14,9 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is timed, and where the numbers are written."""
+    """What to time, and where to write the numbers."""
 
-    groups: tuple[int, ...] = knob((1, 3), "sizes of the groups of seeds whose steps are timed")
+    groups: tuple[int, ...] = knob((1, 3), "numbers of seeds to train together; the steps of each such group are timed")
     count: int = knob(50, "training steps per timing", least=1)
     repeats: int = knob(5, "timings of each part; medians are shown", least=1)
     eval_users: int = knob(0, "users in evaluation, drawn once; 0: all", least=0)
@@ -71,7 +71,9 @@ def main(argv, stop):
     if options.gpu:
         return _write(options, gpu_benchmark.run(configs[0].data_dir))
     if options.compile_for not in ("", *gpu_program.DEVICES):
-        raise InputError(f"--compile_for={options.compile_for}: expected one of {', '.join(gpu_program.DEVICES)}")
+        raise InputError(
+            f"--compile_for={options.compile_for}: is not known; expected one of: {', '.join(gpu_program.DEVICES)}"
+        )
     results = {}
     for config in configs:
         if options.compile_for:

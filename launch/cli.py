@@ -1,4 +1,4 @@
-"""The frame of every command: flags, the configurations from them, and one line for a user's mistake.
+"""What all commands share: flags, the configurations made from them, and one line for a user's mistake.
 
     def main(argv, stop):
         for config in cli.configs_from_flags():
@@ -79,13 +79,13 @@ def define_flags() -> None:
 
 
 def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, words: bool = False) -> NoReturn:
-    """Parses the command line, runs `main`, and exits; a user's mistake ends in one line on stderr and status 2.
+    """Parses the command line, runs `main`, and exits; a user's mistake ends with one line on stderr and status 2.
 
-    `main` gets the arguments and a `Stop`, which is requested when a signal comes; long-running work checks it.
-
-    Where there is a flag `--dataset`, `--config` and `--config.a.b` are defined here as well; not `with_config=False`,
-    for a command that compiles nothing and reads no setting of training. With `words`, arguments without `--` reach
-    `main`, behind the command's name; else they are a mistake.
+    Args:
+      main: gets the arguments, and a `Stop` that a signal requests; long-running work checks it.
+      with_config: whether to define `--config` and `--config.a.b` if there is a flag `--dataset`, and to cache compiled
+        code; False for a command that reads no setting of training and compiles nothing.
+      words: whether arguments without `--` reach `main`, after the command's name; else they are a mistake.
     """
     try:
         argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
@@ -105,7 +105,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
-    except BrokenPipeError:  # as `--help | head` does; to leave in any other way writes to the pipe once more
+    except BrokenPipeError:  # as with `--help | head`; any other way of exiting writes to the pipe again
         os._exit(141)
     except Exception as error:
         message = _disk_message(error)
@@ -119,8 +119,8 @@ def keep_compiled_code() -> None:
     """Caches compiled code of XLA in the user's cache folder, so that the same command starts faster the next time.
 
     JAX_COMPILATION_CACHE_DIR sets another folder. Code compiled for one kind of CPU may not run on another, so each
-    kind has its own folder. If the folder cannot be written, nothing is cached. Each command first deletes what
-    was used longest ago, until 2 GiB are left for all kinds together.
+    kind has its own folder. If the folder cannot be written, nothing is cached. Each command first deletes the least
+    recently used code, until all kinds together have at most 2 GiB.
     """
     import jax
 
@@ -139,7 +139,7 @@ def keep_compiled_code() -> None:
     _delete_unused(folder.parent, MOST_COMPILED)
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # reading one takes some 10 ms
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # reading a program takes some 10 ms
 
 
 def compiled_folder() -> Path:
@@ -152,7 +152,7 @@ def _delete_unused(folder: Path, most: int) -> None:
     """Deletes the least recently used files below a folder, until the others have at most `most` bytes."""
     found = []
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another command deletes, too
+        with contextlib.suppress(OSError):  # another command may delete files at the same time
             status = path.lstat()
             if stat.S_ISREG(status.st_mode):
                 found.append((max(status.st_atime, status.st_mtime), path, status.st_size))
@@ -168,7 +168,8 @@ def _delete_unused(folder: Path, most: int) -> None:
 def configs_from_flags() -> list[ConfigDict]:
     """The configurations of the command line: one for each method, with `workdir` filled in.
 
-    An own `--workdir` is used as it is for one method, and gets a subfolder for each of several.
+    It is `runs/<dataset>/<backbone>-<preset>/<method>` by default. A `--workdir` is used as it is for one method,
+    and gets a subfolder for each of several.
 
     Raises:
       InputError: see `config.build`; a method that is named twice; `--start=@none` without `none` among the methods.
@@ -196,16 +197,16 @@ def config_from_flags(
     varying: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
     spread: Collection[str] = (),
 ) -> ConfigDict:
-    """The configuration of one cell of a sweep; its `workdir` is that of the sweep.
+    """The configuration of one cell of a sweep; its `workdir` is that of the whole sweep.
 
     Args:
-      varied: {key: value} that the sweep sets; the command line must not.
-      name: of the sweep; an own `--workdir` is used as it is.
+      varied: {key: value} that the sweep sets; the command line must not set them.
+      name: of the sweep, for the default `workdir`.
       defaults: {key: value} that the command line overrides.
-      varying: such defaults by method and backbone, like `FOR` of a file of configs/; they override `defaults`.
-      spread: flags whose values `varied` has, one for each cell.
+      varying: such defaults by method and backbone, like `FOR` in a file of configs/; they override `defaults`.
+      spread: settings whose flags have several values, of which `varied` has one for each cell.
     Raises:
-      InputError: see `config.build`; a setting is both set and varied.
+      InputError: see `config.build`; or a setting is both set and varied.
     """
     base, overrides, given, own = _layers()
     given = {key: value for key, value in given.items() if key not in spread}
@@ -217,19 +218,22 @@ def config_from_flags(
 
 
 def _layers() -> tuple[ConfigDict, dict[str, Any], dict[str, Any], list[Any]]:
-    """The config that `--config` loaded, what `--config.a.b` sets, what the short flags set; the file's `FOR`."""
+    """The config that `--config` loaded, what `--config.a.b` sets, what the short flags set, and the file's `FOR`."""
     base, overrides = FLAGS.config, config_flags.get_override_values(FLAGS["config"])
     if not isinstance(base, ConfigDict):
         path = config_flags.get_config_filename(FLAGS["config"])
-        raise InputError(f"--config={path}: get_config() returned a {type(base).__name__}, expected a ConfigDict")
+        raise InputError(
+            f"--config={path}: get_config() returned a {type(base).__name__}; expected a ConfigDict, as "
+            "llmesr_jax.default_settings() returns it; see configs/forkme.py"
+        )
     given = {key: FLAGS[name].value for name, key in _SHORT.items() if FLAGS[name].value is not None}
     path = Path(config_flags.get_config_filename(FLAGS["config"]))
-    has_more = re.search(r"^FOR\b", path.read_text(), re.MULTILINE)
+    has_more = re.search(r"^FOR\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     return base, overrides, given, [config.module_of(path).FOR] if has_more else []
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:
-    """`argv` with `--config=<default file>` first if none is named, after checking that files and keys exist."""
+    """`argv`, with `--config=<default file>` if it has no `--config`; checks that the file and the keys exist."""
     keys = [match[1] for arg in argv[1:] if (match := re.match(r"--?(?:no)?config\.([^=]*)", arg))]
     schema.check_keys(keys, "command line", prefix="--config.")
     files = [i for i, arg in enumerate(argv) if re.match(r"--?config(=|$)", arg)]
@@ -237,7 +241,7 @@ def _with_config(argv: Sequence[str]) -> list[str]:
         path = argv[i].partition("=")[2] or next(iter(argv[i + 1 :]), "")
         if not Path(path).is_file():
             raise InputError(f"--config={path}: the file does not exist; copy configs/forkme.py to begin")
-        if not re.search(r"^def get_config\b", Path(path).read_text(), re.MULTILINE):
+        if not re.search(r"^def get_config\b", Path(path).read_text(encoding="utf-8"), re.MULTILINE):
             raise InputError(f"--config={path}: the file has no get_config(); copy configs/forkme.py to begin")
     return list(argv) if files else [argv[0], f"--config={_DEFAULT_FILE}", *argv[1:]]
 
@@ -249,7 +253,7 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
         raise InputError(_unknown(error.flagname)) from error
     except flags.IllegalFlagValueError as error:
         raise InputError(_of_a_file(error, argv) or _of_a_value(argv) or str(error)) from error
-    except (ImportError, SyntaxError, NameError) as error:  # in an own config file, which is run to read it
+    except (ImportError, SyntaxError, NameError) as error:  # in the user's config file, which is run to read it
         raise InputError(_in_file(error, argv)) from error
     except SystemExit as help_was_shown:
         sys.exit(0 if help_was_shown.code in (None, 0, 1) else help_was_shown.code)
@@ -264,9 +268,12 @@ def _parse(argv: Sequence[str], words: bool = False) -> list[str]:
 
 
 def _of_a_file(error: flags.Error, argv: Sequence[str]) -> str:
-    """The message if get_config() of the user's config file raised the error; else empty."""
+    """The message if get_config() of the user's config file raised the error; else "".
+
+    Only the parser of `--config` raises its error while it handles another one, that of the file.
+    """
     of_parser = error.__context__
-    cause = of_parser and of_parser.__context__  # only the parser of `--config` has an error behind its own
+    cause = of_parser and of_parser.__context__
     if cause is None:
         return ""
     return _in_file(cause, argv)
@@ -278,9 +285,10 @@ def _in_file(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def _of_a_value(argv: Sequence[str]) -> str:
-    """The message if the first invalid value of a flag is not a number, or neither True nor False; else empty.
+    """The message if the first invalid value of a flag is not a number, or neither True nor False; else "".
 
-    absl reports this only as text, so the parsers of the flags are called once more. Other texts of absl are good.
+    absl's error does not name the flag and value, so the parsers of the flags are called again. For other mistakes, the
+    text of absl's error is good enough.
     """
     for arg, after in zip(argv[1:], [*argv[2:], ""]):
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL)
@@ -308,16 +316,16 @@ def _unknown(name: str) -> str:
 
 
 class _OneLine(std_logging.Formatter):
-    """`warning: what was found`, as `run` writes errors."""
+    """Formats a record as `warning: <message>`, in the way that `run` prints errors."""
 
     def format(self, record: std_logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
 def _disk_message(error: BaseException | None) -> str | None:
-    """One line if the disk refused, directly or through TensorStore; else None.
+    """The message for an error of the file system, raised by Python or by TensorStore; None for any other error.
 
-    TensorStore raises a plain ValueError, whose text alone holds the code of the system, as in `[os_error_code='28']`.
+    TensorStore raises a plain ValueError, in which only the text has the system's code, as in `[os_error_code='28']`.
     """
     while error is not None:
         code: int | None = None

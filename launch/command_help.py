@@ -1,4 +1,4 @@
-"""The page of `--help`, without the imports that only the command itself needs."""
+"""Prints the page of `--help` without the imports that only the command itself needs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _COLUMN = 24  # where the text of a flag starts
 
 
 def wanted(argv: Sequence[str], main: Callable[..., Any], with_config: bool, aliases: Mapping[str, str]) -> str:
-    """The page that the command line asks for; empty if it asks for none.
+    """The page of help that the command line asks for; "" if it asks for none.
 
     Args:
       argv: the command line.
-      main: of the command; its module's docstring opens the page.
-      aliases: {second name: flag}.
+      main: of the command; the page begins with the docstring of its module.
       with_config: whether the command takes `--config` and `--config.section.name`.
+      aliases: {second name: flag}.
     Raises:
       InputError: `--help=name` names no section of the settings.
     """
@@ -60,7 +60,7 @@ def _width() -> int:
 
 
 def _flags(aliases: Mapping[str, str]) -> Iterable[str]:
-    """The names of the command's own flags, in the order of their definition."""
+    """An entry for each of the command's own flags, in the order of their definition."""
     for module, found in FLAGS.flags_by_module_dict().items():
         if not module.startswith(("absl", "ml_collections")):
             for flag in found:

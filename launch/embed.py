@@ -26,30 +26,35 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to embed, by which encoder, and what is allowed."""
+    """What to embed, by which encoder, and how."""
 
     dataset: str = knob("", "data set to embed, made by launch.prepare")
     data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
     encoder: str = knob("tfidf", "encoder of the texts; --encoder=help lists all")
     user_template: str = knob("", "your own user prompt, with {titles} for the titles of the training items")
-    float16: bool = knob(False, "write float16, at half the size")
+    float16: bool = knob(False, "write float16, which has half the size and three significant digits")
     append: bool = knob(False, "embed only new items and users; existing rows stay as they are")
     overwrite: bool = knob(False, "replace embeddings that were made with other settings, or by you")
     tables: bool = knob(True, "also compute PCA start and similar users; else the first training does")
     yes: bool = knob(False, "spend money without asking")
     dry_run: bool = knob(False, "show the number of texts and tokens, and the price, and stop")
     skip_failed: bool = knob(False, "write rows of zeros for texts without a usable vector, and count them")
-    shards: int = knob(1, "processes that share the texts, each with a --shard of its own; then once without", least=1)
+    shards: int = knob(
+        1,
+        "number of processes that share the texts, each started with its own --shard; when all are done, run the "
+        "command without --shards and --shard to merge them",
+        least=1,
+    )
     shard: int | None = knob(None, "which of the --shards this process embeds, from 0", least=0)
     ray: int = knob(
-        0, "actors of Ray that encode, here or in the cluster of RAY_ADDRESS; 0: this process does", least=0
+        0, "number of Ray actors that encode, in the cluster of RAY_ADDRESS or on this machine; 0: without Ray", least=0
     )
-    ray_gpus: float = knob(0.0, "--ray: GPUs that an actor takes, such as 1 or 0.5", least=0)
+    ray_gpus: float = knob(0.0, "--ray: GPUs of each actor, such as 1 or 0.5", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """Settings of the section `semantic`; by default as for the data set."""
+    """Settings of the section `semantic`; if they are not set, those of the data set apply."""
 
     item_template: str | None = knob(
         None, "your own item prompt, such as 'A {noun}: {title}[ by {brand}]' (docs/embeddings.md)"
@@ -88,7 +93,7 @@ def main(argv, stop):
         args = [f"--dataset={options.dataset}", *([f"--data_dir={options.data_dir}"] if options.data_dir else [])]
         if max(corpus.repeated(part).mean() for part in corpus.targets) > MOST_REPEATED:
             args.append("--config.train.seen_items=shown")
-        if options.dataset not in reading.DATASETS:  # for the papers' sets, the presets are a choice
+        if options.dataset not in reading.DATASETS:  # on the papers' data sets, users may want their presets
             args.append("--preset=best")
         print(f"next: {commands.line('train')}", shlex.join(args))
 

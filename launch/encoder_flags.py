@@ -1,4 +1,4 @@
-"""The settings of all encoders as flags, and back."""
+"""Makes flags of the settings of all encoders, and reads the flags of one encoder."""
 
 from __future__ import annotations
 

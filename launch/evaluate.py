@@ -17,12 +17,18 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options(groups.TailConfig):
-    """What is measured."""
+    """What to measure."""
 
     workdir: str = knob("", "folder of a run, or a folder with several runs in it, which are compared")
     data_dir: str = knob("", "folder of the data set, if it was moved since training")
-    protocol: str = knob("both", "candidates that the target is ranked against", choices=("both", *metrics.PROTOCOLS))
-    split: str = knob("both", "which items are the targets", choices=("both", "test", "valid"))
+    protocol: str = knob(
+        "both",
+        "candidates that a target is ranked against: full (all items), sampled (100 random items), or both in turn",
+        choices=("both", *metrics.PROTOCOLS),
+    )
+    split: str = knob(
+        "both", "targets to rank: those of test, of valid (validation), or both", choices=("both", "test", "valid")
+    )
 
 
 def define_flags() -> None:

@@ -22,12 +22,12 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """From where, to where, by what."""
+    """What to read, what to write, and by which engine."""
 
     raw_dir: str = knob("", "folder of the raw Parquet files, which count in the order of their names; or one file")
     out: str = knob("", "folder to write; must not exist")
-    engine: str = knob("duckdb", "what runs the rules", choices=("duckdb", "spark"))
-    memory: str = knob("", "--engine=duckdb: most memory that it holds, such as 8GB; empty: 80 % of the machine's")
+    engine: str = knob("duckdb", "engine that applies the rules", choices=("duckdb", "spark"))
+    memory: str = knob("", "--engine=duckdb: maximum memory, such as 8GB; empty: 80 % of the machine's")
 
 
 def define_flags() -> None:

@@ -2,11 +2,11 @@
 
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5,10
-
     python -m launch.gradients --workdir=runs/demo/sasrec-paper/llmesr --epochs=0,1,2,5 --influence=tracin
 
-The first measures the run's best parameters, the second follows a new training of the same configuration below
-`--out`. The same command continues an interrupted study. See docs/gradients.md for the measurements.
+The first command measures the run's best parameters. The second trains the same configuration again, below `--out`, and
+measures after each of these epochs. The third also estimates by how much training on each user changes the loss of the
+targets. The same command continues an interrupted study. See docs/gradients.md for the measurements.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Study(settings.Options):
-    """Which run, and where to."""
+    """Which run to analyse, and where to write."""
 
     workdir: str = knob("", "folder of a run, made by launch.train")
     out: str = knob("", "folder for numbers and pictures; empty: gradients/ below the run")
@@ -43,8 +43,8 @@ def main(argv, stop):
 
     options = setting_flags.made(settings.Options)
     folder = study.study(asked.workdir, asked.out, options, asked.epochs, asked.data_dir, asked.seed, stop=stop)
-    taught = [study.INFLUENCE] * (options.influence != "none")
-    made = [study.RESULTS, study.USERS, *taught, *(path.name for path in plots.draw(folder))]
+    influence = [study.INFLUENCE] * (options.influence != "none")
+    made = [study.RESULTS, study.USERS, *influence, *(path.name for path in plots.draw(folder))]
     print(f"\n{folder}: {', '.join(made)}")
 
 

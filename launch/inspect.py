@@ -1,4 +1,4 @@
-"""Shows what is in a data set, and what in it may mislead.
+"""Shows what is in a data set, and warns of what may make results misleading.
 
     python -m launch.inspect --dataset=fashion
     python -m launch.inspect --dataset=mine --data_dir=path/to/folder --json

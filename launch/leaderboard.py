@@ -16,7 +16,7 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is read and written."""
+    """What to read and write."""
 
     folder: str = knob("leaderboard", "folder of the entries, as launch.train --publish writes them")
     out: str = knob("docs/leaderboard.md", "the page, in Markdown")

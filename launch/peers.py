@@ -1,7 +1,8 @@
-"""Sees when another process of a run ends, before JAX does: a connection of each to the first, which its system closes.
+"""Detects that another process of a run has ended, before JAX does.
 
-Where nothing is sent and nobody answers, as when a machine fails, the system closes it after about 20 seconds. JAX misses a
-heartbeat after 30, and then ends the process in the midst of a text of its own.
+Each process has a connection to the first. When a process ends, its system closes the connection; when a machine fails,
+so that nothing answers any more, the system at the other end closes it after about 20 seconds. JAX would notice a
+missing heartbeat after 30 seconds, and then ends the process with a long error message of its own.
 """
 
 import contextlib
@@ -12,22 +13,22 @@ import threading
 import time
 from collections.abc import Callable
 
-_GRACE = 5  # seconds that a process has to say itself what is wrong, as it may come of the same cause
+_GRACE = 5  # seconds in which this process may itself report what is wrong, as the cause may be the same
 _CONNECT = 10  # seconds
 _BYE, _LOST = "bye", "lost"
 
 
 @contextlib.contextmanager
 def watched(place: tuple[int, int], host: str, share: Callable[[Callable[[], str]], str], tell: Callable[[int], None]):
-    """A block in which `tell(i)` is called, in a thread, some seconds after process i ended without leaving the block well.
+    """A block in which `tell(i)` is called, in a thread, some seconds after process i ended within its own block.
 
-    Where no connection can be made, as a firewall may forbid, it is JAX that ends this process.
+    If no connection can be made, as when a firewall forbids it, JAX ends this process.
 
     Args:
-      place: which process this is, from 0, and how many there are.
-      host: of the first process; empty: it says so itself.
-      share: gives all processes the text that a function makes in the first.
-      tell: ends this process.
+      place: the number of this process, from 0, and the number of processes.
+      host: of the first process; "": the first process names it.
+      share: f -> the text that f() returns in the first process, in all processes.
+      tell: called with the number of the process that ended; it ends this process.
     """
     index, count = place
     server = None
@@ -51,7 +52,7 @@ def watched(place: tuple[int, int], host: str, share: Callable[[Callable[[], str
     except Exception:
         links.leave(well=False)
         raise
-    except BaseException:  # an interrupt, after which all have saved
+    except BaseException:  # an interrupt; all processes have saved
         links.leave()
         raise
     links.leave()
@@ -65,7 +66,7 @@ def _connected(host: str, port: int, hello: str) -> socket.socket:
 
 
 def _kept_alive(link: socket.socket) -> socket.socket:
-    """The connection, of which the system finds out that nobody is at its other end."""
+    """The connection, which the system now closes if nothing answers at its other end."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 8), ("TCP_KEEPINTVL", 4), ("TCP_KEEPCNT", 3)):  # seconds, seconds, times
         if hasattr(socket, name):
@@ -74,10 +75,10 @@ def _kept_alive(link: socket.socket) -> socket.socket:
 
 
 class _Links:
-    """The connections of this process: the first has one to each, the others have one to the first.
+    """The connections of this process: the first process has one to each other, the others have one to the first.
 
-    What is said on them are lines: "<token> <index>" by one that connects, "bye" by one that ends well, and "lost <index>"
-    by the first, of another.
+    They carry lines: "<token> <index>" from a process that connects, "bye" from one that ends as it should, and
+    "lost <index>" from the first process, about another.
     """
 
     def __init__(self, links, server, token, tell):
@@ -87,11 +88,11 @@ class _Links:
         self._woken, self._wake = socket.socketpair()
 
     def start(self) -> None:
-        """Hears the connections from now on, in a thread."""
+        """Begins to read the connections, in a thread."""
         self._thread.start()
 
     def leave(self, well: bool = True) -> None:
-        """Says that this process ends."""
+        """Ends the thread; with `well`, tells the other processes that this one ends as it should."""
         self._over.set()
         for link in list(self._links):
             if well:
@@ -112,7 +113,7 @@ class _Links:
                         selector.unregister(key.fileobj)
 
     def _hear(self, link: socket.socket) -> bool:
-        """Whether the connection goes on after what it says now."""
+        """Reads a connection; returns whether it stays open."""
         try:
             found = link.recv(256)
         except OSError:
@@ -132,7 +133,7 @@ class _Links:
         return bool(found) and (link in self._links or len(self._said[link]) < 256)
 
     def _end(self, index: int) -> None:
-        """Passes on that a process is lost, and ends this one."""
+        """Tells the other processes that a process was lost, and ends this one."""
         for link in list(self._links) if self._server else ():
             self._say(link, f"{_LOST} {index}")
         time.sleep(_GRACE)

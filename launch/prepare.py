@@ -1,4 +1,4 @@
-"""Makes a data set from raw files: reads, filters, numbers, checks the counts against the papers', writes a manifest.
+"""Makes a data set from raw files: filters interactions, numbers users and items, compares counts with the papers'.
 
 python -m launch.prepare --dataset=fashion --download
 python -m launch.prepare --dataset=mine --importer=table --raw_dir=raw --user_column=uid --item_column=sku
@@ -49,7 +49,8 @@ def main(argv, stop):
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
     if "items.npy" in outcome.manifest["files"]:
-        text, train = f"no audit: it would read all interactions into memory; {commands.line('inspect')} does", ""
+        inspect = f"{commands.line('inspect')} --dataset={settings.dataset}"
+        text, train = f"no audit, as it reads all interactions into memory; {inspect} prints it", ""
     else:
         text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")
     print(wording.wrapped(summary.describe(outcome, embed, text, train)))
@@ -58,7 +59,7 @@ def main(argv, stop):
 def _audit(plan: prepare_plan.Plan) -> tuple[str, str]:
     """The audit as text, and the flags that training needs because of it.
 
-    A failed audit does not mean that the data are wrong: it is reported in a line.
+    If the audit fails, the data may still be right, so the text is one line that says why.
     """
     from llmesr_jax.audit import audit
     from llmesr_jax.data.splits import MOST_REPEATED

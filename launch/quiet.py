@@ -1,8 +1,8 @@
-"""Silences what libraries print beside an error that the command itself reports.
+"""Silences the tracebacks that libraries print beside an error that the command itself reports.
 
-When the disk is full or a checkpoint is damaged, one of many writes or reads raises, and the command reports it.
-The others fail in threads, before that or long after, and would print a page of tracebacks. They are known by where
-they come from, not by their words.
+When the disk is full or a checkpoint is damaged, one of many writes or reads raises, and the command reports it. The
+others fail in threads, before that or long after, and would print a page of tracebacks. These are recognised by the
+modules they come from, not by their text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 
 def hush() -> None:
-    """Drops it until the process ends: Python tells some of it when garbage is collected, which may be at the very end.
+    """Drops such tracebacks until the process ends, because Python prints some of them only when it collects garbage.
 
-    The hook is needed because TensorStore's threads can hand an exception to nobody: `sys.unraisablehook` is the only
-    place at which Python lets one pass or drops it.
+    `sys.unraisablehook` is needed because exceptions in TensorStore's threads have no caller: only this hook can drop
+    them.
     """
     logging.getLogger("asyncio").addFilter(_unless_native_task)
     if getattr(sys.unraisablehook, "func", None) is not _unless_loop_is_gone:
@@ -28,17 +28,17 @@ def hush() -> None:
 
 
 def unless_of_orbax(record: logging.LogRecord) -> bool:
-    """Drops what Orbax logs: its exceptions reach `cli.run`, and a full disk would fill a page here."""
+    """A filter that drops what Orbax logs: its exceptions reach `cli.run`, and its logs would fill pages."""
     return "orbax" not in record.pathname
 
 
 def _unless_native_task(record: logging.LogRecord) -> bool:
-    """Drops what asyncio logs about a failed task or future that was not awaited, if no Python code raised in it."""
+    """A filter that drops asyncio's records of failed tasks that were not awaited, if no Python code raised in them."""
     return not (record.exc_info and _frames(record.exc_info[2]) <= {"asyncio.tasks"})
 
 
 def _unless_loop_is_gone(report: Callable[[Any], None], unraisable: Any) -> None:
-    """Drops what a native thread says that has a result for an event loop that has ended with the one that failed."""
+    """Drops the exception of a native thread whose result comes after its event loop was closed by another failure."""
     trace = unraisable.exc_traceback
     calls = trace is not None and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
     if not (calls and _frames(trace) == {"asyncio.base_events"}):

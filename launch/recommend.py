@@ -17,14 +17,14 @@ from . import cli, setting_flags
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The model, the users and the file to write: fields of `serving.bulk.Request`."""
+    """The model, the users and the file to write; fields of `serving.bulk.Request`."""
 
     workdir: str = knob("", "folder of a run, made by launch.train")
     bundle: str = knob("", "folder of a bundle, made by launch.export; in place of --workdir")
     data_dir: str = knob("", "folder of the data set, if it was moved since training")
     seed: int | None = knob(None, "seed of the run; default: the seed best in validation", least=0)
     out: str = knob("", "file to write: .parquet, .csv or .jsonl; with --shards, a folder for a Parquet file of each")
-    shards: int = knob(1, "processes that share the users, each with a --shard of its own", least=1)
+    shards: int = knob(1, "number of processes that share the users, each started with its own --shard", least=1)
     shard: int | None = knob(None, "which of the --shards this process is, from 0", least=0)
     mesh: str = knob("", "devices that share the users: data:4 for four, auto for all; empty: one")
     overwrite: bool = knob(False, "replace --out if it already exists")

@@ -99,12 +99,12 @@ def main(argv, stop):
 
 
 def _for_short_answers() -> None:
-    """Settings of this process that keep single requests from waiting."""
-    sys.setswitchinterval(5e-4)  # seconds that one thread may keep another waiting: 5 ms by default
+    """Changes settings of this process so that single requests do not wait."""
+    sys.setswitchinterval(5e-4)  # seconds that a thread may keep another waiting; the default is 5 ms
     gc.collect()
-    gc.freeze()  # what is loaded stays; looking through it takes tens of milliseconds
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is no news
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has none; a limit may be fixed
+    gc.freeze()  # what is loaded stays, and collecting it again would take tens of milliseconds
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # mistakes of clients are not logged
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such module; a limit may be fixed
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""Flags generated from settings, for every command; and settings read from the flags."""
+"""Makes flags of settings, for every command, and reads the settings from the flags."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def given(settings: Settings) -> dict[str, Any]:
     """{name: value} of the settings whose flags are not None.
 
     Raises:
-      InputError: a list of numbers has another value.
+      InputError: a list of whole numbers has another value.
     """
     found = {}
     for name, setting in _of(settings).items():
@@ -92,7 +92,7 @@ def shared(configs: Mapping[str, type], taken: Collection[str] = ()) -> dict[str
         if other := next((plugin for plugin in of if of[plugin].kind != of[first].kind), None):
             raise InputError(f"{other}: the setting {name} has another type than in {first}; rename the setting")
         choices = {setting.allowed and tuple(setting.allowed) for setting in of.values()}
-        # Where choices and bounds differ, the plug-in that is chosen checks its own.
+        # If choices differ, or there are bounds, the plug-in that is chosen checks the value.
         found[name] = knobs.Setting(
             None, of[first].kind, _docs(of) + _defaults(of), choices.pop() if len(choices) == 1 else None
         )
@@ -105,18 +105,18 @@ def _docs(of: Mapping[str, knobs.Setting]) -> str:
 
 def _defaults(of: Mapping[str, knobs.Setting]) -> str:
     """The help's text on the defaults of one setting of several plug-ins."""
-    told = {plugin: setting.default for plugin, setting in of.items() if setting.default not in ("", None, False)}
-    if not told:
+    found = {plugin: setting.default for plugin, setting in of.items() if setting.default not in ("", None, False)}
+    if not found:
         return ""
-    if len(told) == len(of) and len(set(told.values())) == 1:
-        return f" (default: {next(iter(told.values()))!r})"
-    return f" (default, {'; '.join(f'{plugin}: {default!r}' for plugin, default in told.items())})"
+    if len(found) == len(of) and len(set(found.values())) == 1:
+        return f" (default: {next(iter(found.values()))!r})"
+    return f" (default, {'; '.join(f'{plugin}: {default!r}' for plugin, default in found.items())})"
 
 
 def _of(settings: Settings) -> Mapping[str, knobs.Setting]:
     if not isinstance(settings, type):
         return settings
-    own = settings.__dict__.get("__annotations__", {})  # of a subclass; they come first
+    own = settings.__dict__.get("__annotations__", {})  # a subclass's own settings come before those it inherits
     return dict(sorted(knobs.fields(settings).items(), key=lambda pair: pair[0] not in own))
 
 
@@ -132,7 +132,7 @@ def _numbers(name: str, texts: list[str], setting: knobs.Setting) -> list[int]:
 
 
 class _Choice(flags.EnumParser):
-    """One of several values, as texts or numbers; a wrong one is answered with the nearest right one."""
+    """Parses one of several values, texts or numbers; the error for a wrong one suggests the nearest right one."""
 
     def __init__(self, allowed: Collection[Any]):
         super().__init__([str(one) for one in allowed])

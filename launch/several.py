@@ -1,4 +1,4 @@
-"""One run in several processes: each of them joins the others, or one command starts and watches all on this machine."""
+"""Trains one run in several processes: each joins the others, or one command starts and monitors all of them."""
 
 import contextlib
 import dataclasses
@@ -15,30 +15,31 @@ from llmesr_jax.core.knobs import knob
 
 from . import peers, signals
 
-_GRACE = 10  # seconds that others have to end by themselves once one has ended badly
-_LOOK = 0.2  # seconds between two looks at the processes
-_WATCHED = "LLMESR_JAX_WATCHED"  # set for processes that a command watches, which then says what happened
-_LOST = 3  # status of a process that ended because another did
+_GRACE = 10  # seconds in which the other processes may end by themselves after one has failed
+_LOOK = 0.2  # seconds between two checks of the processes
+_WATCHED = "LLMESR_JAX_WATCHED"  # set for processes that a command monitors, which then reports what happened
+_LOST = 3  # exit status of a process that ended because another did
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which processes train."""
+    """In how many processes to train."""
 
     processes: int = knob(
-        1, "processes that this command starts on this machine; docs/scale.md has other ways", least=1
+        1, "number of processes that this command starts on this machine; docs/scale.md has other ways", least=1
     )
     coordinator: str = knob(
         "",
-        "host:port of the first of several processes; auto: from Slurm, Kubernetes or Cloud TPU; empty: there is one process",
+        "host:port of the first of several processes that you start; auto: as Slurm, Kubernetes or Cloud TPU say; "
+        "empty: there is one process",
     )
-    num_processes: int = knob(0, "with --coordinator=host:port: how many processes there are", least=0)
-    process_id: int = knob(-1, "with --coordinator=host:port: which of them this is, from 0", least=-1)
+    num_processes: int = knob(0, "with --coordinator=host:port: number of processes", least=0)
+    process_id: int = knob(-1, "with --coordinator=host:port: number of this process, from 0", least=-1)
 
 
 @contextlib.contextmanager
 def joined(options: Options):
-    """A block that this process runs as one of several: the first alone prints, and the end of another ends it.
+    """A block that this process runs as one of several. Only the first prints; if another process ends, this one ends.
 
     Raises:
       InputError: the processes did not find each other.
@@ -46,10 +47,10 @@ def joined(options: Options):
     from llmesr_jax.training import processes
 
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
-    told = threading.Lock()
+    ending = threading.Lock()
 
     def end(what) -> None:
-        told.acquire()  # a second thread waits here until the first has ended the process
+        ending.acquire()  # a second thread waits here until the first has ended the process
         if _WATCHED not in os.environ:
             print(f"error: {what}", file=sys.stderr, flush=True)
         signals.end_at_once(_LOST)  # JAX would wait for the others
@@ -71,13 +72,13 @@ def joined(options: Options):
 
 
 def start(count: int) -> None:
-    """This command in so many processes on this machine; returns once all have ended well.
+    """Runs this command in `count` processes on this machine; returns when all have ended without an error.
 
-    What the first prints is shown. Signals go to the first, which tells the others.
+    The output of the first is shown. Signals are passed on to the first, which tells the others.
 
     Raises:
-      TrainingError: one has ended in another way than the others; these are ended too.
-      SystemExit: the first has said what is wrong, or that they were interrupted and have saved.
+      TrainingError: a process was killed or failed; the others are ended too.
+      SystemExit: the first process has reported an error, or an interrupt after which all have saved.
     """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -100,10 +101,10 @@ def start(count: int) -> None:
 
 
 def _watched(children: list[subprocess.Popen]) -> tuple[int, int] | None:
-    """One that ended badly, and its status, once all have ended; the others are ended soon after it."""
+    """Waits until all have ended. Returns one that failed, and its status; the others are ended soon after it."""
     while any(child.poll() is None for child in children):
         if (bad := _bad(children)) is not None:
-            # One that was killed says nothing, and the others would wait for it; other ends come in all of them.
+            # A process that was killed reports nothing, and the others would wait for it; other errors reach all.
             deadline = time.monotonic() + (_GRACE if bad[1] > 0 else 0)
             while time.monotonic() < deadline and any(child.poll() is None for child in children):
                 time.sleep(_LOOK)
@@ -116,17 +117,18 @@ def _watched(children: list[subprocess.Popen]) -> tuple[int, int] | None:
 
 
 def _bad(children: list[subprocess.Popen]) -> tuple[int, int] | None:
-    """Of those that have ended badly, one that was killed, else one that did not end because of another."""
+    """Of the processes that have failed, one that was killed, else one that did not end because of another."""
     ended = [(place, child.poll()) for place, child in enumerate(children) if child.poll()]
     return min(ended, key=lambda bad: (bad[1] > 0, bad[1] == _LOST), default=None)
 
 
 def _end(bad: tuple[int, int], count: int, said: str) -> None:
-    """The end of this command after one of its processes has ended badly, `said` being what others than the first said."""
+    """Ends this command after one of its processes failed; `said`: the last error that any but the first printed."""
     place, status = bad
-    if status == 130 or (place == 0 and status > 0):  # the first has said so
+    if status == 130 or (place == 0 and status > 0):  # the first process has reported it
         sys.exit(status)
     how = f"was killed (signal {-status})" if status < 0 else f"ended with status {status}{said and f' ({said})'}"
     raise TrainingError(
-        f"process {place} of {count} {how}, and the others were ended; run the same command again to continue from the last save"
+        f"process {place} of {count} {how}, and the others were ended; run the same command again to continue from the "
+        "last save"
     )

@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM: how a command stops.
+"""Stops a command on SIGINT and SIGTERM.
 
-Python raises KeyboardInterrupt wherever the program happens to be. Within a callback, such as JAX's at every garbage
-collection, or within a `__del__`, it is only printed, and the program continues, and continues spending. So costly work
-checks a flag (`Stop`), and elsewhere an interrupt that was swallowed is raised again.
+Python raises KeyboardInterrupt at whatever point the program has reached. Within a callback, such as JAX's at every
+garbage collection, or within a `__del__`, the exception is only printed, and the program continues, and continues
+spending. So costly work checks a flag (`Stop`), and elsewhere an interrupt that was swallowed is raised again.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 from llmesr_jax.core.interrupts import Stop
 
-_AGAIN = 0.02  # seconds until a swallowed interrupt comes again: by then, the callback is left
+_AGAIN = 0.02  # seconds until a swallowed interrupt is raised again: by then, the callback has ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_HAS_TIMER = hasattr(signal, "setitimer")  # not so on Windows
+_HAS_TIMER = hasattr(signal, "setitimer")  # Windows has none
 
 
 def leave_at_once() -> None:
-    """Ends the process at the next signal, with one line and status 130: while a command starts, and while it ends.
+    """Ends the process at the next signal, with one line and status 130; for the time when a command starts or ends.
 
-    By `os._exit`, because an exception has no good place then: SystemExit raised amid the imports was dropped in every
-    fourth try, by JAX's callback at a garbage collection, and crashed the process in one. When Python tears itself
-    down, it prints any exception and goes on. There is nothing to save at either time.
+    It calls `os._exit`, because nothing handles an exception then: SystemExit raised during the imports was dropped in
+    every fourth try, by JAX's callback at a garbage collection, and crashed the process in one. At its exit, Python
+    prints any exception and continues. There is nothing to save at either time.
     """
     for number in _SIGNALS:
         signal.signal(number, _leave)
@@ -39,13 +39,13 @@ def _leave(*_) -> None:
 
 
 def end_at_once(status: int) -> None:
-    """Ends the process without any of the usual cleaning up, which may wait for others."""
+    """Ends the process without Python's usual cleaning up, which may wait for other processes."""
     os._exit(status)
 
 
 @contextlib.contextmanager
 def passed_on(hear: Callable[[int], Any]) -> Iterator[None]:
-    """SIGINT and SIGTERM in a block are passed on to `hear`, such as a child's `send_signal`, and do nothing here."""
+    """A block in which SIGINT and SIGTERM only call `hear` with their number; it may be a child's `send_signal`."""
     before = {number: signal.signal(number, lambda given, _: hear(given)) for number in _SIGNALS}
     try:
         yield
@@ -55,7 +55,7 @@ def passed_on(hear: Callable[[int], Any]) -> Iterator[None]:
 
 
 def interruptible(main: Callable[[Sequence[str], Stop], Any]) -> Callable[[Sequence[str]], Any]:
-    """`main`, out of which an interrupt comes as KeyboardInterrupt, whatever libraries and native code make of it."""
+    """`main`, but an interrupt always leaves it as KeyboardInterrupt, whatever a library turns it into."""
 
     def interruptible(argv: Sequence[str]) -> Any:
         with Signals() as signals:
@@ -70,7 +70,7 @@ def interruptible(main: Callable[[Sequence[str], Stop], Any]) -> Callable[[Seque
 
 
 def hang_ups() -> threading.Event:
-    """An event that SIGHUP sets from now on, where the system has that signal: what a command is to read again."""
+    """An event that SIGHUP sets from now on, if the system has that signal: then the command reads its files again."""
     found = threading.Event()
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: found.set())
@@ -80,8 +80,8 @@ def hang_ups() -> threading.Event:
 class Signals(contextlib.AbstractContextManager):
     """Handles SIGINT and SIGTERM in a block, if it runs in the main thread.
 
-    While work checks `stop`, the first signal sets it and prints a line, and the second raises KeyboardInterrupt.
-    Elsewhere every signal raises it, again and again if it is swallowed.
+    While work checks `stop`, the first signal sets it and prints a line, and the second raises KeyboardInterrupt. At
+    other times every signal raises KeyboardInterrupt, again and again if it is swallowed.
 
     Attributes:
       stop: for the work in the block.
@@ -94,20 +94,21 @@ class Signals(contextlib.AbstractContextManager):
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            # Only this hook is told that an exception was swallowed. To raise again without knowing would break into
-            # the cleaning up after the first.
+            # Python reports only to this hook that an exception was swallowed. Raising again in any case would disturb
+            # the cleaning up after the first exception.
             self._hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
-            # What the hook raises is swallowed, too. The timer raises a moment later, and ends a call that waits.
+            # An exception that the hook raises is swallowed, too. The timer's signal comes later, even in a blocking
+            # call.
             for number in (*_SIGNALS, signal.SIGALRM) if _HAS_TIMER else _SIGNALS:
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
     def __exit__(self, kind, *_) -> None:
-        # The timer ends with the block, as by default its signal ends the process.
+        # The timer must end with the block, because outside it its signal ends the process.
         due = self._before and _HAS_TIMER and signal.setitimer(signal.ITIMER_REAL, 0)[0]
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if sys.unraisablehook == self._swallowed:  # else another has been put on top of it, and stays
+        if sys.unraisablehook == self._swallowed:  # else another hook was set after it, and stays
             sys.unraisablehook = self._hook
         if due and kind is None:
             raise KeyboardInterrupt
@@ -117,10 +118,9 @@ class Signals(contextlib.AbstractContextManager):
             self.raised = True
             raise KeyboardInterrupt
         self.stop.request()
-        with contextlib.suppress(OSError):  # nobody listens
-            os.write(
-                1, f"\n{self.stop.said}; a second signal stops at once\n".encode()
-            )  # a signal may come amid a print
+        line = f"\n{self.stop.said}; a second signal stops at once\n"
+        with contextlib.suppress(OSError):  # stdout may be closed
+            os.write(1, line.encode())  # not print: the signal may have come during a print
 
     def _swallowed(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):

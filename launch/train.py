@@ -14,9 +14,11 @@ from . import cli, setting_flags, several
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is done with a finished run."""
+    """What to do with a finished run."""
 
-    publish: bool = knob(False, "write each finished run into leaderboard/, one file a run: settings, metrics, digests")
+    publish: bool = knob(
+        False, "write a file for each finished run into leaderboard/: its settings, metrics and digests of its data"
+    )
 
 
 def define_flags() -> None:
@@ -39,9 +41,9 @@ def train(configs, stop):
     from llmesr_jax.ranking import evaluate, metrics
     from llmesr_jax.training import active_run, experiment, loop, processes, start
 
-    publish = setting_flags.made(Options).publish and processes.is_first()  # of several, one writes
+    publish = setting_flags.made(Options).publish and processes.is_first()  # only one of several processes writes
     experiments = [experiment.prepare(config) for config in configs]
-    for one in experiments:  # all of them before the first trains for hours
+    for one in experiments:  # all are checked before the first trains for hours
         experiment.check_workdir(one)
         if one.config.start and one.config.start not in [other.config.workdir for other in experiments]:
             start.check(one.config.start, one.seeds)

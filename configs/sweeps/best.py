@@ -1,4 +1,4 @@
-"""What the preset `best` is made of, one part left out or changed at a time. The start of it: `docs/best.md`.
+"""The preset `best`, with one part left out or changed at a time; see `docs/best.md`.
 
 python -m launch.sweep --sweep=best --dataset=beauty5 --seeds=42
 """

@@ -2,8 +2,8 @@
 
     python -m launch.sweep --sweep=overall --dataset=fashion
 
-The paper does not say which form of RLMRec its table shows, so both are here. On the demo, where 15 epochs tell the
-tables apart:
+The paper does not say which form of RLMRec its table shows, so both are here. On the demo, 15 epochs are enough to
+distinguish the methods:
 
     python -m launch.sweep --sweep=overall --dataset=demo --epochs=15
 """

@@ -2,8 +2,8 @@
 
     python -m launch.sweep --sweep=text_and_freezing --dataset=yelp
 
-The cropped prompts are embedded by TF-IDF on the spot. With the embeddings of another encoder, use the sweep
-`text_and_freezing_files`.
+Both kinds of prompts are embedded by TF-IDF in the runs themselves, so the data folder must have no embedding files.
+For the embeddings of another encoder, use the sweep `text_and_freezing_files`.
 """
 
 BASE = {"method": "llmesr", "seeds": "42,43,44"}
