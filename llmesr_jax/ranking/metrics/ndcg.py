@@ -1,4 +1,4 @@
-"""NDCG: how high the target stands among the first K, 1 for the first place."""
+"""NDCG with one relevant item, the target: 1 / log2(place + 1) if its place is among the first K, else 0."""
 
 from __future__ import annotations
 
