@@ -95,7 +95,7 @@ def test_spending_is_announced_and_asked_about(folder, monkeypatch, capsys):
         embed_lib.embed(corpus, "openai", config, Wording(), Options())
 
     with pytest.raises(
-        InputError, match="no terminal to ask whether to spend that; add --yes to continue, or --dry_run"
+        InputError, match="this costs money, and there is no terminal to ask on; add --yes to continue, or --dry_run"
     ):
         run()
     count = sum(-(-len(text) // 4) for text in set(texts_of(folder)))
