@@ -49,7 +49,7 @@ def of_corpus(corpus: Corpus) -> Audit:
     """
     times_n = corpus.times
     texts = content.texts_of(corpus)
-    raw_ids, source = content.raw_ids(corpus, texts)
+    raw_ids, source = content.item_ids(corpus, texts)
     user_n = np.repeat(np.arange(corpus.num_users, dtype=np.int32), corpus.lengths_U)
     targets = {name: corpus.offsets[rows_E] + stops_E for name, (rows_E, stops_E) in corpus.targets.items()}
     facts = {

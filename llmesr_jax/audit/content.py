@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmesr_jax.data import raw_ids
 from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.semantic import embedding_files, prompts
 
-RAW_ID_FIELDS = ("asin", "parent_asin", "business_id", "movie_id", "raw_id")  # ITEM_ID of the importers
 _BLOCK = 4096  # rows of a file of vectors that are read together
 
 
@@ -21,7 +21,7 @@ class Texts(NamedTuple):
     Attributes:
       keys_V: digest of the text that an encoder gets for each item; b"" without a text.
       titled: number of items with a title.
-      field: the field of items.jsonl that has a raw id for every item; None without one.
+      field: the field of items.jsonl that has a different raw id for every item; None without one.
       raw_ids: (V,) its values.
     """
 
@@ -47,28 +47,28 @@ def texts_of(corpus: Corpus) -> Texts | None:
     if corpus.item_records is None:
         return None
     kind = corpus.name if corpus.name in prompts.TEMPLATES else "generic"
-    keys, titled, raw = [], 0, {field: [] for field in RAW_ID_FIELDS}
+    keys, titled, raw = [], 0, {field: [] for field in raw_ids.FIELDS}
     for record in corpus.item_records:
         text = prompts.item_prompt(record, kind)
         keys.append(hashlib.blake2b(text.encode(errors="replace"), digest_size=12).digest() if text else b"")
         titled += bool(record.get("title"))
         for field in list(raw):
-            value = record.get(field)
-            if isinstance(value, (str, int)) and not isinstance(value, bool):
-                raw[field].append(str(value))
+            if found := raw_ids.of_record(record, field):
+                raw[field].append(found)
             else:
                 del raw[field]
-    field = next(iter(raw), None)
+    field = next((field for field, ids in raw.items() if raw_ids.all_different(ids)), None)
     return Texts(keys, titled, field, raw[field] if field else None)
 
 
-def raw_ids(corpus: Corpus, texts: Texts | None) -> tuple[list[str] | None, str]:
-    """(V,) raw ids, and the name of the file or field they are from; None and "ids" if they are not known."""
-    path = corpus.folder / "item_ids.txt" if corpus.folder else None
-    if path is not None and path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
-        if len(lines) == corpus.num_items:
-            return lines, path.name
+def item_ids(corpus: Corpus, texts: Texts | None) -> tuple[list[str] | None, str]:
+    """(V,) raw ids, and the name of the file or field they are from; None and "ids" if they are not known.
+
+    Raises:
+      InputError: see `raw_ids.of_file`.
+    """
+    if (found := raw_ids.of_file(corpus, "item")) is not None:
+        return found, raw_ids.FILES["item"]
     if texts is not None and texts.raw_ids is not None:
         return texts.raw_ids, texts.field
     return None, "ids"

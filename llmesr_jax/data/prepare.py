@@ -29,13 +29,14 @@ from llmesr_jax.data import (
     manifest,
     out_of_core,
     preprocess,
+    raw_ids,
     splits,
 )
 from llmesr_jax.data.prepare_plan import Plan, check_target
 from llmesr_jax.data.raw_files import BadLines, Files
 from llmesr_jax.data.staging import Reader
 
-_OWN = (*interaction_files.FILES, "items.jsonl", "user_ids.txt", "item_ids.txt", manifest.FILE)
+_OWN = (*interaction_files.FILES, "items.jsonl", *raw_ids.FILES.values(), manifest.FILE)
 
 
 class Outcome(NamedTuple):
@@ -121,7 +122,7 @@ def _build(
     counts = {"users": len(result.users), "items": len(result.items), "interactions": result.steps[-1].interactions}
     counts["mean_length"] = round(counts["interactions"] / counts["users"], 2)
     for kind, ids in (("user", result.users), ("item", result.items)):
-        pl.DataFrame([ids]).write_csv(built / f"{kind}_ids.txt", include_header=False, quote_style="never")
+        pl.DataFrame([ids]).write_csv(built / raw_ids.FILES[kind], include_header=False, quote_style="never")
     as_arrays = isinstance(result, out_of_core.Stored)
     facts = interaction_files.write(built, result.blocks(), counts["users"], counts["interactions"], as_arrays)
     if facts.of_parts is not None:
@@ -227,7 +228,7 @@ def _without_folder(line: str, folder: Path) -> str:
 
 
 def _read_ids(folder: Path, kind: str) -> list[str]:
-    return (folder / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    return (folder / raw_ids.FILES[kind]).read_text(encoding="utf-8").split("\n")[:-1]
 
 
 @contextlib.contextmanager

@@ -18,12 +18,10 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from llmesr_jax.data import markup
+from llmesr_jax.data import markup, raw_ids
 
 _FIRST = 1000  # records that are searched for one with fields beside its ids and title
 _LITERAL_CHARS = 100_000  # a text longer than this is not tried as an object
-# Names that the importers give the raw id.
-_RAW_IDS = ("raw_id", "asin", "parent_asin", "business_id", "movie_id")
 _IDENTIFIERS = frozenset(
     "artistid bookid ean8 ean13 gtin13 gtin14 hash href image images imageurlhighres isbn10 isbn13 issn itemid link "
     "links movieid permalink productid related skus slug songid thumbnail thumbnails trackid".split()
@@ -116,7 +114,7 @@ def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     repeats: dict[str, int] = {}
     count = 0
     for number, record in enumerate(records):
-        raw = next((str(record[name]) for name in _RAW_IDS if record.get(name) is not None), None)
+        raw = next((str(record[name]) for name in raw_ids.FIELDS if record.get(name) is not None), None)
         others = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
         if not count:
             if not others and number < _FIRST:

@@ -9,8 +9,9 @@ from absl import logging
 
 from llmesr_jax.core import commands
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import raw_ids
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import prompts, raw_ids, vector_checks
+from llmesr_jax.semantic import prompts, vector_checks
 
 _MOST_NAMED = 3
 
@@ -51,7 +52,7 @@ def check(where: str, vectors_NxF: np.ndarray, corpus: Corpus, kind: str) -> Non
 def summary(wrong: dict[int, str], corpus: Corpus, kind: str) -> str:
     """The number of wrong rows and the first of them, for messages."""
     some = "; ".join(
-        f"row {row} ({raw_ids.of_row(corpus, kind, row)}): {reason}"
+        f"row {row} ({raw_ids.named(corpus, kind.removesuffix('s'), row)}): {reason}"
         for row, reason in list(wrong.items())[:_MOST_NAMED]
     )
     more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import raw_ids
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import file_checks, raw_ids
+from llmesr_jax.semantic import file_checks
 from llmesr_jax.semantic.filling import Filling
 from llmesr_jax.semantic.texts import Plan
 
@@ -39,7 +40,9 @@ def rows_of_texts(corpus: Corpus, plan: Plan, filling: Filling, first: tuple[int
         else:
             found["users"][place - plan.num_items + first[1]] = reason
     rows = [(kind, row, reason) for kind in found for row, reason in found[kind].items()]
-    some = "; ".join(f"{raw_ids.of_row(corpus, kind, row)}: {reason}" for kind, row, reason in rows[:_MOST_NAMED])
+    some = "; ".join(
+        f"{raw_ids.named(corpus, kind.removesuffix('s'), row)}: {reason}" for kind, row, reason in rows[:_MOST_NAMED]
+    )
     more = f"; and {len(rows) - _MOST_NAMED:,} more" if len(rows) > _MOST_NAMED else ""
     count = len(filling.failed)
     message = f"{count:,} text{'s have' if count > 1 else ' has'} no usable vector: {some}{more}; {filling.done}"
@@ -79,7 +82,7 @@ def rows_of_files(corpus: Corpus, kind: str, array_NxF: np.ndarray, skip: bool) 
 def listed(corpus: Corpus, rows: Rows) -> dict[str, list[dict[str, str]]]:
     """The manifest's entry for skipped rows: {"skipped": [{"row", "reason"}]}; {} if there are none."""
     found = [
-        {"row": raw_ids.of_row(corpus, kind, row), "reason": reason}
+        {"row": raw_ids.named(corpus, kind.removesuffix("s"), row), "reason": reason}
         for kind, of_kind in rows.items()
         for row, reason in list(of_kind.items())[:_MOST_LISTED]
     ]

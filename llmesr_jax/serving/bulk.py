@@ -109,7 +109,7 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     if found is not None:
         said += _hidden_although_trained(config_lib.section(found.experiment.config, "train").seen_items, options)
     if not request.histories:
-        raw_users, corpus = raw_ids.users(found.experiment.corpus), found.experiment.corpus
+        raw_users, corpus = raw_ids.every(found.experiment.corpus, "user"), found.experiment.corpus
         source: Source = OfCorpus(corpus, raw_users)
         if wanted is not None:
             source, absent = of_users(corpus, raw_users, wanted, f"--users={request.users}")

@@ -97,7 +97,9 @@ def of_params(experiment: Experiment, params: Any, tables: Tables, trained: Mapp
         {length: compiled for length in found.lengths}, jax.jit(found.parts), found.names, semantic, found.longest
     )
     tail_V = ~groups.head_items(corpus)
-    catalogue = Catalogue(raw_ids.items(corpus), corpus.item_counts_V, tail_V, corpus.item_titles, corpus.item_records)
+    catalogue = Catalogue(
+        raw_ids.every(corpus, "item"), corpus.item_counts_V, tail_V, corpus.item_titles, corpus.item_records
+    )
     items = np.asarray(inference.item_vectors(model, params, tables), np.float32)
     return ServedModel(about(experiment, trained), catalogue, programs, views, items, embeddings(experiment))
 

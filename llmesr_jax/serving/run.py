@@ -64,7 +64,7 @@ class Run(runs.Run):
 
     @functools.cached_property
     def _user_rows(self) -> dict[str, int]:
-        return {raw: row for row, raw in enumerate(raw_ids.users(self.experiment.corpus))}
+        return {raw: row for row, raw in enumerate(raw_ids.every(self.experiment.corpus, "user"))}
 
 
 def load(folder: str | Path, data_dir: str = "") -> Run:

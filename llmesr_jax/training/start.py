@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import ids, reading
+from llmesr_jax.data import raw_ids, reading
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment, read_config
@@ -153,7 +153,7 @@ def _rows(experiment: Experiment, config: Any, identity: Mapping[str, str]) -> d
             f"--start={config.workdir}: the data in {source.folder or source.name} are not those of its training, so "
             "rows cannot be matched; keep the old data in one folder and the new data in another"
         )
-    return {kind: ids.rows_in(experiment.corpus, source, kind) for kind in ("item", "user")}
+    return {kind: raw_ids.rows_in(experiment.corpus, source, kind) for kind in ("item", "user")}
 
 
 def _table_rows(rows: np.ndarray, length: int, source_length: int) -> np.ndarray:

@@ -7,14 +7,8 @@ import order_data
 import pytest
 from audit_data import DAY, codes, plain, text, write
 
-from llmesr_jax.audit import audit, content
-from llmesr_jax.data import (
-    corpus,
-    importers,
-    reading,
-    splits,
-    synthetic,
-)
+from llmesr_jax.audit import audit
+from llmesr_jax.data import corpus, importers, raw_ids, reading, splits, synthetic
 
 
 def test_a_random_order_without_times_has_no_warnings(tmp_path):
@@ -36,7 +30,7 @@ def test_a_sorted_file_is_warned_of(tmp_path):
     assert "Item ids ascend in 100 % of 4,200 neighbours (chance: 50 %; z = " in text(found, "sorted")
 
 
-@pytest.mark.parametrize("field", content.RAW_ID_FIELDS)
+@pytest.mark.parametrize("field", raw_ids.FIELDS)
 def test_raw_ids_are_compared_where_records_have_them(tmp_path, field):
     """Ids are drawn at random; the order is that of the raw ids."""
     items, users = plain()
@@ -108,7 +102,7 @@ def test_items_that_stand_twice_in_a_tie_do_not_disturb_chance():
 
 def test_every_importer_has_its_raw_id_looked_at():
     found = {importers.PLUGINS.load(name).ITEM_ID for name in importers.PLUGINS.names()}
-    assert found <= set(content.RAW_ID_FIELDS)
+    assert found <= set(raw_ids.FIELDS)
 
 
 def test_shuffled_ties_are_no_longer_sorted(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import reading
 from llmesr_jax.semantic import embed as embed_lib
-from llmesr_jax.semantic import file_checks, raw_ids, sources, vector_checks
+from llmesr_jax.semantic import file_checks, sources, vector_checks
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.encoders import npy, tfidf
 from llmesr_jax.semantic.texts import Wording
@@ -144,19 +144,6 @@ def test_tfidf_counts_texts_without_known_words(folder, caplog):
         embed(folder, tfidf.Config(width=4), "tfidf")
     assert "10 items have a text without a word that distinguishes items; their vectors are zeros" in caplog.text
     assert (~np.load(folder / "item_emb.npy").any(axis=1)).sum() == 10
-
-
-def test_names_of_rows(folder):
-    corpus = reading.load("toy", folder)
-    assert raw_ids.read(corpus, "items") is None and raw_ids.of_row(corpus, "items", 2) == 'item 3 "thing 2"'
-    assert raw_ids.of_row(corpus, "users", 2) == "user 3" and raw_ids.of_row(corpus, "items", 29) == "item 30"
-    records = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-    (folder / "items.jsonl").write_text("".join(json.dumps(r | {"asin": f"B{r['item_id']}"}) + "\n" for r in records))
-    corpus = reading.load("toy", folder)
-    assert raw_ids.read(corpus, "items")[:2] == ["B1", "B2"]
-    assert raw_ids.of_row(corpus, "items", 2) == 'item B3 "thing 2"'
-    (folder / "user_ids.txt").write_text("".join(f"U{n}\n" for n in range(12)))
-    assert raw_ids.of_row(corpus, "users", 2) == "user U2" and raw_ids.read(corpus, "users")[-1] == "U11"
 
 
 def test_what_tells_rows_apart_where_the_template_is_not_known(folder):

@@ -14,8 +14,9 @@ import numpy as np
 from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.knobs import knob
+from llmesr_jax.data import raw_ids
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import embedding_files, raw_ids, vector_files
+from llmesr_jax.semantic import embedding_files, vector_files
 
 TAKES = "corpus"
 
@@ -54,7 +55,7 @@ def embed(corpus: Corpus, texts_V: Iterable[str], config: Config) -> tuple[np.nd
 
 
 def _read(path: Path, corpus: Corpus, kind: str) -> np.ndarray:
-    found = vector_files.read(path, lambda: raw_ids.read(corpus, kind), kind)
+    found = vector_files.read(path, lambda: raw_ids.known(corpus, kind.removesuffix("s")), kind)
     rows = corpus.num_items if kind == "items" else corpus.num_users
     if found.missing:
         print(f"{path}: has no vector for {found.missing:,} of {rows:,} {kind}", flush=True)
