@@ -1,6 +1,6 @@
-"""FAERec's two alignment losses, over the different items of a batch, each with the number of its occurrences.
+"""FAERec's two alignment losses, computed over the distinct items of a batch, each weighted by its occurrences.
 
-What they say is the loss over all occurrences, one row each; what they cost is that of the different items.
+Their values are those over all occurrences, one row each; their cost is that of the distinct items.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from llmesr_jax.models.kernels import turns
 from llmesr_jax.models.types import Array, wide
 
-_ROWS, _COLUMNS = 256, 512  # of the logits: `info_nce` holds a block of rows, and works on so many columns at a time
+_ROWS, _COLUMNS = 256, 512  # `info_nce` holds the logits of so many rows, and computes so many columns at a time
 
 
 def info_nce(
@@ -26,22 +26,24 @@ def info_nce(
     weights_N: Array | None = None,
     whole: bool = False,
 ) -> Array:
-    """Contrastive loss in one direction between paired rows that stand for several occurrences each (FAERec eq. 5).
+    """InfoNCE in one direction between paired rows, each of which stands for several occurrences (FAERec eq. 5).
 
-    s_ij = cos(x_i, y_j) / temperature, p the pair of i; loss = mean over i, as often as it occurs, of
-    log(exp(s_ip) + sum over j != p of counts_j exp(s_ij)) - s_ip. That is the plain loss over all occurrences, in which
-    other occurrences of the same y are no negatives, at the cost of the different rows alone.
+    s_ij = cos(x_i, y_j) / temperature, p the pair of i; loss = mean over i, weighted by occurrences, of
+    log(exp(s_ip) + sum over j != p of counts_j exp(s_ij)) - s_ip. This equals the loss over all occurrences, in which
+    other occurrences of the same y are not negatives, at the cost of the distinct rows.
 
-    Works in blocks of rows, forth and back: never an (N, M) array. A y that needs no gradient costs none.
+    Without `whole`, the forward and the backward pass work in blocks of rows and never hold an (N, M) array. The
+    gradient in y is computed only if it is needed.
 
     Args:
-      x_NxD, y_MxD: rows.
-      counts_M: how often each y occurs; 0: no negative.
+      x_NxD, y_MxD: float rows, of any length.
+      counts_M: int or float, how often each y occurs; 0: it is not a negative.
       temperature: of the softmax.
       pairs_N: int32, which y each x is paired with; None: row i with row i, and M = N.
-      weights_N: how often each x counts, 0: not at all; its pair must occur. None, with `pairs_N`: as often as its y.
+      weights_N: how often each x counts, 0: not at all; the pair of one that counts must occur. None, possible only
+        without `pairs_N`: as often as its y.
       whole: all rows and columns at once where memory allows, see `kernels.turns`; static.
-    Returns: (); 0 if nothing occurs.
+    Returns: (), of at least float32; 0 if nothing occurs.
     """
     dtype = wide(x_NxD)
     pairs_N = jnp.arange(len(x_NxD), dtype=jnp.int32) if pairs_N is None else pairs_N
@@ -58,13 +60,13 @@ def _unit(x_NxD: Array) -> Array:
 def _info_nce_blocks(
     whole: bool, x_NxD: Array, y_MxD: Array, counts_M: Array, weights_N: Array, pairs_N: Array, wants: int
 ):
-    """The loss; and where wanted its gradients in x, or in x and y: once a block's logits are there, a product more each.
+    """The loss and a list of its gradients, computed while a block's logits are in memory: one more product for each.
 
-    Blocks of rows and, within, of columns; both stop at the last one that occurs, which only the device knows. Whole,
-    all columns at once.
+    Loops over blocks of rows and, inside, of columns. Both stop at the last row and column that occurs, which only the
+    device knows. With `whole` all columns are one block.
 
     Args:
-      wants: how many gradients: 0, 1 or 2.
+      wants: how many gradients: 0; 1, in x; or 2, in x and y.
     """
     n, m, width = *(len(a) for a in (x_NxD, y_MxD)), x_NxD.shape[1]
     rows, columns = turns.size(n, _ROWS, m, whole), turns.size(m, _COLUMNS, 1, whole)
@@ -77,7 +79,7 @@ def _info_nce_blocks(
     x_NxD, weights_N, pairs_N = (pad(z, rows) for z in (x_NxD, weights_N, pairs_N))
     log_counts_Jxc = jnp.log(pad(counts_M, columns)).reshape(-1, columns)
     y_JxcxD = pad(y_MxD, columns).reshape(-1, columns, width)
-    y_JxDxc = y_JxcxD.swapaxes(1, 2)  # once, and not in every turn
+    y_JxDxc = y_JxcxD.swapaxes(1, 2)  # once, not in every turn of the loop
     gradients = (jnp.zeros_like(x_NxD), jnp.zeros_like(y_JxDxc))[:wants]
 
     def one(i, carry):
@@ -135,16 +137,16 @@ _info_nce.defvjp(_info_nce_forward, _info_nce_backward, symbolic_zeros=True)
 
 
 def barlow_twins(x_NxD: Array, y_NxD: Array, counts_N: Array, *, redundancy: float) -> Array:
-    """Correlates each dimension of x with the same one of y, and with no other (FAERec eqs. 7 to 9; Barlow Twins).
+    """Makes each dimension of x correlate with the same one of y, and with no other (FAERec eqs. 7 to 9; Barlow Twins).
 
     z = (x - mean) / (std + 1e-5) with the unbiased standard deviation, C = Z_x^T Z_y / n,
     loss = sum_i (1 - C_ii)^2 + redundancy * sum over i != j of C_ij^2.
 
     Args:
-      x_NxD, y_NxD: paired rows.
-      counts_N: how often each row counts; n is their sum.
-      redundancy: lambda.
-    Returns: (); 0 for fewer than 2 rows.
+      x_NxD, y_NxD: paired float rows.
+      counts_N: int or float, how often each row counts; n is their sum.
+      redundancy: lambda, weight of the off-diagonal part.
+    Returns: (), of at least float32; 0 if n is at most 1.
     """
     dtype = wide(x_NxD)
     counts_Nx1 = counts_N.astype(dtype)[:, None]
@@ -164,7 +166,7 @@ def barlow_twins(x_NxD: Array, y_NxD: Array, counts_N: Array, *, redundancy: flo
 
 
 def lower_median(values_N: Array, counts_N: Array) -> Array:
-    """The lower median of values of which each occurs so often; anything if none occurs. Returns: ()."""
+    """(): the lower median of values, each counted as often as it occurs; an arbitrary one if none occurs."""
     order = jnp.argsort(values_N)
     before = jnp.cumsum(counts_N[order])
     half = (jnp.sum(counts_N) + 1) // 2
@@ -179,9 +181,12 @@ def feature_alignment(
     Popular: at or above the lower median of the popularity of all occurrences.
 
     Args:
-      counts_N: how often each row counts.
+      x_NxD, y_NxD: paired float rows.
+      counts_N: int or float, how often each row counts.
       popularity_N: int32 popularity of each row's item.
+      redundancy: lambda of `barlow_twins`.
       groups: False: all rows together (w/o PG).
+    Returns: (), of at least float32.
     """
     twins = functools.partial(barlow_twins, x_NxD, y_NxD, redundancy=redundancy)
     if not groups:

@@ -1,10 +1,10 @@
-"""Which axis the rows of each parameter and table are of: said where they are made, read by all that cares.
+"""Whether the rows of a parameter or frozen table are items or users: declared where the array is made.
 
     table = axes.parameter(self, "mood", nn.initializers.normal(0.1), (sizes.num_items + 2, 8), axes.ITEM)
 
-A module that makes a parameter this way says what its first axis is (Flax's partitioning metadata). The metadata is
-taken off once parameters are made, so their paths and checkpoints do not know of it; `Recommender.axes` collects it.
-Updates of touched rows, gradients by item and the placement on several devices follow from it.
+`parameter` records the first axis as Flax's partitioning metadata, and `Recommender.axes` collects it. The metadata is
+removed once parameters are made, so parameter paths and checkpoints do not contain it. Updates of touched rows,
+gradients by item and the placement on several devices depend on it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Axes(NamedTuple):
     """The axes of a model's arrays; hashable, so that compiled code may depend on it.
 
     Attributes:
-      params: (path, axis) of every parameter: `ITEM`, `USER`, "" where neither was said to be it, None where nothing
-        was said.
-      tables: (name, what it is) of every frozen table that was declared.
-      items, users: rows of what is over items, V + 2, and over users, U.
+      params: (path, axis) of every parameter: `ITEM`, `USER`, "" if it was declared to be neither, None if nothing was
+        declared.
+      tables: (name, `Table`) of every frozen table that was declared.
+      items, users: the number of rows of arrays over items, V + 2, and over users, U.
     """
 
     params: tuple[tuple[str, str | None], ...]
@@ -38,11 +38,11 @@ class Axes(NamedTuple):
     users: int
 
     def rows(self, axis: str) -> int:
-        """The rows of an array over `ITEM` or `USER`."""
+        """The number of rows of an array over an axis, `ITEM` or `USER`."""
         return {ITEM: self.items, USER: self.users}[axis]
 
     def has(self, axis: str) -> bool:
-        """Whether a parameter, or a table that models read, is over `ITEM` or `USER`."""
+        """Whether a parameter, or a table that models read, is over an axis, `ITEM` or `USER`."""
         tables = [table.axis for _, table in self.tables if not table.holds_ids]
         return axis in tables or axis in [found for _, found in self.params]
 
@@ -57,17 +57,17 @@ class Axes(NamedTuple):
         return None if kind is None else kind.axis
 
     def parameter_at(self, path: Any) -> str | None:
-        """The path of the parameter that an array belongs to: itself, its gradient, or an optimiser's number for it.
+        """The path of the parameter that an array is, or is the gradient or an optimiser's state of; None if of none.
 
         Args:
-          path: a key path of `jax.tree_util` in a tree that ends as the parameters' does, or such a path as text.
+          path: a key path of `jax.tree_util` that ends with the parameter's path, or such a path as text.
         """
         at = path if isinstance(path, str) else path_of(path)
         fits = [name for name, _ in self.params if at == name or at.endswith(f"/{name}")]
         return max(fits, key=len, default=None)
 
     def at(self, path: Any) -> str | None:
-        """The axis of the parameter that an array belongs to, see `parameter_at`; None if nothing was said of it."""
+        """The axis of the parameter that an array belongs to, see `parameter_at`; None if nothing was declared."""
         return dict(self.params).get(self.parameter_at(path) or "")
 
 
@@ -78,12 +78,14 @@ def parameter(
     shape: tuple[int, ...],
     axis: str,
 ) -> Array:
-    """A parameter of a module, like `module.param`, that says what its first axis is.
+    """Makes a parameter as `module.param` does, and declares what its first axis is.
 
-    A step of touched updates gives only its own rows of it, in the numbers that the batch has then; so take rows by the
-    ids of batches (`layers.dense.take_rows`) and count on no number of rows.
+    With `train.table_updates=touched` a step sees only the rows that its batch uses, renumbered. So take rows by the
+    ids in the batch (`layers.dense.take_rows`), and do not rely on the number of rows.
 
     Args:
+      module: the linen module that owns the parameter.
+      name: of the parameter in the module.
       init: (key, shape) -> array.
       shape: V + 2 rows over `ITEM`, U rows over `USER`.
       axis: `ITEM`, `USER`, or "" for neither.
@@ -95,7 +97,7 @@ def parameter(
 
 
 def plain(params: Any) -> Any:
-    """Parameters as they are made, without the metadata."""
+    """Parameters without the metadata."""
     return nn.meta.unbox(params)
 
 
@@ -109,10 +111,10 @@ def collect(boxed: Any, tables: tuple[tuple[str, Table], ...], items: int, users
 
     Args:
       boxed: parameters as modules make them, with metadata; arrays or shapes.
-      tables: what each declared frozen table is.
-      items, users: rows over either axis.
+      tables: (name, `Table`) of each declared frozen table.
+      items, users: the number of rows over either axis.
     Raises:
-      InputError: a parameter over items or users has another number of rows.
+      InputError: a parameter declares an unknown axis, or one with another number of rows.
     """
     is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)  # noqa: E731
     found = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=is_box)[0]
@@ -135,5 +137,6 @@ def _check_rows(kind: str, name: str, shape: tuple[int, ...], axis: str | None, 
     if axis and (not shape or shape[0] != axes.rows(axis)):
         wanted = {ITEM: "padding, items, mask token", USER: "a row for each user"}[axis]
         raise InputError(
-            f"{kind} {name} of shape {tuple(shape)} is over {axis}s; expected {axes.rows(axis)} rows ({wanted})"
+            f"{kind} {name} of shape {tuple(shape)} is over {axis}s; expected {axes.rows(axis)} rows ({wanted}); "
+            "correct its shape or its declared axis"
         )

@@ -1,8 +1,9 @@
-"""What a traced program follows from, as a digest: values, functions and classes, this package, JAX and its settings.
+"""A digest of everything that a traced program depends on: values, functions and classes, this package, JAX, settings.
 
-Two things have the same digest in two processes only if the same program is traced from them. Whatever that cannot be
-said of is `Unknown`: functions and classes outside of the packages whose versions or sources are part of `environment`,
-objects that hide what they hold, and this package itself while something in it is replaced from outside.
+Values have the same digest in two processes only if the same program is traced from them. Where that cannot be
+guaranteed, `Unknown` is raised: for functions and classes outside of the packages whose versions or sources are part of
+`environment`, for objects that hide what they hold, and for this package while something in it is replaced from
+outside.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGE = __name__.partition(".")[0]
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 _TRUSTED = (sys.stdlib_module_names | {_PACKAGE, *_VERSIONS}) - {"unittest", "__main__"}
-# What else the parts of this package import that programs are traced from; it computes nothing in them.
+# Other packages that the traced parts of this package import; they compute nothing inside a program.
 _IMPORTED = ("absl", "etils", "ml_collections", "orbax", "polars", "scipy", "sklearn", "tqdm")
 _TRACED = tuple(f"{_PACKAGE}.{part}." for part in ("core", "data", "models", "ranking", "training"))
 _LOADED, _MARGIN = time.time(), 10.0  # seconds: a process loads its modules within the margin
@@ -38,7 +39,7 @@ _OF_NO_MATTER = ("cache", "dump", "log", "traceback", "distributed", "timeout", 
 
 
 class Unknown(Exception):
-    """Something of which nobody can say that two processes would trace the same program from it."""
+    """The same digest in two processes would not guarantee that both trace the same program."""
 
 
 def digest(value: Any) -> str:
@@ -55,7 +56,7 @@ def digest(value: Any) -> str:
 
 
 def environment() -> str:
-    """A digest of what every program of this process follows from, beside its arguments.
+    """A digest of everything that a program of this process depends on, except its arguments.
 
     Raises:
       Unknown: a function, class or value of this package was replaced by something from elsewhere.
@@ -68,7 +69,7 @@ def class_of(name: str) -> type:
     """The NamedTuple or dataclass of this name, as in llmesr_jax.training.state:State.
 
     Raises:
-      Unknown: it is none, or not of a package that makes states.
+      Unknown: it is neither of these, or of a package that defines no states.
       ImportError, AttributeError: there is nothing of this name.
     """
     module, _, path = name.partition(":")
@@ -81,7 +82,7 @@ def class_of(name: str) -> type:
 
 
 def _parts(x: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
-    """The description of a value, piece by piece; `above` are the ids of what it lies in."""
+    """The description of a value, piece by piece; `above`: the ids of the containers around it, against cycles."""
     if id(x) in above:
         yield f"again {len(above) - above.index(id(x))}"
         return
@@ -114,7 +115,7 @@ def _parts(x: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
         yield from _parts((x.func, x.args, x.keywords), within)
     elif isinstance(x, types.FunctionType):
         yield f"function {_defined(x)}"
-        yield x.__code__.co_code  # two lambdas may stand in one line
+        yield x.__code__.co_code  # one line may hold two lambdas
         yield from _parts((x.__defaults__, x.__kwdefaults__), within)
         for cell in x.__closure__ or ():
             yield from _parts(cell.cell_contents, within)
@@ -127,7 +128,7 @@ def _parts(x: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
     elif dataclasses.is_dataclass(x):
         yield f"dataclass {_named(type(x))}"
         for field in dataclasses.fields(x):
-            if field.compare:  # what two equal ones may differ in is found by the rest
+            if field.compare:  # a field that == ignores follows from the others
                 yield from _parts((field.name, getattr(x, field.name)), within)
     elif callable(getattr(x, "__wrapped__", None)):
         yield f"wrapper {_named(type(x))}"
@@ -141,7 +142,7 @@ def _named(x: Any) -> str:
 
 
 def _defined(x: types.FunctionType) -> str:
-    """A function's place in its package, by its globals: `functools.wraps` changes what it says itself."""
+    """A function's module, name and line; the module as in its globals, for `functools.wraps` alters `__module__`."""
     module = x.__globals__.get("__name__")
     if not str(module).startswith("namedtuple_"):  # made by `collections`, with globals of its own
         _trusted(module)
@@ -156,15 +157,15 @@ def _trusted(module: Any) -> str:
 
 @functools.cache
 def _fixed() -> tuple[str, ...]:
-    """Versions, and a digest of this package's sources; once a process, which does not read them again either.
+    """Versions, and a digest of this package's sources; computed once, because a process also loads them once.
 
     Raises:
-      Unknown: a file is so new that this process may have loaded the one before it.
+      Unknown: a file changed so recently that this process may have loaded its previous version.
     """
     sha = hashlib.sha256()
     for path in sorted(_ROOT.rglob("*.py")):
         if path.stat().st_mtime > _LOADED - _MARGIN:
-            raise Unknown(f"{path} of before it was changed")
+            raise Unknown(f"{path}, which changed while it was loaded")
         text = path.read_bytes()
         sha.update(f"{path.relative_to(_ROOT)} {len(text)}\n".encode() + text)
     return (sys.version, *(importlib.metadata.version(name) for name in _VERSIONS), sha.hexdigest())
@@ -182,7 +183,7 @@ def _settings() -> tuple[str, ...]:
 
 
 def _as_loaded() -> list[str]:
-    """Where the functions, classes and plain values of this package come from now, which its sources do not tell."""
+    """The current origin of each function, class and plain value of this package: sources do not show replaced ones."""
     found = []
     for module in [name for name in sorted(sys.modules) if f"{name}.".startswith(_TRACED)]:
         for name, value in vars(sys.modules[module]).items():
@@ -198,7 +199,7 @@ def _as_loaded() -> list[str]:
 
 
 def _origin(x: Any) -> str:
-    """Where a function or class is defined, and what it wraps; a plain value itself; the kind of all else."""
+    """Where a function or class is defined, and what it wraps; a plain value itself; the type of anything else."""
     module = x.__globals__.get("__name__") if isinstance(x, types.FunctionType) else getattr(x, "__module__", None)
     if str(module).partition(".")[0] in _IMPORTED:
         return f"{module}:{getattr(x, '__qualname__', type(x).__qualname__)}"

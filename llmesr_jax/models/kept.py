@@ -1,10 +1,11 @@
-"""Programs that are traced once: what JAX made of them is kept in a folder, and a later run needs not trace them again.
+"""Traced programs, kept in a folder so that later runs need not trace them again.
 
-JAX's own cache keeps compiled code and finds it by the traced program, so every run traces anew: seconds for a training
-step. While that cache is on, `jit` keeps the traced program too (`jax.export`), under a name made of all that it follows
-from: the sources of this package, the versions of what it rests on, the device, JAX's settings, the static arguments
-(`models.fingerprint`), and the shapes of the arrays. What cannot be described for certain is traced in each run, as by
-`jax.jit`: a plug-in of one's own, a patched function. So are programs for several devices.
+JAX's own cache stores compiled code and finds it by the traced program, so every run has to trace first: seconds for a
+training step. While that cache is on, `jit` stores the traced program too (`jax.export`), under a name made of
+everything that it depends on: the sources of this package, the versions of its dependencies, the device, JAX's
+settings, the static arguments (`models.fingerprint`), and the shapes of the arrays. A program whose dependencies cannot
+be described with certainty, because of a plug-in from another package or a patched function, is traced in each run, as
+by `jax.jit`. So are programs for several devices.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _BELOW = "llmesr_jax-traced"  # in the folder of JAX's own cache
 def folder() -> Path | None:
     """Where programs are kept: below the folder of JAX's own cache.
 
-    None while that cache is off or not on a disk, and while JAX looks for mistakes, for which it runs functions as they are.
+    None while that cache is off or not on a disk, and while one of JAX's debugging settings (no jit, NaNs, infs, leaked
+    tracers) needs the functions themselves.
     """
     config = jax.config
     cache = config.jax_compilation_cache_dir
@@ -52,10 +54,11 @@ def jit(
     static_argnames: Sequence[str] | str = (),
     donate_argnames: Sequence[str] | str = (),
 ) -> Any:
-    """`jax.jit` whose programs are kept while JAX's own cache is on; with or without arguments, as a decorator.
+    """`jax.jit` whose programs are kept while JAX's own cache is on; a decorator, with or without arguments.
 
     Args:
-      static_argnames, donate_argnames: as of `jax.jit`.
+      function: to be jitted.
+      static_argnames, donate_argnames: as in `jax.jit`.
     """
     if function is None:
         return functools.partial(jit, static_argnames=static_argnames, donate_argnames=donate_argnames)
@@ -63,7 +66,7 @@ def jit(
 
 
 class Kept:
-    """A jitted function whose programs are kept; `plain` is what `jax.jit` makes of it."""
+    """A jitted function whose programs are kept; `plain` is the function under `jax.jit`."""
 
     def __init__(self, function: Callable[..., Any], static: tuple[str, ...], donated: tuple[str, ...]):
         functools.update_wrapper(self, function)
@@ -95,10 +98,12 @@ class Kept:
     def _found(
         self, where: Path, static: Mapping[str, Any], arrays: tuple[Any, ...], tree: Any, types: tuple[Any, ...]
     ) -> _Program | None:
-        """The program for arrays of these types: read, or traced and kept; None if it cannot be.
+        """The program for arrays of these types: read, or traced and kept; None if it cannot be kept.
 
         Args:
-          arrays, tree, types: all arguments that are not static; their tree; the types of its leaves.
+          where: the folder.
+          static: the static arguments, by name.
+          arrays, tree, types: the other arguments; their tree; the types of its leaves.
         """
         counts = [len(jax.tree.leaves(one)) for one in arrays]
         donated = tuple(np.flatnonzero(np.repeat([name in self._donated for name in self._arrays], counts)).tolist())
@@ -116,7 +121,7 @@ class Kept:
         return _Program.of(self.__name__, *found, donated)
 
     def _digest(self, static: Mapping[str, Any], tree: Any, types: tuple[Any, ...]) -> str:
-        """Hex digest of all that the program follows from."""
+        """Hex digest of everything that the program depends on."""
         described = tree.unflatten(f"{kind.dtype} {kind.shape} {kind.weak_type}" for kind in types)
         about = (_FORMAT, self.__module__, self.__qualname__, self._donated, fingerprint.environment())
         return fingerprint.digest((about, static, described))
@@ -163,11 +168,11 @@ def _names(names: Sequence[str] | str) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-# A file is a line of JSON, and the exported program.
+# A file is one line of JSON, followed by the exported program.
 
 
 def _write(path: Path, exported: jax.export.Exported, out: Any) -> None:
-    """Keeps a program, or does not where its results have no plain form or the folder cannot be written."""
+    """Stores a program; does nothing if its results have no JSON form or the folder cannot be written."""
     with contextlib.suppress(Unknown, OSError):
         tree = _to_json(out.unflatten(range(out.num_leaves)))
         payload = bytes(exported.serialize())
@@ -178,7 +183,7 @@ def _write(path: Path, exported: jax.export.Exported, out: Any) -> None:
 
 
 def _read(path: Path) -> tuple[jax.export.Exported, Any] | None:
-    """A kept program and the tree of its results; None if there is none, or what is there is damaged."""
+    """A stored program and the tree of its results; None if there is none, or its file is damaged."""
     try:
         head, _, payload = path.read_bytes().partition(b"\n")
         about = json.loads(head)
@@ -192,7 +197,7 @@ def _read(path: Path) -> tuple[jax.export.Exported, Any] | None:
 
 
 def _to_json(tree: Any) -> Any:
-    """A tree with numbers at its leaves, as JSON: a list says what a container is, then what it holds."""
+    """A tree with integers as leaves, as JSON: each container is a list of its kind and its contents."""
     if tree is None or isinstance(tree, int):
         return tree
     if type(tree) is dict and all(isinstance(key, str) for key in tree):

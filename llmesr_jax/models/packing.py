@@ -1,7 +1,7 @@
-"""Where the slots of a bag of sequences lie: each sequence a row of its own, or several packed into one bin.
+"""Where the slots of a bag of sequences are: each sequence in a row of its own, or several packed into one bin.
 
-All of it is known when a program is built. Rows of their own, of a few lengths, spare arithmetic: right for a CPU. Bins
-of one width make one product of many: right for an accelerator, which is idle most of a small product's time.
+The layout is known when a program is built. Separate rows of a few lengths need the least arithmetic, which is best on
+a CPU. Bins of one width turn many products into one, which is best on an accelerator, where small products mostly wait.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import numpy as np
 Buckets = tuple[tuple[int, int], ...]
 
 _LEAST_WIDTH = 64  # of a bin: a tile of a GPU's matrix product
-_MULTIPLE = 8  # that its products are fast for
+_MULTIPLE = 8  # a bin's width is a multiple of this, for which a GPU's products are fast
 
 
 class Places(NamedTuple):
-    """Attributes:
-    bins: ((count, width), ...), in the order of slots; without packing the rows themselves, as `Sequences.buckets`.
-    row_T: int32, the row that each slot belongs to. What is left of a bin belongs to its last row.
-    first_R, width_R: int32, the first slot of each row, and how many it has.
-    rows: for each entry of `bins` int32 (count, Q), the rows that stand in each bin, filled up with row 0.
-    place_R: int32, where each row stands in all of `rows`, laid flat.
-    packed: some bin may hold several rows.
+    """Where rows and slots are.
+
+    Attributes:
+      bins: ((count, width), ...), in the order of slots; without packing the rows themselves, as `Sequences.buckets`.
+      row_T: int32, the row that each slot belongs to. Slots that a bin has left belong to its last row.
+      first_R, width_R: int32, the first slot of each row, and its number of slots.
+      rows: for each entry of `bins` int32 (count, Q), the rows in each bin, filled up with row 0.
+      place_R: int32, the place of each row in all of `rows`, flattened and one after the other.
+      packed: whether a bin may hold several rows.
     """
 
     bins: Buckets
@@ -38,7 +40,7 @@ class Places(NamedTuple):
 
 
 def bin_width(buckets: Buckets) -> int:
-    """The width of bins that any of these rows fits into, for an accelerator."""
+    """The width of bins, for an accelerator, into which every one of these rows fits."""
     longest = max(length for _, length in buckets)
     return max(_LEAST_WIDTH, -(-longest // _MULTIPLE) * _MULTIPLE)
 
@@ -49,7 +51,7 @@ def places(buckets: Buckets, widths: tuple[int, ...] = ()) -> Places:
 
     Args:
       buckets: ((rows, length), ...), longest first.
-      widths: of the bins; a row goes into the narrowest that holds it. () packs nothing.
+      widths: of the bins; a row goes into the narrowest that holds it. () does not pack.
     """
     lengths = [length for count, length in buckets for _ in range(count)]
     if not widths:
@@ -86,9 +88,11 @@ class _Bins:
 
 
 def _places(widths: Sequence[int], held: Sequence[Sequence[Sequence[int]]], lengths: Sequence[int]) -> Places:
-    """Args:
-    widths, held: of each group of bins the width, and the rows in each bin.
-    lengths: of each row.
+    """The `Places` of rows that are assigned to bins.
+
+    Args:
+      widths, held: of each group of bins the width, and the rows in each bin.
+      lengths: of each row.
     """
     first_R, width_R, place_R = (np.zeros(len(lengths), np.int32) for _ in range(3))
     row_T, rows, slot, place = [], [], 0, 0

@@ -1,9 +1,9 @@
-"""Where arrays lie on a mesh of devices: whole everywhere, by lanes, or in blocks of rows over items or users.
+"""Where arrays are on a mesh of devices: whole on each, split by lanes, or in blocks of rows over items or users.
 
 Along `LANE_AXIS` every device has its own lanes (seeds, and runs of a sweep). Along `DATA_AXIS` it has its part of each
-batch, and of every array over items or users (`models.axes`) a block of rows: of parameters, of the optimiser's numbers
-and of frozen tables. So that blocks are equal, such arrays have rows of zeros behind the last, which nothing reads; what
-methods see outside of steps is without them, and checkpoints say where they begin, so that another mesh may go on.
+batch, and a block of rows of every array over items or users (`models.axes`): parameters, the optimiser's state, frozen
+tables. To make blocks equal, such arrays end in rows of zeros, which nothing reads. Outside of steps methods get arrays
+without these rows. Checkpoints record where they begin, so that a run can continue on another mesh.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from llmesr_jax.models.axes import Axes
 from llmesr_jax.models.types import DATA_AXIS, LANE_AXIS, Array
 
-ROWS = 1024  # of which large blocks have a multiple, so that they can be stored in parts of many rows
-LARGE = 64 * ROWS  # rows
+ROWS = 1024  # large blocks have a multiple of so many rows, so that they can be stored in parts of many rows
+LARGE = 64 * ROWS  # blocks of fewer rows are not large
 
 
 class Placement(NamedTuple):
@@ -47,11 +47,11 @@ class Placement(NamedTuple):
 
     @property
     def split(self) -> Axes | None:
-        """The axes where arrays over items and users are split, as `steps.run_window` wants them, else None."""
+        """The axes if arrays over items and users are split, else None: the argument `split` of `steps.run_window`."""
         return self.axes if self.data_shards > 1 else None
 
     def rows(self, axis: str) -> int:
-        """Rows of a split array over items or users: those there are, and zeros up to equal blocks."""
+        """The number of rows of an array over items or users, including the rows of zeros if it is split."""
         return equal_rows(self.axes.rows(axis), self.data_shards) if self.split else self.axes.rows(axis)
 
     def tables(self, tables: Mapping[str, np.ndarray]) -> dict[str, Array]:
@@ -59,16 +59,16 @@ class Placement(NamedTuple):
         return {name: self._placed(table, self.axes.of_table(name), 0) for name, table in tables.items()}
 
     def everywhere(self, tree: Any) -> Any:
-        """Arrays of which every device has all."""
+        """A copy of all arrays on every device."""
         return jax.tree.map(lambda x: self._placed(np.asarray(x), None, 0), tree)
 
     def lanes(self, tree_S: Any) -> Any:
-        """Trees stacked over lanes, of whole arrays on the host, on the devices."""
+        """A tree of whole host arrays, stacked over lanes, on the devices."""
         place = lambda path, x: self._placed(np.asarray(x), self.axes.at(path), 1)  # noqa: E731
         return jax.tree_util.tree_map_with_path(place, tree_S)
 
     def host(self, tree: Any, lead: int = 1) -> Any:
-        """Whole arrays on the host, without rows of zeros; `lead` axes stand before rows. The same in every process."""
+        """Whole arrays on the host, without rows of zeros; `lead` axes precede rows. The same in every process."""
 
         def one(path, x):
             return self._cut(on_host(x), self.axes.at(path), lead)
@@ -76,7 +76,7 @@ class Placement(NamedTuple):
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def whole(self, tree: Any, lead: int = 0) -> Any:
-        """Parameters, or an optimiser's numbers, without rows of zeros; to be traced."""
+        """Parameters, or an optimiser's state, without rows of zeros; to be traced."""
         return jax.tree_util.tree_map_with_path(lambda path, x: self._cut(x, self.axes.at(path), lead), tree)
 
     def whole_tables(self, tables: Mapping[str, Array]) -> dict[str, Array]:
@@ -96,7 +96,7 @@ class Placement(NamedTuple):
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def settled(self, tree_S: Any) -> Any:
-        """The tree with each array where it belongs; what lies there stays as it is."""
+        """The tree with each array where it belongs; arrays that are there already are not copied."""
 
         def one(path, x):
             sharding = self._sharding(x.shape, self.axes.at(path), 1)
@@ -105,7 +105,7 @@ class Placement(NamedTuple):
         return jax.tree_util.tree_map_with_path(one, tree_S)
 
     def shapes(self, tree_S: Any, lead: int = 1) -> Any:
-        """Shapes and places of arrays on the devices, from whole arrays or their shapes."""
+        """Shapes and shardings of arrays on the devices, from whole arrays or their shapes."""
 
         def one(path, x):
             axis = self.axes.at(path)
@@ -135,8 +135,8 @@ class Placement(NamedTuple):
     def on_rows(
         self, function: Callable[[Any, dict[str, Array]], Array], params: Any, tables: dict[str, Array]
     ) -> Array:
-        """`function(params, tables)` on every device with its own block of rows of what is split; its results one after
-        the other, (rows of the table, ...)."""
+        """Runs `function(params, tables)` on every device, with its own block of rows of the split arrays; returns the
+        results one after the other, (rows of the table, ...)."""
         specs = jax.tree_util.tree_map_with_path(lambda p, x: self._sharding(x.shape, self.axes.at(p), 0).spec, params)
         of_tables = {n: self._sharding(x.shape, self.axes.of_table(n), 0).spec for n, x in tables.items()}
         out = PartitionSpec(DATA_AXIS)
@@ -144,15 +144,15 @@ class Placement(NamedTuple):
         return mapped(params, tables)
 
     def constrained_rows(self, x: Array, axis: str) -> Array:
-        """An array with a row for each row over items or users, split; to be traced."""
+        """An array with rows over items or users, split by rows; to be traced."""
         return jax.lax.with_sharding_constraint(x, self._sharding(x.shape, axis, 0))
 
     def _over_rows(self, shape: tuple[int, ...], axis: str | None, lead: int) -> bool:
-        """Whether an array has a row for each item or user (Adafactor's factors have not)."""
+        """Whether an array has a row for each item or user (Adafactor's factors do not)."""
         return bool(axis) and len(shape) > lead and shape[lead] in (self.axes.rows(axis), self.rows(axis))
 
     def _shape(self, shape: tuple[int, ...], axis: str | None, lead: int) -> tuple[int, ...]:
-        """The shape with rows of zeros, where the array has rows."""
+        """The shape including rows of zeros, if the array has rows over items or users."""
         return (*shape[:lead], self.rows(axis), *shape[lead + 1 :]) if self._over_rows(shape, axis, lead) else shape
 
     def _cut(self, x: Any, axis: str | None, lead: int) -> Any:
@@ -166,7 +166,7 @@ class Placement(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(*lanes, *rows))
 
     def _placed(self, x: np.ndarray, axis: str | None, lead: int) -> Array:
-        """An array of the host on the devices, with rows of zeros behind it where it is split."""
+        """A host array on the devices, with rows of zeros at its end if it is split."""
         shape, sharding = self._shape(x.shape, axis, lead), self._sharding(x.shape, axis, lead)
 
         def block(index: tuple[slice, ...]) -> np.ndarray:
@@ -178,12 +178,12 @@ class Placement(NamedTuple):
 
 
 def equal_rows(rows: int, blocks: int) -> int:
-    """The rows of so many equal blocks that hold these; large blocks have a multiple of `ROWS`."""
+    """The number of rows, at least `rows`, of so many equal blocks; large blocks have a multiple of `ROWS`."""
     each = -(-rows // blocks)
     return (each if each < LARGE else -(-each // ROWS) * ROWS) * blocks
 
 
 def on_host(x: Array) -> np.ndarray:
-    """A copy of an array on the host; where its parts lie with several processes, all must ask for it."""
+    """A copy of an array on the host; if several processes hold parts of it, all must call this."""
     whole = x.is_fully_addressable or x.is_fully_replicated
     return np.asarray(x if whole else multihost_utils.process_allgather(x, tiled=True))

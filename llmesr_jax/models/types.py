@@ -1,12 +1,12 @@
-"""What a backbone, a method and a batch are.
+"""The types that backbones, methods and batches are made of.
 
 Shape legend, used as suffixes of names everywhere (`h_TxD` has shape (T, D)):
 
     B  students (users) in a batch        R  rows: sequences of a bag
     T  slots of a bag, all rows laid flat L  length of a row
     D  width of one view                  E  width of a score (users . items)
-    F  width of the LLM embedding         K  sampled negatives a position
-    N  similar users a student            S  seeds
+    F  width of the LLM embedding         K  sampled negatives per position
+    N  similar users per student          S  seeds
     U  users (row u is user id u + 1)     V  items (ids 1..V; 0 is padding, V + 1 the mask token)
 """
 
@@ -27,11 +27,11 @@ from llmesr_jax.models import packing
 
 Array = jax.Array
 Tables = dict[str, Array]
-LANE_AXIS, DATA_AXIS = "lane", "data"  # of a mesh of devices: runs beside each other, and parts of a batch
+LANE_AXIS, DATA_AXIS = "lane", "data"  # the axes of a mesh of devices: seeds and runs, and parts of a batch
 
 
 def wide(x: Array) -> Any:
-    """The dtype for sums, softmax and losses over numbers like x: float32 at least."""
+    """The dtype for sums, softmax and losses over numbers of x's dtype: float32 at least."""
     return x.dtype if jax.numpy.finfo(x.dtype).bits >= 32 else jax.numpy.float32
 
 
@@ -52,24 +52,24 @@ class Sequences(flax.struct.PyTreeNode):
 
     `buckets` says how: `((rows, length), ...)`, longest first; slots are row after row, so T = sum(rows * length)
     and R = sum(rows). Everything that works position by position (dense layers, norms, feed-forward) runs on the
-    flat (T, D) array; only what mixes positions looks at rows, through `split`. With `bin_widths` rows are packed:
-    several stand in one bin, `split` cuts into bins, and what mixes positions must keep the rows of a bin apart.
-    Only a backbone that says so (`packs`) gets such sequences.
+    flat (T, D) array; only layers that mix positions look at rows, through `split`. With `bin_widths` rows are packed:
+    a bin holds several rows, `split` cuts into bins, and layers that mix positions must keep the rows of a bin apart.
+    Only a backbone that declares this (`packs`) gets such sequences.
 
     Attributes:
       items_T: int32 item ids, 0 in empty slots.
       positions_T: int32 positions 1..n of the real items, 0 in empty slots.
       last_R: int32 slot of each row's newest item (any slot of the row if the row is empty).
       buckets: static layout, see above.
-      left_out_R: int32, padded positions that rows of max_len would have and this layout leaves out. Only a backbone
-        that attends to padding (`mask_padding=False`) asks for it; None means none.
-      place_R: int32, each row's place in the batch before rows were sorted, which random numbers belong to; None where
-        rows stand in their places.
-      items_first: static; each row's items stand in its first slots. True spares work; False is always right.
-      user_R: int32, the row of each row's user in tables over users, -1 where the user is nobody or not known; None
-        where none is known.
+      left_out_R: int32, number of padded positions that rows of max_len would have and this layout leaves out. Only a
+        backbone that attends to padding (`mask_padding=False`) uses it; None means 0 for all.
+      place_R: int32, each row's place in the batch before rows were sorted, which its random numbers depend on; None if
+        rows are in that order.
+      items_first: static; each row's items are in its first slots. True saves work; False is always right.
+      user_R: int32, the row of each row's user in tables over users, -1 where there is no user or it is not known; None
+        if none is known.
       bin_widths: static; the widths of the bins that rows are packed into, see `packing`. () packs nothing.
-      shards: static; parts of equal size that the slots are cut into, one after the other, for as many devices
+      shards: static; number of equal parts, one per device, that the slots are cut into, one after the other
         (`training.dealing`). All have the same buckets, so `buckets` repeats those of one part. Several parts are
         never packed.
     """
@@ -87,17 +87,17 @@ class Sequences(flax.struct.PyTreeNode):
 
     @property
     def places(self) -> packing.Places:
-        """Where rows and slots lie, NumPy arrays."""
+        """Where rows and slots are, as NumPy arrays."""
         return packing.places(self.buckets, self.bin_widths)
 
     @property
     def row_T(self) -> np.ndarray:
-        """int32 (T,): the row of each slot. What a bin has left over belongs to its last row, and is empty."""
+        """int32 (T,): the row of each slot. Slots of a bin that no row needs are empty and belong to its last row."""
         return self.places.row_T
 
     @property
     def groups(self) -> tuple[tuple[int, int], ...]:
-        """((rows, length), ...) of what `split` returns: rows of one length, those of all parts together; bins, where packed."""
+        """((rows, length), ...) of the arrays that `split` returns: rows of one length in all parts, or packed bins."""
         if self.places.packed:
             return self.places.bins
         one = self.buckets[: len(self.buckets) // self.shards]
@@ -105,7 +105,7 @@ class Sequences(flax.struct.PyTreeNode):
 
     @property
     def order_R(self) -> Array:
-        """int32 (R,): each row's place among the rows by length, longest first; a part has every `shards`-th of them."""
+        """int32 (R,): each row's place in order of length, longest first; a part has every `shards`-th row of it."""
         if self.shards == 1:
             return jax.numpy.arange(len(self.last_R), dtype=jax.numpy.int32)
         row_R = np.arange(len(self.last_R), dtype=np.int32)
@@ -113,7 +113,7 @@ class Sequences(flax.struct.PyTreeNode):
         return jax.numpy.asarray(row_R % each * self.shards + row_R // each)
 
     def row_at(self, order_n: Array) -> Array:
-        """int32 (n,): the row that has a place in `order_R`."""
+        """int32 (n,): the rows that have these places in `order_R`."""
         if self.shards == 1:
             return order_n
         return order_n % self.shards * (len(self.last_R) // self.shards) + order_n // self.shards
@@ -130,19 +130,19 @@ class Sequences(flax.struct.PyTreeNode):
 
     @property
     def places_T(self) -> Array:
-        """int32 (T,): each slot's row's place in the batch."""
+        """int32 (T,): the place in the batch of each slot's row."""
         return jax.numpy.take(self.places_R, self.row_T, mode="clip")
 
     @property
     def newest_R(self) -> Array:
-        """int32 (R,): the newest item's number in its sequence, from 0; -1 if the row is empty."""
+        """int32 (R,): the newest item's index in its sequence, from 0; -1 if the row is empty."""
         return jax.numpy.take(self.positions_T, self.last_R, mode="clip") - 1
 
     @property
     def index_T(self) -> Array:
-        """int32 (T,): each slot's number in its sequence, from 0 for the oldest item on, in any layout.
+        """int32 (T,): each slot's index in its sequence, from 0 for the oldest item on, in any layout.
 
-        Empty slots follow the newest item, from the row's end on to those before its oldest item.
+        Empty slots are counted after the newest item: first those behind it, then those before the oldest item.
         """
         _, row_T, first_R, width_R, *_ = self.places
         column_T = np.arange(len(row_T), dtype=np.int32) - first_R[row_T]
@@ -171,7 +171,7 @@ class Sequences(flax.struct.PyTreeNode):
         ]
 
     def split_rows(self, x: Array, axis: int = -2) -> list[Array]:
-        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array for each of `groups`; of rows that are not packed."""
+        """Cuts (..., R, ...) at `axis` into one (..., rows, ...) array for each of `groups`; only without packing."""
         axis %= x.ndim
         parts = self._cut(x, axis, [rows for rows, _ in self.buckets])
         return [p.reshape(*x.shape[:axis], rows, *x.shape[axis + 1 :]) for p, (rows, _) in zip(parts, self.groups)]
@@ -196,13 +196,13 @@ class Sequences(flax.struct.PyTreeNode):
         if self.shards > 1:
             x = x.reshape(*x.shape[:axis], self.shards, -1, *x.shape[axis + 1 :])
             axis, sizes = axis + 1, sizes[: len(sizes) // self.shards]
-        # lax.split, not slices: the gradient of these is a sum of arrays of the full size, one a group.
+        # lax.split, not slices: the gradient of slices is a sum of arrays of the full size, one per group.
         return jax.lax.split(x, sizes, axis=axis)
 
     def split_by_bin(self, x: Array, axis: int = -2) -> list[Array]:
         """Cuts (..., R, ...) into one (..., bins, Q, ...) array per group: the rows of each bin, Q = 1 without packing.
 
-        Where a bin has fewer than Q rows, something stands that is of no use.
+        Where a bin has fewer than Q rows, the rest is filled with row 0.
         """
         axis %= x.ndim
         if not self.places.packed:
@@ -222,26 +222,26 @@ def _merged(x: Array, first: int, last: int) -> Array:
 
 
 def join(parts: Sequence[Array], axis: int = -2) -> Array:
-    """`Sequences.join`, for sequences of one part (`Sequences.shards`).
+    """`Sequences.join`, for sequences on one device (`Sequences.shards` is 1).
 
     Raises:
-      InputError: it is traced for several devices, where only the sequences know how parts are joined.
+      InputError: it is traced for several devices, where only `Sequences.join` knows how parts are joined.
     """
     if jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1) > 1:
         raise InputError(
-            "`join(parts)` does not know how a batch is split over devices; expected `sequences.join(parts)`"
+            "`join(parts)` does not know how a batch is split over devices; expected `sequences.join(parts)`; call that"
         )
     return jax.numpy.concatenate([_merged(part, axis - 1, part.ndim + axis) for part in parts], axis=axis)
 
 
 def from_rows(items_RxL: Array, like: Sequences, max_len: int, user_R: Array | None = None) -> Sequences:
-    """Sequences that a method makes on the device, laid out so that the backbone reads them as it does `like`.
+    """Sequences that a method makes on the device, in the layout of `like`.
 
     Args:
-      items_RxL: int32 items of each sequence in its first columns, oldest first; zeros behind them.
-      like: the students of the batch. Where their items stand at the end of rows of one length, so do these.
+      items_RxL: int32 items of each sequence in its first columns, oldest first, then zeros.
+      like: the students of the batch. If their items are at the end of rows of one length, these are too.
       max_len: the longest sequence (`Sizes.max_len`), at least L.
-      user_R: as of `Sequences`.
+      user_R: as in `Sequences`.
     """
     jnp = jax.numpy
     rows, length = items_RxL.shape
@@ -283,20 +283,20 @@ class Batch(flax.struct.PyTreeNode):
 
     Attributes:
       students: the B users' input sequences.
-      targets_T: int32 item to predict at each of the students' slots, 0 where no loss is taken.
-      negatives_TxK: int32 negatives of each slot's own, 0 where no loss is taken; K = 0 where all slots share them.
-      distils_B: bool, students that take part in the distillation: those who have similar users, if there are teachers.
+      targets_T: int32 item to predict at each of the students' slots, 0 where there is no loss.
+      negatives_TxK: int32 negatives of each slot, 0 where there is no loss; K = 0 if all slots share their negatives.
+      distils_B: bool, students that take part in the distillation: if there are teachers, those with similar users.
       teachers: the similar users' sequences, B * N rows; None where the method needs none.
       teacher_rows_BxN: int32, the rows of `teachers` that belong to each student.
       shared_K: int32 negatives that all slots share, 0 for none; None where each slot has its own.
-      log_q: log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
-      users_B: int32, the row of each student in tables over users; of no use where there is no student. None in a
+      log_q: float, log of the probability that a draw gives a negative: (T, 1) for own ones, (1, K) for shared ones.
+      users_B: int32, the row of each student in tables over users; meaningless where there is no student. None in a
         batch made by hand for a method without such tables.
-      catalogue_n: int32, the catalogue's id of each item of a batch that `touched_rows` has renumbered: what an item's
-        random numbers belong to. None where ids are the catalogue's.
+      catalogue_n: int32, the catalogue's id of each item of a batch that `touched_rows` has renumbered, which the
+        item's random numbers depend on. None if ids are the catalogue's.
       extra: what the method adds (`extra` of its file), by name: `Sequences`, which it may encode with gradient, `Ids`,
-        and arrays that hold no ids. None where it adds nothing.
-      newest_only: static; only newest slots have a target. True spares work; False is always right.
+        and arrays that hold no ids. None if it adds nothing.
+      newest_only: static; only newest slots have a target. True saves work; False is always right.
     """
 
     students: Sequences
@@ -324,9 +324,9 @@ class Sizes:
       bidirectional: the backbone learns from hidden positions, so looking ahead is no leak.
       normed: the method normalises what the encoder gets, so the stem does not (`Needs.normed`).
       num_users: U.
-      all_slots: every slot with an item has an output, also where the last position alone has a loss
-        (`Needs.all_slots`).
-      whole: work of which only the device knows how much there is, is done at its most, at once (`kernels.turns`).
+      all_slots: every slot with an item has an output, also if only the last position has a loss (`Needs.all_slots`).
+      whole: where only the device knows how much work is needed, do the most that may be needed, at once
+        (`kernels.turns`): for accelerators.
     """
 
     num_items: int
@@ -340,17 +340,17 @@ class Sizes:
 
 
 class Needs(NamedTuple):
-    """What a method needs from the host before it can run, and what it does for the backbone.
+    """What a method needs from the host and from the backbone.
 
     Attributes:
-      tables: names out of `llmesr_jax.core.axes.TABLES`.
-      pca_width: width of item_pca, which starts a table: there when parameters are made, and not in the steps.
-      similar: N, similar users a student; 0 for none.
-      normed: between stem and encoder the method has a LayerNorm of its own; stems then have none.
-      start: the method trains on from a finished run of another, which the setting `start` names.
-      own: tables that the method makes itself (`tables` of its file): what each is, by name.
+      tables: names from `llmesr_jax.core.axes.TABLES`.
+      pca_width: width of the table item_pca, which starts a parameter and is not there in steps; 0 without it.
+      similar: N, number of similar users per student; 0 for none.
+      normed: the method has a LayerNorm of its own between stem and encoder; stems then have none.
+      start: the method continues a finished run of another method, which the setting `start` names.
+      own: {name: `Table`} of tables that the method makes itself (`tables` of its file).
       all_slots: the method reads the encoder's output at every slot. Otherwise an encoder that learns from the last
-        position leaves the others out.
+        position returns zeros elsewhere.
     """
 
     tables: frozenset[str] = frozenset()

@@ -25,8 +25,8 @@ class Backbone(Protocol):
         ...
 
     def supervision(self, config: Any, /) -> str:
-        """The positions that a loss may use: "every"; "last", as for an encoder that looks ahead; or "masked", those
-        that are hidden from it, which it may see both sides of."""
+        """The positions that a loss may use: "every"; "last", which an encoder that looks ahead requires; or "masked",
+        positions that are hidden from the encoder, which may then look both ways."""
         ...
 
     def needs_padding(self, config: Any, /) -> bool:
@@ -35,9 +35,9 @@ class Backbone(Protocol):
 
 
 def packs(file: Backbone, config: Any) -> bool:
-    """Whether the backbone keeps several sequences of one row apart, as attention does and a recurrence does not.
+    """Whether the backbone keeps several sequences in one row apart, as attention does and a recurrence does not.
 
-    What its file says in `packs(config)`; a file without it gets each sequence in a row of its own.
+    This is the answer of `packs(config)` in its file; without that function, each sequence gets a row of its own.
     """
     says = getattr(file, "packs", None)
     return bool(says and says(config))
@@ -47,7 +47,7 @@ class Encoder(Protocol):
     """The methods of a backbone's linen module. `...` stands for leading axes, such as that of an item's views."""
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        """(..., T, D) -> (..., T, D): scale, positions, dropout. Without a norm of its own where `sizes.normed`."""
+        """(..., T, D) -> (..., T, D): scale, positions, dropout. Has no norm if `sizes.normed`: the method has one."""
         ...
 
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:

@@ -1,20 +1,22 @@
 """BSARec: self-attention beside a low- and high-pass filter over positions (Shin et al., AAAI 2024).
 
 Block (section 4 of the paper): low = the c // 2 + 1 lowest frequencies of x along the L = max_len positions, high =
-x - low; filtered = LN(x + dropout(low + beta^2 high)), beta a number a channel; attended = LN(x + dropout(MHA(x))); x =
+x - low; filtered = LN(x + dropout(low + beta^2 high)), one beta per channel; attended = LN(x + dropout(MHA(x))); x =
 alpha filtered + (1 - alpha) attended; x = LN(x + dropout(W2 gelu(W1 x))), W1 to 4 D. The stem is LN(item + position by
 column, counted from the newest), dropout. With alpha = 0 it is the SASRec of `sasrec.form=faerec`.
 
 The attention is causal, the filter is not: low[t] = sum over s of k[(t - s) mod L] x[s], k the Dirichlet kernel, over
 the whole window. So the loss is taken at the last position only, as in the release, which makes every prefix of a
-training sequence a sample (`data.prefixes=True`). Padding is zeros before every filter; then only differences of
-positions count, and a row needs no more slots than it has items: the same numbers as at full length.
+training sequence a sample (`data.prefixes=True`). Padding is set to zero before every filter. The filter then depends
+only on differences of positions, so a row needs no more slots than it has items, with the same numbers as at full
+length.
 
-Cost a position and block: 12 D^2 multiply-adds for matrices, n D for the filter and 2 n D for the attention of a row
+Cost per position and block: 12 D^2 multiply-adds for matrices, n D for the filter and 2 n D for the attention of a row
 with n items: k is the same for all channels, so the filter is a product with one small matrix and needs no transform.
 
-Deviations. In the release padding has vectors like an item's, which the filter mixes in (`through_padding=True`). It
-draws beta from N(0, 1), as we do, and tunes alpha, c and the heads for each data set; the defaults are those of Beauty.
+Deviations. In the release padding has vectors like an item's, which the filter mixes in (`through_padding=True`). The
+release draws beta from N(0, 1), as we do, and tunes alpha, c and the heads for each data set; our defaults are its
+values for Beauty.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Config:
     dropout: float = settings.dropout(0.5, "embeddings, attention weights, filter, feed-forward")
     alpha: float = knob(0.7, "share of the filter; the attention has the rest", least=0, most=1)
     cutoff: int = knob(5, "c: the low-pass part keeps the c // 2 + 1 lowest frequencies", least=1)
-    through_padding: bool = knob(False, "padding has vectors, and the filter mixes them in")
+    through_padding: bool = knob(False, "padding has vectors, which the filter mixes in, as in the release")
 
 
 def supervision(config: Config) -> str:
@@ -122,8 +124,8 @@ def low_pass(x_TxD: Array, sequences: Sequences, period: int, cutoff: int) -> Ar
 def dirichlet(period: int, kept: int) -> np.ndarray:
     """float64 (period,): the filter in time that keeps the frequencies 0 to kept - 1 of a real signal, and no others.
 
-    k[n] = (1 + 2 sum over f of cos(2 pi f n / period)) / period; the highest frequency of an even period has no twin
-    and counts once.
+    k[n] = (1 + 2 sum over f of cos(2 pi f n / period)) / period; the highest frequency of an even period has no
+    conjugate, so it counts once.
     """
     frequency_F = np.arange(min(kept, period // 2 + 1))
     twins_F = np.where((frequency_F == 0) | (2 * frequency_F == period), 1, 2)

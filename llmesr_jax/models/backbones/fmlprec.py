@@ -1,17 +1,18 @@
 """FMLP-Rec: learnable filters in the frequency domain (Zhou et al., WWW 2022), in the form of FAERec's release.
 
 Block: x = LN(x + dropout(irfft(W * rfft(x)))); x = LN(x + dropout(W2 gelu(W1 x))). The transforms run over the L =
-max_len positions, W is complex, one number a frequency and channel. So the filter is a circular convolution of period
+max_len positions; W is complex, one number per frequency and channel. So the filter is a circular convolution of period
 L: y[t] = sum over s of w[(t - s) mod L] x[s]. It looks ahead, hence the loss is taken at the last position only.
-Padding is zeros before every filter. Then only differences of positions count, and a row needs no more slots than it
-has items: the same numbers as at full length. Positions count from the newest item, which has the last one.
+Padding is set to zero before every filter. The filter then depends only on differences of positions, so a row needs no
+more slots than it has items, with the same numbers as at full length. Positions count from the newest item, which has
+the last one.
 
-Cost a position and block: 8 D^2 multiply-adds for the feed-forward, and of the order of L log L D / n for the filter of
-a row with n items. The last block's feed-forward runs on newest positions only.
+Cost per position and block: 8 D^2 multiply-adds for the feed-forward, and of the order of L log L D / n for the filter
+of a row with n items. The last block's feed-forward runs on newest positions only.
 
 Deviations. FAERec's release takes the loss at every position, so each sees its own target (`supervision=every`), and
-padding has vectors like items, which the filter mixes in (`through_padding=True`): preset `release`. It gives the
-stem no LayerNorm, because FAERec has one behind its gate.
+padding has vectors like items, which the filter mixes in (`through_padding=True`): preset `release`. Its stem has no
+LayerNorm, because FAERec has one behind its gate.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Config:
     supervision: str = knob(
         "last", "positions with a loss: last, or every (which leaks targets; preset release)", choices=("last", "every")
     )
-    through_padding: bool = knob(False, "padding has vectors, which the filter mixes in")
+    through_padding: bool = knob(False, "padding has vectors, which the filter mixes in (preset release)")
 
 
 def supervision(config: Config) -> str:
@@ -72,7 +73,7 @@ class Backbone(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
 
-        Without a loss at other positions these are zeros, unless `Sizes.all_slots`.
+        With `supervision=last` all other positions are zeros, unless `Sizes.all_slots`.
         """
         newest_only = last_only or (self.config.supervision == "last" and not self.sizes.all_slots)
         for i, block in enumerate(self.blocks):
@@ -100,9 +101,10 @@ class Stem(nn.Module):
 
 
 def columns(sequences: Sequences, length: int) -> Array:
-    """int32 (T,): the column of each slot's item in a row of `length` with its newest item in the last column.
+    """int32 (T,): the column of each slot's item in a row of `length` slots whose last column is the newest item.
 
-    In rows that are so padded, that is where a slot stands, empty ones too; in others these have no meaning.
+    In rows padded on the left this is the slot's own column, also of empty slots. In other rows the number of an empty
+    slot has no meaning.
     """
     behind_T = sequences.last_R[sequences.row_T] - jnp.arange(len(sequences.items_T), dtype=jnp.int32)
     return length - 1 - behind_T
@@ -131,14 +133,15 @@ class Block(nn.Module):
 
 
 def circular(x_RxLxD: Array, response_FxD: Array, period: int) -> Array:
-    """irfft(response * rfft(x)): the circular convolution of that period along the rows; x's shape and dtype.
+    """irfft(response * rfft(x)): the circular convolution along the rows; returns x's shape and dtype.
 
-    Rows of another length are the periodic signal's slots in turn, where no two items share one: a row shorter than
-    the period is as if followed by zeros, in a longer one slot t is slot t mod period.
+    A row shorter than the period is treated as if zeros followed. In a longer row, slot t is slot t mod period of the
+    signal, and no two items may share one.
 
     Args:
       x_RxLxD: (..., R, L, D).
       response_FxD: complex, period // 2 + 1 frequencies.
+      period: in slots.
     """
     length, width = x_RxLxD.shape[-2:]
     turns = -(-length // period)

@@ -2,14 +2,14 @@
 
 Block: z = LN(x); a, g = gelu(U z) in two halves; x = x + dropout(V (a * (S LN(g) + b))), where S (L, L) and b (L) mix
 and shift positions, alike for every channel. S starts near 0 and b at 1, so that a block starts as a feed-forward
-network. A last LayerNorm. There are no position embeddings: S knows positions.
+network. A last LayerNorm. There are no position embeddings: S encodes positions.
 
 The newest item stands in the last of the L = max_len columns and padding is zeros before S, so a row needs no more
-slots than it has items. By default S is lower triangular: causal, and learnt from every position. With `causal=False`
-it is free, as in the paper; then every position sees later ones, and only the last one is learnt from.
+slots than it has items. By default S is lower triangular: causal, and every position has a loss. With `causal=False`
+it is free, as in the paper; then every position sees later ones, and only the last one has a loss.
 
-Cost a position and block: 3/2 m D^2 multiply-adds (m = `expansion`) and n m D / 2 for S in a row of n items. The last
-block's gate and V are those of newest positions where only these are wanted.
+Cost per position and block: 3/2 m D^2 multiply-adds (m = `expansion`) and n m D / 2 for S in a row of n items. If only
+newest positions are needed, the last block computes a, S and V for these alone.
 
 Deviations. The paper encodes images and masked text: causal S, columns from the newest item, the stem's LayerNorm and
 dropout are ours. (Without that LayerNorm an item's small embedding drowns in what the first block adds to it.)
@@ -71,7 +71,7 @@ class Backbone(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
 
-        Without a loss at other positions these are zeros, unless `Sizes.all_slots`.
+        With `causal=False` all other positions are zeros, unless `Sizes.all_slots`.
         """
         newest_only = last_only or (not self.config.causal and not self.sizes.all_slots)
         for i, block in enumerate(self.blocks):
@@ -105,14 +105,14 @@ class Block(nn.Module):
 
 
 def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences, last_only: bool) -> Array:
-    """S x + b in each row, its newest item in column L and zeros where no item stands: (..., T, E).
+    """S x + b in each row, with its newest item in column L and zeros where there is no item: (..., T, E).
 
-    With `last_only` the newest positions alone: (..., R, E).
+    With `last_only` at newest positions only: (..., R, E).
     """
     x_TxE = jnp.where(aligned(sequences.valid_T[:, None], x_TxE), x_TxE, jnp.zeros_like(x_TxE))
     first_T, to_end_T = _frames(sequences)
     here_T = jnp.arange(len(sequences.items_T), dtype=jnp.int32)
-    from_T = here_T - to_end_T  # which slot comes to stand here when a row's newest item moves to its end
+    from_T = here_T - to_end_T  # the slot that moves here when a row is shifted until its newest item is at its end
     moved = jnp.take(x_TxE, jnp.maximum(from_T, 0), axis=-2, mode="clip")
     moved = jnp.where(aligned((from_T >= first_T)[:, None], moved), moved, jnp.zeros_like(moved))
     total, out = len(matrix_LxL), []
@@ -134,7 +134,7 @@ def spatial(x_TxE: Array, matrix_LxL: Array, bias_L: Array, sequences: Sequences
 
 
 def _frames(sequences: Sequences) -> tuple[Array, Array]:
-    """int32 (T,): the first slot of each slot's row, and how many slots lie behind the row's newest item."""
+    """int32 (T,) twice: the first slot of each slot's row, and how many slots follow the row's newest item."""
     row_T = sequences.row_T
     width_R = np.array([w for rows, w in sequences.buckets for _ in range(rows)], np.int32)
     end_R = np.cumsum(width_R, dtype=np.int32)

@@ -23,7 +23,7 @@ from llmesr_jax.models.types import Array, Sequences, Sizes, wide
 @dataclasses.dataclass(frozen=True)
 class Config:
     layers: int = knob(1, "GRU layers", least=1)
-    through_padding: bool = knob(False, "the GRU also runs over the padding before a sequence")
+    through_padding: bool = knob(False, "the GRU also runs over the padding before a sequence (preset release)")
 
 
 def supervision(config: Config) -> str:
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
             recurrent = self.param(f"recurrent_kernel_{i}", init, (width, 3 * width)).astype(x_TxD.dtype)
             moves_T = sequences.valid_T | self.config.through_padding
             only_last = last_only and i == self.config.layers - 1
-            if only_last:  # a row stops at its newest slot, so the state it ends with is the one asked for
+            if only_last:  # a row stops at its newest slot, so its final state is the one to return
                 row_T = sequences.row_T
                 moves_T = moves_T & (jnp.arange(len(row_T)) <= sequences.last_R[row_T])
             x_TxD = recur(x_TxD @ inward, recurrent, moves_T, sequences, only_last)
@@ -65,8 +65,8 @@ def recur(gates_Tx3D: Array, recurrent_Dx3D: Array, moves_T: Array, sequences: S
     """The recurrence over all rows: gates W x (..., T, 3D) -> h (..., T, D), or (..., R, D) after the last slot.
 
     Rows of all lengths advance side by side, in stages: the first takes all rows to the end of the shortest, the next
-    takes what is longer to the end of the second shortest, and so on. So the steps taken one after the other are as
-    many as the longest row has slots.
+    takes all longer rows to the end of the second shortest, and so on. So the number of sequential steps is the length
+    of the longest row.
 
     Args:
       moves_T: bool, where false the state stays as it was.
@@ -94,7 +94,7 @@ def recur(gates_Tx3D: Array, recurrent_Dx3D: Array, moves_T: Array, sequences: S
 
 
 def _scan(h: Array, gates: Array, recurrent_Dx3D: Array, moves_RxL: Array, keep: bool) -> tuple[Array, Array | None]:
-    """h (..., R, D) and gates (..., R, L, 3D) -> the last h, and if wanted every h, (..., R, L, D)."""
+    """h (..., R, D) and gates (..., R, L, 3D) -> the last h, and with `keep` every h, (..., R, L, D), else None."""
     width = recurrent_Dx3D.shape[0]
 
     def step(h, inputs):

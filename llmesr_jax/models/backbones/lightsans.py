@@ -1,14 +1,14 @@
 """LightSANs: low-rank self-attention against latent interests (Fan et al., SIGIR 2021).
 
 Keys and values of a row are pooled to k interests, each a softmax-weighted mean over its items: K' = softmax(K A)^T K,
-V' = softmax(V B)^T V, A and B (D, k), the softmax over items. Positions attend to each other apart from items, with
+V' = softmax(V B)^T V, A and B (D, k), the softmax over items. Positions attend to each other separately, with
 queries and keys from LN(position embedding) alone. Block, for each head of width d:
   change = softmax(Q K'^T / sqrt(d)) V' + softmax(Q_p K_p^T / sqrt(d)) V;
   x = LN(x + dropout(W change)); x = LN(x + dropout(W2 gelu(W1 x))).
-An interest sums up the whole row, so every position sees all others: it learns from the last position only.
+An interest summarizes the whole row, so every position sees all others, and only the last position has a loss.
 
-Cost a position and block: 12 D^2 multiply-adds and 4 k D for the interests, 2 n D for the positions of n items. The
-last block's queries and its feed-forward are those of newest positions.
+Cost per position and block: 12 D^2 multiply-adds and 4 k D for the interests, 2 n D for the positions of n items. The
+last block computes queries and feed-forward for newest positions only.
 
 Deviations. RecBole's code takes both softmaxes over queries, pools padding too, and divides the positions' scores by
 another sqrt(2 d); here each query's weights sum to one, over real items. Keys have no bias: no softmax would see it.
@@ -53,7 +53,7 @@ class Config:
 
 
 def supervision(config: Config) -> str:
-    """The positions that a loss may use: an interest sums up the whole row."""
+    """The positions that a loss may use: the last one, because an interest summarizes the whole row."""
     return "last"
 
 
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         self.blocks = [Block(c.heads, interests, c.dropout) for _ in range(c.blocks)]
 
     def stem(self, x_TxD: Array, sequences: Sequences, deterministic: bool) -> Array:
-        """LayerNorm (unless the method has one), dropout: (..., T, D) -> (..., T, D). Positions stay apart."""
+        """LayerNorm (unless the method has one), dropout: (..., T, D) -> (..., T, D). Positions are not added."""
         x_TxD = self.norm(x_TxD) if self.norm else x_TxD
         return self.drop(x_TxD, sequences, deterministic)
 
@@ -157,7 +157,7 @@ class Block(nn.Module):
 
 
 def pool(x_TxD: Array, pool_Dxk: Array, sequences: Sequences) -> list[Array]:
-    """softmax(x pool)^T x over each row's items: one (..., R, k, D) array a row group."""
+    """softmax(x pool)^T x over each row's items: one (..., R, k, D) array per row group."""
     out = []
     for x, score, valid_RxL in zip(
         sequences.split(x_TxD), sequences.split(x_TxD @ pool_Dxk), sequences.split(sequences.valid_T, -1)
@@ -178,7 +178,7 @@ def attend_interests(
     """softmax(Q K'^T / sqrt(d)) V' of each row group: (..., R, Q, D), Q = 1 where `query` is (..., R, D).
 
     Args:
-      keys, values: (..., R, k, D) a row group.
+      keys, values: (..., R, k, D) per row group.
       drop: dropout of the weights, (..., T or R, heads * k).
     """
     weights = []
@@ -193,7 +193,7 @@ def attend_interests(
 
 
 def attend_positions(query: Array, key_TxD: Array, value_TxD: Array, sequences: Sequences, heads: int) -> list[Array]:
-    """softmax(Q_p K_p^T / sqrt(d)) V over each row's items, a row group an array as `attend_interests` returns them.
+    """softmax(Q_p K_p^T / sqrt(d)) V over each row's items; one array per row group, as from `attend_interests`.
 
     Args:
       query: (T, D) or (R, D); key_TxD: (T, D): of positions, so all views share them.
@@ -215,7 +215,7 @@ def attend_positions(query: Array, key_TxD: Array, value_TxD: Array, sequences: 
 
 
 def _rows(query: Array, sequences: Sequences) -> list[Array]:
-    """(..., T, D) or (..., R, D) -> (..., R, Q, D) a row group."""
+    """(..., T, D) or (..., R, D) -> (..., R, Q, D) per row group."""
     if query.shape[-2] == len(sequences.last_R) != len(sequences.items_T):
         return [q[..., None, :] for q in sequences.split_rows(query)]
     return sequences.split(query)

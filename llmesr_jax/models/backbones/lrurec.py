@@ -9,14 +9,14 @@ The recurrence runs as an associative scan that starts anew at each sequence: in
 2^i slots before it, weighted with lambda^(2^i), if that slot belongs to the same sequence. All rows go through it
 flat, whatever their lengths.
 
-Cost a position and block: 16 D^2 multiply-adds (4 D^2 in, 4 D^2 out, 8 D^2 feed-forward), and 2 D log2(L) complex ones
-for the scan. With `last_only` the last block's second half runs on newest positions.
+Cost per position and block: 16 D^2 multiply-adds (4 D^2 in, 4 D^2 out, 8 D^2 feed-forward), and 2 D log2(L) complex
+ones for the scan. With `last_only` the last block's second half runs on newest positions.
 
 With precision=bfloat16 matrix products are narrow, the scan is not; nu, theta and gamma are rounded like every matrix,
 and what is computed from them is wide.
 
-Deviations. None from FAERec's release but the stem's LayerNorm, which the release leaves to FAERec's gate. The part of
-b_out that Re() drops is no parameter.
+Deviations. Only the stem's LayerNorm: FAERec's release has none there, but one behind FAERec's gate. The imaginary part
+of b_out, which Re() drops, is not a parameter.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Block(nn.Module):
 class Recurrence(nn.Module):
     """Re(W_out h + b_out): (..., T, D), or (..., R, D) with `last_only`.
 
-    Complex parameters lie as (real, imaginary).
+    Complex parameters are stored as (real, imaginary).
     """
 
     config: Config
@@ -147,7 +147,7 @@ def _accumulate(longest: int, decay_H: Complex, u_TxH: Complex, positions_T: Arr
     """The sum of decay^k u[t - k] over the slots before t in its sequence; `direction=-1`: after t."""
     (a, b), (real, imaginary), reach = decay_H, u_TxH, 1
     while reach < longest:
-        # The later one of two slots, `reach` apart, has a position above that if they are of one sequence.
+        # Two slots, `reach` apart, are of one sequence if the later one's position is above `reach`.
         later_T = positions_T if direction > 0 else _moved(positions_T[:, None], -reach)[:, 0]
         together = aligned((later_T > reach)[:, None], real)
         r, i = (jnp.where(together, _moved(x, direction * reach), jnp.zeros_like(x)) for x in (real, imaginary))
@@ -169,7 +169,7 @@ def _scan_forward(longest, decay_H, u_TxH, positions_T):
 
 
 def _scan_backward(longest, kept, gradient_TxH):
-    """The transposed recurrence runs backwards with the conjugate; keeping h alone, no pass of the scan is stored."""
+    """The gradient: the recurrence run backwards with the conjugate of lambda. It needs h, but no pass of the scan."""
     (a, b), h_TxH, positions_T = kept
     real, imaginary = _accumulate(longest, (a, -b), gradient_TxH, positions_T, -1)
     together = aligned((positions_T > 1)[:, None], real)

@@ -3,12 +3,12 @@
 h = GRU(dropout(x)), one layer as in GRU4Rec; weights a[t, j] = softmax over j <= t of v . sigmoid(A1 h[t] + A2 h[j]);
 user vector B dropout([sum over j of a[t, j] h[j] ; h[t]]), local and global purpose side by side. No positions.
 It is causal. By default it learns from the last position, like GRU4Rec; `supervision=every` takes the loss at every
-position, which is the paper's training on all prefixes, at L D more a position.
+position, which is the paper's training on all prefixes, at an additional cost of L D per position.
 
-Cost a position: 6 D^2 multiply-adds for the GRU, one after the other, and D^2 for A2; A1, B and n D sigmoids a row.
+Cost per position: 6 D^2 multiply-adds for the GRU, step by step, and D^2 for A2; per row: A1, B and n D sigmoids.
 
 Deviations. The weights are normalised, as in the authors' code; in the paper's equation (and RecBole) they are not:
-`normalize=False`. No biases, a sigmoid in place of the code's piecewise linear one.
+`normalize=False`. There are no biases, and a sigmoid replaces the code's piecewise linear function.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Config:
 
 
 def supervision(config: Config) -> str:
-    """The positions that a loss may use: causal, so both are honest."""
+    """The positions that a loss may use; the encoder is causal, so neither choice leaks a target."""
     return config.supervision
 
 
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
     def __call__(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool = False) -> Array:
         """(..., T, D) -> (..., T, D), or each row's newest position, (..., R, D), with `last_only`.
 
-        Without a loss at other positions these are zeros, unless `Sizes.all_slots`.
+        With `supervision=last` all other positions are zeros, unless `Sizes.all_slots`.
         """
         newest_only = last_only or (self.config.supervision == "last" and not self.sizes.all_slots)
         out = self.reader(x_TxD, sequences, deterministic, newest_only)

@@ -3,8 +3,8 @@
 `form=llmesr`: x sqrt(D) + position of the item, counted from the oldest; block Q = LN(x); x = LN(Q + MHA(Q, x, x));
 x = x + W2 relu(W1 x), width D. A last LayerNorm; every epsilon 1e-8.
 `form=faerec`: LN(x + position by column, counted from the newest); block x = LN(x + MHA(x)); x = LN(x + W2 gelu(W1 x)),
-width 4 D; every epsilon 1e-12. FAERec runs it with 2 heads; dropout 0.4, alone 0.5. Under the method `faerec` the first
-LayerNorm is that behind its gate.
+width 4 D; every epsilon 1e-12. FAERec's release runs it with 2 heads and dropout 0.4, the plain backbone with 0.5.
+Under the method `faerec` the first LayerNorm is the one behind its gate.
 
 Deviations. LLM-ESR's release runs it with the causal mask left out and without masking padded keys, although it
 trains at every position, so a position sees its own target: `causal=False, mask_padding=False`, preset `release`.
@@ -32,7 +32,7 @@ class Config:
     blocks: int = settings.blocks()
     heads: int = settings.heads()
     dropout: float = settings.dropout(0.5)
-    causal: bool = knob(True, "a position sees only itself and earlier positions")
+    causal: bool = knob(True, "a position sees only itself and earlier positions (False in preset release)")
     mask_padding: bool = settings.mask_padding()
     form: str = knob(
         "llmesr", "release whose block and positions are used: llmesr or faerec", choices=("llmesr", "faerec")

@@ -1,6 +1,6 @@
 """Softmax attention inside each row: self-attention of a backbone, cross-attention between two views.
 
-All take flat slots: x is (..., T, D), or (..., R, D) for last positions.
+All functions take flat slots: x is (..., T, D), or (..., R, D) for newest positions.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ def attend(
     """Softmax attention inside each row: softmax(q k^T / sqrt(D / heads)) v (LLM-ESR eq. 4).
 
     Args:
-      query: (..., T, D), or (..., R, D): one query a row, its newest position.
+      query: (..., T, D), or (..., R, D): one query per row, its newest position.
       key_TxD, value_TxD: (..., T, D).
       heads: number of heads; D is a multiple of it.
       causal: a query sees its own and earlier slots only.
       mask_padding: keys in empty slots are masked.
-      additive: a masked key's score is lowered by 10,000, not replaced. That is the same for a query that may see some
-        key; one that may see none (in an empty slot) gets the softmax over all.
-      padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding attracts
-        attention; rows that leave it out (`left_out_R`) get one more key in its place, counted as often as it would
-        stand there: the same softmax.
+      additive: a masked key's score is lowered by 10,000, not replaced. The result is the same for a query that may see
+        some key; a query that may see none (in an empty slot) gets the softmax over all keys.
+      padding: the key and value, both (D,), of every padded position. With `mask_padding=False` padding gets attention.
+        Rows that leave padding out (`left_out_R`) get one key in its place, weighted by the number of positions left
+        out, which gives the same softmax.
       dropout: random key and rate of the dropout of attention weights.
 
     Returns: an array like `query`; and the sum of each query's weights, (..., T or R, heads), which dropout moves away
       from 1, or None without `dropout`.
+    Raises:
+      InputError: the width is not a multiple of the heads.
     """
     if query.shape[-1] % heads:
         raise InputError(
@@ -72,7 +74,7 @@ def attend(
     apart = _of_one_row(sequences, last_only) if sequences.places.packed else [None] * len(queries)
     in_closed_form = not mask_padding and sequences.left_out_R is not None
     left_out = of_queries(sequences, sequences.left_out_R, last_only) if in_closed_form else [None] * len(queries)
-    # Weights are divided by their sum after the mixing, where that is fewer numbers.
+    # The division by the sum of weights follows the product with the values, where it takes fewer operations.
     weights, extras, sums = [], [], []
     for q, k, valid_RxL, apart_RxQxL, left_out_RxQ in zip(queries, keys, real, apart, left_out):
         length = k.shape[-2]
@@ -86,7 +88,7 @@ def attend(
         mask = jnp.expand_dims(mask, tuple(range(scores.ndim - mask.ndim)))
         lowered = scores - _LOWERED if additive else jnp.asarray(_HIDDEN, scores.dtype)
         scores = jnp.where(mask, scores, lowered)
-        highest = jax.lax.stop_gradient(scores).max(axis=-1, keepdims=True)  # so the way back of max is not traced
+        highest = jax.lax.stop_gradient(scores).max(axis=-1, keepdims=True)  # the maximum needs no gradient
         if in_closed_form:
             padded_key = split_heads(padding[0].astype(scores.dtype)[None])  # (1, D) or (heads, 1, D / heads)
             score = jnp.sum(split_heads(q).astype(scores.dtype) * aligned(padded_key, scores), axis=-1, keepdims=True)
@@ -116,7 +118,7 @@ def attend(
 
 
 def _of_one_row(sequences: Sequences, last_only: bool) -> list[Array]:
-    """bool (bins, Q, L) a group: whether a bin's query and key are of one row."""
+    """bool (bins, Q, L) per group: whether a bin's query and key are of one row."""
     rows = sequences.split(jnp.asarray(sequences.row_T), -1)
     queries = [jnp.asarray(table) for table in sequences.places.rows] if last_only else rows
     return [query[:, :, None] == key[:, None, :] for query, key in zip(queries, rows)]
@@ -126,9 +128,10 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention whose query and key inputs may differ; q, k, v stacked in one (D, 3D) matrix.
 
     With one head, keys and values are never formed: q k^T = (q W_k^T) x^T + a number that all keys share, which the
-    softmax ignores, and the output matrix takes W_v in. The same function with two matrix products a slot, not four.
+    softmax ignores, and W_v is folded into the output matrix. This is the same function with two matrix products per
+    slot, not four.
 
-    Returns (..., Tq, D) for a query input of (..., Tq, D); Tq is T, or R for last positions.
+    Returns (..., Tq, D) for a query input of (..., Tq, D); Tq is T, or R for newest positions.
     """
 
     heads: int
@@ -178,8 +181,8 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """The matrices of attention from one view's sequence to the other's (LLM-ESR eq. 4): Q, K, V without bias.
 
-    `output` adds the release's output projection, with bias. Calling it returns the four matrices (D, D) and the bias
-    (D,), for `cross_attend`; without `output` the last two are None.
+    `output` adds the release's output projection, with bias. A call returns four matrices (D, D) and the bias (D,), for
+    `cross_attend`; without `output` the fourth matrix and the bias are None.
     """
 
     output: bool
@@ -192,17 +195,20 @@ class CrossAttention(nn.Module):
 
 
 def cross_attend(x_2xTxD: Array, sequences: Sequences, modules: Sequence, *, heads: int, causal: bool) -> Array:
-    """Each view becomes the other's queries attending to it (LLM-ESR eq. 4): (2, T, D) -> (2, T, D).
+    """Replaces each view by attention of the other view's queries to it (LLM-ESR eq. 4): (2, T, D) -> (2, T, D).
 
     Args:
-      modules: a `CrossAttention` for each view that comes out.
+      modules: a `CrossAttention` for each resulting view.
+      heads, causal: as in `attend`; keys in empty slots are masked.
+    Raises:
+      InputError: D is not a multiple of the heads.
     """
     w_q, w_k, w_v, w_o, b_o = (
         None if parts[0] is None else jnp.stack(parts)
         for parts in zip(*(m(x_2xTxD.shape[-1], x_2xTxD.dtype) for m in modules))
     )
     other = x_2xTxD[::-1]
-    if heads == 1:  # as in SelfAttention: W_k goes to the query's side, W_v behind the mixing
+    if heads == 1:  # as in SelfAttention: W_k is applied to the query, W_v to the result
         query = other @ (w_q @ jnp.swapaxes(w_k, 1, 2))
         mixed = attend(query, x_2xTxD, x_2xTxD, sequences, heads=1, causal=causal, mask_padding=True)[0] @ w_v
     else:

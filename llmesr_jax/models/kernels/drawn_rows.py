@@ -1,8 +1,8 @@
-"""Rows for sequences that a step draws: of a few static widths, as many of each as nearly every draw needs.
+"""Rows for sequences that a step draws at random: a few static widths, and enough rows of each for nearly every draw.
 
-What is drawn is sorted by length, longest first, and laid into rows whose widths fall like a staircase, planned on the
-host from the lengths that there are. In a draw with more long sequences than planned, some lose what does not fit; the
-plan leaves a margin of four standard deviations. The staircase is known to compiled code by the shapes of small tables.
+The drawn sequences are sorted by length, longest first, and laid into rows of falling widths, a staircase that the host
+plans from the lengths in the data. If a draw has more long sequences than planned, some are cut to their row's width;
+the plan leaves a margin of four standard deviations. Compiled code reads the staircase from the shapes of small tables.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import numpy as np
 
 from llmesr_jax.models.types import Array, Sequences
 
-_SHARES = (0.0, 0.1, 0.5)  # of the sequences that are longer than the width of each group
-_ROWS = 1024  # for which a table says how many have which width
-_FEWEST = 128  # sequences of a draw, for the margin
+_SHARES = (0.0, 0.1, 0.5)  # share of the sequences that is longer than the width of each group of rows
+_ROWS = 1024  # the tables of a staircase have so many rows together: they stand for shares
+_FEWEST = 128  # sequences of a draw that the margin is computed for
 
 
 def names(name: str) -> tuple[str, ...]:
-    """The tables of a staircase."""
+    """The names of the tables of a staircase."""
     return tuple(f"{name}_{g}" for g in range(len(_SHARES)))
 
 
 def plan(name: str, length_m: np.ndarray, chance_m: np.ndarray, longest: int) -> dict[str, np.ndarray]:
-    """The staircase, widest rows first: of each table (rows of `_ROWS`, width) the shape alone matters.
+    """The staircase, widest rows first: tables of shape (share of `_ROWS`, width), whose values do not matter.
 
     Args:
-      length_m: of the sequences that may be drawn.
-      chance_m: how often each is drawn; they add up to 1.
+      name: of the staircase, see `names`.
+      length_m: int lengths of the sequences that may be drawn.
+      chance_m: float probability of drawing each; they add up to 1.
       longest: width of the widest rows; longer sequences are cut in any case.
     """
     length_m = np.clip(length_m, 1, longest)
     order = np.argsort(-length_m, kind="stable")
-    longer = np.cumsum(chance_m[order])  # how often one at least as long is drawn
+    longer = np.cumsum(chance_m[order])  # probability that a draw is at least as long
     sorted_m = length_m[order]
     widths = [longest]
     for share in _SHARES[1:]:
@@ -58,13 +59,13 @@ def groups(tables: Mapping[str, Array], name: str, total: int) -> list[tuple[int
 
 
 def sort(length_m: Array) -> tuple[Array, Array]:
-    """int32 (m,) twice: which sequence comes in which place, longest first; and where each stands then."""
+    """int32 (m,) twice: the sequences in order of length, longest first; and each sequence's place in that order."""
     order_m = jnp.argsort(-length_m, stable=True).astype(jnp.int32)
     return order_m, jnp.zeros_like(order_m).at[order_m].set(jnp.arange(len(order_m), dtype=jnp.int32))
 
 
 def together(parts: Sequence[Sequences]) -> Sequences:
-    """The rows of several bags as one; they have the same layout, and no places or users."""
+    """The rows of several bags as one bag. All have the same layout; places and users are dropped."""
     start, last = 0, []
     for part in parts:
         last.append(part.last_R + start)

@@ -1,11 +1,11 @@
-"""Dropout whose masks belong to what they fall on, and not to the slot where it happens to stand.
+"""Dropout whose masks depend on what an entry is, not on the slot where it is stored.
 
 Whether an entry is kept is a function of (key of the layer, place in the batch, position, channel), and in a map of
 items of (key, item, channel). So another layout, another order of rows or a part of a batch drops the same entries.
 
-The function is Threefry-2x32, a hash of two counters: who (the place, and the view or head), and which position and
-draw. A draw is 64 bits and serves neighbouring channels: 64 of them at rate 0.5. Of attention weights the key's
-position is the channel.
+The function is Threefry-2x32, a hash of two counters: the owner (place, and view or head), and the position and number
+of the draw. A draw is 64 bits and decides about neighbouring channels: 64 of them at rate 0.5. For attention weights,
+the channel is the key's position.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from jax.extend.random import threefry2x32_p
 
 from llmesr_jax.models.types import Array, Sequences
 
-_MOST_BITS = 16  # that decide about an entry: a rate is met to 2^-17
+_MOST_BITS = 16  # random bits per entry, at most: the rate is exact to 2^-17
 _DRAW = 64  # bits of a draw
-_POSITION_SHIFT = 16  # a counter holds the position above and the number of the draw below
+_POSITION_SHIFT = 16  # a counter holds the position in its upper bits and the number of the draw in its lower ones
 
 
 class Dropout(nn.Module):
-    """Inverted dropout of what stands in slots: (..., T, D), or (..., R, D) for newest positions."""
+    """Inverted dropout of slots, (..., T, D), or of newest positions, (..., R, D)."""
 
     rate: float
 
@@ -42,12 +42,12 @@ class Dropout(nn.Module):
 
 
 def drop_weights(weights: list[Array], key: Array, rate: float, sequences: Sequences, heads: int) -> list[Array]:
-    """Inverted dropout of attention weights, one array a row group.
+    """Inverted dropout of attention weights, one array per row group.
 
     Args:
       weights: (..., rows, Q, L) each, with more than one head (..., rows, heads, Q, L). Q is L, or 1 for the newest
         position of each row.
-      key: the layer's.
+      key: the layer's random key.
     """
     parts = [
         (owner, index, weight.shape[-1]) for (owner, index), weight in zip(_queries(weights, sequences, heads), weights)
@@ -65,7 +65,7 @@ def drop_weights(weights: list[Array], key: Array, rate: float, sequences: Seque
 def drop_left_out(weights: list[Array], key: Array, rate: float, sequences: Sequences, heads: int) -> list[Array]:
     """Inverted dropout of padding that a row leaves out: `left_out_R` equal weights, given as their sum.
 
-    It drops what `drop_weights`, with the same key, drops where that padding stands in slots.
+    It drops what `drop_weights`, with the same key, drops in a layout that has this padding in slots.
 
     Args:
       weights: as for `drop_weights`, with L = 1.
@@ -83,7 +83,7 @@ def drop_left_out(weights: list[Array], key: Array, rate: float, sequences: Sequ
 
 
 def drop(x: Array, kept: Array, rate: float) -> Array:
-    """x where it is kept, scaled so that its mean stays, and zeros elsewhere."""
+    """x where it is kept, scaled so that the mean stays the same, and zeros elsewhere."""
     bits, least = _precision(rate)
     return jnp.where(kept, x * (2**bits / least), jnp.zeros_like(x))
 
@@ -91,12 +91,13 @@ def drop(x: Array, kept: Array, rate: float) -> Array:
 def keeps(key: Array, rate: float, parts: Sequence[tuple[Array, Array, int]]) -> list[Array]:
     """Which entries dropout keeps: for each part (owner, index, channels) bool (..., channels).
 
-    An entry depends on the key, its owner, index and channel alone, neither on what else is drawn nor on how many
-    channels there are. All parts are drawn at once, which is faster.
+    An entry depends only on the key, its owner, index and channel, neither on the other parts nor on the number of
+    channels. All parts are drawn at once, which is faster.
 
     Args:
-      key: the layer's.
-      owner, index: integers of one number of axes, broadcast against each other; an index is below 2^16.
+      key: the layer's random key.
+      rate: of the dropout.
+      parts: owner and index are integers with the same number of axes, broadcast against each other; index < 2^16.
     """
     bits, least = _precision(rate)
     counters = [_counters(owner, index, -(-channels * bits // _DRAW)) for owner, index, channels in parts]
@@ -110,10 +111,10 @@ def keeps(key: Array, rate: float, parts: Sequence[tuple[Array, Array, int]]) ->
 
 
 def words(key: Array, owners_n: Array) -> Array:
-    """uint32 (n,): a uniform random word that belongs to the key and the owner, wherever this one stands.
+    """uint32 (n,): a uniform random word for each owner, a function of the key and the owner alone.
 
     Args:
-      key: or its key data.
+      key: a random key, or its key data.
       owners_n: int32.
     """
     owners_n = owners_n.astype(jnp.uint32)
@@ -121,7 +122,7 @@ def words(key: Array, owners_n: Array) -> Array:
 
 
 def _precision(rate: float) -> tuple[int, int]:
-    """How many random bits decide about an entry, as many as its rate needs; and below which number it is kept."""
+    """The number of random bits that decide about an entry, as few as the rate needs; it is kept below which number."""
     bits = next((b for b in (1, 2, 4, 8) if (rate * 2**b).is_integer()), _MOST_BITS)
     return bits, round((1 - rate) * 2**bits)
 
@@ -147,7 +148,7 @@ def _fields(words: Array, bits: int) -> Array:
 
 
 def _count(key: Array, rate: float, owner: Array, index: Array, start: Array, end: Array) -> Array:
-    """int32: how many of the channels from `start` to `end` (exclusive) `keeps` keeps. All of one number of axes."""
+    """int32: how many channels from `start` to `end` (exclusive) `keeps` keeps. All have the same number of axes."""
     bits, least = _precision(rate)
     a_draw = _DRAW // bits
     channel = jnp.arange(a_draw, dtype=jnp.int32).reshape(*[1] * owner.ndim, -1)
@@ -163,7 +164,7 @@ def _count(key: Array, rate: float, owner: Array, index: Array, start: Array, en
 
 
 def of_queries(sequences: Sequences, x_R: Array, last_only: bool) -> list[Array]:
-    """(rows, Q) a group: what each row's number is to its queries; Q = 1 where all queries of a row of `split` share it.
+    """(rows, Q) per group: a number of each row, for each of its queries; Q = 1 where all queries of a row share it.
 
     Args:
       x_R: (R,).

@@ -1,7 +1,7 @@
-"""Frozen rows through one matrix, each as often as it is asked for: what an accelerator does in place of `map_rows`.
+"""Frozen rows through one matrix, once per occurrence: what an accelerator does in place of `map_rows`.
 
-`map_rows` maps each different row once, and must find out first which are different: on a CPU a third of the work. On an
-accelerator the product is the cheap part.
+`map_rows` maps each distinct row once, and must first find the distinct ones. On a CPU this leaves a third of the work;
+on an accelerator the product is cheap, and finding the distinct rows costs more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from llmesr_jax.models.types import Array, wide
 def map_each(table_VxF: Array, kernel_FxD: Array, trained_n: Array, other_m: Array) -> tuple[Array, Array]:
     """table[trained] @ kernel and table[other] @ kernel: (n, D), (m, D). No gradient passes through the second.
 
-    A table with fewer rows than are asked for is mapped as a whole, and rows are taken of that.
+    If the table has no more rows than there are ids, it is mapped as a whole, and rows of the result are taken.
 
     Args:
+      table_VxF, kernel_FxD: float arrays.
       trained_n, other_m: int32, rows of the table; they may repeat.
     """
     return _mapped(table_VxF, kernel_FxD, trained_n, other_m)
@@ -45,7 +46,7 @@ def _mapped(table_VxF: Array, kernel_FxD: Array, trained_n: Array, other_m: Arra
 
 
 def _kernel_gradient(table_VxF: Array, trained_n: Array, gradient_nxD: Array) -> Array:
-    """(F, D), of the rows that a gradient reaches; of the whole table where it has fewer."""
+    """(F, D): the kernel's gradient, by the trained rows, or by the whole table if that has fewer."""
     rows, width = table_VxF.shape
     dtype = wide(gradient_nxD)
     product = lambda g, x: jnp.matmul(g.T, x.astype(g.dtype), preferred_element_type=dtype)  # noqa: E731

@@ -1,7 +1,8 @@
-"""Frozen rows through a small network, for the few different rows that a step asks for.
+"""Frozen rows through a small network, for the few distinct rows that a step uses.
 
-A step knows only on the device how many different items it has. On a CPU what is here works through them in blocks and
-stops there, forth and back: rows behind the last one cost nothing. An accelerator takes all at once (`turns`).
+How many distinct items a step has is known only on the device. On a CPU the functions here work in blocks and stop
+after the last item, in the forward and the backward pass, so unused rows cost nothing. An accelerator computes all rows
+at once (`turns`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from llmesr_jax.models.kernels.dropout import drop, keeps
 from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.types import Array, wide
 
-_BLOCK = 256  # rows at a time: small, as the last block is filled up
-_LARGE = 4  # of them at a time on the way back, where each turn adds to sums as large as the kernels
+_BLOCK = 256  # rows at a time: few, because the last block is padded
+_LARGE = 4  # blocks at a time in the backward pass, where each turn adds to sums as large as the kernels
 
 
 def gelu(x: Array) -> Array:
-    """By the error function, as PyTorch's default."""
+    """Exact GELU, by the error function: PyTorch's default."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -55,16 +56,18 @@ def map_two_layers(
 ) -> Array:
     """`layers` over table[ids] for the first `count` ids: (n, D).
 
-    What stands behind them is of no use and gets no gradient. `methods.layers.map_rows` is the same for one matrix.
+    The other rows of the result are undefined and get no gradient. `layers.tables.map_rows` is the same for one matrix.
 
     Args:
       activation: f, entry by entry; static.
-      rate: of the dropout, met to 2^-17; static.
-      table_VxF: frozen, or not: then its gradient is computed too.
-      ids_n: int32.
+      rate: of the dropout, exact to 2^-17; static.
+      table_VxF: frozen; if it is differentiated, its gradient is computed too.
+      layers: the network.
+      ids_n: int32 rows of the table.
       count: int32 ().
-      key: uint32 key data; of no use where the rate is 0.
-      owners_n: int32, whom each row's dropout belongs to; None: its id. A step that renumbers ids gives the real ones.
+      key: uint32 key data; not used at rate 0.
+      owners_n: int32, the id that each row's dropout depends on; None: its own. A step that renumbers ids passes the
+        catalogue's ids.
       whole: all n rows at once, see `turns`; static.
     """
     return _forward(activation, rate, False, whole, table_VxF, layers, ids_n, count, key, owners_n)[0]
@@ -72,13 +75,13 @@ def map_two_layers(
 
 def _forward(activation, rate, for_back, whole, table_VxF, layers, ids_n, count, key, owners_n):
     run = functools.partial(_forward_blocks, activation, rate, for_back, whole)
-    # Counted, one seed after the other under vmap: each stops at its own count.
+    # On a CPU, seeds run one after the other under vmap, so that each stops at its own count.
     run = run if whole else jax.custom_batching.sequential_vmap(run)
     return run(table_VxF, layers, ids_n, count, key, ids_n if owners_n is None else owners_n)
 
 
 def _forward_blocks(activation, rate, for_back, whole, table_VxF, layers, ids_n, count, key, owners_n):
-    """The mapped rows; and, where these are wanted `for_back`, what enters f and which entries dropout kept."""
+    """The mapped rows; and, with `for_back`, a list of f's inputs and of which entries dropout kept."""
     n, size = len(ids_n), turns.size(len(ids_n), _BLOCK, table_VxF.shape[1], whole)
     ids_n, owners_n = (jnp.pad(x, (0, -n % size)) for x in (ids_n, owners_n))
     hidden, width = layers.outer.shape
@@ -104,7 +107,7 @@ def _forward_blocks(activation, rate, for_back, whole, table_VxF, layers, ids_n,
 
 
 def _gradients(activation, rate, wants_rows, whole, table_VxF, layers, ids_n, count, before, kept, out_gradient):
-    """Of the layers, and of the rows if wanted, (n, F)."""
+    """The gradients of the layers, and with `wants_rows` of the rows, (n, F)."""
     hidden, dtype = layers.inner.shape[1], wide(out_gradient)
     size = turns.size(len(ids_n), _BLOCK, table_VxF.shape[1], whole)
     padding = ((0, -len(ids_n) % size),)
@@ -152,7 +155,7 @@ def _map_two_layers_forward(activation, rate, table, layers, ids_n, count, key, 
     value = jax.tree.map(lambda a: a.value, layers, is_leaf=lambda a: hasattr(a, "perturbed"))
     rest = (x if x is None else x.value for x in (ids_n, count, key, owners_n))
     out, (before, *kept) = _forward(activation, rate, True, whole, table.value, value, *rest)
-    # Whether the table wants a gradient is known now; a pytree that is None or not carries it to the way back.
+    # Whether the table needs a gradient is known here; a pytree that is () or None tells the backward pass.
     return out, (table.value, value, ids_n.value, count.value, before, kept, () if table.perturbed else None)
 
 

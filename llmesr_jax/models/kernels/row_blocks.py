@@ -1,6 +1,6 @@
-"""Rows of very unequal length, worked through in blocks of rows of a few widths: what is padding is left out.
+"""Loops over rows of very unequal length, in blocks of a few widths, so that little padding is computed.
 
-For work outside of steps, without a gradient: how many blocks there are of a width only the device knows.
+For work outside of steps: only the device knows the number of blocks of each width, so there is no gradient.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import jax.numpy as jnp
 
 from llmesr_jax.models.types import Array
 
-ROWS = 256  # of a block
+ROWS = 256  # rows of a block
 
 
 def in_blocks(
     arrays: Sequence[Array], length_m: Array, widths: Sequence[int], block: Callable[..., Any], total: Any
 ) -> Any:
-    """`block` over rows of arrays, so many at a time, each block as wide as its rows need: what it made of `total`.
+    """Folds `block` over blocks of `ROWS` rows, each as wide as its rows need, and returns the last total.
 
     Args:
-      arrays: (m, ...) each, in the order of lengths, longest first.
+      arrays: (m, ...) each, in order of length, longest first.
       length_m: int32, from 1 to the last of `widths`.
-      widths: ascending; static, so each makes a program of its own.
-      block: (arrays of so many rows and bool, which of them count; width; total) -> total.
+      widths: ascending; static: each is compiled separately.
+      block: ((*slices of the arrays, bool (ROWS,): which rows count), width, total) -> total.
+      total: the first total.
     """
     padded = [jnp.pad(a, ((0, ROWS), *((0, 0),) * (a.ndim - 1))) for a in arrays]
     ends = [jnp.sum(length_m > width, dtype=jnp.int32) for width in (0, *widths)]
@@ -42,6 +43,6 @@ def in_blocks(
 
 
 def widths_to(longest: int, least: int = 1) -> list[int]:
-    """Powers of two from `least` up to the longest, and this one."""
+    """The powers of two from `least` on that are below `longest`, and `longest`."""
     powers = [2**k for k in range(longest.bit_length()) if 2**k >= least]
     return [*(width for width in powers if width < longest), longest]

@@ -1,4 +1,4 @@
-"""How many of an ascending run of numbers are at most x: binary search, and a wider one for accelerators."""
+"""How many of an ascending run of numbers are at most x: binary search, and a 16-way search for accelerators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from llmesr_jax.models.types import Array
 
-_WAYS = 16  # parts of a run that one turn of the wider search chooses among
+_WAYS = 16  # parts of a run among which one turn of that search chooses
 
 
 def at_most(values_m: Array, start: Array, count: Array, x: Array, most: int, whole: bool) -> Array:
@@ -17,8 +17,9 @@ def at_most(values_m: Array, start: Array, count: Array, x: Array, most: int, wh
       values_m: int32.
       start, count, x: int32, of one shape; a count may be 0.
       most: no count is higher; static.
-      whole: 15 values at a time, in Python's loop: a quarter of the turns. A turn of the compiler's loop costs an
-        accelerator more than its work. On a CPU unrolled turns are slow to compile, and bisecting reads least.
+      whole: a 16-way search in an unrolled loop, with a quarter of the turns: on an accelerator a turn of a compiled
+        loop costs more than its work. On a CPU unrolled turns are slow to compile, and bisection reads the fewest
+        values.
     """
     return _wide(values_m, start, count, x, most) if whole else _bisect(values_m, start, count, x, most)
 
@@ -41,7 +42,7 @@ def _wide(values_m: Array, start: Array, count: Array, x: Array, most: int) -> A
         step *= _WAYS
     part = jnp.arange(1, _WAYS, dtype=jnp.int32).reshape(*[1] * x.ndim, -1)
     while step:
-        # Values are ascending: those at most x come first, so how many of the parts' last values they are is the part.
+        # Values ascend, so the number of parts whose last value is at most x tells which part to search next.
         place = found[..., None] + part * step - 1
         value = jnp.take(values_m, start[..., None] + place, mode="clip")
         below = (place < count[..., None]) & (value <= x[..., None])

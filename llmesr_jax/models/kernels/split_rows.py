@@ -1,11 +1,11 @@
 """Tables whose rows are split over the devices of a mesh: the rows that a batch names are taken, and written, by id.
 
-A device holds a block of neighbouring rows. To take rows, each device gives those that it has, zeros for the others,
-and the sum over the devices is what was asked for: bytes are exchanged for the rows taken, however many a table has. To
-write rows, each device writes those that it has; nothing is exchanged. Sums with zeros round nothing, so rows are the
-same bits on any mesh.
+A device holds a block of neighbouring rows. To take rows, each device contributes those that it has and zeros for the
+others, and the sum over the devices is the result: what is exchanged depends on the rows taken, not on the size of the
+table. To write rows, each device writes those that it has; nothing is exchanged. Sums with zeros do not round, so rows
+are the same bits on any mesh.
 
-All of it is for functions that `on_mesh` calls.
+These functions are for code that runs under `on_mesh`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _ROWS, _ALL = PartitionSpec(DATA_AXIS), PartitionSpec()
 
 
 def on_mesh(mesh: Mesh, function: Callable[..., Any], by_lane: tuple[Any, ...], shared: tuple[Any, ...] = ()) -> Any:
-    """`function(*by_lane, *shared)` on the devices of a mesh, which may split what it works on over `DATA_AXIS`.
+    """Runs `function(*by_lane, *shared)` on the devices of a mesh; it may split its arrays over `DATA_AXIS`.
 
-    Along `LANE_AXIS` each device gets its own lanes and knows of no others, so loops that end early end for its lanes
-    alone. Along `DATA_AXIS` it is one program over whole arrays, and the compiler says what each device does of it.
+    Along `LANE_AXIS` each device gets its own lanes and no others, so a loop that ends early ends for its lanes alone.
+    Along `DATA_AXIS` it is one program over whole arrays, and the compiler decides what each device does of it.
 
     Args:
-      by_lane: trees stacked over lanes, of which there are a multiple of the mesh's; `function` returns such trees.
+      by_lane: trees stacked over lanes, whose number is a multiple of the mesh's lanes; `function` returns such trees.
       shared: trees that all lanes see.
     """
     lanes = PartitionSpec(LANE_AXIS)
@@ -41,14 +41,14 @@ def on_mesh(mesh: Mesh, function: Callable[..., Any], by_lane: tuple[Any, ...], 
 
 
 def over_data(mesh: Mesh, function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` as `on_mesh` has it, for what has no lanes: every one of `LANE_AXIS` does the same."""
+    """Runs `function(*arguments)` as `on_mesh` does, for work without lanes: devices along `LANE_AXIS` repeat it."""
     return jax.shard_map(function, mesh=mesh, in_specs=_ALL, out_specs=_ALL, axis_names={LANE_AXIS}, check_vma=False)(
         *arguments
     )
 
 
 def dealt(x: Array) -> Array:
-    """x, of whose first axis every device of `DATA_AXIS` has an equal part."""
+    """x, with its first axis split equally over the devices of `DATA_AXIS`."""
     return jax.lax.with_sharding_constraint(x, _ROWS)
 
 
@@ -56,7 +56,7 @@ def take(table: Array, ids_n: Array) -> Array:
     """table[ids] of a table that is split by rows, (n, ...) on every device; zeros for ids out of range.
 
     Args:
-      table: of as many rows as make equal blocks.
+      table: its rows are a multiple of the devices along `DATA_AXIS`.
       ids_n: int32.
     """
     kind = table.dtype
@@ -87,7 +87,7 @@ def put(table: Array, ids_n: Array, rows: Array) -> Array:
 
 
 def _here(block: Array, ids_n: Array) -> tuple[Array, Array]:
-    """int32 (n,): where ids stand in this device's block; bool (n,): whether they do."""
+    """int32 (n,): the ids' places in this device's block; bool (n,): whether they are in it."""
     first = jax.lax.axis_index(DATA_AXIS).astype(ids_n.dtype) * len(block)
     at_n = ids_n - first
     return at_n, (at_n >= 0) & (at_n < len(block))

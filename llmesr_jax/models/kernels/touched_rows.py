@@ -1,19 +1,19 @@
-"""Updates of the rows that a step touches, and of no others: its cost does not grow with the catalogue or the users.
+"""Updates of the rows that a step touches, and of no others: the cost does not grow with the catalogue or the users.
 
-The step's batch is renumbered: its different items become ids 0, 1, ... of a small catalogue, its different users rows
-0, 1, ... of a small crowd. For these, arrays over items and users are cut out: parameters, frozen tables and the
-optimiser's moments. Loss, gradient and optimiser then run as they always do, on small arrays, and the rows that a
-gradient belongs to are written back.
+The step's batch is renumbered: its distinct items become ids 0, 1, ... and its distinct users rows 0, 1, ... of small
+arrays, which are cut out of everything over items and users: parameters, frozen tables and the optimiser's moments.
+Loss, gradient and optimiser then run as always, on small arrays, and the rows that a gradient belongs to are written
+back.
 
 What differs from dense updates: an item that is neither input, target nor negative of a step keeps its row and its
 moments as they are. Dense Adam lets moments decay at every step and moves rows by them after their last gradient.
 Both count steps alike for the bias correction. PyTorch calls this SparseAdam, TensorFlow Addons LazyAdam.
 
-Where rows are split over devices (`split_rows`), the same is how a step gets at them, with dense updates too: then the
-gradient of the small arrays is spread into one as large as the parameters (`spread`).
+Where rows are split over devices (`split_rows`), a step cuts rows out with dense updates too. The gradient of the small
+arrays is then spread into one as large as the parameters (`spread`).
 
-What is over items or users says so (`models.axes`). Any other array with as many rows would be read with renumbered
-ids, so `check` refuses it, and `check_optimizer` an optimiser for which rows are not independent.
+Arrays over items or users declare it (`models.axes`). Any other array with as many rows would be read with renumbered
+ids, so `check` refuses it. `check_optimizer` refuses an optimiser for which rows are not independent.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Rows(NamedTuple):
     """The rows of one axis that a batch touches.
 
     Attributes:
-      ids_n: int32, different rows in ascending order (of items the first is 0, the padding); then rows past the last.
-      trained_n: bool, those that a gradient may belong to; the others occur in teachers only.
+      ids_n: int32, distinct rows in ascending order (of items the first is 0, the padding), filled up with the number
+        of rows, which is no row.
+      trained_n: bool, rows that a gradient may belong to; the others occur in teachers only.
     """
 
     ids_n: Array
@@ -50,12 +51,13 @@ Touched = dict[str, Rows]  # by axis
 
 
 def touched(batch: Batch, axes: Axes, whole: bool = False) -> tuple[Touched, Batch]:
-    """The batch's items and users, and the batch with their places in `ids_n` for ids and rows.
+    """The items and users that a batch touches, and the batch with ids and user rows replaced by places in `ids_n`.
 
-    Sorting the batch's ids costs nothing that grows with the catalogue. Users are left as they are where no array is
-    over users.
+    The cost depends on the batch, not on the catalogue. Users are not renumbered if no array is over users.
 
     Args:
+      batch: with ids of the catalogue.
+      axes: of the model.
       whole: how places are searched, see `search`.
     """
     shared = [] if batch.shared_K is None else [batch.shared_K]
@@ -112,7 +114,7 @@ def touched_by(sequences: Sequences, axes: Axes) -> tuple[Touched, Sequences]:
 
 
 def _rows(trained: list[Array], other: list[Array], count: int, first: np.ndarray, whole: bool) -> Rows:
-    """The different rows among some, those of `first` too; `count` and above are none."""
+    """The distinct rows of `trained`, `other` and `first`; numbers from `count` on are ignored."""
     trained_n = jnp.concatenate(trained)
     every_n = jnp.concatenate([trained_n, *other]) if other else trained_n
     ordered = jnp.sort(jnp.concatenate([first.astype(every_n.dtype), every_n]))
@@ -140,7 +142,7 @@ def _parts(extra: Any) -> list[Any]:
 
 
 def cut(tree: Any, rows: Touched, axes: Axes, split: bool = False) -> Any:
-    """A tree of parameters, or an optimiser's state, with the touched rows in the place of arrays over either axis.
+    """A tree of parameters, or an optimiser's state, with arrays over items or users cut to their touched rows.
 
     Args:
       split: these arrays are split by rows over devices.
@@ -155,7 +157,7 @@ def cut(tree: Any, rows: Touched, axes: Axes, split: bool = False) -> Any:
 
 
 def cut_tables(tables: dict[str, Array], rows: Touched, axes: Axes, split: bool = False) -> dict[str, Array]:
-    """The frozen tables that the model reads in such a step: without those that hold ids, cut as `cut` does."""
+    """The frozen tables that the model reads in such a step, cut as `cut` does; those that hold ids are left out."""
     kinds, found = dict(axes.tables), {}
     take = split_rows.take if split else take_rows
     for name, table in tables.items():
@@ -167,7 +169,7 @@ def cut_tables(tables: dict[str, Array], rows: Touched, axes: Axes, split: bool 
 
 
 def put_back(tree: Any, small: Any, rows: Touched, axes: Axes, split: bool = False) -> Any:
-    """The large tree with the trained rows of `small` written into arrays over either axis; all else is `small`'s."""
+    """The large tree: arrays over items or users get the trained rows of `small`, all others are those of `small`."""
 
     def put(path, x, y):
         axis = axes.at(path)
@@ -193,11 +195,12 @@ def check(
     setting: str = _SETTING,
     instead: str = "train.table_updates=dense",
 ) -> None:
-    """Raises InputError for what would be read with renumbered ids and does not say what it is over.
+    """Raises InputError for an array that may be read with renumbered ids but does not declare its axis.
 
     Args:
       params, tables: of one lane; arrays or shapes. V, V + 1 or V + 2 rows may be the items', U rows the users'.
-      batch: any, for what a method adds to it.
+      axes: what is declared.
+      batch: any batch, to check what the method adds to it; None: that is not checked.
       setting, instead: for messages: why ids are renumbered, and what to set where they must not be.
     """
     found = [(f"parameter {path_of(p)}", axes.at(p), x) for p, x in jax.tree_util.tree_flatten_with_path(params)[0]]
@@ -224,11 +227,13 @@ def check(
 def check_optimizer(optimizer: optax.GradientTransformation, params: Any, axes: Axes) -> None:
     """Raises InputError for an optimiser that does not keep rows apart.
 
-    Its state for a parameter over items or users must have the parameter's shape, and where a gradient is zero it must
-    not move, as decay of weights does.
+    Its state for a parameter over items or users must have the parameter's shape, and it must not move parameters whose
+    gradient is zero, as weight decay does.
 
     Args:
+      optimizer: to be checked.
       params: of one lane; arrays or shapes.
+      axes: of the model.
     """
     shapes = {path_of(path): tuple(x.shape) for path, x in jax.tree_util.tree_flatten_with_path(params)[0]}
     for path, x in jax.tree_util.tree_flatten_with_path(jax.eval_shape(optimizer.init, params))[0]:

@@ -1,4 +1,4 @@
-"""Layers that backbones and methods share. All take flat slots: x is (..., T, D), or (..., R, D) for last positions."""
+"""Layers that backbones and methods share. All take flat slots: x is (..., T, D), or newest positions: (..., R, D)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def uniform_bias(fan_in: int) -> Callable[..., Array]:
 
 
 def dense(features: int, fan_in: int, name: str | None = None, use_bias: bool = True) -> nn.Dense:
-    """A dense layer that starts as the release does: Xavier-normal matrix, PyTorch's bias."""
+    """A dense layer initialised as in LLM-ESR's release: Xavier-normal matrix, PyTorch's default bias."""
     return nn.Dense(
         features,
         use_bias=use_bias,
@@ -38,7 +38,7 @@ def dense(features: int, fan_in: int, name: str | None = None, use_bias: bool = 
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis.
 
-    Flax's own, but for the order of the factors: it keeps 1 / sqrt(...) * scale, as large as x, for the way back.
+    Flax's own multiplies in another order and so keeps an array as large as x for the backward pass.
     """
 
     epsilon: float = EPSILON
@@ -54,13 +54,19 @@ class LayerNorm(nn.Module):
 
 
 def take_rows(table: Array, ids: Array) -> Array:
-    """table[ids] for ids known to be in range; clipping spares the bounds check's select.
+    """table[ids] for ids known to be in range: the mode `clip` saves the select of a bounds check.
 
+    Args:
+      table: (n, ...).
+      ids: integers of any shape.
     Raises:
-      InputError: the table is None, as `get_variable("tables", name)` is for a name that there is not.
+      InputError: the table is None, as `get_variable("tables", name)` is for an unknown name.
     """
     if table is None:
-        raise InputError("rows are taken from a table that does not exist; expected a table in the method's needs")
+        raise InputError(
+            "rows are taken from a table that does not exist; expected a table in the method's needs; name it in the "
+            "function `needs` of the method's file"
+        )
     return jnp.take(table, ids, axis=0, mode="clip")
 
 
@@ -72,18 +78,18 @@ def newest(x_TxD: Array, sequences: Sequences) -> Array:
 def at_newest(h_RxD: Array, sequences: Sequences) -> Array:
     """(..., R, D) -> (..., T, D): each row's vector in its newest slot, zeros in all others.
 
-    What an encoder that learns from the last position only may return for all slots: nothing reads the others.
+    An encoder that learns from the last position only may return this for all slots, because nothing reads the others.
     """
     zeros = jnp.zeros((*h_RxD.shape[:-2], len(sequences.items_T), h_RxD.shape[-1]), h_RxD.dtype)
     return zeros.at[..., sequences.last_R, :].set(h_RxD)
 
 
 def softmax(score: Array, axis: int, where: Array | None = None) -> Array:
-    """A wide softmax over the entries where `where` is true; uniform over all if there is none."""
+    """Softmax, in float32 at least, over the entries where `where` is true; uniform over all if none is."""
     score = score.astype(wide(score))
     return jax.nn.softmax(score if where is None else jnp.where(where, score, -1e9), axis=axis)
 
 
 def aligned(x: Array, like: Array) -> Array:
-    """x with leading axes of length 1, as many as `like` has more, so that combining them promotes no rank."""
+    """x with leading axes of length 1 up to the rank of `like`, so that combining the two promotes no rank."""
     return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)

@@ -1,4 +1,4 @@
-"""The few-shot network of CITIES, which is HiCE's without characters: contexts of an item -> its embedding."""
+"""CITIES' few-shot network, HiCE's (Hu et al., ACL 2019) without characters: contexts of an item -> its embedding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _HEADS, _LAYERS = 4, 2
 
 
 def sines(slots: int, width: int, form: str) -> np.ndarray:
-    """float32 (slots, width): sine and cosine of each slot in turn.
+    """float32 (slots, width): sine and cosine of each slot in alternating columns.
 
     Args:
-      form: usual: frequencies 10000^(-2k / width); release: width / 10000^(2k), a bracket in another place.
+      slots: number of slots.
+      width: number of columns, even.
+      form: usual: frequencies 10000^(-2k / width); release: width / 10000^(2k), by a misplaced bracket.
     """
     with np.errstate(over="ignore"):
         frequency = 10000.0 ** -(np.arange(0, width, 2) / width)
@@ -37,7 +39,7 @@ class Norm(nn.Module):
         lead = (1,) * (x.ndim - 1)
         x = x - x.mean(axis=-1, keepdims=True)
         square = jnp.sum(jnp.square(x), axis=-1, keepdims=True) / (x.shape[-1] - 1)
-        # The root has no slope at 0, where x is 0 too.
+        # The square root has no gradient at 0, where x is 0 too.
         std = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
         return x / (std + 1e-6) * scale.reshape(*lead, -1) + bias.reshape(*lead, -1)
 
@@ -74,7 +76,7 @@ class Inference(nn.Module):
       window: slots on either side of a context's place.
       dropout, attention_dropout: rates.
       positions: form of the sine, see `sines`.
-      own_target: it has a vector of its own for the place of a context.
+      own_target: whether a trained vector of this network stands at a context's place.
     """
 
     width: int
@@ -95,7 +97,7 @@ class Inference(nn.Module):
         self.out = nn.Dense(self.width, kernel_init=init, bias_init=uniform_bias(self.width))
 
     def read(self, x_mxwxD: Array, slots_mxw: Array, deterministic: bool) -> Array:
-        """Contexts to r_k: (m, w, D), int32 slots (m, w), -1 for none -> (m, D)."""
+        """Encodes each context: item vectors (m, w, D), int32 slots (m, w) with -1 for none -> r_k (m, D)."""
         real_mxw, slots_mxw = slots_mxw >= 0, jnp.maximum(slots_mxw, 0)
         if self.own_target:
             x_mxwxD = jnp.where((slots_mxw == self.window)[..., None], self.target.astype(x_mxwxD.dtype), x_mxwxD)
@@ -108,13 +110,13 @@ class Inference(nn.Module):
         return masked_mean(x, real_mxw)
 
     def aggregate(self, r_nxKxD: Array, real_nxK: Array, deterministic: bool) -> Array:
-        """(n, K, D), bool (n, K) -> (n, D): the embedding inferred from the contexts that are real."""
+        """(n, K, D), bool (n, K) -> (n, D): each item's embedding, inferred from its real contexts."""
         for layer in self.aggregators:
             r_nxKxD = layer(r_nxKxD, real_nxK, deterministic)
         return self.out(masked_mean(r_nxKxD, real_nxK))
 
 
 def masked_mean(x_nxKxD: Array, real_nxK: Array) -> Array:
-    """(n, D): the mean over the second axis where real, 0 if nowhere."""
+    """(n, D): the mean over the real entries of the second axis, 0 if there are none."""
     count_nx1 = jnp.maximum(jnp.sum(real_nxK, axis=1, keepdims=True), 1).astype(x_nxKxD.dtype)
     return jnp.sum(jnp.where(real_nxK[..., None], x_nxKxD, 0), axis=1) / count_nx1

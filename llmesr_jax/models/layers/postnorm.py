@@ -1,6 +1,7 @@
-"""What encoders that normalise behind each residual share (FMLP-Rec, LRURec, LightSANs), as in FAERec's release.
+"""Layers of encoders that normalise after each residual (FMLP-Rec, LRURec, LightSANs, BSARec), as in FAERec's release.
 
-All start at normal(0, 0.02) with biases 0; LayerNorm's epsilon is 1e-12; GELU is exact (erf).
+Matrices start at N(0, 0.02) unless a layer is given `init`, biases at 0; LayerNorm's epsilon is 1e-12; GELU is exact
+(erf).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def dense(features: int, name: str, init: Callable[..., Array] = NORMAL) -> nn.D
 
 
 class Residual(nn.Module):
-    """LN(x + dropout(change)): what closes each half of a block."""
+    """LN(x + dropout(change)), the end of each half of a block."""
 
     dropout: float
 

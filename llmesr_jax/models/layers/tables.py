@@ -14,14 +14,14 @@ from llmesr_jax.models.layers.dense import newest, take_rows, uniform_bias
 from llmesr_jax.models.losses import AllItems, Drawn, LossConfig
 from llmesr_jax.models.types import Array, Batch, Sequences, Sizes, Term, wide
 
-BLOCK = 256  # rows that `map_rows` maps at a time: small, as the last block is filled up
+BLOCK = 256  # rows that `map_rows` maps at a time: few, because the last block is padded
 
 
 def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
     """int32 (n,): the items whose vectors `ranking_term` needs.
 
-    Each slot's target and its own negatives, slot after slot, then the negatives that all slots share; under
-    a loss of all items, those.
+    These are each slot's target and its own negatives, slot after slot, then the negatives that all slots share; for a
+    loss over all items, the ids 1 to V.
     """
     if loss.all_items:
         return jnp.arange(1, sizes.num_items + 1, dtype=jnp.int32)
@@ -30,20 +30,22 @@ def candidates(loss: LossConfig, sizes: Sizes, batch: Batch) -> Array:
 
 
 def ranking_term(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Term:
-    """The ranking loss of the students' slots that have a target; arguments as of `scored`."""
+    """The ranking loss over the students' slots that have a target, with weight 1; arguments as in `scored`."""
     found = scored(loss, sizes, h_TxE, batch, vectors)
     return Term(losses.PLUGINS.load(loss.ranking).value(loss.settings, found), 1.0)
 
 
 def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: Array) -> Drawn | AllItems:
-    """What the ranking loss is a function of.
+    """The input of the ranking loss: scores of targets and negatives, or what the scores of all items are made of.
 
-    A shared negative that is a slot's own target does not count there.
-
-    Where only newest slots have a target (`batch.newest_only`), so many rows are scored, R in place of T.
+    A shared negative does not count in a slot whose target it is. With `batch.newest_only` only newest slots are
+    scored, and T in the result's shapes is R.
 
     Args:
+      loss: the ranking loss and its score.
+      sizes: of the model.
       h_TxE: (T, E) user vectors after each slot; or those of newest slots alone, (R, E), with `batch.newest_only`.
+      batch: with targets and negatives.
       vectors: (n, E) item vectors of `candidates(loss, sizes, batch)`.
     """
     targets_T, last_R = batch.targets_T, batch.students.last_R
@@ -70,26 +72,26 @@ def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: 
 
 
 def score_vectors(loss: LossConfig, x: Array) -> Array:
-    """Vectors whose dot product is the score: x, at length 1 under `score=cosine`."""
+    """Vectors whose dot product is the score: x, scaled to length 1 under `score=cosine`. Shape and dtype of x."""
     if loss.score == "dot":
         return x
     return (x * score_scale(x)).astype(x.dtype)
 
 
 def score_scale(x: Array) -> Array:
-    """(..., 1): what brings the rows of x to length 1, in the dtype of sums."""
+    """(..., 1), of at least float32: the factor that scales each vector of x to length 1."""
     square = jnp.sum(jnp.square(x.astype(wide(x))), axis=-1, keepdims=True)
     return jax.lax.rsqrt(square + 1e-12)
 
 
 class Distinct(NamedTuple):
-    """The different ids among some, those that a gradient comes back to first.
+    """Distinct ids, first those that a gradient belongs to.
 
     Attributes:
-      ids_n: int32; the first `count` are the different ids, zeros follow.
-      count: int32 (), different ids.
-      trained: int32 (), how many of them, the first ones, were asked for with a gradient.
-      places: for each id asked for, where it stands in `ids_n`: int32, a part with a gradient and one without.
+      ids_n: int32; the first `count` are the distinct ids, zeros follow.
+      count: int32 (), number of distinct ids.
+      trained: int32 (), how many of them, the first ones, are in `trained_n` of `distinct`.
+      places: int32, the place in `ids_n` of each id of `trained_n`, and of each id of `other_n`.
     """
 
     ids_n: Array
@@ -99,7 +101,7 @@ class Distinct(NamedTuple):
 
 
 def distinct(num_rows: int, trained_n: Array, other_n: Array, most: int | None = None) -> Distinct:
-    """Finds the different ids among `trained_n` and `other_n`, all below `num_rows`; no more than `most`, if given."""
+    """Finds the distinct ids in `trained_n` and `other_n`, int32 below `num_rows`; at most `most` of them, if given."""
     room = min(num_rows, len(trained_n) + len(other_n) if most is None else most)
     is_trained = jnp.zeros(num_rows, jnp.int32).at[trained_n].set(1)
     is_other = jnp.zeros(num_rows, jnp.int32).at[other_n].set(1) * (1 - is_trained)
@@ -113,10 +115,16 @@ def distinct(num_rows: int, trained_n: Array, other_n: Array, most: int | None =
 
 @jax.custom_vjp
 def map_rows(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array, trained: Array) -> Array:
-    """table[ids] @ kernel for the first `count` ids, zeros behind them: (n, D).
+    """table[ids] @ kernel for the first `count` ids: (n, D).
 
-    Works through the ids in blocks and stops at `count`, which only the device knows. Rows from `trained` on must not
-    be differentiated (stop their gradient): the way back stops there.
+    Works in blocks of ids and stops at the block that holds the last of the `count` ids, which only the device knows;
+    rows of later blocks are zeros. The backward pass stops in the same way at `trained`, so the gradient of later rows
+    must be stopped.
+
+    Args:
+      table_VxF, kernel_FxD: float arrays.
+      ids_n: int32 rows of the table.
+      count, trained: int32 (), as in `Distinct`.
     """
     return _forward(table_VxF, kernel_FxD, ids_n, count)
 
@@ -127,8 +135,8 @@ def _blocks(ids_n: Array) -> tuple[Array, int]:
     return jnp.pad(ids_n, (0, -len(ids_n) % size)), size
 
 
-# One seed after the other under vmap: each stops at its own count. Batched, all would run to the highest and
-# every block would copy what is there already.
+# Seeds run one after the other under vmap, so that each stops at its own count. Batched, all would run to the highest
+# count, and every block would copy earlier results.
 @jax.custom_batching.sequential_vmap
 def _forward(table_VxF: Array, kernel_FxD: Array, ids_n: Array, count: Array) -> Array:
     padded_n, size = _blocks(ids_n)
@@ -149,7 +157,7 @@ def _kernel_gradient(table_VxF: Array, ids_n: Array, trained: Array, gradient_nx
     def one(i, total):
         rows = take_rows(table_VxF, jax.lax.dynamic_slice_in_dim(padded_n, i * size, size))
         part = jax.lax.dynamic_slice_in_dim(gradient_nxD, i * size, size)
-        # This way round only the small factor is transposed.
+        # In this order only the small factor is transposed.
         return total + jnp.matmul(part.T, rows.astype(part.dtype), preferred_element_type=total.dtype)
 
     start = jnp.zeros((gradient_nxD.shape[1], table_VxF.shape[1]), wide(gradient_nxD))
@@ -200,8 +208,8 @@ class ItemTable(nn.Module):
 class Adapter(nn.Module):
     """The map from the LLM's space to a view: W2 (W1 e + b1) + b2 (LLM-ESR eq. 2).
 
-    Nothing non-linear stands between the two, so W2 W1 is formed once and applied as one matrix: the same function
-    and gradients, far fewer operations. `layers=1` is one matrix from the start.
+    There is no non-linearity between the two, so W2 W1 is formed once and applied as one matrix: the same function
+    and gradients with far fewer operations. With `layers=1` the parameter is one matrix.
     """
 
     llm_width: int
@@ -224,9 +232,12 @@ class SingleView(nn.Module):
     """One item table under one backbone: the plain sequential recommender, and what most methods start from.
 
     Attributes:
-      config: the method's; it has `width`.
-      start: name of the frozen table that the item table starts at.
-      drawn: how it is drawn without one, see `settings.table_start`.
+      config: the method's settings, with a field `width`.
+      loss: the ranking loss.
+      sizes: what the model is built from.
+      make_backbone: makes a new backbone.
+      start: name of the frozen table that the item table starts at; "" for none.
+      drawn: how the item table is drawn if `start` is "", see `settings.table_start`.
     """
 
     config: Any
@@ -245,7 +256,7 @@ class SingleView(nn.Module):
         return take_rows(self.table(self.table_start()), ids)
 
     def table_start(self) -> Array | None:
-        """(V + 2, D) that the item table starts at; None where it is drawn, and when it is there already."""
+        """(V + 2, D) that the item table starts at; None if it is drawn, or once parameters are made."""
         return self.get_variable("tables", self.start) if self.start else None
 
     def slot_views(self, sequences: Sequences, deterministic: bool = True) -> Array:
@@ -253,12 +264,12 @@ class SingleView(nn.Module):
         return self.items(sequences.items_T)
 
     def encode(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """The slots' vectors to user vectors, after each slot, (T, E), or after the newest, (R, E) with `last_only`."""
+        """Turns slots' vectors into user vectors: after each slot, (T, E), or with `last_only` each newest, (R, E)."""
         x_TxD = self.backbone.stem(x_TxD, sequences, deterministic)
         return self.backbone(x_TxD, sequences, deterministic, last_only)
 
     def parts(self, x_nxD: Array) -> dict[str, Array]:
-        """{name: (n, E)} that add up to the vectors by which items are scored, from their rows in `slot_views`."""
+        """{name: (n, E)}: parts that add up to the vectors by which items are scored, from their `slot_views`."""
         return {"id": x_nxD}
 
     def users(self, sequences: Sequences, deterministic: bool = True) -> Array:
@@ -266,7 +277,7 @@ class SingleView(nn.Module):
         return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """The loss's terms by name; `epoch` counts from 1, as a float, for methods whose weights move."""
+        """The loss's terms by name; `epoch` counts from 1, as a float, for methods whose weights change with it."""
         students = batch.students
         x_TxD = self.slot_views(students, deterministic)
         h_TxE = self.encode(x_TxD, students, deterministic, last_only=batch.newest_only)

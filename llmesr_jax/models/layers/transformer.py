@@ -1,4 +1,4 @@
-"""The transformer of SASRec and BERT4Rec, which differ in what attends to what; and that of FAERec's SASRec."""
+"""The transformer of SASRec and BERT4Rec, which differ only in their masks; and the transformer of FAERec's SASRec."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One block of the release: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x); empty slots to zero.
+    """One block of LLM-ESR's release: Q = LN(x); x = LN(Q + MHA(Q, x, x)); x = x + FFN(x); empty slots to zero.
 
-    Where padded keys are masked nothing reads an empty slot, so zeroing it is spared.
+    If padded keys are masked, nothing reads an empty slot, so empty slots are not set to zero.
     """
 
     heads: int
@@ -73,7 +73,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks and a last LayerNorm. (..., T, D) -> (..., T, D), or (..., R, D) with `last_only`.
 
-    With `last_only` the last block computes one query a row: what a teacher or a served user needs.
+    With `last_only` the last block computes one query per row: all that a teacher or a served user needs.
     """
 
     blocks: int
@@ -111,7 +111,7 @@ class ColumnPositions(nn.Module):
         table = self.param("table", postnorm.NORMAL, (self.max_len, x_TxD.shape[-1]))
         row_T = sequences.row_T
         to_newest_T = sequences.last_R[row_T] - jnp.arange(len(row_T), dtype=jnp.int32)
-        columns_T = jnp.clip(self.max_len - 1 - to_newest_T, 0, self.max_len - 1)  # cut only in empty slots
+        columns_T = jnp.clip(self.max_len - 1 - to_newest_T, 0, self.max_len - 1)  # clips in empty slots only
         positions_TxD = take_rows(table, columns_T).astype(x_TxD.dtype)
         if x_TxD.ndim == 3:
             x_TxD = jnp.stack([view_TxD + positions_TxD for view_TxD in x_TxD])

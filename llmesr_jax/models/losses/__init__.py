@@ -1,6 +1,6 @@
 """Ranking losses, one file each, found by its name (`--config.loss.ranking=bpr`); pure, differentiable, masked.
 
-Such a file has the members of `Loss`. Beside them are functions for methods' own terms.
+Such a file has the members of `Loss`. The package also has functions for methods' own terms.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Drawn(NamedTuple):
       negative_TxK: (T, K) scores of the negatives.
       where_T: bool (T,), positions that count.
       drawn_TxK: bool (T, K), negatives that count; None for all.
-      log_q: log of the probability that a draw gives a negative, broadcasts to (T, K); None in a batch made by hand.
-      draws: int32 (), negatives drawn for a position.
+      log_q: float, log of the probability that a draw gives a negative, broadcasts to (T, K); None in a batch made by
+        hand.
+      draws: int32 (), number of negatives drawn for a position.
       num_items: V.
     """
 
@@ -52,15 +53,19 @@ class Drawn(NamedTuple):
     num_items: int
 
     def log_draws(self) -> Array:
-        """log K q_k, of how many of the K draws give this negative on average; broadcasts to (T, K)."""
+        """log(K q_k), the log of how many of the K draws give this negative on average; broadcasts to (T, K).
+
+        Raises:
+          ValueError: the batch has no `log_q`.
+        """
         if self.log_q is None:
-            raise ValueError("the batch has no log_q, which log_draws needs")
+            raise ValueError("the batch has no log_q, which log_draws needs; set it, or use make_batch, which does")
         dtype = self.positive_T.dtype
         return self.log_q.astype(dtype) + jnp.log(jnp.maximum(self.draws, 1).astype(dtype))
 
 
 class AllItems(NamedTuple):
-    """What the scores of all items are made of: h . item * scale.
+    """The factors of the scores of all items: h . item * scale.
 
     Attributes:
       h_TxE: (T, E) user vectors after each slot.
@@ -104,7 +109,7 @@ SCORES = ("dot", "cosine")
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The ranking loss, one setting for every method and backbone. What is drawn for it: `data.negatives`.
+    """The ranking loss, the same setting for every method and backbone. `data.negatives` says how negatives are drawn.
 
     Attributes:
       own: the `Config` of the loss's file; None for its defaults.

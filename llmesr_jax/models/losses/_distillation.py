@@ -1,4 +1,4 @@
-"""Losses between two sets of vectors: self-distillation and contrast, of which methods make terms of their own."""
+"""Losses between two sets of vectors, self-distillation and contrast, for methods' own terms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def squared_error(
     Args:
       students_BxE, teachers_BxE: (B, E); the caller stops the teachers' gradient.
       where: bool (B,), users that count.
+      reduction: "mean" or "sum" over components.
       weights_B: (B,) factor of each user's error; None for 1.
+    Returns: (), of at least float32; 0 if no user counts.
     """
     dtype = wide(students_BxE)
     square_BxE = jnp.square(students_BxE.astype(dtype) - teachers_BxE.astype(dtype))
@@ -42,6 +44,7 @@ def soft_contrastive(x_NxE: Array, y_NxE: Array, *, where: Array, weights_N: Arr
       x_NxE, y_NxE: (N, E) paired rows.
       where: bool (N,), rows that exist; the others are neither rows nor columns.
       weights_N: (N,) factor of each row's part of the mean; None for 1.
+    Returns: (), of at least float32; 0 if no row exists.
     """
     dtype = wide(x_NxE)
     x_NxE, y_NxE, hidden = x_NxE.astype(dtype), y_NxE.astype(dtype), jnp.asarray(-1e9, dtype)

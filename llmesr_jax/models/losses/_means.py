@@ -1,4 +1,4 @@
-"""Means over what counts."""
+"""Means over the entries that count."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def masked_mean(x: Array, where: Array) -> Array:
 
 
 def mean_drawn(x_TxK: Array, drawn: Array | None) -> Array:
-    """(T,) mean over the negatives that count; 0 where there are none."""
+    """(T,): the mean of x over the negatives that count, bool (T, K) `drawn` (None: all); 0 where there are none."""
     if drawn is None:
         return jnp.mean(x_TxK, axis=1)
     count_T = jnp.maximum(jnp.sum(drawn, axis=1), 1).astype(x_TxK.dtype)

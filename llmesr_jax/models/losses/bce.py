@@ -25,7 +25,8 @@ def value(config: Config, scored: Drawn) -> Array:
 def bce(positive_T: Array, negative_TxK: Array, *, where: Array, drawn: Array | None = None) -> Array:
     """Binary cross-entropy: mean of -log sigmoid(s+) plus mean of -log sigmoid(-s-).
 
-    The ranking loss of both papers' releases: each mean is over its own entries. Shapes as in `bpr.bpr`.
+    The ranking loss of both papers' releases: each of the two means is over its own entries. Arguments and result as in
+    `bpr.bpr`.
     """
     positive = masked_mean(jax.nn.softplus(-positive_T), where)
     return positive + masked_mean(mean_drawn(jax.nn.softplus(negative_TxK), drawn), where)

@@ -15,9 +15,11 @@ ITEMS = "drawn"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How far it is calibrated."""
+    """How far scores are calibrated."""
 
-    calibration: float = knob(0.75, "t, from 0 (bce) to 1 (calibrated)", least=0, most=1, traced=True)
+    calibration: float = knob(
+        0.75, "t, from 0 (BCE as it is) to 1 (calibrated probabilities)", least=0, most=1, traced=True
+    )
 
 
 def value(config: Config, scored: Drawn) -> Array:
@@ -44,8 +46,9 @@ def gbce(
     """Generalised BCE: mean of -(beta log sigmoid(s+) + sum_k log sigmoid(-s-_k)) / (K + 1).
 
     beta = a (t (1 - 1 / a) + 1 / a), where a = K / (V - 1) is the share of negatives that is drawn: beta undoes the
-    overconfidence that drawing few of them causes. t = 0 is BCE, t = 1 calibrates fully (gSASRec, Petrov and Macdonald
-    2023, eqs. 6 to 9). Other arguments as in `bpr.bpr`.
+    overconfidence that few negatives cause. t = 0 is BCE averaged over all K + 1 scores (`bce` averages positives and
+    negatives separately), t = 1 calibrates fully (gSASRec, Petrov and Macdonald 2023, eqs. 6 to 9). Other arguments and
+    result as in `bpr.bpr`.
 
     Args:
       num_items: V.

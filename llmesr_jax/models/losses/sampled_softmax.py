@@ -17,9 +17,11 @@ _NEVER = -1e30  # the score of a negative that does not count; finite, so that n
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How negatives are weighed."""
+    """How negatives are weighted."""
 
-    log_q: bool = knob(False, "weight a negative by 1 / (K times its probability), so that the loss tends to softmax")
+    log_q: bool = knob(
+        False, "weight a negative by 1 / (K times its probability), so that with many negatives the loss is softmax"
+    )
 
 
 def value(config: Config, scored: Drawn) -> Array:
@@ -38,12 +40,12 @@ def sampled_softmax(
 ) -> Array:
     """Cross-entropy of the target among itself and the negatives: mean of log(e^s+ + sum_k w_k e^s-_k) - s+.
 
-    w_k = 1, or 1 / (K q_k) with `log_draws`: then the sum estimates the one over all other items without bias, and the
-    loss tends to that of `softmax` as K grows. The target is not corrected, because it is not drawn (Bengio and Senecal 2008).
-    Other arguments as in `bpr.bpr`.
+    w_k = 1, or 1 / (K q_k) with `log_draws`: then the sum is an unbiased estimate of that over all other items, and the
+    loss tends to that of `softmax` as K grows. The target is not corrected, because it is not drawn (Bengio and Senecal
+    2008). Other arguments and result as in `bpr.bpr`.
 
     Args:
-      log_draws: log K q_k, of how many of the K draws give this negative on average; broadcasts to (T, K).
+      log_draws: log(K q_k), the log of how many of the K draws give this negative on average; broadcasts to (T, K).
     """
     if log_draws is not None:
         negative_TxK = negative_TxK - log_draws

@@ -1,4 +1,4 @@
-"""Cross-entropy of the target among all items: nothing is drawn, and every item has a gradient."""
+"""Cross-entropy of the target among all items: no negatives are drawn, and every item has a gradient."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def value(config: Config, scored: AllItems) -> Array:
 def softmax(h_TxE: Array, items_VxE: Array, targets_T: Array, scale: Array, block: int = 0) -> Array:
     """Cross-entropy of the target among all items: mean over positions with a target of log sum_v e^s_v - s+.
 
-    Scores are h . item * scale. Computed in blocks of positions, each with its share of the gradients, so memory
-    holds (block, V) scores and never (T, V); a position without a target takes part in nothing.
+    Scores are h . item * scale. It is computed in blocks of positions, each together with its share of the gradients,
+    so memory holds (block, V) scores and never (T, V). A position without a target does not count.
 
     Args:
       h_TxE: (T, E) user vectors after each slot.
       items_VxE: (V, E) item vectors, row 0 = id 1.
       targets_T: int32 (T,) item ids, 0 where there is none.
       scale: (), 1 / temperature; not differentiated.
-      block: positions at a time; 0 for what fits 64 MiB of scores.
-    Returns: ().
+      block: positions at a time; 0 for as many as fit 64 MiB of float32 scores.
+    Returns: (), of at least float32.
     """
     return _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients=False)[0]
 
 
 def _softmax(h_TxE, items_VxE, targets_T, scale, block, gradients) -> tuple[Array, Any, Any]:
-    """The loss, and its gradients in h and items if wanted (else None)."""
+    """The loss, and with `gradients` its gradients in h and items (else None)."""
     num_slots, num_items = len(h_TxE), len(items_VxE)
     block = min(block or max(_BLOCK_SCORES // num_items, 1), num_slots)
     blocks = -(-num_slots // block)
-    block = -(-num_slots // blocks)  # of equal size, so that little is padded
+    block = -(-num_slots // blocks)  # equal blocks need the least padding
     padding = blocks * block - num_slots
     dtype = wide(h_TxE)
     count = jnp.maximum(jnp.sum(targets_T > 0), 1).astype(dtype)

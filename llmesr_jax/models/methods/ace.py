@@ -1,13 +1,14 @@
 """ACE: `llminit` from a start whose spectrum is flattened (Lee et al., SIGIR 2026, Anisotropy-Controllable Embedding).
 
-LLM embeddings vary much in a few directions and little in most. A linear autoencoder with an L2 penalty lambda keeps of
-the direction with the singular value s the share s^2 / (s^2 + lambda); the table starts at U sqrt(s^2 / (s^2 + lambda)),
-U the left singular vectors of the centred embeddings, and is trained freely. lambda = 0 makes all directions alike
-(whitening); a large one leaves their proportions as they are, which is `llminit`.
+LLM embeddings vary much in a few directions and little in most. A linear autoencoder with an L2 penalty lambda keeps
+the share s^2 / (s^2 + lambda) of a direction with singular value s. The table starts at U sqrt(s^2 / (s^2 + lambda)), U
+the left singular vectors of the centred embeddings, and is trained freely. lambda = 0 makes all directions equally
+strong (whitening); a large lambda leaves their proportions as they are, which is `llminit`.
 
-Ours: what the abstract and the formula above leave open. lambda (`ridge`) is in units of the mean s^2 of the directions
-kept, so that one value fits embeddings of any scale; the table is scaled to the root mean square of the PCA, so that the
-start is as large as that of `llminit`. The directions are the strongest D: their order is that of s, before and after.
+Our choices, where the abstract and this formula leave something open: lambda (`ridge`) is in units of the mean s^2 of
+the directions kept, so that one value fits embeddings of any scale. The table is scaled to the root mean square of the
+PCA, so that it starts as large as that of `llminit`. The D strongest directions are kept; the formula does not change
+their order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.layers.tables import SingleView
 from llmesr_jax.models.types import Array, Needs
 
-_FLAT = 1e-10  # of the strongest direction's s^2: below it items do not differ but by rounding
+_FLAT = 1e-10  # share of the strongest direction's s^2 below which items differ by rounding alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,6 @@ class Reshaped(SingleView):
     """A `SingleView` whose table starts at the reshaped PCA."""
 
     def table_start(self) -> Array | None:
-        """(V + 2, D) where parameters are made; None later, when nothing starts any more."""
+        """(V + 2, D) when parameters are made; None later."""
         pca_nxD = super().table_start()
         return None if pca_nxD is None else reshaped(pca_nxD, self.config.ridge)

@@ -1,15 +1,16 @@
 """AlphaFuse: IDs learnt in the null space of the LLM embeddings (Hu et al., SIGIR 2025).
 
-The principal components of the LLM embeddings, strongest first, are cut off at the width D of the table. Each is divided
-by its standard deviation, so all say as much. An item's vector is these D numbers, frozen, plus a trained ID in the last
-`null_width` of them, where the embeddings say least: [semantic : semantic + ID]. No adapter stands between.
+The D strongest principal components of the LLM embeddings are kept, D the width of the table, strongest first. Each is
+divided by its standard deviation, so all have the same weight. An item's vector is these D numbers, frozen, plus a
+trained ID in the last `null_width` of them, where the embeddings vary least: [semantic : semantic + ID]. There is no
+adapter.
 
-The frozen part is a parameter that no step trains: it is made once, from the same PCA as the start of `llminit`, and is
-there in checkpoints and exports, where that is not.
+The frozen part is a parameter that no step trains. It is made once, from the same PCA as the start of `llminit`, and is
+stored in checkpoints and exports; the PCA is not.
 
-Deviations. None from the release in what is computed; it scales the embeddings by 40 first, which the division undoes,
-and starts the IDs at N(0, 1), as `id_std=1` does. A direction in which items do not differ is zeros. `null_width` as wide
-as the table and `null_semantics=False` is `none`, started at N(0, id_std).
+Deviations. Nothing in the result: the release first scales the embeddings by 40, which the division undoes, and starts
+the IDs at N(0, 1), as `id_std=1` does. A direction in which items do not differ is zeros. With `null_width` as wide as
+the table and `null_semantics=False`, this is `none`, started at N(0, id_std^2).
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from llmesr_jax.models.layers.dense import take_rows
 from llmesr_jax.models.layers.tables import SingleView
 from llmesr_jax.models.types import Array, Needs
 
-_FLAT = 1e-5  # of the strongest direction's deviation: below it items do not differ but by rounding
+_FLAT = 1e-5  # share of the strongest direction's deviation below which items differ by rounding alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
-    null_width: int = knob(64, "directions that IDs are learnt in, the weakest of the width", least=1)
-    null_semantics: bool = knob(True, "the embeddings stay there too, under the IDs; False: IDs alone")
+    null_width: int = knob(64, "number of directions in which IDs are learnt, the weakest; at most the width", least=1)
+    null_semantics: bool = knob(True, "IDs are added to the embeddings in these directions; False: IDs replace them")
     standardize: bool = knob(True, "each direction is divided by its standard deviation; False: the plain PCA")
     id_std: float = knob(1.0, "standard deviation of the IDs at the start", least=0)
 
@@ -47,8 +48,8 @@ def needs(config: Config) -> Needs:
     """
     if config.null_width > config.width:
         raise InputError(
-            f"config: alphafuse.null_width is {config.null_width} and alphafuse.width {config.width}; expected at most the "
-            "width: IDs are learnt in some of the table's directions"
+            f"config: alphafuse.null_width is {config.null_width} and alphafuse.width {config.width}; expected at most "
+            "the width, because IDs are learnt in some of the table's directions; lower null_width or raise width"
         )
     return Needs(frozenset({"item_pca"}), pca_width=config.width)
 
@@ -59,8 +60,11 @@ def trains(config: Config, path: str) -> bool:
 
 
 def standardized(pca_nxD: Array) -> Array:
-    """Principal components of standard deviation 1 over the items: (V + 2, D) -> (V + 2, D); rows 0 and V + 1 are zeros."""
-    deviation_D = jnp.sqrt(jnp.mean(jnp.square(pca_nxD[1:-1]), axis=0))  # they are centred
+    """Principal components, divided by their standard deviation over items: (V + 2, D) -> (V + 2, D).
+
+    Rows 0 and V + 1 are zeros, and so is a component in which items do not differ.
+    """
+    deviation_D = jnp.sqrt(jnp.mean(jnp.square(pca_nxD[1:-1]), axis=0))  # components are centred
     varies_D = deviation_D > _FLAT * jnp.max(deviation_D)
     return jnp.where(varies_D[None], pca_nxD / jnp.where(varies_D, deviation_D, 1)[None], jnp.zeros_like(pca_nxD))
 
@@ -71,11 +75,11 @@ def Method(config: Config, loss, sizes, make_backbone) -> Fused:
 
 
 class Fused(SingleView):
-    """A `SingleView` over a table of which some is frozen."""
+    """A `SingleView` over a table that is partly frozen."""
 
     def setup(self):
         c, rows = self.config, self.sizes.num_items + 2
-        # A module reads the PCA where parameters are made, and nothing later.
+        # The PCA is read only when parameters are made.
         self.semantic = axes.parameter(self, "semantic", self._semantic, (rows, c.width), axes.ITEM)
         ids = nn.initializers.normal(c.id_std)
         self.ids = axes.parameter(self, "ids", ids, (rows, c.null_width), axes.ITEM)

@@ -1,27 +1,29 @@
 """CITIES: embeddings of tail items inferred from their contexts (Jang et al., ICDM 2020; the network is HiCE's).
 
-Starts from a trained plain backbone (`--start`), all of which is frozen. What trains is F: contexts of an item -> its
-embedding, on items of the head; then the rows of tail items that have a context are F of theirs, in inputs and scores.
-A context of a place in a training sequence: the 24 items before it, the place, the 24 behind it; the place shows the
-mask token (BERT4Rec) or a learnt vector. Contexts with less than two other items are left out.
-- x = E[items] * a[slot] + sin(slot) / sqrt(D), dropout .2; two transformer layers over the real slots of each context by
-  itself, and their mean: r_k.
+Starts from a trained plain backbone (`--start`), all of which is frozen. Training learns F: contexts of an item -> its
+embedding, on head items. Then F of their contexts replaces the rows of tail items that have a context, in inputs and
+scores. A context of a place in a training sequence is the 24 items before it, the place itself, and the 24 items after
+it; the place shows the mask token (BERT4Rec) or a learnt vector. Contexts with fewer than two other items are left out.
+- x = E[items] * a[slot] + sin(slot) / sqrt(D), dropout .2; two transformer layers over the real slots of each context
+  separately, and their mean: r_k.
 - Two more layers over the K vectors r_k, without positions, their mean, and y = W y + b.
 A layer: x = N(x + MHA(x)); x = N(x + W2 relu(W1 x)), 2 D wide inside, 4 heads; dropout .5 of attention weights, .2 else;
 N(x) = a (x - mean) / (std + 1e-6) + b with the unbiased std. Keys have no bias: no softmax would see it.
-Loss: the mean of (F(K contexts of i) - E[i])^2 over 128 head items, drawn with replacement, K the same for all of a step,
-1 to 10. `ranking` is logged with weight 0, and so is `inference_valid`, the loss over head items held out (5 %).
+Loss: the mean of (F(K contexts of i) - E[i])^2 over 128 head items, drawn with replacement; K, from 1 to 10, is the
+same for all items of a step. `ranking` is logged with weight 0, and so is `inference_valid`, the loss over held-out
+head items (5 %).
 
-Cost: a step, 1,280 contexts of up to 49 slots in rows of a few lengths (`drawn_rows`), 16 D^2 multiply-adds a slot, thrice;
-what is served, each context of each tail item once, in blocks of such rows.
+Cost: a step encodes 1,280 contexts of up to 49 slots in rows of a few lengths (`drawn_rows`), 16 D^2 multiply-adds per
+slot forward and twice that backward; before serving, each context of each tail item is encoded once, in blocks of rows.
 
-Deviations. Which items are head is ours, the top fifth by training count, those with two contexts at least; the release
-takes counts above 5. The items held out are the same for all seeds. An epoch has as many steps as that of other methods,
-early stopping watches the served model's ranking, and its best epoch is kept, where the release stops by the error held out
-and keeps the last. The release divides outside of the power in its sine, which leaves two channels with a position
-(`positions=release`, preset `release`). Its clipping comes before there are gradients, and its decay over 10^6 steps does
-nothing; both are left out. Adam has epsilon 1e-6 and a warm-up over 100 steps; its step size, 1e-4, is in the presets.
-The paper encodes contexts by the pre-trained sequence model; the release, which is what we have, by layers of its own.
+Deviations. Our head is the top fifth by training count, and of it the items with at least two contexts; the release
+takes counts above 5. The held-out items are the same for all seeds. An epoch has as many steps as with other methods,
+early stopping monitors the ranking of the served model, and the best epoch is kept; the release stops by the held-out
+error and keeps the last epoch. The release divides outside of the power in its sine, which leaves two channels with a
+position (`positions=release`, preset `release`). It clips before gradients exist, and its decay over 10^6 steps has no
+effect; both are left out. Adam has epsilon 1e-6 and a warm-up over 100 steps; its learning rate, 1e-4, is in the
+presets. The paper encodes contexts by the pre-trained sequence model; the release by layers of its own, which is what
+we have.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from llmesr_jax.models.layers.tables import SingleView, candidates, ranking_term
 from llmesr_jax.models.types import Array, Batch, Ids, Needs, Sizes, Tables, Term, wide
 
 ON_A_MESH = True
-_HELD_OUT = 0.05  # of the head items
+_HELD_OUT = 0.05  # share of the head items
 _WARM_UP = 100  # steps
 
 
@@ -59,16 +61,18 @@ class Config:
     table_start: str = settings.table_start()
     window: int = knob(24, "items of a context on either side", least=1)
     shots: int = knob(10, "most contexts that an item is inferred from in training", least=1)
-    head_items: int = knob(128, "head items of a step", least=1)
+    head_items: int = knob(128, "head items per step", least=1)
     most_contexts: int = knob(32, "most contexts that a tail item is inferred from when it is served", least=1)
-    dropout: float = knob(0.2, "of embeddings, feed-forward and residuals", least=0, most=0.99)
-    attention_dropout: float = knob(0.5, "of attention weights", least=0, most=0.99)
-    positions: str = knob("usual", "the sine: usual, or as in preset release", choices=("usual", "release"))
-    serve: bool = knob(True, "tail items are served with inferred rows; False: with those of the start")
+    dropout: float = knob(0.2, "dropout rate: embeddings, feed-forward, residuals", least=0, most=0.99)
+    attention_dropout: float = knob(0.5, "dropout rate: attention weights", least=0, most=0.99)
+    positions: str = knob(
+        "usual", "sine of positions: usual, or with the bracket of preset release", choices=("usual", "release")
+    )
+    serve: bool = knob(True, "tail items are served with inferred rows; False: with the rows of the start run")
 
 
 def needs(config: Config) -> Needs:
-    """Contexts of items, and which items F learns on and infers."""
+    """Contexts of items, the items that F learns from, and those whose rows it infers."""
     own = {
         "places": Table(),
         "place_start": Table(ITEM),
@@ -84,12 +88,14 @@ def needs(config: Config) -> Needs:
 
 
 def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
-    """Contexts, and what is drawn and inferred.
+    """The tables of `needs`, int32.
 
-    places (n, 3): place of each context, first and end of its sequence; item after item, at `place_start` (V + 2,),
-    `place_count` (V + 2,). learnt_items, held_out_items: of the head. tail_items (t,): those with a context, the most first,
-    tail_counts (t,): how many of them are read; tail_places (m,): these contexts, the longest first; tail_rows (m,): where
-    each lies when they stand item after item. room_0, ...: the rows of a step's contexts, see `drawn_rows`.
+    places (n, 3): the place of each context, the start and the end of its sequence, as indices of interactions; sorted
+    by item, those of an item from `place_start` (V + 2,) on, `place_count` (V + 2,) in number. learnt_items,
+    held_out_items: ids of head items. tail_items (t,): ids of tail items with a context, those with the most first;
+    tail_counts (t,): how many of an item's contexts are read. tail_places (m,): these contexts, as rows of `places`,
+    longest first; tail_rows (m,): the place of each if they were sorted by item. room_0, ...: rows for a step's
+    contexts, see `drawn_rows`.
     """
     found = occurrences(corpus)
     others_n = np.minimum(config.window, found.place_n - found.first_n)
@@ -108,9 +114,8 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
     order = np.argsort(-read_t, kind="stable")
     tail, read_t = tail[order], read_t[order]
     within_m = np.arange(read_t.sum()) - np.repeat(np.cumsum(read_t) - read_t, read_t)
-    last_m = np.repeat(
-        start_V[tail] + count_V[tail] - read_t, read_t
-    )  # the last ones of the data, where not all are read
+    # Where not all contexts of an item are read, these are the last ones in the data.
+    last_m = np.repeat(start_V[tail] + count_V[tail] - read_t, read_t)
     at_m = last_m + within_m
     longest_first = np.argsort(-others_n[at_m], kind="stable")
     made = {
@@ -131,12 +136,12 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
 
 
 def trains(config: Config, path: str) -> bool:
-    """F alone."""
+    """Whether a parameter is one of F, the only ones that are trained."""
     return path.startswith("inference/")
 
 
 def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:
-    """Adam with epsilon 1e-6, whose step size grows over the first 100 steps."""
+    """Adam with epsilon 1e-6, whose learning rate grows linearly over the first 100 steps."""
     warm_up = optax.linear_schedule(0.0, 1.0, _WARM_UP)
     return optax.chain(
         optax.scale_by_adam(eps=1e-6),
@@ -148,12 +153,15 @@ def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformatio
 def context_of(items_n: Array, places_mx3: Array, window: int, width: int, token: int) -> tuple[Array, Array]:
     """Contexts as rows of `width`: int32 (m, width) items, and their slots, 0 to 2 window; the place is slot `window`.
 
-    Real slots stand first, oldest first; behind them items are 0 and slots -1. Where they are more than `width`, those
-    nearest to the place are there.
+    Real slots come first, oldest first; after them items are 0 and slots -1. If there are more than `width`, those
+    nearest to the place are kept.
 
     Args:
-      places_mx3: int32, as `tables` has them; an end of 0 is an empty context.
-      token: what the place itself shows.
+      items_n: int32, all interactions.
+      places_mx3: int32 rows of the table `places`; an end of 0 is an empty context.
+      window: items on either side.
+      width: of the rows.
+      token: id of the item that the place itself shows; 0 for none.
     """
     place_mx1 = places_mx3[:, :1]
     from_mx1, to_mx1 = context_ends(places_mx3, window)
@@ -172,9 +180,9 @@ def context_ends(places_mx3: Array, window: int) -> tuple[Array, Array]:
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
-    """Head items of a step and their contexts: `learnt`, and some that are held out, `held_out`.
+    """The head items of a step and their contexts: `learnt`, and an eighth as many `held_out`.
 
-    Slots, the number of contexts, and which of the rows is whose are floats, as no ids are.
+    Slots, numbers of contexts and places of rows are floats, because integers would be taken for ids.
     """
     made, keys = {}, jax.random.split(key, 3)
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
@@ -233,7 +241,7 @@ def for_serving(config: Config, apply: Any, params: Any, tables: Tables, data: A
 
 
 def read_contexts(config: Config, apply: Any, params: Any, tables: Tables, data: Any) -> Array:
-    """(m, D): r_k of each context that is served, item after item."""
+    """(m, D): r_k of each context that serving reads, sorted by item."""
     token = apply(params, tables, method="place_token")
     places_mx3, rows_m = take_rows(tables["places"], tables["tail_places"]), tables["tail_rows"]
     place_m, first_m, end_m = places_mx3.T
@@ -257,7 +265,7 @@ def Method(config: Config, loss, sizes, make_backbone) -> Inferring:
 
 
 class Inferring(SingleView):
-    """A frozen `SingleView`, and F."""
+    """A frozen `SingleView`, and the network F."""
 
     def setup(self):
         super().setup()
@@ -266,20 +274,20 @@ class Inferring(SingleView):
         self.inference = Inference(c.width, c.window, *rates, c.positions, not self.sizes.bidirectional)
 
     def place_token(self) -> int:
-        """What the place of a context shows: the mask token if it is trained, else nothing."""
+        """The id that the place of a context shows: the mask token if the backbone trains it, else 0."""
         return (self.sizes.num_items + 1) * int(self.sizes.bidirectional)
 
     def read(self, items_mxw: Array, slots_mxw: Array, deterministic: bool = True) -> Array:
-        """(m, D): r_k of contexts as `context_of` makes them, with 0 for items that are not there."""
+        """(m, D): r_k of contexts, given as the items and slots that `context_of` returns."""
         x_nxD = jax.lax.stop_gradient(self.items(items_mxw.reshape(-1)))
         return self.inference.read(x_nxD.reshape(*items_mxw.shape, -1), slots_mxw, deterministic)
 
     def aggregated(self, r_nxKxD: Array, real_nxK: Array, deterministic: bool = True) -> Array:
-        """(n, D): embeddings inferred from what was read."""
+        """(n, D): embeddings inferred from encoded contexts, (n, K, D), those that are real."""
         return self.inference.aggregate(r_nxKxD, real_nxK, deterministic)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """inference; and with weight 0 ranking, of the frozen model, and inference_valid."""
+        """The term inference; and with weight 0 ranking, of the frozen model, and inference_valid."""
         students = batch.students
         h_TxD = self.encode(self.slot_views(students, True), students, True, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))

@@ -2,27 +2,27 @@
 
 An item has an ID embedding e_id, trained from the PCA of the LLM embeddings, and an LLM embedding
 P(e_llm) = W2 gelu(W1 e_llm + b1) + b2 over the frozen table (eq. 2). The backbone's stem is applied to each view of a
-sequence; a gate fuses them by dimension, g = sigmoid(W4 gelu(W3 [e_id : e_llm] + b3) + b4), x = g e_id + (1 - g) e_llm
+sequence; a gate fuses them per dimension, g = sigmoid(W4 gelu(W3 [e_id : e_llm] + b3) + b4), x = g e_id + (1 - g) e_llm
 (eqs. 3, 4), LayerNorm follows, and one encoder reads the result. An item's vector for scoring is
 LayerNorm(e_id + P(e_llm)), with the same LayerNorm; the user's is the encoder's newest position.
 
 Loss: ranking (eq. 13) + beta (w_item L_item + w_feature L_feature) (eqs. 12, 14). L_item is InfoNCE from the ID to the
-LLM view (eq. 5), L_feature Barlow Twins between the views, popular items and others apart (eqs. 6 to 10), both over
-the inputs and negatives of the batch. In epoch t = 0, 1, ... of a period T (eq. 11):
+LLM view (eq. 5), L_feature Barlow Twins between the views, for popular items and others separately (eqs. 6 to 10), both
+over the inputs and negatives of the batch. In epoch t = 0, 1, ... with a period T (eq. 11):
 w_item = w_min + (w_max - w_min) (1 + cos(2 pi t / T)) / 2, w_feature = 1 - w_item.
 
 Every ablation is one setting: w/o AGF `gate=False` (the ID view alone, or with `without_gate=mean` both views in equal
 parts: the paper does not say which), w/o ILA `item_alignment=False`, w/o FLA `feature_alignment=False`, w/o CLS
 `curriculum=False`, w/o PG `popularity_groups=False`.
 
-Cost: the mapper, F^2 / 2 + F D / 2 multiply-adds, runs once for each different item of a step; the gate takes 6 D^2 a
-slot; L_item 3 D for each pair of different items, in blocks.
+Cost: the mapper, F^2 / 2 + F D / 2 multiply-adds, runs once for each distinct item of a step; the gate takes 6 D^2 per
+slot; L_item 3 D for each pair of distinct items, in blocks.
 
-Deviations (defaults are the preset `paper`; `release` sets the other side):
+Deviations (defaults are the preset `paper`; the preset `release` sets the release's side):
 - Training scores items as ranking does, by LayerNorm(e_id + P(e_llm)); the release trains against e_id alone and
   ranks by the sum (`training_scores=id`). Eq. 13 does not say which item representation it means.
-- An item's occurrences in a step share the dropout of the mapper, in all terms.
-- The cloze task's mask token is no item: it takes no part in the alignment.
+- All occurrences of an item in a step share the mapper's dropout mask, in all terms.
+- The cloze task's mask token is not an item and takes no part in the alignment.
 """
 
 from __future__ import annotations
@@ -70,21 +70,25 @@ class Config:
     redundancy: float = knob(0.005, "lambda, weight of the off-diagonal correlations", least=0, traced=True)
     alignment_rows: str = knob(
         "occurrences",
-        "whether an item of the batch counts in the alignment as often as it occurs, or once",
+        "how often an item of the batch counts in the alignment: occurrences, as often as it occurs, or once",
         choices=("occurrences", "once"),
     )
     training_scores: str = knob(
-        "fused", "training scores items as ranking does: fused; or by their ID vectors: id", choices=("fused", "id")
+        "fused",
+        "item vectors of training scores: fused, as in ranking, or id, the ID view alone (preset release)",
+        choices=("fused", "id"),
     )
     head_user_weight: float = settings.head_user_weight("two alignment losses, on inputs,")
-    mapper_dropout: float = knob(0.3, "dropout inside the map from the LLM's space", least=0, most=0.99)
-    gate_dropout: float = knob(0.1, "dropout inside the gate", least=0, most=0.99)
+    mapper_dropout: float = knob(0.3, "dropout rate inside the map from the LLM's space", least=0, most=0.99)
+    gate_dropout: float = knob(0.1, "dropout rate inside the gate", least=0, most=0.99)
     gate: bool = knob(True, "fuse the views by the gate; False is w/o AGF")
     without_gate: str = knob(
-        "id", "w/o AGF, what the encoder reads: id: the ID view, or mean: both views", choices=("id", "mean")
+        "id",
+        "what the encoder reads without the gate: id, the ID view, or mean, the mean of both views",
+        choices=("id", "mean"),
     )
-    item_alignment: bool = knob(True, "False is w/o ILA")
-    feature_alignment: bool = knob(True, "False is w/o FLA")
+    item_alignment: bool = knob(True, "use the item-level alignment; False is w/o ILA")
+    feature_alignment: bool = knob(True, "use the feature-level alignment; False is w/o FLA")
     popularity_groups: bool = knob(True, "align features of popular and other items separately; False is w/o PG")
     curriculum: bool = knob(True, "weights that change with the epoch; False is w/o CLS: two fixed weights")
     fixed_item_weight: float = knob(0.5, "weight of the item-level alignment without curriculum", least=0, traced=True)
@@ -138,10 +142,7 @@ class Mapper(nn.Module):
     def __call__(
         self, llm_VxF: Array, ids_n: Array, count: Array, owners_n: Array | None, deterministic: bool
     ) -> Array:
-        """int32 (n,) -> (n, D): the first `count` ids mapped; what stands behind them is of no use.
-
-        `owners_n` as in `map_two_layers`.
-        """
+        """int32 (n,) -> (n, D): the first `count` ids mapped; later rows are undefined. Arguments: `map_two_layers`."""
         rate = 0.0 if deterministic else self.dropout
         key = jax.random.key_data(self.make_rng("dropout")) if rate else jnp.zeros(2, jnp.uint32)
         layers = TwoLayers(*self.inner(), *self.outer())
@@ -169,6 +170,8 @@ class Gate(nn.Module):
 
 
 class Method(nn.Module):
+    """The model; `llmesr_jax.models.methods.Model` says what its methods are."""
+
     config: Config
     loss: losses.LossConfig
     sizes: Sizes
@@ -193,22 +196,25 @@ class Method(nn.Module):
         most: int | None = None,
         catalogue_n: Array | None = None,
     ) -> tuple[Distinct, Array]:
-        """The different items among some, and their two views: (2, n, D), ID first.
+        """The distinct items of `first_n` and `other_n`, and their two views, (2, n, D), ID first.
 
-        Those of `first_n` stand first; the others have no LLM view unless `map_other`. At most `most` are different.
-        `catalogue_n` as in `Batch`.
+        The items of `first_n` come first; the others have no LLM view unless `map_other`.
+
+        Args:
+          most: no more items are distinct; None if not known.
+          catalogue_n: as in `Batch`.
         """
         llm = self.get_variable("tables", "item_llm")
         found = distinct(llm.shape[0], first_n, other_n, most)
         by_id = take_rows(self.table(self.get_variable("tables", "item_pca")), found.ids_n)
-        # Padding's row stays as it is, also where a backbone reads it.
+        # Padding's row is not trained, even if a backbone reads it.
         by_id = jnp.where(found.ids_n[:, None] > 0, by_id, jax.lax.stop_gradient(by_id))
         count = found.count if map_other else found.trained
         owners_n = None if catalogue_n is None else take_rows(catalogue_n, found.ids_n)
         return found, jnp.stack([by_id, self.mapper(llm, found.ids_n, count, owners_n, deterministic)])
 
     def fused(self, views_2xnxD: Array) -> Array:
-        """(n, D): what items are scored by."""
+        """(n, D): the vectors by which items are scored."""
         return self.norm(views_2xnxD[0] + views_2xnxD[1])
 
     def items(self, ids: Array) -> Array:
@@ -222,7 +228,7 @@ class Method(nn.Module):
         return jnp.take(views_2xnxD, found.places[0], axis=1, mode="clip")
 
     def encode(self, x_2xTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """Both views of the slots' items to user vectors: (T, D), or (R, D) with `last_only`."""
+        """Turns both views of the slots' items into user vectors: (T, D), or (R, D) with `last_only`."""
         if self.fusion == "id":
             x_TxD = self.backbone.stem(x_2xTxD[0], sequences, deterministic)
         else:
@@ -236,9 +242,9 @@ class Method(nn.Module):
         return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def parts(self, x_2xnxD: Array) -> dict[str, Array]:
-        """{name: (n, D)} that add up to the vectors by which items are scored, from their rows in `slot_views`.
+        """{name: (n, D)}: parts that add up to the vectors by which items are scored, from their `slot_views`.
 
-        LayerNorm is linear once the deviation of the sum is known, so each view has its share, and the bias its own.
+        LayerNorm is linear for a given deviation of the sum, so each view has its own part, and so has the bias.
         """
         total_nxD = self.fused(x_2xnxD)
         bias_nxD = jnp.broadcast_to(
@@ -251,18 +257,18 @@ class Method(nn.Module):
         return {"id": by_id, "semantic": total_nxD - bias_nxD - by_id, "constant": bias_nxD}
 
     def less_of_head_users(self, students: Sequences) -> Array:
-        """(T,): what the slots of head users count less in the alignment; 0 for those of others."""
+        """(T,): `head_user_weight` - 1 for the slots of head users, 0 for all others; added to an item's count."""
         users_T = take_rows(students.users_R, students.row_T)
         is_tail_T = take_rows(self.get_variable("tables", "tail_user"), jnp.maximum(users_T, 0))
         return jnp.where(is_tail_T | (users_T < 0), 0.0, self.config.head_user_weight - 1)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking, item_alignment and feature_alignment; `epoch` counts from 1."""
+        """The terms ranking, item_alignment and feature_alignment; `epoch` counts from 1."""
         c, students = self.config, batch.students
         slots, fused = len(students.items_T), c.training_scores == "fused"
         negatives = [batch.negatives_TxK.reshape(-1), *([] if batch.shared_K is None else [batch.shared_K])]
         first_n = jnp.concatenate([students.items_T, *negatives])
-        scored_n = candidates(self.loss, self.sizes, batch)  # targets are all that is new among them, or every item is
+        scored_n = candidates(self.loss, self.sizes, batch)  # only targets are new in these, or they are all items
         most = None if self.loss.all_items else len(first_n) + slots
         found, views_2xnxD = self.views(first_n, scored_n, fused, deterministic, most, batch.catalogue_n)
         places_n, scored_places_n = found.places
@@ -274,12 +280,12 @@ class Method(nn.Module):
         if not (c.item_alignment or c.feature_alignment):
             return terms
 
-        room = min(len(found.ids_n), len(first_n))  # the different ones of `first_n` stand there
+        room = min(len(found.ids_n), len(first_n))  # the distinct items of `first_n` are in these places
         popularity_n = take_rows(self.get_variable("tables", "item_popularity"), found.ids_n[:room])
         counts_n = jnp.zeros(room, jnp.int32).at[places_n].add(1)
         if c.head_user_weight != 1:
             counts_n = counts_n.astype(wide(views_2xnxD)).at[places_n[:slots]].add(self.less_of_head_users(students))
-        counts_n = jnp.where(popularity_n > 0, counts_n, 0)  # neither padding nor mask token
+        counts_n = jnp.where(popularity_n > 0, counts_n, 0)  # excludes padding and mask token
         if c.alignment_rows == "once":
             counts_n = jnp.minimum(counts_n, 1)
         by_id, by_llm = views_2xnxD[:, :room]

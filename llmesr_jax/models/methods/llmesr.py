@@ -8,13 +8,13 @@ user and the mean of the similar users, whose gradient is stopped (eqs. 8 to 10)
 
 Every variant of the paper is one setting: w/o co-view `views=semantic`, w/o se-view `views=collaborative`,
 w/o SD `alpha=0`, w/o share `share=False`, w/o CA `cross_attention=False`, `adapter_layers=1`, random init
-`collaborative_start=random`, w/o F `freeze_semantic=False`. `head_user_weight` is of HSUGA, see `layers.settings`.
+`collaborative_start=random`, w/o F `freeze_semantic=False`. `head_user_weight` is from HSUGA, see `layers.settings`.
 
-Deviations (defaults are the preset `paper`; `release` sets the other side of each):
-- Cross-attention: one causal head and no output projection, so that no position sees its own target. The release
-  has two heads, an output projection, and is not causal.
-- The distillation's student is the ranking pass's own newest position; the release encodes a second time under
-  fresh dropout (`second_pass`), and its teachers run with dropout on (`teacher_dropout`).
+Deviations (defaults are the preset `paper`; where a setting is named, the preset `release` sets the release's side):
+- Cross-attention has one head and no output projection, and is causal, so that no position sees its own target. The
+  release has two heads and an output projection, and is not causal (`cross_heads`, `cross_output`, `cross_causal`).
+- The distillation's student is the newest position of the ranking pass; the release encodes the student a second time
+  under fresh dropout (`second_pass`), and its teachers run with dropout on (`teacher_dropout`).
 - The squared error is averaged over components, as in the release: alpha = 0.1 belongs to that mean.
 - `share=False` keeps one position table for both encoders, as the shared model has.
 """
@@ -51,23 +51,31 @@ _VIEWS = {"both": ("collaborative", "semantic"), "collaborative": ("collaborativ
 class Config:
     width: int = knob(64, "width of one view", least=1)
     alpha: float = knob(0.1, "weight of the distillation; 0 is w/o SD", least=0, traced=True)
-    similar: int = knob(10, "N, similar users that teach a student", least=1)
-    views: str = knob("both", "both, collaborative (w/o se-view) or semantic (w/o co-view)", choices=tuple(_VIEWS))
+    similar: int = knob(10, "N, number of similar users that teach a student", least=1)
+    views: str = knob(
+        "both", "views of an item: both, collaborative (w/o se-view) or semantic (w/o co-view)", choices=tuple(_VIEWS)
+    )
     share: bool = knob(True, "one encoder for both views; False is w/o share")
     cross_attention: bool = knob(True, "the views attend to each other before the encoder; False is w/o CA")
     cross_heads: int = knob(1, "heads of the cross-attention", least=1)
     cross_causal: bool = knob(True, "cross-attention sees only earlier positions (never under the cloze task)")
-    cross_output: bool = knob(False, "output projection after the cross-attention")
+    cross_output: bool = knob(False, "output projection after the cross-attention (preset release)")
     adapter_layers: int = knob(2, "number of matrices of the adapter: 1 or 2", choices=(1, 2))
     collaborative_start: str = knob("pca", "start of the collaborative table: pca or random", choices=("pca", "random"))
     freeze_semantic: bool = knob(True, "keep the LLM embeddings frozen; False is w/o F")
     distillation: str = knob(
-        "mse", "mse, or contrastive (the release's user_sim_func=cl)", choices=("mse", "contrastive")
+        "mse",
+        "loss of the distillation: mse, or contrastive (the release's user_sim_func=cl)",
+        choices=("mse", "contrastive"),
     )
-    distillation_reduction: str = knob("mean", "mse over a user's components: mean or sum", choices=("mean", "sum"))
+    distillation_reduction: str = knob(
+        "mean", "how mse combines the squared errors of a user's components: mean or sum", choices=("mean", "sum")
+    )
     head_user_weight: float = settings.head_user_weight("distillation")
-    second_pass: bool = knob(False, "encode the student again, under fresh dropout, for the distillation")
-    teacher_dropout: bool = knob(False, "use dropout in the teachers")
+    second_pass: bool = knob(
+        False, "encode the student again, under fresh dropout, for the distillation (preset release)"
+    )
+    teacher_dropout: bool = knob(False, "use dropout in the teachers (preset release)")
     item_regularizer: float = knob(
         0.0,
         "beta, weight of the contrastive loss between an item's two views (not under the cloze task); 0 is off",
@@ -90,11 +98,13 @@ def needs(config: Config) -> Needs:
 
 
 def side_by_side(x_VxnxD: Array) -> Array:
-    """(views, n, D) -> (n, E): an item's vectors in both views as one."""
+    """(views, n, D) -> (n, E): the concatenation of an item's vectors in all views."""
     return jnp.concatenate(list(x_VxnxD), axis=-1)
 
 
 class Method(nn.Module):
+    """The model; `llmesr_jax.models.methods.Model` says what its methods are."""
+
     config: Config
     loss: losses.LossConfig
     sizes: Sizes
@@ -118,8 +128,8 @@ class Method(nn.Module):
     def vectors(self, trained_n: Array, other_n: Array | None = None) -> tuple[Array, Array]:
         """int32 (n,), (m,) -> (views, n, D), (views, m, D): items' vectors in each view, collaborative first.
 
-        No gradient passes through the second part. The adapter maps each different item once, or, `Sizes.whole`, each as
-        often as it occurs.
+        No gradient passes through the second part. The adapter maps each distinct item once, or, with `Sizes.whole`,
+        once per occurrence.
         """
         other_n = jnp.zeros(0, jnp.int32) if other_n is None else other_n
         views = []
@@ -151,7 +161,7 @@ class Method(nn.Module):
         return self.vectors(sequences.items_T)[0]
 
     def encode(self, x_VxTxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """Both views' item vectors to user vectors: (T, E), or (R, E) with `last_only`."""
+        """Turns the item vectors of all views into user vectors: (T, E), or (R, E) with `last_only`."""
         x_VxTxD = self.backbone.stem(x_VxTxD, sequences, deterministic)
         if len(self.views) == 2 and self.config.cross_attention:
             causal = self.config.cross_causal and not self.sizes.bidirectional
@@ -169,7 +179,7 @@ class Method(nn.Module):
         return self.encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def parts(self, x_VxnxD: Array) -> dict[str, Array]:
-        """{name: (n, E)} that add up to the vectors by which items are scored, from their rows in `slot_views`."""
+        """{name: (n, E)}: parts that add up to the vectors by which items are scored, from their `slot_views`."""
         names = {"collaborative": "id", "semantic": "semantic"}
         apart = [
             jnp.stack([x if i == n else jnp.zeros_like(x) for i, x in enumerate(x_VxnxD)]) for n in range(len(x_VxnxD))
@@ -177,7 +187,7 @@ class Method(nn.Module):
         return {names[view]: side_by_side(part) for view, part in zip(self.views, apart)}
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking, distillation (if alpha) and item_regularizer (if beta)."""
+        """The terms ranking, distillation (if alpha is not 0) and item_regularizer (if beta is not 0)."""
         c, students = self.config, batch.students
         learnt = jnp.concatenate([students.items_T, candidates(self.loss, self.sizes, batch)])
         distils = batch.teachers is not None  # alpha is not 0: see `needs`

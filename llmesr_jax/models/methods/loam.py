@@ -1,26 +1,28 @@
-"""LOAM: walks towards rare items as more rows, and mixtures for rows with a rare target (Yang et al., SIGIR 2023).
+"""LOAM: walks towards rare items as additional rows, and mixtures for rows with a rare target (Yang et al., SIGIR
+2023).
 
-Niche-walk augmentation. An edge a -> b stands for items next to each other in a training sequence, each pair once; of an
-item in the head at most m incoming edges are kept, drawn once. In each step 5 walks start at each of ratio B targets,
-drawn from those of the batch, head or tail, and go backwards over up to 10 edges, through items that the batch holds: with
-probability alpha to any predecessor, else to the rarest. Of the walks with more than two items, ratio B at most join
-the batch: the first item is a row's target, the others, reversed, are its input, with a loss at its end.
-Tail session mixup. For a row i whose target y is in the tail, and the row j most like it (cosine of their newest
-vectors): z = lambda h_i + (1 - lambda) h_j takes the ranking loss once more, with y and i's negatives.
-Loss: ranking, a mean over the batch's and the walks' targets, + weight (1) of the mixtures' loss. Scores are those of
-`none`. `walk_ratio=0, mixture_weight=0` is `none`.
+Niche-walk augmentation. There is one edge a -> b for each pair of items that are neighbours in a training sequence. Of
+an item in the head at most m incoming edges are kept, drawn once. In each step 5 walks start at each of ratio B
+targets, drawn from those of the batch, head or tail. They go backwards over up to 10 edges, through items of the batch:
+with probability alpha to any predecessor, else to the rarest. Of the walks with more than two items, at most ratio B
+join the batch: the first item is a row's target, the others, reversed, are its input, with a loss at its end.
+Tail session mixup. For a row i whose target y is in the tail, and the row j most similar to it (cosine of their newest
+vectors), z = lambda h_i + (1 - lambda) h_j gets the ranking loss once more, with y and i's negatives.
+Loss: ranking, a mean over the targets of the batch and of the walks, + weight (1) times the mixtures' loss. Scores are
+those of `none`. `walk_ratio=0, mixture_weight=0` is `none`.
 
-Cost: a tenth more rows, 10 gathers of (5 ratio B, M) for the walks, M the most incoming edges that an item keeps, and
+Cost: a tenth more rows; 10 gathers of (5 ratio B, M) for the walks, M the most incoming edges that an item keeps; and
 B^2 D for the mixtures.
 
-Deviations. LOAM is made for sessions, on graph models, with cross-entropy over all items; here the ranking loss is that
-of `loss.ranking`, a walk has the negatives of the student whose target it starts at, and an encoder that learns from
-every position has its newest vector mixed. Under the cloze task only the looks whose newest item alone is hidden take
-part, and a mask token stands at a walk's end. The release's file of weights is not published (an item weighs 1 over its
-training count here), nor whose edges it cuts (here the incoming ones, which walks follow; m is the mean number of edges an
-item). Its head are the most frequent targets; here it is that of all our tables. It takes the second row by dot product,
-which is the best other row only where vectors have length 1 (`similarity=dot`, preset `release`); rows without a tail
-target give it NaN and us 0. FAERec's summary, "sequences that end in tail items", is not what the release does.
+Deviations. LOAM is made for sessions, on graph models, with cross-entropy over all items. Here the ranking loss is that
+of `loss.ranking`, a walk has the negatives of the student at whose target it starts, and an encoder that learns from
+every position has its newest vector mixed. Under the cloze task only samples in which the newest item alone is hidden
+take part, and a walk ends with a mask token. The release's file of weights is not published (here an item's weight is 1
+over its training count), nor which edges it cuts (here incoming ones, which walks follow; m is the mean number of edges
+per item). Its head is the most frequent targets; ours is that of all our tables. It takes the second row by dot
+product, which is the best other row only if vectors have length 1 (`similarity=dot`, preset `release`). Without a tail
+target in the batch its loss is NaN, ours 0. FAERec's summary, "sequences that end in tail items", is not what the
+release does.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ from llmesr_jax.models.types import (
 )
 
 ON_A_MESH = True
-_SEED = 220  # of the release, for the edges that are kept
-_WALKS, _LENGTH = 5, 10  # from each start, and edges of one at most
+_SEED = 220  # the release's, for drawing the edges that are kept
+_WALKS, _LENGTH = 5, 10  # walks from each start; most edges of a walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,25 +63,28 @@ class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
     table_start: str = settings.table_start()
     walk_ratio: float = knob(0.1, "most walks of a step, as a share of its batch; 0: none", least=0, most=1)
-    walk_random: float = knob(0.5, "alpha, how often a walk takes any predecessor and not the rarest", least=0, most=1)
-    edges: int = knob(0, "m, most incoming edges of a head item; 0: the mean number of edges an item", least=0)
+    walk_random: float = knob(
+        0.5, "alpha, probability that a walk takes a random predecessor and not the rarest", least=0, most=1
+    )
+    edges: int = knob(0, "m, most incoming edges of a head item; 0: the mean number of edges per item", least=0)
     mixture_weight: float = knob(1.0, "weight of the loss of mixtures; 0: none", least=0, traced=True)
     mixture: float = knob(0.8, "lambda, share of the row itself in its mixture", least=0, most=1)
     similarity: str = knob(
         "cosine",
-        "a mixture's other part: cosine: the best other row, or dot: the second by dot product (preset release)",
+        "the other row of a mixture: cosine: the most similar other row, or dot: the second by dot product (preset "
+        "release)",
         choices=("cosine", "dot"),
     )
 
 
 def needs(config: Config) -> Needs:
-    """The graph for walks, and who is tail for mixtures."""
+    """The graph for walks, and which items are tail for mixtures."""
     own = {"predecessors": Table(ITEM, holds_ids=True)} if config.walk_ratio else {}
     return Needs(frozenset({"tail_item"} if config.mixture_weight else ()), own=own)
 
 
 def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
-    """{"predecessors": int32 (V + 2, M)}: each item's incoming edges that are kept, rarest first, then zeros."""
+    """{"predecessors": int32 (V + 2, M)}: the items of each item's kept incoming edges, rarest first, then zeros."""
     user_n = np.repeat(np.arange(corpus.num_users), corpus.lengths_U)
     trains_n = np.arange(len(corpus.items)) < (corpus.offsets[:-1] + corpus.train_lengths_U)[user_n]
     at = np.flatnonzero(trains_n[1:] & (user_n[1:] == user_n[:-1]))
@@ -107,13 +112,14 @@ def _place_in_run(sorted_n: np.ndarray) -> np.ndarray:
 
 
 def walk(predecessors_VxM: Array, member_V: Array, starts_n: Array, draws_nxLx2: Array, random: float) -> Array:
-    """Walks backwards over at most L edges, through members only: int32 (n, L + 1), the start first, zeros at its end.
+    """Walks backwards over at most L edges, through members only: int32 (n, L + 1), the start first, then zeros.
 
     Args:
-      predecessors_VxM: int32, rarest first, zeros behind.
-      member_V: bool, false for 0.
-      starts_n: int32.
-      draws_nxLx2: uniform in [0, 1): below `random` the first says that any member is taken, the second which.
+      predecessors_VxM: int32, rarest first, then zeros.
+      member_V: bool (V + 2,), items that a walk may visit; false for 0.
+      starts_n: int32 items.
+      draws_nxLx2: uniform in [0, 1). If the first is below `random`, the second chooses among all members; else the
+        rarest is taken.
       random: alpha.
     """
 
@@ -133,7 +139,7 @@ def walk(predecessors_VxM: Array, member_V: Array, starts_n: Array, draws_nxLx2:
 
 
 def newest_targets(batch: Batch, only: bool) -> Array:
-    """int32 (B,): each student's newest target; 0 for none, and with `only` where a student has other targets too."""
+    """int32 (B,): each student's newest target; 0 for none, and with `only` also for students with other targets."""
     students, rows = batch.students, len(batch.students.last_R)
     target_B = take_rows(batch.targets_T, students.last_R)
     count_B = jnp.zeros(rows, jnp.int32).at[students.row_T].add((batch.targets_T > 0).astype(jnp.int32))
@@ -141,9 +147,9 @@ def newest_targets(batch: Batch, only: bool) -> Array:
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
-    """The walks of a batch: `walks`, their `targets`, and `sources`, the places of the students at whose target they start.
+    """The walks of a batch: `walks`, their `targets`, and `sources`, the students at whose targets they start.
 
-    A place is one of `Sequences.order_R`; these are floats, as no ids are.
+    A source is a place of `Sequences.order_R`, as a float, because integers would be taken for ids.
     """
     most = int(config.walk_ratio * len(batch.students.last_R))
     if not most:
@@ -168,10 +174,12 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
 
 
 def as_input(path_sxL: Array, length_s: Array, sizes: Sizes) -> Array:
-    """A walk behind its start as a sequence: reversed, so that what is next to the start is newest. int32 (s, L).
+    """A walk without its start as a sequence, int32 (s, L): reversed, so that the start's neighbour is the newest item.
 
     Args:
-      length_s: int32, items behind the start; 0: none, an empty sequence.
+      path_sxL: int32 items of each walk, the start first.
+      length_s: int32, number of items after the start; 0: an empty sequence.
+      sizes: of the model; under the cloze task a mask token is appended.
     """
     masked = int(sizes.bidirectional)
     width = min(path_sxL.shape[1] - 1, sizes.max_len - masked)
@@ -184,11 +192,12 @@ def as_input(path_sxL: Array, length_s: Array, sizes: Sizes) -> Array:
 
 
 def partners(h_BxD: Array, there_B: Array, similarity: str) -> tuple[Array, Array]:
-    """int32 (B,), bool (B,): the row most like each row, and whether there is one.
+    """int32 (B,), bool (B,): the row most similar to each row, and whether there is one.
 
     Args:
-      there_B: rows that count.
-      similarity: cosine: the best other row; dot: the second best by dot product, perhaps the row itself.
+      h_BxD: vectors.
+      there_B: bool, rows that count.
+      similarity: cosine: the best other row; dot: the second best by dot product, possibly the row itself.
     """
     h_BxD = jax.lax.stop_gradient(h_BxD)
     if similarity == "cosine":
@@ -206,10 +215,10 @@ def Method(config: Config, loss, sizes, make_backbone) -> Augmented:
 
 
 class Augmented(SingleView):
-    """A `SingleView` with walks in its ranking loss, and one term more."""
+    """A `SingleView` with walks in its ranking loss, and with one more term."""
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking and mixture (if its weight)."""
+        """The terms ranking and mixture (if its weight is not 0)."""
         students = batch.students
         h_TxD = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
         terms = {"ranking": self.ranking(*self.with_walks(h_TxD, batch, deterministic))}
@@ -219,7 +228,7 @@ class Augmented(SingleView):
         return terms
 
     def ranking(self, h_NxD: Array, batch: Batch) -> Term:
-        """The ranking loss of vectors, each with the target and the negatives that stand in its place of a batch."""
+        """The ranking loss of vectors, each with the target and negatives of the same slot of `batch`."""
         return ranking_term(self.loss, self.sizes, h_NxD, batch, self.items(candidates(self.loss, self.sizes, batch)))
 
     def with_walks(self, h_TxD: Array, batch: Batch, deterministic: bool) -> tuple[Array, Batch]:
@@ -239,7 +248,7 @@ class Augmented(SingleView):
     def mixtures(self, h_BxD: Array, batch: Batch) -> tuple[Array, Batch]:
         """The mixtures of the students' newest vectors, and a batch with the targets of those that count."""
         target_B, students = newest_targets(batch, self.sizes.bidirectional), batch.students
-        # In order of length, so that of equally like rows it is the same one wherever rows stand.
+        # In order of length, so that ties are resolved alike in every layout.
         rows_B = students.row_at(jnp.arange(len(target_B), dtype=jnp.int32))
         ordered = take_rows(h_BxD, rows_B), take_rows(target_B, rows_B) > 0
         other_B, is_one_B = (take_rows(x, students.order_R) for x in partners(*ordered, self.config.similarity))
@@ -251,7 +260,7 @@ class Augmented(SingleView):
 
 
 def at_slots(batch: Batch, slots_n: Array, targets_n: Array) -> Batch:
-    """A batch of n vectors: their targets (0 for none), and the negatives of some slots."""
+    """A batch for n vectors: with their targets, int32 (0 for none), and the negatives of the slots `slots_n`."""
     negatives_nxK = jnp.where(targets_n[:, None] > 0, take_rows(batch.negatives_TxK, slots_n), 0)
     found = batch.replace(targets_T=targets_n, negatives_TxK=negatives_nxK, newest_only=False)
     return found.replace(log_q=take_rows(batch.log_q, slots_n)) if _own_log_q(batch) else found

@@ -1,8 +1,9 @@
-"""MELT: two linear maps that learn on the head what many observations add to few (Kim et al., SIGIR 2023).
+"""MELT: two linear maps that learn, on head users and items, what many observations add to few (Kim et al., SIGIR
+2023).
 
-Starts from a trained plain backbone (`--start`) and trains on, nothing frozen. f(S) is the encoder's newest vector.
-- Contexts of an item, one or two for each of its places in a training sequence: all up to it, and, where the sequence has
-  more than one item, all from its end back to it. The item is the newest of both.
+Starts from a trained plain backbone (`--start`) and continues to train all of it. f(S) is the encoder's newest vector.
+- Contexts of an item, one or two for each of its places in a training sequence: all items up to it, and, if the
+  sequence has more than one item, all from its end back to it. The item is the newest of both.
 - Users: r = f(newest R items), R uniform up to T_U - 1, p = f(all) of a head user;
   L_u = mean w_u (W_U r - p)^2, w_u = |sin(pi/2 e / e_max + pi / (2 (L - T_U - 1)) (min(n_u, L) - T_U - 1))|.
 - Items: r = the mean over k contexts of f(C) + W_U f(C), k uniform up to T_I, of a head item;
@@ -12,14 +13,14 @@ Starts from a trained plain backbone (`--start`) and trains on, nothing frozen. 
 T_U and T_I are the largest training length and count in the tail, L is `data.max_len`.
 
 Cost: a step encodes B / 5 head users twice and T_I contexts of each of its head items, in rows of a few lengths
-(`drawn_rows`); a renewal all contexts of tail items, in blocks of such rows.
+(`drawn_rows`); a renewal encodes all contexts of tail items, in blocks of rows.
 
-Deviations. In the release head users and items come once an epoch each; here as many are drawn with each step. Its item
-weight stands inside the square (`square_weights`, preset `release`), and its first renewal comes before the first epoch, by
-a W_I that has learnt nothing: `renew_from=0`, preset `release`; by default before the second. e_max is `curriculum_epochs`: the
-curriculum's length, as early stopping decides when training ends. The thresholds are quantiles (.8 of lengths, .78 of
-counts) there, and here follow from our head, the top fifth. A user who is not in the data is tail by the length of the
-input. lambda_U, lambda_I, e_max are those on Beauty.
+Deviations. In the release each head user and item comes once per epoch; here each step draws so many that this is the
+mean. The release's item weight is inside the square (`square_weights`, preset `release`), and its first renewal comes
+before the first epoch, by a W_I that has learnt nothing (`renew_from=0`, preset `release`); ours comes before the
+second. e_max is `curriculum_epochs`, a setting, because early stopping decides when training ends. The release's
+thresholds are quantiles (.8 of lengths, .78 of counts); ours follow from our head, the top fifth. A user who is not in
+the data is tail by the length of the input. lambda_U, lambda_I, e_max are those on Beauty.
 """
 
 from __future__ import annotations
@@ -56,27 +57,27 @@ from llmesr_jax.models.types import (
 )
 
 ON_A_MESH = True
-_BEFORE, _BEHIND = -1, 1  # where a context's older items lie, seen from its newest
+_BEFORE, _BEHIND = -1, 1  # the direction, in the data, from a context's newest item to its older ones
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     width: int = knob(128, "width of the item table and the encoder", least=1)
     table_start: str = settings.table_start()
-    user_weight: float = knob(0.1, "lambda_U, weight of the users' map; 0: none", least=0, traced=True)
-    item_weight: float = knob(0.4, "lambda_I, weight of the items' map; 0: none", least=0, traced=True)
+    user_weight: float = knob(0.1, "lambda_U, weight of the loss of the users' map; 0: none", least=0, traced=True)
+    item_weight: float = knob(0.4, "lambda_I, weight of the loss of the items' map; 0: none", least=0, traced=True)
     curriculum_epochs: int = knob(180, "e_max, epochs of the curriculum", least=1)
     context_len: int = knob(0, "longest context of an item, in items; 0: data.max_len", least=0)
-    square_weights: bool = knob(False, "the items' weights stand inside the square (preset release)")
-    renew: bool = knob(True, "rows of tail items are renewed before epochs")
+    square_weights: bool = knob(False, "the items' weights are inside the square (preset release)")
+    renew: bool = knob(True, "renew the rows of tail items before each epoch")
     renew_from: int = knob(1, "epochs before the first renewal (0 in preset release)", least=0)
-    renew_enhanced: bool = knob(False, "renew by f + W_U f, as W_I is trained; False: by f")
-    keep: float = knob(0.0, "gamma, share of its old row that a renewed row is given in addition", least=0)
-    correction: float = knob(1.0, "beta, share of W_U h that a tail user is served in addition; 0: none", least=0)
+    renew_enhanced: bool = knob(False, "renew from f + W_U f, the input on which W_I is trained; False: from f")
+    keep: float = knob(0.0, "gamma, factor of the old row that is added to a renewed row", least=0)
+    correction: float = knob(1.0, "beta, factor of W_U h that is added to a served tail user's h; 0: none", least=0)
 
 
 def needs(config: Config) -> Needs:
-    """Who and what is tail, items' counts and contexts."""
+    """Which users and items are tail, items' counts, and contexts."""
     own = {
         "contexts": Table(),
         "context_start": Table(ITEM),
@@ -93,13 +94,14 @@ def needs(config: Config) -> Needs:
 
 
 def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
-    """Contexts of items and what is drawn from.
+    """The tables of `needs`, int32.
 
-    contexts (n, 3): place of the newest item, where older ones lie (-1 before, 1 behind), how many items; item after
-    item, at `context_start` (V + 2,), `context_count` (V + 2,). tail_contexts (m,): those of tail items, the longest first;
-    tail_context_items (m,): whose. head_item_ids, head_user_rows: what steps draw from. thresholds: T_U, T_I. fewer and
-    user_lengths: 1, 2, ..., how many contexts of an item and items of a user may stand for all. room_0, ...: the rows of a step's contexts, see
-    `drawn_rows`.
+    contexts (n, 3): the index of the newest item among all interactions, the direction of older ones (-1: before it, 1:
+    after it), and the number of items; sorted by item, those of an item from `context_start` (V + 2,) on,
+    `context_count` (V + 2,) in number. tail_contexts (m,): rows of `contexts` of tail items, longest first;
+    tail_context_items (m,): their items. head_item_ids, head_user_rows: what steps draw from. thresholds: T_U, T_I.
+    fewer, user_lengths: 1, 2, ...: possible numbers of an item's contexts and of a user's items that a step draws; only
+    their lengths are read. room_0, ...: rows for a step's contexts, see `drawn_rows`.
     """
     found = occurrences(corpus)
     item_n = np.repeat(np.arange(corpus.num_items + 2), found.count_V)
@@ -136,12 +138,13 @@ def tables(corpus: Corpus, config: Config) -> dict[str, np.ndarray]:
 
 
 def context_items(items_n: Array, contexts_mx3: Array, width: int, token: int = 0) -> Array:
-    """int32 (m, width), oldest first, zeros behind: contexts' newest items that fit; one slot more with `token` behind.
+    """The newest `width` items of contexts, oldest first, then zeros: int32 (m, width), or (m, width + 1) with a token.
 
     Args:
       items_n: int32, all interactions.
-      contexts_mx3: as in `tables`; a length of 0 is an empty context.
-      token: what stands behind the newest item; 0 for nothing.
+      contexts_mx3: rows of the table `contexts`; a length of 0 is an empty context.
+      width: most items of a context.
+      token: id that follows the newest item; 0 for none.
     """
     place_mx1, sign_mx1, length_mx1 = jnp.split(contexts_mx3, 3, axis=1)
     length_mx1 = jnp.minimum(length_mx1, width)
@@ -152,23 +155,25 @@ def context_items(items_n: Array, contexts_mx3: Array, width: int, token: int = 
 
 
 def uniform(draws_n: Array, most_n: Array) -> Array:
-    """int32 (n,): 0 to most - 1, each as often, from numbers in [0, 1)."""
+    """int32 (n,): 0 to most - 1 with equal probability, from uniform numbers in [0, 1)."""
     return jnp.clip((draws_n * most_n.astype(draws_n.dtype)).astype(jnp.int32), 0, jnp.maximum(most_n - 1, 0))
 
 
 def subsets(draws_nxK: Array, size_n: Array, count_n: Array) -> Array:
-    """int32 (n, K): in its first `size` places ascending numbers below `count`, every set of so many as often.
+    """int32 (n, K): random subsets of the numbers below `count`, every subset of `size` with equal probability.
+
+    A subset is in the first `size` places, ascending.
 
     Args:
       draws_nxK: uniform in [0, 1).
-      size_n, count_n: int32, sizes up to K and up to the count.
+      size_n, count_n: int32; a size is at most K and at most the count.
     """
     n, most = draws_nxK.shape
     order_1xK = jnp.arange(most, dtype=jnp.int32)[None]
 
     def one(j, chosen_nxK):
         draw_n = uniform(draws_nxK[:, j], count_n - j)
-        # The draw-th number that is none of the j chosen so far, which are sorted.
+        # The number with index `draw` among those not chosen yet; the j chosen ones are sorted.
         skipped_nxK = (chosen_nxK - order_1xK <= draw_n[:, None]) & (order_1xK < j)
         number_n = draw_n + jnp.sum(skipped_nxK, axis=1, dtype=jnp.int32)
         chosen_nxK = jnp.where((order_1xK == j) & (j < size_n)[:, None], number_n[:, None], chosen_nxK)
@@ -178,7 +183,7 @@ def subsets(draws_nxK: Array, size_n: Array, count_n: Array) -> Array:
 
 
 def user_weights(epoch: Array, epochs: int, lengths_n: Array, longest: int, threshold: Array) -> Array:
-    """float (n,): w_u in epoch 0, 1, ...; 1 where the longest sequence is not longer than a tail user's."""
+    """float (n,): w_u in epoch 0, 1, ...; 1 if `longest` is at most T_U + 1, where the formula divides by 0."""
     room = (longest - threshold - 1).astype(epoch.dtype)
     beyond_n = jnp.minimum(lengths_n, longest).astype(epoch.dtype) - threshold.astype(epoch.dtype) - 1
     angle_n = math.pi / 2 * epoch / epochs + math.pi / (2 * jnp.maximum(room, 1)) * beyond_n
@@ -192,9 +197,9 @@ def item_weights(epoch: Array, epochs: int, counts_n: Array, threshold: Array) -
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Any]:
-    """What the maps learn from in a step: head users (`recent`, `whole`), and head items with contexts of them.
+    """What the maps learn from in a step: head users (`recent`, `whole`), and head items with some of their contexts.
 
-    Lengths, numbers of contexts, and which of the rows is whose are floats, as no ids are.
+    Lengths, numbers of contexts and places of rows are floats, because integers would be taken for ids.
     """
     rows, (num_users,) = len(batch.students.last_R), data.train_U.shape
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
@@ -239,7 +244,7 @@ def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch,
 
 
 def _picked(key: Array, heads_n: Array, rows: int, num_users: int) -> Array:
-    """int32: some of the heads, as many as a step has to take so that about all come once an epoch."""
+    """int32: random heads, as many per step as makes one per head and epoch on average."""
     count = -(-len(heads_n) * rows // num_users)
     return heads_n[uniform(jax.random.uniform(key, (count,)), jnp.full(count, len(heads_n), jnp.int32))]
 
@@ -263,9 +268,9 @@ def before_epoch(config: Config, apply: Any, params: Any, tables: Tables, data: 
 def context_means(
     config: Config, sizes: Sizes, apply: Any, params: Any, tables: Tables, data: Any
 ) -> tuple[Array, Array]:
-    """(V + 2, D): the mean of f over all contexts of each tail item; bool (V + 2,): which have one.
+    """(V + 2, D): the mean of f over all contexts of each tail item; bool (V + 2,): which items have one.
 
-    Contexts are encoded in blocks of rows of a few lengths, all of which fit.
+    Contexts are encoded in blocks of rows of a few lengths.
     """
     token = (sizes.num_items + 1) * int(sizes.bidirectional)
     room = sizes.max_len - int(sizes.bidirectional)
@@ -302,6 +307,7 @@ class Mapped(SingleView):
         self.user_map, self.item_map = (dense(self.config.width, self.config.width) for _ in range(2))
 
     def given_sizes(self) -> Sizes:
+        """The numbers that the model is built from."""
         return self.sizes
 
     def encoded(self, sequences: Sequences, deterministic: bool = True) -> Array:
@@ -309,12 +315,12 @@ class Mapped(SingleView):
         return super().encode(self.slot_views(sequences, deterministic), sequences, deterministic, last_only=True)
 
     def renewal(self, mean_VxD: Array) -> Array:
-        """(V, D): rows of items whose contexts have these means."""
+        """(V + 2, D): the renewed rows of items, from the means over their contexts."""
         mean_VxD = mean_VxD + self.user_map(mean_VxD) if self.config.renew_enhanced else mean_VxD
         return self.item_map(mean_VxD)
 
     def encode(self, x_TxD: Array, sequences: Sequences, deterministic: bool, last_only: bool) -> Array:
-        """As that of `SingleView`; newest vectors of tail users are those that are served."""
+        """As in `SingleView`; with `last_only`, tail users' vectors are corrected by W_U."""
         h = super().encode(x_TxD, sequences, deterministic, last_only)
         if not (last_only and self.config.correction):
             return h
@@ -325,9 +331,9 @@ class Mapped(SingleView):
         return h + jnp.where(is_tail_R[:, None], self.config.correction * self.user_map(h), 0)
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking, users and items (if their weights); `epoch` counts from 1."""
+        """The terms ranking, users and items (those whose weight is not 0); `epoch` counts from 1."""
         c, students, since = self.config, batch.students, jnp.maximum(epoch - 1, 0)
-        if self.is_initializing():  # both maps are there, whatever is learnt
+        if self.is_initializing():  # makes both maps, even if none is trained
             self.item_map(self.user_map(jnp.zeros((1, c.width))))
         h_TxD = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))

@@ -1,21 +1,21 @@
 """RLMRec-Con: the plain backbone, whose users and items are aligned with their LLM embeddings (Ren et al., WWW 2024).
 
 M(e_llm) = W2 leaky_relu(W1 e_llm + b1) + b2 is one network for the frozen embeddings of users and items, (F + D) / 2
-wide inside. Loss: ranking + weight (L_users + L_targets + L_negatives), each of them InfoNCE from vectors to their
-M(e_llm), cosine over a temperature, the others of the same part of the batch as negatives: of the users' vectors (after
-the newest item), of the ID embeddings of the targets, of those of the negatives that `data` draws. Scores are those of
-`none` and read nothing of the LLM. `weight=0` is `none`.
+wide inside. Loss: ranking + weight (L_users + L_targets + L_negatives). Each of the three is InfoNCE from vectors to
+their M(e_llm), with cosine over a temperature and the other rows of the same part as negatives. The parts are the
+users' vectors (after the newest item), the targets' ID embeddings, and the ID embeddings of the ranking loss's
+negatives. Scores are those of `none` and do not use the LLM. `weight=0` is `none`.
 
-Cost: M, F (F + D) / 2 + D (F + D) / 2 multiply-adds forth and twice that back, runs once for each different target,
-each different negative and each student of a step; InfoNCE takes 3 D for each pair within a part.
+Cost: M, F (F + D) / 2 + D (F + D) / 2 multiply-adds forward and twice that backward, runs once for each distinct
+target, each distinct negative and each student of a step; InfoNCE takes 3 D for each pair within a part.
 
-Deviations. RLMRec enhances graph models: what it aligns are embeddings of users and items after the graph's layers, a
-user once for each interaction of a batch of 4,096. Here a user is what the encoder makes of the sequence, dropout
-included, once a step, and an item is its row of the table. A user's negatives are those of the batch, where the release
-takes all users. Other occurrences of an item are no negatives of it. What has no embedding (a row of zeros: an empty
-text, the mask token) is left out, and so is a user without input. Under the cloze task the first of a user's looks in a
-batch counts. The embeddings are of the data set's own texts and not of profiles written by an LLM, as in LLM-ESR's
-comparison; the release's penalty on all parameters is left out.
+Deviations. RLMRec enhances graph models and aligns the embeddings of users and items after the graph's layers, a user
+once for each interaction of a batch of 4,096. Here a user is the encoder's vector of the sequence, dropout included,
+once per step, and an item is its row of the table. A user's negatives are those of the batch; the release takes all
+users. Other occurrences of an item are not its negatives. Users and items without an embedding (a row of zeros: an
+empty text, the mask token) are left out, and so are users without input. Under the cloze task, where a user may be in a
+batch twice, the first row counts. The embeddings are of the data set's own texts and not of profiles written by an LLM,
+as in LLM-ESR's comparison; the release's penalty on all parameters is left out.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    """LLM embeddings of items and users, if anything is aligned."""
+    """LLM embeddings of items and users, if the weight is not 0."""
     return Needs(frozenset({"item_llm", "user_llm"} if config.weight else ()))
 
 
 class Mapper(nn.Module):
-    """The parameters of M: Xavier-uniform matrices, PyTorch's biases. `widths` are those before, between and behind."""
+    """The parameters of M: Xavier-uniform matrices, PyTorch's biases. `widths`: of input, hidden layer and output."""
 
     widths: tuple[int, int, int]
 
@@ -73,7 +73,7 @@ def Method(config: Config, loss, sizes, make_backbone) -> Aligned:
 
 
 class Aligned(SingleView):
-    """A `SingleView` with one term more."""
+    """A `SingleView` with one more term, the alignment."""
 
     def setup(self):
         super().setup()
@@ -83,7 +83,7 @@ class Aligned(SingleView):
             self.mapper = Mapper((llm_width, (llm_width + width) // 2, width))
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking and alignment (if weight)."""
+        """The terms ranking and alignment (if its weight is not 0)."""
         students = batch.students
         h_TxD = self.encode(self.slot_views(students, deterministic), students, deterministic, last_only=False)
         vectors = self.items(candidates(self.loss, self.sizes, batch))
@@ -93,7 +93,7 @@ class Aligned(SingleView):
         return terms
 
     def llm_views(self, ids: Array) -> Array:
-        """int32 (n,) -> (n, D): M(e_llm) of items, which training aligns with their vectors."""
+        """int32 (n,) -> (n, D): M(e_llm) of items, to which training aligns their vectors."""
         llm, count = self.get_variable("tables", "item_llm"), jnp.asarray(len(ids), jnp.int32)
         return map_two_layers(
             jax.nn.leaky_relu, 0.0, llm, self.mapper(), ids, count, jnp.zeros(2, jnp.uint32), None, self.sizes.whole
@@ -122,6 +122,6 @@ class Aligned(SingleView):
         for ids in (batch.targets_T, jnp.concatenate([batch.negatives_TxK.reshape(-1), *shared])):
             found = distinct(len(item_llm), ids, ids[:0])
             counts_n = jnp.zeros(len(found.ids_n), jnp.int32).at[found.places[0]].add(1)
-            # Padding, id 0, has no embedding, and neither it nor what stands behind the last different id counts.
+            # Neither padding, id 0, which has no embedding, nor places after the last distinct id count.
             total += part(self.items(found.ids_n), item_llm, found.ids_n, found.count, counts_n)
         return total

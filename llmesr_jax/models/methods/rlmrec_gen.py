@@ -1,29 +1,30 @@
-"""RLMRec-Gen: what the encoder makes of hidden items must tell their LLM embeddings (Ren et al., WWW 2024; `*_gene`).
+"""RLMRec-Gen: LLM embeddings of hidden items are reconstructed from the encoder's output (Ren et al., WWW 2024;
+`*_gene`).
 
-In each step every item of the inputs is hidden with probability rho, at all its places: a learnable token m stands for
+In each step every item of the inputs is hidden with probability rho, at all its places: a learnable token m replaces
 its ID embedding. One pass over these inputs gives the ranking loss and, by G(h) = W2 leaky_relu(W1 h + b1) + b2, which
-is (D + F) / 2 wide inside, a reconstruction of what is hidden:
-  L = mean over hidden places of -log(e^(cos(G(h), l) / tau) / sum over all that is hidden of e^(cos(G(h), l') / tau)),
-l the frozen LLM embedding of the item, h the encoder's output in its place. With `users` the newest vector of every
-student who has a hidden item is a row too, and l that of the user; users and items are negatives of each other, other
-places of the same item or user are none. Loss: ranking + weight L. Scores are those of `none` and read nothing of the
+is (D + F) / 2 wide inside, a reconstruction of the hidden items:
+  L = mean over hidden places of -log(e^(cos(G(h), l) / tau) / sum over all hidden items of e^(cos(G(h), l') / tau)),
+l the frozen LLM embedding of the item, h the encoder's output at its place. With `users`, the newest vector of every
+student who has a hidden item is a row too, with l the user's embedding. Users and items are negatives of each other;
+other places of the same item or user are not. Loss: ranking + weight L. Scores are those of `none` and do not use the
 LLM. `hidden_share=0, weight=0` is `none`.
 
-A causal encoder's h in a hidden place has seen what comes before it and the token. One that learns from the last
-position gives all places an output here (`Needs.all_slots`); these have seen later items too, and none of them the
-hidden one, while the ranking loss stays at the last position.
+A causal encoder's h at a hidden place depends on earlier items and the token. An encoder that learns from the last
+position here has an output at all places (`Needs.all_slots`), which depends on later items too, but not on the hidden
+one; the ranking loss stays at the last position.
 
-Cost: G, D (D + F) / 2 + F (D + F) / 2 multiply-adds forth and twice that back, runs once for each hidden place and
-student; InfoNCE takes 2 F for each pair of them with a different item or user.
+Cost: G, D (D + F) / 2 + F (D + F) / 2 multiply-adds forward and twice that backward, runs once for each hidden place
+and student; InfoNCE takes 2 F for each pair of such a row and a distinct item or user.
 
-Deviations. RLMRec enhances graph models: there the hidden are nodes of the graph, users and items, rho of all of them,
-drawn anew in each step; the release computes the ranking loss, targets and negatives included, from the same masked
-pass. A sequence has no nodes of users to hide, and a target's vector that is a bare token would mean nothing, so here
-items are hidden in inputs only. At least one item of a step is hidden, as in the release. It adds 1e-8 inside and
-outside of the fraction, and penalises all parameters (1e-7); both are left out. What has no embedding (a row of zeros)
-is hidden, but no row of the loss. The embeddings are of the data set's own texts and not of profiles written by an LLM,
-as in both papers' comparisons. The paper speaks of a regularisation by similarity; InfoNCE is the release's.
-Defaults are the release's for LightGCN on Amazon; those on Yelp are in `configs/yelp.py`.
+Deviations. RLMRec enhances graph models: there nodes of the graph, users and items, are hidden, a share rho of all of
+them, drawn in each step; the release computes the ranking loss, targets and negatives included, from the same masked
+pass. A sequence has no nodes of users to hide, and a target's vector that is only the token would have no meaning, so
+here items are hidden in inputs only. At least one item of a step is hidden, as in the release. The release adds 1e-8
+inside and outside of the fraction, and penalises all parameters (1e-7); both are left out. An item without an embedding
+(a row of zeros) is hidden, but is not a row of the loss. The embeddings are of the data set's own texts and not of
+profiles written by an LLM, as in both papers' comparisons. The paper speaks of a regularisation by similarity; InfoNCE
+is the release's form. Defaults are the release's for LightGCN on Amazon; those on Yelp are in `configs/yelp.py`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    """LLM embeddings of items and users, and outputs at all slots, if anything is reconstructed."""
+    """LLM embeddings of items and users, and outputs at all slots, if weight and share are not 0."""
     reconstructs = bool(config.weight and config.hidden_share)
     return Needs(frozenset({"item_llm", "user_llm"} if reconstructs else ()), all_slots=reconstructs)
 
@@ -80,7 +81,14 @@ def needs(config: Config) -> Needs:
 def hidden_slots(share: float, num_items: int, items_T: Array, key: Array) -> Array:
     """bool (T,): slots whose item is hidden. An item is hidden in all its slots or in none; the mask token never is.
 
-    At least one item is, if there is any: the one with the lowest draw. A draw depends on the key and the item's id alone.
+    At least one item is hidden, if there is any: the one with the lowest draw. A draw depends only on the key and the
+    item's id.
+
+    Args:
+      share: rho.
+      num_items: V.
+      items_T: int32.
+      key: random key.
     """
     real_T = (items_T > 0) & (items_T <= num_items)
     draws_T = words(key, items_T)
@@ -89,7 +97,7 @@ def hidden_slots(share: float, num_items: int, items_T: Array, key: Array) -> Ar
 
 
 def extra(config: Config, sizes: Sizes, data: Any, tables: Tables, batch: Batch, key: Array) -> dict[str, Ids]:
-    """The items of a batch that are hidden."""
+    """{"hidden": the hidden item of each slot, 0 for none}."""
     if not config.hidden_share:
         return {}
     items_T = batch.students.items_T
@@ -103,11 +111,11 @@ def Method(config: Config, loss, sizes, make_backbone) -> Reconstructing:
 
 
 class Reconstructing(SingleView):
-    """A `SingleView` that hides items in training, with one term more."""
+    """A `SingleView` that hides items in training, with one more term."""
 
     def setup(self):
         super().setup()
-        self.reconstructs = self.has_variable("tables", "user_llm")  # neither number is 0: see `needs`
+        self.reconstructs = self.has_variable("tables", "user_llm")  # weight and share are not 0: see `needs`
         width, llm_width = self.config.width, self.sizes.llm_width
         if self.config.hidden_share:
             self.token = self.param("token", nn.initializers.zeros, (width,))
@@ -115,7 +123,7 @@ class Reconstructing(SingleView):
             self.decoder = Mapper((width, (width + llm_width) // 2, llm_width))
 
     def terms(self, batch: Batch, epoch: Array, deterministic: bool = False) -> dict[str, Term]:
-        """ranking and reconstruction (if weight)."""
+        """The terms ranking and reconstruction (if weight and share are not 0)."""
         c, students = self.config, batch.students
         hidden_T = self.hidden(batch)
         x_TxD = self.slot_views(students, deterministic)
@@ -142,7 +150,7 @@ class Reconstructing(SingleView):
         item_llm, user_llm = (self.get_variable("tables", name) for name in ("item_llm", "user_llm"))
         hidden_B = jnp.zeros(len(users), bool).at[students.row_T].max(hidden_T)
         hidden_B = hidden_B & batch.distils_B & self.config.users
-        # A user's pair is the first of its rows, an item's stands behind all users'.
+        # A user's pair is the first row of that user; the pairs of items follow those of all users.
         first_U = (
             jnp.full(len(user_llm), len(users), jnp.int32)
             .at[users]
@@ -153,7 +161,7 @@ class Reconstructing(SingleView):
         pairs_N = jnp.concatenate([students.row_at(take_rows(first_U, users)), len(users) + found.places[0]])
         is_row_N = jnp.concatenate([hidden_B, hidden_T]) & take_rows(jnp.any(llm_MxF != 0, axis=1), pairs_N)
         counts_M = jnp.zeros(len(llm_MxF), jnp.int32).at[pairs_N].add(is_row_N.astype(jnp.int32), mode="drop")
-        # Rows of the loss first, so that neither G nor InfoNCE works on the others.
+        # Rows of the loss come first, so that G and InfoNCE skip the others.
         order_N = jnp.argsort(~is_row_N, stable=True)
         slots_N = jnp.concatenate([students.last_R, jnp.arange(len(hidden_T), dtype=jnp.int32)])[order_N]
         count, no_dropout = jnp.sum(is_row_N, dtype=jnp.int32), jnp.zeros(2, jnp.uint32)
