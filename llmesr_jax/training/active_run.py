@@ -1,4 +1,4 @@
-"""One run of a group while it trains: its progress, its arrays, its folder. `train` trains several of them together."""
+"""One run of a group while it trains: its progress, its arrays and its folder. `loop` trains several runs together."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ class ActiveRun(contextlib.AbstractContextManager):
 
     Attributes:
       experiment: the run.
-      numbers: its traced settings, by key.
+      seeds: all seeds of the run.
+      folder: its workdir.
+      numbers: {key: value} of its traced settings.
       progress: its progress.
-      states, sums: stacked over the seeds that still learn.
-      best: stacked over all seeds.
-      error: what stopped it; None while a seed is left.
+      states, sums: the training state and the sums of the loss's values, stacked over the seeds that still train.
+      best: the best parameters, stacked over all seeds.
+      error: what stopped the run; None while a seed is left.
 
     Raises:
       InputError: the folder is another run's, all its checkpoints are damaged, or the run to start from does not match.
@@ -55,7 +57,7 @@ class ActiveRun(contextlib.AbstractContextManager):
         self.error: InputError | None = None
         self._settings = config_lib.section(experiment.config, "train")
         self._files = contextlib.ExitStack()
-        # Finds what does not fit together before anything is written.
+        # Finds mismatches before anything is written.
         shapes = program.shapes(self.seeds)
         begun = any(path.name.isdigit() for path in (self.folder / "checkpoints").glob("*"))
         start = None if begun else self._start(shapes["state"].params, program)
@@ -73,7 +75,7 @@ class ActiveRun(contextlib.AbstractContextManager):
                 tree = program.fresh(self.seeds, start)
                 self.progress = Progress(0, 0, list(range(count)), [-math.inf] * count, [0] * count)
             self.states, self.best, self.sums = tree["state"], tree["best"], tree["sums"]
-            processes.wait(f"{self.folder} is read")  # before the first writes on
+            processes.wait(f"{self.folder} is read")  # before the first process writes to it
             if processes.is_first():
                 self.log = files.enter_context(Log(self.folder, self.progress.epoch, experiment.config))
                 provenance.write(experiment)
@@ -85,7 +87,7 @@ class ActiveRun(contextlib.AbstractContextManager):
         self.close()
 
     def close(self) -> None:
-        """Waits until pending writes are done."""
+        """Waits until pending writes are done, and closes the files."""
         self._files.close()
 
     @property
@@ -95,11 +97,11 @@ class ActiveRun(contextlib.AbstractContextManager):
 
     @property
     def learns(self) -> bool:
-        """Whether an epoch is left to do, and a seed to do it."""
+        """Whether an epoch is left to train, and a seed that still trains."""
         return self.error is None and bool(self.progress.active) and self.progress.epoch < self._settings.epochs
 
     def order(self, epoch: int) -> np.ndarray:
-        """int32 (S, steps, B): who is in which step of an epoch, for the seeds that still learn."""
+        """int32 (S, steps, B): the samples of each step of an epoch, for the seeds that still train."""
         return np.stack([self.experiment.epochs.order(self.seeds[i], epoch) for i in self.progress.active])
 
     def save(self) -> None:
@@ -110,19 +112,23 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.checkpoints.save(step, tree, dataclasses.asdict(self.progress), like)
 
     def saved(self) -> str:
-        """Waits for the checkpoint: one line about it."""
+        """Waits for the checkpoint, and returns one line about it."""
         self.checkpoints.wait()
         return f"{self.folder}: saved {self._place()}; run the same command again to continue"
 
     @property
     def is_dead(self) -> bool:
-        """Whether every seed that learned has failed."""
+        """Whether every seed that was still training has failed."""
         return not any(i in self.progress.active for i in self.progress.sound(self.seeds))
 
     def check_finite(self, sums: dict[str, np.ndarray], first: int, last: int) -> None:
-        """Notes the seeds that have a term of the loss that is not finite after these steps; prints a line for each.
+        """Records the seeds for which a term of the loss is not finite after these steps, and prints a line for each.
 
         These seeds stay in the steps until `drop_failed`. If no seed is left, `error` is set.
+
+        Args:
+          sums: {term: (S,)}, over the seeds that still train.
+          first, last: steps of the epoch, from 1.
         """
         failed, new = self.progress.failed, {}
         where = f"in steps {first} to {last} of epoch {self.progress.epoch + 1}"
@@ -143,7 +149,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             )
 
     def watch(self, values: Mapping[str, np.ndarray]) -> None:
-        """Adds what was found at a watched step, one number for each seed that learns."""
+        """Adds the numbers of a step that is monitored by `training.watch`: {name: (S,)}, over the training seeds."""
         watched = self.progress.watched
         for j, i in enumerate(self.progress.active):
             seed = str(self.seeds[i])
@@ -151,7 +157,7 @@ class ActiveRun(contextlib.AbstractContextManager):
             watched[seed] = watch.added(watched.get(seed, {}), one)
 
     def drop_failed(self, stopping: bool) -> None:
-        """Takes the seeds that have failed out of those that learn; saves the run if it stops here, or with the last.
+        """Removes failed seeds from those that still train; saves the run if it stops here, or if no seed is left.
 
         Args:
           stopping: no more steps will be taken, even if the epoch has some left.
@@ -167,12 +173,12 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.save()
 
     def end_epoch(self, validation: Validation, seconds: float, name: str) -> None:
-        """Validates, keeps parameters that are better, drops seeds that have not been for long, writes what came out.
+        """Validates, keeps better parameters, stops seeds that have run out of patience, logs, and saves a checkpoint.
 
         Args:
           validation: of the validation split.
-          seconds: that the epoch's steps took.
-          name: of the run, at the start of what is printed.
+          seconds: duration of the epoch's steps.
+          name: of the run, at the start of printed lines.
         """
         total_steps, started = self.experiment.epochs.steps, time.perf_counter()
         monitored_S = optimizer.monitored(self.states.params, self.states.opt_state)
@@ -214,10 +220,10 @@ class ActiveRun(contextlib.AbstractContextManager):
         self.save()
 
     def end(self, splits: Callable[[str], Validation]) -> dict[str, Any] | InputError:
-        """Tests a run that has nothing left to do and writes its results; or the error that stopped it.
+        """Tests a run that has nothing left to train, writes results.json and returns it; or returns `error`.
 
         Args:
-          splits: what validates "valid" and "test".
+          splits: "valid" or "test" -> the metrics of this split.
         """
         if self.error is not None:
             self.close()
@@ -248,11 +254,11 @@ class ActiveRun(contextlib.AbstractContextManager):
             self.log.test(progress.epoch, seeds, results["test"])
             files.write_text(self.folder / "results.json", json.dumps(results, indent=1) + "\n")
         self.close()
-        self.states = self.best = self.sums = None  # the device's memory, for the others
+        self.states = self.best = self.sums = None  # frees the device's memory for other runs
         return results
 
     def _validate(self, validation: Validation, monitored_S: Any) -> list[dict[str, Any]] | None:
-        """The summary of each seed that still learns; None in an epoch that goes without."""
+        """The summary of each seed that still trains; None in an epoch without validation."""
         if not self._settings.validate_unmonitored and self.progress.epoch < self._settings.monitor_after:
             return None
         active = enumerate(self.progress.active)
@@ -320,6 +326,6 @@ def finished(config: ConfigDict) -> dict[str, Any] | None:
 
 
 def _like(shapes, active: list[int]):
-    """Shapes of a checkpoint in which only the `active` seeds still learn."""
+    """Shapes of a checkpoint in which only the `active` seeds still train."""
     cut = lambda x: jax.ShapeDtypeStruct((len(active), *x.shape[1:]), x.dtype)  # noqa: E731
     return {**jax.tree.map(cut, shapes), "best": shapes["best"]}

@@ -1,8 +1,8 @@
-"""Batches, built on the device: sequences into rows, targets, negatives, the cloze task's masks.
+"""Batches, built on the device: sequences laid out in rows, targets, negatives, the cloze task's masks.
 
-The host plans (which users, in which order, in rows of which lengths: `layout.py`); everything else, randomness
-included, happens inside the jitted step. Random numbers are drawn per (student, position), so they do not depend
-on how the rows are laid out.
+The host plans which users come in which order, and the lengths of rows (`ranking.layout`). Everything else, including
+random numbers, is computed inside the jitted step. Random numbers are drawn per (student, position), so they do not
+depend on the layout of rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llmesr_jax.models.types import Array, Batch, Needs, Tables, on_device
 from llmesr_jax.ranking import layout
 from llmesr_jax.training import dealing, seen
 
-_EXTRA = 17  # of the step's keys, the one of what a method adds
+_EXTRA = 17  # folded into the step's key for what a method adds
 _MOST_SAMPLES = 2**31 - 1  # their numbers are int32
 
 
@@ -36,15 +36,17 @@ class Interactions:
     Attributes:
       items_n: int32 item ids, user after user, in time order.
       start_U, train_U: int32 first index of each user and length of the training part.
-      gaps_m: int32, for each user the sorted distinct items s_0 < s_1 < ... that are no negatives as s_k - 1 - k:
-        how many unseen items lie below the k-th seen one. Seen are those of the training part.
-      gap_start_U, gap_count_U: int32 where a user's gaps lie.
-      count_ends_V: int32 running total of the items' training interactions: which item a random one of them is.
+      gaps_m: int32, for each user and its sorted distinct seen items s_0 < s_1 < ... the numbers s_k - 1 - k: how many
+        unseen items have a lower id than the k-th seen one. `data.avoid` says which items are seen: they are never
+        negatives of the user.
+      gap_start_U, gap_count_U: int32, the index of a user's first gap, and the number of gaps.
+      count_ends_V: int32, running total of the items' training interactions, to draw an item by its frequency.
       num_items: V.
-      most_seen: the most distinct seen items of a user.
+      most_seen: the largest number of distinct seen items of a user.
       last_negative: the highest id that a negative may have.
       whole: how seen items are searched, see `kernels.search`.
-      target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless these are the negatives.
+      target_log_shares_V: float32 log of each item's share of an epoch's targets; None unless targets are the
+        negatives.
     """
 
     items_n: Array
@@ -61,10 +63,14 @@ class Interactions:
     target_log_shares_V: Array | None = None
 
     def unseen_items(self, key: Array, users_n: Array, count: int) -> Array:
-        """int32 (n, count): items drawn evenly, with replacement, among those that each user has not seen.
+        """int32 (n, count): items drawn uniformly, with replacement, among those that each user has not seen.
 
-        What counts as seen is `data.avoid`, as for the batch's own negatives. Of a user who is not known, -1, all are
-        unseen.
+        `data.avoid` says which items are seen, as for the batch's own negatives.
+
+        Args:
+          key: random key.
+          users_n: int32 rows of users; -1 for an unknown user, who has seen nothing.
+          count: draws per user.
         """
         known_n = users_n >= 0
         row_n = jnp.maximum(users_n, 0)
@@ -75,12 +81,17 @@ class Interactions:
 
 
 class BatchPlan(NamedTuple):
-    """All static facts about a training batch (hashable: a jit argument or closure).
+    """All static facts about a training batch; hashable, for a static argument of jit.
 
     Attributes:
-      extra: what the method adds, `Recommender.extra`.
-      whole: as of `Sizes`.
-      shards: devices that the batch is dealt to.
+      config: the section `data` of the settings.
+      supervision: the positions with a loss: every, last or masked.
+      mask_share: share of positions that the cloze task hides; 0 without it.
+      students, teachers: the rows of both bags; teachers is None without distillation.
+      similar: N.
+      extra: computes what the method adds, `Recommender.extra`; None if it adds nothing.
+      whole: as in `Sizes`.
+      shards: number of devices that the batch is distributed over.
     """
 
     config: DataConfig
@@ -94,7 +105,7 @@ class BatchPlan(NamedTuple):
     shards: int = 1
 
     def dealt(self, shards: int) -> BatchPlan:
-        """The plan for several devices; what is dealt to several is not packed."""
+        """The plan for so many devices; on several, rows are not packed."""
         alone = lambda rows: rows and rows._replace(bin_widths=())  # noqa: E731
         packs = {} if shards == 1 else {"students": alone(self.students), "teachers": alone(self.teachers)}
         return self._replace(shards=shards, **packs)
@@ -104,9 +115,10 @@ class Epochs(NamedTuple):
     """What the host needs to plan an epoch.
 
     Attributes:
-      samples_N: int32 user + U * k. Under masked supervision each student stands twice, with k = 0 and with k = 1: only
-        its last item hidden. Under `data.prefixes` k is how many of its newest training items a prefix lacks; else 0.
-      counts_NxG, most_G: what an order must fit, see `layout.draw_order`.
+      samples_N: int32 user + U * k. Under masked supervision each student has two samples: k = 0, and k = 1, in which
+        only the last item is hidden. Under `data.prefixes` k is the number of newest training items that a prefix
+        lacks. Else k = 0.
+      counts_NxG, most_G: limits on the sequences of a batch that an order must respect, see `layout.draw_order`.
       plan: the static facts.
     """
 
@@ -117,26 +129,27 @@ class Epochs(NamedTuple):
 
     @property
     def steps(self) -> int:
+        """Steps per epoch."""
         return -(-len(self.samples_N) // self.plan.config.batch_size)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """int32 (steps, B) entries of samples_N in the epoch's order, -1 = nobody. A function of (seed, epoch)."""
+        """int32 (steps, B): samples in the epoch's order, -1 for an empty place. A function of (seed, epoch) alone."""
         order = layout.draw_order(seed, epoch, self.plan.config.batch_size, self.counts_NxG, self.most_G)
         return np.where(order >= 0, self.samples_N[np.maximum(order, 0)], -1).astype(np.int32)
 
 
 def _students(corpus: Corpus, config: DataConfig) -> np.ndarray:
-    """bool (U,): who is a student."""
+    """bool (U,): which users are students."""
     return corpus.train_lengths_U >= (1 if config.single_item_students else 2)
 
 
 def _cut(plan: BatchPlan, samples: np.ndarray | Array, num_users: int) -> np.ndarray | Array:
-    """int32: how many of a user's newest training items each sample lacks; for -1, nobody, of no meaning."""
+    """int32: how many of a user's newest training items each sample lacks; meaningless for -1, an empty place."""
     return samples // num_users * int(plan.config.prefixes)
 
 
 def student_lengths(corpus: Corpus, plan: BatchPlan, samples: np.ndarray) -> np.ndarray:
-    """int (same shape): the items of each sample's input; 0 for -1, nobody."""
+    """int, of the shape of `samples`: the number of items in each sample's input; 0 for -1, an empty place."""
     train = corpus.train_lengths_U[samples % corpus.num_users] - _cut(plan, samples, corpus.num_users)
     lengths = np.minimum(train - (plan.supervision != "masked"), plan.config.max_len)
     return np.where(samples >= 0, lengths, 0)
@@ -163,16 +176,16 @@ def _samples(corpus: Corpus, config: DataConfig, supervision: str) -> np.ndarray
             "numbers; set data.prefixes=False"
         )
     number = np.arange(turns.sum()) - np.repeat(np.cumsum(turns) - turns, turns)
-    order = np.argsort(number, kind="stable")  # first everybody as a whole
+    order = np.argsort(number, kind="stable")  # the whole sequence of every user first
     return (np.repeat(users, turns) + corpus.num_users * number)[order].astype(np.int32)
 
 
 def target_counts(corpus: Corpus, plan: BatchPlan) -> np.ndarray:
-    """float64 (V,): how often each item is a target in an epoch; under the cloze task on average over its draws.
+    """float64 (V,): how often each item is a target in an epoch; under the cloze task the expected number.
 
-    Targets are those training items of a student that have their place in its input (`every`), the newest one (`last`;
-    with `data.prefixes` all but the first), or `mask_share` of its input and, in the second look, the newest one
-    (`masked`).
+    Targets of a student are: with `every`, its newest training items, one for each position of its input; with `last`,
+    the newest one, and with `data.prefixes` all but the first; with `masked`, a share `mask_share` of its input, and in
+    its second sample the newest item.
     """
     train_U = corpus.train_lengths_U
     slots_U = np.minimum(train_U - (plan.supervision != "masked"), plan.config.max_len)
@@ -191,9 +204,10 @@ def interactions(corpus: Corpus, plan: BatchPlan) -> Interactions:
     """Puts the corpus on the device.
 
     Args:
-      plan: of the batches: which items are no negatives, and what is a target.
+      corpus: on the host.
+      plan: of the batches; it says which items are never negatives, and which are targets.
     Raises:
-      InputError: there are more interactions than 32-bit places.
+      InputError: there are more interactions or users than 32-bit numbers can count.
     """
     check_size(corpus.name, len(corpus.items), corpus.num_users)
     avoid = plan.config.avoid
@@ -238,11 +252,17 @@ def plan_epochs(
     """Chooses the students and plans the rows.
 
     Args:
+      corpus: the data.
+      config: the section `data` of the settings, with `layout` decided (not auto).
+      supervision: of the backbone: every, last or masked.
+      mask_share: share of positions that the cloze task hides.
+      needs: of the method.
+      similar_UxN: int32 (U, N) rows of similar users, -1 for none; None if the method has no teachers. A user with a -1
+        is a student like the others, but is not distilled; nor is a prefix.
       extra, whole: see `BatchPlan`.
-      similar_UxN: int32 (U, N) rows of similar users, -1 for nobody; None where the method has no teachers. A user with
-        a -1 is a student like the others and takes no part in the distillation; nor does a prefix.
     Raises:
-      InputError: no user has enough training items; or `data.prefixes` and a backbone that learns from hidden positions.
+      InputError: no user has enough training items; `data.prefixes` with a backbone that learns from hidden positions;
+        or more samples than 32-bit numbers can count.
     """
     samples = _samples(corpus, config, supervision)
     supervision = "last" if config.prefixes else supervision  # every other position is the last of another prefix
@@ -268,12 +288,13 @@ def plan_epochs(
 
 
 def unseen(data: Interactions, draws: Array, users: Array) -> Array:
-    """The (draw + 1)-th smallest item that the user has not seen: exact, without rejection.
+    """The (draw + 1)-th smallest item that the user has not seen: exact, without rejection. int32, shape of `draws`.
 
-    id = draw + 1 + #{k : gap_k <= draw}, by binary search in the user's sorted gaps.
+    id = draw + 1 + #{k : gap_k <= draw}, by a search in the user's sorted gaps.
 
     Args:
-      draws: int32, in [0, last_negative - seen items of the user).
+      data: the interactions.
+      draws: int32, in [0, last_negative - number of seen items of the user).
       users: int32 rows of users, same shape.
     """
     low = search.at_most(
@@ -285,9 +306,9 @@ def unseen(data: Interactions, draws: Array, users: Array) -> Array:
 def below(words: Array, count: Array) -> Array:
     """int32 draws in [0, count), from uniform 32-bit words: the upper half of the 64-bit product words * count.
 
-    Every number is drawn; its probability is off by at most count / 2^32 of itself. A remainder would be as good for
-    one number, but favours low ones; floats have too few values. 64-bit integers are off, so the product is made of
-    16-bit halves, as by hand.
+    Every number can be drawn; the relative error of its probability is at most count / 2^32. A remainder has the same
+    error, but favours low numbers; floats have too few values. 64-bit integers are disabled in JAX, so the product is
+    computed from 16-bit halves.
 
     Args:
       words: uint32.
@@ -301,7 +322,7 @@ def below(words: Array, count: Array) -> Array:
 
 
 def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, key: Array) -> tuple[Array, Array]:
-    """int32 (K,) ids that all positions of a step share, 0 for none, and (K,) log-probabilities of drawing each."""
+    """int32 (K,): negatives that all positions of a step share, 0 for none; float32 (K,): log-probability of each."""
     if config.negatives == "uniform":
         words_K = jax.random.bits(key, (config.num_negatives,), jnp.uint32)
         ids_K = below(words_K, jnp.full(1, data.num_items, jnp.int32)) + 1
@@ -318,12 +339,14 @@ def shared_negatives(config: DataConfig, data: Interactions, targets_T: Array, k
 
 
 def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: Array, key: Array) -> Batch:
-    """One training batch.
+    """One training batch, computed on the device.
 
     Args:
       plan: static facts.
-      samples_B: int32 (B,) of `Epochs.samples_N`, -1 = nobody.
-      key: random key of this step.
+      data: the interactions.
+      tables: the frozen tables; `similar_users` is read if there are teachers, others by the method's `extra`.
+      samples_B: int32 (B,), entries of `Epochs.samples_N`, -1 for an empty place.
+      key: random key of this step, the first of `step_keys`.
     """
     config, batch_size, max_len = plan.config, samples_B.shape[0], plan.config.max_len
     left_padded, masked = config.layout == "padded", plan.supervision == "masked"
@@ -340,7 +363,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         data.items_n, end, length, rows.buckets, left_padded, max_len, by_length, user_B, rows.bin_widths
     )
     row_T = sequences.row_T
-    # Random numbers belong to (place in the batch, position), whatever the layout.
+    # Random numbers depend on (place in the batch, position), in every layout.
     place_T = jnp.maximum(sequences.positions_T - 1, 0)
     at_slot = lambda draws: draws[by_length[row_T], place_T]  # noqa: E731
     negative_key, hide_key, kind_key, random_key = jax.random.split(key, 4)
@@ -358,7 +381,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         shown_T = jnp.where(last_only_T, data.num_items + 1, shown_T)
         sequences = sequences.replace(items_T=jnp.where(hidden_T, shown_T, sequences.items_T).astype(jnp.int32))
     else:
-        next_T = jnp.where(last_T, end[row_T], index_T + 1)  # an empty row's only target follows its empty input
+        next_T = jnp.where(last_T, end[row_T], index_T + 1)  # the only target of an empty row follows its empty input
         at_T = last_T if plan.supervision == "last" else sequences.valid_T
         targets_T = jnp.where(at_T, jnp.take(data.items_n, next_T, mode="clip"), 0)
 

@@ -1,10 +1,10 @@
 """Orbax checkpoints that survive a kill: asynchronous, checked when read, the newest two kept.
 
 A checkpoint holds the training state and the best parameters of every seed (Orbax arrays) and the progress of the run
-(JSON): never the frozen tables, of which `config.json` holds a digest. Each has a checksum, which is the same on any
-mesh. Arrays on several devices are written and read in blocks, by each process its own. One that is proved damaged
-is reported and renamed, and the one before it is used; an error that proves nothing, such as no memory, stops the run.
-No checkpoint is deleted because it could not be read.
+(JSON), but no frozen tables, of which `config.json` holds a digest. Each checkpoint has a checksum, which is the same
+on any mesh. Arrays on several devices are written and read in blocks, by each process its own. A checkpoint that is
+proved damaged is reported and renamed, and the one before it is used. An error that proves no damage, such as lack of
+memory, stops the run. No checkpoint is deleted because it could not be read.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from llmesr_jax.training.damage import Damaged, proves_damage, reason
 
 
 def conform(tree: Any, like: Any, where: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Any:
-    """The leaves of nested dicts in the structure of `like`; arrays of size zero, which are not stored, are made.
+    """The leaves of nested dicts in the structure of `like`; arrays of size zero, which are not stored, are added.
 
     Args:
       tree: arrays or their shapes, as read from a checkpoint.
-      like: shapes and dtypes.
+      like: a tree of shapes and dtypes.
       where: the checkpoint's name in the error.
-      shapes: of leaves, by name, that end in rows of zeros: their shapes without these.
+      shapes: {name: shape without rows of zeros} of leaves that end in rows of zeros.
     Raises:
-      InputError: it has other arrays, as a checkpoint of another version of the program.
+      InputError: names, shapes or dtypes differ, as in a checkpoint of another version of the program.
     """
     empty = {name: np.zeros(x.shape, x.dtype) for name, x in named(like).items() if x.size == 0}
     leaves, shapes = {**empty, **named(tree)}, shapes or {}
@@ -52,7 +52,7 @@ def conform(tree: Any, like: Any, where: str, shapes: Mapping[str, tuple[int, ..
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits of the content of the newest checkpoint in a folder; empty if there is none. Reads no arrays."""
+    """16 hex digits that identify the newest checkpoint in a folder; "" if there is none. Reads no arrays."""
     if not Path(folder).is_dir():
         return ""
     with Checkpoints(folder, read_only=True) as checkpoints:
@@ -64,18 +64,18 @@ def fingerprint(folder: Path) -> str:
 class Checkpoints:
     """The checkpoints of one run's folder; close it, or use it in a `with` statement.
 
-    Arrays that lie on several devices are written in the blocks that these hold, each process its own; then all processes
-    must save and restore at the same places, in a folder that all of them see.
+    Arrays on several devices are written in the blocks that the devices hold, by each process its own. Then all
+    processes must save and restore at the same points of the program, in a folder that all of them see.
 
     Args:
-      folder: where they are.
+      folder: of the checkpoints.
       read_only: nothing is created, renamed or deleted there.
     """
 
     def __init__(self, folder: Path, read_only: bool = False):
         self._folder, self._read_only = Path(folder).absolute(), read_only
-        # Orbax' own `read_only` logs a warning. Without it nothing is written either, as long as nothing is saved. Each
-        # process reads for itself: where one finds a damaged file, none waits for another.
+        # Orbax's own `read_only` logs a warning. Without it nothing is written either, as long as nothing is saved.
+        # Each process reads for itself: if one finds a damaged file, none waits for another.
         alone = processes.options()
         self._reader = ocp.CheckpointManager(
             self._folder,
@@ -99,20 +99,20 @@ class Checkpoints:
         return ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, tree: Any, progress: dict[str, Any], like: Any = None) -> None:
-        """Copies the tree to the host and starts writing it; waits for the save before.
+        """Copies the tree to the host and starts writing it, after the previous save has finished.
 
         Args:
           step: larger than any saved before.
           tree: arrays.
           progress: JSON values.
-          like: the shapes of the arrays, where some end in rows of zeros that are only there to make blocks equal.
+          like: a tree of shapes without the rows of zeros that make blocks equal; None if there are no such rows.
         Raises:
-          ValueError: they were opened read-only.
+          ValueError: the checkpoints were opened read-only.
         """
         if self._read_only:
             raise ValueError(f"{self._folder}: was opened read-only, so step {step} cannot be saved")
         shapes = {name: tuple(x.shape) for name, x in named(tree if like is None else like).items()}
-        # Orbax stores no array of size zero, such as the state of no seed, after all have stopped.
+        # Orbax stores no array of size zero, such as the state after all seeds have stopped.
         tree = jax.tree.map(lambda x: x if x.size else None, tree)
         progress = {**progress, "checksum": checksum(tree, shapes)}
         tree = jax.tree.map(storage.ready, tree)
@@ -131,16 +131,16 @@ class Checkpoints:
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest intact checkpoint and its progress; None if there is none.
 
-        Newer damaged ones are reported and, after an intact one is found, renamed: their steps are trained again.
+        Newer damaged ones are reported and, once an intact one is found, renamed: their steps are trained again.
 
         Args:
-          like: a function from progress to a tree of shapes and dtypes, which gives the result its structure: how many
-            seeds still train is known only then. None for nested dicts.
-          place: a function from that tree to one with shardings, and as many rows as make equal blocks; each process then
-            reads what its devices hold, on whatever devices it was saved. None for host arrays.
+          like: a function from progress to a tree of shapes and dtypes, which is the structure of the result; it
+            depends on progress, which says how many seeds still train. None for nested dicts.
+          place: a function from that tree to one with shardings and with the rows that make blocks equal; each process
+            then reads what its devices hold, on whatever devices it was saved. None for host arrays.
         Raises:
-          InputError: there are checkpoints and all are damaged; one cannot be read and is not proved damaged; or one is not
-            like `like`. Then all are left as they are.
+          InputError: all checkpoints are damaged; one cannot be read and is not proved damaged; or one does not match
+            `like`. Then nothing is renamed.
         """
         steps = self._steps()
         processes.check_same(str(steps), f"checkpoints in {self._folder}")
@@ -193,7 +193,7 @@ class Checkpoints:
         )
 
     def _read_together(self, step: int, like: Any, place: Any) -> tuple[Any, dict[str, Any]]:
-        """The arrays and the progress of a step, as they were saved; all processes return, or raise the same.
+        """The arrays and the progress of a step, as they were saved; all processes return, or raise the same error.
 
         Raises:
           Damaged: a process cannot read its part, or the arrays are not those that were saved.
@@ -204,7 +204,7 @@ class Checkpoints:
             tree, progress, shapes = self._read(step, like, place)
         except InputError:
             raise
-        except Exception as caught:  # Orbax and TensorStore raise all kinds for a damaged file
+        except Exception as caught:  # Orbax and TensorStore raise many kinds of errors for a damaged file
             error = caught
         trouble = 0 if error is None else 1 if proves_damage(error) else 2
         worst = int(processes.gathered(np.array([trouble], np.int32)).max())
@@ -221,10 +221,11 @@ class Checkpoints:
         return tree if like is None else conform(tree, like(progress), where, shapes), progress
 
     def _read(self, step: int, like: Any, place: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Arrays in nested dicts, progress, and the shapes without rows of zeros of arrays that end in such, by name.
+        """Arrays in nested dicts, progress, and {name: shape without rows of zeros} of arrays that end in such rows.
 
         Raises:
-          InputError: the arrays are not like `like`, so they cannot be placed.
+          Damaged: a part is missing.
+          InputError: the arrays do not match `like`, so they cannot be placed.
         """
         for item in ("tree", "progress"):
             if not (self._folder / str(step) / item).is_dir():
@@ -245,7 +246,7 @@ class Checkpoints:
         return tree, progress, {name: tuple(x.shape) for name, x in named(wanted).items()}
 
     def _arrays(self, step: int, stored: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
-        """The arrays, in nested dicts; those that `targets` has on devices, the others on the host."""
+        """The arrays, in nested dicts: those in `targets` on devices, the others on the host."""
         how = ocp.args.PyTreeRestore(item=stored, restore_args=storage.restore_args(stored, targets))
         return self._reader.restore(step, args=ocp.args.Composite(tree=how))["tree"]
 

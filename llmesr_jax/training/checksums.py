@@ -1,8 +1,8 @@
-"""CRC-32 of trees of arrays, whole on the host or in blocks on several devices: one number, wherever the blocks lie.
+"""CRC-32 of trees of arrays, whole on the host or in blocks on several devices; the number is the same for both.
 
-A block's CRC that starts from zero is linear over GF(2): that of a whole is the sum of its blocks', each moved on by the
-bytes that follow it. Moving on by n bytes is multiplying by x^(8n) modulo the polynomial of the CRC. So each process
-reads its own blocks, and one number an array is exchanged.
+A CRC that starts from zero is linear over GF(2): that of the whole is the sum of its blocks' CRCs, each extended by
+zeros for the bytes that follow the block. Extending by n bytes of zeros is a multiplication by x^(8n) modulo the
+polynomial of the CRC. So each process reads its own blocks, and one number per array is exchanged.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ONE = 1 << 31
 def checksum(tree: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> int:
     """CRC-32 over names, types, shapes and bytes of the leaves, in order of name.
 
-    A tree has the same checksum as nested dicts, which is how it is read back, and on whatever devices its arrays lie.
-    Where these are of several processes, all must ask for it.
+    A tree has the same checksum as the nested dicts as which it is read back, on whatever devices its arrays are. If
+    these devices are of several processes, all must call this.
 
     Args:
       tree: arrays.
-      shapes: of leaves, by name, that end in rows which do not count: their shapes without these.
+      shapes: {name: shape} of leaves that end in rows which do not count, without these rows.
     """
     leaves, shapes = sorted(named(tree).items()), shapes or {}
     shape_of = {name: tuple(shapes.get(name, leaf.shape)) for name, leaf in leaves}
@@ -51,7 +51,7 @@ def checksum(tree: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> 
 
 
 def in_blocks(leaf: Any) -> bool:
-    """Whether an array lies on several devices."""
+    """Whether an array is on several devices."""
     return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
 
 
@@ -66,7 +66,7 @@ def name_of(path: tuple[Any, ...]) -> str:
 
 
 def _own(x: jax.Array, shape: tuple[int, ...]) -> int:
-    """The part of an array's CRC that this process's blocks give, cut to a shape; each block is one process's."""
+    """What this process's blocks, cut to a shape, add to an array's CRC; of replicas only the first counts."""
     found, size = 0, math.prod(shape) * x.dtype.itemsize
     for shard in x.addressable_shards:
         if shard.replica_id == 0:
@@ -78,7 +78,7 @@ def _own(x: jax.Array, shape: tuple[int, ...]) -> int:
 
 
 def _runs(block: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-    """The parts of a block that are neighbours in the whole array, each with the place of its first element there."""
+    """The contiguous runs of a block in the whole array, each with the index of its first element there."""
     bounds = [(at.indices(size)[0], min(at.indices(size)[1], size)) for at, size in zip(index, shape)]
     if any(start >= stop for start, stop in bounds):
         return
@@ -99,7 +99,7 @@ def _bytes(x: np.ndarray) -> np.ndarray:
 
 
 def _moved(crc: int, count: int) -> int:
-    """A CRC that started from zero, after so many bytes of zeros."""
+    """A CRC that started from zero, extended by so many bytes of zeros."""
     return _times(_power(count), crc)
 
 

@@ -1,7 +1,7 @@
-"""One configuration: every setting of `knobs`, layered from files and flags, checked, compared and stored.
+"""The configuration of a run: every setting, layered from files and flags, checked, compared and stored.
 
-A `ConfigDict` carries the values (so that ml_collections flags work); at a module's door `section` turns its part
-into the frozen dataclass beside the code.
+A `ConfigDict` holds the values, so that ml_collections flags work. `section` turns one part of it into the frozen
+dataclass of the code that reads it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import loggers, schema, surgeries
 
 PRESETS = ("paper", "release", "best")
-# A run may be continued with another value of these: they say where, how long and what is shown, not what is computed.
+# A run may be continued with other values of these: they decide where, how long and what is shown, not the results.
 RESUMABLE = frozenset(
     "workdir data_dir loggers semantic.cache_dir train.epochs train.patience train.validate_unmonitored train.progress "
     "train.lanes train.interactions train.blocks train.watch_gradients train.mesh".split()
 )
 _NOT_DATASETS = {"default", "forkme", "faerec", *PRESETS}
-# What settings of stored configurations are called now.
+# Settings of stored configurations that have another name now.
 _RENAMED = {
     "loss.calibration": "gbce.calibration",
     "loss.log_q": "sampled_softmax.log_q",
@@ -55,10 +55,10 @@ def default() -> ConfigDict:
 
 
 def changes(base: ConfigDict) -> dict[str, Any]:
-    """{key: value} of what the user's file sets in the config that it returns.
+    """{key: value} of the settings that a user's file sets in the config that it returns.
 
-    In one made from `default()`: all that was set there, to its default or not. In a ConfigDict of the file's own: all
-    that it holds, but where it holds every setting, what differs from the defaults.
+    If the config was made from `default()`: everything that was set, even to the default. In any other ConfigDict:
+    everything that it holds; but if it holds every setting, those that differ from the defaults.
     """
     start, flat = flatten(default()), flatten(base)
     if not any(isinstance(part, Recorded) for part in (base, *base.values())) and not start.keys() <= flat.keys():
@@ -81,7 +81,7 @@ def datasets() -> list[str]:
 
 @functools.cache
 def configs() -> types.ModuleType:
-    """The package of presets and data sets' settings: `llmesr_jax.configs` as installed, `configs` in the repository."""
+    """The package of presets and data sets' settings: `llmesr_jax.configs` in a wheel, `configs` in the repository."""
     installed = importlib.util.find_spec("llmesr_jax.configs") is not None
     return importlib.import_module("llmesr_jax.configs" if installed else "configs")
 
@@ -92,12 +92,12 @@ def configs_module(name: str) -> types.ModuleType:
 
 
 def module_of(path: Path) -> types.ModuleType:
-    """A configuration or sweep file as a module; one of `configs` by its name there, so that it may import others."""
+    """A configuration or sweep file as a module; a file of `configs` keeps its name there, so it can import others."""
     folder = Path(configs().__path__[0]).resolve()
     if path.resolve().is_relative_to(folder):
         return configs_module(".".join(path.resolve().relative_to(folder).with_suffix("").parts))
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    assert spec and spec.loader, path  # as of any file that ends in .py
+    assert spec and spec.loader, path  # any file that ends in .py has both
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -112,22 +112,23 @@ def build(
 ) -> ConfigDict:
     """The configuration of one run, complete and checked; later entries override earlier ones:
 
-    defaults, the data set's file, the preset's file, what `base` sets (`changes`), `defaults`, `varying`, `overrides`, `flags`.
+    every setting's default, the data set's file, the preset's file, what `base` sets (`changes`), `defaults`,
+    `varying`, `overrides`, `flags`.
 
-    A file of `configs/` has `OVERRIDES` and perhaps `FOR`: {(method, backbone): settings for these two}, "*" for any; a
-    key may name the data set as its third. It beats the `OVERRIDES` of its file, later entries beat earlier ones. A
-    preset may choose method and backbone.
+    A file of `configs/` has `OVERRIDES` and possibly `FOR`: {(method, backbone): settings for these two}, "*" for any;
+    a key may have the data set as a third part. `FOR` overrides `OVERRIDES` of the same file, and its later entries
+    override earlier ones. A preset may choose method and backbone.
 
     Args:
       overrides: {key: value}, as given by `--config.a.b=value`.
       flags: {key: value}, as given by the short flags (`--epochs` is `train.epochs`).
-      base: a whole config, as an own file given with `--config=` returns it.
-      defaults: {key: value}, of a sweep, say.
-      varying: each like `FOR`, that of an own file, say; later ones beat earlier ones.
+      base: a whole config, as a user's file given with `--config=` returns it.
+      defaults: {key: value}, such as those of a sweep.
+      varying: mappings like `FOR`, such as that of a user's file; later ones override earlier ones.
 
     Raises:
       InputError: an unknown key, a value of the wrong type or out of range, an unknown data set, preset, backbone,
-        method or logger, seeds that are no list of integers.
+        method or logger, or seeds that are not a list of integers.
     """
     start = flatten(default())
     changed = {**({} if base is None else changes(base)), **(defaults or {})}
@@ -164,13 +165,13 @@ def settings(changes: Mapping[str, Any] | None = None, /, **named: Any) -> Confi
         `train`, with {field: value}. They override `changes`.
 
     Raises:
-      InputError: an unknown name (with the nearest known one), or a value of the wrong type or out of range.
+      InputError: an unknown name (the message has the nearest known one), or a value of the wrong type or out of range.
     """
     return build({**(changes or {}), **_flat(named)})
 
 
 def section(config: ConfigDict, name: str) -> Any:
-    """The frozen dataclass of one section ("" for `RunConfig`); that of the loss holds its plug-in's, too.
+    """The frozen dataclass of one section ("" for `RunConfig`); that of the loss also holds its plug-in's (`own`).
 
     Raises:
       InputError: a key that the section does not have, or a value that it refuses.
@@ -181,7 +182,11 @@ def section(config: ConfigDict, name: str) -> Any:
 
 
 def seed_list(config: ConfigDict) -> tuple[int, ...]:
-    """The seeds as integers: distinct, 0 <= seed < 2**31."""
+    """The seeds as integers.
+
+    Raises:
+      InputError: one is not an integer with 0 <= seed < 2**31, or appears twice.
+    """
     parts = [part.strip() for part in config.seeds.split(",")]
     if not all(re.fullmatch("[0-9]{1,10}", part) and int(part) < 2**31 for part in parts):
         raise InputError(
@@ -198,7 +203,11 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str, where: str = "config") -> ConfigDict:
-    """Inverse of `to_json`; settings that the text lacks get their default. `where` names the file in errors."""
+    """Inverse of `to_json`; settings that the text lacks get their default. `where` names the file in errors.
+
+    Raises:
+      InputError: the text is not a configuration, or names a plug-in that is not installed.
+    """
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
@@ -210,10 +219,10 @@ def from_json(text: str, where: str = "config") -> ConfigDict:
 
 
 def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
-    """Without the sections of plug-ins that were installed then, are not now, and were not used.
+    """The settings without sections of plug-ins that are no longer installed and were not used.
 
     Raises:
-      InputError: one of those was used.
+      InputError: a plug-in that is not installed was used.
     """
     for key, plugins in schema.chosen().items():
         if key in flat and flat[key] not in (schema.AUTO, surgeries.NONE, *plugins.names()):
@@ -226,7 +235,7 @@ def _of_this_installation(flat: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def digest(config: ConfigDict) -> str:
-    """16 hex digits that are equal for two runs that compute the same (see `difference`)."""
+    """16 hex digits that are equal for two runs with equal results (see `decisive`)."""
     text = json.dumps(decisive(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -234,8 +243,8 @@ def digest(config: ConfigDict) -> str:
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for the settings that decide the result and differ; empty if `new` may continue `old`.
 
-    Left out: `RESUMABLE`, and the sections of plug-ins that neither run uses. Where both start from a run, its digest
-    tells whether it is the same, not its place.
+    Settings in `RESUMABLE` and sections of plug-ins that neither run uses are left out. If both start from a run, the
+    folders of these may differ: the digest in config.json says whether it is the same run.
     """
     a, b = decisive(old), decisive(new)
     if a["start"] and b["start"]:
@@ -249,7 +258,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def used(config: ConfigDict) -> dict[str, Any]:
-    """{key: value} without the sections of the plug-ins (backbones, methods, losses, optimisers) that it does not use."""
+    """{key: value} without the sections of plug-ins (such as backbones and losses) that the run does not use."""
     flat, unused = flatten(config), set()
     for key, plugins in schema.chosen().items():
         name = schema.DEFAULT if flat.get(key) == schema.AUTO else flat.get(key)

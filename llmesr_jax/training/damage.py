@@ -1,4 +1,4 @@
-"""Which errors show that the files of a checkpoint are missing, truncated or altered, and which show nothing."""
+"""Which errors prove that the files of a checkpoint are missing, truncated or altered, and which do not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Damaged(Exception):
     """A checkpoint was read and is not what was saved."""
 
 
-# TensorStore's words for a file that is missing, too short or does not decode. It raises a plain ValueError that has no
-# code, so its words are all there is; those are the names of absl's status codes, at the start of the message.
+# What TensorStore's message says of a file that is missing, too short or does not decode. It raises a plain ValueError
+# without a code; the message starts with the name of one of absl's status codes.
 _STATES_OF_DAMAGE = re.compile("DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION")
 
 
@@ -32,7 +32,7 @@ def proves_damage(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """The first line of an error's message, cut to 120 characters."""
     inner = _unwrapped(error)
     return (str(inner) or repr(inner)).splitlines()[0][:120]
 
@@ -59,7 +59,7 @@ def _of_the_system(error: BaseException) -> bool:
     missing = (None, errno.ENOENT, errno.ENOTDIR)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in missing):
         return True
-    # TensorStore's errors have no errno, so it is read from the words.
+    # TensorStore's errors have no errno, so it is read from the message.
     codes = [int(code) for code in re.findall(r"os_error_code='(\d+)'", str(error))]
     return (
         any(code not in missing for code in codes) or re.match("RESOURCE_EXHAUSTED|PERMISSION", str(error)) is not None

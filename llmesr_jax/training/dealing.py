@@ -1,7 +1,8 @@
-"""A batch dealt to the devices of a mesh: its sequences, longest first, like cards, so that all hold about as much.
+"""Distributes a batch over the devices of a mesh: each gets every N-th sequence by length, so all have equal work.
 
-A batch is made as ever, whatever the mesh; what is here only moves its rows and slots. Random numbers belong to places
-in the batch and positions, so none changes. A part's rows are as wide as the widest card of each round.
+A batch is made in the same way on every mesh; this module only moves its rows and slots. Random numbers depend on
+places in the batch and positions, so they do not change. Of N rows that are neighbours in the order of length, each
+device gets one, and all N are padded to the width of the longest.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from llmesr_jax.models.types import Array, Batch, Sequences
 
 
 class Moves(NamedTuple):
-    """How rows and slots are dealt to N parts; known before anything is compiled.
+    """How rows and slots are moved to N parts; known before anything is compiled.
 
     Attributes:
-      row_R: int32, which row of those before each row is.
-      slot_T: int32, which slot of those before each slot is; -1 for an empty slot more.
-      buckets: of the dealt sequences, those of one part N times.
+      row_R: int32, for each new row the row that moves there.
+      slot_T: int32, for each new slot the slot that moves there; -1 for an additional empty slot.
+      buckets: of the new sequences: those of one part, N times.
       shards: N.
     """
 
@@ -32,11 +33,17 @@ class Moves(NamedTuple):
 
     @classmethod
     def of(cls, buckets: tuple[tuple[int, int], ...], shards: int) -> Moves:
-        """The moves of rows in order of width, widest first, whose number is a multiple of `shards`."""
+        """The moves of rows in order of width, widest first.
+
+        Raises:
+          ValueError: the number of rows is not a multiple of `shards`, or they are in another order.
+        """
         width_R = np.array([width for rows, width in buckets for _ in range(rows)], np.int32)
         each, more = divmod(len(width_R), shards)
         if more or (np.diff(width_R) > 0).any():
-            raise ValueError(f"rows {buckets} cannot be dealt to {shards} parts: expected a multiple, widest first")
+            raise ValueError(
+                f"rows {buckets} cannot be divided into {shards} parts; expected a multiple of {shards}, widest first"
+            )
         first_R = np.cumsum(width_R, dtype=np.int32) - width_R
         row_R = np.arange(len(width_R), dtype=np.int32).reshape(each, shards).T.reshape(-1)
         widest_E = width_R[::shards]
@@ -47,21 +54,21 @@ class Moves(NamedTuple):
         return cls(row_R, np.concatenate(slots).astype(np.int32), one * shards, shards)
 
     def rows(self, x: Array) -> Array:
-        """(R, ...) in the order of the dealt rows."""
+        """(R, ...) in the order of the new rows."""
         return dealt(jnp.take(x, self.row_R, axis=0, mode="clip"))
 
     def slots(self, x: Array) -> Array:
-        """(T, ...) in the order of the dealt slots, zeros in those that there were not."""
+        """(T, ...) in the order of the new slots, zeros in additional ones."""
         is_one = (self.slot_T >= 0).reshape(-1, *[1] * (x.ndim - 1))
         taken = jnp.take(x, np.maximum(self.slot_T, 0), axis=0, mode="clip")
         return dealt(jnp.where(is_one, taken, jnp.zeros((), x.dtype)))
 
 
 def deal(batch: Batch, shards: int) -> Batch:
-    """The batch with its students and teachers dealt to so many parts; what a method adds stays as it is.
+    """The batch with its students and teachers distributed over so many parts; what a method adds is not moved.
 
     Args:
-      batch: its rows in order of length, longest first.
+      batch: with rows in order of length, longest first.
       shards: a divisor of the number of students.
     """
     moves = Moves.of(batch.students.buckets, shards)
@@ -81,7 +88,7 @@ def deal(batch: Batch, shards: int) -> Batch:
 def _sequences(bag: Sequences, moves: Moves) -> Sequences:
     """The bag with its rows and slots moved."""
     if not bag.items_first and len({width for _, width in bag.buckets}) > 1:
-        raise ValueError(f"rows {bag.buckets} with items at their ends cannot be dealt: expected rows of one width")
+        raise ValueError(f"rows {bag.buckets} with items at their ends cannot be moved; expected rows of one width")
     first_R, dealt_first_R = _first_slots(bag.buckets), _first_slots(moves.buckets)
     last_R = jnp.take(bag.last_R, moves.row_R, mode="clip") + (dealt_first_R - first_R[moves.row_R])
     of_rows = {name: getattr(bag, name) for name in ("left_out_R", "user_R")} | {"place_R": bag.places_R}

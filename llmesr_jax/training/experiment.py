@@ -1,4 +1,4 @@
-"""Builds everything a run needs from a configuration, and checks it before the first compile."""
+"""Builds everything that a run needs from its configuration, and checks it before anything is compiled."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ from llmesr_jax.training import (
 from llmesr_jax.training import config as config_lib
 
 CONFIG_FILE = "config.json"
-# Of the files of a run. 2: settings have other names, and random numbers other streams.
+# The format of a run's files. In 2, some settings have other names and random numbers other streams than in 1.
 FORMAT = 2
 _CHANGES_SHOWN = 4
-_SHOWN = 30  # seconds after which a disk that machines share shows what another has written
+_SHOWN = 30  # seconds after which a shared disk must show a file that another machine has written
 
 
 class Experiment(NamedTuple):
-    """The parts of one run.
+    """The parts of one run; `prepare` makes it.
 
     Attributes:
       config: the whole configuration.
-      seeds: trained together.
-      corpus: host arrays.
-      tables: the frozen tables on the host, similar users cut to the N that the method uses.
+      seeds: the seeds, which are trained together.
+      corpus: the interactions, in host arrays.
+      tables: {name: array} of the frozen tables on the host; of similar users only the N that the method uses.
       recipe: digest of what the tables were made from.
       content: digest of the tables.
-      recommender: pure functions.
-      epochs: the students and the row plan.
+      recommender: the model, as pure functions.
+      epochs: the students, and the plan of rows.
     """
 
     config: ConfigDict
@@ -82,10 +82,10 @@ class Experiment(NamedTuple):
         return line
 
     def identity(self) -> dict[str, str]:
-        """Digests of what a run's numbers depend on besides its configuration.
+        """Digests of what a run's results depend on besides its configuration.
 
-        "recipe" is what the tables were made from, "tables" their content, which another processor may round otherwise.
-        "start" is the state of the run that this one starts from, while that is there.
+        "interactions" is of the data, "recipe" of what the tables were made from, "tables" of their content, which
+        another processor may round differently. "start" is of the run that this one starts from, if it exists.
         """
         found = {"interactions": self.corpus.digest, "recipe": self.recipe, "tables": self.content}
         start = self.config.start and checkpoint.fingerprint(Path(self.config.start, "checkpoints"))
@@ -93,7 +93,7 @@ class Experiment(NamedTuple):
 
 
 def _without_teachers(tables: Mapping[str, np.ndarray]) -> int:
-    """How many users have no similar users."""
+    """The number of users without similar users."""
     return int((tables["similar_users"] < 0).any(axis=1).sum()) if "similar_users" in tables else 0
 
 
@@ -114,11 +114,13 @@ def _describe_split(users_items: corpus.Corpus, seen: str) -> str:
 def prepare(config: ConfigDict) -> Experiment:
     """Reads the data, makes or loads the tables, builds the model and plans the rows.
 
+    Args:
+      config: of `settings`.
     Raises:
       InputError: the configuration or a file is wrong.
     """
     section = lambda name: config_lib.section(config, name)  # noqa: E731
-    mesh.parse(section("train").mesh)  # what is wrong with it is said before anything is read
+    mesh.parse(section("train").mesh)  # reports a wrong mesh before anything is read
     needs = recommender.needs(config.method, section(config.method))
     if needs.start and not config.start:
         raise _start_missing(config.method)
@@ -135,7 +137,7 @@ def prepare(config: ConfigDict) -> Experiment:
             f"lower --config.{config.method}.similar, or raise --config.semantic.num_similar (below the "
             f"{trained} users who have training items)"
         )
-    recommender.kinds(needs)  # finds names that stand twice before anything is computed
+    recommender.kinds(needs)  # reports names that are used twice before anything is computed
     with span("tables"):
         mapped = mesh.splits_rows(config, jax.device_count())
         tables, recipe = processes.first_alone(
@@ -176,8 +178,10 @@ def assemble(
     """An experiment on existing interactions and tables: builds the model and plans the rows.
 
     Args:
+      config: the whole configuration.
+      users_items: the interactions.
       tables: those that the method needs, as `semantic.tables.prepare` makes them; `similar_users` has N columns.
-      recipe: digest of what they were made from.
+      recipe: digest of what the tables were made from.
     Raises:
       InputError: inconsistent settings.
       ValueError: a table that the method needs is missing.
@@ -233,10 +237,13 @@ def assemble(
 
 
 def vary(experiment: Experiment, config: ConfigDict) -> Experiment:
-    """The experiment with another folder, other seeds or traced numbers: nothing is read or built again.
+    """The experiment with another folder, other seeds or other traced numbers; nothing is read or built again.
 
     Args:
-      config: of the same program, see `traced.program`.
+      experiment: the original.
+      config: the configuration of the new one, of the same program (`traced.program`).
+    Raises:
+      ValueError: it is of another program.
     """
     if traced.program(config) != traced.program(experiment.config):
         raise ValueError(f"{config.workdir} is of another program than {experiment.config.workdir}")
@@ -244,7 +251,7 @@ def vary(experiment: Experiment, config: ConfigDict) -> Experiment:
 
 
 def check_workdir(experiment: Experiment) -> None:
-    """Checks, without writing anything, that the run's folder is free, or belongs to this configuration and these data.
+    """Checks that the run's folder is free, or belongs to this configuration and these data; writes nothing.
 
     Raises:
       InputError: it belongs to another run, is not a run's folder, or cannot be written to.
@@ -276,7 +283,11 @@ def check_workdir(experiment: Experiment) -> None:
 
 
 def open_workdir(experiment: Experiment) -> Path:
-    """Makes the run's folder, or uses an existing one that passes `check_workdir`; of several processes the first does."""
+    """Makes the run's folder, or uses an existing one that passes `check_workdir`; the first of several processes does.
+
+    Raises:
+      InputError: `check_workdir` refuses the folder, or another process does not see it.
+    """
     folder = Path(experiment.config.workdir)
     processes.wait(f"{folder} is looked at")
     if processes.is_first():
@@ -302,9 +313,9 @@ def _open_workdir(experiment: Experiment, folder: Path) -> None:
 
 
 def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:
-    """`name: old -> new` for what differs from the stored digests; empty if the data are the same.
+    """`name: old -> new` for each digest that differs from the stored one; empty if the data are the same.
 
-    Tables of one recipe are the same data, whatever their last digits; where those differ, a warning says so.
+    Tables of the same recipe are the same data even if they differ by rounding; a warning then says so.
     """
     now = experiment.identity()
     changed = [name for name in now if stored.get(name) != now[name]]

@@ -10,7 +10,7 @@ from llmesr_jax.core.plugins import Plugins
 
 
 def kinds() -> dict[str, Plugins[Any]]:
-    """{kind: its plug-ins}."""
+    """{name of a kind: its plug-ins}."""
     from llmesr_jax.data import importers
     from llmesr_jax.models import backbones, losses, methods
     from llmesr_jax.ranking import metrics
@@ -22,7 +22,7 @@ def kinds() -> dict[str, Plugins[Any]]:
 
 
 def plugin(kind: str, name: str) -> Any:
-    """The file of a plug-in, such as `plugin("method", "llmesr")`: to wrap it, or to take a part of it.
+    """The module of a plug-in, such as `plugin("method", "llmesr")`: to wrap it, or to use a part of it.
 
     Args:
       kind: backbone, method, loss, metric, optimizer, surgery, logger, encoder or importer.

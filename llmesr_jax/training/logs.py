@@ -19,7 +19,7 @@ from llmesr_jax.training.loggers import PLUGINS
 
 
 def loggers(wanted: str) -> list[str]:
-    """Names of the files of `llmesr_jax/training/loggers` that the setting `loggers` asks for.
+    """The names of the loggers that the setting `loggers` selects.
 
     Args:
       wanted: names separated by commas; "auto": tensorboard if it is installed; "none".
@@ -46,8 +46,11 @@ class Log(contextlib.AbstractContextManager):
 
     Args:
       folder: the run's.
-      last_epoch: of the checkpoint the run continues from; lines of later epochs are dropped, they will come again.
+      last_epoch: of the checkpoint from which the run continues; lines of later epochs are dropped, because they will
+        be written again.
       config: the run's; None for the defaults.
+    Raises:
+      InputError: a logger is not known, not installed, or does not start.
     """
 
     def __init__(self, folder: Path, last_epoch: int, config: ConfigDict | None = None):
@@ -68,18 +71,18 @@ class Log(contextlib.AbstractContextManager):
             self._files = opened.pop_all()
 
     def write(self, epoch: int, seed: int, values: dict[str, Any], seconds: float) -> None:
-        """One epoch of one seed: {name: number}, and how long the epoch took for the whole group."""
+        """Writes {name: number} of one epoch of one seed, and the seconds that the epoch took for all seeds."""
         with self._path.open("a") as file:
             file.write(json.dumps({"epoch": epoch, "seed": seed, **values, "seconds": round(seconds, 3)}) + "\n")
         self._hand_on(epoch, seed, values)
 
     def test(self, epoch: int, seeds: Sequence[int], results: Mapping[str, Any]) -> None:
-        """The test's metrics of each seed, for the loggers alone: results.json has them, too.
+        """Sends the test's metrics of each seed to the loggers; results.json has them too.
 
         Names are `test/full/overall/N@10`, by protocol, group and metric.
 
         Args:
-          epoch: the last that was trained.
+          epoch: the last one that was trained.
           seeds: in the order of the results' lists.
           results: {protocol: stacked summary of the test}, see `evaluate.stack`.
         """
@@ -94,13 +97,13 @@ class Log(contextlib.AbstractContextManager):
             self._hand_on(epoch, seed, values)
 
     def _hand_on(self, epoch: int, seed: int, values: Mapping[str, Any]) -> None:
-        """To the loggers, without the values of groups that have no users."""
+        """Sends values to the loggers, without those of groups that have no users."""
         named = {f"{name}/seed_{seed}": value for name, value in values.items() if value is not None}
         for logger in self._loggers:
             logger.write(epoch, named)
 
     def close(self) -> None:
-        """Closes all loggers, even if one of them fails at it."""
+        """Closes all loggers, even if one of them fails to close."""
         self._files.close()
 
     def __exit__(self, *_) -> None:
@@ -112,7 +115,7 @@ def _installed(name: str) -> bool:
 
 
 def _epoch(line: str) -> float:
-    """The epoch of a line; infinite for one that was cut off by a crash."""
+    """The epoch of a line; infinite for a line that a crash cut off."""
     try:
         return json.loads(line)["epoch"]
     except (json.JSONDecodeError, KeyError, TypeError):

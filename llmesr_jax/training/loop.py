@@ -1,8 +1,8 @@
-"""Training: one loop, read from top to bottom.
+"""Training: one loop, to be read from top to bottom.
 
-`train_together` opens the runs and goes through their epochs. An epoch is `_epoch`: what a method does before it, the
-steps, the validation, and the run's own end of the epoch, which keeps what is best and writes a checkpoint. What is
-on the device and compiled is a `Program`; what belongs to one run and its folder is an `ActiveRun`.
+`train_together` opens the runs and loops over their epochs. `_epoch` is one epoch: what a method does before it, the
+steps, the validation, and `ActiveRun.end_epoch`, which keeps the best parameters and writes a checkpoint. A `Program`
+has what is on the device and compiled; an `ActiveRun` has what belongs to one run and its folder.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]
     Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
     ranks.npz. A folder that holds an unfinished run of the same configuration is continued, to the same numbers.
 
-    A seed whose loss is not finite is left out from there on, and named by a line on stderr and in the results under
-    "failed"; "seeds" are those that the numbers are of (`active_run.left_out`).
+    A seed whose loss is not finite is not trained further. A line on stderr and "failed" in the results name it;
+    "seeds" in the results are the seeds whose numbers they hold.
 
     Args:
-      experiment: what to train.
-      stop: ends the training at the end of the window of steps in which it is requested.
-    Returns: what results.json holds.
+      experiment: of `prepare`.
+      stop: a request ends the training after the current window of steps, and the state is saved. None: there are no
+        requests.
+    Returns: the content of results.json.
     Raises:
-      InputError: the workdir belongs to another run; no seed has a finite loss (terms and steps are named).
-      KeyboardInterrupt: `stop` was requested, and the state is saved.
+      InputError: the workdir belongs to another run, or all seeds failed (the message names terms and steps).
+      KeyboardInterrupt: `stop` was requested; the state is saved.
     """
     (outcome,) = train_together([experiment], stop=stop)
     if isinstance(outcome, InputError):
@@ -58,16 +59,16 @@ def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]
 def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = None) -> list[Outcome]:
     """`train` for runs that share a program: all their seeds are lanes of the same steps.
 
-    Each run has its own folder, validation and end, as alone. Where runs stand at different places, as after a kill,
-    those that are behind go first.
+    Each run has its own folder, validation and early stopping, as if alone. If runs have trained different numbers of
+    steps, as after a kill, those that are behind are trained first.
 
     Args:
-      experiments: equal but for workdir, seeds, start and traced numbers (`traced.program`), with the very same tables,
-        recommender and epochs.
-      stop: as of `train`.
-    Returns: for each, what results.json holds, or the InputError that stopped it; the others continue without it.
+      experiments: equal except for workdir, seeds, start and traced numbers (`traced.program`), and with the same
+        objects as tables, recommender and epochs.
+      stop: as in `train`.
+    Returns: for each, the content of results.json, or the InputError that stopped it; the others continue without it.
     Raises:
-      KeyboardInterrupt: `stop` was requested, and the states are saved.
+      KeyboardInterrupt: `stop` was requested; the states are saved.
     """
     outcomes = [_before(experiment) for experiment in experiments]
     if None not in outcomes:
@@ -98,7 +99,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
 
 
 def _before(experiment: Experiment) -> Outcome | None:
-    """The results of a run that is finished, or what is wrong with its folder; None for one to train."""
+    """The results of a finished run, or the error in its folder or loggers; None for a run that is to be trained."""
     try:
         logs.loggers(experiment.config.loggers)
         check_workdir(experiment)
@@ -118,7 +119,7 @@ def _before(experiment: Experiment) -> Outcome | None:
 def _open(
     experiments: Sequence[Experiment], outcomes: list[Outcome | None], program: Program, stack: contextlib.ExitStack
 ) -> dict[int, ActiveRun]:
-    """The runs that have no outcome yet, by their places; an error of one is its outcome."""
+    """{place: run} of those that have no outcome yet; an error becomes the outcome of its run."""
     runs: dict[int, ActiveRun] = {}
     for place, experiment in enumerate(experiments):
         if outcomes[place] is None:
@@ -139,19 +140,21 @@ def _epoch(
     compiling: bool,
     named: bool,
 ) -> None:
-    """What is left of the epoch in which the runs stand; up to an interrupt, after which they are saved.
+    """Trains the rest of the runs' current epoch and validates; after an interrupt it saves the runs instead.
 
     Args:
       runs: all at the same epoch and step.
-      splits: the validation of a split.
-      compiling: these are the first steps of all.
-      named: each run's name stands before its line.
+      program: what they share.
+      splits: "valid" or "test" -> the metrics of this split.
+      stop: ends the steps after the current window.
+      compiling: these are the first steps of the process.
+      named: print each run's name before its line.
     """
     started = time.perf_counter()
     settings: TrainConfig = config_lib.section(runs[0].experiment.config, "train")
     total = runs[0].experiment.epochs.steps
     epoch = runs[0].progress.epoch + 1
-    if runs[0].progress.steps == 0:  # what was done before a kill amid an epoch is not done again
+    if runs[0].progress.steps == 0:  # a run that continues inside an epoch has done this already
         for run in runs:
             run.states = program.before_epoch(run.states, epoch)
     with span("steps"):
@@ -170,12 +173,12 @@ def _epoch(
 def _steps(
     runs: Sequence[ActiveRun], program: Program, settings: TrainConfig, total: int, stop: Stop, compiling: bool
 ) -> float:
-    """Takes the steps that are left of the runs' epoch, all their lanes together, or those up to an interrupt.
+    """Takes the remaining steps of the runs' epoch, for the lanes of all runs, or those up to an interrupt.
 
     Args:
       total: steps of an epoch.
       compiling: the first call compiles, and the bar says so.
-    Returns: seconds that the first call took, which is the compile if there is one.
+    Returns: seconds that the first call took: the time to compile, if it compiled.
     """
     epoch, first = runs[0].progress.epoch + 1, None
     order = np.concatenate([run.order(epoch) for run in runs])
@@ -234,8 +237,8 @@ def _steps(
 def _order_ahead(
     order: np.ndarray, groups: Sequence[slice], group: int, done: int, count: int, width: int
 ) -> np.ndarray:
-    """int32 (lanes, steps, B): the samples of the window that follows: of the next group of lanes, or of the first one's
-    next steps, of which there may be none.
+    """int32 (lanes, steps, B): the samples of the window that follows: of the next group of lanes, or, after the last
+    group, of the first group's next steps (maybe none).
     """
     if group + 1 < len(groups):
         return order[groups[group + 1], done : done + count]
@@ -243,7 +246,7 @@ def _order_ahead(
 
 
 def _without_fill(parts: list[Any], groups: Sequence[slice]) -> list[Any]:
-    """Stacked trees of groups of lanes without the lanes that only filled the devices (`mesh.filled`)."""
+    """Stacked trees of groups of lanes, without the lanes that were added to fill the devices (`mesh.filled`)."""
     counts = [group.stop - group.start for group in groups]
     lanes = [len(jax.tree.leaves(part)[0]) for part in parts]
     return [p if n == count else state.take(p, np.arange(count)) for p, n, count in zip(parts, lanes, counts)]

@@ -22,20 +22,20 @@ _EXPECTED = "expected data:N, lane:N, both with a comma between them, or auto"
 
 
 class Shape(NamedTuple):
-    """How many devices there are along either axis."""
+    """The number of devices along each axis."""
 
     lane: int = 1
     data: int = 1
 
 
 def parse(text: str) -> Shape | None:
-    """The mesh that a setting names; None for `auto`.
+    """The mesh that the setting `train.mesh` describes; None for `auto`, one device for "".
 
     >>> parse("lane:3,data:4")
     Shape(lane=3, data=4)
 
     Raises:
-      InputError: it names none.
+      InputError: the text describes no mesh.
     """
     if text.strip() == AUTO:
         return None
@@ -51,10 +51,11 @@ def parse(text: str) -> Shape | None:
 def shape_of(config: ConfigDict, devices: int) -> Shape:
     """The mesh of a run on so many devices.
 
-    `auto`: as many devices along `lane` as divide the seeds, the others along `data` as far as they divide a batch.
+    `auto`: the greatest common divisor of seeds and devices along `lane`, and as many of the others along `data` as
+    divide a batch.
 
     Raises:
-      InputError: there are fewer devices, or a batch cannot be dealt to so many.
+      InputError: there are fewer devices, or they do not divide a batch.
     """
     settings, batch_size = config_lib.section(config, "train"), config_lib.section(config, "data").batch_size
     found = parse(settings.mesh)
@@ -71,7 +72,7 @@ def shape_of(config: ConfigDict, devices: int) -> Shape:
 
 
 def check_there_are(shape: Shape, mesh: str, devices: int) -> None:
-    """Raises InputError where the mesh, as it was written, needs more devices than there are."""
+    """Raises InputError if a mesh, written as `mesh`, needs more devices than there are."""
     if shape.lane * shape.data > devices:
         raise InputError(
             f"--mesh={mesh}: needs {shape.lane * shape.data} devices, but there "
@@ -80,7 +81,7 @@ def check_there_are(shape: Shape, mesh: str, devices: int) -> None:
 
 
 def splits_rows(config: ConfigDict, devices: int) -> bool:
-    """Whether a run on so many devices splits tables by rows; False where its mesh needs more than there are."""
+    """Whether a run on so many devices splits tables by rows; False if its mesh needs more devices."""
     found = parse(config_lib.section(config, "train").mesh)
     if found is not None and found.lane * found.data > devices:
         return False
@@ -88,11 +89,11 @@ def splits_rows(config: ConfigDict, devices: int) -> bool:
 
 
 def check(config: ConfigDict, shape: Shape, recommender: Recommender) -> None:
-    """Raises InputError for what cannot be split over devices, by name."""
+    """Raises InputError that names a setting or method which cannot be split over the devices of a mesh."""
     if jax.process_count() > 1 and shape.lane * shape.data < jax.device_count():
         raise InputError(
-            f"--mesh={config.train.mesh}: the {jax.process_count()} processes have {jax.device_count()} devices; expected a "
-            "mesh of all of them, or --mesh=auto"
+            f"--mesh={config.train.mesh}: the {jax.process_count()} processes have {jax.device_count()} devices; "
+            "expected a mesh of all of them, or --mesh=auto"
         )
     mesh, settings = f"--mesh={config.train.mesh}", config_lib.section(config, "train")
     if settings.watch_gradients and (shape.data > 1 or jax.process_count() > 1):
@@ -101,7 +102,8 @@ def check(config: ConfigDict, shape: Shape, recommender: Recommender) -> None:
         )
     if settings.interactions == "streamed" and shape != Shape():
         raise InputError(
-            f"{mesh}: train.interactions=streamed brings them to one device; expected auto or resident, or a mesh of data:1 alone"
+            f"{mesh}: train.interactions=streamed works with one device only; expected auto or resident, or a mesh "
+            "of data:1 alone"
         )
     if shape.data == 1:
         return
@@ -117,14 +119,14 @@ def check(config: ConfigDict, shape: Shape, recommender: Recommender) -> None:
         )
     if recommender.extra is not None and not getattr(recommender.plugin, "ON_A_MESH", False):
         raise InputError(
-            f"{mesh}: method {method!r} adds to batches (`extra`) and does not say `ON_A_MESH = True`: that rows of "
-            "students which it names there are places in `Sequences.order_R`; expected that line in its file, or a mesh "
-            "with data:1"
+            f"{mesh}: method {method!r} adds to batches (`extra`), and its file does not set `ON_A_MESH = True`, which "
+            "declares that it refers to rows of students by their places in `Sequences.order_R`; expected that line in "
+            "its file, or a mesh with data:1"
         )
 
 
 def placement(shape: Shape, axes: Axes) -> Placement | None:
-    """Where arrays lie on the first devices; None for a single one, which needs no placement."""
+    """The placement of arrays on the first devices; None for a single device, which needs none."""
     count = shape.lane * shape.data
     if count == 1:
         return None
@@ -132,5 +134,5 @@ def placement(shape: Shape, axes: Axes) -> Placement | None:
 
 
 def filled(count: int, lanes: int) -> np.ndarray:
-    """int (n,): which lane goes where, so that there are a multiple of the mesh's; the first fills up."""
+    """int (n,): the lanes 0, 1, ..., filled up with lane 0 to a multiple of the mesh's lanes."""
     return np.pad(np.arange(count), (0, -count % lanes))

@@ -1,4 +1,4 @@
-"""The tables that a method makes itself, from the configuration of a run."""
+"""The tables that a run's method makes itself."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from llmesr_jax.training import config as config_lib
 
 
 def own(config: ConfigDict, corpus: Corpus) -> Tables:
-    """What `tables` of the method's file makes; nothing, where its needs name no tables of its own.
+    """The tables that `tables` of the method's file makes; none if its needs name no tables of its own.
 
     Raises:
-      InputError: it makes others than its needs name, or they hold no finite numbers.
+      InputError: the file has no such function; it makes other tables than its needs name; or a number is not finite.
     """
     settings, name = config_lib.section(config, config.method), config.method
     kinds, module = recommender.needs(name, settings).own, methods.PLUGINS.load(name)
@@ -45,9 +45,10 @@ def own(config: ConfigDict, corpus: Corpus) -> Tables:
 
 
 def source_of(module: ModuleType) -> str:
-    """Digest of what computes a method's tables: `tables`, and what it uses of its own file, directly or not.
+    """Digest of the code that makes a method's tables: `tables`, and what it uses of its own file, directly or not.
 
-    Comments, docstrings and layout do not matter. What other files compute is not in it: `TABLES_VERSION` is for that.
+    Comments, docstrings and formatting do not matter. Code in other files is not included: `TABLES_VERSION` is for
+    that.
     """
     parts: dict[str, ast.stmt] = {}
     for part in ast.parse(inspect.getsource(module)).body:

@@ -1,4 +1,4 @@
-"""The optimiser of a run: a plug-in or the method's own, what it holds still, a running average of what it trains."""
+"""The optimiser of a run: a plug-in or the method's own, with parameters that stay fixed and a running average."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizers, surgeries
 from llmesr_jax.training.schema import AUTO, DEFAULT
 
-_RATE = 1e-3  # where an update names none; training always does
+_RATE = 1e-3  # for an `update` without a learning rate; training always passes one
 
 
 @functools.cache
 def injected(
     make: Callable[[Any], optax.GradientTransformation], learning_rate: float = _RATE
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser that `make` makes of a learning rate, which may be given anew at each update.
+    """The optimiser `make(learning_rate)`, with a learning rate that each update may replace.
 
-    `update(..., learning_rate=x)` takes another one, which may be an array, so that it can differ under `vmap`. So the
-    state must not depend on it; numbers are those of `make(learning_rate)` (`optax.inject_hyperparams` without a state
-    of its own).
+    `update(..., learning_rate=x)` uses x instead, which may be an array, so it can differ between the lanes of a
+    `vmap`. The state of `make(x)` must not depend on x. The numbers are those of `make(x)` (as with
+    `optax.inject_hyperparams`, but without a state of its own).
     """
 
     def update(updates, state, params=None, *, learning_rate=learning_rate, **more):
@@ -47,14 +47,14 @@ def _of_plugin(name: str, settings: Any) -> Callable[[Any], optax.GradientTransf
 def adam(learning_rate: float = _RATE) -> optax.GradientTransformationExtraArgs:
     """Adam with optax's (and PyTorch's) defaults: betas 0.9 and 0.999, epsilon 1e-8; state and numbers of `optax.adam`.
 
-    See `injected`. Equal ones are one object, so compiled code is found again.
+    See `injected`. The same learning rate gives the same object, so compiled code is reused.
     """
     return injected(_of_plugin("adam", optimizers.PLUGINS.load("adam").Config()), learning_rate)
 
 
 @functools.cache
 def holding(inner: optax.GradientTransformation, paths: tuple[str, ...]) -> optax.GradientTransformationExtraArgs:
-    """`inner` for all parameters but those at `paths`, such as table/items, which stay as they are."""
+    """`inner` for all parameters except those at `paths`, such as table/items, which do not change."""
 
     def labels(params):
         label = lambda path, _: "held" if path_of(path) in paths else "trained"  # noqa: E731
@@ -64,7 +64,7 @@ def holding(inner: optax.GradientTransformation, paths: tuple[str, ...]) -> opta
 
 
 class ByTerm(optax.GradientTransformationExtraArgs):
-    """An optimiser whose `update` gets `surgeries.Terms` in the place of a gradient."""
+    """An optimiser whose `update` takes `surgeries.Terms` instead of a gradient."""
 
 
 class Operated(NamedTuple):
@@ -76,11 +76,12 @@ class Operated(NamedTuple):
 
 @functools.cache
 def operating(inner: optax.GradientTransformation, name: str, settings: Any, count: int) -> ByTerm:
-    """`inner`, which gets what a surgery makes of the gradients of the loss's terms.
+    """`inner`, applied to the gradient that a surgery makes of the gradients of the loss's terms.
 
     Args:
+      inner: the optimiser.
       name, settings: of the surgery, see `surgeries`.
-      count: how many terms the loss has.
+      count: the number of terms of the loss.
     """
     inner, surgery = optax.with_extra_args_support(inner), surgeries.PLUGINS.load(name)
 
@@ -98,14 +99,16 @@ def operating(inner: optax.GradientTransformation, name: str, settings: Any, cou
 def of_run(
     config: ConfigDict, model: Recommender, paths: Sequence[str], terms: int = 1
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of a run: `train.optimizer`, or the method's own, over what the method trains.
+    """The optimiser of a run: `train.optimizer`, or the method's own, for the parameters that the method trains.
 
-    The same object for the same settings and model, as it is a static argument of compiled functions. With
+    It is the same object for the same settings and model, because it is a static argument of compiled functions. With
     `train.surgery`, and more than one term, it is a `ByTerm`.
 
     Args:
+      config: of the run.
+      model: of the run.
       paths: of the model's parameters.
-      terms: how many terms the loss has; with one, there is nothing to operate on.
+      terms: the number of terms of the loss; with one, there is no surgery.
     Raises:
       InputError: there is no optimiser of this name, or the method trains no parameter.
     """
@@ -137,10 +140,10 @@ class Averaged(NamedTuple):
 
 @functools.cache
 def averaging(inner: optax.GradientTransformation, keep: float) -> optax.GradientTransformationExtraArgs:
-    """`inner`, and beside it an exponential average of the parameters that it makes (Polyak and Juditsky 1992).
+    """`inner`, with an exponential moving average of the parameters in its state (Polyak and Juditsky 1992).
 
-    In step t, from 1, the average keeps k = min(keep, (1 + t) / (10 + t)) of itself and takes 1 - k of the new
-    parameters, so that it forgets the start early on. The training does not see it; `monitored` does.
+    In step t, from 1, average = k average + (1 - k) parameters with k = min(keep, (1 + t) / (10 + t)), so that the
+    start is forgotten soon. Training does not use the average; `monitored` does.
     """
     update_inner = optax.with_extra_args_support(inner).update
 
@@ -161,12 +164,12 @@ def averaging(inner: optax.GradientTransformation, keep: float) -> optax.Gradien
 
 
 def monitored(params: Any, opt_state: optax.OptState) -> Any:
-    """The parameters that validation and the test see: the average if there is one, else `params`."""
+    """The parameters that validation and test use: the average if there is one, else `params`."""
     return opt_state.average if isinstance(opt_state, Averaged) else params
 
 
 def renewed(opt_state: optax.OptState, old: Any, new: Any) -> optax.OptState:
-    """The state after parameters were set from outside: the average, if there is one, takes what differs as it is."""
+    """The state after parameters changed outside of a step: entries that changed are copied to the average, if any."""
     if not isinstance(opt_state, Averaged):
         return opt_state
     average = jax.tree.map(lambda a, x, y: jnp.where(x == y, a, y.astype(a.dtype)), opt_state.average, old, new)

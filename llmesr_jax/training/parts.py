@@ -1,4 +1,4 @@
-"""What a training loop of one's own is made of: for research that changes the step itself."""
+"""The parts of a training loop, for a loop of your own: for research that changes the step itself."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LoopParts(NamedTuple):
     Attributes:
       model: pure functions of parameters and tables; a static argument of jitted functions, as are the next two.
       optimizer: the optax transformation; `update(gradient, state, params, learning_rate=rate)`.
-      plan: what `make_batch` needs to know of a batch's shapes.
+      plan: static facts about a batch, for `make_batch`.
       tables: the frozen tables, on the device.
       data: the interactions, on the device.
       numbers: {key: float32 ()} of the traced settings, "train.learning_rate" among them.
       state: parameters and optimiser's state before the first step.
-      epochs: which users stand in which step.
+      epochs: the samples of each step.
       seed: of `state`.
     """
 
@@ -45,20 +45,20 @@ class LoopParts(NamedTuple):
     seed: int
 
     def order(self, epoch: int) -> np.ndarray:
-        """int32 (steps, B): the samples of each step of an epoch, counted from 1, as `train` takes them."""
+        """int32 (steps, B): the samples of each step of an epoch (from 1), in the order of `train`."""
         return self.epochs.order(self.seed, epoch)
 
 
 def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:
-    """The parts of which `train` makes its loop, so that another loop can be written with them.
+    """The parts from which `train` makes its loop, to write another loop with them.
 
-    With `train_step` on batches of `make_batch`, and the keys of `step_keys`, the parameters become those of `train`.
+    `train_step` on batches of `make_batch`, with the keys of `step_keys`, gives the same parameters as `train`.
 
     Args:
       experiment: of `prepare`.
-      seed: None for the experiment's first.
+      seed: None for the experiment's first seed.
     Raises:
-      InputError: the data are too large, a setting does not go with the method, or the run to start from does not fit.
+      InputError: the data are too large, a setting does not suit the method, or the run to start from does not match.
     """
     program = Program.of(experiment, mesh.Shape(), resident=True)
     seed = experiment.seeds[0] if seed is None else seed

@@ -1,8 +1,8 @@
-"""Several processes that train one run: all do the same, on devices of their own, and the first alone writes files.
+"""Several processes that train one run: all do the same, on devices of their own, and only the first writes files.
 
-Each reads the interactions in full, and of embeddings and checkpoints what its devices hold. A process that looks into the
-run's folder waits until the first has made it. Where one ends, the others end within a minute, and the same command
-continues.
+Each process reads all interactions, and of embeddings and checkpoints the part that its devices hold. A process that
+needs the run's folder waits until the first has made it. If one process ends, the others end within a minute, and the
+same command continues the run.
 """
 
 from __future__ import annotations
@@ -19,30 +19,35 @@ from llmesr_jax.core.errors import InputError, TrainingError
 
 _T = TypeVar("_T")
 AUTO = "auto"
-_HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
-_WAIT = 300  # seconds for all to come
+_HEARTBEAT = 30  # seconds without a heartbeat after which a process counts as dead
+_WAIT = 300  # seconds to wait until all processes have connected
 
 
 def initialize(coordinator: str, count: int = 0, index: int = -1) -> None:
-    """Makes this process one of several, before anything is computed; with an empty coordinator it stays alone.
+    """Makes this process one of several, before anything is computed; does nothing if `coordinator` is empty.
 
     Args:
-      coordinator: host:port of the first process; "auto": Slurm, Kubernetes (JobSet) or Cloud TPU tell all three.
-      count: how many processes there are.
-      index: which of them this is, from 0.
+      coordinator: host:port of the first process; "auto": all three arguments come from Slurm, Kubernetes (JobSet) or
+        Cloud TPU.
+      count: the number of processes; 0 if not given.
+      index: the number of this process, from 0; -1 if not given.
     Raises:
-      InputError: something of it is missing, or the others did not come.
+      InputError: an argument is missing or wrong, or the other processes did not connect.
     """
     if not coordinator:
         if count or index >= 0:
-            raise InputError("--num_processes and --process_id want --coordinator=host:port of the first process")
+            raise InputError(
+                "--num_processes or --process_id is set, but --coordinator is not; expected "
+                "--coordinator=host:port of the first process; set it in every process"
+            )
         return
     if coordinator != AUTO and not (count > 0 and 0 <= index < count and ":" in coordinator):
         raise InputError(
-            f"--coordinator={coordinator} --num_processes={count} --process_id={index}: expected host:port, the number of "
-            "processes and which of them this is, from 0; or --coordinator=auto under Slurm, Kubernetes or Cloud TPU"
+            f"--coordinator={coordinator} --num_processes={count} --process_id={index}: expected host:port, the number "
+            "of processes, and the number of this process, from 0; or --coordinator=auto under Slurm, Kubernetes or "
+            "Cloud TPU"
         )
-    # It would take SIGTERM, which ends a run at the next save.
+    # JAX's preemption service would catch SIGTERM, at which a run saves and ends.
     jax.config.update("jax_enable_preemption_service", False)
     given = (
         {} if coordinator == AUTO else {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
@@ -63,34 +68,35 @@ def initialize(coordinator: str, count: int = 0, index: int = -1) -> None:
 
 
 def place() -> tuple[int, int]:
-    """Which process this is, from 0, and how many there are."""
+    """The number of this process, from 0, and how many there are."""
     return jax.process_index(), jax.process_count()
 
 
 def is_first() -> bool:
-    """Whether this process writes files and says what happens."""
+    """Whether this process is the first, which writes files and prints."""
     return jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-    """Until all processes are here."""
+    """Waits until all processes have called this, with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def any_of(asked: bool) -> bool:
-    """Whether any process was asked; all must ask this at the same places."""
+    """Whether `asked` is true in any process; all must call this at the same points of the program."""
     if jax.process_count() == 1:
         return asked
     return bool(multihost_utils.process_allgather(np.asarray([asked], np.int32)).any())
 
 
 def first_alone(make: Callable[[bool], _T]) -> _T:
-    """What `make` returns, which the first process makes before the others do; they may find what it has kept.
+    """The result of `make`, which the first process calls before the others do, so that they find what it has cached.
 
     Args:
-      make: gets whether another process has made it already.
-    Raises: what `make` raises, in all processes.
+      make: its argument says whether another process has called it already.
+    Raises:
+      Exception: what `make` raises in this process.
     """
     if jax.process_count() == 1:
         return make(False)
@@ -107,7 +113,7 @@ def first_alone(make: Callable[[bool], _T]) -> _T:
 
 
 def of_first(make: Callable[[], str]) -> str:
-    """A text of up to 512 characters that the first process makes for all."""
+    """A text of up to 512 bytes that the first process makes, in all processes."""
     if jax.process_count() == 1:
         return make()
     made = make().encode() if is_first() else b""
@@ -116,25 +122,28 @@ def of_first(make: Callable[[], str]) -> str:
 
 
 def gathered(x: np.ndarray) -> np.ndarray:
-    """(processes, ...): the array of each process; all must ask this at the same places, with arrays of one shape."""
+    """(processes, ...): every process's array; all must call this at the same points, with arrays of the same shape."""
     if jax.process_count() == 1:
         return x[None]
     return np.asarray(multihost_utils.process_allgather(x)).reshape(-1, *x.shape)
 
 
 def check_same(text: str, what: str) -> None:
-    """Raises InputError where processes have different texts; all must ask this at the same places."""
+    """Raises InputError if processes have different texts; all must call this at the same points of the program."""
     if jax.process_count() == 1:
         return
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:4], np.int32)
     found = multihost_utils.process_allgather(digest).ravel()
     if (found != found[0]).any():
         other = int(np.argmax(found != found[0]))
-        raise InputError(f"process {other} has other {what} than process 0; expected the same on every machine")
+        raise InputError(
+            f"process {other} has other {what} than process 0; expected the same on every machine; start all processes "
+            "with the same command, code and data"
+        )
 
 
 def lost(error: BaseException) -> TrainingError | None:
-    """What to say of an error that comes of the end of another process; None for others, and where there is none."""
+    """The message for an error that another process's end has caused; None for any other error, or with one process."""
     names = [kind.__name__ for kind in type(error).__mro__]
     if jax.process_count() == 1 or not {"JaxRuntimeError", "XlaRuntimeError"} & set(names):
         return None
@@ -142,14 +151,14 @@ def lost(error: BaseException) -> TrainingError | None:
 
 
 def ended(what: str) -> TrainingError:
-    """What to say in this process of the end of another."""
+    """The error that this process reports when another has ended."""
     return TrainingError(
         f"process {jax.process_index()}: {what}; the same command, in all processes, continues from the last save"
     )
 
 
 def options() -> dict[str, Any]:
-    """How Orbax sees this process where it reads: alone, so that none waits for one that cannot read."""
+    """Orbax's options for reading: each process by itself, so that none waits for one that cannot read."""
     if jax.process_count() == 1:
         return {}
     import orbax.checkpoint as ocp

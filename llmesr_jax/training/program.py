@@ -1,4 +1,4 @@
-"""What runs that train together share: the model, what lies on the device, and how its compiled parts are called."""
+"""What runs that train together share: the model, the arrays on the device, and the calls of its compiled parts."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from llmesr_jax.training.streaming import Streamed, is_streamed
 
 
 class Program(NamedTuple):
-    """Attributes:
-    model: pure functions.
-    optimizer: of all trained parameters.
-    plan: static facts of a batch.
-    data: interactions on the device, or `Streamed` to it.
-    tables: on the device.
-    example: a batch, for its shapes but for the lengths of its rows.
-    touched_only: `train.table_updates=touched`.
-    width: steps of a window, `train.window`.
-    axes: which arrays are over items and users.
-    terms: names of the terms of the loss.
-    placement: of the arrays on the devices of `train.mesh`; None for one device.
+    """What runs that train together share.
+
+    Attributes:
+      model: pure functions.
+      optimizer: of all trained parameters.
+      plan: static facts about a batch.
+      data: the interactions on the device, or `Streamed` to it.
+      tables: the frozen tables, on the device.
+      example: a batch of zeros, for its shapes; its rows all have one length.
+      touched_only: `train.table_updates=touched`.
+      width: steps per window, `train.window`.
+      axes: which arrays are over items and users.
+      terms: names of the terms of the loss.
+      placement: of the arrays on the devices of `train.mesh`; None for one device.
     """
 
     model: recommender.Recommender
@@ -54,11 +56,12 @@ class Program(NamedTuple):
         """Brings data and tables to the device.
 
         Args:
+          experiment: the run, or one of those that train together.
           shape: of the mesh; None: that of `train.mesh`.
-          resident: interactions are brought there, whatever `train.interactions` says.
+          resident: put all interactions on the device, whatever `train.interactions` says.
         Raises:
-          InputError: the data are too large, a table over items or users has other rows, or the method or the optimiser does
-            not go with `train.table_updates=touched`, or something not with `train.mesh`.
+          InputError: the data are too large; a table over items or users has a wrong number of rows; the method or the
+            optimiser does not work with `train.table_updates=touched`; or a setting or the method with `train.mesh`.
         """
         shape = mesh.shape_of(experiment.config, jax.device_count()) if shape is None else shape
         mesh.check(experiment.config, shape, experiment.recommender)
@@ -95,24 +98,25 @@ class Program(NamedTuple):
         return cls(model, made, plan, data, tables, example, *static)
 
     def shapes(self, seeds: tuple[int, ...]) -> dict[str, Any]:
-        """Shapes of the arrays that a checkpoint holds, on whatever devices it was made."""
+        """Shapes of the arrays in a checkpoint, which are the same on any mesh."""
         on_one = self._replace(placement=None)
         if self.placement is not None:
             on_one = on_one._replace(tables=jax.eval_shape(self.placement.whole_tables, self.tables))
         return jax.eval_shape(lambda: on_one.fresh(seeds))
 
     def fresh(self, seeds: tuple[int, ...], start: Start | None = None) -> dict[str, Any]:
-        """The arrays of a run that begins, in the order of a checkpoint.
+        """The arrays of a new run, in the structure of a checkpoint.
 
         Args:
-          start: whose parameters take the place of those drawn; the optimiser starts fresh.
+          seeds: in the order of lanes.
+          start: the run whose parameters replace those drawn; the optimiser starts fresh.
         """
         states = state.create(self.model, self.optimizer, self.tables, self.example, seeds, self.placement)
         if start is not None:
             drawn = states.params if self.placement is None else self.placement.host(states.params)
             params = self.placed(start.into(drawn, seeds, self.axes.by_path))
             states = states.replace(params=params, opt_state=_fresh_optimizer(self.optimizer, params, self.placement))
-        best = state.copy(states.params)  # buffers of its own: the state's are donated
+        best = state.copy(states.params)  # a copy, because the state's buffers are donated
         return {"state": states, "best": best, "sums": self.zero_sums(len(seeds))}
 
     def zero_sums(self, lanes: int) -> dict[str, jax.Array]:
@@ -120,38 +124,38 @@ class Program(NamedTuple):
         return steps.zero_sums(self.terms, lanes, self.placement)
 
     def placed(self, tree_S: Any) -> Any:
-        """Trees stacked over lanes, of whole arrays, in buffers of their own on the devices."""
+        """A tree of whole arrays, stacked over lanes, copied to the devices."""
         return state.copy(jax.device_put(tree_S) if self.placement is None else self.placement.lanes(tree_S))
 
     def targets(self, shapes_S: Any) -> Any:
-        """Shapes and places on the devices of trees stacked over lanes; only where there are several."""
+        """Shapes and shardings of a tree stacked over lanes; only with a placement."""
         return self.placement.shapes(shapes_S)
 
     def restored(self, tree_S: Any) -> Any:
-        """Trees stacked over lanes, as a checkpoint gives them, in buffers of their own on the devices."""
+        """A tree stacked over lanes, as read from a checkpoint, copied to the devices."""
         if self.placement is None:
             return self.placed(tree_S)
         empty = lambda x: x if isinstance(x, jax.Array) else self.placement.everywhere(x)  # noqa: E731
         return jax.tree.map(empty, tree_S)
 
     def to_save(self, tree_S: Any) -> tuple[Any, Any]:
-        """Trees stacked over lanes as a checkpoint takes them, and their shapes without rows of zeros."""
+        """A tree stacked over lanes as a checkpoint stores it, and its shapes without rows of zeros."""
         if self.placement is None:
             return tree_S, tree_S
         settled = self.placement.settled(tree_S)
         return settled, jax.eval_shape(functools.partial(self.placement.whole, lead=1), settled)
 
     def on_host(self, tree_S: Any) -> Any:
-        """Trees stacked over lanes, as whole arrays on the host; the same in every process."""
+        """A tree stacked over lanes, as whole arrays on the host; the same in every process."""
         return jax.device_get(tree_S) if self.placement is None else self.placement.host(tree_S)
 
     def started(self, precision: str) -> Program:
-        """The program once its states are made: without tables that only start a parameter, and in `precision`."""
+        """The program after its states are made: tables in `precision`, without those that only start a parameter."""
         tables = in_steps(self.tables, self.model.kinds)
         return self._replace(tables=recommender.in_precision(tables, precision))
 
     def before_epoch(self, states: state.State, epoch: int) -> state.State:
-        """The states, stacked over lanes, as the method needs them before the first step of an epoch (from 1)."""
+        """The states, stacked over lanes, with the method's change before the first step of an epoch (from 1)."""
         if self.model.before_epoch is None:
             return states
         return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch), self.placement)
@@ -161,12 +165,12 @@ class Program(NamedTuple):
         return self.data.window(order) if isinstance(self.data, Streamed) else self.data
 
     def send_ahead(self, order: np.ndarray) -> None:
-        """Begins to bring to the device what the next steps read, int32 (lanes, steps, B), if it is not there already."""
+        """Begins to send to the device what later steps, int32 (lanes, steps, B), read, if it is not there already."""
         if isinstance(self.data, Streamed) and order.shape[1]:
             self.data.send_ahead(self._whole_window(order))
 
     def _whole_window(self, order: np.ndarray) -> np.ndarray:
-        """The samples of up to `width` steps, padded to as many."""
+        """The samples of at most `width` steps, padded to `width` steps."""
         return np.pad(order, ((0, 0), (0, self.width - order.shape[1]), (0, 0)), constant_values=-1)
 
     def window(

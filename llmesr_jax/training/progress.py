@@ -9,22 +9,23 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-_REFRESH = 0.2  # seconds between two looks at the clock while nothing else moves the bar
+_REFRESH = 0.2  # seconds between two updates of the bar's clock while nothing else updates it
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; as JSON in every checkpoint. `active` lists the places of the seeds that still learn.
+    """The progress of a run, stored as JSON in every checkpoint.
 
-    A seed in `failed` is not among them any more: {seed: which term of the loss was not finite, and where}. `watched` has
-    sums over the watched steps of the epoch under way, {seed: {name: [sum, count]}}, see `training.watch`.
+    `active` has the places of the seeds that still train, without those in `failed`: {seed: which term of the loss was
+    not finite, and where}. `watched` has sums over the monitored steps of the current epoch, {seed: {name: [sum,
+    count]}}, see `training.watch`.
     """
 
     epoch: int  # finished epochs
-    steps: int  # finished steps of the epoch under way
+    steps: int  # finished steps of the current epoch
     active: list[int]
     best: list[float]  # per seed, the best validation value so far
-    best_epoch: list[int]
+    best_epoch: list[int]  # per seed, its epoch
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     watched: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
 
@@ -39,8 +40,8 @@ class StepBar(contextlib.AbstractContextManager):
     def __init__(self, epoch: int, epochs: int, total: int, start: int, shown: bool):
         """
         Args:
-          epoch, epochs: this one, and how many there are at most.
-          total, start: steps of the epoch, and those taken before.
+          epoch, epochs: the current epoch, and the maximum number of epochs.
+          total, start: steps of the epoch, and how many are already done.
           shown: False hides the bar on a terminal too.
         """
         hide = None if shown else True  # None: hidden where the output is no terminal
@@ -54,7 +55,7 @@ class StepBar(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """Says so while the block runs, and lets the clock run: nothing else moves the bar meanwhile."""
+        """Shows `compiling` while the block runs, and updates the bar's clock, which nothing else does meanwhile."""
         if self._bar.disable:
             yield
             return
@@ -75,7 +76,7 @@ class StepBar(contextlib.AbstractContextManager):
             self._bar.set_description_str(self._desc)
 
     def update(self, steps: int, loss: float) -> None:
-        """So many steps more, and the mean loss of the epoch's steps so far."""
+        """Adds steps, and shows the mean loss of the epoch's steps so far."""
         self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
         self._bar.update(steps)
 

@@ -1,4 +1,4 @@
-"""The origin of a run's numbers: a line in its folder for each start."""
+"""The origin of a run's numbers: a line in its folder each time that the run is started or continued."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "llmesr-jax")
 def write(experiment: Experiment) -> None:
     """Appends a line to starts.jsonl in the run's folder: `describe`, and digests of the data.
 
-    A run may go on elsewhere, so this is no part of what it is; `config.json` is.
+    The lines do not identify the run, as `config.json` does, because it may be continued on another machine.
     """
     path = Path(experiment.config.workdir) / STARTS_FILE
     line = json.dumps(describe() | {"data": experiment.identity()})
-    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # a kill came while the one before was written
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # a kill cut off the previous line
     with path.open("a") as file:
         file.write("\n" * torn + line + "\n")
 
 
 def describe() -> dict[str, Any]:
-    """JSON values: this moment, this process, this machine's device, and what it runs."""
+    """JSON values: time, command, device, versions, and the commit of the code."""
     device = jax.devices()[0]
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -50,7 +50,7 @@ def describe() -> dict[str, Any]:
 def git_state() -> dict[str, Any] | None:
     """{"commit", "dirty"} of the repository that this code is checked out from; None if there is none.
 
-    `dirty`: a file that git tracks has changed.
+    `dirty`: a tracked file has changed.
     """
     here = Path(__file__).resolve()
 
@@ -59,7 +59,7 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", here.name)  # not the repository that an environment happens to lie in
+        git("ls-files", "--error-unmatch", here.name)  # fails if a repository merely contains the installed package
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
         return None

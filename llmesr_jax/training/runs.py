@@ -1,4 +1,4 @@
-"""Reads a run's folder: configuration, data, best parameters; and measures the metrics again."""
+"""Reads a run's folder: configuration, data and best parameters; and computes its metrics again."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from llmesr_jax.training.progress import Progress
 from llmesr_jax.training.validation import Validation
 
 SPLITS = ("test", "valid")
-_ROUNDING = 0.02  # by which a metric of few users may differ where one pair of scores changes places
+_ROUNDING = 0.02  # a metric over few users may differ by this much if one pair of scores changes its order
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A trained, or partly trained, run.
+    """A run that is trained, or partly trained.
 
     Attributes:
-      experiment: with the workdir and the data's folder as they are now.
+      experiment: with the current folders of the run and of the data.
       params_S: the best parameters so far of each of `seeds`, stacked.
-      progress: where training stands, for all seeds of the experiment.
+      progress: of the training, for all seeds of the experiment.
     """
 
     experiment: experiment.Experiment
@@ -44,12 +44,12 @@ class Run:
 
     @functools.cached_property
     def tables(self) -> dict[str, Any]:
-        """The frozen tables that the trained model reads, on the device: brought there once."""
+        """{name: array} of the frozen tables that the trained model reads, on the device."""
         return tables_lib.on_device(in_steps(self.experiment.tables, self.experiment.recommender.kinds))
 
     @functools.cached_property
     def served_S(self) -> Any:
-        """The parameters that vectors are made from, stacked over the seeds: what the method makes of `params_S`."""
+        """The parameters that vectors are computed from, stacked over seeds: the method makes them from `params_S`."""
         model, data = self.experiment.recommender, None
         if model.for_serving is None:
             return self.params_S
@@ -72,10 +72,10 @@ class Run:
 
 
 def find(folder: str | Path) -> dict[str, Path]:
-    """The runs in a folder: the folder itself, by its method's name, or those below it, by their paths.
+    """{name: folder} of the runs in a folder: the folder itself, by its method, or those below it, by their paths.
 
     Raises:
-      InputError: there are none, or they are of different data, so that no table can compare them.
+      InputError: there are none, or they are on different data, so that they cannot be compared.
     """
     folder = Path(folder)
     if (folder / experiment.CONFIG_FILE).exists():
@@ -97,8 +97,8 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     """Reads a run's folder and its data; changes nothing in the folder.
 
     Args:
-      folder: made by training.
-      data_dir: the folder of the data; empty for their folder at training.
+      folder: of the run.
+      data_dir: the folder of the data; empty: the folder that training read.
     Raises:
       InputError: the folder is not a run's, has no intact checkpoint, or the data are not those of the training.
     """
@@ -126,10 +126,13 @@ def evaluate_run(
     protocols: Sequence[str] = metrics.PROTOCOLS,
     tail: groups.Tail = groups.TRAINING,
 ) -> dict[str, dict]:
-    """{split: {protocol: ...}} as in results.json: every metric of every group, one number a seed.
+    """{split: {protocol: {group: {metric: one number per seed}}}}, as in results.json.
 
     Args:
-      tail: which users and items are tail; those of results.json are by training counts.
+      run: of `load_run`, or `run_of`.
+      splits: test, valid.
+      protocols: full, sampled.
+      tail: the definition of tail users and items; that of results.json is by training counts.
     """
     results, seeds, tables = {}, run.seeds, run.tables
     for split in splits:
@@ -140,7 +143,7 @@ def evaluate_run(
 
 
 def compare(run: Run, results: Mapping[str, Mapping]) -> str:
-    """One line on how `results` agree with results.json.
+    """One line that says whether `results`, of `evaluate_run`, agree with results.json.
 
     Raises:
       InputError: results.json cannot be read.
@@ -163,7 +166,7 @@ def compare(run: Run, results: Mapping[str, Mapping]) -> str:
     return f"differs from {path} in {len(differences)} of {len(pairs)} numbers, by at most {max(differences):.2g}; " + (
         "another device or version of jax rounds differently"
         if max(differences) < _ROUNDING
-        else "that is more than rounding: has the code of its method or backbone changed since?"
+        else "that is more than rounding: the code of its method or backbone may have changed since"
     )
 
 

@@ -1,7 +1,7 @@
-"""All settings, found in the `Config` dataclasses, with default, type and line of help.
+"""All settings, found in the `Config` dataclasses, with default, type and help.
 
-A setting is a field made by `knobs.knob`; its key is `section.field`, or `field` for those of `RunConfig`. The
-sections are those of `sections`: run, data, semantic, loss, train, and one for each plug-in of `chosen` by its name.
+A setting is a field made by `knobs.knob`. Its key is `section.field`, or `field` for those of `RunConfig`. The sections
+are "" (`RunConfig`), data, semantic, loss, train, and one for each plug-in of `chosen`, by its name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AUTO, DEFAULT = "auto", "adam"  # of train.optimizer
 class RunConfig:
     """The settings outside any section: data set, model, seeds and folders."""
 
-    dataset: str = knob("demo", "data set: demo needs no files; with a data_dir any name is accepted")
+    dataset: str = knob("demo", "data set: demo needs no files; with data_dir any name is accepted")
     data_dir: str = knob("", "folder of the data set; empty: data/<dataset>")
     method: str = knob("llmesr", "method; several, separated by commas, are trained in turn, each in its own subfolder")
     backbone: str = knob("sasrec", "sequence encoder")
@@ -118,8 +118,9 @@ class TrainConfig:
     window: int = knob(50, "training steps between updates of the progress bar and checks for an interrupt", least=1)
     interactions: str = knob(
         "auto",
-        "training interactions: resident: on the device; streamed: on the host, those of the next steps sent ahead, for data "
-        "that a device cannot hold; auto: streamed where they would take more than a quarter of its memory",
+        "where training interactions are: resident: on the device; streamed: on the host, for data that a device "
+        "cannot hold, and those of the next steps are sent ahead; auto: streamed if they would take more than a "
+        "quarter of the device's memory",
         choices=("auto", "resident", "streamed"),
     )
     lanes: int = knob(
@@ -130,20 +131,20 @@ class TrainConfig:
     )
     blocks: str = knob(
         "auto",
-        "work of which only the device knows how much there is, such as the step's different items: counted: in blocks, as "
-        "many as there are; whole: as much as there can be, at once; auto: counted on a CPU, whole elsewhere",
+        "work whose amount only the device knows, such as that for a step's distinct items: counted: in blocks, as "
+        "many as are needed; whole: the largest possible amount, at once; auto: counted on a CPU, whole elsewhere",
         choices=("auto", "counted", "whole"),
     )
     mesh: str = knob(
         "",
-        "devices: data:4 divides each batch among four and splits all arrays over items or users, lane:3 puts "
-        "seeds on three, lane:3,data:4 is both; auto: all there are; empty: one (docs/scale.md)",
+        "devices: data:4 divides each batch and all arrays over items or users among four, lane:3 divides seeds among "
+        "three, lane:3,data:4 does both on twelve; auto: all devices; empty: one (docs/scale.md)",
     )
     progress: bool = knob(True, "show a progress bar if the output is a terminal")
 
 
 def of_a_run() -> dict[str, knobs.Setting]:
-    """The settings of a run, its data and its training, by key: those that are known without importing JAX."""
+    """The settings of a run, its data and its training, by key: those that can be read without importing JAX."""
     light = {"": RunConfig, "data": DataConfig, "train": TrainConfig}
     return {
         f"{name}.{field}".lstrip("."): found
@@ -153,7 +154,7 @@ def of_a_run() -> dict[str, knobs.Setting]:
 
 
 def chosen() -> dict[str, Plugins[Any]]:
-    """{setting: the plug-ins of which it names one}; each of them has a section of settings, by its name."""
+    """{setting: the plug-ins among which it chooses}; each plug-in has a section of settings, by its name."""
     from llmesr_jax.models import (
         losses,  # imports jax, which a command's --help does not wait for
     )
@@ -182,8 +183,8 @@ def sections() -> dict[str, type]:
             for taken in [name, *module.Config.__annotations__]:
                 if hasattr(ConfigDict, taken):  # config.cities.items would be a method
                     raise InputError(
-                        f"{plugins.kind} {name!r}: {taken!r} cannot be the name of a setting or plug-in, as configurations "
-                        "have a method of this name; rename it"
+                        f"{plugins.kind} {name!r}: {taken!r} cannot be the name of a setting or plug-in, because "
+                        "configurations have a method of this name; rename it"
                     )
             found[name] = module.Config
     return found
@@ -213,7 +214,7 @@ def checked(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def parsed(key: str, text: str, where: str) -> Any:
-    """The value of a setting from a text on the command line.
+    """The value of a setting, from a text on the command line; `where` names its source in messages.
 
     Raises:
       InputError: the text is not a value of the setting.

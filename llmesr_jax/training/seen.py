@@ -1,4 +1,4 @@
-"""The items that users have seen, as gaps: what exact draws of unseen items need (`batches.unseen`)."""
+"""The items that users have seen, as gaps, from which unseen items are drawn exactly (`batches.unseen`)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from llmesr_jax.data.corpus import Corpus
 
 
 def ranges(start_m: np.ndarray, length_m: np.ndarray) -> np.ndarray:
-    """int64 (sum of lengths,): start, start + 1, ..., start + length - 1 of each, one behind the other."""
+    """int64 (sum of lengths,): start, start + 1, ..., start + length - 1 of each range, one range after the other."""
     ends = np.cumsum(length_m)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(start_m - (ends - length_m), length_m)
 
 
 def gaps(corpus: Corpus, users_m: np.ndarray, avoid: str) -> tuple[np.ndarray, np.ndarray]:
-    """How many unseen items lie below each item that some users have seen.
+    """For each seen item of some users, the number of unseen items with a lower id.
 
     Args:
+      corpus: the interactions.
       users_m: int (m,) rows of users.
-      avoid: `data.avoid`: seen are those of the "training" part, or of the whole "history".
+      avoid: `data.avoid`: items count as seen in the "training" part, or in the whole "history".
 
     Returns:
-      int32: for each user, in order, s_k - 1 - k of the sorted distinct seen items s_0 < s_1 < ...; and int64 (m,) how
-      many those are.
+      int32: for each user in turn, s_k - 1 - k of the sorted distinct seen items s_0 < s_1 < ...; and int64 (m,), how
+      many items that is for each user.
     """
     length_m = (corpus.lengths_U if avoid == "history" else corpus.train_lengths_U)[users_m]
     items = corpus.items[ranges(corpus.offsets[users_m], length_m)].astype(np.int64)
@@ -36,6 +37,6 @@ def gaps(corpus: Corpus, users_m: np.ndarray, avoid: str) -> tuple[np.ndarray, n
 
 
 def all_gaps(corpus: Corpus, avoid: str) -> tuple[np.ndarray, np.ndarray]:
-    """`gaps` of all users, made block by block."""
+    """`gaps` of all users, computed in blocks of users."""
     found = [gaps(corpus, np.arange(users.start, users.stop), avoid) for users in corpus.user_blocks()]
     return tuple(np.concatenate(parts) for parts in zip(*found))

@@ -1,4 +1,4 @@
-"""Starts that name a method, `--start=@none`: the run of that method in the same command."""
+"""Starts from another run of the same command: `--start=@none` names it by its method."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ HERE = "@"
 
 
 def among(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
-    """The configurations of one command, each of another method, with the folders of those that they start from.
+    """The configurations of one command, one per method, with `start` set to the folder of the named method's run.
 
-    The method that is named starts from nothing, and comes first.
+    The run of the named method starts from no run, and comes first.
 
     Raises:
-      InputError: a method is named that is not among them.
+      InputError: no configuration is of the named method.
     """
     found = {config.method: config for config in configs}
     named = {config.start.removeprefix(HERE) for config in configs if config.start.startswith(HERE)}

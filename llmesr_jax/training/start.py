@@ -1,8 +1,8 @@
 """A run that starts from another run: from its best parameters, if they match.
 
-For each seed, the best parameters of the run that the setting `start` names replace those with the same path
-and shape that were drawn. Rows of items and users are found by raw id, so the catalogue may have grown since: a row
-that the source lacks stays as it was drawn. The optimiser starts fresh.
+For each seed, the best parameters of the run that the setting `start` names replace drawn ones with the same path and
+shape. Rows of items and users are matched by raw id, so the catalogue may have grown: a row that the source run lacks
+keeps its drawn numbers. The optimiser starts fresh.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmesr_jax.training.experiment import Experiment, read_config
 from llmesr_jax.training.progress import Progress
 from llmesr_jax.training.stages import HERE
 
-ENCODER = "backbone"  # a method's name for the backbone in its parameters
+ENCODER = "backbone"  # the name that methods give to the backbone, in paths of parameters
 
 
 class Start(NamedTuple):
@@ -30,11 +30,11 @@ class Start(NamedTuple):
 
     Attributes:
       folder: of the run.
-      seeds: those whose parameters there are.
-      best_epochs: the epochs that they are of, one a seed.
+      seeds: the seeds of `params`.
+      best_epochs: the epoch of each seed's parameters.
       params: {path: host array}, stacked over `seeds`.
-      rows: {"item": ..., "user": ...}: for each row of a table here its row there, -1 for none; None where the data are
-        the same, so that all rows are.
+      rows: {"item": int array, "user": int array}: for each item or user of this run its row in that run, -1 for none;
+        None if both runs have the same data, and so the same rows.
     """
 
     folder: Path
@@ -44,14 +44,14 @@ class Start(NamedTuple):
     rows: Mapping[str, np.ndarray] | None
 
     def describe(self, params_S: Any, axes: Mapping[str, str], both: bool = False) -> str:
-        """The parameters that are taken and those that are drawn, in a few lines.
+        """A few lines on which parameters are taken from that run and which are drawn.
 
         Args:
-          params_S: arrays or shapes of the parameters as drawn.
-          axes: {path: "item" or "user"} of the tables among them.
-          both: item table and encoder are both required.
+          params_S: arrays or shapes of the drawn parameters.
+          axes: {path: "item" or "user"} of the parameters over either axis.
+          both: whether both an item table and the encoder must fit; else one of the two.
         Raises:
-          InputError: an item table and the whole encoder, or with `both` one of the two, cannot be taken.
+          InputError: they do not fit.
         """
         drawn = _named(params_S)
         fits = {path: self._fits(path, x.shape, axes.get(path)) for path, x in drawn.items()}
@@ -62,10 +62,10 @@ class Start(NamedTuple):
             of_items = "; ".join(
                 f"{path} is {self._shape(path)} there and {tuple(drawn[path].shape[1:])} here" for path in items
             )
+            unfit = f"its {'encoder' if taken[0] else 'item table'} does not fit"
             raise InputError(
-                f"--start={self.folder}: {'not both' if any(taken) else 'neither'} its item table "
-                f"{'and' if any(taken) else 'nor'} its encoder fit{'s' * (not any(taken))} this model ({of_items}); "
-                "expected a run with the same backbone, width and settings"
+                f"--start={self.folder}: {unfit if any(taken) else 'neither its item table nor its encoder fits'} this "
+                f"model ({of_items}); expected a run with the same backbone, width and settings"
             )
         lines = [f"takes {_parts(fits, True)}"]
         if self.rows is not None:
@@ -76,7 +76,7 @@ class Start(NamedTuple):
         return "\n".join(f"  {line}" for line in lines)
 
     def into(self, params_S: Any, seeds: Iterable[int], axes: Mapping[str, str]) -> Any:
-        """`params_S`, stacked over `seeds`, with this run's parameters wherever they fit."""
+        """`params_S`, stacked over `seeds`, with the parameters of the run to start from wherever they fit."""
         places = np.asarray([self.seeds.index(seed) for seed in seeds])
 
         def one(path, drawn_S):
@@ -102,7 +102,7 @@ class Start(NamedTuple):
 
 
 def check(folder: str | Path, seeds: Iterable[int]) -> None:
-    """Raises InputError if there is no run to start from, or it does not have these seeds; reads no parameters."""
+    """Raises InputError if there is no run to start from, or it lacks one of these seeds; reads no parameters."""
     if str(folder).startswith(HERE):
         raise InputError(
             f"--start={folder}: is not a run; expected a run of that method in the same command, or the folder of a run"
@@ -116,11 +116,11 @@ def check(folder: str | Path, seeds: Iterable[int]) -> None:
 
 
 def read(experiment: Experiment) -> Start | None:
-    """The run that an experiment's setting `start` names; None where it names none.
+    """The run that an experiment's setting `start` names; None if it names none.
 
     Raises:
-      InputError: there is no run, it has no sound checkpoint or not all the seeds, or its data, which tell which row is
-        whose, are not there any more.
+      InputError: there is no run; it has no intact checkpoint; a seed is missing or failed; or its data have changed,
+        so that rows cannot be matched.
     """
     if not experiment.config.start:
         return None
@@ -146,7 +146,7 @@ def read(experiment: Experiment) -> Start | None:
 
 
 def _rows(experiment: Experiment, config: Any, identity: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Which row of the source each user and item is."""
+    """The row in the run to start from of each user and item."""
     source = reading.load(config.dataset, config.data_dir or None, config_lib.section(config, "data"))
     if source.digest != identity.get("interactions"):
         raise InputError(
@@ -157,9 +157,9 @@ def _rows(experiment: Experiment, config: Any, identity: Mapping[str, str]) -> d
 
 
 def _table_rows(rows: np.ndarray, length: int, source_length: int) -> np.ndarray:
-    """int64 (length,): the source's row of each row of a table, -1 for none.
+    """int64 (length,): the row in the source's table of each row of a table, -1 for none.
 
-    A table over items has a row of padding before them, and the mask token's behind.
+    A table over items has the row of padding before them, and the mask token's after them.
     """
     if length == len(rows):
         return rows
@@ -172,7 +172,7 @@ def _over_rows(mask: np.ndarray, like: jax.Array) -> np.ndarray:
 
 
 def _parts(fits: Mapping[str, bool], wanted: bool) -> str:
-    """The parts of a model whose arrays all fit, or do not, by their first names; single arrays where it is mixed."""
+    """The parts of a model whose arrays all fit, or all do not (`wanted`); of a mixed part, the single arrays."""
     found: dict[str, None] = {}
     for path in fits:
         part = path.partition("/")[0]

@@ -19,11 +19,13 @@ from llmesr_jax.models.types import Array, Batch, Tables
 
 
 class State(flax.struct.PyTreeNode):
-    """Attributes:
-    params: trained parameters.
-    opt_state: the optimiser's.
-    step: int32, steps taken.
-    key: uint32 key data of the seed; every random number is drawn from fold_in(key, step).
+    """The training state of a seed; of several seeds, each leaf has a leading axis S.
+
+    Attributes:
+      params: the trained parameters.
+      opt_state: the optimiser's state.
+      step: int32 (), steps taken.
+      key: uint32 key data of the seed; every random number of a step is drawn from fold_in(key, step).
     """
 
     params: Any
@@ -40,10 +42,14 @@ def create(
     seeds: tuple[int, ...],
     placement: Placement | None = None,
 ) -> State:
-    """Fresh states, stacked over seeds. `batch` is any batch: only its shapes matter.
+    """Fresh states, stacked over seeds.
 
     Args:
-      placement: of the tables, and of what is made; None for one device.
+      recommender, optimizer: of the run.
+      tables: all frozen tables, also those that only start a parameter.
+      batch: any batch; only its shapes matter.
+      seeds: in the order of lanes.
+      placement: of the tables and of the result; None for one device.
     """
     return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch, placement)
 
@@ -64,9 +70,10 @@ def _create(recommender, optimizer, seeds_S, tables, batch, placement):
 
 
 def over_lanes(one: Callable[..., Any], *trees_S: Any) -> Any:
-    """`one`, a function of one lane's trees, for each lane of the stacked trees.
+    """Maps `one`, a function of one lane's trees, over the lanes of stacked trees.
 
-    One lane goes without `vmap`: batching costs a third of the tracing, and its axis more operations.
+    A single lane is mapped without `vmap`, which would take a third of the tracing time, and whose axis costs
+    operations.
     """
     if len(jax.tree.leaves(trees_S)[0]) > 1:
         return jax.vmap(one)(*trees_S)
@@ -74,7 +81,7 @@ def over_lanes(one: Callable[..., Any], *trees_S: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x)[None], found)
 
 
-# Each works on a whole tree in one program: leaf by leaf, every shape would be a program of its own.
+# Each of these works on a whole tree in one program; leaf by leaf, every shape would be compiled separately.
 
 
 def take(tree: Any, index: int | list[int] | np.ndarray) -> Any:
@@ -99,17 +106,17 @@ def _put(tree, index, part):
 
 @jax.jit
 def copy(tree: Any) -> Any:
-    """The tree in buffers of its own."""
+    """A copy of the tree."""
     return jax.tree.map(jnp.copy, tree)
 
 
 def stack(trees: list[Any]) -> Any:
-    """Single seeds' trees as one, stacked."""
+    """Stacks the trees of single seeds."""
     return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
 
 
 def split(tree: Any, groups: list[slice]) -> list[Any]:
-    """The stacked tree cut along its seeds."""
+    """The stacked tree, cut along its seeds into groups."""
     if len(groups) == 1:
         return [tree]
     return _split(tree, tuple((group.start, group.stop) for group in groups))

@@ -1,6 +1,6 @@
-"""The jitted part of training: windows of steps, batches made and losses taken on the device, under vmap over lanes.
+"""The jitted part of training: windows of steps, each with batch, loss, gradient and update, under vmap over lanes.
 
-A lane is one seed of one run; runs that share a program have lanes in one group (`llmesr_jax.training.traced`).
+A lane is one seed of one run. The lanes of runs that share a program form one group (`llmesr_jax.training.traced`).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from llmesr_jax.training.state import State, over_lanes
 from llmesr_jax.training.surgeries import Terms
 
 SPLIT = "--mesh: rows are split over devices", "--mesh=data:1"  # for messages of `touched_rows.check`
-_OF_SURGERY = 0x5C  # apart from what dropout folds in, which are small numbers of layers
+_OF_SURGERY = 0x5C  # differs from the numbers that dropout folds in, the small numbers of layers
 
 
 def step_keys(state: State) -> tuple[Array, Array]:
-    """This step's keys: for the batch (negatives, masks) and for dropout."""
+    """The random keys of a state's next step: for the batch (negatives, masks), and for dropout."""
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     batch_key, dropout_key = jax.random.split(key)
     return batch_key, dropout_key
@@ -52,16 +52,22 @@ def train_step(
     numbers: Mapping[str, Array] | None = None,
     split: Axes | None = None,
 ) -> tuple[State, dict[str, Array]]:
-    """One update of one lane: the new state and the loss's values by term, `total` among them. Pure.
+    """One update of one lane: the new state, and {term: value ()} of the loss, with `total`. Pure.
 
     Args:
-      touched: the model's axes, where of arrays over items and users only rows that the batch trains change: see
-        `touched_rows`; None for dense updates.
-      numbers: {key: ()} in place of traced settings, the learning rate among them; None for those that `recommender`
-        and `optimizer` were made with.
-      split: the model's axes, where arrays over items and users are split by rows over devices.
+      recommender, optimizer: the model and its optimiser; static under jit.
+      state: of one seed.
+      tables: the frozen tables.
+      batch: of `make_batch`.
+      dropout_key: the second key of `step_keys`.
+      epoch: from 1, (), for methods whose weights depend on it.
+      touched: the model's axes, for updates of only the rows that the batch trains (`touched_rows`); None for dense
+        updates.
+      numbers: {key: ()} that replace traced settings, such as the learning rate; None: those of `recommender` and
+        `optimizer`.
+      split: the model's axes, if arrays over items and users are split by rows over devices.
     Raises:
-      InputError: with `touched` or `split`, as it is traced, for what `touched_rows.check` does not know.
+      InputError: while tracing with `touched` or `split`, for an array that `touched_rows.check` refuses.
     """
     if touched is not None:
         touched_rows.check(state.params, tables, touched, batch)
@@ -101,9 +107,9 @@ def by_term(
     epoch: Array,
     numbers: Mapping[str, Array] | None = None,
 ) -> tuple[Array, dict[str, Array], Terms]:
-    """(total, values by term, the gradient of each term): one pass forward, one back for each term.
+    """(total, values by term, the gradient of each term): one forward pass, and one backward pass for each term.
 
-    Arguments as of `loss_fn`. The total's gradient is the sum of the terms'.
+    Arguments as in `loss_fn`. The gradient of the total is the sum of the terms' gradients.
     """
 
     def weighted(params):
@@ -141,17 +147,18 @@ def run_window(
     """Takes `count` steps with every lane.
 
     Args:
-      plan: static facts of a batch.
+      recommender, optimizer: the model and its optimiser.
+      plan: static facts about a batch.
       state_S, sums_S: stacked over lanes; both are donated.
       tables, data: shared by all lanes.
       order_SxWxB: int32 samples of each step.
-      count: int32, at most W; not static, so the last, shorter window needs no compile of its own.
+      count: int32 (), at most W; not static, so that the last, shorter window is not compiled separately.
       epoch: from 1.
       touched: see `train_step`.
       numbers_S: float32 (S,) each, see `train_step`.
-      split: see `train_step`; where it is given, `plan` has several shards.
+      split: see `train_step`; with it, `plan` has several shards.
       mesh: the devices; None for one.
-    Returns: the states, and the sums of the loss's values with these steps added.
+    Returns: the states, and the sums with the loss's values of these steps added.
     """
 
     def lanes(state_S, sums_S, order_SxWxB, numbers_S, tables, data, count, epoch):
@@ -183,9 +190,9 @@ def before_epoch(
     epoch: Array,
     placement: Placement | None = None,
 ) -> State:
-    """The states with what the method changes before the first step of an epoch (from 1), such as renewed rows.
+    """The states after what the method changes before the first step of an epoch (from 1), such as renewed rows.
 
-    A running average takes over what has changed as it is. The optimiser's moments stay.
+    Changed entries are copied to the running average, if there is one. The optimiser's moments do not change.
     """
     if placement is not None:
         whole, tables = placement.whole(state_S, 1), placement.whole_tables(tables)
@@ -199,23 +206,23 @@ def before_epoch(
 
 
 def lane_groups(lanes: int, most: int = 0, devices: int = 1) -> list[slice]:
-    """Which lanes go through `run_window` together: `most_lanes(most)` at a time on each of so many devices."""
+    """The groups of lanes that `run_window` runs together: `most_lanes(most)` lanes on each of so many devices."""
     size = min(most_lanes(most) * devices, lanes)
     return [slice(i, min(i + size, lanes)) for i in range(0, lanes, size)]
 
 
 def most_lanes(most: int = 0) -> int:
-    """How many lanes go through `run_window` together: `most`, or if that is 0 what suits the device there is.
+    """How many lanes `run_window` runs together: `most`, or if that is 0 what suits the device.
 
-    All, on an accelerator, which one lane leaves half idle. One by one on a CPU, which one lane keeps busy: there a
-    group takes longer than its lanes one after the other.
+    On an accelerator all lanes, because one lane leaves it half idle. On a CPU one, because one lane keeps it busy: a
+    group would take longer than its lanes one after the other.
     """
     return most or (1 if jax.default_backend() == "cpu" else sys.maxsize)
 
 
 def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
-    """A batch of zeros: for its shapes, as parameters are made from them."""
-    # NumPy's zeros: those of JAX are a program for each shape.
+    """A batch of zeros, from whose shapes parameters are made."""
+    # NumPy's zeros, because JAX would compile a program for each shape.
     nobody = jax.ShapeDtypeStruct((plan.config.batch_size,), jnp.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(functools.partial(make_batch, plan), data, tables, nobody, key)
@@ -223,7 +230,7 @@ def example_batch(plan: BatchPlan, data: Interactions, tables: Tables) -> Batch:
 
 
 def plain_rows(plan: BatchPlan) -> BatchPlan:
-    """The plan with rows of one length: what does not depend on how sequences are laid out is traced faster with it."""
+    """The plan with rows of one length, which traces faster, for what does not depend on the layout of sequences."""
 
     def longest(rows: RowPlan) -> RowPlan:
         return padded(rows.at_least[0], rows.lengths[-1])
@@ -232,6 +239,6 @@ def plain_rows(plan: BatchPlan) -> BatchPlan:
 
 
 def zero_sums(terms: Iterable[str], lanes: int, placement: Placement | None = None) -> dict[str, Array]:
-    """Fresh sums for `run_window`: a zero for each term of the loss, and for the total."""
+    """The first sums for `run_window`: float32 (lanes,) zeros for each term of the loss, and for the total."""
     zeros = {name: np.zeros(lanes, np.float32) for name in (*terms, "total")}
     return {n: on_device(x, x.dtype) for n, x in zeros.items()} if placement is None else placement.lanes(zeros)

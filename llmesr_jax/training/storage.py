@@ -1,7 +1,7 @@
-"""How arrays are stored by Orbax: in parts that a process can read alone, of arrays on one device or in blocks on several.
+"""How Orbax stores arrays, whole or in blocks on several devices: in parts that a process can read by itself.
 
-Orbax cuts an array into parts of equal size. Of a number of rows that has no suitable divisor it makes parts of a few rows;
-so such tables get rows of zeros behind the last, up to a multiple of `ROWS`.
+Orbax cuts an array into parts of equal size. If the number of rows has no suitable divisor, it makes parts of a few
+rows each; so such tables are padded by rows of zeros, up to a multiple of `ROWS`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from llmesr_jax.models.placement import LARGE, ROWS
 from llmesr_jax.training.checksums import in_blocks, name_of
 from llmesr_jax.training.damage import Damaged
 
-_PART = 64 << 20  # bytes; what a reader takes at least, be it for one row
-_FEW = 128  # times smaller, a part is too small
+_PART = 64 << 20  # bytes of a part, all of which a reader must read, even for one row
+_FEW = 128  # a part that is more than so many times smaller is too small
 
 
 def ready(x: Any) -> Any:
-    """An array as it is given to Orbax: on the host, or in blocks on its devices."""
+    """An array in the form that Orbax gets: on the host, or in blocks on its devices; padded if it needs to be."""
     x = x if in_blocks(x) else np.asarray(x)
     if not _is_large(x) or x.shape[1] % ROWS == 0 or _divides_well(x):
         return x
@@ -34,15 +34,15 @@ def ready(x: Any) -> Any:
 
 
 def save_args(x: Any) -> ocp.SaveArgs:
-    """How Orbax saves it."""
+    """How Orbax saves an array of `ready`."""
     return ocp.SaveArgs(chunk_byte_size=_PART if _is_large(x) else None)
 
 
 def shapes(stored: Any) -> Any:
-    """The shapes and dtypes of a checkpoint's arrays, in nested dicts, from what Orbax says of it.
+    """The shapes and dtypes of a checkpoint's arrays, in nested dicts, from Orbax's metadata.
 
     Raises:
-      Damaged: it says nothing.
+      Damaged: there are no metadata.
     """
     if stored is None:
         raise Damaged("it does not say which arrays it has")
@@ -50,11 +50,11 @@ def shapes(stored: Any) -> Any:
 
 
 def restore_args(stored: Any, targets: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-    """How Orbax reads a tree of arrays: those that have a target onto its devices, the others to the host.
+    """How Orbax reads a tree of arrays: those with a target to its devices, the others to the host.
 
     Args:
-      stored: their shapes and dtypes in the checkpoint.
-      targets: by name, with sharding; rows may be fewer or more than are stored, which only rows of zeros can be.
+      stored: shapes and dtypes in the checkpoint.
+      targets: {name: shape with sharding}; it may have fewer or more rows than are stored, if those are rows of zeros.
     """
 
     def one(path: Any, x: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
@@ -70,12 +70,12 @@ def restore_args(stored: Any, targets: Mapping[str, jax.ShapeDtypeStruct]) -> An
 
 @functools.lru_cache
 def _padding(more: tuple[tuple[int, int], ...], sharding: jax.sharding.Sharding) -> Callable[[jax.Array], jax.Array]:
-    """Compiled once for all saves of a run."""
+    """A function that pads, compiled once for all saves of a run."""
     return jax.jit(functools.partial(jnp.pad, pad_width=more), out_shardings=sharding)
 
 
 def _divides_well(x: Any) -> bool:
-    """Whether the rows of a table have a divisor that makes parts of less than `_PART`, but not far less."""
+    """Whether the number of rows of a table has a divisor that makes parts of at most `_PART`, but not much less."""
     row_bytes = x.nbytes // x.shape[1]
     fits = range(max(1, _PART // _FEW // row_bytes), _PART // row_bytes + 1)
     least, most = -(-x.shape[1] // fits[-1]), x.shape[1] // fits[0]

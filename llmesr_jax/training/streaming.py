@@ -1,8 +1,8 @@
 """Training interactions that stay on the host, in memory or in mapped files; those of the next steps are sent ahead.
 
 A window of steps reads the newest training items of its users and, to draw negatives, the items that they have seen.
-These are laid out as a small `Interactions` of the same form, while the device takes the steps of the window before. The
-batches, and so a run's numbers, are those of interactions on the device.
+While the device takes the steps of one window, these are sent for the next, as a small `Interactions` of the same form.
+The batches, and so a run's results, are the same as with all interactions on the device.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from llmesr_jax.models.types import Array, on_device
 from llmesr_jax.training import seen
 from llmesr_jax.training.batches import BatchPlan, Interactions, target_log_shares
 
-_SHARE = 0.25  # of the device's memory that interactions may take before they are streamed
-_GROWTH = 1.25  # between the sizes that arrays may have: each size is a compile
+_SHARE = 0.25  # share of the device's memory from which on interactions are streamed
+_GROWTH = 1.25  # factor between the sizes that arrays may have: each size is compiled separately
 
 
 def is_streamed(setting: str, corpus: Corpus, model: Recommender, method: str) -> bool:
@@ -30,6 +30,8 @@ def is_streamed(setting: str, corpus: Corpus, model: Recommender, method: str) -
 
     Args:
       setting: `train.interactions`.
+      corpus: the data.
+      model: of the run.
       method: its name, for the message.
     Raises:
       InputError: streamed, with a method that reads the interactions of users outside of a batch.
@@ -52,6 +54,7 @@ class Streamed:
     def __init__(self, corpus: Corpus, plan: BatchPlan, similar_UxN: np.ndarray | None):
         """
         Args:
+          corpus: the data, on the host.
           plan: of the batches.
           similar_UxN: int32, the similar users that teach; None without teachers.
         """
@@ -69,18 +72,18 @@ class Streamed:
         self._ahead: tuple[bytes, Future] | None = None
 
     def example(self) -> Interactions:
-        """Of nobody, for its form."""
+        """The interactions of no user, for their shapes."""
         return self._made(*self._staged(np.full((1, 1, 1), -1, np.int32)))
 
     def window(self, order_SxWxB: np.ndarray) -> Interactions:
-        """The interactions that the batches of these samples read; at once where they were sent ahead."""
+        """The interactions that the batches of these int32 samples read; without waiting if they were sent ahead."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == order_SxWxB.tobytes():
             return self._made(*ahead[1].result())
         return self._made(*self._staged(order_SxWxB))
 
     def send_ahead(self, order_SxWxB: np.ndarray) -> None:
-        """Begins to bring the interactions of a later window to the device."""
+        """Begins to send the interactions of a later window to the device."""
         self._ahead = order_SxWxB.tobytes(), self._thread.submit(self._staged, order_SxWxB)
 
     def users(self, order_SxWxB: np.ndarray) -> np.ndarray:
@@ -93,12 +96,12 @@ class Streamed:
         return np.union1d(users_m, similar[similar >= 0])
 
     def _staged(self, order_SxWxB: np.ndarray) -> tuple[Array, ...]:
-        """users_m, start_m, items, gap_start_m, gaps: on the device, each with room behind."""
+        """users_m, start_m, items, gap_start_m, gaps: int32 on the device, each padded to one of few sizes."""
         corpus, users_m = self._corpus, self.users(order_SxWxB)
         train_m = corpus.train_lengths_U[users_m]
         kept_m = np.minimum(train_m, self._room)
         items = corpus.items[seen.ranges(corpus.offsets[users_m] + train_m - kept_m, kept_m)]
-        # Where the user's first training item would lie: places are counted from it.
+        # The index at which the user's first training item would be: positions are counted from it.
         start_m = np.cumsum(kept_m) - kept_m - (train_m - kept_m)
         gaps, count_m = seen.gaps(corpus, users_m, self._plan.config.avoid)
         gap_start_m = np.cumsum(count_m) - count_m
@@ -111,7 +114,7 @@ class Streamed:
         )
 
     def _padded(self, what: str, array: np.ndarray, fill: int = 0) -> Array:
-        """The array with room behind: the sizes of windows differ, and each shape would be compiled."""
+        """The array, padded at its end: the sizes of windows differ, and each shape would be compiled."""
         size = self._sizes.get(what, 64)
         while size < len(array):
             size = int(size * _GROWTH) + 1
@@ -140,6 +143,6 @@ class Streamed:
 
 @functools.partial(jax.jit, static_argnames=("num_users",))
 def _spread(users_m: Array, start_m: Array, gap_start_m: Array, *, num_users: int) -> tuple[Array, Array]:
-    """int32 (U,) each: the values at the rows of users, 0 elsewhere; users behind the last one are none."""
+    """int32 (U,) each: the values at the rows of users, 0 elsewhere; rows from `num_users` on are padding."""
     zeros = jnp.zeros(num_users, jnp.int32)
     return zeros.at[users_m].set(start_m, mode="drop"), zeros.at[users_m].set(gap_start_m, mode="drop")

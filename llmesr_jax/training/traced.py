@@ -1,8 +1,8 @@
-"""Settings that are numbers, as arguments of compiled programs: one program serves all alphas and learning rates.
+"""Numeric settings as arguments of compiled programs: one program serves all alphas and learning rates.
 
 A field made by `knob(..., traced=True)` reaches the loss and the optimiser as an array. Runs that differ only in such
 numbers and in their seeds share a program, and can be lanes of one `vmap`. A number that is 0 switches something off,
-tables that nobody then needs among it; so it stays a plain 0, and makes another program.
+possibly including a table that is then not needed; so it stays a plain 0, and makes another program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of trained parameters: monitored during training, and in full at its end."""
+"""Metrics of trained parameters: monitored ones during training, all of them at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llmesr_jax.training.experiment import Experiment
 
 
 class Validation:
-    """Metrics of one seed's parameters on one split; what does not depend on them is prepared once."""
+    """Metrics of one seed's parameters on one split; what does not depend on the parameters is prepared once."""
 
     def __init__(
         self,
@@ -38,9 +38,11 @@ class Validation:
     ):
         """
         Args:
-          tables: on the device.
-          data: on the device; brought there if they are None and the method needs them before it serves.
-          tail: which users and items are tail.
+          experiment: the run.
+          split: "test" or "valid".
+          tables: the frozen tables, on the device.
+          data: the interactions, on the device; None: they are put there if the method's `for_serving` needs them.
+          tail: the definition of tail users and items.
           placement: of tables and parameters; None for one device.
         """
         self._experiment, self._tables, self.placement = experiment, tables, placement
@@ -56,7 +58,7 @@ class Validation:
         corpus, rows, stops = experiment.corpus, self.inputs.rows_E, self.inputs.stops_E
         data = experiment.epochs.plan.config
         supervision = experiment.recommender.supervision
-        # Where as many users are validated as tested, one compiled encoder serves both.
+        # If validation and test have the same number of users, both use one compiled encoder.
         other = evaluate.stops(
             corpus, "test" if split == "valid" else "valid", settings.eval_users, settings.seen_items
         )
@@ -67,7 +69,7 @@ class Validation:
         self._candidates: dict[int, np.ndarray] = {}
 
     def ranks(self, params, seed: int, protocols, lists: bool):
-        """`evaluate.evaluate` of these parameters."""
+        """The result of `evaluate.evaluate` for these parameters."""
         if seed not in self._candidates and "sampled" in protocols:
             self._candidates[seed] = sample_candidates(
                 self.inputs.corpus, self.inputs.split, seed, rows_E=self.inputs.rows_E
@@ -100,13 +102,13 @@ def test(
     valid: Validation,
     done: Callable[[int], Any] = lambda count: None,
 ) -> dict[str, Any]:
-    """Both splits under both protocols, for every seed, in the form of results.json; ranks go to ranks.npz.
+    """Both splits under both protocols, for every seed, in the form of results.json; writes ranks to ranks.npz.
 
     Args:
       experiment: the run.
-      params_S: stacked over its seeds.
-      test, valid: of these data and this model.
-      done: is told that so many rankings more are done; there is one for each split and seed.
+      params_S: the parameters, stacked over its seeds.
+      test, valid: the `Validation` of each split.
+      done: is called with the number of finished rankings, of which there is one for each split and seed.
     """
     config, seeds = experiment.config, experiment.seeds
     results = {"config": json.loads(config_lib.to_json(config)), "seeds": list(seeds)}

@@ -1,13 +1,13 @@
-"""Gradients watched while a run trains: every `train.watch_gradients` steps, in a program of its own before the step.
+"""Gradients monitored while a run trains: every `train.watch_gradients` steps, by a separate program before the step.
 
-The step itself is the one that `steps.run_window` takes anyway, so what is trained does not change. What is found is
-summed in the run's `Progress`, which checkpoints keep, and its means stand in the epoch's line of metrics.jsonl:
+The step itself is the usual one of `steps.run_window`, so training does not change. The numbers are summed in the run's
+`Progress`, which checkpoints store, and their means are written to the epoch's line of metrics.jsonl:
 
     gradients/norm/<term>              norm of the gradient of weight * value; `sum`: of the sum of all terms
-    gradients/cosine/<term>-<term>     cosine of two of them
-    gradients/conflicts/<term>-<term>  share of the watched steps at which it is below 0
-    gradients/noise_scale              the ranking's, in users: see `noise`
-    gradients/tail_share/<table>       share of tail items in the squares of what the step adds to the rows of an item table
+    gradients/cosine/<term>-<term>     cosine of two of these gradients
+    gradients/conflicts/<term>-<term>  share of the monitored steps at which the cosine is below 0
+    gradients/noise_scale              of the ranking term, in users: see `noise`
+    gradients/tail_share/<table>       share of tail items in the squared change of an item table by the step
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Sums = dict[str, list[float]]  # {name: [sum, count]}
 
 
 def due(every: int, step: int) -> bool:
-    """Whether a step, counted from 0 over all epochs, is watched; `every` is 0 for never."""
+    """Whether a step, counted from 0 over all epochs, is monitored; `every` is 0 for never."""
     return every > 0 and step % every == 0
 
 
 def width(every: int, step: int, most: int) -> int:
-    """Steps of the next window, `most` or fewer: a watched step has one of its own, and others end before the next."""
+    """The number of steps of the next window, at most `most`: a monitored step is a window of its own."""
     if not every:
         return most
     return 1 if due(every, step) else min(most, every - step % every)
@@ -50,12 +50,14 @@ def width(every: int, step: int, most: int) -> int:
 def before(
     program: Program, states: State, samples_SxB: np.ndarray, epoch: int, numbers: Mapping[str, Any], tail_V: np.ndarray
 ) -> dict[str, Any]:
-    """What is known before a step: numbers of its gradients, and the item tables as they are.
+    """What is measured before a step, for `after`: numbers of its gradients, and copies of the item tables.
 
     Args:
+      program: of the runs.
       states: stacked over lanes.
       samples_SxB: int32, of the step.
-      numbers: float32 (S,) each, as `run_window` gets them.
+      epoch: from 1.
+      numbers: float32 (S,) each, as for `run_window`.
       tail_V: bool, row 0 = id 1.
     """
     static = program.model, program.plan, program.axes
@@ -65,13 +67,19 @@ def before(
 
 
 def after(found: dict[str, Any], program: Program, states: State) -> dict[str, np.ndarray]:
-    """{name: (S,)} once the step is taken; NaN where there is nothing to say."""
+    """{name: (S,)} after the step; NaN where a number is undefined.
+
+    Args:
+      found: the result of `before`.
+      program: of the runs.
+      states: after the step, stacked over lanes.
+    """
     shares = _moved(program.axes, found["tables"], states.params, found["tail"])
     return jax.device_get({**found["values"], **shares})
 
 
 def added(sums: Sums, values: Mapping[str, float]) -> Sums:
-    """The sums of an epoch with one step more; what is not finite there is left out."""
+    """The sums of an epoch with one more step; values that are not finite are left out."""
     kept = {name: float(value) for name, value in values.items() if np.isfinite(value)}
     none = [0.0, 0]
     new = {name: [sums.get(name, none)[0] + value, sums.get(name, none)[1] + 1] for name, value in kept.items()}
@@ -79,9 +87,9 @@ def added(sums: Sums, values: Mapping[str, float]) -> Sums:
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """{name: mean over the epoch's watched steps}, as metrics.jsonl has them; empty where none was watched.
+    """{name: mean over the epoch's monitored steps}, as in metrics.jsonl; empty if there were none.
 
-    The noise scale is the ratio of two means, as McCandlish et al. take it, and absent where the signal's is not positive.
+    The noise scale is the ratio of two means, as in McCandlish et al., and absent if the mean of |G|^2 is not positive.
     """
     found = {name: total / count for name, (total, count) in sums.items()}
     trace, signal = found.pop(_TRACE, 0.0), found.pop(_SIGNAL, 0.0)
@@ -91,7 +99,7 @@ def means(sums: Sums) -> dict[str, float]:
 
 
 def noise(half: Array, inner: Array, whole: Array, share: Array, users: Array) -> tuple[Array, Array]:
-    """(tr(Sigma), |G|^2) of a gradient that is a mean over users, from that of a batch and of half its users: () each.
+    """(tr(Sigma), |G|^2), () each, of a gradient that is a mean over users, from a batch's and half a batch's gradient.
 
     The gradients of the halves, a and b, are unbiased and independent, so |G|^2 = a . b, and |a - b|^2 is twice the
     variance of a mean of n / 2 users: tr(Sigma) = n |a - b|^2 / 4. Their ratio is the noise scale of
@@ -101,7 +109,7 @@ def noise(half: Array, inner: Array, whole: Array, share: Array, users: Array) -
       half: |a|^2.
       inner: a . g, g = share a + (1 - share) b the batch's gradient.
       whole: |g|^2.
-      share: of the positions, those in the first half.
+      share: of the positions that are in the first half.
       users: n.
     """
     other = 1 - share
@@ -113,7 +121,7 @@ def noise(half: Array, inner: Array, whole: Array, share: Array, users: Array) -
 def half_of(batch: Batch) -> tuple[Batch, Array]:
     """The batch with the targets of every other user, and their share of the positions, ().
 
-    Users stand in order of length, so the halves have about as many positions.
+    Users are in order of length, so both halves have about as many positions.
     """
     row_T = batch.students.row_T
     valid_T = batch.targets_T > 0

@@ -117,7 +117,7 @@ def test_a_dealt_batch_says_the_same_of_every_place(monkeypatch, shards, layout)
 
 
 def test_rows_that_no_parts_divide_are_refused():
-    with pytest.raises(ValueError, match="cannot be dealt to 2 parts"):
+    with pytest.raises(ValueError, match="cannot be divided into 2 parts"):
         dealing.Moves.of(((3, 4),), 2)
 
 

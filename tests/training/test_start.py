@@ -81,7 +81,7 @@ def test_a_method_that_trains_on_wants_both():
     start = source({"table/items": np.zeros((5, 2)), "backbone/w": np.zeros(3)})
     params = drawn(table__items=(5, 2), backbone__w=(6,))
     assert "freshly drawn: backbone" in start.describe(params, AXES)
-    with pytest.raises(InputError, match="not both its item table and its encoder fit this model"):
+    with pytest.raises(InputError, match="its encoder does not fit this model"):
         start.describe(params, AXES, both=True)
 
 

@@ -1,5 +1,4 @@
-"""LOAM: walks towards rare items as additional rows, and mixtures for rows with a rare target (Yang et al., SIGIR
-2023).
+"""LOAM: walks towards rare items as more rows, and mixtures for rows with a rare target (Yang et al., SIGIR 2023).
 
 Niche-walk augmentation. There is one edge a -> b for each pair of items that are neighbours in a training sequence. Of
 an item in the head at most m incoming edges are kept, drawn once. In each step 5 walks start at each of ratio B

@@ -1,5 +1,4 @@
-"""MELT: two linear maps that learn, on head users and items, what many observations add to few (Kim et al., SIGIR
-2023).
+"""MELT: two linear maps learn on the head what many observations add to few (Kim et al., SIGIR 2023).
 
 Starts from a trained plain backbone (`--start`) and continues to train all of it. f(S) is the encoder's newest vector.
 - Contexts of an item, one or two for each of its places in a training sequence: all items up to it, and, if the

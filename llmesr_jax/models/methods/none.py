@@ -1,5 +1,4 @@
-"""No enhancement: the plain backbone over one trainable item table (in the papers' tables, rows without a method's
-name).
+"""No enhancement: the plain backbone over one trainable item table (rows without a method's name in the papers).
 
 Width 128, so that its budget equals LLM-ESR's two views of 64. The table starts Xavier-normal, as in LLM-ESR's release,
 or with `table_start=normal` at N(0, 0.02), as FAERec's "Base".

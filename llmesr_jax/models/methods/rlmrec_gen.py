@@ -1,5 +1,4 @@
-"""RLMRec-Gen: LLM embeddings of hidden items are reconstructed from the encoder's output (Ren et al., WWW 2024;
-`*_gene`).
+"""RLMRec-Gen: reconstructs LLM embeddings of hidden items from the encoder's output (Ren et al., WWW 2024; `*_gene`).
 
 In each step every item of the inputs is hidden with probability rho, at all its places: a learnable token m replaces
 its ID embedding. One pass over these inputs gives the ranking loss and, by G(h) = W2 leaky_relu(W1 h + b1) + b2, which

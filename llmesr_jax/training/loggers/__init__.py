@@ -1,7 +1,7 @@
 """Loggers, which get the numbers of each epoch and of the test besides metrics.jsonl: one file each, found by name.
 
-A file has the members of `Logger`. Several are open at once if `launch.sweep` trains runs together, so a logger keeps
-no state of the whole process.
+A file has the members of `Logger`. Several loggers are open at once if `launch.sweep` trains runs together, so a logger
+must not keep state in the module.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Logger(Protocol):
     def Logger(self) -> Callable[..., Any]:
         """`Logger(folder, last_epoch, config)`, with the methods of `Writer`.
 
-        `folder`, of the run, exists; `last_epoch` is that of the checkpoint that the run continues from, 0 for a new
-        run: later epochs will come again; `config` has the run's settings, {key: value}.
+        `folder` is the run's and exists. `last_epoch` is the epoch of the checkpoint from which the run continues, 0
+        for a new run; later epochs will be written again. `config` is {key: value} of the run's settings.
         """
         ...
 
@@ -39,9 +39,9 @@ class Writer(Protocol):
     """An open logger."""
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Takes {name: number}: after each epoch, and once more at the end of the run with the test's metrics.
+        """Writes {name: number}, after each epoch, and at the end of the run once more with the test's metrics.
 
-        Names end in `/seed_<seed>`. Several seeds write one after the other, so an epoch comes once for each.
+        Names end in `/seed_<seed>`. It is called for each seed in turn, so several times per epoch.
         """
         ...
 

@@ -1,6 +1,6 @@
 """MLflow: one run there for each run here, continued under the same id (kept in mlflow.id).
 
-Its own environment variables decide where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME; without them it is local.
+MLflow's own environment variables decide where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME; without them it is local.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from llmesr_jax.core.errors import InputError
 
 PACKAGE, INSTALL = "mlflow", "mlflow"
-_PARAMETERS = 100  # most that one call may hold
+_PARAMETERS = 100  # the most parameters that one call may have
 
 
 class Logger:
-    """Speaks through a client, as the module's own functions know one run at a time."""
+    """Writes to MLflow by a client, because the module's own functions have one active run at a time."""
 
     def __init__(self, folder: Path, last_epoch: int, config: Mapping[str, Any]):
         from mlflow import MlflowClient
@@ -36,7 +36,7 @@ class Logger:
             ) from error
 
     def _begin(self, kept: Path, config: Mapping[str, Any], parameter: Any) -> str:
-        """The id of the run: the one that is kept, or that of a new run."""
+        """The id of the run: the one in the file `kept`, or that of a new run."""
         if kept.exists():
             run = kept.read_text().strip()
             self._client.update_run(run, status="RUNNING")

@@ -11,7 +11,7 @@ PACKAGE, INSTALL = "tensorboardX", "tensorboardX"
 
 
 class Logger:
-    """Events, written at once: SummaryWriter's thread dies of a full disk, and a run would wait for it."""
+    """Writes events without a thread: on a full disk SummaryWriter's thread ends, and the run would wait for it."""
 
     def __init__(self, folder: Path, last_epoch: int, config: Mapping[str, Any]):
         from tensorboardX.event_file_writer import EventsWriter
@@ -22,7 +22,7 @@ class Logger:
         folder = folder / "tensorboard"
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"), f".{last_epoch}")
-        # TensorBoard hides what an earlier file says of later epochs.
+        # This makes TensorBoard hide later epochs of earlier files.
         self._put(last_epoch + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:

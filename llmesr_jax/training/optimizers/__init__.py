@@ -26,8 +26,8 @@ class Optimizer(Protocol):
 
         Args:
           config: the file's `Config`.
-          learning_rate: `train.learning_rate`: a number, or in training an array, as seeds and runs that train together
-            may differ in it; so no `if` may ask for it.
+          learning_rate: `train.learning_rate`: a number, or in training a traced array, because seeds and runs that
+            train together may differ in it. So Python's `if` must not depend on it.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""Adam with an L2 penalty in the gradient, which PyTorch's Adam calls weight decay: g + penalty * w goes into both means.
+"""Adam with an L2 penalty in the gradient, which PyTorch's Adam calls weight decay: g + penalty * w enters both means.
 
-Unlike AdamW's decay, what the penalty takes off a parameter is measured by the size of its gradients: where these are
-small, as for rare items, it takes as much as a step can. It moves every row at each step, so it does not go with
-`train.table_updates=touched`.
+Unlike AdamW's decay, the penalty's effect on a parameter is divided by the size of its gradients: where these are
+small, as for rare items, the penalty alone makes a step of full size. Every row moves at each step, so
+`train.table_updates=touched` cannot be used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmesr_jax.training.optimizers import adam
 
 @dataclasses.dataclass(frozen=True)
 class Config(adam.Config):
-    penalty: float = knob(1e-4, "times the parameter is added to its gradient", least=0)
+    penalty: float = knob(1e-4, "L2 penalty: this times the parameter is added to its gradient", least=0)
 
 
 def optimizer(config: Config, learning_rate: Any) -> optax.GradientTransformation:

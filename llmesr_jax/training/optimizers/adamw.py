@@ -1,7 +1,7 @@
-"""AdamW (Loshchilov and Hutter, ICLR 2019): Adam whose decay of weights stands apart from the gradient.
+"""AdamW (Loshchilov and Hutter, ICLR 2019): Adam with weight decay that is decoupled from the gradient.
 
-Each step takes learning_rate * weight_decay of every parameter, tables included, with a gradient or without. So it
-does not go with `train.table_updates=touched`, unless the decay is 0.
+Each step removes the share learning_rate * weight_decay of every parameter, tables included, with or without a
+gradient. So `train.table_updates=touched` cannot be used, unless the decay is 0.
 """
 
 from __future__ import annotations

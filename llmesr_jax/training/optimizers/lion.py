@@ -1,4 +1,4 @@
-"""Lion (Chen et al., NeurIPS 2023): the sign of a momentum; half of Adam's memory.
+"""Lion (Chen et al., NeurIPS 2023): steps by the sign of a momentum, with half of Adam's state.
 
 Every entry with a gradient moves by the learning rate, which should be 3 to 10 times smaller than Adam's.
 """

@@ -1,7 +1,7 @@
-"""Gradient surgery: how a step combines the loss's terms' gradients, one file each (`--config.train.surgery=pcgrad`).
+"""Gradient surgery: ways to combine the gradients of the loss's terms, one file each (`--config.train.surgery=pcgrad`).
 
-Without one, the optimiser gets the sum of the terms' gradients. With one, it gets what the file's `combine` makes of them.
-Gradients and values carry the terms' weights. Such a file has the members of `Surgery`.
+Without a surgery, the optimiser gets the sum of the terms' gradients; with one, the result of `combine` in its file.
+Gradients and values include the terms' weights. Such a file has the members of `Surgery`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NONE = "none"  # of train.surgery: the sum
 
 
 class Terms(NamedTuple):
-    """What a step knows of the loss's terms, in one order.
+    """The terms of the loss in a step; gradients and values have the same order.
 
     Attributes:
-      gradients: {term: tree like the parameters}, of weight times value.
+      gradients: {term: gradient of weight times value, a tree like the parameters}.
       values: {term: weight times value, ()}.
-      key: for random choices, new in each step.
+      key: random key, a new one in each step.
     """
 
     gradients: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 
 
 class Surgery(Protocol):
-    """What the file of a surgery must have. All of it is pure, and runs under `vmap` over seeds."""
+    """What the file of a surgery must have. Its functions are pure, and run under `vmap` over seeds."""
 
     @property
     def Config(self) -> type:
@@ -44,12 +44,12 @@ class Surgery(Protocol):
 
         Args:
           config: the file's `Config`.
-          count: how many terms the loss has.
+          count: the number of terms of the loss.
         """
         ...
 
     def combine(self, config: Any, terms: Terms, state: Any, /) -> tuple[Any, Any]:
-        """(the gradient that the optimiser gets, the next state)."""
+        """Returns (the gradient for the optimiser, a tree like the parameters; the next state)."""
         ...
 
 

@@ -19,7 +19,7 @@ def gram(gradients: Mapping[str, Any]) -> Array:
 
 
 def weighted_sum(gradients: Mapping[str, Any], weights: Array | Sequence[Any]) -> Any:
-    """The sum of weight times gradient, a weight for each term."""
+    """The sum of weight times gradient over the terms; `weights` has one () number per term, in order."""
 
     def one(*parts):
         total = parts[0] * weights[0].astype(parts[0].dtype)

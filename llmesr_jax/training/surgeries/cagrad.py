@@ -1,8 +1,8 @@
-"""CAGrad (Liu et al., NeurIPS 2021, algorithm 1): near the mean gradient, the direction that helps the worst-off term most.
+"""CAGrad (Liu et al., NeurIPS 2021, algorithm 1): near the mean gradient, the direction best for the worst term.
 
 With g0 the mean of the terms' gradients, phi = c^2 |g0|^2 and w on the simplex, w* minimises g_w . g0 + sqrt(phi) |g_w|
-where g_w = sum_i w_i g_i; the direction is d = g0 + sqrt(phi) / |g_w*| g_w*. The optimiser gets K d, so c = 0 is the sum.
-The minimum is found by mirror descent with a falling step, which inner products alone need: the problem has K numbers.
+where g_w = sum_i w_i g_i; the direction is d = g0 + sqrt(phi) / |g_w*| g_w*. The optimiser gets K d, so c = 0 is the
+sum. The minimum over the K weights is found by mirror descent with decreasing steps; it needs only inner products.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Config:
     c: float = knob(
         0.5, "how far from the mean gradient, as a share of its length; 0: the sum of the gradients", least=0
     )
-    iterations: int = knob(100, "steps to the minimum over weights of terms", least=1)
+    iterations: int = knob(100, "iterations that minimise over the weights of terms, in each step", least=1)
 
 
 def init(config: Config, count: int) -> Any:
@@ -33,14 +33,14 @@ def init(config: Config, count: int) -> Any:
 
 
 def combine(config: Config, terms: Terms, state: Any) -> tuple[Any, Any]:
-    """K times the direction."""
+    """K times the direction d, and no state."""
     return weighted_sum(terms.gradients, weights(config, gram(terms.gradients))), state
 
 
 def weights(config: Config, gram_KxK: Array) -> Array:
-    """(K,): K d as a combination of the gradients."""
+    """(K,): the weights of the gradients in K d, from their inner products (K, K)."""
     count = len(gram_KxK)
-    scale = jnp.maximum(jnp.mean(jnp.diagonal(gram_KxK)), 1e-30)  # so that steps do not depend on the loss's unit
+    scale = jnp.maximum(jnp.mean(jnp.diagonal(gram_KxK)), 1e-30)  # so that the loss's scale does not change the steps
     gram_KxK = gram_KxK / scale
     mean_K = jnp.full(count, 1 / count, gram_KxK.dtype)
     radius = config.c * _length(gram_KxK, mean_K)

@@ -1,8 +1,8 @@
-"""GradNorm (Chen et al., ICML 2018): weights of the terms, so that their gradients' lengths follow how fast each term falls.
+"""GradNorm (Chen et al., ICML 2018): weights of the terms, by which a term that falls slowly gets a longer gradient.
 
-With G_i = |w_i g_i|, G their mean, and r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)) (how slowly term i falls, against the
-others), the weights take a gradient step on sum_i |G_i - G r_i^a|, the target held still, and are then scaled to sum to K.
-The gradient is over all parameters, where the paper takes one layer that the tasks share.
+With G_i = |w_i g_i|, G their mean, and r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)) (how slowly term i falls, relative
+to the others), the weights take a gradient step on sum_i |G_i - G r_i^a|, with a constant target, and are then scaled
+to sum to K. Gradients are over all parameters; the paper uses one layer that the tasks share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmesr_jax.training.surgeries._trees import gram, weighted_sum
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    asymmetry: float = knob(1.5, "a: how strongly slow terms are pulled; 0: equally long gradients", least=0)
+    asymmetry: float = knob(1.5, "a: how much longer gradients of slow terms get; 0: equally long gradients", least=0)
     rate: float = knob(0.025, "step size of the weights", least=1e-12)
 
 
@@ -42,8 +42,9 @@ def moved(config: Config, weights_K: Array, length_K: Array, left_K: Array) -> A
     """(K,): the next weights.
 
     Args:
-      length_K: of the gradients, without weights.
-      left_K: what is left of each term's first value.
+      weights_K: the current weights.
+      length_K: norms of the gradients, without these weights.
+      left_K: the ratio of each term's value to its first value.
     """
     slow_K = left_K / jnp.maximum(jnp.mean(left_K), 1e-12)
     now_K = weights_K * length_K

@@ -1,7 +1,8 @@
-"""PCGrad (Yu et al., NeurIPS 2020, algorithm 1): where two terms' gradients conflict, each loses what points against the other.
+"""PCGrad (Yu et al., NeurIPS 2020, algorithm 1): if two gradients conflict, each loses its component against the other.
 
-For each term i, with the others j in random order: g_i <- g_i - min(0, g_i . g_j) / |g_j|^2 g_j, g_j being the gradient as
-it was. The optimiser gets the sum over i. Every g_i is a combination of the gradients, so only their inner products count.
+For each term i, with the other terms j in random order: g_i <- g_i - min(0, g_i . g_j) / |g_j|^2 g_j, where g_j is the
+original gradient. The optimiser gets the sum over i. Every g_i is a combination of the gradients, so only their inner
+products are needed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def init(config: Config, count: int) -> Any:
 
 
 def combine(config: Config, terms: Terms, state: Any) -> tuple[Any, Any]:
-    """The sum of the gradients, each without what points against another."""
+    """The sum of the gradients, each without its components against others; and no state."""
     return weighted_sum(terms.gradients, weights(gram(terms.gradients), terms.key)), state
 
 
 def weights(gram_KxK: Array, key: Array) -> Array:
-    """(K,): how often the sum has each gradient."""
+    """(K,): the weights of the original gradients in the sum, from their inner products (K, K)."""
     count = len(gram_KxK)
 
     def of_term(i, order):
