@@ -1,1 +1,1 @@
-"""Serving a trained model: raw histories in, raw item ids out. The code for bundles imports only jax and numpy."""
+"""Serving a trained model: raw histories in, raw item ids out. Bundles need only jax, numpy and flatbuffers."""

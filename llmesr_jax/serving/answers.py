@@ -23,13 +23,13 @@ from llmesr_jax.serving.options import Allowed, Options
 from llmesr_jax.serving.sources import Batch, Source
 
 KINDS = (".parquet", ".csv", ".jsonl")
-PART = 4096  # users of a part
-_WHOLE, _JOINED = "whole", "joined"  # all parts in one file, before it takes its place; says that this file is whole
+PART = 4096  # users per part
+_WHOLE, _JOINED = "whole", "joined"  # all parts in one file, before it is moved to `out`; a mark that it is complete
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A summary of the result.
+    """What `write` counted.
 
     Attributes:
       users: number of users.
@@ -48,7 +48,7 @@ class Summary:
         return Summary(*(one + another for one, another in both))
 
     def remarks(self, k: int) -> list[str]:
-        """Sentences for the user about anything unusual."""
+        """Sentences for the user about anything unusual in lists of k items."""
         said = []
         if self.popular:
             said.append(f"{counted(self.popular, 'user')} without a known item in the history got popular items")
@@ -70,7 +70,9 @@ def kind_of(out: Path) -> str:
       InputError: an ending that is not in `KINDS`, or a folder that does not exist.
     """
     if out.suffix not in KINDS:
-        raise InputError(f"--out={out}: has another ending; expected a file that ends in {', '.join(KINDS)}")
+        raise InputError(
+            f"--out={out}: the ending {out.suffix!r} is not supported; expected a file that ends in {', '.join(KINDS)}"
+        )
     if not out.absolute().parent.is_dir():
         raise InputError(
             f"--out={out}: the folder {out.absolute().parent} does not exist; make the folder, or choose another file"
@@ -79,8 +81,12 @@ def kind_of(out: Path) -> str:
 
 
 def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
-    """The folder beside `out` in which it is made; what lies there of the same request is used again.
+    """The folder beside `out` in which `out` is made; parts of the same request that are there are used again.
 
+    Args:
+      out: the file to write.
+      request: JSON values that identify the request.
+      overwrite: whether `out` may exist.
     Raises:
       InputError: `out` already exists, or the folder belongs to another request.
     """
@@ -116,10 +122,17 @@ def write(
     *,
     stop: Stop | None = None,
 ) -> Summary:
-    """Ranks for all users of a source and writes `out`, in parts of `PART` users; parts that are there are kept.
+    """Ranks for all users of a source and writes `out`, in parts of `PART` users; finished parts are not made again.
 
-    Memory is that of a part, whatever the number of users.
+    Memory depends on the size of a part, not on the number of users.
 
+    Args:
+      model: ranks the items.
+      source: the users and their histories.
+      out: the file to write, with an ending of `KINDS`.
+      work: of `workplace`.
+      options, allowed: of `ServedModel.check`.
+      stop: a request ends the work after the current part.
     Raises:
       KeyboardInterrupt: `stop` was requested; the same call continues.
     """
@@ -149,7 +162,7 @@ def write(
 
 
 def cleaned_up(out: Path) -> bool:
-    """Whether `write` had completed `out` and was killed while it deleted its parts; deletes the rest of them then."""
+    """Whether `write` had completed `out` but was killed while it deleted its parts; if so, deletes the other parts."""
     work = _work(out)
     left = [folder for folder in (work, _finished(out)) if folder.exists()]
     if not left or (work in left and ((work / _WHOLE).exists() or not (work / _JOINED).exists())):
@@ -159,7 +172,7 @@ def cleaned_up(out: Path) -> bool:
 
 
 def _clean_up(out: Path, work: Path) -> None:
-    """Deletes the parts; a folder of which some files are gone already has another name than one to continue from."""
+    """Deletes the parts; renames their folder first, so that a partly deleted folder is never continued."""
     if work.exists():
         shutil.rmtree(_finished(out), ignore_errors=True)
         work.rename(_finished(out))
@@ -180,7 +193,7 @@ def discard(work: Path) -> None:
 
 
 def _frame(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> pl.DataFrame:
-    """A row a recommendation: user, rank, item, score, title (where there are texts), source."""
+    """One row per recommendation: user, rank, item, score, title (if there are texts), source."""
     users, places = np.nonzero(ranked.rows_BxK >= 0)
     rows = ranked.rows_BxK[users, places]
     columns: dict[str, Any] = {
@@ -226,7 +239,7 @@ _WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}
 
 
 def _join(parts: list[Path], out: Path) -> None:
-    """Parts one behind the other, as one file that takes `out`'s place when it is whole."""
+    """Joins the parts, in order, to one file, which is moved to `out` when it is complete."""
     whole, joined = _work(out) / _WHOLE, _work(out) / _JOINED
     joined.unlink(missing_ok=True)
     if out.suffix == ".parquet":

@@ -1,7 +1,7 @@
 """Approximate search by a graph (`core.graphs`), for catalogues where exact search takes too long.
 
-A graph finds the items whose vectors have the highest inner product with a user's. What is hidden from the user or not
-allowed is left out afterwards, so more items are requested; a user with too few items left gets exact search.
+A graph finds the items whose vectors have the highest inner product with a user's. Items that are hidden from the user
+or not allowed are removed afterwards, so more items are requested; a user with too few items left gets exact search.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ def search(
     hidden: Hidden,
     allowed_V: np.ndarray | None,
 ) -> Top:
-    """As `index.search`, by a graph: `exact(users, hidden)` serves users who are left with fewer than k."""
+    """As `index.search`, by a graph.
+
+    Args:
+      find: (vectors of users, n) -> int rows of n items for each, -1 for none.
+      exact: (vectors of users, hidden) -> their `Top`, for users who are left with fewer than k items.
+      users_BxE, items_VxE: float32 vectors, on the host.
+      k: items of a list.
+      hidden: pairs that are left out.
+      allowed_V: bool, the items that may be found; None for all.
+    """
     users, items = len(users_BxE), len(items_VxE)
     most = int(np.bincount(hidden.rows_P, minlength=users).max(initial=0))
     rows_BxN = find(np.ascontiguousarray(users_BxE, np.float32), min(items, k + most))

@@ -32,7 +32,7 @@ from llmesr_jax.serving.sources import OfCorpus, Slice, Source, of_users
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import mesh as mesh_lib
 
-_RECALL = 256  # users by whom approximate search is compared with exact
+_RECALL = 256  # users for whom approximate search is compared with exact search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Request:
 
     Attributes:
       out: file that ends in .parquet, .csv or .jsonl; with `shards`, a folder for a Parquet file of each shard.
-      shards, shard: how many processes share the users, and which of them this one is, from 0.
-      mesh: the devices of this process that share its users: data:N, or auto; "" for one.
-      workdir, bundle: a run's folder or a bundle: one of the two.
+      shards, shard: how many processes share the users, and the number of this one, from 0.
+      mesh: the devices of this process that share its users: data:N, or auto; "" for one device.
+      workdir, bundle: a run's folder, or a bundle; exactly one of them is set.
       data_dir, seed: of the run, see `run.load` and `Run.served`.
       users: file of raw ids of the run's users, one per line; "" for all.
       histories: file of histories of any users; "" for the run's users.
-      columns: how that file is read.
-      new_items, new_embeddings: items that came after training, see `new_files.with_items`.
+      columns: how the file of histories is read.
+      new_items, new_embeddings: files of items that were added after training, see `new_files.with_items`.
       index: "exact", or approximate search by "faiss" or "usearch".
       allow, deny: files of raw item ids, one per line.
       options: of the lists; its `allow` and `deny` are filled in from the files.
@@ -76,6 +76,7 @@ class Request:
 
     @property
     def is_shard(self) -> bool:
+        """Whether this process writes the file of a shard."""
         return self.shards > 1 or self.shard is not None
 
 
@@ -134,10 +135,10 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
 
 
 def _devices(mesh: str) -> tuple[Any, ...]:
-    """The devices that `Request.mesh` names; `auto` names as many as have work.
+    """The devices of `Request.mesh`; `auto` is as many as have work.
 
     Raises:
-      InputError: it names no mesh, lanes, more devices than have work, or more than there are.
+      InputError: it is not a mesh, has lanes, or has more devices than have work or than there are.
     """
     found, wanted, most = jax.local_devices(), mesh_lib.parse(mesh), -(-answers.PART // BATCHES[-1])
     if wanted is None:
@@ -149,15 +150,15 @@ def _devices(mesh: str) -> tuple[Any, ...]:
         )
     if wanted.data > most:
         raise InputError(
-            f"--mesh={mesh}: only {most} batches of users are ranked at a time; expected at most data:{most}, and more "
-            "processes by --shards"
+            f"--mesh={mesh}: only {most} batches of users are ranked at a time; expected at most data:{most}; for more "
+            "devices, use several processes with --shards"
         )
     mesh_lib.check_there_are(wanted, mesh, len(found))
     return tuple(found[: wanted.data])
 
 
 def _hidden_although_trained(seen_items: str, options: Options) -> list[str]:
-    """A line if the run's `train.seen_items` ranks items of the history too, and the lists leave them out."""
+    """A line if the run's `train.seen_items` ranks items of the history too, but the lists leave them out."""
     if seen_items != "shown" or not options.hide_seen:
         return []
     return [
@@ -166,10 +167,10 @@ def _hidden_although_trained(seen_items: str, options: Options) -> list[str]:
 
 
 def _of_shard(request: Request) -> Path:
-    """The file of a shard, in the folder `request.out`, which is made.
+    """The file of a shard, in the folder `request.out`, which is made if it does not exist.
 
     Raises:
-      InputError: there is no such shard, or the folder holds those of another number of shards.
+      InputError: there is no such shard, or the folder has files of another number of shards.
     """
     if request.shard is None or not 0 <= request.shard < request.shards:
         raise InputError(
@@ -188,7 +189,7 @@ def _of_shard(request: Request) -> Path:
 
 
 def _share(source: Source, request: Request) -> Source:
-    """The users of the shard: whole parts, so that they are ranked together with the same others as without shards.
+    """The users of the shard: whole parts, so that users are ranked in the same batches as without shards.
 
     Raises:
       InputError: there are fewer parts than shards.
@@ -196,15 +197,15 @@ def _share(source: Source, request: Request) -> Source:
     parts = -(-source.count // answers.PART)
     if parts < request.shards:
         raise InputError(
-            f"--shards={request.shards}: there are {counted(source.count, 'user')}, ranked {answers.PART:,} at a time; expected "
-            f"at most {parts}"
+            f"--shards={request.shards}: there are {counted(source.count, 'user')}, ranked {answers.PART:,} at a time; "
+            f"expected at most {counted(parts, 'shard')}"
         )
     ends = [answers.PART * (parts * number // request.shards) for number in (request.shard, request.shard + 1)]
     return Slice(source, ends[0], min(ends[1], source.count))
 
 
 def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
-    """A line on how many of the exact lists' items the approximate lists of some users have."""
+    """A line with the share of the items of exact lists that are in the approximate lists, for some users."""
     histories = [ids for ids in source.batch(0, _RECALL).histories if len(ids)]
     found, wanted = (one.rank(histories, options, allowed).rows_BxK for one in (model, exact))
     return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {counted(len(histories), 'user')}"
@@ -266,7 +267,7 @@ def _ids(path: str, flag: str) -> list[str]:
 
 
 def _identity(request: Request, model: ServedModel) -> dict[str, object]:
-    """What the answers depend on: two requests with the same identity have the same answers."""
+    """What the lists depend on: two requests with the same identity have the same lists."""
     sha256 = hashlib.sha256(np.ascontiguousarray(model.items_VxE))
     sha256.update(np.ascontiguousarray(model.views_WxVxD))
     found = dataclasses.asdict(request)

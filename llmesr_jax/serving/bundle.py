@@ -26,7 +26,7 @@ from llmesr_jax.serving.programs import Programs
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_PLATFORMS = {"gpu": "cuda"}  # what jax.export calls a backend
+_PLATFORMS = {"gpu": "cuda"}  # {name of a backend: its name in jax.export}
 
 
 def load(folder: str | Path, *, check: bool = True) -> ServedModel:
@@ -119,7 +119,7 @@ def _program(path: Path, manifest: Mapping[str, Any]) -> Callable[..., Any]:
         exported = jax.export.deserialize(bytearray(path.read_bytes()))
     except ImportError as error:
         raise InputError(f"{path}: reading it needs flatbuffers; run pip install flatbuffers") from error
-    except Exception as error:  # what jax raises for a version it does not know has no type of its own
+    except Exception as error:  # jax has no type of its own for a version that it does not support
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
         raise InputError(
             f"{path}: cannot be read by this jax ({reason}); {made}; install jax=={manifest['model']['jax']}, or "
@@ -146,7 +146,7 @@ def _blockwise(folder: Path, manifest: Mapping[str, Any]) -> Callable[[np.ndarra
 
 
 def blockwise(program: Callable[[np.ndarray], Any], size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of any number of rows, from one of `size` rows."""
+    """A function (n, F) -> (n, D) of any number of rows, from a program for `size` rows."""
 
     def of_any(rows_nxF: np.ndarray) -> np.ndarray:
         found = []
@@ -159,7 +159,7 @@ def blockwise(program: Callable[[np.ndarray], Any], size: int) -> Callable[[np.n
 
 
 class _Records(Sequence):
-    """The rows of the items' file; read and checked at their first use."""
+    """The rows of the items' file, which is read and checked at the first use."""
 
     def __init__(self, path: Path, count: int):
         self._path, self._count = path, count

@@ -16,7 +16,7 @@ from llmesr_jax.core.nearest import nearest_id
 from llmesr_jax.core.wording import counted
 
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
-_EXACT = 2**53  # the first whole number whose neighbour a float does not know
+_EXACT = 2**53  # a float represents every whole number up to this one
 
 
 def as_id(value: Any) -> str | None:
@@ -43,7 +43,7 @@ def as_id(value: Any) -> str | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
-    """V items. Row v - 1 is item id v, which is what an encoder sees.
+    """V items. Row v - 1 is the item with id v, the number that an encoder gets.
 
     Attributes:
       ids: raw ids, all different.
@@ -69,7 +69,7 @@ class Catalogue:
 
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
-        """int64 (V,): rows, most training interactions first, then by id."""
+        """int64 (V,): rows, those with the most training interactions first; ties in order of row."""
         return np.argsort(-self.counts_V, kind="stable")
 
     def title(self, row: int) -> str:
@@ -126,7 +126,7 @@ class Catalogue:
         )
 
     def mask(self, raw_ids: Sequence[Any], where: str) -> np.ndarray:
-        """bool (V,): the items of a list; unknown items are ignored.
+        """bool (V,): which items are in a list of raw ids; unknown ids are ignored.
 
         Raises:
           InputError: no item is in the catalogue, or it is not a list.

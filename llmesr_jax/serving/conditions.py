@@ -26,7 +26,7 @@ _ORDER: dict[str, Callable[[float, float], bool]] = {
 
 
 class Condition(NamedTuple):
-    """column operator value."""
+    """A condition on one column: its name, one of = != < <= > >= ~ (contains), and the value to compare with."""
 
     column: str
     operator: str
@@ -36,7 +36,10 @@ class Condition(NamedTuple):
         return f"{self.column}{self.operator}{self.value}"
 
     def holds(self, found: Any) -> bool:
-        """Whether a value of the column meets it: of a list or an object, any of its values; a missing value never."""
+        """Whether a value of the column meets the condition; a missing value does not.
+
+        Of a list or an object, any value must meet it; for `!=`, all values.
+        """
         if isinstance(found, Mapping):
             found = list(found.values())
         if isinstance(found, (list, tuple)):

@@ -14,11 +14,11 @@ class Influence(NamedTuple):
     """The effect of one item of the history on the score.
 
     Attributes:
-      item, title: which.
-      added: the score of the history up to this item, less that of the history before it; before the first item the
-        score counts as 0. They add up to the score.
-      left_out: the score, less that of the whole history without this item. These do not add up: similar items
-        replace each other.
+      item, title: raw id and title of the item.
+      added: the score of the history up to this item, minus the score of the history before it; before the first item
+        the score counts as 0. The numbers of all items add up to the score.
+      left_out: the score, minus that of the whole history without this item. These numbers do not add up, because
+        similar items replace each other.
     """
 
     item: str
@@ -32,10 +32,10 @@ class Explanation(NamedTuple):
 
     Attributes:
       score: of the item, for this history.
-      views: {part of the item's vector: its share of the score}. An exact decomposition: they add up to the score.
-      history: of each known item of the history, oldest first, of those that the encoder reads.
-      unknown: items of the history that are not in the catalogue.
-      cut: known items of the history that are older than what the encoder reads.
+      views: {part of the item's vector: its share of the score}. The shares add up to the score exactly.
+      history: the influence of each known item that the encoder reads, oldest first.
+      unknown: number of items of the history that are not in the catalogue.
+      cut: number of known items of the history that are too old for the encoder to read.
     """
 
     score: float
@@ -56,12 +56,12 @@ class Explanation(NamedTuple):
 def explain(model: Any, history: Sequence[Any], item: Any) -> Explanation:
     """Explains the score of an item.
 
-    By views: an item's vector is a sum of parts (`Programs.parts`), and the score is linear in it, so each part has its
-    share exactly. LLM-ESR's parts are the two views; FAERec's the two views within the LayerNorm of their sum, at its
-    deviation, and "constant", the LayerNorm's bias.
+    By views: an item's vector is a sum of parts (`Programs.parts`), and the score is linear in it, so each part has an
+    exact share. LLM-ESR's parts are its two views. FAERec's are its two views, each scaled by the LayerNorm of their
+    sum, and "constant", the LayerNorm's bias.
 
-    By the history's items: an encoder is not linear in them. `added` follows the history from its oldest item on, and
-    `left_out` leaves items out one by one; two encodings for each item.
+    By the history's items: an encoder is not linear in them. `added` adds the items one by one, from the oldest on, and
+    `left_out` removes one at a time. This takes two encodings for each item.
 
     Args:
       model: a `ServedModel`.

@@ -1,6 +1,6 @@
 """Writes a bundle: the encoder as StableHLO, the items' vectors, raw ids and texts, and a manifest.
 
-A bundle is written beside its place, read back, compared with the run, and only then moved there.
+A bundle is first written to a folder beside `--out`, then read back and compared with the run, and only then moved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llmesr_jax.serving.run import Run
 from llmesr_jax.training import state
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-TOLERANCE = 1e-5  # of scores, relative to the largest
+TOLERANCE = 1e-5  # of scores, relative to the largest one
 _CHECKED = 256  # users whose scores are compared
 
 
@@ -37,9 +37,10 @@ class Settings:
     """The content of a bundle.
 
     Attributes:
-      platforms: of `PLATFORMS`, on which its programs run.
-      embeddings: the frozen embeddings of the items, for new items and diversity: half precision, 2 F bytes an item.
-      onnx: the encoder as ONNX, too, for so many histories at a time; 0: no ONNX.
+      platforms: the names, from `PLATFORMS`, of platforms on which its programs run.
+      embeddings: whether it has the frozen embeddings of the items, for new items and diversity; half precision, 2 F
+        bytes per item.
+      onnx: also write the encoder as ONNX, for so many histories at a time; 0: no ONNX.
       overwrite: replace an existing bundle.
     """
 
@@ -53,10 +54,10 @@ def export(run: Run, out: str | Path, settings: Settings = Settings(), seed: int
     """Writes the bundle of a run's best parameters.
 
     Args:
-      run: as `serving.run.load` reads it.
+      run: of `serving.run.load`.
       out: the folder to make.
-      settings: what it holds.
-      seed: by default the seed that was best in validation.
+      settings: the content of the bundle.
+      seed: None for the seed that was best in validation.
     Returns: the manifest.
     Raises:
       InputError: the folder already exists, the model cannot be exported, or the exported model differs from the run.
@@ -174,7 +175,7 @@ def _write_program(path: Path, function: Callable[..., Any], args: tuple, platfo
 
 
 def _columns(model: ServedModel) -> dict[str, list[int]]:
-    """{part: [from, to)} the columns of a vector in which the part is not zero for some item."""
+    """{part: [from, to)}: the columns of a vector in which the part is not zero for all of the first 1,000 items."""
     some = np.asarray(model.programs.parts(model.views_WxVxD[:, 1:1001]))
     found = {}
     for name, part_nxE in zip(model.programs.names, some, strict=True):
@@ -184,7 +185,7 @@ def _columns(model: ServedModel) -> dict[str, list[int]]:
 
 
 def _halved(embeddings_VxF: np.ndarray) -> np.ndarray:
-    """Half precision, if the numbers fit."""
+    """The embeddings in half precision, or in float32 if a number is too large for it."""
     largest = float(np.abs(embeddings_VxF).max(initial=0))
     return embeddings_VxF.astype(np.float16 if largest < np.finfo(np.float16).max else np.float32)
 
@@ -200,10 +201,10 @@ def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
 
 
 def _compare(run: Run, params: Any, exported: ServedModel) -> dict[str, float]:
-    """The largest differences of the bundle from the run as evaluation computes it, relative to the largest value.
+    """The largest differences between the bundle and the run as evaluation computes it, relative to the largest value.
 
     Raises:
-      InputError: they are larger than rounding.
+      InputError: one is larger than `TOLERANCE`.
     """
     experiment = run.experiment
     corpus, model = experiment.corpus, experiment.recommender
@@ -211,7 +212,7 @@ def _compare(run: Run, params: Any, exported: ServedModel) -> dict[str, float]:
     histories = inference.histories(
         corpus, rows, corpus.lengths_U[rows], experiment.epochs.plan.config, model.supervision
     )
-    # A bundle is told a history and not whose it is.
+    # A bundle gets a history without the user.
     histories = histories._replace(user_NxR=jnp.full_like(histories.user_NxR, -1))
     users = np.asarray(inference.user_vectors(model, params, run.tables, histories))
     items = np.asarray(inference.item_vectors(model, params, run.tables))

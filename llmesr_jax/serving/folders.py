@@ -9,7 +9,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.nearest import did_you_mean
 
 _SHOWN = 3
-_DEPTH = 3  # folders below the one named in which others are looked for
+_DEPTH = 3  # levels below the given folder that are searched for the right one
 
 
 class _Kind(NamedTuple):

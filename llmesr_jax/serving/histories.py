@@ -31,11 +31,14 @@ _STAGED = 50_000  # users at a time
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The columns of a file of histories.
+    """The columns of a file of histories, and how it is read.
 
     Attributes:
-      user, item, time: columns of a file with one row per interaction; "" for a time: detected, if there is one.
-      items: column of a file with one row per user: a list (JSON, Parquet), or ids separated by blanks (CSV).
+      user, item, time: names of columns of a file with one row per interaction; time "": it is detected, if there is
+        one.
+      items: name of the column of items in a file with one row per user: a list (JSON, Parquet), or ids separated by
+        blanks (CSV).
+      separator, encoding, time_unit, header, time_format: as in `data.importers.table`; "" and auto: detected.
     """
 
     user: str = "user_id"
@@ -51,7 +54,7 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """Histories in a Parquet file: user, items (numbers from 1), unknown (their number), example (an unknown item)."""
+    """Histories in a Parquet file: user, items (ids from 1), number of unknown items, example of an unknown item."""
 
     path: Path
     count: int
@@ -66,8 +69,13 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
     """Reads a file of histories once, into a Parquet file in `work`, which is used again later.
 
     The file is CSV (any separator), JSON lines or Parquet, plain or gzipped. A row is an interaction, in time order or
-    with a time; or, if there is a column `columns.items`, a user with a list.
+    with a time; or, if there is a column `columns.items`, a user with a list of items.
 
+    Args:
+      path: the file.
+      columns: its columns.
+      catalogue: the items that are known.
+      work: a folder for the Parquet file.
     Raises:
       InputError: the file cannot be read, or has no history.
     """
@@ -80,7 +88,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
         partial, reader = staged.with_suffix(".partial"), _reader(work)
         with _readable(path):
             _read(path, columns, catalogue, work, reader).sink_parquet(partial, row_group_size=_STAGED)
-        for note in reader.notes:  # in what order a history is, above all
+        for note in reader.notes:  # such as the order of the histories
             print(f"note: {note}", file=sys.stderr, flush=True)
         if not _rows(partial):
             partial.unlink()
@@ -91,7 +99,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
 
 
 def _reader(work: Path) -> Reader:
-    """No line may be malformed."""
+    """A reader that allows no malformed lines."""
     return Reader(work / "parts", BadLines(0, flag=""), reads_rating=False)
 
 
@@ -149,7 +157,7 @@ def _check_user(raw: RawFile, columns: Columns, names: Sequence[str]) -> None:
 
 
 def _user(columns: Columns, names: Sequence[str]) -> str:
-    """The column of users: the one named, or "user" in a file of lists."""
+    """The name of the column of users: `columns.user`, or "user" if a file of lists has only that."""
     return "user" if columns.user not in names and "user" in names else columns.user
 
 

@@ -1,4 +1,4 @@
-"""The items of highest score of each user, exactly, in blocks of items: never all scores at once."""
+"""Exact search for each user's items of highest score, in blocks of items, so that never all scores are in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-USERS = (1, 4, 16, 64, 256)  # searched for at a time; fewer are filled up to the next of these
-# Items of a block. On a CPU its scores stay in the caches; elsewhere few blocks fill the device.
+USERS = (1, 4, 16, 64, 256)  # numbers of users of a search; a smaller batch is filled up to the next of these
+# Items of a block. On a CPU, so few that its scores stay in the caches; elsewhere, enough to keep the device busy.
 _BLOCK = {"cpu": 8192}
 _BLOCK_DEFAULT = 1 << 18
 _LEAST_PAIRS = 64
@@ -19,8 +19,8 @@ class Hidden(NamedTuple):
     """P pairs of a user and an item that the user must not get.
 
     Attributes:
-      rows_P: places of users.
-      columns_P: rows of items.
+      rows_P: int32 places of users in the batch.
+      columns_P: int32 rows of items.
     """
 
     rows_P: np.ndarray
@@ -34,8 +34,8 @@ class Top(NamedTuple):
     """The best items of B users, best first; equal scores in order of row.
 
     Attributes:
-      rows_BxK: int32 rows of items, -1 once they run out.
-      scores_BxK: float32, -inf there.
+      rows_BxK: int32 rows of items, -1 after the last one.
+      scores_BxK: float32, -inf where the row is -1.
     """
 
     rows_BxK: np.ndarray
@@ -46,9 +46,9 @@ def search(users_BxE: np.ndarray, items_VxE: Any, k: int, hidden: Hidden = NOTHI
     """The k items of highest user . item. A score that is NaN is never among them.
 
     Args:
-      users_BxE: float32.
-      items_VxE: float32, on the device.
-      k: how many.
+      users_BxE: float32 vectors of users.
+      items_VxE: float32 vectors of items, on the device.
+      k: items per user.
       hidden: pairs that are left out.
       allowed_V: bool, on the device, the items that may be found; None for all.
     """
@@ -74,7 +74,7 @@ def search(users_BxE: np.ndarray, items_VxE: Any, k: int, hidden: Hidden = NOTHI
 
 
 def traced(users_BxE: Any, items_VxE: Any, rows_P: Any, columns_P: Any, allowed_V: Any, k: int) -> tuple[Any, Any]:
-    """What `search` computes, to be part of a compiled function. Pairs whose row is B or more hide nothing.
+    """The computation of `search`, for use in a compiled function. Pairs whose row is B or more hide nothing.
 
     Returns:
       int32 and float32 (B, k), as in `Top`.
@@ -86,7 +86,7 @@ def traced(users_BxE: Any, items_VxE: Any, rows_P: Any, columns_P: Any, allowed_
     minus = jnp.full((), -jnp.inf, jnp.float32)
 
     def best_of(start, first):
-        """The best of `block` items from `start` on, those before `first` left out: the last block overlaps."""
+        """The best of `block` items from `start` on, without those before `first`, because the last block overlaps."""
         vectors = jax.lax.dynamic_slice_in_dim(items_VxE, start, block)
         scores = jax.lax.dot_general(users_BxE, vectors, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
         open_N = start + jnp.arange(block, dtype=jnp.int32) >= first
@@ -103,7 +103,7 @@ def traced(users_BxE: Any, items_VxE: Any, rows_P: Any, columns_P: Any, allowed_
         first = n * block
         rows, values = best_of(jnp.minimum(first, items - block), first)
         rows, values = jnp.concatenate([best[0], rows], axis=1), jnp.concatenate([best[1], values], axis=1)
-        values, places = jax.lax.top_k(values, k)  # of equal ones the first, which are those of lower rows
+        values, places = jax.lax.top_k(values, k)  # takes the first of equal values, which have the lower rows
         return jnp.take_along_axis(rows, places, axis=1), values
 
     best = jnp.full((users, k), -1, jnp.int32), jnp.full((users, k), -jnp.inf, jnp.float32)

@@ -27,7 +27,7 @@ from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import runs, state
 from llmesr_jax.training.experiment import Experiment
 
-MAPPED = 256  # embeddings that the semantic view is computed of at a time
+MAPPED = 256  # embeddings of which the semantic view is computed at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Functions:
       parts: views -> (P, n, E).
       names: of the parts, views first.
       semantic: (MAPPED, F) -> (MAPPED, D); None without a semantic view.
-      lengths: static lengths of histories.
-      longest: items of a history that are read.
+      lengths: the static lengths of histories.
+      longest: maximum number of items of a history that are read.
     """
 
     user: Any
@@ -60,10 +60,10 @@ def served(run: runs.Run, seed: int | None = None) -> ServedModel:
     """A served model of the best parameters of one seed.
 
     Args:
-      run: as `runs.load` reads it.
-      seed: by default the seed that was best in validation.
+      run: of `runs.load`.
+      seed: None for the seed that was best in validation.
     Raises:
-      InputError: the run has no such seed.
+      InputError: the run has no such seed, or its method cannot be served.
     """
     seed = _seed(run, seed)
     params = state.take(run.served_S, run.seeds.index(seed))
@@ -85,8 +85,12 @@ def of_params(experiment: Experiment, params: Any, tables: Tables, trained: Mapp
     """A served model of these parameters.
 
     Args:
-      tables: frozen, on the device.
-      trained: goes into `about`.
+      experiment: of `prepare`.
+      params: of one seed.
+      tables: the frozen tables, on the device.
+      trained: JSON values about the training, for `about`.
+    Raises:
+      InputError: the method has no function `parts`.
     """
     model, corpus = experiment.recommender, experiment.corpus
     views = item_views(model, params, tables)
@@ -121,7 +125,7 @@ def about(experiment: Experiment, trained: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
-    """The functions of a trained model, its parameters and what they read of its frozen tables in them.
+    """The functions of a trained model, with its parameters and frozen tables as constants.
 
     Raises:
       InputError: the method has no function `parts`.
@@ -130,13 +134,13 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
     left_padded, masked, max_len = data.layout == "padded", model.supervision == "masked", model.sizes.max_len
     views = jax.eval_shape(functools.partial(item_views, model), params, tables)
     one = jax.eval_shape(lambda p, t: model.slot_views(p, t, _of_ids(jnp.zeros(1, jnp.int32))), params, tables)
-    of_model = (lambda x: x[0]) if one.ndim == 2 else (lambda x: x)  # a method of one view may have no axis for it
+    of_model = (lambda x: x[0]) if one.ndim == 2 else (lambda x: x)  # a method of one view has no axis of views
     try:
         names = jax.eval_shape(lambda p, t, v: _Named(model.parts(p, t, of_model(v))), params, tables, views).names
-    except AttributeError as error:  # Flax's, for a function that a module does not have
+    except AttributeError as error:  # Flax raises it for a method that a module does not have
         raise InputError(
-            f"method {experiment.config.method!r} has no function `parts`, which gives the parts of the items' "
-            "vectors; serving needs it; add it to the method (docs/forking.md)"
+            f"method {experiment.config.method!r} has no function `parts`; expected one that returns the parts of the "
+            "items' vectors, because serving needs it; add it to the method (docs/forking.md)"
         ) from error
 
     def user(views_WxVxD, ids_L, length):
@@ -156,8 +160,8 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
 def one_user(encode, views_WxVxD, ids_L, length, max_len: int, *, left_padded: bool, masked: bool) -> Array:
     """(E,): the vector of a user with the first `length` of these item ids, oldest first.
 
-    Equal to a row of `ranking.inference`: where the backbone learns from hidden positions, a mask token stands behind
-    the newest item, and with `left_padded` the padding stands before the oldest.
+    Equal to a row of `ranking.inference`: if the backbone learns from hidden positions, a mask token follows the newest
+    item, and with `left_padded` the padding precedes the oldest item.
     """
     ids_L = jnp.pad(ids_L, (0, int(masked)))
     place_L = jnp.arange(len(ids_L), dtype=jnp.int32)
@@ -182,14 +186,14 @@ def one_user(encode, views_WxVxD, ids_L, length, max_len: int, *, left_padded: b
 
 
 def _of_ids(ids_n: Array) -> Sequences:
-    """Ids as one row of slots, for their vectors only."""
+    """Item ids as one row of slots, to compute their vectors."""
     n = len(ids_n)
     return Sequences(ids_n, (ids_n > 0).astype(jnp.int32), jnp.zeros(1, jnp.int32), ((1, n),))
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def item_views(model: Recommender, params, tables) -> Array:
-    """float32 (W, V + 2, D): what the encoder reads of each item in each view; row 0 padding, the last the mask token."""
+    """float32 (W, V + 2, D): each item's vector in each view, for the encoder; row 0: padding, last row: mask token."""
     with jax.default_matmul_precision("highest"):
         ids = jnp.arange(model.sizes.num_items + 2, dtype=jnp.int32)
         views = model.slot_views(params, tables, _of_ids(ids)).astype(jnp.float32)
@@ -212,10 +216,10 @@ class _Named:
 
 
 def semantic_view(experiment: Experiment, params: Any, names: tuple[str, ...]):
-    """(MAPPED, F) embeddings -> (MAPPED, D) rows of the view "semantic".
+    """A function (MAPPED, F) embeddings -> (MAPPED, D) rows of the view "semantic".
 
-    A catalogue of MAPPED items is put in the place of the trained one: their embeddings in the frozen table, zeros in
-    trained tables of items. So any method's own code makes the view.
+    The method's own code computes the view, for a catalogue of MAPPED items: the embeddings are its frozen table, and
+    trained tables of items are zeros.
     """
     config, sizes = experiment.config, experiment.recommender.sizes
     section = functools.partial(config_lib.section, config)
@@ -251,7 +255,7 @@ def semantic_view(experiment: Experiment, params: Any, names: tuple[str, ...]):
 
 
 def embeddings(experiment: Experiment) -> np.ndarray | None:
-    """float32 (V, F): the frozen embeddings of the items; None if the data have none, or they are noise."""
+    """float32 (V, F): the frozen embeddings of the items; None if the data have none, or only random ones."""
     semantic = config_lib.section(experiment.config, "semantic")
     if semantic.encoder == "random":
         return None
@@ -259,6 +263,6 @@ def embeddings(experiment: Experiment) -> np.ndarray | None:
         return experiment.tables["item_llm"][1:-1]
     try:
         found, _ = tables_lib.prepare(experiment.corpus, semantic, needs=frozenset({"item_llm"}), pca_width=0)
-    except InputError:  # no texts, or none that tell items apart
+    except InputError:  # there are no texts, or items do not differ in them
         return None
     return found["item_llm"][1:-1]

@@ -19,7 +19,7 @@ from llmesr_jax.serving.index import Hidden
 from llmesr_jax.serving.options import Allowed, Options
 from llmesr_jax.serving.programs import BATCHES, Programs
 
-_POOL = 10  # with diversity a list of k is chosen from the best 10 k items
+_POOL = 10  # with diversity, a list of k items is chosen from the best 10 k
 _LEAST_POOL = 100
 
 
@@ -36,9 +36,9 @@ class Answer(NamedTuple):
 
     Attributes:
       recommendations: best first; fewer than k if fewer items are allowed.
-      source: "model"; or "popular" if no item of the history is known, so that the items with the most training
+      source: "model"; or "popular" if no item of the history is known: then the items with the most training
         interactions are recommended, and scores are these counts.
-      unknown: items of the history that are not in the catalogue and were left out.
+      unknown: number of items of the history that are not in the catalogue and were left out.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -47,7 +47,13 @@ class Answer(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """Lists of B users as arrays: int32 rows of items, -1 for none; float32 scores; bool, whose list is of popular items."""
+    """Lists of B users as arrays.
+
+    Attributes:
+      rows_BxK: int32 rows of items, -1 for none.
+      scores_BxK: float32, -inf for none.
+      popular_B: bool, users whose list has popular items, because no item of their history is known.
+    """
 
     rows_BxK: np.ndarray
     scores_BxK: np.ndarray
@@ -61,12 +67,12 @@ class ServedModel:
     Attributes:
       about: method, backbone, data set, seed, versions.
       catalogue: the items.
-      programs: what the model computes.
-      views_WxVxD: float32 view rows (`Programs`), V + 2 of each of W views, on the device.
+      programs: the compiled functions of the model.
+      views_WxVxD: float32 view rows (`Programs`), V + 2 in each of W views, on the device.
       items_VxE: float32 item vectors. A score is user vector . item vector.
-      embeddings_VxF: frozen embeddings of the items; None without.
+      embeddings_VxF: float frozen embeddings of the items; None without.
       graph: approximate search (`approximate.build`); None for exact search.
-      devices: that share the users of `rank`, each with all of the model; () for the default device.
+      devices: devices that share the users of `rank`, each with a copy of the model; () for the default device.
     """
 
     about: Mapping[str, Any]
@@ -129,7 +135,7 @@ class ServedModel:
 
         Args:
           histories: int32 arrays of ids, oldest first; an empty one gets popular items.
-          options, allowed: as of `check`.
+          options, allowed: of `check`.
         """
         popular_B = np.array([len(ids) == 0 for ids in histories], bool)
         shape = (len(histories), options.k)
@@ -170,14 +176,14 @@ class ServedModel:
         )
 
     def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> index.Top:
-        """The best items, `allowed` being a mask on the host and on the device."""
+        """The best items; `allowed` is the same mask on the host and on the device."""
         exact = functools.partial(index.search, items_VxE=self._items, k=k, allowed_V=allowed[1])
         if self.graph is None:
             return exact(users_BxE, hidden=hidden)
         return approximate.search(self.graph, exact, users_BxE, self.items_VxE, k, hidden, allowed[0])
 
     def with_index(self, kind: str) -> ServedModel:
-        """The model with another search: "exact", or "faiss" or "usearch", approximate graphs for large catalogues.
+        """The model with another search: "exact"; or "faiss" or "usearch", approximate graphs for large catalogues.
 
         Raises:
           InputError: the kind is not known, or its package is not installed.
@@ -185,7 +191,7 @@ class ServedModel:
         return dataclasses.replace(self, graph=None if kind == "exact" else approximate.build(kind, self.items_VxE))
 
     def _popular(self, options: Options, allowed: Allowed) -> tuple[np.ndarray, np.ndarray]:
-        """(k,) rows and counts: the items of most training interactions that are allowed, enough tail items among them."""
+        """(k,) rows and counts: the allowed items with the most training interactions, with enough tail items."""
         order = self.catalogue.by_popularity
         if allowed.items_V is not None:
             order = order[allowed.items_V[order]]
@@ -213,12 +219,16 @@ class ServedModel:
         return self.items_VxE[rows] @ self.programs.users(self.views_WxVxD, [ids])[0]
 
     def similar_items(self, item: Any, k: int = 10, view: str = "both") -> list[Recommendation]:
-        """The k items most like one, by cosine: of item vectors ("both"), or of one view ("id", "semantic").
+        """The k items most similar to one, by cosine, most similar first; scores are the cosines.
 
-        "embedding" compares the frozen embeddings themselves.
+        Args:
+          item: a raw id of the catalogue.
+          k: number of items.
+          view: "both" compares item vectors, "id" or "semantic" the vectors of one view, "embedding" the frozen
+            embeddings.
 
         Raises:
-          InputError: the item is not in the catalogue, or the model has no such view.
+          InputError: the item is not in the catalogue, k is not valid, or the model has no such view.
         """
         row = self.catalogue.number(item) - 1
         if k < 1:
@@ -234,7 +244,7 @@ class ServedModel:
         return {}
 
     def _unit(self, view: str) -> np.ndarray:
-        """float32 (V, ...): the vectors of a view, at length 1; cached after the first use."""
+        """float32 (V, ...): the vectors of a view, scaled to length 1; cached after the first use."""
         if view not in self._units:
             self._units[view] = self._brought_to_length_1(view)
         return self._units[view]
@@ -259,11 +269,11 @@ class ServedModel:
     def with_items(
         self, items: Sequence[Any], embeddings: np.ndarray, titles: Sequence[str] | None = None, **more: Any
     ) -> ServedModel:
-        """The model with new items, which it was not trained on. See `new_items.with_items`."""
+        """The model with new items, on which it was not trained. See `new_items.with_items`."""
         return new_items.with_items(self, items, embeddings, titles, **more)
 
     def history(self, user: Any) -> list[str]:
-        """Raises InputError: only a run has users, see `Run.history`."""
+        """Always raises InputError, because only a run has users: see `Run.history`."""
         raise InputError(
             f"history({repr(user)[:40]}): a bundle has no users; pass the raw ids of the user's items to recommend, "
             f"oldest first, as in model.recommend([[{repr(self.catalogue.ids[0])[:40]}]]), or load the run with "
@@ -271,8 +281,10 @@ class ServedModel:
         )
 
     def warm(self, batches: int | Sequence[int] = 1) -> None:
-        """Compiles the encoder for these batch sizes, of `programs.BATCHES`, at all lengths, before the first request.
+        """Compiles the encoder for batches of these sizes, at all lengths, before the first request.
 
+        Args:
+          batches: numbers of histories; each is rounded up to one of `programs.BATCHES`.
         Raises:
           InputError: a batch size is not a whole number from 1.
         """

@@ -20,9 +20,10 @@ def with_items(model: ServedModel, items: str, embeddings: str) -> ServedModel:
     """The model with the items of a JSON lines file.
 
     Args:
-      items: JSON lines, one object per item: its raw id under "item", "id" or a name that importers use, a title
-        under "title", any other columns.
-      embeddings: .npy of floats (n, F), a row for each line.
+      model: to be extended.
+      items: path of JSON lines, one object per item: its raw id under "item", "id" or a name that importers use, a
+        title under "title", and any other columns.
+      embeddings: path of a .npy of floats (n, F), a row for each line.
     Raises:
       InputError: a file cannot be read, or the files do not match each other or the model.
     """

@@ -27,18 +27,20 @@ def with_items(
 ) -> Any:
     """The model with n new items after its own.
 
-    The semantic view of a new item comes from its embedding, as that of any other (LLM-ESR: the adapter; FAERec: the
-    mapper). Its ID row was never trained: it is the mean of the ID rows of the items nearest to it by the cosine of the
-    embeddings, at the mean of their lengths (a mean of vectors is shorter, so its scores are lower), or zeros. Search is exact again; `with_index` makes another graph.
+    The semantic view of a new item is computed from its embedding, as for any other item (LLM-ESR: the adapter; FAERec:
+    the mapper). Its ID row was never trained: it is the mean of the ID rows of the items with the nearest embeddings,
+    by cosine, scaled to the mean of their lengths (a plain mean is shorter, so its scores would be lower); or zeros.
+    Search is exact again; `with_index` makes another graph.
 
     Args:
       model: a `ServedModel`.
       items: n raw ids.
       embeddings: float (n, F), from the same encoder and kind of text as those that the model was trained with.
       titles: n titles; None for none.
-      records: n rows of columns, for conditions.
-      rows: "neighbours" or "zeros".
-      neighbours: how many.
+      records: n rows of columns, for conditions; None for none.
+      rows: the ID rows: "neighbours" or "zeros".
+      neighbours: number of nearest items.
+    Returns: a `ServedModel`.
     Raises:
       InputError: ids are already in the catalogue, sizes do not match, or the model has no embeddings.
     """
@@ -95,9 +97,10 @@ def with_items(
 
 def nearest_mean(new_nxF: np.ndarray, own_VxF: np.ndarray, rows_VxD: np.ndarray, neighbours: int) -> np.ndarray:
     """float32 (n, D): for each new embedding, the mean of the rows of the items with the nearest embeddings, by cosine,
-    brought to the mean of their lengths.
+    scaled to the mean of the lengths of these rows.
 
-    Zeros for an embedding of zeros, which has no neighbours; the model's own zero embeddings are no neighbours.
+    It is zeros for an embedding of zeros, which has no neighbours. Own items whose embedding is zeros are no
+    neighbours.
     """
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)  # noqa: E731
     own = unit(np.asarray(own_VxF, np.float32))

@@ -14,20 +14,24 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving.live import Functions
 from llmesr_jax.serving.model import ServedModel
 
-TOLERANCE = 1e-5  # of user vectors, relative to the largest number
+TOLERANCE = 1e-5  # difference of user vectors, relative to the largest number
 INPUTS, OUTPUT = ("views", "ids", "lengths"), "users"
 
 
 def write(functions: Functions, model: ServedModel, folder: Path, batch: int) -> dict[str, str]:
-    """Writes `encoder_<length>.onnx` for each length: views (W, V + 2, D), ids (batch, length) int32 and lengths (batch,)
-    int32 to users (batch, E).
+    """Writes `encoder_<length>.onnx` for each length.
+
+    Its inputs are views (W, V + 2, D) float32, ids (batch, length) int32 and lengths (batch,) int32; its output is
+    users (batch, E) float32.
 
     Shapes are fixed: jax2onnx has no rules for vmap over a symbolic batch of Flax's layers. The function is traced to a
     jaxpr first, so that jax2onnx sees plain operations and not Flax's modules.
 
     Args:
+      functions, model: the model.
+      folder: for the files.
       batch: histories at a time.
-    Returns: {length: file}.
+    Returns: {length: name of the file}.
     Raises:
       InputError: jax2onnx or onnxruntime is not installed, does not support this model, or gives other numbers.
     """
@@ -57,7 +61,7 @@ def write(functions: Functions, model: ServedModel, folder: Path, batch: int) ->
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             difference = _difference(session, model, length, batch)
-        except Exception as error:  # neither of the two has a type for what it cannot do
+        except Exception as error:  # neither of the two has an error type for what it does not support
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
             raise InputError(
                 f"--onnx: jax2onnx or onnxruntime does not support {model.about['backbone']} under "
@@ -65,9 +69,9 @@ def write(functions: Functions, model: ServedModel, folder: Path, batch: int) ->
             ) from error
         if not difference <= TOLERANCE:
             raise InputError(
-                f"--onnx: by ONNX, the user vectors of {model.about['backbone']} under {model.about['method']} differ "
-                f"by {difference:.1e} of the largest; expected at most {TOLERANCE:.0e}; export without --onnx (which "
-                "backbones work: docs/serving.md)"
+                f"--onnx: the user vectors that ONNX computes for {model.about['backbone']} under "
+                f"{model.about['method']} differ by {difference:.1e} of the largest; expected at most {TOLERANCE:.0e}; "
+                "export without --onnx (which backbones work: docs/serving.md)"
             )
         written[str(length)] = path.name
     return written

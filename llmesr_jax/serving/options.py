@@ -24,9 +24,10 @@ class Options:
       hide_seen: leave out the items of the history.
       allow: raw ids that may be recommended; None for all.
       deny: raw ids that must not be recommended.
-      where: conditions on columns of the items' file, all to be met: `brand=Acme`, `price<20`, `title~tea` (contains).
-      tail_share: at least this share of a list are tail items, as far as there are any: 0..1.
-      diversity: 0 for the best scores; towards 1, items unlike each other by their frozen embeddings (maximal marginal
+      where: conditions on columns of the items' file, all of which must be met: `brand=Acme`, `price<20`, `title~tea`
+        (contains).
+      tail_share: from 0 to 1, the minimum share of tail items in a list, as far as there are enough.
+      diversity: from 0, the best scores, to 1, items whose frozen embeddings differ from each other (maximal marginal
         relevance).
     """
 
@@ -40,9 +41,12 @@ class Options:
 
 
 class Allowed(NamedTuple):
-    """The items that options allow, as bool (V,) masks: all of them, None for every item; and the tail items.
+    """The items that options allow.
 
-    `on_device` has both as `index.search` takes them.
+    Attributes:
+      items_V: bool mask of the allowed items; None if all are.
+      tail_V: bool mask of the allowed tail items.
+      on_device: both masks on the device, for `index.search`; None for a mask that is not needed.
     """
 
     items_V: np.ndarray | None

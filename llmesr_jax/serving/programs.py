@@ -1,4 +1,4 @@
-"""The computed parts of a served model, as functions on arrays, and encoding histories in batches."""
+"""The functions of a served model on arrays, and the encoding of histories in batches."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BATCHES = (1, 4, 16, 64, 256)  # histories encoded at a time; a batch is filled up to the next of these
+BATCHES = (1, 4, 16, 64, 256)  # numbers of histories that are encoded at a time; a batch is filled up to the next one
 
 
 class Programs(NamedTuple):
     """The functions of a trained model, compiled here or loaded from a bundle.
 
     Attributes:
-      encode: {length: (views (W, V + 2, D), ids (B, length) int32, lengths (B,) int32) -> user vectors (B, E)}. Ids stand
-        oldest first from column 0 on. `views` are the *view rows*: of each item what the encoder reads in each of W
-        views; row 0 is padding, the last row the mask token.
-      parts: views (W, n, D) -> (P, n, E): what the vectors of n items consist of. They add up to the item vectors.
+      encode: {length: (views (W, V + 2, D), ids (B, length) int32, lengths (B,) int32) -> user vectors (B, E)}. Ids are
+        oldest first, from column 0 on. `views` are the *view rows*: each item's vector in each of W views, as the
+        encoder reads it; row 0 is padding, the last row the mask token.
+      parts: views (W, n, D) -> (P, n, E): the parts of the vectors of n items, which add up to the item vectors.
       names: of the P parts; the first W are those of the views.
-      semantic: embeddings (n, F) -> (n, D), the rows of the view "semantic"; None where there is no such view.
-      longest: items of a history that an encoder can take; older ones are cut off.
+      semantic: embeddings (n, F) -> (n, D), the rows of the view "semantic"; None if there is no such view.
+      longest: maximum number of items of a history that an encoder reads; older ones are cut off.
     """
 
     encode: dict[int, Callable[[Any, np.ndarray, np.ndarray], Any]]
@@ -35,7 +35,7 @@ class Programs(NamedTuple):
         Args:
           views: (W, V + 2, D), on the device.
           histories: int32 arrays.
-          most: of `BATCHES`, how many are encoded at a time.
+          most: how many are encoded at a time, one of `BATCHES`.
         """
         lengths_n = np.array([min(len(ids), self.longest) for ids in histories], np.int32)
         of_length_n = np.searchsorted(sorted(self.encode), lengths_n)
@@ -56,7 +56,7 @@ class Programs(NamedTuple):
 
 
 def lengths_up_to(longest: int, shortest: int = 16) -> tuple[int, ...]:
-    """Static lengths at which histories are encoded: 16, 50, 150, ... up to the longest."""
+    """The static lengths at which histories are encoded: 16, 50, 150, ... and the longest."""
     found, length = [], shortest
     while length < longest:
         found.append(length)

@@ -1,4 +1,4 @@
-"""A served model on several devices. Each device has all of the model and ranks batches of users of its own.
+"""A served model on several devices. Each device has a copy of the model and ranks its own batches of users.
 
 A batch is ranked by the program that would rank it on a single device, so the lists are the same, bit for bit.
 """
@@ -17,7 +17,7 @@ from llmesr_jax.serving.options import Allowed, Options
 
 
 class Replica(Protocol):
-    """A model whose arrays are on the first of its devices: a `serving.model.ServedModel`."""
+    """A `serving.model.ServedModel` whose arrays are on the first of its devices."""
 
     @property
     def devices(self) -> tuple[Any, ...]: ...
@@ -28,12 +28,12 @@ class Replica(Protocol):
 def in_turns(
     models: Sequence[Replica], batches: Sequence[Sequence[np.ndarray]], options: Options, allowed: Allowed
 ) -> list[Top]:
-    """The lists of each batch of histories, the n-th by model n modulo their number.
+    """The lists of each batch of histories; model n % len(models) ranks batch n.
 
     Args:
       models: one, or one for each device.
-      batches: as of `ServedModel.rank_batch`.
-      options, allowed: as of `ServedModel.check`.
+      batches: of histories, each as for `ServedModel.rank_batch`.
+      options, allowed: of `ServedModel.check`.
     """
     if len(models) == 1:
         return [models[0].rank_batch(batch, options, allowed) for batch in batches]

@@ -10,13 +10,13 @@ from llmesr_jax.serving.index import Top
 def choose(
     pool: Top, k: int, *, tail_V: np.ndarray, tail_share: float, diversity: float, vectors_VxF: np.ndarray | None
 ) -> Top:
-    """Greedy: item after item, the best of the pool that is still allowed.
+    """Chooses lists greedily: one item after another, each time the best allowed one of the pool.
 
     With `diversity` d this is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next item has the
-    highest (1 - d) relevance - d similarity, where relevance is the score, brought to 0..1 over the user's pool, and
-    similarity is the highest cosine to an item that is in the list. The list is in the order of choice.
+    highest (1 - d) relevance - d similarity, where relevance is the score, scaled to 0..1 over the user's pool, and
+    similarity is the highest cosine to an item that is already in the list. The list is in the order of choice.
 
-    Without it the list is the one of the highest sum of scores that has enough tail items, in order of score.
+    Without diversity the list has the highest sum of scores among lists with enough tail items, in order of score.
 
     Args:
       pool: the candidates of B users, P each.
@@ -58,7 +58,7 @@ def choose(
 
 
 def least_tail(share: float, k: int) -> int:
-    """ceil(share * k), whatever a float makes of .3 * 10."""
+    """ceil(share * k), correct also where the product is rounded, as in .3 * 10."""
     return int(np.ceil(round(share * k, 9)))
 
 

@@ -22,28 +22,66 @@ from llmesr_jax.training.progress import Progress
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Run(runs.Run):
-    """A trained, or partly trained, run, and its recommendations. The answers are those of its best parameters."""
+    """A run that is trained, or partly trained, and recommends by its best parameters.
+
+    Attributes:
+      experiment: data, tables, model and settings of the run.
+      params_S: the best parameters so far of each seed that did not fail, stacked.
+      progress: of the training.
+    """
 
     @functools.cached_property
     def _served(self) -> dict[int | None, ServedModel]:
         return {}
 
     def served(self, seed: int | None = None) -> ServedModel:
-        """The served model of one seed, by default the seed that was best in validation; cached."""
+        """The served model of one seed; None: the seed that was best in validation. It is cached.
+
+        Raises:
+          InputError: the run has no such seed.
+        """
         if seed not in self._served:
             self._served[seed] = live.served(self, seed)
         return self._served[seed]
 
     def recommend(self, histories: Sequence[Sequence[Any]], k: int = 10, **options: Any) -> list[Answer]:
-        """See `ServedModel.recommend`."""
+        """The k items of highest score for each history.
+
+        Args:
+          histories: for each user a list of raw item ids, oldest first. Unknown ids are left out and counted; a history
+            without any known item gets popular items.
+          k: number of items.
+          **options: hide_seen, allow, deny, where, tail_share, diversity (see `docs/serving.md`).
+        Returns:
+          For each history `recommendations`, a tuple of (item, score, title), best first; `source`, "model" or
+          "popular"; and `unknown`, the number of unknown items.
+        Raises:
+          InputError: `histories` is not a list of lists of ids, or an option is wrong.
+        """
         return self.served().recommend(histories, k, **options)
 
     def similar_items(self, item: Any, k: int = 10, view: str = "both") -> list[Recommendation]:
-        """See `ServedModel.similar_items`."""
+        """The k items most similar to one: (item, cosine, title), most similar first.
+
+        Args:
+          item: a raw item id.
+          k: number of items.
+          view: "both" compares item vectors, "id" or "semantic" the vectors of one view, "embedding" the frozen
+            embeddings.
+        Raises:
+          InputError: the item is not in the catalogue, k is not valid, or the model has no such view.
+        """
         return self.served().similar_items(item, k, view)
 
     def explain(self, history: Sequence[Any], item: Any) -> Explanation:
-        """See `ServedModel.explain`."""
+        """Explains the score of an item: the share of each view, and the influence of each item of the history.
+
+        Args:
+          history: raw item ids, oldest first.
+          item: a raw item id.
+        Raises:
+          InputError: the item is not in the catalogue, or no item of the history is.
+        """
         return self.served().explain(history, item)
 
     def history(self, user: Any) -> list[str]:
@@ -71,10 +109,10 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     """Reads a run's folder and its data; changes nothing in the folder.
 
     Args:
-      folder: made by training.
-      data_dir: the folder of the data; empty for their folder at training.
+      folder: of the run, made by training.
+      data_dir: the folder of the data; empty: the folder that training read.
     Raises:
-      InputError: as `training.runs.load`.
+      InputError: the folder is not a run's, has no intact checkpoint, or the data are not those of the training.
     """
     folders.check_run(Path(folder))
     found = runs.load(folder, data_dir)
@@ -82,11 +120,11 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
 
 
 def of(experiment: Experiment, *params: Any) -> Run:
-    """A run of parameters from a training loop of your own: it recommends, and `evaluate` measures it.
+    """A run with parameters from a training loop of your own: it recommends, and `evaluate` measures it.
 
     Args:
       experiment: of `prepare`.
-      params: a tree for each of the experiment's seeds, in their order.
+      *params: a tree of parameters for each of the experiment's seeds, in their order.
     Raises:
       InputError: there are more or fewer trees than seeds.
     """

@@ -15,7 +15,7 @@ from llmesr_jax.data.corpus import Corpus
 
 
 class Batch(NamedTuple):
-    """Some users: raw ids, int32 arrays of item ids, oldest first, and how many of each one's items are unknown."""
+    """Some users: their raw ids, int32 arrays of item ids, oldest first, and the number of each one's unknown items."""
 
     users: list[str]
     histories: list[np.ndarray]
@@ -41,7 +41,7 @@ class OfCorpus:
 
     corpus: Corpus
     ids: Sequence[str]
-    rows: np.ndarray | None = None  # of the users wanted; -1 for one who is not there
+    rows: np.ndarray | None = None  # rows of the users `ids`, -1 for one who is not in the corpus; None for all users
 
     @property
     def count(self) -> int:

@@ -265,7 +265,7 @@ def test_devices_that_share_the_users_write_the_rows_of_one(environment, workpla
     [
         ({"shards": 3}, "--shards=3 and --shard=None: expected --shard=0 to --shard=2"),
         ({"shards": 3, "shard": 3}, "--shards=3 and --shard=3: expected --shard=0 to --shard=2"),
-        ({"shards": 3, "shard": 0}, "there are 60 users, ranked 4,096 at a time; expected at most 1"),
+        ({"shards": 3, "shard": 0}, "there are 60 users, ranked 4,096 at a time; expected at most 1 shard"),
         (
             {"shards": 2, "shard": 0, "out": "held"},
             "has parts of another number of shards (part-00000-of-00003.parquet)",

@@ -168,7 +168,7 @@ def test_the_page_in_a_browser(service):
             page.keyboard.press("ArrowDown")
             page.keyboard.press("Enter")
             page.locator("#found button").first.click()
-            page.get_by_text("By the history.").nth(1).wait_for()
+            page.get_by_text("Based on the history.").nth(1).wait_for()
             assert page.locator("#history li").count() == 2
             names = page.locator("#history .title").all_inner_texts()
             page.locator("#history li").nth(1).get_by_role("button").first.click()

@@ -30,13 +30,14 @@ _JSON = [("cache-control", "no-store")]
 _TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 _TYPES["svg"] = "image/svg+xml"
 _STATIC = re.compile(r"[a-z]+\.(html|css|js|svg)")
-# A client that still sends when the connection ends does not see the answer, so what is a little too long is read on.
+# A client that is still sending when the connection closes does not see the answer. So a body that is a little too long
+# is read to its end and dropped.
 _MOST_DROPPED = 16 * schema.MOST_BYTES
 _encode = msgspec.json.Encoder().encode
 
 
 class _Problem(Exception):
-    """A status and a message."""
+    """An answer other than the requested one: a status and a message."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
         super().__init__(message)
@@ -118,7 +119,7 @@ async def _said(decode: Callable[[bytes], Any], given: bytes, answer: Callable[[
 
 
 def application(service: Service, rules: Rules = Rules()) -> Any:
-    """The ASGI application.
+    """The ASGI application of a service, behind a `Guard` with these rules.
 
     Endpoints: POST /recommend and /explain, GET /similar, /items, /bundles, /health, /metrics, /openapi.json, and the
     pages / and /docs.
@@ -177,7 +178,7 @@ async def _file(request: Request, name: str = "") -> Response:
 
 @functools.cache
 def _content(name: str) -> bytes | None:
-    """A file of the package; only names of `_STATIC` come here."""
+    """The content of a static file; the caller has checked the name by `_STATIC`."""
     file = resources.files("llmesr_jax.serving.http").joinpath("static", name)
     return file.read_bytes() if file.is_file() else None
 
@@ -199,7 +200,8 @@ def _overloaded(service: Service) -> Callable[[Request, Exception], Awaitable[Re
 
 
 async def _http(_: Request, error: Any) -> Response:
-    said = {404: "there is no such page; /docs lists the endpoints", 405: "this method is not allowed here"}
+    said = {404: "there is no such page; /docs lists the endpoints"}
+    said[405] = "this HTTP method is not allowed here; /docs lists the endpoints"
     return _answered(error.status_code, said.get(error.status_code, error.detail), dict(error.headers or {}))
 
 

@@ -21,7 +21,8 @@ class UnknownBundle(Exception):
 
 
 def named(given: Sequence[str]) -> dict[str, Path]:
-    """{name: folder} of `folder` or `name=folder`, separated by commas; by default a bundle has its folder's name.
+    """{name: folder} from texts of the form `folder` or `name=folder`, separated by commas; a bundle's default name is
+    that of its folder.
 
     Raises:
       InputError: no bundle is named, or a name is not valid or appears twice.
@@ -46,10 +47,10 @@ def named(given: Sequence[str]) -> dict[str, Path]:
 
 
 class Bundles:
-    """Bundles that are loaded and compiled. A request keeps the bundle that it began with.
+    """Bundles that are loaded and compiled. A request is answered by the bundle that was there when it began.
 
     Args:
-      folders: {name: folder}; the first is the default. A folder may be a link.
+      folders: {name: folder}; the first is the default. A folder may be a symbolic link.
     Raises:
       InputError: one cannot be loaded.
     """
@@ -57,7 +58,7 @@ class Bundles:
     def __init__(self, folders: Mapping[str, Path]):
         self._folders, self._lock = dict(folders), threading.Lock()
         self._loaded = {name: ready.load(folder) for name, folder in folders.items()}
-        self.failed = ""  # why the last reload was given up
+        self.failed = ""  # why the last reload failed; "" if it did not
 
     @classmethod
     def of(cls, loaded: Mapping[str, Ready]) -> Bundles:
@@ -67,7 +68,7 @@ class Bundles:
         return found
 
     def all(self) -> dict[str, Ready]:
-        """{name: bundle} at present."""
+        """{name: bundle} of the bundles that are served now."""
         return self._loaded
 
     def get(self, name: str) -> tuple[str, Ready]:
@@ -85,7 +86,8 @@ class Bundles:
     def reload(self) -> list[str]:
         """Loads changed folders and replaces their bundles: all of them or, if one cannot be loaded, none.
 
-        Takes as long as loading and compiling; the former bundles answer meanwhile. Returns the names.
+        Loading and compiling take a while; until then the previous bundles answer. Returns the names of replaced
+        bundles.
         """
         with self._lock:
             try:

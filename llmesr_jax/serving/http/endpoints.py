@@ -1,4 +1,4 @@
-"""The endpoints: requests of `schema` to answers of `schema`."""
+"""The endpoints: they turn requests of `schema` into answers of `schema`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmesr_jax.serving.model import Allowed, Options
 
 
 class _Wanted(NamedTuple):
-    """One request for recommendations, for the thread of lists."""
+    """One request for recommendations, as the thread for lists gets it."""
 
     ids: np.ndarray
     options: Options
@@ -29,7 +29,9 @@ class Service:
     """Bundles and two threads: one for lists, one for requests that may take longer, or need no model.
 
     Args:
-      most_waiting: requests that may wait for a thread.
+      bundles: the served bundles.
+      measures: counts requests.
+      most_waiting: number of requests that may wait for each thread.
       deadline: seconds after which a request without an answer is refused.
     """
 
@@ -55,7 +57,7 @@ class Service:
         )
         ids, unknown = model.catalogue.known(asked.history)
         plain = not (options.where or options.deny or options.allow is not None or asked.tail_share or asked.diversity)
-        # Lists that nothing but the score decides are computed together: shorter ones are the beginnings of the longest.
+        # Lists that depend on the score alone are computed together: shorter ones are the beginnings of the longest.
         size = options.k > SHORT if plain else options.k
         if plain:
             options, allowed = model.allowed(options)
@@ -74,13 +76,13 @@ class Service:
         return schema.RecommendAnswer(name, "popular" if popular else "model", unknown, listed)
 
     async def similar(self, asked: schema.SimilarRequest) -> schema.SimilarAnswer:
-        """See `schema.SimilarRequest`."""
+        """See `schema.SimilarRequest`. Raises as `recommend`."""
         name, model = self.bundles.get(asked.bundle)
         found = await self._alone(lambda: model.similar_items(asked.item, asked.k, asked.view))
         return schema.SimilarAnswer(name, [schema.Scored(*one) for one in found])
 
     async def explain(self, asked: schema.ExplainRequest) -> schema.ExplainAnswer:
-        """See `schema.ExplainRequest`."""
+        """See `schema.ExplainRequest`. Raises as `recommend`."""
         name, model = self.bundles.get(asked.bundle)
         row = model.catalogue.number(asked.item) - 1
         found = await self._alone(lambda: model.explain(asked.history, asked.item))
@@ -96,7 +98,7 @@ class Service:
         )
 
     async def items(self, asked: schema.ItemsRequest) -> schema.ItemsAnswer:
-        """See `schema.ItemsRequest`."""
+        """See `schema.ItemsRequest`. Raises as `recommend`."""
         name, model = self.bundles.get(asked.bundle)
         titles, catalogue = model.titles, model.catalogue
         rows = await self._alone(lambda: titles.find(asked.query, asked.k) if titles else [])
@@ -127,7 +129,7 @@ def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], l
 
 
 def _caught(function: Callable[..., Any], *args: Any) -> Any:
-    """The result, or the error, of one request."""
+    """The result of one request, or its InputError as a value."""
     try:
         return function(*args)
     except InputError as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmesr_jax.serving.http.measures import Measures
 
-OPEN = frozenset({"/health", "/", "/docs", "/openapi.json"})  # without a token: they hold no data
+OPEN = frozenset({"/health", "/", "/docs", "/openapi.json"})  # need no token, because they have no data
 _MOST_CLIENTS = 10_000
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -34,10 +34,10 @@ class Rules:
     """Who may send requests, and how many.
 
     Attributes:
-      token: that `Authorization: Bearer ...` must have; "" for no token.
+      token: the text that `Authorization: Bearer ...` must have; "" for no token.
       hosts: names that the Host header may have; empty for any.
-      rate: requests per second and client, 0 for any number; a client may save up the requests of `_BURST` seconds.
-      log: "errors", "requests" (one line each), or "histories" (with the bodies, which are personal data).
+      rate: requests per second and client, 0 for any number; a client may send those of `_BURST` seconds at once.
+      log: "errors", "requests" (one line each), or "histories" (also the bodies, which are personal data).
     """
 
     token: str = ""
@@ -50,7 +50,14 @@ _BURST = 5.0
 
 
 class Guard:
-    """An ASGI application around another."""
+    """An ASGI application around another one: it refuses requests by `Rules`, and adds headers, metrics and the log.
+
+    Args:
+      app: the application.
+      rules: for requests.
+      measures: counts requests.
+      paths: known paths, for metrics and the log; others are counted as "other".
+    """
 
     def __init__(self, app: Any, rules: Rules, measures: Measures, paths: frozenset[str]):
         self._app, self._rules, self._measures, self._paths = app, rules, measures, paths
@@ -106,7 +113,7 @@ class Guard:
         return None
 
     def _wait(self, client: str) -> float:
-        """Seconds until the client may send a request; counts the request if that is now."""
+        """Seconds until the client may send a request; 0 if it may now, and then the request is counted."""
         now, most = time.monotonic(), max(1.0, self._rules.rate * _BURST)
         left, since = self._clients.pop(client, (most, now))
         left = min(most, left + (now - since) * self._rules.rate)
@@ -117,7 +124,7 @@ class Guard:
         return 0.0 if allowed else (1 - left) / self._rules.rate
 
     def _recording(self, scope: Any, receive: Callable) -> Callable:
-        """`receive`; with the log "histories", one that keeps the body."""
+        """`receive`; with the log "histories", a version of it that records the body."""
         if self._rules.log != "histories":
             return receive
         body = scope["llmesr.body"] = bytearray()
@@ -130,7 +137,10 @@ class Guard:
         return recorded
 
     def _say(self, scope: Any, path: str, status: int, seconds: float) -> None:
-        """A line of JSON on stdout; without the query, which may have an item, and without the client's address."""
+        """Prints a line of JSON on stdout, without the client's address.
+
+        Query and body, which may have items, are in it only with the log "histories".
+        """
         found = {"time": round(time.time(), 3), "method": scope["method"][:10], "path": path, "status": status}
         found["ms"] = round(1e3 * seconds, 2)
         if self._rules.log == "histories":

@@ -52,7 +52,13 @@ class Measures:
         self._batch_seconds.observe(seconds)
 
     def text(self, waiting: dict[str, int], bundles: dict[str, tuple[str, int]], failed: bool) -> bytes:
-        """All metrics in Prometheus' format; `waiting` is by thread, `bundles` are {name: (digest, items)}."""
+        """All metrics in Prometheus' format.
+
+        Args:
+          waiting: {thread: number of waiting requests}.
+          bundles: {name: (digest, number of items)}.
+          failed: whether the last reload failed.
+        """
         for thread, count in waiting.items():
             self._waiting.labels(thread).set(count)
         self._failed.set(failed)

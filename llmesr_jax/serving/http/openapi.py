@@ -9,7 +9,7 @@ import msgspec
 import llmesr_jax
 from llmesr_jax.serving.http import schema
 
-# {path: (method, what it takes, what it answers)}
+# {path: (method, type of the request, type of the answer)}
 _ENDPOINTS: dict[str, tuple[str, Any, Any]] = {
     "/recommend": ("post", schema.RecommendRequest, schema.RecommendAnswer),
     "/explain": ("post", schema.ExplainRequest, schema.ExplainAnswer),
@@ -29,7 +29,7 @@ _PROBLEMS = {
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """The document, OpenAPI 3.1, as JSON values."""
     kinds = [kind for _, *both in _ENDPOINTS.values() for kind in both if kind is not None] + [schema.Problem]
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     of = dict(zip(kinds, references, strict=True))

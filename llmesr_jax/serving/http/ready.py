@@ -1,4 +1,4 @@
-"""A bundle that answers any requests with programs of a few shapes, all compiled before the first request."""
+"""A bundle that answers any request by programs of a few shapes, all compiled before the first request."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from llmesr_jax.serving.model import Allowed, Options, ServedModel
 from llmesr_jax.serving.programs import Programs
 
 BATCHES = (1, 4, 16, 64)
-# Two kinds of search are compiled. The short one is for lists of up to 16 of all items, after histories of up to 64 items
-# on average. The long one is for everything else.
+# Two kinds of search are compiled. The short one is for lists of up to 16 items without conditions, after histories of
+# up to 64 items on average. The long one is for everything else.
 SHORT, _SHORT_HIDDEN = 16, 64
 _LONG, _LONG_HIDDEN = 1024, 1024
 _LONG_BATCHES = BATCHES[:3]
-_AT_ONCE = BATCHES[:2]  # so few plain requests are answered by one program; more gain nothing by it
-_MOST_KEPT, _KEPT_BYTES = 128, 1 << 26  # of what conditions allow
+_AT_ONCE = BATCHES[:2]  # batches of so few plain requests are answered by one program; larger ones gain nothing by it
+_MOST_KEPT, _KEPT_BYTES = 128, 1 << 26  # limits of the cache of allowed items
 
 
 class _Programs(Programs):
@@ -42,12 +42,12 @@ class _Programs(Programs):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ready(ServedModel):
-    """A served model whose answers are those of `ServedModel`, and whose programs are compiled: see `warmed`.
+    """A served model with the answers of `ServedModel`, whose programs are compiled beforehand: see `warmed`.
 
     Attributes:
       digest: of the bundle's manifest.
       titles: search of the catalogue.
-      kept: what options allow, by their digest, used last at the end.
+      kept: a cache: digest of options -> the items that they allow; the most recently used one is the last.
     """
 
     digest: str = ""
@@ -68,7 +68,7 @@ class Ready(ServedModel):
         )
 
     def allowed(self, options: Options) -> tuple[Options, Allowed]:
-        """As `check`, for options within the bounds of `schema`; what the same lists and conditions allowed is kept.
+        """As `check`, for options within the bounds of `schema`; results for the same lists and conditions are cached.
 
         Raises:
           InputError: see `check`.
@@ -91,7 +91,7 @@ class Ready(ServedModel):
         return self.check(Options())[1]
 
     def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Top:
-        """As in `ServedModel`; the most frequent request of a quiet service runs as one program in place of two."""
+        """As in `ServedModel`; for a few plain requests, encoding and search are one program instead of two."""
         hidden = sum(map(len, histories)) if options.hide_seen else 0
         size = next((size for size in _AT_ONCE if size >= len(histories)), 0)
         limited = allowed.items_V is not None or options.tail_share or options.diversity or self.graph is not None
@@ -111,7 +111,7 @@ class Ready(ServedModel):
 
     @functools.cached_property
     def _answer(self) -> dict[int, Any]:
-        """{length: (view rows, item vectors, ids (B, length), lengths (B,), seen ids (B, n)) -> the best items of all}."""
+        """{length: (view rows, item vectors, ids (B, length), lengths (B,), seen ids (B, n)) -> the best items}."""
 
         def of(encode: Any) -> Any:
             def answer(views, items_VxE, ids_BxL, lengths_B, seen_BxN):
@@ -125,7 +125,7 @@ class Ready(ServedModel):
         return {length: of(encode) for length, encode in self.programs.encode.items()}
 
     def _search(self, users_BxE: np.ndarray, k: int, hidden: Hidden, allowed: tuple[Any, Any]) -> Top:
-        """As in `ServedModel`, by a search for more items and more pairs, which is already compiled."""
+        """As in `ServedModel`, by a compiled search for more items and more pairs, whose results are cut."""
         users, pairs = len(users_BxE), len(hidden.rows_P)
         size = next(size for size in BATCHES if size >= users)
         if k <= SHORT and allowed[1] is None and pairs <= size * _SHORT_HIDDEN:
@@ -166,32 +166,32 @@ class Ready(ServedModel):
 
 
 def _filled(hidden: Hidden, size: int, pairs: int) -> Hidden:
-    """`pairs` pairs; those that are added are of a user behind the last one, whom the search leaves out."""
+    """The pairs, filled up to `pairs` with pairs of user `size`, who does not exist: the search ignores them."""
     rows_P, columns_P = np.full(pairs, size, np.int32), np.zeros(pairs, np.int32)
     rows_P[: len(hidden.rows_P)], columns_P[: len(hidden.columns_P)] = hidden
     return Hidden(rows_P, columns_P)
 
 
 def load(folder: Path) -> Ready:
-    """A bundle, ready.
+    """Loads a bundle and compiles its programs.
 
     Raises:
       InputError: see `bundle.load`.
     """
-    folder = folder.resolve()  # a link may be set to another bundle meanwhile
+    folder = folder.resolve()  # a link may point to another bundle before loading ends
     digest = digest_of(folder)
     return of(bundle.load(folder), digest).warmed()
 
 
 def of(model: ServedModel, digest: str = "") -> Ready:
-    """A served model as one that is ready once it is `warmed`."""
+    """A served model as a `Ready`, which still has to be `warmed`."""
     fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(ServedModel)}
     fields["programs"] = _Programs(*model.programs)
     return Ready(**fields, digest=digest, titles=Titles(model.catalogue))
 
 
 def digest_of(folder: Path) -> str:
-    """The digest of a bundle's manifest, which has those of all its files.
+    """The digest of a bundle's manifest, which has the digests of all its files.
 
     Raises:
       InputError: it is not a bundle.

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 MOST_BYTES = 1 << 20  # of a request's body
 MOST_K = 100
 MOST_HISTORY = 1000
-MOST_LISTED = 10_000  # ids under allow or deny
+MOST_LISTED = 10_000  # ids in `allow` or `deny`
 
 _Text = Annotated[str, Meta(max_length=256)]
 Id = _Text | int | float | None
@@ -38,12 +38,12 @@ class RecommendRequest(Struct, forbid_unknown_fields=True, frozen=True):
     tail_share: Annotated[Share, Meta(description="Minimum share of tail items in the list.")] = 0.0
     diversity: Annotated[
         Share,
-        Meta(description="0 for the best scores; towards 1, items unlike each other (maximal marginal relevance)."),
+        Meta(description="0: the best scores; towards 1: items that differ (maximal marginal relevance)."),
     ] = 0.0
 
 
 class SimilarRequest(Struct, forbid_unknown_fields=True, frozen=True):
-    """The items most like one, by cosine."""
+    """The items most similar to one, by cosine."""
 
     item: _Text
     k: K = 10
@@ -79,7 +79,7 @@ class Scored(Struct, frozen=True, gc=False):
 
 
 class RecommendAnswer(Struct, frozen=True):
-    """Best first."""
+    """The recommended items, best first."""
 
     bundle: str
     source: Annotated[
@@ -93,7 +93,7 @@ class RecommendAnswer(Struct, frozen=True):
 
 
 class SimilarAnswer(Struct, frozen=True):
-    """Most alike first; the score is the cosine."""
+    """The items, most similar first; the score is the cosine."""
 
     bundle: str
     items: list[Scored]
@@ -118,7 +118,7 @@ class ExplainAnswer(Struct, frozen=True):
     views: dict[str, float]
     history: list[Influence]
     unknown: int
-    cut: Annotated[int, Meta(description="Known items of the history that are older than what the model reads.")]
+    cut: Annotated[int, Meta(description="Known items of the history that are too old for the model to read.")]
 
 
 class Found(Struct, frozen=True):
@@ -146,7 +146,7 @@ class About(Struct, frozen=True):
     backbone: str
     dataset: str
     views: list[str]
-    longest: Annotated[int, Meta(description="Items of a history that the model reads.")]
+    longest: Annotated[int, Meta(description="Maximum number of items of a history that the model reads.")]
     diversity: Annotated[bool, Meta(description="Whether the bundle has the embeddings that diversity compares.")]
 
 

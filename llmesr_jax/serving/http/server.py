@@ -19,10 +19,11 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 
 
 
 class _Protocol(HttpToolsProtocol):
-    """A connection that records since when it waits for a request's bytes.
+    """A connection that records since when it has been waiting for a request's bytes.
 
     Attributes:
-      since: seconds of the loop's clock; None while no request is under way, or a whole one is being answered.
+      most: maximum number of connections.
+      since: seconds of the loop's clock; None while there is no request, or a complete one is being answered.
     """
 
     most = 1000  # connections at a time
@@ -64,7 +65,7 @@ class _Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing() and self.since is None:
-            self.since = self.loop.time()  # by when the client is to have read the answer
+            self.since = self.loop.time()  # from now on the client has `patience` seconds to read the answer
 
 
 class _Server(uvicorn.Server):
@@ -86,7 +87,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _drop_slow(self) -> None:
-        """Closes connections whose request, or whose reading of an answer, takes too long."""
+        """Closes connections whose client takes too long to send a request or to read an answer."""
         oldest = asyncio.get_running_loop().time() - self._patience
         for connection in list(self.server_state.connections):
             if connection.since is not None and connection.since < oldest:
@@ -94,7 +95,7 @@ class _Server(uvicorn.Server):
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that does not accept connections yet.
+    """A socket, bound to an address, that does not accept connections yet.
 
     Raises:
       InputError: the port is in use or not allowed, or the host is not an address of this machine.
@@ -130,12 +131,14 @@ def run(
     """Answers until `stop` is requested; then accepts no new connection, and answers the open requests.
 
     Args:
+      app: the ASGI application.
       listening: see `bound`.
+      stop: ends the service.
       tick: called ten times a second, in the loop.
       patience: seconds in which a client must have sent a request, or read an answer.
       drain: seconds for the last answers.
       connections: maximum at a time; further ones get 503.
-      behind_proxy: take a client's address from X-Forwarded-For where the connection is from this machine.
+      behind_proxy: take a client's address from X-Forwarded-For if the connection comes from this machine.
     """
     _Protocol.most = connections
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The whole service: bundles loaded, a port, the application, and uvicorn around it."""
+"""The whole service: loaded bundles, a port, the application, and uvicorn around it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Settings:
 
     Attributes:
       bundle: folders, or texts `name=folder`.
-      host, port: where it listens; port 0 for any that is free.
+      host, port: the address; port 0 for any free one.
       hosts: names that a Host header may have; empty for any.
-      token: that every request must bring; "" for none.
+      token: the bearer token that every request must have; "" for none.
       rate: requests per second and client; 0 for any number.
-      queue, deadline: how many requests may wait, and how many seconds.
-      patience: seconds in which a client must have sent its request.
+      queue, deadline: how many requests may wait, and for how many seconds.
+      patience: seconds in which a client must have sent its request, or read its answer.
       drain: seconds for the last answers.
-      connections: at a time.
+      connections: maximum number of open connections.
       log: "errors", "requests" or "histories".
     """
 

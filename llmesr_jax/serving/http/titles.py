@@ -1,4 +1,4 @@
-"""Search of a catalogue by words, while the user types."""
+"""Search of a catalogue by words, fast enough for every key that the user types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Titles:
         self._starts = list(itertools.accumulate((len(text) + 1 for text in self._texts), initial=0))
 
     def find(self, query: str, most: int) -> list[int]:
-        """Rows of items whose title or id has all words, most training interactions first; the item of this id leads."""
+        """Rows of items whose title or id has all words, most training interactions first, at most so many.
+
+        An item whose id is the whole query comes first.
+        """
         words = _folded(query).split()[:_MOST_WORDS]
         if not words:
             return self._rows[:most]

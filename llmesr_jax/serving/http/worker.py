@@ -1,4 +1,4 @@
-"""A thread that does the work of requests: requests that arrive while a batch runs are the next batch.
+"""A thread that computes answers: requests that arrive while a batch is computed form the next batch.
 
 The event loop adds work, one future each, and gets the results of a whole batch by one callback.
 """
@@ -21,7 +21,7 @@ class Overloaded(Exception):
 
 
 class _Work(NamedTuple):
-    """One request's work: `run` takes the payloads of those of equal `key` together; None for alone."""
+    """One request's work: `run` takes the payloads of all requests with an equal `key` together; key None: alone."""
 
     key: Hashable
     run: Callable[[list[Any]], Sequence[Any]]
@@ -35,7 +35,7 @@ class Worker:
     Args:
       name: of the thread.
       most_waiting: work beyond this is refused.
-      deadline: seconds after which a request is answered with `Overloaded`; its work is not begun after that.
+      deadline: seconds after which a request is answered with `Overloaded`; its work does not start after that.
       done: is called with (number of requests, seconds) of each batch, in the thread.
     """
 
@@ -104,13 +104,13 @@ class Worker:
     def _batch(self, taken: list[_Work]) -> None:
         groups: dict[Hashable, list[_Work]] = {}
         for work in taken:
-            if not work.future.done():  # it is, where the deadline has passed or the client has gone
+            if not work.future.done():  # it is done if the deadline has passed or the client has gone
                 groups.setdefault(object() if work.key is None else work.key, []).append(work)
         for group in groups.values():
             started = time.perf_counter()
             try:
                 results = group[0].run([work.payload for work in group])
-            except BaseException as error:  # it is the requests' to report
+            except BaseException as error:  # reported by the requests
                 results = [error] * len(group)
             self._done(len(group), time.perf_counter() - started)
             with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -1,4 +1,4 @@
-// Requests to the service, with the token where it wants one. A token is kept until the tab is closed.
+// Requests to the service, with the token if there is one. The token is kept until the tab is closed.
 
 let token = sessionStorage.getItem("token") || "";
 
@@ -20,7 +20,7 @@ export async function ask(path, body, signal) {
   return found;
 }
 
-/** An element. Texts become text nodes, so whatever they hold is shown, never run. */
+/** An element. Texts become text nodes, so they are shown and never run as code. */
 export function make(name, properties = {}, ...children) {
   const { data, aria, ...plain } = properties;
   const element = Object.assign(document.createElement(name), plain);

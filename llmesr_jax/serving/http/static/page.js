@@ -14,7 +14,7 @@ function later(wait, work) {
   };
 }
 
-/** One request at a time of each kind: a new one ends the one under way. */
+/** One request of a kind at a time: a new one cancels the previous one. */
 function newest() {
   let running = null;
   return () => {
@@ -27,7 +27,7 @@ function newest() {
 function report(error) {
   if (error.name === "AbortError") return;
   at("access").hidden = error.status !== 401;
-  at("problem").textContent = error.status ? error.message : "The service does not answer. It may have ended.";
+  at("problem").textContent = error.status ? error.message : "The service does not answer. Check that it is running.";
   at("problem").hidden = error.status === 401;
 }
 
@@ -46,7 +46,7 @@ async function search() {
     const { items } = await ask(`/items?${query}`, undefined, searching());
     const inside = at("found").contains(document.activeElement);
     at("found").replaceChildren(...items.map(foundItem));
-    if (inside) at("search").focus(); // what was focused is gone
+    if (inside) at("search").focus(); // the element that had the focus is gone
     at("status").textContent = `${items.length} items found`;
     wellAgain();
   } catch (error) {
@@ -160,14 +160,14 @@ class Panel {
     this.element.removeAttribute("aria-busy");
     wellAgain();
     const { source, unknown, recommendations } = this.answer;
-    const said = source === "popular" ? "Popular items: no item of the history is known." : "By the history.";
+    const said = source === "popular" ? "Popular items: no item of the history is known." : "Based on the history.";
     const missing = unknown ? ` ${unknown} of its items are not in this catalogue.` : "";
     this.part(".source").textContent = recommendations.length ? said + missing : `No item is left to recommend.${missing}`;
     this.part(".list").replaceChildren(...recommendations.map((one, n) => this.row(one, n, source)));
     panels.forEach((panel) => panel.mark());
   }
 
-  /** Marks the items that another list has, too. */
+  /** Marks the items that another list also has. */
   mark() {
     const others = panels.filter((panel) => panel !== this && panel.answer);
     const theirs = new Set(others.flatMap((panel) => panel.answer.recommendations.map((one) => one.item)));
@@ -212,7 +212,7 @@ function signed(value) {
   return make("span", { className: value < 0 ? "minus" : "plus" }, (value < 0 ? "−" : "+") + size);
 }
 
-/** What /explain says: the views, and the items of the history, those that matter most first. */
+/** The answer of /explain: the views, and the items of the history, those with the most influence first. */
 function reasons(found) {
   const views = make("p", { className: "note" }, `Score ${found.score.toFixed(2)} = `);
   Object.entries(found.views).forEach(([name, share], n) => views.append(n ? ", " : "", `${name} `, signed(share)));
