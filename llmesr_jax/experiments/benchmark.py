@@ -1,4 +1,4 @@
-"""The speed of an experiment on this machine: each part of a run timed by itself, in one process."""
+"""The speed of an experiment on this machine: each part of a run is timed separately, in one process."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ from llmesr_jax.training.program import Program
 def run(
     experiment: Experiment, seeds: tuple[int, ...] = (1, 3), count: int = 50, repeats: int = 5, eval_users: int = 0
 ) -> dict[str, Any]:
-    """Times training steps, evaluation and retrieval.
+    """Times training steps and evaluation.
 
     Args:
       experiment: what to time; its own seeds are not used.
-      seeds: sizes of the groups of seeds whose steps are timed.
-      count: steps of one timing.
-      eval_users: number of users in evaluation, 0 = all.
-      repeats: timings; medians and the spread (largest minus smallest) are reported.
+      seeds: numbers of seeds that are trained together; the steps of each are timed.
+      count: steps per timing.
+      repeats: number of timings; medians and the spread (largest minus smallest) are reported.
+      eval_users: number of users in evaluation; 0: all.
     Returns: JSON values; times in seconds, memory in bytes, rates per second.
+    Raises:
+      InputError: the experiment has a mesh, or something that training refuses.
     """
     results: dict[str, Any] = {
         "device": str(jax.devices()[0].device_kind),
@@ -59,11 +61,12 @@ def run(
 
 
 def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experiment:
-    """An experiment on noise of any size: Zipf popularity, up to 40 different items a user, any users similar.
+    """An experiment on random data of any size: Zipf popularity, up to 40 distinct items per user, random similar
+    users.
 
     Args:
       config: as for `experiment.prepare`; its data set is not read.
-      users, items: their numbers; every item occurs if there are enough interactions.
+      users, items: numbers of users and items; every item occurs if there are enough interactions.
       width: F, of the LLM embeddings.
     """
     rng = np.random.default_rng(0)
@@ -74,7 +77,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
     ids_n[places] = np.arange(1, len(places) + 1)
     _, ids_n = np.unique(ids_n, return_inverse=True)
     user_n = np.repeat(np.arange(users), lengths_U)
-    _, first = np.unique(user_n * len(ids_n) + ids_n, return_index=True)  # nobody returns to an item
+    _, first = np.unique(user_n * len(ids_n) + ids_n, return_index=True)  # no user has an item twice
     first.sort()
     users_items = corpus.from_pairs("zipf", user_n[first] + 1, ids_n[first] + 1)
     items = users_items.num_items
@@ -94,7 +97,7 @@ def synthetic(config: ConfigDict, users: int, items: int, width: int) -> Experim
 
 
 def setting(experiment: Experiment) -> dict[str, Any]:
-    """What is timed."""
+    """A description of what is timed, as JSON values."""
     config, data, plan = experiment.config, experiment.corpus, experiment.epochs.plan
     real, slots = padding(experiment)
     return {
@@ -118,7 +121,7 @@ def setting(experiment: Experiment) -> dict[str, Any]:
 
 
 def padding(experiment: Experiment) -> tuple[float, int]:
-    """Real items of a step, students' and teachers', on average over an epoch; and the slots they are laid out in."""
+    """The mean number of items in a step, students' and teachers', over an epoch; and the number of slots for them."""
     epochs = experiment.epochs
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
@@ -135,9 +138,14 @@ def padding(experiment: Experiment) -> tuple[float, int]:
 
 
 def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repeats: int) -> dict[str, Any]:
-    """Compile times, and median times of a training step, of several numbers of seeds together.
+    """Compile times, and median times of a training step, for several numbers of seeds.
 
-    Timings of the sizes take turns, so that other load on the machine affects all alike.
+    Timings of the sizes alternate, so that other load on the machine affects all of them equally.
+
+    Args:
+      sizes: numbers of seeds that are trained together.
+      count: steps per timing.
+      repeats: number of timings.
     """
     timers = {size: _timer(experiment, size, count) for size in sizes}
     times = {size: [] for size in sizes}
@@ -147,7 +155,7 @@ def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repe
     real, _ = padding(experiment)
     results = {}
     for size, (compile_seconds, _) in timers.items():
-        kept = times[size][1:]  # the first warms up
+        kept = times[size][1:]  # the first is a warm-up
         step = statistics.median(kept)
         results[str(size)] = {
             "compile": compile_seconds,
@@ -160,7 +168,7 @@ def train_steps(experiment: Experiment, sizes: tuple[int, ...], count: int, repe
 
 
 def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callable[[], float]]:
-    """Seconds of compiling steps of `size` seeds, and what takes `count` of them and returns the seconds of one.
+    """Seconds to compile steps of `size` seeds; and a function that takes `count` steps and returns seconds per step.
 
     The program, its arguments and the lanes of a call are those of `train`.
     """
@@ -195,14 +203,14 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
             for i in range(len(groups)):
                 args, options = call(i, first)
                 states[i], sums[i] = programs[sizes[i]](*args[3:], numbers_S=options["numbers_S"])
-            jax.device_get(sums)  # training looks at the losses after each window
+            jax.device_get(sums)  # training reads the losses after each window
         return (time.perf_counter() - started) / count
 
     return compile_seconds, run
 
 
 def on_device(experiment: Experiment):
-    """The data set, the frozen tables, and a batch of zeros."""
+    """The interactions and the frozen tables on the device, and a batch of zeros."""
     data = batches.interactions(experiment.corpus, experiment.epochs.plan)
     tables = tables_lib.on_device(experiment.tables)
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
@@ -211,11 +219,11 @@ def on_device(experiment: Experiment):
 def step_flops(experiment: Experiment) -> float | None:
     """Multiplications and additions in the matrix products of one seed's gradient, on all slots, padding included.
 
-    None for a method with products in loops of unknown length, other than the two of `map_rows`.
+    None for a method with products in loops of unknown length, except the two of `map_rows`.
 
-    `jax.stages.Compiled.cost_analysis` cannot be used: it counts the body of a loop once, however often it runs (a
-    scan of ten products is one product to it), and elementwise work too. So GRU4Rec's step comes out 12 % too small,
-    and SASRec's 3 % too large.
+    `jax.stages.Compiled.cost_analysis` cannot be used: it counts the body of a loop once, however often it runs (it
+    counts a scan of ten products as one), and it counts elementwise work too. For GRU4Rec's step its number is 12 % too
+    small, for SASRec's 3 % too large.
     """
     data, tables, example = on_device(experiment)
     params = jax.eval_shape(experiment.recommender.init, jax.random.key(0), tables, example)
@@ -226,7 +234,7 @@ def step_flops(experiment: Experiment) -> float | None:
 
 
 def _blocks(experiment: Experiment, data, tables) -> list[int]:
-    """Blocks of rows that a typical step maps from the LLM's space, forth and back: trips of `map_rows`' loops."""
+    """The numbers of blocks of rows that a step maps from the LLM's space, forward and backward: `map_rows`' loops."""
     samples = experiment.epochs.order(42, 1)[0]
     batch = batches.make_batch(experiment.epochs.plan, data, tables, jnp.asarray(samples), jax.random.key(0))
     trained = np.union1d(
@@ -257,7 +265,7 @@ def _product_flops(jaxpr, trips) -> float:
 
 
 def evaluation(experiment: Experiment, repeats: int, users: int = 0) -> dict[str, Any]:
-    """Median times of encoding all test users, and of ranking under each protocol, metrics of lists included in full."""
+    """Median times of encoding the test users, and of ranking under each protocol; `full` includes metrics of lists."""
     model = experiment.recommender
     _, tables, example = on_device(experiment)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
@@ -341,6 +349,7 @@ def _gibibytes(size: int) -> str:
 
 
 def median(call: Callable[[], Any], repeats: int) -> float:
+    """The median of the seconds that a call takes, after one call to warm up."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()

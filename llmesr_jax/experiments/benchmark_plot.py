@@ -17,7 +17,7 @@ AXES = {  # setting -> (label of the axis, title)
     "max_len": ("longest history, in items", "Time of a training step by length of histories"),
     "similar": ("similar users (N)", "Time of a training step by number of similar users"),
 }
-_SHOWN = {  # setting -> how a label has it
+_SHOWN = {  # setting -> its text in a label
     "dataset": "{}",
     "backbone": "{}",
     "method": "{}",
@@ -28,7 +28,7 @@ _FOLLOWS = ("steps_an_epoch", "slots_a_step", "real_items_a_step", "slots_over_r
 
 
 def read(paths: Sequence[str]) -> list[dict[str, Any]]:
-    """The results in files as `launch.benchmark --out` writes them.
+    """The results in files that `launch.benchmark --out` has written.
 
     Raises:
       InputError: a file is missing, or is not a benchmark.
@@ -48,9 +48,9 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def lines(results: Sequence[dict[str, Any]], axis: str) -> dict[str, list[tuple[float, float]]]:
-    """{label: [(setting, seconds a step), ...]}: results that differ in `axis`, and what follows from it, alone.
+    """{label: [(value of the axis, seconds per step), ...]}: a line joins results that differ only in `axis`.
 
-    A label says in what a line differs from the others; it is empty where there is one line.
+    A label says in what a line differs from the others; it is empty if there is only one line.
     """
     grouped = defaultdict(list)
     for one in results:
@@ -71,12 +71,15 @@ def plot(paths: Sequence[str], out: str) -> None:
     """Writes a picture: for results of --whole, where the time went; else a panel for each axis in which results differ.
 
     Raises:
-      InputError: `out` is not .svg; no two results differ in one axis; matplotlib is not installed; see also `read`.
+      InputError: `out` is not .svg; no two results differ in one axis alone; matplotlib is not installed; or a file is
+        not a benchmark.
     """
     if not drawing.installed():
         raise InputError("--plot: needs matplotlib; run pip install matplotlib")
     if Path(out).suffix != ".svg":
-        raise InputError(f"--plot={out}: has another ending; expected a file that ends in .svg")
+        raise InputError(
+            f"--plot={out}: the ending {Path(out).suffix!r} is not supported; expected a file that ends in .svg"
+        )
     if wholes := _wholes(paths):
         files.write_text(Path(out), _where_time_went(wholes).standalone())
         return
@@ -118,7 +121,7 @@ def _wholes(paths: Sequence[str]) -> dict[str, dict[str, float]]:
         try:
             found[Path(path).stem] = {name: float(x) for name, x in json.loads(Path(path).read_text())["parts"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}  # `read` says what is wrong with it, if anything is
+            return {}  # if the file is wrong, `read` says why
     return found
 
 

@@ -1,7 +1,6 @@
 """The state of this installation and its problems: versions, devices, memory, caches, as text for an issue.
 
-It has no secrets: of environment variables only those of JAX, XLA and this library are shown, and the home folder is
-written as ~.
+The text has no secrets: of environment variables only those in `_SHOWN` are shown, and the home folder is written as ~.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from llmesr_jax.core.errors import InputError
 
 _PROJECT = "llmesr-jax"
 _SHOWN = ("JAX_", "XLA_", "LLMESR_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XDG_CACHE_HOME")
-_SLOWS = {  # of JAX's own variables: what each does when it is on
+_SLOWS = {  # JAX's variables that slow training down, and what each does
     "JAX_DISABLE_JIT": "nothing is compiled, so training is hundreds of times slower",
     "JAX_ENABLE_X64": "numbers are 64 bits wide, so training is slower and its numbers differ",
     "JAX_DEBUG_NANS": "every step is checked for NaN, so training is slower",
@@ -36,20 +35,24 @@ _LEAST_DISK, _LEAST_MEMORY = 2 * 2**30, 2 * 2**30
 
 
 class Fact(NamedTuple):
+    """A line of the report: a name and its value."""
+
     what: str
     value: str
 
 
 class Problem(NamedTuple):
+    """A line on what is wrong, and what to do."""
+
     line: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """The result.
+    """What `examine` found; its text is what `launch.doctor` prints.
 
     Attributes:
-      facts: (name, value) in the order of printing.
+      facts: (name, value), in the order of printing.
       problems: one line each: what is wrong, and what to do.
     """
 
@@ -64,13 +67,13 @@ class Examined:
 
 
 def examine(version: str, compiled: Path, most_compiled: int, environ: Mapping[str, str] | None = None) -> Examined:
-    """Checks the installation; takes a few seconds, most of them to start JAX and to time one matrix product.
+    """Checks the installation. It takes a few seconds, mostly to start JAX and to time one matrix product.
 
     Args:
       version: of this library.
       compiled: the folder of compiled code.
-      most_compiled: maximum bytes kept there.
-      environ: environment variables; those of the process by default.
+      most_compiled: maximum number of bytes that are kept there.
+      environ: environment variables; None: those of the process.
     """
     environ = os.environ if environ is None else environ
     parts = (
@@ -152,7 +155,7 @@ def _devices(environ: Mapping[str, str]) -> _Found:
         yield Fact("graphics card", card)
     try:
         devices = jax.devices()
-    except Exception as error:  # of whatever plug-in of JAX
+    except Exception as error:  # JAX's plug-ins for devices may raise anything
         first = next(iter(str(error).splitlines()), type(error).__name__)
         yield Problem(f"JAX finds no device: {first}; compare with https://docs.jax.dev/en/latest/installation.html")
         return
@@ -192,7 +195,7 @@ def _environment(environ: Mapping[str, str]) -> _Found:
 
 
 def _requirement(text: str) -> tuple[str, str, bool]:
-    """Name, lower bound, and whether an extra asks for it: "jax>=0.10; extra == 'cuda12'"."""
+    """Name, lower bound, and whether it belongs to an extra, of a text such as "jax>=0.10; extra == 'cuda12'"."""
     plain, _, marker = text.partition(";")
     name = re.match(r"[\w.-]+", plain)
     least = re.search(r">=\s*([\w.]+)", plain)
@@ -215,7 +218,7 @@ def _cpus() -> int:
 
 
 def _memory() -> int | None:
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # of other systems
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # systems without these names
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
 
@@ -227,7 +230,7 @@ def _memory_limit() -> int | None:
 
 
 def _cards() -> list[str]:
-    """Graphics cards of NVIDIA as their own tool names them."""
+    """NVIDIA's graphics cards, as nvidia-smi lists them."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -239,7 +242,7 @@ def _cards() -> list[str]:
 
 
 def _speed() -> float:
-    """Floating-point operations a second of a matrix product on the first device; the median of five."""
+    """Floating-point operations per second of a matrix product on the first device; the median of five."""
     import jax
     import jax.numpy as jnp
 
@@ -259,7 +262,7 @@ def _size(folder: Path) -> int:
     """Bytes of all files below a folder."""
     size = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another command deletes, too
+        with contextlib.suppress(OSError):  # another command may delete the file
             if path.is_file() and not path.is_symlink():
                 size += path.stat().st_size
     return size

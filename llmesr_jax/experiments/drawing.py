@@ -1,4 +1,4 @@
-"""Matplotlib's SVG made to follow the reader's theme: colours become CSS variables, words stay words."""
+"""Matplotlib's SVG, adapted to the reader's theme: colours become CSS variables, and text stays text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-WIDTH, HEIGHT = 420, 300  # units of a panel; on a phone it is shown a little smaller, its words still legible
-SQUARE = 290, 300  # height and width of a panel of a map, four beside each other
+WIDTH, HEIGHT = 420, 300  # units of a panel; on a phone it is a little smaller, and its text still legible
+SQUARE = 290, 300  # height and width of a panel of a map, of which four fit side by side
 SLOTS = 9  # colours for systems; slot 0, grey, is the plain backbone's
 POPULARITY = 5
 
-# CSS variable -> (light, dark). Systems: told apart by the colour-blind, by lightness too (after Okabe and Ito).
+# CSS variable -> (light, dark). Systems: colours that colour-blind readers can distinguish, which also differ in
+# lightness (after Okabe and Ito).
 THEME = {
     "ink": ("#1b1f24", "#e8eaed"),
     "soft": ("#5b6470", "#a2abb6"),
@@ -33,19 +34,21 @@ THEME = {
     "p3": ("#7d3fae", "#b487ec"),
     "p4": ("#23308f", "#7797ff"),
 }
-_MARKS = {name: f"#01{i:02x}fe" for i, name in enumerate(THEME)}  # stand for the variables in what Matplotlib writes
+_MARKS = {name: f"#01{i:02x}fe" for i, name in enumerate(THEME)}  # placeholders of the variables, for Matplotlib
 
 
 def color(name: str) -> str:
-    """What to give Matplotlib for a variable of `THEME`."""
+    """The colour to pass to Matplotlib for a variable of `THEME`."""
     return _MARKS[name]
 
 
 class Entry(NamedTuple):
-    """Attributes:
-    label: of a line of a legend.
-    color: name of a variable of `THEME`.
-    hollow: its mark is not filled.
+    """A line of a legend.
+
+    Attributes:
+      label: its text.
+      color: name of a variable of `THEME`.
+      hollow: whether its mark is not filled.
     """
 
     label: str
@@ -54,11 +57,13 @@ class Entry(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Attributes:
-    name: of its file, without ending.
-    svg: an <svg> element whose colours are CSS variables.
-    alt: what it shows, in words.
-    legend: for a file of its own; on the page it stands once, above the panels.
+    """A picture.
+
+    Attributes:
+      name: of its file, without ending.
+      svg: an <svg> element whose colours are CSS variables.
+      alt: what it shows, in words.
+      legend: for a separate file; a page shows it once, above all panels.
     """
 
     name: str
@@ -67,20 +72,20 @@ class Panel(NamedTuple):
     legend: tuple[Entry, ...] = ()
 
     def standalone(self) -> str:
-        """The text of an SVG file, with the legend below, and with light and dark in it."""
+        """The text of an SVG file, with the legend below the picture, and with colours for light and dark."""
         style = (
             f"svg{{{variables(0)};background:#fff;font-family:system-ui,sans-serif}}svg *{{stroke-linejoin:round}}"
             f"@media (prefers-color-scheme:dark){{svg{{{variables(1)};background:#14171b}}}}"
         )
         svg = _with_legend(self.svg, self.legend) if self.legend else self.svg
-        # Without a width, a page would show the picture as wide as it is itself.
+        # Without a width, a page would show the picture as wide as the page.
         width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)[1]
         head = f'<svg width="{width}pt" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         return svg.replace("<svg", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n"
 
 
 def _with_legend(svg: str, legend: Sequence[Entry]) -> str:
-    """The picture with lines of marks and labels below it; widths are estimated, as no font is known yet."""
+    """The picture with lines of marks and labels below it; widths are estimated, because the font is not known."""
     _, _, width, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
     x, y, parts = 12.0, height + 12.0, []
     for one in legend:
@@ -98,7 +103,7 @@ def _with_legend(svg: str, legend: Sequence[Entry]) -> str:
 
 
 def variables(dark: int) -> str:
-    """CSS declarations of the theme."""
+    """CSS declarations of the theme: 0 for light, 1 for dark."""
     return ";".join(f"--{name}:{both[dark]}" for name, both in THEME.items())
 
 
@@ -144,11 +149,11 @@ def row(
     """Several axes beside each other in one picture.
 
     Args:
-      name: of the file; makes its ids differ from other panels'.
-      alt: what it shows, in words.
-      draw: gets the axes, and a dictionary to put words into that are shown over an artist: {its gid: words}.
-      count: how many axes.
-      height, width: of one of them, in units.
+      name: of the file; it is part of the picture's ids, so that they differ from those of other panels.
+      alt: what the picture shows, in words.
+      draw: gets the axes, and a dictionary for tooltips: {gid of an artist: text}.
+      count: number of axes.
+      height, width: of one set of axes, in units.
       legend: see `Panel`.
     """
     import matplotlib
@@ -193,7 +198,7 @@ def row(
 
 
 def _themed(svg: str, name: str, alt: str, tips: Mapping[str, str]) -> str:
-    """Matplotlib's text with other colours, ids and words. No template: it changes a text that is there already."""
+    """Matplotlib's SVG text with CSS variables as colours, unique ids and tooltips."""
     svg = svg[svg.index("<svg") :]
     view = re.search(r'viewBox="([^"]*)"', svg)[1]
     body = svg[svg.index(">") + 1 :]

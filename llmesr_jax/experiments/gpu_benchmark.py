@@ -1,6 +1,7 @@
-"""Everything that `docs/performance.md` wants to know of a GPU, measured in one call of at most 8 minutes.
+"""Measures what `docs/performance.md` reports of a GPU, in one call of at most 8 minutes.
 
-Most important first: when time is up, what is left is named and not measured. Each result is printed as it comes.
+The most important cases come first: when the time is up, the others are named but not measured. Each result is printed
+as soon as it is there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from llmesr_jax.ranking import evaluate, inference
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import experiment
 
-SECONDS = 440.0  # after which no case is begun; the longest takes less than half a minute
+SECONDS = 440.0  # after this time no case is started; the longest takes less than half a minute
 _ROWS = {"data.layout": "bucketed", "train.blocks": "counted"}
 _NOISE = {"yelp": (15_720, 11_383), "beauty": (52_204, 57_289), "beauty5": (22_363, 12_101)}  # users, items
 _WIDTH = 1536
@@ -28,11 +29,13 @@ _MILLION = (1_000_000, 1_000_000, 384)
 
 
 class Case(NamedTuple):
-    """Attributes:
-    name: what is timed.
-    dataset: one of `_NOISE`, or of those always at hand; or "million": noise of that size.
-    settings: changed ones.
-    groups: seeds that train together.
+    """A case to time.
+
+    Attributes:
+      name: what is timed.
+      dataset: a data set of `_NOISE`, or one that needs no files; or "million": random data of that size.
+      settings: {key: value} that differ from the defaults.
+      groups: numbers of seeds that train together.
     """
 
     name: str
@@ -61,13 +64,14 @@ CASES = (
 
 
 def run(folder: str = "", count: int = 100, repeats: int = 3, cases: tuple[Case, ...] = CASES) -> dict[str, Any]:
-    """Times all cases, and prints each as it is done.
+    """Times all cases, and prints each result.
 
     Args:
-      folder: with the data sets' folders, as `launch.prepare` makes them; "" takes noise of the same size, whose
-        sequences have up to 40 items.
-      count, repeats: steps of one timing, and timings.
-    Returns: JSON values; seconds, bytes, operations a second.
+      folder: has the data sets' folders, made by `launch.prepare`; "": random data of the same size, whose sequences
+        have up to 40 items.
+      count, repeats: steps per timing, and number of timings.
+      cases: to be timed.
+    Returns: JSON values; seconds, bytes, operations per second.
     """
     started = time.monotonic()
     device = jax.devices()[0]
@@ -92,7 +96,7 @@ def run(folder: str = "", count: int = 100, repeats: int = 3, cases: tuple[Case,
 
 
 def ceilings(size: int = 8192, repeats: int = 20) -> dict[str, float]:
-    """What the device reaches: bytes a second in a copy; operations a second in a product, in three precisions."""
+    """The device's limits: bytes per second in a copy; operations per second in a product, in three precisions."""
     x = jax.random.normal(jax.random.key(0), (size, size))
     seconds = lambda call: benchmark.median(call, repeats)  # noqa: E731
     copy, product = jax.jit(lambda a: a + 1), jax.jit(lambda a, b: a @ b)
@@ -108,7 +112,7 @@ def ceilings(size: int = 8192, repeats: int = 20) -> dict[str, float]:
 
 
 def _prepared(case: Case, folder: str) -> experiment.Experiment:
-    """The experiment, on the data set's own interactions where they are at hand."""
+    """The experiment of a case, on the data set's own interactions if `folder` has them."""
     dataset = "demo" if case.dataset == "million" else case.dataset
     settings = {"dataset": dataset, "semantic.encoder": "random", **case.settings}
     own = Path(folder, dataset)
@@ -122,7 +126,7 @@ def _prepared(case: Case, folder: str) -> experiment.Experiment:
 
 
 def _ranking(made: experiment.Experiment, users: int = 10_000) -> float:
-    """Seconds of ranking so many users against all items, lists and their metrics included."""
+    """Seconds to rank so many users against all items, including lists and their metrics."""
     model, (_, tables, example) = made.recommender, benchmark.on_device(made)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
     tables = recommender.in_precision(tables, made.config.precision)

@@ -1,7 +1,8 @@
-"""What a training step is on a GPU that is not there: compiled for one by XLA, and counted.
+"""Compiles a training step for a GPU that this machine does not have, and counts its operations.
 
-JAX's plug-in for CUDA compiles for a described device without one (`jax.experimental.topologies`). Products are then not
-tuned by trial, so the choice among them may differ from that on the device; what is fused, looped and kept is the same.
+JAX's plug-in for CUDA compiles for a described device, without the device itself (`jax.experimental.topologies`).
+Matrix products are then not autotuned, so their kernels may differ from those on the device. Fusions, loops and memory
+do not.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from llmesr_jax.training import steps, traced
 from llmesr_jax.training.experiment import Experiment, prepare
 from llmesr_jax.training.program import Program
 
-# Of NVIDIA's data sheet for the H100 SXM, bytes and operations a second: what a step could not go below.
+# From NVIDIA's data sheet for the H100 SXM, bytes and operations per second: they give a step's least time.
 BANDWIDTH, TF32 = 3.35e12, 4.95e14
 _TARGETS = {
     "h100": """
@@ -68,13 +69,13 @@ _NO_KERNEL = frozenset("parameter tuple get-tuple-element bitcast constant after
 
 
 class Counts(NamedTuple):
-    """Of a computation, without the loops in it.
+    """The counts of a computation, without the loops in it.
 
     Attributes:
-      kernels: launches, products among them.
+      kernels: launches of kernels, including products.
       products: matrix products.
-      written: bytes of what the kernels give.
-      loops: the loops, each with its turns, None where only the device knows them.
+      written: bytes that the kernels write.
+      loops: for each loop its number of turns (None if only the device knows it) and the counts of its body.
     """
 
     kernels: int
@@ -83,19 +84,23 @@ class Counts(NamedTuple):
     loops: tuple[tuple[int | None, Counts], ...]
 
     def known(self) -> int:
-        """Launches, with those of loops as often as they turn; a loop of unknown turns as if it turned once."""
+        """Launches, with every turn of a loop counted; a loop with an unknown number of turns counts as one turn."""
         return self.kernels + sum((turns or 1) * inner.known() for turns, inner in self.loops)
 
     def waits(self) -> int:
-        """Loops whose every turn waits for the device to say whether there is another."""
+        """Loops in which each turn waits for the device to decide whether there is another one."""
         return sum((turns is None) + inner.waits() for turns, inner in self.loops)
 
 
 def of(config: ConfigDict, device: str, groups: Sequence[int], size: Sequence[int] = ()) -> dict[str, Any]:
-    """`run` with what an accelerator gets where settings say `auto`, for each group of seeds; prints the counts.
+    """`run` for each number of seeds, with settings that are `auto` as on an accelerator; prints the counts.
 
     Args:
-      size: users, items and width of noise in place of the data set; () for none.
+      config: of the run.
+      device: one of `DEVICES`.
+      groups: numbers of seeds that train together.
+      size: users, items and embedding width of random data that replace the data set; () for the data set.
+    Returns: {number of seeds: result of `run`}.
     """
     packs = backbones.packs(backbones.PLUGINS.load(config.backbone), config_lib.section(config, config.backbone))
     if packs and config.data.layout == "auto":
@@ -109,11 +114,13 @@ def of(config: ConfigDict, device: str, groups: Sequence[int], size: Sequence[in
 
 
 def run(experiment: Experiment, device: str, lanes: int = 1) -> dict[str, Any]:
-    """Compiles a window of steps for a device of `DEVICES`, and counts a step.
+    """Compiles a window of steps for a device of `DEVICES`, and counts the operations of one step.
 
     Args:
+      experiment: of `prepare`.
+      device: one of `DEVICES`.
       lanes: seeds that train together.
-    Returns: JSON values: of one step; bytes, seconds.
+    Returns: JSON values: counts of one step, bytes, seconds.
     Raises:
       InputError: the plug-in is not installed.
     """
@@ -213,7 +220,7 @@ def table(found: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _uncached() -> Iterator[None]:
-    """Without JAX's cache of compiled code, which wants the device to read it."""
+    """A block without JAX's cache of compiled code, which can be read only on the device."""
     before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
@@ -230,7 +237,7 @@ def _device(name: str) -> Any:
             f"--compile_for={name}: JAX's plug-in for CUDA is not installed; expected pip install jax-cuda12-plugin "
             "jax-cuda12-pjrt nvidia-cuda-nvcc-cu12, in the versions of jax (a GPU is not needed)"
         )
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # which would look for a driver
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # the check would look for a driver
     from jax.experimental import topologies
 
     return topologies.get_topology_desc(name, "cuda", target_config=_TARGETS[name], topology="1x1x1").devices[0]

@@ -1,4 +1,4 @@
-"""Grids of runs: axes of settings from a file or from flags, and their product, with one named configuration per cell.
+"""Grids of runs: axes of settings, from a file or from flags, and their product, one named configuration per cell.
 
 An axis is a setting and its values, {"llmesr.alpha": [0.1, 0.5]}, or named sets of settings,
 {"variant": {"full": {}, "wo-sd": {"llmesr.alpha": 0.0}}}. A grid is the product of its axes, the first one outermost.
@@ -31,8 +31,8 @@ class Plan(NamedTuple):
 
     Attributes:
       name: of the file, or of the axes.
-      base: {key: value} of all its runs.
-      grids: the axes of each grid; cells that several grids share run once.
+      base: {key: value} for all runs.
+      grids: the axes of each grid; cells that several grids share are run once.
       varying: {(method, backbone): {key: value}}, like `FOR` of a file of configs/; it overrides `base`.
     """
 
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 def known() -> list[str]:
-    """Names of the files in configs/sweeps."""
+    """The names of the files in configs/sweeps."""
     return sorted(path.stem for path in _folder().glob("[!_]*.py"))
 
 
@@ -52,7 +52,7 @@ def _folder() -> Path:
 
 
 def read(name: str) -> Plan:
-    """The plan of a file: `GRIDS`, a list of axes, and perhaps `BASE` and `FOR`.
+    """The plan in a file: `GRIDS`, a list of axes, and possibly `BASE` and `FOR`.
 
     Args:
       name: of a file in configs/sweeps, or the path of your own file.
@@ -72,10 +72,10 @@ def read(name: str) -> Plan:
         grids = [
             {axis: values if isinstance(values, Mapping) else list(values) for axis, values in g.items()} for g in grids
         ]
-    except Exception as error:  # whatever a file of one's own may raise
+    except Exception as error:  # a user's file may raise anything
         raise InputError(
-            f"{path}: {type(error).__name__}: {error}; expected GRIDS, a list of {{setting: values}}, and perhaps BASE, "
-            "{setting: value}; see configs/sweeps/ablations.py"
+            f"{path}: {type(error).__name__}: {error}; expected GRIDS, a list of {{setting: values}}, and optionally "
+            "BASE, {setting: value}; see configs/sweeps/ablations.py"
         ) from error
     if not grids or not all(axes and all(len(values) for values in axes.values()) for axes in grids):
         raise InputError(f"{path}: a grid or an axis is empty; expected at least one value of at least one setting")
@@ -94,10 +94,10 @@ def read(name: str) -> Plan:
 
 
 def from_flags(texts: Sequence[str]) -> Plan:
-    """The plan of `--grid=llmesr.alpha=0.1,0.5 --grid=method=none,llmesr`: one grid, an axis for each flag.
+    """The plan of flags such as `--grid=llmesr.alpha=0.1,0.5 --grid=method=none,llmesr`: one grid, an axis per flag.
 
     Raises:
-      InputError: a flag is not key=value,value, names no setting, or a setting twice.
+      InputError: a flag is not key=value,value; its key is not a setting; or a setting has two flags.
     """
     axes: dict[str, list[Any]] = {}
     for text in texts:
@@ -114,10 +114,11 @@ def from_flags(texts: Sequence[str]) -> Plan:
 
 
 def over_data_sets(plan: Plan, datasets: str, folders: str = "") -> tuple[Plan, tuple[str, ...]]:
-    """The plan with an outermost axis over several data sets, and the flags that vary with it.
+    """The plan with an outermost axis over several data sets; and the names of the flags that this axis varies.
 
     Args:
-      datasets: comma-separated names, the value of `--dataset`; with one name, or none, the plan stays as it is.
+      plan: of the other axes.
+      datasets: comma-separated names, the value of `--dataset`; with one name, or none, the plan does not change.
       folders: their folders, the value of `--data_dir`: one for each, or "" for data/<name>.
     Raises:
       InputError: a name appears twice, the number of folders is wrong, or the plan varies the data set itself.
@@ -140,15 +141,17 @@ def over_data_sets(plan: Plan, datasets: str, folders: str = "") -> tuple[Plan, 
 
 
 def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[str, ConfigDict]:
-    """{name: configuration} in the order of the grids; a cell equal to an earlier one is left out.
+    """{name: configuration} in the order of the grids; a cell that equals an earlier one is left out.
+
+    If the `start` of a cell is "@none", it becomes "@<name>", the name of the cell with method none that otherwise has
+    the same settings, except those of the two methods' sections; `placed` replaces it by that cell's folder. Any method
+    may be named in this way.
 
     Args:
+      plan: of the sweep.
       build: settings that vary -> the whole configuration, without a workdir.
-    A cell whose `start` is "@none" gets "@" and the name of the cell that varies like it in all but the method, which
-    is none, and the settings of the two methods: `placed` makes it that cell's folder. Any method may be named.
-
     Raises:
-      InputError: what `build` raises; two different cells that would have the same name; no cell to start from.
+      InputError: raised by `build`; or two different cells would have the same name; or there is no cell to start from.
     """
     found: dict[str, ConfigDict] = {}
     seen: dict[str, str] = {}
@@ -158,7 +161,7 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
         for point in _product(axes):
             settings = {key: value for _, chosen in point.values() for key, value in chosen.items()}
             config = build(settings)
-            if config.start == HERE + config.method:  # what the others start from
+            if config.start == HERE + config.method:  # this is the cell that others start from
                 config.start = ""
             used = config_lib.used(config)
             identity = json.dumps({key: value for key, value in used.items() if key != "workdir"}, sort_keys=True)
@@ -180,7 +183,7 @@ def cells(plan: Plan, build: Callable[[Mapping[str, Any]], ConfigDict]) -> dict[
 
 
 def placed(cells: Mapping[str, ConfigDict], folder: Callable[[str, ConfigDict], str]) -> dict[str, ConfigDict]:
-    """The cells with their folders: `folder(name, config)`, and those of the cells that they start from."""
+    """The cells with `workdir` set to `folder(name, config)`, and `start` to the folder of the cell it names."""
     for name, config in cells.items():
         config.workdir = folder(name, config)
     for config in cells.values():
@@ -190,7 +193,7 @@ def placed(cells: Mapping[str, ConfigDict], folder: Callable[[str, ConfigDict], 
 
 
 def _source(name: str, method: str, cells: Mapping[str, ConfigDict], varied: Mapping[str, Mapping[str, Any]]) -> str:
-    """The cell that differs from another in nothing but its method and what belongs to the two methods."""
+    """The name of the cell that differs from cell `name` only in its method and in the sections of the two methods."""
     own = {"method", "start", method, cells[name].method}
     common = lambda settings: {k: v for k, v in settings.items() if k.partition(".")[0] not in own}  # noqa: E731
     sources = [
@@ -222,7 +225,7 @@ def _product(axes: Axes) -> Iterator[dict[str, tuple[Any, Mapping[str, Any]]]]:
 
 
 def _name(point: Mapping[str, tuple[Any, Mapping[str, Any]]], used: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """`sasrec,llmesr,alpha=0.1`: the settings that vary and matter, as a folder's name."""
+    """`sasrec,llmesr,alpha=0.1`: the settings that vary and are used, as the name of a folder."""
     parts = []
     for axis, (label, settings) in point.items():
         if axis == "start":

@@ -1,11 +1,11 @@
-"""The leaderboard: one JSON file a finished run, checked, and a page of them.
+"""The leaderboard: one checked JSON file per finished run, and a page that lists them.
 
     entry = leaderboard.entry(experiment)     # of a finished run, as `launch.train --publish` writes it
     leaderboard.page(leaderboard.read("leaderboard"))
 
-An entry holds all that a reader needs to judge a row and to train it again: every setting that the run uses, the digests
-of data and tables, seeds, all metrics of all groups, what the audit of the data warns of, time, device and versions. It
-holds no path.
+An entry has everything that a reader needs to judge a row and to train it again: every setting that the run uses,
+digests of data and tables, seeds, all metrics of all groups, warnings of the audit of the data, time, device and
+versions. It has no path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from llmesr_jax.training.experiment import Experiment
 
 FORMAT = 1
 FOLDER = "leaderboard"
-_PLACES = ("data_dir", "workdir", "start", "loggers", "semantic.cache_dir")  # say where, not what
+_PLACES = ("data_dir", "workdir", "start", "loggers", "semantic.cache_dir")  # places that differ between machines
 _SHAPE = {
     "format": int,
     "published": str,
@@ -69,7 +69,7 @@ _COLUMNS = (  # title, group, metric; `full`
 
 
 def entry(experiment: Experiment) -> dict[str, Any]:
-    """What is published of a finished run, as JSON values.
+    """The entry of a finished run, as JSON values.
 
     Raises:
       InputError: the run is not finished, or its results have no full ranking.
@@ -115,7 +115,12 @@ def entry(experiment: Experiment) -> dict[str, Any]:
 
 
 def publish(experiment: Experiment, folder: str | Path = FOLDER) -> Path:
-    """Writes the entry of a finished run into a folder, in place of an older one of the same run. Returns: the file."""
+    """Writes the entry of a finished run into a folder, replacing an older one of the same run.
+
+    Returns: the file.
+    Raises:
+      InputError: as `entry`.
+    """
     found = entry(experiment)
     of_run = json.dumps([found["settings"], found["data"], found["seeds"]], sort_keys=True)
     name = "-".join(
@@ -134,10 +139,10 @@ def _text(found: Mapping[str, Any]) -> str:
 
 
 def read(folder: str | Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """The entries of a folder by the names of their files, checked.
+    """{name of the file: entry} of a folder, checked.
 
     Raises:
-      InputError: there is no such folder, or a file in it is no entry.
+      InputError: there is no such folder, or a JSON file in it is not an entry.
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; expected one that launch.train --publish writes into")
@@ -154,10 +159,11 @@ def read(folder: str | Path = FOLDER) -> dict[str, dict[str, Any]]:
 
 
 def check(found: Any, where: str) -> None:
-    """Raises InputError for the first thing that an entry lacks, has too much, or has as another type.
+    """Raises InputError for the first value of an entry that is missing, unexpected, or of another type.
 
     Args:
-      where: the source, named in messages.
+      found: the entry.
+      where: its source, named in messages.
     """
     _check(found, _SHAPE, where, "entry")
     if found["format"] != FORMAT:
@@ -173,7 +179,9 @@ def check(found: Any, where: str) -> None:
                 f"{where}: test/full/{group}/{metric} ({title}) is {values}; expected a number for each seed"
             )
     for key in found["settings"].keys() & set(_PLACES):
-        raise InputError(f"{where}: settings have {key}, which is a place on somebody's machine; leave it out")
+        raise InputError(
+            f"{where}: settings have {key}, which is a place on one machine; expected no such setting; remove it"
+        )
 
 
 def _check(value: Any, shape: Any, where: str, name: str) -> None:
@@ -207,10 +215,11 @@ def page(entries: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         "# Leaderboard",
         "",
-        "Written by `python -m launch.leaderboard` from the files of `leaderboard/`, one a run, which",
-        "`launch.train --publish` makes. Test split, all items ranked (`full`); mean over seeds, with the sample's deviation",
-        "where there are several. A change is a setting that differs from the preset's. Seconds are those of training and",
-        "validation, on the device that is named and whatever else it did. What the numbers mean: [protocol](protocol.md).",
+        "`python -m launch.leaderboard` makes this page from the files of `leaderboard/`, one per run, which",
+        "`launch.train --publish` writes. Test split, all items ranked (`full`); mean over seeds, with the sample",
+        "standard deviation if there are several. A change is a setting that differs from the preset's. Seconds are",
+        "those of training and validation on the named device, which may have done other work too.",
+        "[Protocol](protocol.md) explains the numbers.",
     ]
     by_data: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for name, one in entries.items():
@@ -223,7 +232,7 @@ def page(entries: Mapping[str, Mapping[str, Any]]) -> str:
             "",
             f"## {dataset} ({digest[:8]})",
             "",
-            "\n>\n".join(told) or "The audit of the data warns of nothing.",
+            "\n>\n".join(told) or "The audit of the data has no warnings.",
         ]
         lines += ["", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
         lines += [_row(name, runs[name]) for name in sorted(runs, key=lambda name: -_ndcg(runs[name]))]
@@ -243,7 +252,7 @@ def _row(name: str, one: Mapping[str, Any]) -> str:
 
 
 def _cell(values: Sequence[float | None]) -> str:
-    """`.0653 ± .0005`; empty where there is nothing to average."""
+    """`.0653 ± .0005`; "" if there is no value."""
     known = [value for value in values if value is not None]
     if not known:
         return ""

@@ -1,7 +1,7 @@
-"""A search for good settings with optuna (extra `search`): each trial is a run, chosen by its validation alone.
+"""A search for good settings with optuna (extra `search`): each trial is a run, and is judged by its validation alone.
 
-The search is stored in optuna.db of its folder. A trial's settings depend on the trials before it and on its
-number, so a killed search continues as if it had not been killed.
+The search is stored in optuna.db in its folder. A trial's settings depend only on earlier trials and on its number, so
+a killed search continues as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Build = Callable[[Mapping[str, Any]], ConfigDict]
 
 
 class Axis(NamedTuple):
-    """The values that a setting may get: those from low to high, or those listed."""
+    """The values of a setting: from `low` to `high` (on a logarithmic scale with `log`), or those in `values`."""
 
     low: float = 0
     high: float = 0
@@ -38,10 +38,10 @@ class Axis(NamedTuple):
 
 
 def space(texts: Sequence[str]) -> dict[str, Axis]:
-    """{key: axis} of `--search=train.learning_rate=1e-4..1e-2:log --search=backbone=sasrec,gru4rec`.
+    """{key: axis} of flags such as `--search=train.learning_rate=1e-4..1e-2:log --search=backbone=sasrec,gru4rec`.
 
     Raises:
-      InputError: an axis is not valid, names no setting, a setting twice, or values that are not allowed.
+      InputError: an axis is not valid; its key is not a setting; a setting has two axes; or a value is not allowed.
     """
     found: dict[str, Axis] = {}
     for text in texts:
@@ -67,17 +67,17 @@ def space(texts: Sequence[str]) -> dict[str, Axis]:
 
 
 def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | None = None) -> str:
-    """Runs trials until there are so many, and returns a table with the best one.
+    """Runs trials until there are `trials` of them.
 
     Args:
-      build: settings that vary -> the configuration; its workdir is the search's.
+      build: settings that vary -> the configuration, with the search's folder as workdir.
       axes: of the search.
-      trials: in total, including those of earlier calls.
-      stop: as of `loop.train`.
-    Returns: a table of all trials by their validation, and the test of the best one.
+      trials: total number, including trials of earlier calls.
+      stop: as in `loop.train`.
+    Returns: a table of all trials, sorted by validation, and the test results of the best one.
     Raises:
       InputError: optuna is not installed; the folder has another search.
-      KeyboardInterrupt: `stop` was requested, and the trial is saved.
+      KeyboardInterrupt: `stop` was requested; the trial is saved.
     """
     if importlib.util.find_spec("optuna") is None:
         raise InputError("--search: optuna is not installed; run pip install optuna, or use --grid")
@@ -114,7 +114,7 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | Non
             study.tell(number, state=failed)
         else:
             note = active_run.left_out(results)
-            if note:  # a mean over the seeds that went well would make a setting look good that does not hold
+            if note:  # a mean over the remaining seeds could make an unstable setting look good
                 print(f"error: {config.workdir}: {note}; the trial counts as failed", file=sys.stderr, flush=True)
                 study.tell(number, state=failed)
             else:
@@ -123,10 +123,10 @@ def run(build: Build, axes: Mapping[str, Axis], trials: int, *, stop: Stop | Non
 
 
 def _study(build: Build, axes: Mapping[str, Axis]):
-    """The search's folder, and its study: the one that is there, or a new one.
+    """The search's folder, and its study: the existing one, or a new one.
 
     Raises:
-      InputError: the folder is a run's, or holds a search over other settings.
+      InputError: the folder is a run's, or has a search over other settings.
     """
     import optuna
 
@@ -163,7 +163,7 @@ def _distribution(axis: Axis):
 
 
 def _value(config: ConfigDict, results: Mapping[str, Any]) -> float:
-    """The metric that the run monitored, on the validation, mean over seeds."""
+    """The monitored validation metric of the run, mean over seeds."""
     values = results["valid"][config.train.valid_protocol]["overall"][config.train.monitor]
     return math.fsum(values) / len(values)
 
@@ -190,7 +190,7 @@ def _summary(study, folder: Path, config: ConfigDict) -> str:
 
 
 def states(build: Build, axes: Mapping[str, Axis]) -> str:
-    """One line on the progress of the search; writes nothing."""
+    """One line on the progress of the search. Writes nothing."""
     folder = Path(build({key: _any(axis) for key, axis in axes.items()}).workdir)
     begun = len(list(folder.glob("trial-*/config.json")))
     done = len(list(folder.glob("trial-*/results.json")))

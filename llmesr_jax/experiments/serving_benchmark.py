@@ -1,4 +1,4 @@
-"""The speed of answers on this machine: one history, a thousand, all users, and a catalogue of a million items."""
+"""The speed of serving on this machine: one history, a thousand, all users, and a catalogue of a million items."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from llmesr_jax.serving.options import Options
 from llmesr_jax.training import batches, steps
 from llmesr_jax.training.experiment import Experiment
 
-_CALLS = 300  # of which the percentiles are
+_CALLS = 300  # calls from which percentiles are computed
 _MANY = 1000  # histories at once
 _WIDTH = 128  # of the large catalogue
 _BATCH = 64
 
 
 def run(experiment: Experiment, large: int = 1_000_000, repeats: int = 5) -> dict[str, Any]:
-    """Times answers of an untrained model, as training does not change the speed.
+    """Times an untrained model, because training does not change the speed.
 
     Args:
       experiment: the users of its data set are served.
-      large: items of a synthetic catalogue of width 128 that is also searched; 0 for none.
-      repeats: timings of what takes long; medians are reported.
+      large: number of items of a random catalogue of width 128 that is searched too; 0 for none.
+      repeats: number of timings of the slow parts; medians are reported.
     Returns: JSON values; times in seconds.
     """
     model = untrained(experiment)
@@ -58,7 +58,7 @@ def run(experiment: Experiment, large: int = 1_000_000, repeats: int = 5) -> dic
 
 
 def untrained(experiment: Experiment) -> ServedModel:
-    """A served model of parameters as they start."""
+    """A served model with freshly drawn parameters."""
     plan, model = experiment.epochs.plan, experiment.recommender
     tables = tables_lib.on_device(experiment.tables)
     example = steps.example_batch(plan, batches.interactions(experiment.corpus, plan), tables)
@@ -68,7 +68,7 @@ def untrained(experiment: Experiment) -> ServedModel:
 
 
 def _large(items: int, repeats: int) -> dict[str, Any]:
-    """Seconds a user of exact search among many items, alone and in batches; ten items of each are hidden."""
+    """Seconds per user of exact search among many items, alone and in batches; ten items are hidden from each user."""
     rng = np.random.default_rng(0)
     items_VxE = jax.numpy.asarray(rng.standard_normal((items, _WIDTH), dtype=np.float32))
     found: dict[str, Any] = {"items": items, "width": _WIDTH}

@@ -24,16 +24,16 @@ Outcome = dict[str, Any] | InputError
 def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[str, Outcome]:
     """Trains all cells of a sweep, each in its own folder.
 
-    Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap`
-    where the device, or `train.lanes`, takes several. Programs come in the order of their first cells; a cell that
-    starts from another comes after it.
+    Cells that share a program (`traced.program`) share data, tables and compiled code, and are lanes of one `vmap` if
+    the device, or `train.lanes`, takes several. Programs are trained in the order of their first cells; a cell that
+    starts from another one comes after it.
 
     Args:
-      cells: {name: configuration}, each with a workdir of its own.
-      stop: as of `loop.train`.
-    Returns: for each what its results.json holds, or the InputError that stopped it, in the order of `cells`.
+      cells: {name: configuration}, each with its own workdir.
+      stop: as in `loop.train`.
+    Returns: for each cell the content of its results.json, or the InputError that stopped it, in the order of `cells`.
     Raises:
-      KeyboardInterrupt: `stop` was requested, and everything is saved.
+      KeyboardInterrupt: `stop` was requested; everything is saved.
     """
     for loggers in {config.loggers for config in cells.values()}:
         logs.loggers(loggers)
@@ -53,7 +53,7 @@ def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[st
 
 
 def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
-    """The cells' names, those together that share a program; no cell comes before the one that it starts from."""
+    """The names of the cells, grouped by program; no cell comes before the one from which it starts."""
     found: dict[tuple[int, str], list[str]] = {}
     for name, config in cells.items():
         found.setdefault((_stage(config, cells), traced.program(config)), []).append(name)
@@ -61,13 +61,13 @@ def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
 
 
 def _stage(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> int:
-    """How many cells this cell depends on, one after the other."""
+    """The length of the chain of cells from which this cell starts."""
     source = _source(config, cells)
     return 0 if source is None else 1 + _stage(cells[source], cells)
 
 
 def _source(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> str | None:
-    """The cell that another starts from; None if it starts from none of them."""
+    """The name of the cell from which a configuration starts; None if it starts from none of them."""
     return next((name for name, other in cells.items() if config.start and other.workdir == config.start), None)
 
 
@@ -83,7 +83,7 @@ def _start_failed(
 def _train(
     names: Sequence[str], cells: Mapping[str, ConfigDict], stop: Stop | None
 ) -> Iterator[tuple[list[str], list[Outcome]]]:
-    """(names, outcomes) of cells of one program, as many at a time as there are lanes for."""
+    """(names, outcomes) of cells of one program, as many cells at a time as their lanes fit together."""
     if not names:
         return
     try:
@@ -99,7 +99,7 @@ def _train(
         except InputError as error:
             yield chunk, [error] * len(chunk)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):  # no documented attribute tells it
+            if "RESOURCE_EXHAUSTED" not in str(error):  # JAX documents no attribute for the kind of error
                 raise
             lanes = sum(len(experiments[name].seeds) for name in chunk)
             less = f"run the same command with --config.train.lanes={max(lanes // 2, 1)} to continue"
@@ -107,7 +107,7 @@ def _train(
 
 
 def _chunks(experiments: Mapping[str, Experiment]) -> Iterator[list[str]]:
-    """Names, in order, with as many lanes at a time as go through the steps together; finished runs need none."""
+    """The names, in order, in groups whose lanes run together; finished runs need no lanes."""
     chunk, filled = [], 0
     for name, one in experiments.items():
         lanes = 0 if _is_finished(one.config) else len(one.seeds)
@@ -159,7 +159,7 @@ def _is_finished(config: ConfigDict) -> bool:
 
 
 def table(cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]) -> str:
-    """The test's metrics of the cells that have results: for each data set, under both protocols."""
+    """The test metrics of the cells that have results, for each data set under both protocols, as text."""
     tables = []
     for dataset in dict.fromkeys(config.dataset for config in cells.values()):
         results = {
@@ -176,7 +176,7 @@ def table(cells: Mapping[str, ConfigDict], outcomes: Mapping[str, Outcome]) -> s
 
 
 def check(outcomes: Mapping[str, Outcome]) -> None:
-    """Raises InputError that names the cells that failed, or in which seeds failed, if any did."""
+    """Raises InputError if cells failed, or seeds in them; the message names these cells."""
     failed = [name for name, outcome in outcomes.items() if isinstance(outcome, InputError)]
     partly = [name for name, outcome in outcomes.items() if name not in failed and active_run.left_out(outcome)]
     told = [f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}"] * bool(failed)

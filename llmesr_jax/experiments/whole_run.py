@@ -1,7 +1,7 @@
 """Monitors a whole run: where its time goes, and which programs it compiles.
 
-JAX says when it traces, lowers and compiles (`jax.monitoring`), the project when it reads, steps and ranks
-(`core.spans`). A span's own time is its length without that of the spans within it, so all parts add up to the whole.
+JAX reports when it traces, lowers and compiles (`jax.monitoring`), this library when it reads, trains and ranks
+(`core.spans`). A span's own time is its length minus that of the spans inside it, so all parts add up to the whole.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OPERATION = re.compile(r"^\s*(?:%\S+ = )?\"?stablehlo\.(?!return)", re.MULTILIN
 
 
 class Span(NamedTuple):
-    """What ended, with JAX's name of the function where it is JAX's; seconds of `time.time`."""
+    """A named span of time, in seconds of `time.time`; JAX's spans also have the name of the function."""
 
     name: str
     start: float
@@ -52,10 +52,10 @@ class Program:
 
     Attributes:
       name: of the function.
-      operations: StableHLO operations, None where they were not counted.
+      operations: number of StableHLO operations; None if they were not counted.
       trace: seconds from Python to StableHLO.
-      compile: seconds from StableHLO to machine code, or of reading that.
-      kept: it was compiled before and read from the cache.
+      compile: seconds from StableHLO to machine code, or to read that from the cache.
+      kept: whether it was compiled before, and read from the cache.
     """
 
     name: str
@@ -82,16 +82,16 @@ class Recording:
             self.spans.append(Span(name, start, end, fun_name))
 
     def hear_hit(self, name: str, **_: Any) -> None:
-        """A listener of JAX's events: what was compiled before is named before its span ends."""
+        """A listener of JAX's events: a hit of the cache is reported before the span of the compilation ends."""
         if name == _HIT:
             now = time.time()
             self.spans.append(Span(name, now, now))
 
     def programs(self, operations: Sequence[int] = ()) -> tuple[list[Program], dict[str, float]]:
-        """The programs, in the order in which they were compiled; and seconds of what was traced without one, by name.
+        """The programs, in the order of compilation; and {name: seconds} of functions that were only traced.
 
         Args:
-          operations: of each program.
+          operations: the number of operations of each program.
         """
         found, traced, lowered, hit = [], {}, 0.0, False
         outer = _outermost(self.spans)
@@ -112,7 +112,7 @@ class Recording:
     def parts(self) -> dict[str, float]:
         """Seconds of each of `PARTS` up to now; they add up to the time since the command's start."""
         found = dict.fromkeys(PARTS, 0.0)
-        around = [("rest", self.start, time.time())]  # the spans that the next one lies in
+        around = [("rest", self.start, time.time())]  # the spans that contain the next one
         found["rest"] = around[0][2] - self.start
         for one in sorted(self.spans, key=lambda s: (s.start, -s.end)):
             part = _PART_OF.get(one.name, one.name)
@@ -132,7 +132,7 @@ class Recording:
 
 
 def _outermost(found: Sequence[Span]) -> set[Span]:
-    """The spans of tracing that lie in no other."""
+    """The spans of tracing that are inside no other one."""
     outer, end = set(), -np.inf
     for one in sorted((s for s in found if s.name == _TRACE), key=lambda s: (s.start, -s.end)):
         if one.end > end:
@@ -142,11 +142,12 @@ def _outermost(found: Sequence[Span]) -> set[Span]:
 
 
 def run(configs: Sequence[ConfigDict], *, programs: bool = False, stop: Stop | None = None) -> dict[str, Any]:
-    """Trains and tests as `launch.train` does, in a folder that is deleted, and prints where the time went.
+    """Trains and tests as `launch.train` does, in a temporary folder, and prints where the time went.
 
     Args:
       configs: of the methods; their `workdir` is not used.
-      programs: one epoch alone, with everything compiled anew; prints the programs in place of the parts.
+      programs: train one epoch only, compile everything without the cache, and print the programs instead of the parts.
+      stop: as in `loop.train`.
     Returns: JSON values: what was printed, times in seconds.
     """
     start, reached_at, results = process_start(), {}, {}
@@ -180,9 +181,9 @@ def run(configs: Sequence[ConfigDict], *, programs: bool = False, stop: Stop | N
 
 
 def process_start() -> float:
-    """When this process began, seconds of `time.time`; now, where the system does not say."""
+    """The time at which this process began, in seconds of `time.time`; the present time if the system does not say."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # field 22, behind the name
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # field 22; names end in ")"
         up = float(Path("/proc/uptime").read_text().split()[0])
         return time.time() - (up - ticks / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
@@ -205,7 +206,7 @@ def recorded(start: float) -> Iterator[Recording]:
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[int]]:
-    """Compiles everything anew; at its end the list holds each program's StableHLO operations."""
+    """A block without the cache of compiled code; after it, the list has the number of operations of each program."""
     counts: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         changes = {"jax_enable_compilation_cache": False, "jax_dump_ir_to": folder}
@@ -223,13 +224,13 @@ def counted() -> Iterator[list[int]]:
 
 
 def reached(metrics: Path, monitor: str, times: Sequence[float]) -> tuple[int, float] | None:
-    """The first epoch whose validation metric is `SHARE` of the best, mean over seeds, and when it was known.
+    """The first epoch whose validation metric, mean over seeds, is at least `SHARE` of the best, and its time.
 
     Args:
       metrics: `metrics.jsonl` of the run.
       monitor: the metric's name.
-      times: when each epoch was validated, seconds.
-    Returns: epoch and seconds; None where nothing was validated.
+      times: seconds after which each epoch was validated.
+    Returns: epoch and seconds; None if nothing was validated.
     """
     values: dict[int, list[float]] = {}
     for line in map(json.loads, metrics.read_text().splitlines()):
@@ -243,7 +244,7 @@ def reached(metrics: Path, monitor: str, times: Sequence[float]) -> tuple[int, f
 
 
 def programs_table(programs: Sequence[Program], traced: dict[str, float], most: int = 25) -> str:
-    """The programs as text, those that took longest first; one line for the rest."""
+    """The programs as text, the slowest first; one line for the rest after `most` of them."""
     lines = ["program                    operations   trace s  compile s"]
     ordered = sorted(programs, key=lambda p: -(p.trace + p.compile))
 

@@ -93,7 +93,7 @@ class ServedModel:
         """The k items of highest score for each history.
 
         Args:
-          histories: for each user the raw ids of items, oldest first. Ids that are not in the catalogue are left out and
+          histories: for each user the raw ids of items, oldest first. Ids outside the catalogue are left out and
             counted; a history without any known item gets popular items, and its answer says so.
           k: number of items.
           **options: the other fields of `Options`.

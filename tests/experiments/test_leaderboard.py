@@ -81,7 +81,7 @@ def test_the_page_by_hand():
     text = leaderboard.page(runs)
     assert (
         text.index("## alone (ffff)")
-        < text.index("The audit of the data warns of nothing.")
+        < text.index("The audit of the data has no warnings.")
         < text.index("## shop (01234567)")
     )
     shop = text[text.index("## shop") :]

@@ -11,10 +11,10 @@ from llmesr_jax.ranking import evaluate, metrics
 
 
 def choose(section: Section, asked: str = "") -> dict[str, int]:
-    """{backbone: place of the row whose improvement is shown}, for backbones with another method to compare it with.
+    """{backbone: index of the row whose improvement is shown}, for backbones that have another method to compare with.
 
-    It is the whole method called `asked` or, without one, the last in the order of the papers' tables: FAERec if it
-    is there, but your own method takes precedence.
+    The row is that of the method `asked`, without variants; if `asked` is "", that of the method which comes last in
+    the papers' tables: FAERec if it is there, but a method of your own takes precedence.
     """
     found = {}
     for backbone in section.backbones:
@@ -28,13 +28,14 @@ def choose(section: Section, asked: str = "") -> dict[str, int]:
 
 
 def against(section: Section, asked: str, members: Mapping[str, Any] | None) -> dict[str, tables.Improvements]:
-    """{protocol: comparisons with the best other method, one for each column of the papers' table and backbone}.
+    """{protocol: comparisons with the best other method, one for each backbone and column of the papers' table}.
 
-    Which of the others is best is looked up in the same numbers, once for each column; variants are left out. Holm's
-    correction is over all columns and backbones of a protocol.
+    The best other method is chosen for each column by the same numbers; variants are left out. Holm's correction is
+    over all columns and backbones of a protocol.
 
     Args:
-      asked: as of `choose`.
+      section: the rows.
+      asked: as in `choose`.
       members: see `compare.masks`; None without the data.
     """
     found: dict[str, tables.Improvements] = {}

@@ -36,7 +36,10 @@ _BOUGHT_SHOWN = 8
 
 
 class _Cell(NamedTuple):
-    """A number of the papers' table; None where there is none. `place`: 1 is the best of a backbone, 2 the next."""
+    """A cell of the papers' table: mean and deviation (None if there is none), the sign of the tests, and its place.
+
+    `place` is 1 for the best of a backbone, 2 for the second best, else None.
+    """
 
     metric: str
     mean: float | None
@@ -46,7 +49,7 @@ class _Cell(NamedTuple):
 
 
 def results(chapter: Chapter) -> Markup:
-    """Both tables, and which seeds failed."""
+    """The tables of both protocols, and the seeds that failed."""
     return render(
         "results.html",
         marks=marks_explained(chapter),
@@ -61,7 +64,7 @@ _LAYOUTS = {("H@10", "N@10"): "wide", ("N@10",): "narrow", ("H@10",): "narrow"} 
 
 
 def paper_table(chapter: Chapter, protocol: str, shown: Sequence[str] = tables.METRICS) -> Markup:
-    """Mean, deviation below it, the best two of a backbone, a mark for what the tests show, and the row "Impr."."""
+    """Means with deviations, the best two of each backbone, marks for the results of the tests, and the row "Impr."."""
     section = chapter.section
     top, marks = tables.places(section, protocol), tables.marks(chapter.comparisons.get(protocol, ()))
     columns = [column for column in tables.COLUMNS if column[1] in shown]
@@ -93,6 +96,7 @@ def paper_table(chapter: Chapter, protocol: str, shown: Sequence[str] = tables.M
 
 
 def marks_explained(chapter: Chapter) -> str:
+    """What the marks of the tests mean; "" if nothing is tested."""
     if not chapter.comparisons:
         return ""
     return (
@@ -102,13 +106,14 @@ def marks_explained(chapter: Chapter) -> str:
 
 
 def p_value(p: float) -> str:
+    """`.012`, `< .001`, or a dash for NaN."""
     if math.isnan(p):
         return "–"
     return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 
 def tests(chapter: Chapter) -> Markup:
-    """The tests, and their results under each protocol."""
+    """An explanation of the tests, and their results under each protocol."""
     return render(
         "tests.html",
         chapter=chapter,
@@ -121,7 +126,7 @@ def tests(chapter: Chapter) -> Markup:
 
 
 def verdicts(chapter: Chapter, protocol: str) -> Markup:
-    """Every row and group: the difference, and the result of the tests."""
+    """A table of all rows and groups: the difference from the baseline, and the result of the tests."""
     lines = []
     for row in chapter.section.rows:
         made = {one.group: one for one in chapter.comparisons[protocol] if one.row is row}
@@ -133,7 +138,7 @@ def verdicts(chapter: Chapter, protocol: str) -> Markup:
 
 
 def few_seeds(counts: Sequence[int]) -> str:
-    """What the number of seeds allows, in plain words."""
+    """What so many seeds can and cannot show, in words."""
     least = min(counts)
     if least == 1:
         return (
@@ -156,7 +161,7 @@ def tests_table(chapter: Chapter, protocol: str) -> Markup:
 
 
 def groups(chapter: Chapter, found: Sequence[Figure]) -> Markup:
-    """The figures of whom it helps; each under its backbone's name, where there are several."""
+    """The figures by group of users and items; each under its backbone's name if there are several."""
     figures = [(one.title.partition(": ")[2], figure(chapter, one)) for one in found]
     return render("groups.html", figures=figures)
 
@@ -167,14 +172,14 @@ def figure(chapter: Chapter, one: Figure, shapes: str = "") -> Markup:
     Args:
       shapes: a line above it; "" for none.
     """
-    named: dict[str, Row] = {}  # a name a colour; which shape is which backbone is told by `shapes`
+    named: dict[str, Row] = {}  # one name per colour; `shapes` explains which shape is which backbone
     for row in one.rows:
         named.setdefault(row.title, row)
     return render("figure.html", chapter=chapter, figure=one, named=named, shapes=shapes)
 
 
 def shapes(chapter: Chapter) -> str:
-    """Which mark stands for which backbone."""
+    """The mark of each backbone; "" if there is only one."""
     signs = {row.backbone: chapter.palette.look(row).sign for row in chapter.section.rows}
     return " · ".join(f"{sign} {names.backbone(name)}" for name, sign in signs.items()) if len(signs) > 1 else ""
 
@@ -186,7 +191,7 @@ def users(chapter: Chapter) -> Markup:
 
 
 def views(chapter: Chapter, drawn: Figure | None) -> Markup:
-    """How alike the ID and the LLM view of each method are: a table, and the pictures where there are any."""
+    """How similar the ID and the LLM view of each method are: a table, and the pictures if there are any."""
     return render("views.html", chapter=chapter, drawn=figure(chapter, drawn) if drawn else Markup())
 
 
@@ -201,7 +206,7 @@ def whole_lists(chapter: Chapter, metric: str, drawn: Figure) -> Markup:
 
 
 def runs(chapter: Chapter) -> Markup:
-    """Which folders the numbers come from, with digests, versions, dates, time and commands."""
+    """The folders of the runs, with digests, versions, dates and commands."""
     section = chapter.section
     found = [(row, run) for row in section.rows for run in row.runs]
     commands = [run.about.get("command") or _command(run) for _, run in found]
@@ -219,7 +224,7 @@ def costs(chapter: Chapter) -> Markup:
 
 
 def _cost(row: Row) -> tuple[int, str, str, str, str]:
-    """(parameters, epochs, best epochs, time an epoch, time a seed) of a row, where its runs say."""
+    """(parameters, epochs, best epochs, time per epoch, time per seed) of a row; times are dashes if not recorded."""
     seeds = sum(len(run.seeds) for run in row.runs)
     best = ", ".join(str(run.best_epoch[i]) for run, i in row.places.values())
     trained = f"{sum(run.epochs * len(run.seeds) for run in row.runs) / seeds:.0f}" + (" (limit)" if row.cut else "")
@@ -246,9 +251,10 @@ def _about(run: collect.Run) -> str:
 
 
 def _command(run: collect.Run) -> str:
-    """The command that makes such a run, where the folder does not say which one did."""
+    """A command that makes such a run, for a folder that does not record its own."""
     return f"{collect.command(run.config)} {shlex.quote(f'--workdir={run.folder}')}"
 
 
 def led_by(made: Sequence[Comparison], row: Row, group: str) -> Comparison | None:
+    """The comparison of a row with its baseline in a group; None if there is none."""
     return next((one for one in made if one.row is row and one.group == group), None)

@@ -1,4 +1,4 @@
-"""All results of one section; the page and the files only write them."""
+"""Computes all results of one section; other modules write them to the page and the files."""
 
 from __future__ import annotations
 
@@ -45,22 +45,24 @@ from llmesr_jax.ranking import metrics
 
 
 class Chapter(NamedTuple):
-    """Attributes:
-    section: its rows.
-    palette: their colours.
-    metric: that is tested and drawn.
-    resamples: of the bootstrap.
-    corpus: its interactions; None where they are not found.
-    against: {place of a row: place of its baseline}; None where no row is the baseline.
-    comparisons: {protocol: ...}, empty without a baseline.
-    intervals: of the means.
-    figures: in the order to show.
-    samples: tail users.
-    audit: of the data; None where they are not found.
-    improved: {protocol: one method against the best of the others, by column}, see `best_other.against`.
-    views: how alike the ID and the LLM view of each method are.
-    encoders: what made the embeddings of texts, in words.
-    gradients: what studies found, see `gradient_part.studies`.
+    """The results of a section.
+
+    Attributes:
+      section: its rows.
+      palette: their colours.
+      metric: the one that is tested and drawn.
+      resamples: of the bootstrap.
+      corpus: its interactions; None if they are not found.
+      against: {index of a row: index of its baseline}; None if no row is the baseline.
+      comparisons: {protocol: comparisons with the baseline}; empty without a baseline.
+      intervals: of the means.
+      figures: in the order of the page.
+      samples: tail users and their lists.
+      audit: of the data; None if they are not found.
+      improved: {protocol: comparisons with the best other method}, see `best_other.against`.
+      views: how similar the ID and the LLM view of each method are.
+      encoders: the encoders of the texts, in words.
+      gradients: results of studies, see `gradient_part.studies`.
     """
 
     section: Section
@@ -97,7 +99,7 @@ class Chapter(NamedTuple):
 
 
 def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | None]]:
-    """A generator of (what comes next, None), and last ("", the chapter): so that a bar can show where it stands."""
+    """A generator of (name of the next step, None), for a progress bar, and at the end ("", the chapter)."""
     o = options
     yield "tests", None
     corpus, data_dir = trained.find_corpus(section, o.data_dir) or (None, "")
@@ -166,7 +168,13 @@ def steps(section: Section, options: Options) -> Iterator[tuple[str, Chapter | N
 
 
 class _Vectors(NamedTuple):
-    """Vectors of the chosen items: {title: of scoring}, {title: {"ID", perhaps "LLM"}}, the embeddings themselves."""
+    """Vectors of the chosen items.
+
+    Attributes:
+      items: {title of a row: item vectors}.
+      views: {title: {"ID": vectors, "LLM": vectors if the method has such a view}}.
+      llm: the frozen embeddings; None without.
+    """
 
     items: dict[str, np.ndarray]
     views: dict[str, dict[str, np.ndarray]]
@@ -180,7 +188,7 @@ class _Vectors(NamedTuple):
     def pairs(self, section: Section) -> dict[str, dict[str, np.ndarray]]:
         """{title: {"ID", "LLM"}} of the methods that use embeddings of texts, and of the plain backbone for comparison.
 
-        The LLM view is the embeddings themselves where a method has none of its own.
+        If a method has no LLM view, the frozen embeddings take its place.
         """
         raw = {} if self.llm is None else {"LLM": self.llm}
         rows_ = {section.title(row): row for row in section.rows}
@@ -192,12 +200,12 @@ class _Vectors(NamedTuple):
         return found
 
     def kind(self, title: str, encoder: str) -> str:
-        """What the LLM view of a method is."""
+        """What the LLM view of a method is, in words."""
         return "its own" if "LLM" in self.views[title] else f"the frozen embeddings ({encoder})"
 
 
 def _by_tail(section: Section, corpus: Corpus | None, options: Options) -> Section:
-    """The section with its targets' places, and with the head and tail that are asked for."""
+    """The section with its targets' places, and with head and tail as the options define them."""
     if corpus and section.stops_E is None:  # runs of older versions, which are leave-one-out
         section = section._replace(stops_E=corpus.lengths_U[section.users_E - 1] - 1)
     dataset = section.rows[0].runs[0].config.dataset
@@ -234,7 +242,7 @@ def _figures(
 
 
 def _audit(corpus: Corpus | None) -> Audit | None:
-    """The audit of the data; None, with a line, where a file of vectors cannot be read."""
+    """The audit of the data; None, with a warning, if a file of vectors cannot be read."""
     try:
         return audit_lib.of_corpus(corpus) if corpus else None
     except InputError as error:

@@ -20,7 +20,7 @@ from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import experiment
 
-_ROUNDING = 1e-9  # between a mean in results.json and the same mean from ranks.npz
+_ROUNDING = 1e-9  # largest difference between a mean in results.json and the same mean from ranks.npz
 
 
 class Run(NamedTuple):
@@ -33,19 +33,19 @@ class Run(NamedTuple):
       seeds: trained together, without those that failed.
       results: {protocol: stacked summary of the test split}, see `evaluate.stack`.
       best_epoch: of each seed.
-      epochs: trained.
-      parameters: trained numbers of one seed.
+      epochs: number of trained epochs.
+      parameters: number of trained numbers of one seed.
       users_E: int64 ids of the test users, one for each target.
-      stops_E: int64 how many of the user's interactions come before the target; None in runs of older versions, where
-        it is the last one.
+      stops_E: int64, how many of the user's interactions come before the target; None in runs of older versions, in
+        which the target is the last interaction.
       best_V: {seed: uint8 (V,)}, see `evaluate.best_places`, of the test; empty in runs of older versions.
       split: how the interactions were split, in words.
-      ranks: {protocol: {seed: int (2, E)}}, candidates scored above, and the same as, the target.
+      ranks: {protocol: {seed: int (2, E)}}, the numbers of candidates scored above the target and equal to it.
       curves: the lines of metrics.jsonl.
-      about: what else the folder says of itself, {name: text}: versions, device, command, git.
-      date: UTC day of the newest start; of results.json where no start is written down.
-      cut: training ended at the limit of epochs, and not by early stopping.
-      seconds: that all epochs took, validation included, of all seeds together; None where that is not written down.
+      about: {name: text} of what else the folder records: versions, device, command, git.
+      date: UTC day of the newest start; of results.json if no start is recorded.
+      cut: whether training ended at the limit of epochs, not by early stopping.
+      seconds: time of all epochs, including validation, of all seeds together; None if it is not recorded.
       failed: {seed: why its numbers are left out}.
     """
 
@@ -91,10 +91,10 @@ def find(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def read_all(folders: Iterable[Path]) -> list[Run]:
-    """The finished runs of these; a line names unfinished ones.
+    """The finished runs among these folders; a warning names the unfinished ones.
 
     Raises:
-      InputError: a file that cannot be read, or none is finished.
+      InputError: a file cannot be read, or no run is finished.
     """
     runs, unfinished = [], []
     for folder in folders:
@@ -109,7 +109,7 @@ def read_all(folders: Iterable[Path]) -> list[Run]:
 
 
 def read(folder: Path) -> Run:
-    """One run.
+    """Reads one run.
 
     Raises:
       InputError: a file is damaged or missing, or ranks.npz and results.json belong to different parameters.
@@ -120,7 +120,7 @@ def read(folder: Path) -> Run:
         stored = json.loads(path.read_text())
         seeds = tuple(int(seed) for seed in stored["seeds"])
         test = {protocol: stored["test"][protocol] for protocol in metrics.PROTOCOLS}
-        for of_groups in test.values():  # older versions had no such group, as nobody was in it
+        for of_groups in test.values():  # older versions left out this group, which is empty
             nobody = {**{metric: [None] * len(seeds) for metric in of_groups["overall"]}, "count": [0] * len(seeds)}
             of_groups["user_length"] = {"0": nobody, **of_groups["user_length"]}
         _check_means(test, len(seeds))
@@ -130,7 +130,9 @@ def read(folder: Path) -> Run:
         cut = not stored.get("early_stopped", True)
         failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected the results of a run; check the file's permissions"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: is not a run's results ({type(error).__name__}: {error}); delete the file, and run launch.train "
@@ -173,7 +175,7 @@ def read(folder: Path) -> Run:
 
 
 def _seconds(curves: Sequence[Mapping[str, Any]]) -> float | None:
-    """What the epochs took. Seeds that were trained together have one time an epoch, which counts once."""
+    """The time of all epochs. Seeds that were trained together share the time of an epoch, which counts once."""
     took = {(line["epoch"], line["seconds"]) for line in curves if isinstance(line.get("seconds"), (int, float))}
     return sum(seconds for _, seconds in took) if took else None
 
@@ -205,7 +207,7 @@ def _ranks(
         raise InputError(
             f"{path}: cannot be read ({reason}); delete results.json, and run launch.train again to make both"
         ) from error
-    except Exception as error:  # zipfile, zlib and NumPy raise all kinds for a damaged file
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors for a damaged file
         raise InputError(
             f"{path}: is not a run's ranks ({type(error).__name__}: {error}); delete results.json, and run "
             "launch.train again to make both"
@@ -214,7 +216,7 @@ def _ranks(
 
 
 def _curves(path: Path) -> tuple[dict[str, Any], ...]:
-    """The lines that can be read; a run may have lost its last one in a crash, or the whole file."""
+    """The lines that can be read; a crash may have cut off the last one, and the file may be missing."""
     found = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
@@ -227,7 +229,7 @@ def _curves(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _about(folder: Path) -> dict[str, str]:
-    """Versions, device, command and git state of the newest complete start, as far as the folder has them."""
+    """Versions, device, command and git state of the newest complete line of starts.jsonl, as far as recorded."""
     about = {"jax": str(json.loads((folder / experiment.CONFIG_FILE).read_text()).get("jax", ""))}
     path = folder / "starts.jsonl"
     starts = []
@@ -251,12 +253,12 @@ def _about(folder: Path) -> dict[str, str]:
 
 
 def command(config: ConfigDict) -> str:
-    """A command that trains this configuration: names, then every setting that they do not imply."""
+    """A command that trains this configuration: data set, backbone, method and so on, then all other settings."""
     flat = config_lib.flatten(config)
     names = {key: flat[key] for key in ("dataset", "data_dir", "backbone", "method", "preset", "seeds") if flat[key]}
     try:
         implied = config_lib.build({}, names)
-    except InputError:  # a data set known by its folder alone, which is not there
+    except InputError:  # the data set has no file in configs/, and its folder does not exist
         implied = config_lib.build({}, {**names, "dataset": "demo", "data_dir": ""})
     decides = config_lib.decisive(config) | {key: flat[key] for key in ("train.epochs", "train.patience")}
     usual = config_lib.flatten(implied)

@@ -1,4 +1,4 @@
-"""One section's rows against its baseline, group by group, and every group's interval."""
+"""Compares a section's rows with their baseline, group by group, and computes intervals for every group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmesr_jax.experiments.report import statistics
 from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.ranking import evaluate, metrics
 
-SEED = 20241209  # of the bootstrap: the same runs give the same intervals
+SEED = 20241209  # of random choices, such as the bootstrap's: the same runs give the same report
 LEVEL = 0.05
 
 
@@ -22,17 +22,17 @@ class Comparison(NamedTuple):
     """One row against its baseline in one group of users, by one metric under one protocol.
 
     Attributes:
-      row, baseline: the two.
+      row, baseline: the two rows.
       group: one of `evaluate.GROUPS`.
-      users: in the group.
-      difference: of the means over seeds and users, row less baseline.
-      relative: the difference over the baseline's mean; None where that is 0.
+      users: number of test targets in the group.
+      difference: of the means over seeds and users, row minus baseline.
+      relative: the difference divided by the baseline's mean; None if that is 0.
       low, high: 95 % interval of the difference, users drawn with replacement; None without the data.
-      relative_low, relative_high: the same of the difference over the baseline's mean, both drawn anew; None without
-        the data, or where that mean was 0 in a draw.
-      seeds: test over seeds, or None with fewer than two of them.
+      relative_low, relative_high: the same for the relative difference, whose two parts are from the same draws; None
+        without the data, or if the baseline's mean is 0 in a draw.
+      seeds: test over seeds; None if a row has fewer than two seeds.
       paired_t, wilcoxon: tests over users; None without the data.
-      p_seeds, p_t, p_wilcoxon: Holm-corrected; NaN where there is no test.
+      p_seeds, p_t, p_wilcoxon: Holm-corrected p values; NaN if there is no test.
     """
 
     row: Row
@@ -62,19 +62,21 @@ class Comparison(NamedTuple):
 
 
 class Intervals(NamedTuple):
-    """Attributes:
-    means: {(row's place, protocol, group, label): (mean, low, high)}, 95 %, users drawn with replacement.
+    """Intervals of means.
+
+    Attributes:
+      means: {(index of the row, protocol, group, label): (mean, low, high)}, 95 %, users drawn with replacement.
     """
 
     means: Mapping[tuple[int, str, str, str], tuple[float, float, float]]
 
 
 def baselines(section: Section, name: str) -> dict[int, int] | None:
-    """{place of a row: place of the row it is compared with}.
+    """{index of a row: index of the row it is compared with}; None if no row has this name.
 
-    A method's name means, for each row, that method on the same backbone, in the variant that shares most settings with
-    the row. The name of a row, on the page or in the table of tests, or of a run's folder means that one for all. None
-    if nothing here is called so.
+    If `name` is a method, each row is compared with that method on the same backbone, in the variant that shares most
+    settings with the row. If it is the name of a row, on the page or in the table of tests, or of a run's folder, all
+    rows are compared with that row.
     """
     methods = {row.method for row in section.rows}
     called = [
@@ -95,7 +97,7 @@ def baselines(section: Section, name: str) -> dict[int, int] | None:
 
 
 def usual(section: Section) -> dict[int, int] | None:
-    """The default baselines: the plain backbone or, without one, for each variant its whole method."""
+    """The default baselines: the plain backbone; if there is none, for each variant its method without variations."""
     if (found := baselines(section, "none")) is not None:
         return found
     rows = section.rows
@@ -112,6 +114,7 @@ def _shared(a: Row, b: Row) -> int:
 
 
 def no_baseline(sections: Sequence[Section], name: str) -> InputError:
+    """The error for a baseline that no section has."""
     labels = [section.label(row) for section in sections for row in section.rows]
     methods = [row.method for section in sections for row in section.rows]
     known = list(dict.fromkeys([*methods, *labels]))
@@ -122,11 +125,13 @@ def no_baseline(sections: Sequence[Section], name: str) -> InputError:
 def masks(
     corpus: Corpus, users_E: np.ndarray, stops_E: np.ndarray, tail: groups.Tail = groups.TRAINING
 ) -> dict[str, Any]:
-    """bool (E,) by group, for the test targets of a run, see `data.groups.members`.
+    """{group: bool (E,)}: which test targets of a run are in each group, see `data.groups.members`.
 
     Args:
-      users_E: ids of their users.
-      stops_E: how many of the user's interactions come before each.
+      corpus: the interactions.
+      users_E: ids of the targets' users.
+      stops_E: how many of the user's interactions come before each target.
+      tail: the definition of head and tail.
     """
     longest = int(corpus.lengths_U.max()) + 1
     everything = corpus.targets["test"].rows_E * longest + corpus.targets["test"].stops_E
@@ -141,11 +146,14 @@ def masks(
 def compare(
     section: Section, against: Mapping[int, int], members: Mapping[str, Any] | None, metric: str, resamples: int
 ) -> dict[str, list[Comparison]]:
-    """{protocol: comparisons}, by row and then group, with Holm's correction over all of a protocol.
+    """{protocol: comparisons}, by row and then group, with Holm's correction over all comparisons of a protocol.
 
     Args:
+      section: the rows.
       against: see `baselines`.
-      members: see `masks`; None without the data, which leaves the tests over seeds and those over all users.
+      members: see `masks`; None without the data: then there are only tests over seeds, and over all users.
+      metric: to compare by.
+      resamples: of the bootstrap.
     """
     found = {}
     for protocol in metrics.PROTOCOLS:
@@ -185,11 +193,11 @@ def one(
     members: Mapping[str, Any] | None,
     drawn: Sequence[np.ndarray] = (),
 ) -> Comparison | None:
-    """Row i against row j, not corrected yet; None where one of them has no number for the group.
+    """Row i against row j, not corrected yet; None if one of them has no number for the group.
 
     Args:
-      per_user: {place of a row: its `Row.per_user` by this protocol and metric}, of the two rows at least.
-      drawn: means of the difference and of the baseline over the same draws of users, or nothing.
+      per_user: {index of a row: its `Row.per_user` for this protocol and metric}, at least of the two rows.
+      drawn: the means of the difference and of the baseline over the same draws of users; () without the data.
     """
     row, other = section.rows[i], section.rows[j]
     a, b = row.values(protocol, metric, group), other.values(protocol, metric, group)
@@ -213,7 +221,7 @@ def one(
 
 
 def corrected(made: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with Holm's correction over all of them, each kind of test by itself."""
+    """The comparisons with Holm's correction over all of them, separately for each kind of test."""
     p = {
         name: statistics.holm([test.p if (test := getattr(one, name)) else np.nan for one in made])
         for name in ("seeds", "paired_t", "wilcoxon")
@@ -225,7 +233,7 @@ def corrected(made: Sequence[Comparison]) -> list[Comparison]:
 
 
 def intervals(section: Section, members: Mapping[str, Any] | None, metric: str, resamples: int) -> Intervals:
-    """Intervals of every row's mean in every group of the two finer divisions and the five coarse ones."""
+    """Intervals of every row's mean, in the five groups and in every group by user length and item popularity."""
     if members is None:
         return Intervals({})
     found = {}

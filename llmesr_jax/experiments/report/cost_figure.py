@@ -1,4 +1,4 @@
-"""Quality against cost: each row's metric over the time that its training took."""
+"""Quality against cost: each row's metric against its training time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _GROUPS = {"overall": "all users", "tail_item": "tail items"}
 
 
 def seconds(row: Row) -> float | None:
-    """Training time of one seed, validation included, over the runs that say it; None where none does.
+    """Training time per seed, including validation, over the runs that recorded it; None if no run did.
 
-    Seeds of a run share its time, as they are trained together.
+    The seeds of a run share its time, because they are trained together.
     """
     known = [run for run in row.runs if run.seconds is not None]
     seeds = sum(len(run.seeds) for run in known)
@@ -21,7 +21,7 @@ def seconds(row: Row) -> float | None:
 
 
 def figure(section: Section, palette: Palette, metric: str) -> Figure | None:
-    """A mark a row, for all users and for tail items, under the full ranking; None where fewer than two rows say their time."""
+    """A mark for each row, for all users and for tail items, under full ranking; None if fewer than two have a time."""
     known = [(row, minutes / 60) for row in section.rows if (minutes := seconds(row))]
     if len(known) < 2:
         return None

@@ -49,7 +49,7 @@ def _histogram(name: str, audit: Audit, key: str) -> Panel:
 
 
 def warnings(audit: Audit) -> Markup:
-    """A list of warnings, or a line that there are none."""
+    """A list of the warnings, or a line that says there are none."""
     return render("warnings.html", warnings=audit.warnings)
 
 

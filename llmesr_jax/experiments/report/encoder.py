@@ -1,4 +1,4 @@
-"""The encoder of the embeddings, in words: TF-IDF is not an LLM, and readers should know."""
+"""The encoder of the embeddings, in words, because readers should know if it is TF-IDF, which is not an LLM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmesr_jax.training import config as config_lib
 
 
 def told(section: Section, corpus: Corpus | None) -> list[str]:
-    """What each kind of embeddings in the section is, once; empty where no method uses any."""
+    """A description of each kind of embeddings in the section, once; empty if no method uses any."""
     found = []
     for row in section.rows:
         if uses_texts(row):
@@ -28,7 +28,7 @@ def uses_texts(row: Row) -> bool:
 
 
 def short(text: str) -> str:
-    """The name alone, for a picture's title."""
+    """The name of an encoder without its explanation, for a picture's title."""
     return text.partition(" (")[0]
 
 
@@ -52,5 +52,6 @@ def _of(config: SemanticConfig, corpus: Corpus | None) -> str:
     if name := made_by.get("model") or made_by.get("encoder"):
         return f"{name} (launch.embed --encoder={made_by.get('encoder')}){cropped}"
     return (
-        f"existing vectors ({files['item_llm'].name}; of an unknown encoder, as there is no embeddings.json){cropped}"
+        f"existing vectors ({files['item_llm'].name}; the encoder is unknown, because there is no embeddings.json)"
+        f"{cropped}"
     )

@@ -1,4 +1,4 @@
-"""What a figure is, and those of every row: head against tail, and metrics of whole lists, each as small panels."""
+"""Figures, and the two that show every row: head against tail items, and metrics of whole lists."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ MOST_LINES = 9
 
 
 class Figure(NamedTuple):
-    """Attributes:
-    name: of the figure, for anchors.
-    title, caption: plain text.
-    rows: whose colours the legend shows; empty for none.
-    panels: its pictures.
-    colors: {label: variable of `drawing.THEME`} of a legend that is not of rows.
+    """A figure of one or more panels.
+
+    Attributes:
+      name: of the figure, for anchors.
+      title, caption: plain text.
+      rows: rows whose colours the legend shows; () for none.
+      panels: its pictures.
+      colors: {label: variable of `drawing.THEME`}, for a legend of other things than rows.
     """
 
     name: str
@@ -32,14 +34,15 @@ class Figure(NamedTuple):
 
 
 def lines(rows: Sequence[Row]) -> list[Row]:
-    """Those that a figure with a line for each can show: whole methods first, then variants, in the table's order."""
+    """At most `MOST_LINES` rows for a figure with a line per row, in the table's order: methods without variants, or,
+    if there is only one method, its variants too."""
     plain = [row for row in rows if not row.variant]
     chosen = (plain if len(plain) > 1 else list(rows))[:MOST_LINES]
     return [row for row in rows if row in chosen]
 
 
 def entries(section: Section, palette: Palette, rows: Sequence[Row]) -> tuple[Entry, ...]:
-    """A legend's line for each system and, where there are several backbones, for each row."""
+    """The lines of a legend: one for each system, or, if there are several backbones, one for each row."""
     looks = {
         section.title(row) if len({r.backbone for r in rows}) > 1 else row.title: palette.look(row) for row in rows
     }
@@ -91,11 +94,11 @@ def trade_off(section: Section, palette: Palette, metric: str) -> Figure:
 
 
 def lists(section: Section, palette: Palette, metric: str) -> Figure | None:
-    """Bars of a metric of all users' lists together, such as coverage; None if a run was not measured by it."""
+    """Bars of a metric of all users' lists together, such as coverage; None if a run does not have it."""
     if any(metric not in run.results["full"] for row in section.rows for run in row.runs):
         return None
     module, names = metrics.lists()[metric], []
-    for name in module.SHOWN:  # by thresholds, no item may be tail
+    for name in module.SHOWN:  # there may be no tail items, if tail is defined by thresholds
         if all(None not in row.values("full", name, metric) for row in section.rows):
             names.append(name)
     if not names:

@@ -1,4 +1,4 @@
-"""Gradients on the page: what was watched while the runs trained, and the studies that lie in their folders."""
+"""Gradients on the page: those monitored while the runs trained, and the studies in their folders."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _PREFIX = "gradients/"
 # What is drawn: beginning of a name in metrics.jsonl -> (title, label of the axis).
 _DRAWN = {
     "cosine/": ("Agreement of two terms", "cosine of their gradients"),
-    "conflicts/": ("Conflicts of two terms", "share of watched steps"),
-    "tail_share/": ("What an item table's updates go to", "tail items' share of the squares"),
+    "conflicts/": ("Conflicts of two terms", "share of monitored steps"),
+    "tail_share/": ("Tail items' share of an item table's updates", "share of the squared changes"),
     "noise_scale": ("Noise of the ranking's gradient", "noise scale, in users"),
 }
 
 
 class Line(NamedTuple):
-    """One line of the table: what the two terms of a row's loss do in one part of the model, at its last epoch measured.
+    """A line of the table: the gradients of a row's terms in one part of the model, at the last measured epoch.
 
     Attributes:
       row: of the section.
-      epoch: that was measured.
+      epoch: the last measured one.
       group: part of the model.
       norms: {term: mean norm of its gradient}.
-      pair: two terms, as "a/b"; "" where the loss has one.
-      cosine: mean over batches; None where there is none.
+      pair: the first two terms, as "a/b"; "" if the loss has only one.
+      cosine: mean over batches of the cosine of the two gradients; None if there is none.
       conflicts: share of batches on which the cosine is negative.
     """
 
@@ -51,7 +51,7 @@ class Line(NamedTuple):
 
 
 def studies(section: Section) -> list[Line]:
-    """A line for each part of the model of each row whose first run holds a study."""
+    """A line for each part of the model of each row whose first run has a study in its folder."""
     found = []
     for row in section.rows:
         path = row.runs[0].folder / _STUDY
@@ -78,7 +78,7 @@ def _lines(row: Row, last: dict[str, Any]) -> list[Line]:
 
 
 def watched(section: Section, palette: Palette) -> Figure | None:
-    """Lines over epochs, one a row and seed, of what `train.watch_gradients` wrote; None where no run was watched."""
+    """The numbers of `train.watch_gradients` over epochs, a line per row and seed; None if no run has them."""
     panels, shown = [], {}
     for backbone in section.backbones:
         rows = lines([row for row in section.rows if row.backbone == backbone])
@@ -104,7 +104,7 @@ def watched(section: Section, palette: Palette) -> Figure | None:
             panels.append(panel(file, alt, draw, legend=entries(section, palette, rows)))
     if not panels:
         return None
-    caption = "Means over the watched steps of each epoch; each line is a seed."
+    caption = "Means over the monitored steps of each epoch; each line is a seed."
     return Figure("gradients", "Gradients while training", caption, tuple(shown.values()), tuple(panels))
 
 
@@ -128,7 +128,7 @@ def _points(row: Row, seed: int, name: str) -> list[tuple[int, float]]:
 
 
 def table(chapter: Any, found: Sequence[Line]) -> Markup:
-    """The studies' lines as a table."""
+    """The lines of the studies as a table."""
     terms = list(dict.fromkeys(name for one in found for name in one.norms))
     several = len(chapter.section.backbones) > 1
     rows = [(one, names.backbone(one.row.backbone) if several else "") for one in found]

@@ -1,4 +1,4 @@
-"""Whom a method helps: the metric by user length and item popularity, and how many users and items are in the tail."""
+"""Which users a method helps: metrics by user length and item popularity, and the sizes of these groups."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DIVISIONS = {
 
 
 def groups(section: Section, palette: Palette, intervals: Intervals, metric: str) -> list[Figure]:
-    """LLM-ESR's figures 4, 6, 7 and FAERec's figure 4: one a backbone, a panel for each division and protocol."""
+    """LLM-ESR's figures 4, 6, 7 and FAERec's figure 4: one per backbone, with a panel per division and protocol."""
     found = []
     for backbone in section.backbones:
         rows = lines([row for row in section.rows if row.backbone == backbone])
@@ -99,7 +99,7 @@ def _group_panel(
 def tail(section: Section, palette: Palette, corpus: Corpus, metric: str, protocol: str = "full") -> Figure | None:
     """Figure 1 of both papers: how many users and items have few interactions, and how the plain backbone serves them.
 
-    None where no row is a plain backbone.
+    None if no row is a plain backbone.
     """
     plain = [row for row in section.rows if row.method == "none" and not row.variant]
     if not plain:

@@ -1,4 +1,4 @@
-"""Figure 5 of LLM-ESR: item vectors in the plane by t-SNE, coloured by popularity, and how far neighbours share it."""
+"""Figure 5 of LLM-ESR: item vectors by t-SNE, coloured by popularity, and how often neighbours are equally popular."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.planes import Planes
 from llmesr_jax.experiments.report.rows import Section
 
-BOUNDS = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-29": (10, 29), "30+": (30, None)}  # figure 5's, and 0
+BOUNDS = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-29": (10, 29), "30+": (30, None)}  # those of figure 5, and 0
 NEIGHBOURS = 10
 _LEGEND = tuple(Entry(f"{label} training interactions", f"p{k}") for k, label in enumerate(BOUNDS))
 
 
 def popularity_groups(counts_n: np.ndarray) -> np.ndarray:
-    """int (n,): the place in `BOUNDS` of each item's training count."""
+    """int (n,): the index in `BOUNDS` of each item's training count."""
     return np.searchsorted([low for low, _ in BOUNDS.values()], counts_n, side="right") - 1
 
 
 def shared_popularity(vectors_nxE: np.ndarray, groups_n: np.ndarray) -> tuple[float, float]:
-    """The share of nearest neighbours (Euclidean) in an item's own popularity group, and that of any two items."""
+    """The mean share of an item's nearest neighbours (Euclidean) in its popularity group; and that for random items."""
     count = min(NEIGHBOURS, len(vectors_nxE) - 1)
     near = NearestNeighbors(n_neighbors=count + 1).fit(vectors_nxE).kneighbors(return_distance=False)
     same = groups_n[near[:, :count]] == groups_n[:, None]
@@ -36,16 +36,18 @@ def shared_popularity(vectors_nxE: np.ndarray, groups_n: np.ndarray) -> tuple[fl
 
 
 def choose(corpus: Corpus, count: int) -> np.ndarray:
-    """int (n,): places of items drawn at random, ascending, the same ones each time."""
+    """int (n,): rows of items, ascending, drawn at random by a fixed seed."""
     return np.sort(np.random.default_rng(SEED).permutation(corpus.num_items)[:count])
 
 
 def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarray, planes: Planes) -> Figure | None:
-    """A panel for each source.
+    """A panel for each source; None if there are none, or fewer than 4 items.
 
     Args:
+      section: for names of files.
       sources: {label: float (n, E)}, vectors of the same n items.
-      counts_n: their training interactions.
+      counts_n: the items' training interactions.
+      planes: makes the maps.
     """
     if len(counts_n) < 4 or not sources:
         return None

@@ -29,24 +29,25 @@ from llmesr_jax.experiments.report.settings import Options
 from llmesr_jax.ranking import metrics
 
 PAGE = "report.html"
-LISTED = "report-files.txt"  # what a report made, so that the next one leaves nothing of it that is no longer true
-# Whatever stands in the list, no file of another name is deleted.
+LISTED = "report-files.txt"  # the files of a report, so that the next report can delete those that it does not replace
+# Only files with such names are deleted, whatever the list contains.
 _OURS = re.compile(
     r"[^/\\]+-((full|sampled|lists|views|sets)\.(md|csv|tex)|(groups|tests|improvements)\.csv)|figures/[^/\\]+\.svg"
 )
 
 
 def make(folders: Sequence[str], out: str, options: Options) -> str:
-    """Writes the report of all runs in and below `folders` into `out`; returns what to print: tables, and where it is.
+    """Writes the report of all runs in and below `folders` into `out`; returns the text to print: tables, page's path.
 
     Files: report.html; for each data set <name>-<protocol>.md, .csv and .tex, <name>-groups.csv, -tests.csv and
-    -improvements.csv, <name>-lists and <name>-views as .md and .tex; data-sets.md and .tex; figures/*.svg;
-    report-files.txt, their names. Each is written whole or not at all, the page after what it stands
-    beside. The same runs give the same bytes. Of a report that was there before, what this one does not make is
-    deleted.
+    -improvements.csv, <name>-lists and <name>-views as .md and .tex; data-sets.md and .tex; figures/*.svg; and
+    report-files.txt with their names. Each file is written completely or not at all, the page after the others. The
+    same runs give the same bytes. Files of an earlier report that this one does not make are deleted.
 
     Args:
+      folders: of runs, or folders that contain some.
       out: a folder; "" for report/ in the first of `folders`.
+      options: the content of the report.
     Raises:
       InputError: no runs, unreadable ones, an unknown baseline, or a folder that cannot be written to.
     """
@@ -79,7 +80,7 @@ def make(folders: Sequence[str], out: str, options: Options) -> str:
 
 
 def _flags(options: Options) -> list[str]:
-    """The flags that make these options, but for where the report goes."""
+    """The flags that make these options, except --out."""
     usual = Options()
     told = [f"--data_dir={folder}" for folder in options.data_dir]
     for name in ("baseline", "ours", "metric", "resamples", "users", "items", "tail", "tail_user", "tail_item"):
@@ -94,9 +95,8 @@ def _write(target: Path, texts: Mapping[str, str]) -> None:
     before = listed.read_text(errors="replace").splitlines() if listed.is_file() else []
     stale = [name for name in before if name not in texts and _OURS.fullmatch(name)]
     target.mkdir(parents=True, exist_ok=True)
-    files.write_text(
-        listed, "".join(f"{name}\n" for name in [*texts, *stale])
-    )  # if this is interrupted, the next one knows
+    # Until all is written, the list has old and new files, so that after an interrupt the next report deletes both.
+    files.write_text(listed, "".join(f"{name}\n" for name in [*texts, *stale]))
     for name in stale:
         (target / name).unlink(missing_ok=True)
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""What the papers call methods, backbones and ablations, and the order of their tables."""
+"""The papers' names of methods, backbones and ablations, and the order of their tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BACKBONES = {
     "gmlp": "gMLP",
     "bsarec": "BSARec",
 }
-# LLM-ESR's tables 2, 4, 5 and 6, then FAERec's table 3, in their order; the whole methods have none of these settings.
+# LLM-ESR's tables 2, 4, 5 and 6, then FAERec's table 3, in their order; the full methods have none of these settings.
 VARIANTS = {
     ("llmesr.views", "semantic"): "w/o Co-view",
     ("llmesr.views", "collaborative"): "w/o Se-view",
@@ -53,10 +53,12 @@ METRICS = {"N": "NDCG", "H": "hit rate", "MRR": "MRR"}
 
 
 def method(name: str) -> str:
+    """A method's name in the papers; its own name if it is in neither."""
     return METHODS.get(name, name)
 
 
 def backbone(name: str) -> str:
+    """A backbone's name in the papers; its own name if it is in neither."""
     return BACKBONES.get(name, name)
 
 
@@ -66,7 +68,7 @@ def place(method: str) -> int:
 
 
 def variant(key: str, value: Any) -> str:
-    """What the papers call a setting's value; "" for nothing."""
+    """The papers' name for a setting's value; "" if they have none."""
     return VARIANTS.get((key, value), "") if isinstance(value, (str, int, float)) else ""
 
 

@@ -34,11 +34,11 @@ class _Part(NamedTuple):
 
 
 def page(chapters: Sequence[Chapter], command: str) -> str:
-    """The HTML text.
+    """The HTML text of the page.
 
     Args:
-      chapters: one a section.
-      command: that made it, for the last line.
+      chapters: one per section.
+      command: the command that makes the page, for the last line.
     """
     text = render(
         "page.html",
@@ -69,7 +69,7 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
     return render(
         "chapter.html",
         chapter=chapter,
-        prefix=f"{chapter.section.slug}-" if several else "",  # so that no two anchors are the same
+        prefix=f"{chapter.section.slug}-" if several else "",  # makes anchors unique
         facts=_facts(chapter),
         summary=sentences.summary(chapter),
         terms=sentences.terms(chapter, _tails(chapter.section)),
@@ -81,7 +81,7 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
 
 
 def _facts(chapter: Chapter) -> list[str]:
-    """The basis of the numbers, for the line below the title."""
+    """Facts about runs and data, for the line below the title."""
     section, corpus = chapter.section, chapter.corpus
     count = len({run.folder for row in section.rows for run in row.runs})
     seeds = f"seed{'s' * (len(section.seeds) > 1)} {', '.join(map(str, section.seeds))}"
@@ -98,7 +98,7 @@ def _facts(chapter: Chapter) -> list[str]:
 
 
 def _parts(chapter: Chapter) -> list[_Part]:
-    """What there is to show, in the order of the page."""
+    """The parts that have something to show, in the order of the page."""
     pictures = {one.name: one for one in chapter.figures}
     parts = [_Part("results", "Results", blocks.results(chapter))]
     if chapter.comparisons:

@@ -1,4 +1,4 @@
-"""Which colour and mark a row has, the same in every figure of a section."""
+"""The colour and the mark of each row, the same in every figure of a section."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from llmesr_jax.experiments.drawing import SLOTS
 from llmesr_jax.experiments.report.rows import Row, Section
 
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one a backbone
-# The same in every report.
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one per backbone
+# Colours that are the same in every report: method -> slot.
 _OWN = {
     "none": 0,
     "llmesr": 1,
@@ -24,11 +24,13 @@ _SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 
 
 class Look(NamedTuple):
-    """Attributes:
-    color: name of a variable of `drawing.THEME`.
-    hollow: one of more systems than there are colours: it has its method's colour.
-    mark: Matplotlib's, by backbone.
-    sign: the same as a character.
+    """How a row is drawn.
+
+    Attributes:
+      color: name of a variable of `drawing.THEME`.
+      hollow: there are more systems than colours, so this one has its method's colour and a hollow mark.
+      mark: of the backbone, for Matplotlib.
+      sign: the mark as a character.
     """
 
     color: str
@@ -49,6 +51,7 @@ class Palette:
         self._backbones = section.backbones
 
     def look(self, row: Row) -> Look:
+        """How a row is drawn."""
         hollow = row.system not in self._slots
         slot = self._slots.get(row.system, self._slots.get(row.method, SLOTS - 1))
         shape = self._backbones.index(row.backbone) % len(_MARKS)

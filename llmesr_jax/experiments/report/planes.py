@@ -1,4 +1,4 @@
-"""Vectors in the plane by t-SNE, each set of vectors once."""
+"""Maps of vectors to the plane by t-SNE, computed once for each set of vectors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from llmesr_jax.experiments.report.compare import SEED
 
 
 class Planes:
-    """Makes t-SNE's planes and keeps them: several figures show the same vectors."""
+    """Computes t-SNE's maps and caches them, because several figures show the same vectors."""
 
     def __init__(self) -> None:
         self._made: dict[str, np.ndarray] = {}
 
     def of(self, vectors_nxE: np.ndarray) -> np.ndarray:
-        """float (n, 2), n >= 4: within -1 and 1, centred, rounded to 3 digits; the same vectors give the same plane."""
+        """float (n, 2), n >= 4: from -1 to 1, centred, rounded to 3 digits; the same vectors give the same map."""
         digest = hashlib.sha256(np.ascontiguousarray(vectors_nxE).tobytes()).hexdigest()
         if digest not in self._made:
             perplexity = min(30.0, (len(vectors_nxE) - 1) / 3)

@@ -1,7 +1,6 @@
 """Groups runs into the rows of tables: one row per system, with its seeds from any number of folders.
 
-Runs of other interactions, or ranked in another way, are in tables of their own: no number is compared with one that
-was measured on something else.
+Runs on other interactions, or ranked in another way, are in separate tables, because their numbers cannot be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import schema
 
-_RANKING = ("train.seen_items", "train.eval_users")  # how the test itself is made
+_RANKING = ("train.seen_items", "train.eval_users")  # settings that change the test itself
 _NOT_NAMES = {"seeds", "dataset", "method", "backbone", "preset", *_RANKING}
 
 
@@ -33,10 +32,10 @@ class Row(NamedTuple):
 
     Attributes:
       method, backbone: names.
-      variant: what tells it from others of the same method and backbone, "" if nothing does.
-      settings: every setting that decides its numbers, but the seeds.
-      runs: that it was put together from.
-      places: {seed: (run, place of the seed in it)}, seeds ascending.
+      variant: what distinguishes it from other rows of the same method and backbone; "" if nothing does.
+      settings: every setting that decides its numbers, except the seeds.
+      runs: the runs that it consists of.
+      places: {seed: (run, index of the seed in it)}, seeds ascending.
     """
 
     method: str
@@ -48,26 +47,27 @@ class Row(NamedTuple):
 
     @property
     def system(self) -> str:
-        """Method and variant, as the commands call them: what has one colour in all figures."""
+        """Method and variant, as in the commands; a system has the same colour in all figures."""
         return f"{self.method} {self.variant}".strip()
 
     @property
     def title(self) -> str:
-        """Method and variant, as the papers call them."""
+        """Method and variant, by the papers' names."""
         return f"{names.method(self.method)} {self.variant}".strip()
 
     @property
     def cut(self) -> bool:
-        """Whether a seed was still improving when the limit of epochs ended its training."""
+        """Whether the limit of epochs ended the training of a seed before its patience did."""
         patience = self.settings["train.patience"]
         return any(run.cut and run.epochs - run.best_epoch[i] < patience for run, i in self.places.values())
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds, ascending."""
         return tuple(self.places)
 
     def values(self, protocol: str, metric: str, *group: str) -> list[float | None]:
-        """The metric's mean over a group of users, a number a seed; None for a group without users."""
+        """The metric's mean over a group of users, one number per seed; None for a group without users."""
         found = []
         for run, place in self.places.values():
             node = run.results[protocol]
@@ -89,12 +89,12 @@ class Section(NamedTuple):
     """Rows that may be compared: the same interactions, test users and way of ranking.
 
     Attributes:
-      name: of the data set, and what else tells the section from others.
-      slug: the same for file names.
+      name: of the data set, and what else distinguishes the section from others.
+      slug: the same for names of files.
       rows: by backbone, then method, `none` first, then variants.
       users_E: ids of the test users, one for each target.
       interactions: digest of the data and their split.
-      stops_E: how many of the user's interactions come before each target; None where it is the last one.
+      stops_E: how many of the user's interactions come before each target; None if the target is the last one.
       split: how the interactions were split, in words.
       seen: whether seen items are hidden, see `train.seen_items`.
       tail: which users and items are tail.
@@ -112,23 +112,25 @@ class Section(NamedTuple):
 
     @property
     def backbones(self) -> tuple[str, ...]:
+        """The names of the backbones, in the order of rows."""
         return tuple(dict.fromkeys(row.backbone for row in self.rows))
 
     def label(self, row: Row) -> str:
-        """A name that no other row has, as the commands call it."""
+        """A unique name of a row, as in the commands."""
         return f"{row.backbone} · {row.system}" if len(self.backbones) > 1 else row.system
 
     def title(self, row: Row) -> str:
-        """A name that no other row has, as the papers call it."""
+        """A unique name of a row, by the papers' names."""
         return f"{names.backbone(row.backbone)} · {row.title}" if len(self.backbones) > 1 else row.title
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """All seeds of all rows, ascending."""
         return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
 
 
 def failures(section: Section) -> list[str]:
-    """A line for each seed that failed and is in no mean."""
+    """A line for each seed that failed and is left out of the means."""
     runs = {run.folder: run for row in section.rows for run in row.runs}
     return [
         f"{run.folder}: seed {seed} failed ({what}) and is left out"
@@ -138,7 +140,7 @@ def failures(section: Section) -> list[str]:
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:
-    """All runs, in sections and rows; a seed that appears twice counts once, with a logged line."""
+    """All runs, in sections and rows; a seed that appears twice counts once, with a warning."""
     apart: dict[tuple, list[Run]] = defaultdict(list)
     for run in runs:
         flat = config_lib.flatten(run.config)
@@ -167,7 +169,7 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
         flat = config_lib.flatten(run.config)
         decides = {k: v for k, v in config_lib.decisive(run.config).items() if k not in ("seeds", "dataset")}
         decides |= {key: flat[key] for key in ("train.epochs", "train.patience")}
-        decides["start"] = Path(decides["start"]).name  # seeds in several folders each have a source of their own
+        decides["start"] = Path(decides["start"]).name  # seeds in several folders start from several folders
         key = json.dumps([decides, run.identity.get("recipe", "")], sort_keys=True)
         together[key].append(run)
         settings[key] = decides
@@ -195,7 +197,7 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def _order(row: Row) -> list[tuple[int, str, float, str]]:
-    """The whole method, then its variants: the papers' first, then one setting after the other, numbers ascending."""
+    """A key that sorts the full method first, then the papers' variants, then others by setting and value."""
     if not row.variant:
         return []
     parts = [part.partition("=") for part in row.variant.split(", ")]
@@ -204,7 +206,7 @@ def _order(row: Row) -> list[tuple[int, str, float, str]]:
 
 
 def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> dict[str, str]:
-    """{row: name}: of the settings that differ between rows of the same method and backbone, its own."""
+    """{row: variant's name}: its values of the settings in which rows of the same method and backbone differ."""
     groups = defaultdict(list)
     for key, flat in settings.items():
         groups[flat["method"], flat["backbone"]].append(key)
@@ -217,16 +219,17 @@ def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
                 parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
                 named[key] = ", ".join(parts + _parts(settings[key], varied))
         for key in keys:
-            if [named[k] for k in keys].count(named[key]) > 1:  # the same settings over other embeddings
+            if [named[k] for k in keys].count(named[key]) > 1:  # they differ only in their embeddings
                 named[key] = ", ".join(filter(None, [named[key], f"tables {recipes[key][:8]}"]))
     return named
 
 
 def varying(settings: Sequence[Mapping[str, Any]], shared: bool = True) -> list[str]:
-    """The settings that differ, names of the system left out.
+    """The keys of settings that differ, without those that name the system.
 
     Args:
-      shared: only those that all have; else also those of a loss, say, that some do not use.
+      settings: of each row.
+      shared: only settings that all rows have; else also, for example, those of a loss that only some rows use.
     """
     sets = [set(flat) for flat in settings]
     keys = (set.intersection(*sets) if shared else set.union(*sets)) - _NOT_NAMES
@@ -234,7 +237,7 @@ def varying(settings: Sequence[Mapping[str, Any]], shared: bool = True) -> list[
 
 
 def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
-    """What is not named is at its default, so no two rows get the same name."""
+    """The names of the settings in `varied` that are not at their default; so no two rows get the same name."""
     known = schema.settings()
     own = [key for key in varied if key in flat and flat[key] != known[key].default]
     own.sort(key=lambda key: names.variant_place(names.variant(key, flat[key])))  # stable: else by name
@@ -242,16 +245,16 @@ def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
 
 
 def short(key: str) -> str:
-    """A setting's name in the name of a row: its field, as the row names the method."""
+    """A setting's name within the name of a row: its field, if the row already names the plug-in."""
     section, _, field = key.rpartition(".")
     plugin = section in methods.PLUGINS.names() or not section
     return names.SETTINGS.get(key, field if plugin else key)
 
 
 def differing(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-    """{setting: {value: rows}} of what differs between rows that have it: a comparison may hinge on it.
+    """{setting: {value: rows}} of the settings that differ between rows, which a comparison may depend on.
 
-    Among them are the sections of backbones and methods, for the rows that use them, and the preset.
+    They include the sections of backbones and methods, for the rows that use them, and the preset.
     """
     keys = sorted({key for row in rows for key in row.settings} - (_NOT_NAMES - {"preset"}))
     found: dict[str, dict[str, list[Row]]] = {}
@@ -270,7 +273,7 @@ def _told(value: Any) -> str:
 
 
 def featured(section: Section, most: int = 12) -> list[Row]:
-    """One row of each method for what shows single lists and pictures: the backbone with most methods, no variant."""
+    """One row per method, without variants if possible, on the backbone with most methods: for lists and pictures."""
     of_backbone = {b: [row for row in section.rows if row.backbone == b] for b in section.backbones}
     rows = max(of_backbone.values(), key=lambda rows: len({row.method for row in rows}))
     chosen: dict[str, Row] = {}

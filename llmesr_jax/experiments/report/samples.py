@@ -16,7 +16,7 @@ from llmesr_jax.ranking import engine, inference, metrics
 
 
 class Item(NamedTuple):
-    """An item: its title, or "item 12" where it has none; whether it is a tail item."""
+    """An item: its title, or "item 12" if it has none; and whether it is a tail item."""
 
     id: int
     title: str
@@ -24,20 +24,22 @@ class Item(NamedTuple):
 
 
 class Recommended(NamedTuple):
-    """What one row recommends: its best items, and the place of what came next."""
+    """What one row recommends: its best items, and the rank of the test item."""
 
     row: Row
     items: tuple[Item, ...]
-    rank: int  # from 1; the best one of ties
-    tied: int
+    rank: int  # from 1; the best rank among equal scores
+    tied: int  # number of other items with the same score
 
 
 class Sample(NamedTuple):
-    """Attributes:
-    user: id.
-    bought: everything before the test item, in order of time.
-    target: the test item.
-    lists: one a row.
+    """A tail user and the rows' lists.
+
+    Attributes:
+      user: id.
+      bought: everything before the test item, in order of time.
+      target: the test item.
+      lists: one per row.
     """
 
     user: int
@@ -47,10 +49,10 @@ class Sample(NamedTuple):
 
 
 def choose(section: Section, rows: Sequence[Row], members: Mapping[str, Any], count: int) -> np.ndarray:
-    """Places among the test users: first those whose item at least one row found, then as many from all tail users.
+    """int64 (count,): indices of test users: half of them hits of at least one row, the others from all tail users.
 
     The first half are tail users whose test item is among the best ten of at least one row's first seed under `full`,
-    as far as there are any. Both halves are drawn at random, the same ones each time.
+    as far as there are any. Both halves are drawn at random, by a fixed seed.
     """
     rng = np.random.default_rng(SEED)
     tail = np.flatnonzero(members["tail_user"])
@@ -67,9 +69,17 @@ def choose(section: Section, rows: Sequence[Row], members: Mapping[str, Any], co
 def best(
     one: Trained, corpus: Corpus, users_n: np.ndarray, stops_n: np.ndarray, seen: str = "hidden", length: int = 5
 ) -> np.ndarray:
-    """int32 (n, length): ids of a row's best items after the first `stops_n` interactions, 0 once they run out.
+    """int32 (n, length): ids of a row's best items after a user's first `stops_n` interactions, 0 after the last one.
 
     Items among those interactions are left out, unless `seen` is "shown".
+
+    Args:
+      one: the row's first seed.
+      corpus: the interactions.
+      users_n: ids of users.
+      stops_n: number of interactions that the model reads.
+      seen: the setting `train.seen_items`.
+      length: items per list.
     """
     rows_n = users_n - 1
     hidden = engine.prefix_sets(corpus, rows_n, np.zeros_like(stops_n) if seen == "shown" else stops_n)
@@ -82,7 +92,7 @@ def best(
 def samples(
     section: Section, places: np.ndarray, lists: Sequence[tuple[Row, np.ndarray]], corpus: Corpus
 ) -> tuple[Sample, ...]:
-    """The users at `places` with what each row recommends them, as `best` found it."""
+    """The test users at `places`, with the items that each row recommends to them (`best`)."""
     tail_V, titles = ~groups.head_items(corpus, section.tail), corpus.item_titles
 
     def item(number: int) -> Item:

@@ -14,14 +14,14 @@ _GROUPS = {"overall": "", "tail_item": " on tail items", "tail_user": " for tail
 
 
 def spoken(section: rows.Section, row: Row) -> str:
-    """`plain SASRec`, or `FAERec`; with its backbone where the page has several."""
+    """`plain SASRec`, or `FAERec`; with its backbone if the page has several."""
     if row.method == "none" and not row.variant:
         return f"plain {names.backbone(row.backbone)}"
     return f"{row.title} on {names.backbone(row.backbone)}" if len(section.backbones) > 1 else row.title
 
 
 def verdict(one: Comparison) -> str:
-    """What the tests say of a difference, in a few words."""
+    """The result of the tests of a difference, in a few words."""
     if one.verdict == "shown":
         return f"significant over users and over {len(one.row.seeds)} seeds"
     seeds = "1 seed" if one.seeds is None else f"not over {one.seeds.count} seeds"
@@ -43,7 +43,7 @@ def size(one: Comparison) -> str:
 
 
 def summary(chapter: Chapter) -> list[str]:
-    """The sentences at the top of a section of the page, the full ranking first."""
+    """The sentences at the top of a section of the page, those on full ranking first."""
     found = []
     for protocol, group in (("full", "overall"), ("full", "tail_item"), ("sampled", "overall")):
         if (lead := _leader(chapter, protocol, group)) is not None:
@@ -53,7 +53,7 @@ def summary(chapter: Chapter) -> list[str]:
 
 
 def _variants(chapter: Chapter, protocol: str, group: str) -> str:
-    """Where a section has variants of one method alone: which gains most and which loses most against the whole."""
+    """If rows are compared with their own method: the variants that gain and lose most against the full method."""
     made = [c for c in chapter.comparisons.get(protocol, ()) if c.group == group and c.row.method == c.baseline.method]
     if not made:
         return ""
@@ -66,7 +66,7 @@ def _variants(chapter: Chapter, protocol: str, group: str) -> str:
 
 
 def _leader(chapter: Chapter, protocol: str, group: str) -> tuple[Row, float] | None:
-    """The best of the whole methods on the backbone that is featured."""
+    """The best of the full methods among the featured rows, and its mean."""
     shown = [row for row in rows.featured(chapter.section) if not row.variant] or rows.featured(chapter.section)
     means = [(row, tables.mean(row.values(protocol, chapter.metric, group))) for row in shown]
     known = [(row, value) for row, value in means if value is not None]
@@ -97,13 +97,13 @@ def _beats(one: Comparison, baseline: str, metric: str) -> str:
         return f"beats {baseline} by {one.difference:.4f} {metric}"
     if one.relative < 0:  # the best of its own backbone, below a baseline that is elsewhere
         return f"is {-100 * one.relative:.1f} % below {baseline} in {metric}"
-    if one.relative > 2:  # so many per cent say less
+    if one.relative > 2:  # a factor is easier to read than so many per cent
         return f"has {1 + one.relative:.1f} times the {metric} of {baseline}"
     return f"beats {baseline} by {100 * one.relative:.1f} % in {metric}"
 
 
 def _second(chapter: Chapter, protocol: str, group: str, row: Row) -> str:
-    """The leader against the best of the other methods, where that is not the baseline itself."""
+    """A sentence on the leader against the best of the other methods; "" if that is the baseline."""
     one = chapter.improved.get(protocol, {}).get((row.backbone, group, chapter.metric))
     if one is None or one.row is not row or one.baseline.method == "none":
         return ""
@@ -116,7 +116,7 @@ def _capital(text: str) -> str:
 
 
 def terms(chapter: Chapter, tails: str) -> Sequence[tuple[str, str]]:
-    """(term, meaning) of the words that the page uses."""
+    """(term, meaning) of the terms on the page; `tails` is the meaning of tail and head."""
     found = [
         ("full", "a test item is ranked among all items that the user has not seen, as in a shop"),
         ("sampled", "a test item is ranked among 100 items, drawn at random: an easier and different task"),

@@ -1,4 +1,4 @@
-"""What a setting does, and how training went: LLM-ESR's and FAERec's figure 3, and learning curves."""
+"""The effect of a setting, figure 3 of LLM-ESR and FAERec, and learning curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmesr_jax.ranking import metrics
 
 
 def settings(section: Section, metric: str) -> Figure | None:
-    """Figure 3 of both papers: a panel for each number that varies while all else stays, and each protocol."""
+    """Figure 3 of both papers: a panel for each protocol and each number that varies alone; None without such a one."""
     shown = {"overall": ("ink", "o", "-"), "tail_item": ("p2", "s", "--"), "tail_user": ("p3", "^", ":")}
     legend = [Entry(group.replace("_", " "), slot) for group, (slot, _, _) in shown.items()]
     panels = []
@@ -54,7 +54,7 @@ def settings(section: Section, metric: str) -> Figure | None:
 
 
 def _grids(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """(setting, rows by its value): at least three rows that differ in this number alone."""
+    """(setting, rows in order of its value) for settings in which alone at least three rows differ."""
     found = []
     by_system = defaultdict(list)
     for row in rows:
@@ -73,7 +73,7 @@ def _grids(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def curves(section: Section, palette: Palette) -> Figure | None:
-    """Validation NDCG@10 over epochs: a line a seed, a mark at the epoch that was tested."""
+    """Validation NDCG@10 over epochs: a line per seed, with a mark at the epoch that was tested."""
     panels = []
     for backbone in section.backbones:
         rows = lines([r for r in section.rows if r.backbone == backbone])

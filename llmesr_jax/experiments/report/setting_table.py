@@ -1,4 +1,4 @@
-"""Every setting that differs between rows, in one table: which rows have which value."""
+"""A table of the settings that differ between rows, with the rows that have each value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Line(NamedTuple):
 
 
 def table(chapter: Chapter) -> Markup:
-    """The settings of the run, the data and the backbones; below them those of each method's own section."""
+    """The table of differing settings, and below it all settings of each method's section."""
     section, known = chapter.section, schema.settings()
     differing = rows.differing(section.rows)
     own = set(methods.PLUGINS.names())

@@ -1,4 +1,4 @@
-"""The papers' smaller tables as Markdown and LaTeX: data sets, metrics of whole lists, and how alike two views are."""
+"""The papers' smaller tables as Markdown and LaTeX: data sets, metrics of whole lists, similarity of two views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmesr_jax.ranking import metrics
 
 
 def data_sets(chapters: Sequence[Chapter]) -> dict[str, str]:
-    """LLM-ESR's table 3 and FAERec's table 1; no files where no data were found."""
+    """{file: text} of LLM-ESR's table 3 and FAERec's table 1; {} if no data were found."""
     lines = data_set_rows(chapters)
     return _written("data-sets", ["Data set", "# Users", "# Items", "Sparsity", "Avg. length"], lines)
 
@@ -28,13 +28,13 @@ def data_set_rows(chapters: Sequence[Chapter]) -> list[list[str]]:
 
 
 def sparsity(share: float) -> str:
-    """`99.99 %`, with as many digits as tell it from 100 %."""
+    """`99.95 %`, with more digits from 99.99 % on, so that it does not round to 100 %."""
     percents = 100 * share
     return f"{percents:.2f} %" if percents < 99.99 else f"{percents:.4f} %"
 
 
 def list_columns(chapter: Chapter) -> list[tuple[str, str]]:
-    """(metric, name) of what is shown of whole lists, such as coverage, where every run was measured by it."""
+    """(metric, name) of the metrics of whole lists, such as coverage, that every run has."""
     rows = chapter.section.rows
     return [
         (metric, name)
@@ -46,7 +46,7 @@ def list_columns(chapter: Chapter) -> list[tuple[str, str]]:
 
 
 def files(chapter: Chapter) -> dict[str, str]:
-    """FAERec's table 5, and the numbers of its figure 5."""
+    """{file: text} of FAERec's table 5, and of the numbers of its figure 5."""
     section, columns = chapter.section, list_columns(chapter)
     head = [names.backbone(row.backbone) for row in section.rows]
     lists = [

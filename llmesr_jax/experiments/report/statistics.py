@@ -1,7 +1,7 @@
-"""Two-sided tests of one system against another, corrected for how many are made, and intervals by bootstrap.
+"""Two-sided tests of one system against another, corrected for the number of tests, and intervals by bootstrap.
 
-Two questions, two tests. Over seeds: would training from other seeds also be ahead, on these users? Over
-users: are these trained models ahead on other users like these? Neither answers the other.
+There are two questions with two tests. Over seeds: would training from other seeds also be ahead, for these users? Over
+users: are these trained models ahead for other users like these? Neither test answers the other question.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-_BLOCK = 4 << 20  # drawn places held at a time
-_DECIMALS = 12  # sums over the same seeds in another order agree to more
+_BLOCK = 4 << 20  # draws in memory at a time
+_DECIMALS = 12  # sums over the same seeds in another order agree to more decimals
 
 
 class Test(NamedTuple):
-    """Attributes:
-    name: of the test.
-    statistic, p: NaN where the numbers do not allow the test.
-    count: pairs, or the smaller group's size.
+    """The result of a test.
+
+    Attributes:
+      name: of the test.
+      statistic, p: NaN if the numbers do not allow the test.
+      count: number of pairs, or the size of the smaller group.
     """
 
     name: str
@@ -31,11 +33,11 @@ class Test(NamedTuple):
 
 
 def over_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Test | None:
-    """Student's paired t-test where both have the same seeds, Welch's t-test where they differ; two-sided.
+    """Student's paired t-test if both have the same seeds, else Welch's t-test; two-sided.
 
     Args:
       ours, theirs: {seed: metric}.
-    Returns: None where one of them has fewer than two seeds.
+    Returns: None if one of them has fewer than two seeds.
     """
     if min(len(ours), len(theirs)) < 2:
         return None
@@ -53,7 +55,8 @@ def over_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Test |
 def over_users(ours_n: np.ndarray, theirs_n: np.ndarray) -> tuple[Test, Test]:
     """Student's paired t-test and Wilcoxon's signed-rank test over users, two-sided.
 
-    Wilcoxon's leaves out users without a difference, up to rounding, and its p is that of the normal approximation.
+    Wilcoxon's test leaves out users whose difference is zero, up to rounding, and its p is by the normal approximation.
+    With fewer than 10 other users there is no p (NaN), or 1 if no user has a difference.
 
     Args:
       ours_n, theirs_n: float64, a metric of the same users in the same order.
@@ -68,7 +71,7 @@ def over_users(ours_n: np.ndarray, theirs_n: np.ndarray) -> tuple[Test, Test]:
 
 
 def _paired(name: str, ours_n: np.ndarray, theirs_n: np.ndarray) -> Test:
-    """A difference that is the same for all pairs has no spread to be judged by, unless it is zero."""
+    """Student's paired t-test. If the difference is the same for all pairs, p is 1 for no difference, else NaN."""
     difference = ours_n - theirs_n
     if len(difference) < 2 or np.ptp(difference) <= 1e-12 * np.abs(difference).max(initial=0):
         return Test(name, np.nan, 1.0 if len(difference) and not np.any(difference) else np.nan, len(difference))
@@ -79,9 +82,9 @@ def _paired(name: str, ours_n: np.ndarray, theirs_n: np.ndarray) -> Test:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the k-th smallest of m counts (m - k + 1) times, never less than the one before.
+    """Holm's step-down correction: the k-th smallest of m values is multiplied by m - k + 1, and values never decrease.
 
-    A NaN is no test: it stays NaN and is not counted among the m.
+    A NaN is not a test: it stays NaN and does not count among the m.
     """
     p = np.asarray(p_values, float)
     order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
@@ -93,20 +96,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def by_user(values_MxN: np.ndarray, users_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (M, U) sums over the targets of each user, in order of user, and float64 (U,) how many there are."""
+    """float64 (M, U): sums over the targets of each user, in order of user; float64 (U,): numbers of targets."""
     order = np.argsort(users_N, kind="stable")
     _, first, counts = np.unique(users_N[order], return_index=True, return_counts=True)
-    if len(first) == len(users_N):  # one each, whose order is kept
+    if len(first) == len(users_N):  # one target per user: the order does not matter
         return values_MxN, np.ones(len(users_N))
     return np.add.reduceat(values_MxN[:, order], first, axis=1), counts.astype(np.float64)
 
 
 def bootstrap_means(values_MxN: np.ndarray, users_N: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 (M, resamples): means of M variables over N targets, their users drawn with replacement.
+    """float64 (M, resamples): means of M variables over N targets, with users drawn with replacement.
 
-    The draws are the same for all M. A user comes with all targets, so users with many count for more, as in the mean
-    itself. With one target a user, the draws are those of `scipy.stats.bootstrap` with
+    The draws are the same for all M variables. A drawn user brings all targets, so users with many targets have more
+    weight, as in the mean itself. With one target per user, the draws are those of `scipy.stats.bootstrap` with
     `rng=np.random.default_rng(seed)`.
+
+    Args:
+      values_MxN: float, a row per variable.
+      users_N: the user of each target.
+      resamples: number of draws.
+      seed: of the draws.
     """
     rng = np.random.default_rng(seed)
     sums_MxU, targets_U = by_user(values_MxN, users_N)

@@ -1,4 +1,4 @@
-"""The papers' table, a row a system, as Markdown, CSV and LaTeX; the finer groups and the tests as CSV."""
+"""The papers' table, one row per system, as Markdown, CSV and LaTeX; finer groups and tests as CSV."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ MARKS = {("shown", True): "▲", ("shown", False): "▼", ("users", True): "△"
 
 
 def mean(values: Sequence[float | None]) -> float | None:
+    """The mean over seeds; None for an empty group."""
     return None if None in values else math.fsum(values) / len(values)
 
 
 def deviation(values: Sequence[float | None]) -> float | None:
-    """Of a sample (ddof = 1); None for one seed or an empty group."""
+    """The sample standard deviation over seeds (ddof = 1); None for one seed or an empty group."""
     return None if None in values or len(values) < 2 else float(np.std(values, ddof=1))
 
 
 def places(section: Section, protocol: str) -> dict[tuple[int, str, str], int]:
-    """{(row's place, group, metric): 1 or 2} for the largest and the next mean of each column within a backbone.
+    """{(index of the row, group, metric): 1 or 2} for the largest and second largest mean of a column on a backbone.
 
-    Equal means share a place. A backbone of one row has none.
+    Equal means share a place. A backbone with one row has no places.
     """
     found = {}
     for backbone in section.backbones:
@@ -47,7 +48,7 @@ def places(section: Section, protocol: str) -> dict[tuple[int, str, str], int]:
 
 
 def marks(made: Sequence[Comparison]) -> dict[tuple[str, str, str], str]:
-    """{(backbone, system, group): a sign} for what the tests show, see `Comparison.verdict`."""
+    """{(backbone, system, group): sign} of the significant comparisons, see `Comparison.verdict`."""
     return {
         (one.row.backbone, one.row.system, one.group): MARKS[one.verdict, one.difference > 0]
         for one in made
@@ -56,7 +57,7 @@ def marks(made: Sequence[Comparison]) -> dict[tuple[str, str, str], str]:
 
 
 def markdown(section: Section, protocol: str, improved: Improvements | None = None) -> str:
-    """Mean ± deviation; of each backbone the best in bold, the second best underlined, and the improvement below."""
+    """Means ± deviations; on each backbone the best is bold, the second best underlined, and a row has improvements."""
     top = places(section, protocol)
     lines = [f"**{section.name}, {protocol}**", ""]
     lines.append("| backbone | method | seeds | " + " | ".join(f"{g.replace('_', ' ')} {m}" for g, m in COLUMNS) + " |")
@@ -81,14 +82,14 @@ STARS = (
 
 
 class Impr(NamedTuple):
-    """The row below a backbone's: whose improvement, and a text for each of `COLUMNS`."""
+    """The row of improvements of a backbone: the method's title, and a text for each of `COLUMNS`."""
 
     title: str
     cells: list[str]
 
 
 def impr(improved: Improvements | None, backbone: str) -> Impr | None:
-    """The row "Impr." of a backbone; None where nothing is compared."""
+    """The row "Impr." of a backbone; None if nothing is compared."""
     made = {column: (improved or {}).get((backbone, *column)) for column in COLUMNS}
     first = next((one for one in made.values() if one), None)
     return first and Impr(first.row.title, [one_impr(one) if one else "" for one in made.values()])
@@ -110,7 +111,7 @@ def _pipe(text: str) -> str:
 
 
 def paper_csv(section: Section, protocol: str) -> str:
-    """A line a row, mean and deviation of each column apart."""
+    """A line per row, with mean and deviation of each column in separate fields."""
     names = [f"{g} {m} {what}" for g, m in COLUMNS for what in ("mean", "deviation")]
     lines = [["backbone", "method", "variant", "seeds", *names]]
     for row in section.rows:
@@ -123,7 +124,7 @@ def paper_csv(section: Section, protocol: str) -> str:
 
 
 def latex(section: Section, protocol: str, improved: Improvements | None = None) -> str:
-    """A tabular for booktabs; deviations small, marked as in `markdown`."""
+    """A tabular for booktabs, with small deviations; bold and underlined as in `markdown`."""
     top, groups = places(section, protocol), evaluate.GROUPS
     lines = [
         f"% {section.name}, {protocol}; needs \\usepackage{{booktabs}}",
@@ -157,6 +158,7 @@ def latex(section: Section, protocol: str, improved: Improvements | None = None)
 
 
 def escape_latex(text: str) -> str:
+    """The text with LaTeX's special characters escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {char: f"\\{char}" for char in "&%$#_{}"}
     return "".join(special.get(char, char) for char in text)
@@ -188,7 +190,7 @@ def groups_csv(section: Section, intervals: Intervals, metric: str) -> str:
 
 
 def _names(results: Mapping) -> list[str]:
-    """The metrics that the run was measured by, which may be others than are installed now."""
+    """The metrics that the run has, which may differ from those that are installed now."""
     return [name for name in results["overall"] if name != "count"]
 
 
@@ -204,7 +206,7 @@ _TESTS = (
 
 
 def tests_csv(made: Mapping[str, Sequence[Comparison]], metric: str) -> str:
-    """Every comparison with its tests; p as computed and Holm-corrected."""
+    """Every comparison with its tests; p values as computed, and Holm-corrected."""
     return _csv([_TESTS, *(_test(protocol, one, metric) for protocol, every in made.items() for one in every)])
 
 

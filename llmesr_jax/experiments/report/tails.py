@@ -1,4 +1,4 @@
-"""A section's groups by another definition of head and tail than training counts, computed from the runs' ranks."""
+"""Recomputes a section's groups by another definition of head and tail, from the runs' ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmesr_jax.ranking import evaluate, metrics
 
 
 def by(section: Section, corpus: Corpus, tail: groups.Tail) -> Section:
-    """The section with head and tail by `tail`; its name says so."""
+    """The section with results for head and tail as `tail` defines them, which its name says."""
     masks = compare.masks(corpus, section.users_E, section.stops_E, tail)
     tail_V = ~groups.head_items(corpus, tail)
     made: dict[int, Run] = {}
@@ -37,7 +37,7 @@ def by(section: Section, corpus: Corpus, tail: groups.Tail) -> Section:
 
 
 def _results(run: Run, masks: Mapping[str, Any], tail_V: np.ndarray, counts_V: np.ndarray) -> dict[str, Any]:
-    """As `Run.results`. Metrics of lists stay by training counts where what they are made of was not stored."""
+    """As `Run.results`. Metrics of lists remain by training counts if the run did not store what they need."""
     found = {}
     for protocol, of_seed in run.ranks.items():
         summaries = [metrics.summarise(metrics.from_ranks(*of_seed[seed]), masks) for seed in run.seeds]

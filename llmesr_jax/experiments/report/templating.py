@@ -1,4 +1,4 @@
-"""The templates of the page. Every value is escaped, but what a template has made."""
+"""The templates of the page. Every value is escaped, except the output of a template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def render(name: str, **values: object) -> Markup:
 
     Args:
       name: of a file in templates/.
-      values: what it shows; a string becomes text, `Markup` stays as it is.
+      values: of the template's variables; a string is escaped, `Markup` is not.
     """
     return Markup(_environment().get_template(name).render(values))
 
@@ -23,7 +23,7 @@ def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__),
         autoescape=True,  # whatever the file's ending
-        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, and no gap on the page
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not a gap on the page
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -32,6 +32,6 @@ def _environment() -> jinja2.Environment:
 
 
 def signed(value: float, digits: int = 4) -> str:
-    """`+0.0036`; what rounds to zero has no minus."""
+    """`+0.0036`; a negative number that rounds to zero gets ± instead of a minus."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "±", 1) if not float(text) and text[0] == "-" else text

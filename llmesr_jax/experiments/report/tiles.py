@@ -1,4 +1,4 @@
-"""The headline numbers: a tile each, of the full ranking; the sampled one stands below."""
+"""The headline numbers of the page, each in a tile: the full ranking, and below it the sampled one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def all_of(chapter: Chapter) -> list[Markup]:
 
 
 def group(chapter: Chapter, name: str, title: str) -> Markup:
-    """The best method in one group of users, beside the others; empty where none has a number.
+    """A tile with the best method in one group of users, and a bar per method; empty if none has a number.
 
-    Below it both deltas of the full ranking, on the baseline and on the best of the other methods, and the sampled one.
+    Its lines have the differences from the baseline and from the best other method under full ranking, and the leader
+    under sampled ranking.
     """
     means = {protocol: _means(chapter, protocol, name) for protocol in metrics.PROTOCOLS}
     if not means["full"]:
@@ -35,7 +36,7 @@ def group(chapter: Chapter, name: str, title: str) -> Markup:
 
 
 def _means(chapter: Chapter, protocol: str, name: str) -> list[tuple[Row, float]]:
-    """The featured rows that have a number, with it."""
+    """(row, mean) of the featured rows that have a number."""
     shown = rows.featured(chapter.section)
     found = [(row, tables.mean(row.values(protocol, chapter.metric, name))) for row in shown]
     return [(row, mean) for row, mean in found if mean is not None]
@@ -50,7 +51,7 @@ def _tile(
     bars: Sequence[tuple[Row, float]],
     lines: Sequence[str],
 ) -> Markup:
-    """One tile: the number of the best row, a bar a row, and lines of text below."""
+    """One tile: the number of the best row, a bar per row, and lines of text below."""
     return render(
         "tile.html",
         chapter=chapter,
@@ -65,7 +66,7 @@ def _tile(
 
 
 def _delta(chapter: Chapter, protocol: str, row: Row, group: str) -> str:
-    """How far a row is from its baseline, and what the tests say."""
+    """The difference of a row from its baseline, and the result of the tests."""
     one = blocks.led_by(chapter.comparisons.get(protocol, ()), row, group)
     if one is None:
         is_base = any(c.baseline is row for c in chapter.comparisons.get(protocol, ()))
@@ -79,7 +80,7 @@ def _delta(chapter: Chapter, protocol: str, row: Row, group: str) -> str:
 
 
 def _other(chapter: Chapter, row: Row, group: str) -> str:
-    """How far a row is from the best of the other methods, where that is not the baseline."""
+    """The difference of a row from the best of the other methods; "" if that is the baseline."""
     one = chapter.improved.get("full", {}).get((row.backbone, group, chapter.metric))
     if one is None or one.row is not row or one.baseline.method == "none":
         return ""
@@ -87,14 +88,14 @@ def _other(chapter: Chapter, row: Row, group: str) -> str:
 
 
 def _sampled(chapter: Chapter, means: Sequence[tuple[Row, float]], group: str) -> str:
-    """Who leads under the sampled ranking."""
+    """A line on the best row under sampled ranking."""
     row, value = max(means, key=lambda pair: pair[1])
     delta = _delta(chapter, "sampled", row, group)
     return f"sampled: {row.title} leads with {value:.4f}" + (f", {delta}" if delta else "")
 
 
 def lists(chapter: Chapter, metric: str) -> Markup:
-    """The method that is best by a metric of all lists together; empty where the runs do not tell."""
+    """A tile with the best method by a metric of all lists together; empty if the runs do not have the metric."""
     module = metrics.lists()[metric]
     shown = [r for r in rows.featured(chapter.section) if all(metric in run.results["full"] for run in r.runs)]
     found = {

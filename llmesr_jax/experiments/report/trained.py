@@ -1,4 +1,4 @@
-"""Checkpoints of the rows for pictures and lists; a checkpoint that cannot be read is left out, with a warning."""
+"""Reads the rows' checkpoints, for pictures and lists; one that cannot be read is left out, with a warning."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Trained(NamedTuple):
       run: data, tables and best parameters.
       params: of this seed, as they are served.
       items_VxE: float32 item vectors, row 0 = id 1, on the host.
-      views: {"ID", "LLM": float32 (V, D)}, what the two views of an item are; "LLM" is missing where the method has
-        none of its own.
+      views: {"ID": float32 (V, D), "LLM": float32 (V, D)}, the two views of the items; without "LLM" if the method has
+        no such view.
     """
 
     row: Row
@@ -45,9 +45,9 @@ class Trained(NamedTuple):
 
 
 def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str] | None:
-    """The section's interactions and the folder named for them ("" for where training read them).
+    """The section's interactions, and the folder of `data_dirs` that has them ("" for the folder that training read).
 
-    Of `data_dirs` the one that holds these very interactions counts; None, with a line, where none does.
+    The digests of the interactions are compared. None, with a warning, if no folder has the same interactions.
     """
     config = section.rows[0].runs[0].config
     reason = ""
@@ -70,7 +70,7 @@ def find_corpus(section: Section, data_dirs: Sequence[str]) -> tuple[Corpus, str
 
 
 def embeddings(rows: Sequence[Row], corpus: Corpus) -> np.ndarray | None:
-    """float32 (V, F): the embeddings of the item texts that these rows use; None, with a line, where they are gone."""
+    """float32 (V, F): the embeddings of item texts that these rows use; None, with a warning, if they are missing."""
     for row in rows:
         config = row.runs[0].config
         try:
@@ -109,7 +109,7 @@ def load(row: Row, corpus: Corpus, data_dir: str) -> Trained | None:
 
 
 def _views(model: Recommender, params: Any, tables: Tables) -> dict[str, np.ndarray]:
-    """The views of all items: those that the encoder reads, the ID view first, or what the method maps the LLM's to."""
+    """The views of all items: those that the encoder reads, ID first, or the method's map of the LLM embeddings."""
     views_WxVxD = np.asarray(live.item_views(model, params, tables), np.float32)[:, 1:-1]
     found = {"ID": views_WxVxD[0]}
     if len(views_WxVxD) > 1:

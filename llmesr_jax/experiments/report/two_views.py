@@ -1,4 +1,4 @@
-"""FAERec's figure 5: the ID and the LLM view of the same items, and numbers for how alike the two spaces are."""
+"""FAERec's figure 5: the ID and the LLM view of the same items, and measures of their similarity."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ CLUSTERS = 6
 
 
 class Alike(NamedTuple):
-    """How alike the two views of one method are, over the same n items.
+    """How similar the two views of one method are, over the same n items.
 
     Attributes:
       row: of the section.
-      overlap: mean share of an item's nearest neighbours (cosine) in one view that are so in the other, too.
+      overlap: mean share of an item's nearest neighbours (cosine) in one view that are also its neighbours in the
+        other.
       chance: that share for neighbours drawn at random.
       cka: linear centred kernel alignment, 0 to 1.
       llm: what the LLM view is, in words.
@@ -50,14 +51,14 @@ def overlap(a_nxE: np.ndarray, b_nxF: np.ndarray, count: int = NEIGHBOURS) -> fl
 
 
 def _neighbours(x_nxE: np.ndarray, count: int) -> np.ndarray:
-    """int (n, count): the nearest others of each item, itself left out also where another has the same vector."""
+    """int (n, count): the nearest other items of each item; the item itself is left out, but not an equal vector."""
     return NearestNeighbors(n_neighbors=count, metric="cosine").fit(x_nxE).kneighbors(return_distance=False)
 
 
 def linear_cka(a_nxE: np.ndarray, b_nxF: np.ndarray) -> float:
     """||B^T A||^2 / (||A^T A|| ||B^T B||), Frobenius, columns centred (Kornblith et al., ICML 2019, eq. 5).
 
-    Rotating or scaling either space changes nothing. NaN where all vectors of one are the same.
+    It does not change if either space is rotated or scaled. NaN if all vectors of one space are the same.
 
     Args:
       a_nxE, b_nxF: float, vectors of the same items in the same order.
@@ -68,7 +69,7 @@ def linear_cka(a_nxE: np.ndarray, b_nxF: np.ndarray) -> float:
 
 
 def alike(row: Row, views: Mapping[str, np.ndarray], llm: str) -> Alike:
-    """The numbers of one method; `views` holds "ID" and "LLM"."""
+    """The measures of one method; `views` has "ID" and "LLM", `llm` says what the LLM view is."""
     a, b = views["ID"], views["LLM"]
     chance = min(NEIGHBOURS, len(a) - 1) / (len(a) - 1)
     return Alike(row, overlap(a, b), chance, linear_cka(a, b), llm)
@@ -77,11 +78,13 @@ def alike(row: Row, views: Mapping[str, np.ndarray], llm: str) -> Alike:
 def draw(
     section: Section, made: Sequence[Alike], views: Mapping[str, Mapping[str, np.ndarray]], planes: Planes
 ) -> Figure | None:
-    """Two panels a method, its ID view and its LLM view.
+    """Two panels per method, its ID view and its LLM view; None without methods.
 
     Args:
-      made: the numbers, in the order to show.
+      section: of the rows.
+      made: the measures, in the order of the panels.
       views: {title of a row: {"ID", "LLM": float (n, E)}} of the same n items.
+      planes: makes the maps.
     """
     panels = []
     for k, one in enumerate(made):
@@ -112,7 +115,7 @@ def draw(
 
 
 def _clusters(vectors_nxE: np.ndarray) -> np.ndarray:
-    """int (n,): which of `CLUSTERS` groups of the view an item belongs to; directions count, not lengths."""
+    """int (n,): the cluster of each item, of `CLUSTERS`, by the direction of its vector."""
     lengths = np.linalg.norm(vectors_nxE, axis=1, keepdims=True)
     directions = vectors_nxE / np.where(lengths > 0, lengths, 1)
     count = min(CLUSTERS, len(directions))
