@@ -1,8 +1,8 @@
 """Curvature of the loss: Hessian-vector products, leading eigenvalues by Lanczos, the loss on a plane.
 
-The Hessian is that of the loss in the parameters with everything held still whose gradient is stopped: LLM-ESR's
-teachers. (The derivative of the gradient that training follows would have them move along; it belongs to no function
-and is not symmetric.)
+The Hessian is that of the loss in the parameters, with everything constant whose gradient is stopped, such as LLM-ESR's
+teachers. (In the derivative of the gradient that training follows, the teachers would change with the parameters. That
+matrix is not symmetric, so it is not the Hessian of any function.)
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ def mean_loss(
     epoch: Array | float = 0.0,
     factors: Mapping[str, Array | float] | None = None,
 ) -> Array:
-    """(): the mean loss over stacked batches (a leading axis on every array), without dropout.
+    """(): the mean loss over batches, without dropout.
 
     Args:
-      factors: of each term, besides its weight: ones and zeros pick terms, in one compiled program; None for all ones.
+      batches: stacked, with a leading axis on every array.
+      epoch: from 1, for methods whose weights depend on it.
+      factors: {term: ()}, multiplied with the term's weight; zeros leave terms out, without another compilation. None
+        for ones.
     """
 
     @jax.checkpoint  # so that a gradient keeps one batch's activations at a time
@@ -53,9 +56,11 @@ def hvp(loss: Callable[..., Array], params: Params, direction: Params, *argument
 
 
 class Eigenpairs(NamedTuple):
-    """Attributes:
-    values: (n,), largest first.
-    vectors: n trees like the parameters, of norm 1, orthogonal.
+    """Eigenvalues and their eigenvectors.
+
+    Attributes:
+      values: float (n,), in the order that was asked for.
+      vectors: n trees like the parameters, of norm 1, orthogonal.
     """
 
     values: np.ndarray
@@ -70,7 +75,7 @@ def eigenpairs(
     Args:
       loss: (params, *arguments) -> (), pure; hashable, as it is a static argument of a compiled program.
       count: number of eigenvalues; less than the number of parameters.
-      smallest: the smallest eigenvalues, smallest first, in place of the largest.
+      smallest: return the smallest eigenvalues, smallest first; else the largest, largest first.
       seed: of the vector that Lanczos starts from.
     """
     flat, unravel = ravel_pytree(params)
@@ -98,10 +103,10 @@ def _product(loss, params, flat, *arguments):
 
 
 def random_direction(params: Params, key: Array, axes: Axes) -> Params:
-    """A Gaussian direction, each filter as long as the parameters' (Li et al. 2018, "Visualizing the Loss Landscape").
+    """A Gaussian direction with the norm of the parameters in each filter.
 
-    A filter is a row of what is over items or users, and what leads to one output of any other matrix; vectors (biases,
-    scales) stay as they are.
+    Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets". A filter is a row of an array over items or users;
+    of any other matrix, the weights of one output. The direction is 0 in vectors (biases, scales).
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
     keys = jax.random.split(key, len(leaves))

@@ -1,4 +1,4 @@
-"""The batches that training would take in one epoch, one by one, with what every measurement needs beside them."""
+"""The batches of one epoch of training, one by one, with the other inputs of every measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ _NEXT, NEGATIVES, DROPOUT, DIRECTIONS = range(4)  # what a key is for
 
 
 class Batches:
-    """Batches of one epoch, and what every measurement needs beside them."""
+    """The batches of the epoch after `epoch`, by index, with the model, the tables and the groups of items.
+
+    Attributes:
+      params: the parameters to measure.
+      epoch: float32, the number of the epoch, from 1.
+      order: int (steps, B), each batch's samples in the order of its rows, < 0 for padding; modulo the number of users,
+        the rows of users.
+      tail_V: bool (V,), tail items.
+      groups: names of the parts of the model, see `parameter_groups`.
+    """
 
     def __init__(self, experiment: Experiment, params: Params, epoch: int):
         self.experiment, self.model, self.params = experiment, experiment.recommender, params
@@ -33,7 +42,7 @@ class Batches:
         self.axes = self.model.axes(tables, steps.example_batch(self.plan, self._data, tables))
         self.tables = in_steps(tables, self.model.kinds)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
-        # Longest sequence first, as a batch has them: so its rows are these users.
+        # make_batch puts the longest sequence first; sorted the same way, a batch's rows are these users.
         lengths = batches.student_lengths(self.corpus, self.plan, order)
         self.order = np.take_along_axis(order, np.argsort(-lengths, axis=1, kind="stable"), axis=1)
 

@@ -1,8 +1,8 @@
-"""Products with the Gauss-Newton matrix: curvature that is never negative where the loss is convex in the output.
+"""Products with the Gauss-Newton matrix, whose curvature is never negative if the loss is convex in the outputs.
 
 A loss is `loss(outputs(params))`, and the matrix is J^T H J: J the Jacobian of the outputs in the parameters, H the
 Hessian of the loss in the outputs (Schraudolph 2002, "Fast Curvature Matrix-Vector Products"). It is the Hessian with
-the outputs made linear in the parameters, so which outputs are meant is part of what it is. `ranking` takes the scores.
+the outputs linearised in the parameters, so it depends on the choice of outputs. `ranking` takes the scores.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Split(NamedTuple):
     """A loss in two parts: `loss(outputs(params))`.
 
     Attributes:
-      outputs: params -> a tree of arrays, what is made linear.
-      loss: that tree -> (), kept as it is.
+      outputs: params -> a tree of arrays; this part is linearised.
+      loss: that tree -> (); this part is not.
     """
 
     outputs: Callable[[Params], Any]
@@ -34,12 +34,12 @@ class Split(NamedTuple):
 
 
 def gnvp(split: Split, params: Params, direction: Params) -> Params:
-    """J^T H J times a direction: a pass forward, two along the direction, one back.
+    """J^T H J times a direction: a forward pass, two derivatives along the direction, a backward pass.
 
     Args:
       direction: a tree like the parameters.
     """
-    # The outputs as reverse mode computes them: forward mode alone does not pass a function with a gradient of its own.
+    # Through vjp, as jvp alone is not defined for functions with a custom_vjp.
     outputs, along = jax.jvp(lambda p: jax.vjp(split.outputs, p)[0], (params,), (direction,))
     curved = jax.jvp(jax.grad(split.loss), (outputs,), (along,))[1]
     return jax.vjp(split.outputs, params)[1](curved)[0]
@@ -49,12 +49,12 @@ def ranking(recommender: Recommender, params: Params, tables: Tables, batch: Bat
     """The ranking term, without dropout, as a function of scores.
 
     The outputs are the scores that the loss gets, user vector . item vector / temperature: (T, 1 + K), each slot's target
-    and its negatives, or (T, V) for a loss over all items, which is taken for the cross-entropy. So what is made linear
-    is everything from the parameters to the scores, the inner product included. bpr, bce and the softmaxes are convex in
-    them. Of `params` no value matters. `is_ranking` says whether a method's ranking is this function.
+    and its negatives; or (T, V) for a loss over all items, which is assumed to be the cross-entropy. So everything from
+    the parameters to the scores is linearised, the inner product included. bpr, bce and the softmaxes are convex in the
+    scores. `is_ranking` tests whether a method's ranking term is this function.
 
     Args:
-      params: parameters or tracers of their shapes.
+      params: parameters or tracers of their shapes; their values have no influence.
     """
     model, loss, sizes = recommender, recommender.loss, recommender.sizes
 

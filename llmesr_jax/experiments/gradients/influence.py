@@ -1,17 +1,20 @@
 """Influence of users: the effect of training on a user on the loss of others, without training again.
 
-Two estimates, both inner products of a user's part of the gradient with a direction, and positive if the user helps:
+There are two estimates. Each is the inner product of a user's part of the gradient with a direction, and is positive if
+the user lowers the target's loss:
 
-    TracIn        sum over snapshots of rate * <gradient of the target's loss, the user's part>: by how much the steps on this
-                  user lowered the target's loss, to first order (Pruthi et al. 2020, "Estimating Training Data Influence by
-                  Tracing Gradient Descent", TracInCP). `rate` is what a step multiplies the user's gradient by, times how often
-                  it is taken between snapshots. Exact for plain gradient descent with small steps; for Adam, which rescales
-                  every number, it ranks users but its size means nothing.
-    Gauss-Newton  <(G + damping)^-1 gradient of the target's loss, the user's part>: by how much the target's loss would rise if
-                  the user had not been there and training had gone on to the end (Koh and Liang 2017, with the Gauss-Newton
-                  matrix for the Hessian; Bae et al. 2022 on what the damping means), here for the rows of item tables.
+    TracIn        sum over snapshots of rate * <gradient of the target's loss, the user's part>: by how much the steps
+                  on this user lowered the target's loss, to first order (Pruthi et al. 2020, "Estimating Training Data
+                  Influence by Tracing Gradient Descent", TracInCP). `rate` is the learning rate times the number of
+                  steps on the user between snapshots. Exact for plain gradient descent in the limit of small steps. For
+                  Adam, which rescales every parameter's gradient, it ranks users, but its size has no meaning.
+    Gauss-Newton  <(G + damping)^-1 gradient of the target's loss, the user's part>: by how much the target's loss would
+                  rise if the model were trained to convergence without the user (Koh and Liang 2017, with the
+                  Gauss-Newton matrix in place of the Hessian; Bae et al. 2022 on the meaning of the damping), here for
+                  the rows of item tables.
 
-An inner product needs no user's gradient: it is the derivative of the user's loss along the direction, one pass forward.
+No user's gradient is computed: the inner product is the derivative of the user's loss along the direction, which takes
+one forward pass.
 """
 
 from __future__ import annotations
@@ -41,12 +44,13 @@ def along(
     epoch: Array | float = 0.0,
     block: int = 16,
 ) -> dict[str, Array]:
-    """{term: (B, Q)}: each user's part of the term's gradient, times each direction; without dropout.
+    """{term: (B, Q)}: inner products of each user's part of the term's gradient with each direction; without dropout.
 
     Args:
       directions_Q: a tree like the parameters, with a leading axis Q on every array.
-      means: as `users.splits` finds them; coupled terms (None) are left out.
-      block: users at a time.
+      means: of `users.splits`; coupled terms (None) are left out.
+      epoch: from 1, for methods whose weights depend on it.
+      block: number of users that are computed at once.
     """
     kept = [name for name, mean in means.items() if mean]
     size = min(block, len(batch.distils_B))
@@ -75,10 +79,10 @@ def target_gradient(
     where_T: Array,
     epoch: Array | float = 0.0,
 ) -> tuple[Params, Array]:
-    """The gradient of the sum of the ranking loss over some positions, without dropout, and how many they are, ().
+    """The gradient of the sum of the ranking loss over some positions, without dropout, and their number, int ().
 
     Args:
-      where_T: bool (T,), the slots whose targets are meant; those without a target do not count.
+      where_T: bool (T,), the slots whose targets are included; those without a target do not count.
     """
     chosen_T = where_T & (batch.targets_T > 0)
     some = batch.replace(targets_T=jnp.where(chosen_T, batch.targets_T, 0))
@@ -92,7 +96,7 @@ def target_gradient(
 
 
 def item_rows(tree: Params, axes: Axes) -> Params:
-    """The tree with zeros in every array that is not over items."""
+    """The tree with zeros in every array whose first axis is not items."""
     at = jax.tree_util.tree_map_with_path
     return at(lambda path, x: x if axes.at(path) == ITEM else jnp.zeros_like(x), tree)
 
@@ -100,7 +104,12 @@ def item_rows(tree: Params, axes: Axes) -> Params:
 def item_product(
     recommender: Recommender, params: Params, tables: Tables, batches: Batch, axes: Axes
 ) -> Callable[[Params], Params]:
-    """v -> G v, G the ranking's Gauss-Newton matrix in the rows of item tables, zero elsewhere; mean over stacked batches."""
+    """v -> G v. G is the ranking's Gauss-Newton matrix in the rows of item tables, 0 for other parameters.
+
+    Args:
+      batches: stacked, with a leading axis on every array; G is the mean over them.
+      axes: the model's, `Recommender.axes`.
+    """
 
     def product(direction):
         direction = item_rows(direction, axes)
@@ -121,12 +130,15 @@ def solve(
     tolerance: float = 1e-3,
     iterations: int = 100,
 ) -> tuple[Params, Array]:
-    """(x, |(G + damping) x - right| / |right|), x by conjugate gradients: G symmetric and never negative.
+    """Solves (G + damping) x = right by conjugate gradients.
 
     Args:
-      product: v -> G v.
+      product: v -> G v, with a symmetric positive semi-definite G.
+      right: the right-hand side, a tree like the parameters.
       damping: > 0, in the units of G's eigenvalues.
-      tolerance: of the second result, at which it ends, if not after `iterations`.
+      tolerance: of the relative residual; the iterations end below it.
+      iterations: the most iterations.
+    Returns: x, and its relative residual |(G + damping) x - right| / |right|, ().
     """
 
     def damped(v):
@@ -139,5 +151,5 @@ def solve(
 
 
 def stacked(trees: Mapping[str, Any]) -> Params:
-    """Trees as one, with a leading axis: the directions of `along`."""
+    """The trees as one, stacked along a new leading axis: the directions of `along`."""
     return jax.tree.map(lambda *x: jnp.stack(x), *trees.values())

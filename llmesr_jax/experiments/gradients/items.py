@@ -1,4 +1,4 @@
-"""Rows of an item table: how much of its gradient tail items get, as what, and where terms conflict item by item."""
+"""Gradients of an item table by row: the share of tail items, by role, and the conflicts of terms item by item."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES = ("input", "target", "negative")
 
 
 def tables_of(params: Params, axes: Axes) -> dict[str, Array]:
-    """{path: (V + 2, D)}: the parameters over items, or gradients of that structure; what has no width gets one of 1."""
+    """{path: (V + 2, D)}: the parameters over items, or gradients of that structure; a vector over items has D = 1."""
     found = jax.tree_util.tree_flatten_with_path(params)[0]
     return {path_of(path): x.reshape(len(x), -1) for path, x in found if axes.at(path) == ITEM}
 
@@ -27,13 +27,18 @@ def row_squares(table: Array) -> Array:
 
 
 def share(squares_V: Array, chosen_V: Array) -> Array:
-    """(): the chosen rows' part of the sum of all."""
+    """(): the chosen rows' part of the sum of all; 0 if the sum is 0.
+
+    Args:
+      squares_V: (V,) squared norms.
+      chosen_V: bool (V,).
+    """
     kept = jnp.sum(jnp.where(chosen_V, squares_V, jnp.zeros((), squares_V.dtype)))
     return kept / jnp.maximum(jnp.sum(squares_V), jnp.finfo(squares_V.dtype).tiny)
 
 
 def row_gram(gradients: Mapping[str, Params], axes: Axes) -> dict[str, Array]:
-    """{table: (V, K, K)}: inner products of the terms' gradients, item by item."""
+    """{table: (V, K, K)}: inner products of the gradients of K terms, item by item, in the order of `gradients`."""
     trees = [tables_of(gradient, axes) for gradient in gradients.values()]
     return {
         name: jnp.stack([jnp.stack([_row_inner(a[name], b[name]) for b in trees], -1) for a in trees], -2)
@@ -42,7 +47,7 @@ def row_gram(gradients: Mapping[str, Params], axes: Axes) -> dict[str, Array]:
 
 
 def has_roles(recommender: Recommender, batch: Batch) -> bool:
-    """Whether `by_role` can separate roles: each position has its own negatives."""
+    """Whether `by_role` can separate roles, which needs each position to have its own negatives."""
     return batch.shared_K is None and batch.negatives_TxK.shape[1] > 0
 
 
@@ -57,13 +62,16 @@ def by_role(
     *,
     axes: Axes,
 ) -> dict[str, Array]:
-    """{table: (3, V + 2, D)}: the term's gradient by what an item is there, see `ROLES`; the three sum to the whole.
+    """{table: (3, V + 2, D)}: the term's gradient by the items' roles, in the order of `ROLES`; they sum to the whole.
 
-    The batch is renumbered over a catalogue that holds every item three times, in rows of the same values, once for
-    each role: no model knows of it. Exact for a loss that reads items through their vectors alone, as the ranking
-    losses with negatives of each position's own do.
+    The batch is renumbered over a catalogue that has every item three times, once for each role, in rows with the same
+    values, so methods and backbones need no code for it. Exact for a loss that depends on items through their vectors
+    alone, as the ranking losses do if each position has its own negatives.
 
     Args:
+      key: for dropout; None switches it off.
+      epoch: from 1, for methods whose weights depend on it.
+      term: name of the term.
       axes: the model's, `Recommender.axes`.
     Raises:
       ValueError: the batch has shared negatives, which may be a position's target (`has_roles`).

@@ -1,4 +1,4 @@
-"""The loss's landscape at large: the spectrum of its Hessian by stochastic Lanczos, and the line between two models."""
+"""The loss beyond its leading curvature: the Hessian's spectrum by stochastic Lanczos; the line between two models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmesr_jax.models.types import Array
 
 
 class Spectrum(NamedTuple):
-    """The density of eigenvalues as weighted points, one set a probe; the mean over probes estimates it.
+    """The density of eigenvalues as weighted points, one set per probe; the mean over probes estimates it.
 
     Attributes:
       values_MxN: (probes, order) points, in the units of the eigenvalues, smallest first.
@@ -36,12 +36,15 @@ def spectrum(
 ) -> Spectrum:
     """The spectrum of the Hessian by stochastic Lanczos quadrature (Ghorbani et al. 2019, algorithm 1).
 
-    A probe v is Gaussian, of norm 1; its points and weights have the moments v^T H^k v, k < 2 order. Every new direction is made
-    orthogonal to all before, which are kept on the host: `order` times the parameters.
+    A probe is a random vector v, Gaussian and scaled to norm 1. Its points and weights have the moments v^T H^k v for
+    k < 2 order. Each new Lanczos vector is made orthogonal to all earlier ones, so `order` vectors of the parameters'
+    size are kept on the host.
 
     Args:
-      loss: as of `curvature.eigenpairs`.
-      order: products with the Hessian for each probe; cut to the number of parameters.
+      loss: as in `curvature.eigenpairs`.
+      probes: number of probes.
+      order: products with the Hessian for each probe; at most the number of parameters.
+      seed: of the probes.
     """
     flat, _ = ravel_pytree(params)
     order, rng = min(order, flat.size), np.random.default_rng(seed)
@@ -51,7 +54,7 @@ def spectrum(
 
 
 def _lanczos(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, order: int):
-    """((order,) points, (order,) weights) of one probe; points of weight 0 fill up where the space ends earlier."""
+    """((order,) points, (order,) weights) of one probe; points of weight 0 fill up if the Krylov space is smaller."""
     basis = [start / np.linalg.norm(start)]
     diagonal, beside = [], []
     while True:
@@ -59,7 +62,7 @@ def _lanczos(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, ord
         diagonal.append(basis[-1] @ moved)
         if len(diagonal) == order:
             break
-        for _ in range(2):  # once is not enough where rounding has the last word
+        for _ in range(2):  # after one pass, rounding errors leave the vectors not quite orthogonal
             for one in basis:
                 moved = moved - (one @ moved) * one
         norm = np.linalg.norm(moved)
@@ -74,7 +77,7 @@ def _lanczos(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, ord
 
 
 def line(loss: Callable[..., Array], first: Params, second: Params, steps_A: Array, *arguments: Any) -> Array:
-    """(A,): the loss on the line between two models, at (1 - t) first + t second for each t."""
+    """(A,): the loss on the line between two models, at (1 - t) first + t second for each t of `steps_A`."""
 
     def at(t):
         mixed = jax.tree.map(lambda a, b: (1 - t.astype(a.dtype)) * a + t.astype(a.dtype) * b, first, second)
@@ -84,10 +87,10 @@ def line(loss: Callable[..., Array], first: Params, second: Params, steps_A: Arr
 
 
 def barrier(losses_A: np.ndarray, steps_A: np.ndarray) -> float:
-    """By how much the loss on the line is at most above the straight line between its ends (Frankle et al. 2020).
+    """The greatest height of the loss above the straight line between its values at the ends (Frankle et al. 2020).
 
     Args:
-      losses_A: as `line` gives them.
+      losses_A: of `line`.
       steps_A: from 0 to 1.
     """
     straight = losses_A[0] + (losses_A[-1] - losses_A[0]) * np.asarray(steps_A)

@@ -29,18 +29,20 @@ KEYS = ("eigenvalues", "eigenvectors", "spectrum", "line", "surface")
 def measure(
     bag: Batches, options: Options, names: list[str], key: Array, other: Params | None = None
 ) -> dict[str, Any]:
-    """What `options` ask for of `KEYS`; empty where they do not ask. Without dropout.
+    """The measurements of `KEYS` that `options` ask for; the others are empty. Without dropout.
 
     Args:
+      bag: the batches and the model.
+      options: of the study.
       names: of the loss's terms, ranking first.
       key: of random directions.
-      other: the model at the other end of the line.
+      other: the model at the other end of the line; None for no line.
     Returns: JSON values:
       eigenvalues: {"loss" and each term: largest first}.
-      eigenvectors: for each eigenvalue of the loss `value`, `groups` (its squared norm by part of the model, of sum 1), `tail`
-        ({item table: tail items' share of its squared norm in that table}) and `terms` (absolute cosine with each term's
-        gradient).
-      spectrum: as `landscape.Spectrum`, and the number of `parameters`.
+      eigenvectors: for each eigenvalue of the loss its `value` and, of its eigenvector, `groups` (squared norm by part
+        of the model, of sum 1), `tail` ({item table: tail items' share of the squared norm in that table}) and `terms`
+        (absolute cosine with each term's gradient).
+      spectrum: `values` and `weights` of `landscape.Spectrum`, and the number of `parameters`.
       line: `steps` from 0 (this model) to 1 (the other), `losses`, `barrier`.
       surface: steps along `first` and `second`, `losses`.
     """
@@ -113,7 +115,10 @@ def _shares(vector: Params, gradients: dict[str, Params], axes: Axes, tail_V: Ar
 def _surface(
     bag: Batches, options: Options, pairs: curvature.Eigenpairs | None, key: Array, arguments
 ) -> dict[str, Any]:
-    """Random directions go as far as the parameters are long; eigenvectors to where their parabola adds one loss."""
+    """The loss on a plane through the model.
+
+    Random directions reach as far as the parameters' own norms, eigenvectors to where their parabola doubles the loss.
+    """
     loss = functools.partial(_loss, bag.model)
     reach = np.ones(2)
     if pairs is None:
@@ -127,7 +132,7 @@ def _surface(
 
 
 def table(found: dict[str, Any]) -> str:
-    """What was measured, as text."""
+    """The results of `measure` as text."""
     parts = []
     if found["eigenvalues"]:
         listed = [f"{name} {', '.join(f'{x:.3g}' for x in values)}" for name, values in found["eigenvalues"].items()]

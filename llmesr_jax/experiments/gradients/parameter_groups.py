@@ -1,4 +1,4 @@
-"""Which part of a model a parameter belongs to, by its path: one rule for every method and backbone."""
+"""The part of a model that a parameter belongs to, by its path: the same rules for every method and backbone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from llmesr_jax.models.types import Array, wide
 
 ALL = "all"
-# The first name of a parameter's path, from outside in, that one of these matches says what it belongs to. If none
-# does, the outermost name is the group: a fork's own modules appear under their own names.
+# (pattern, group): the outermost name in a parameter's path that matches a pattern decides. If no name matches, the
+# outermost name is the group, so a fork's own modules appear under their own names.
 _RULES = (
     ("table|ids", "collaborative table"),
     ("llm_table|semantic", "semantic table"),
@@ -50,7 +50,7 @@ def inner(a: Any, b: Any) -> dict[str, Array]:
 
 
 def only(params: Any, group: str) -> Any:
-    """The tree with zeros outside a group; a direction to move along, or to take the curvature of a part in."""
+    """The tree with zeros outside a group: for example a direction within one part of the model."""
     return jax.tree_util.tree_map_with_path(
         lambda path, x: x if group in (ALL, group_of(path)) else jnp.zeros_like(x), params
     )

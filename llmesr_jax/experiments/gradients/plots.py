@@ -42,7 +42,7 @@ def _color(place: int) -> str:
 
 
 def _terms(path: Path, epochs: Sequence[dict[str, Any]]) -> Path:
-    """Norms, and for the first pair of terms cosines and conflicts: over epochs, or bars for one epoch."""
+    """Norms, and cosines and conflicts of the first pair of terms: over epochs, or by part for a single epoch."""
     pair = next(iter(epochs[0]["terms"]["all"]["pairs"]), None)
 
     def draw(axes: Sequence[Any], tips: dict[str, str]) -> None:
@@ -90,7 +90,7 @@ def _of_one_epoch(axes: Sequence[Any], epochs: Sequence[dict[str, Any]], pair: s
 
 
 def _users(path: Path, users: Sequence[dict[str, float]]) -> Path | None:
-    """Of the last epoch: tail against head users in how they agree with the others, and in how their terms do."""
+    """Tail and head users at the last epoch: agreement with other users, and between the terms of a user."""
     last = [user for user in users if user["epoch"] == users[-1]["epoch"]]
     shown = ["cosine with the mean", *(name for name in last[0] if name.startswith("cosine ") and "/" in name)][:3]
 
@@ -113,7 +113,7 @@ def _users(path: Path, users: Sequence[dict[str, float]]) -> Path | None:
 
 
 def _eigenvectors(path: Path, epoch: dict[str, Any]) -> Path:
-    """Of each leading eigenvector the parts of the model that it moves."""
+    """Each leading eigenvector's squared norm by part of the model."""
     found = epoch["eigenvectors"]
     labels = [f"{place}: {one['value']:.3g}" for place, one in enumerate(found, 1)]
 

@@ -31,7 +31,7 @@ TARGETS = ("tail items", "head items")
 
 
 class Measured(NamedTuple):
-    """Inner products and squares, on the host; `summary` makes norms, cosines and shares of them. K terms.
+    """Inner products and squares of K terms' gradients, on the host; `summary` makes norms, cosines and shares of them.
 
     Attributes:
       terms: names of the K terms.
@@ -41,13 +41,15 @@ class Measured(NamedTuple):
       target_gram: {group: (steps, M, M)}.
       tail_positions: share of the steps' positions whose target is a tail item.
       squares: {item table: (K, V)} squared row norms, summed over the steps.
-      roles: {item table: (3, V)} the same of the ranking, by `items.ROLES`; empty where it has none.
+      roles: {item table: (3, V)} squared row norms of the ranking's gradient by `items.ROLES`, summed over the steps;
+        empty if the loss has no such roles.
       row_gram: {item table: (V, K, K)} of the mean gradients.
-      user_terms: the terms that users have a part of, K' of them.
-      rows_n: user rows (from 0), and positions_n with a target.
-      user_gram: {group: (n, K', K')} of each user's part, times the users of a batch.
-      user_with_mean: {group: (n, K', K')} of it and the mean over the n users.
-      user_mean: {group: (K', K')} of the mean.
+      user_terms: names of the K' terms that split into users' parts.
+      rows_n: int (n,), rows of the n measured users, from 0.
+      positions_n: int (n,), their positions with a target.
+      user_gram: {group: (n, K', K')} of each user's part, times the number of users in the batch.
+      user_with_mean: {group: (n, K', K')} of that part with the mean over the n users.
+      user_mean: {group: (K', K')} of that mean.
       landscape: what `landscape_study.measure` returns.
     """
 
@@ -76,8 +78,10 @@ def measure(
 
     Args:
       experiment: of one seed.
-      params: of that seed, after so many epochs.
-      other: another model of the same structure, to which the line of the loss leads.
+      params: of that seed, after `epoch` epochs.
+      epoch: from 0.
+      options: of the study.
+      other: another model of the same structure, at the other end of the line; None for no line.
     """
     bag = Batches(experiment, params, epoch)
     steps = max(1, min(options.steps, experiment.epochs.steps))
@@ -88,7 +92,7 @@ def measure(
 
 
 def ranking_first(names: Iterable[str]) -> list[str]:
-    """The order in which terms are reported: ranking, then the others by name, which is how jit returns them."""
+    """The order in which terms are reported: ranking, then the others by name, as jit sorts them."""
     return sorted(names, key=lambda name: (name != "ranking", name))
 
 
@@ -158,7 +162,7 @@ def _measure_terms(bag: Batches, steps: int) -> dict[str, Any]:
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def _users(model, params, tables, batch, mean, means, block, epoch):
-    """Of each user: inner products of the parts of the terms, among themselves and with the means over users."""
+    """Inner products of each user's parts of the terms: with each other, and with the means over users."""
 
     def summarise(parts):
         return terms.gram(_ordered(parts)), terms.gram(_ordered(parts), _ordered(mean))

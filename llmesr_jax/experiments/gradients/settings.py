@@ -9,7 +9,7 @@ from llmesr_jax.core.knobs import knob
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is measured, and how much."""
+    """The measurements, and their sizes."""
 
     steps: int = knob(32, "training batches on which terms are compared, with dropout, in training order", least=1)
     users: int = knob(1024, "users measured one by one, without dropout, rounded up to whole batches", least=2)

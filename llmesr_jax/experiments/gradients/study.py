@@ -1,7 +1,8 @@
-"""The study of a run: measured at its best parameters, or over a new training, and written to a folder.
+"""The study of a run: measured at its best parameters, or at epochs of a new training, and written to a folder.
 
-`gradients.json` has all numbers except those of single users, `users.csv` a line for each user and epoch. One file per
-epoch is kept in `epochs/`, so the same command continues a study that was killed.
+`gradients.json` has all numbers except those of single users, `users.csv` a line for each user and epoch, and
+`influence.csv`, if asked for, a line for each user. One file per epoch is kept in `epochs/`, so the same command
+continues a study that was killed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment
 
 SETTINGS, RESULTS, USERS, INFLUENCE = "study.json", "gradients.json", "users.csv", "influence.csv"
-_FOREVER = 10**6  # epochs of patience: a study trains as far as it was told
+_FOREVER = 10**6  # epochs of patience, so that no training of a study stops early
 
 
 def study(
@@ -48,15 +49,17 @@ def study(
     Args:
       workdir: the run.
       out: folder for the results; empty for `gradients` below the run.
-      epochs: measure after each of these epochs (0: the start) of a training of the run's configuration, which is made
-        in `<out>/run`, step by step the same, and deleted at the end; none: at the run's best parameters. Where a run
-        keeps a running average (`train.average`), both are the average, which validation and test use.
+      options: the measurements.
+      epochs: measure after each of these epochs (0: the start) of a new training with the run's configuration. It takes
+        the same steps, in `<out>/run`, which is deleted at the end. Empty: measure at the run's best parameters. If the
+        run keeps a running average (`train.average`), both are the average, which validation and test use.
       data_dir: the folder of the data; empty for their folder at training.
       seed: one of the run's seeds; None for the first.
-      stop: as of `loop.train`.
+      stop: as in `loop.train`.
     Returns: the folder.
     Raises:
-      InputError: no run, not one of its seeds, a folder with other content, or one that is already at a later epoch.
+      InputError: `workdir` has no run, or not this seed; or `out` has other content, or a training that is already at a
+        later epoch.
       KeyboardInterrupt: `stop` was requested during a training; its state is saved.
     """
     folder = Path(out or Path(workdir, "gradients"))
@@ -142,7 +145,7 @@ def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> No
 
 
 def _other_end(between: str, workdir: str, run: runs.Run, seed: int, data_dir: str) -> Any:
-    """The parameters at the other end of `Options.between`; None without."""
+    """The parameters at the other end of the line to `between` (see `Options.between`); None if that is ""."""
     if not between:
         return None
     same = Path(between).resolve() == Path(workdir).resolve()
@@ -209,7 +212,7 @@ def _of_one_seed(experiment: Experiment, seed: int, workdir: Path) -> Experiment
 
 
 def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
-    """The parameters that are validated after so many epochs of `launch.train`: the running average, if there is one.
+    """The parameters that `launch.train` validates after `epoch` epochs: the running average, if there is one.
 
     Continues the training in the experiment's workdir.
     """

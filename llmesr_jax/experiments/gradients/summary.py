@@ -16,7 +16,7 @@ from llmesr_jax.ranking import evaluate
 
 
 def summarise(found: Measured, corpus: Corpus) -> dict[str, Any]:
-    """Everything but the user-by-user numbers, as JSON values; NaN (no gradient there) becomes None."""
+    """All results except those of single users, as JSON values; NaN (no gradient there) becomes None."""
     tail_V, head_U = ~groups.head_items(corpus), groups.head_users(corpus)
     tail_n = ~head_U[found.rows_n]
     return _plain(
@@ -35,7 +35,7 @@ def summarise(found: Measured, corpus: Corpus) -> dict[str, Any]:
 
 
 def user_rows(found: Measured, corpus: Corpus) -> tuple[list[str], list[list[Any]]]:
-    """A header and a row for each user looked at: norms by term, cosines of terms, alignment, over all parameters."""
+    """A header, and a row for each measured user: norms by term, cosines of terms, alignment, over all parameters."""
     head_U = groups.head_users(corpus)
     gram, pairs = found.user_gram["all"], _pairs(found.user_terms)
     norms_nxK = _norms(gram)

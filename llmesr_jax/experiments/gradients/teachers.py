@@ -66,7 +66,7 @@ def measure(
 
 
 def added(parts: Sequence[list[list[Any]]]) -> list[list[Any]]:
-    """Rows of several states with their numbers added up."""
+    """The rows of several states as one list, with the influences summed."""
     return [[*same[0][:ABOUT], *np.sum([row[ABOUT:] for row in same], axis=0).tolist()] for same in zip(*parts)]
 
 

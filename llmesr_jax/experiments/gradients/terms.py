@@ -1,6 +1,6 @@
 """The gradient of each term of the loss, and inner products of the terms' gradients.
 
-The gradients carry their terms' weights, so they sum to the total's, which is what the optimiser gets.
+The gradients include their terms' weights, so they sum to the gradient of the total loss, which the optimiser gets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def weighted(
     key: Array | None,
     epoch: Array | float = 0.0,
 ) -> dict[str, Array]:
-    """{term: weight * value}, each (); their sum is the total of `recommender.loss_fn`. Arguments as there."""
+    """{term: weight * value}, each (); their sum is the total of `recommender.loss_fn`. Arguments as in `gradients`."""
     terms = recommender.terms(params, tables, batch, key, jnp.asarray(epoch, jnp.float32))
     return {name: jnp.asarray(term.weight * term.value) for name, term in terms.items()}
 
@@ -38,25 +38,25 @@ def gradients(
     key: Array | None,
     epoch: Array | float = 0.0,
 ) -> dict[str, Params]:
-    """{term: gradient of weight * value in the parameters}: one pass forward, one back for each term.
+    """{term: gradient of weight * value in the parameters}: one forward pass, and one backward pass for each term.
 
     Args:
       key: for dropout, the same for all terms; None switches it off.
-      epoch: from 1, for methods whose weights move.
+      epoch: from 1, for methods whose weights depend on it.
     """
     return dict(steps.by_term(recommender, params, tables, batch, key, jnp.asarray(epoch, jnp.float32))[2].gradients)
 
 
 def total(gradients: Mapping[str, Any]) -> Any:
-    """The sum of several trees: of the terms' gradients, that of the loss."""
+    """The sum of several trees; for the terms' gradients, the gradient of the loss."""
     return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *gradients.values())
 
 
 def some_targets(batch: Batch, chosen_V: Array) -> tuple[Batch, Array]:
-    """The batch with only the targets that are chosen, and their share of its positions, ().
+    """The batch with only the chosen targets, and their share of its positions, ().
 
-    The gradient of a mean over positions is the sum, over choices that part the targets, of share times the gradient
-    on that batch: so much of it comes from these targets.
+    If choices partition the targets, the gradient of a mean over positions is the sum over the choices of share times
+    the gradient on the choice's batch. Each summand is the part that comes from the chosen targets.
 
     Args:
       chosen_V: bool (V,), row 0 = id 1.
@@ -71,7 +71,7 @@ def gram(gradients: Mapping[str, Any], others: Mapping[str, Any] | None = None) 
     """Inner products of gradients by group of parameters: {group: (K, K)}, K terms in the order of `gradients`.
 
     Args:
-      others: trees that make the columns, if they are not the same.
+      others: trees for the columns; None for `gradients`.
     """
     same = others is None
     rows, columns = list(gradients.values()), list((gradients if same else others).values())
@@ -91,6 +91,6 @@ def norms(gram_KxK: Array) -> Array:
 
 
 def cosines(gram_KxK: Array) -> Array:
-    """(..., K, K) inner products -> (..., K, K) cosines; NaN where a gradient is zero. Below 0 two terms conflict."""
+    """(..., K, K) inner products -> (..., K, K) cosines; NaN if a gradient is zero. Below 0, two terms conflict."""
     norms_K = norms(gram_KxK)
     return gram_KxK / (norms_K[..., :, None] * norms_K[..., None, :])

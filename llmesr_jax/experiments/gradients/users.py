@@ -1,12 +1,12 @@
-"""The part that each user of a batch has in its gradient: `vmap(grad)` in blocks of bounded memory.
+"""Each user's part of a batch's gradient: `vmap(grad)` in blocks of bounded memory.
 
-A mean over positions, or over users, splits into one part for each user: the gradient of the term on a batch that
-holds this user alone, times the user's share of the positions (of the users). The parts sum to the batch's gradient.
-Which of the two means a term is, or neither, is found by adding up its values (`splits`). A term that couples the
-users of a batch (InfoNCE, Barlow Twins: a user alone has another loss than among others) has no part of a user, and
-none is made up; dropout is off, as its masks belong to a place in a batch.
+A term that is a mean over positions, or over users, splits into one part per user: the gradient of the term on a batch
+of this user alone, times the user's share of the positions (or of the users). The parts sum to the batch's gradient.
+`splits` finds which of the two means a term is, if any, by summing its values. A term that couples the users of a batch
+(InfoNCE, Barlow Twins) has other values for a user alone than among others; it does not split, and is left out. Dropout
+is off, as its masks depend on the place in a batch.
 
-A "user" is a row of the batch: under the cloze task a user has two, see `data.batches.Epochs`.
+A "user" is a row of the batch: under the cloze task a user has two, see `training.batches.Epochs`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shares(batch: Batch) -> dict[str, Array]:
 
 
 def alone(batch: Batch) -> Batch:
-    """B batches of one user each, stacked: every array has a leading axis B. Teachers and negatives go along.
+    """B batches of one user each, with the user's teachers and negatives, stacked: every array has a leading axis B.
 
     Each is laid out in one row of the batch's longest length, so that one program serves all.
     """
@@ -47,7 +47,7 @@ def alone(batch: Batch) -> Batch:
         more["log_q"] = jnp.broadcast_to(batch.log_q, (count, *batch.log_q.shape)) if shared else own(batch.log_q)
     if batch.shared_K is not None:
         more["shared_K"] = jnp.broadcast_to(batch.shared_K, (count, *batch.shared_K.shape))
-    if batch.extra is not None:  # of no user: each batch has all of it, as each has the shared negatives
+    if batch.extra is not None:  # belongs to no user, so each batch has all of it, like the shared negatives
         more["extra"] = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), batch.extra)
     if batch.teachers is not None:
         rows, _, _ = _one_row_each(batch.teachers)
@@ -76,9 +76,9 @@ def splits(
     epoch: Array | float = 0.0,
     tolerance: float = 1e-4,
 ) -> dict[str, str | None]:
-    """{term: the mean that it is, one of `MEANS`, or None if its users are coupled}: found from values, on the host.
+    """{term: which of `MEANS` it is, or None if it couples users}; not to be jitted.
 
-    A term is the mean under which the users' values add up to the batch's, within a relative `tolerance`.
+    A term is the mean under which the users' values add up to the batch's value, within the relative `tolerance`.
     """
     values, values_B, shares_B = jax.jit(_values, static_argnums=0)(recommender, params, tables, batch, epoch)
 
@@ -105,14 +105,16 @@ def map_gradients(
     epoch: Array | float = 0.0,
     block: int = 16,
 ) -> Any:
-    """What `summarise` makes of each user's part of the batch's gradient, stacked: a leading axis B.
+    """`summarise` of each user's part of the batch's gradient, stacked along a leading axis B.
 
-    Holds the gradients of `block` users at a time. Jit it with recommender, summarise, means and block static; with
+    Keeps the gradients of `block` users at a time. Jit it with recommender, summarise, means and block static; with
     `summarise=lambda g: g` it returns the gradients themselves.
 
     Args:
-      summarise: of {term: the user's part of the term's gradient}, weights included, to small arrays.
-      means: as `splits` finds them; coupled terms (None) are left out.
+      summarise: {term: the user's part of the term's gradient, weights included} -> a tree of small arrays.
+      means: of `splits`; coupled terms (None) are left out.
+      epoch: from 1, for methods whose weights depend on it.
+      block: number of users whose gradients are computed at once.
     """
     kept = [name for name, mean in means.items() if mean]
 
@@ -131,21 +133,21 @@ def map_gradients(
 
 
 def block_size(params: Params, terms: int, budget: int = 2**28) -> int:
-    """How many users' gradients of so many terms fit into `budget` bytes: a power of two, from 1 to 64."""
+    """The number of users whose gradients of `terms` terms fit into `budget` bytes: a power of two, from 1 to 64."""
     size = terms * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
     return 2 ** min(6, max(0, int(budget // size).bit_length() - 1))
 
 
 def noise_scale(square_n: np.ndarray, mean_square: float) -> dict[str, float | None]:
-    """The gradient noise scale tr(Sigma) / |G|^2: the batch, in users, where noise and signal are equally large.
+    """The gradient noise scale tr(Sigma) / |G|^2: the batch size, in users, at which noise and signal are equal.
 
     The simple scale of McCandlish et al. 2018, "An Empirical Model of Large-Batch Training" (eq. 2.9), both parts
     without bias: tr(Sigma) = (sum |g_i|^2 - n |m|^2) / (n - 1) and |G|^2 = |m|^2 - tr(Sigma) / n.
 
     Args:
-      square_n: |g_i|^2 of n users' gradients, drawn at random.
+      square_n: |g_i|^2 of the gradients of n random users.
       mean_square: |m|^2 of their mean m.
-    Returns: {"trace", "signal", "scale"}; scale is None where the signal is lost in the noise of n users.
+    Returns: {"trace": tr(Sigma), "signal": |G|^2, "scale"}; scale is None if the estimate of |G|^2 is not positive.
     """
     count = len(square_n)
     trace = float((np.sum(square_n) - count * mean_square) / max(count - 1, 1))
@@ -154,10 +156,9 @@ def noise_scale(square_n: np.ndarray, mean_square: float) -> dict[str, float | N
 
 
 def alignment(square_n: np.ndarray, with_mean_n: np.ndarray, mean_square: float) -> np.ndarray:
-    """(n,) cosine of each user's gradient with the mean of the others'.
+    """(n,) cosine of each user's gradient with the mean of the others'; NaN if either is zero.
 
-    With the mean of all, a user would be compared with itself, too: at n = 100 that alone is a cosine of 0.1 among
-    users who have nothing in common.
+    The mean of all would include the user: at n = 100, users with orthogonal gradients would have a cosine of 0.1.
 
     Args:
       square_n: |g_i|^2.
@@ -172,7 +173,7 @@ def alignment(square_n: np.ndarray, with_mean_n: np.ndarray, mean_square: float)
 
 
 def _one_row_each(sequences: Sequences) -> tuple[Sequences, np.ndarray, np.ndarray]:
-    """Each row as a bag of its own, stacked: (R, L) slots; where its slots come from; which of them its row has."""
+    """Each row as `Sequences` of its own, stacked: (R, L) slots; the slot each is taken from; whether the row has it."""
     _, _, first_R, width_R, *_ = sequences.places
     longest = int(width_R.max())
     column_1xL = np.arange(longest, dtype=np.int32)[None]
