@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables
 from llmesr_jax.training import mesh, state, traced
@@ -44,9 +45,23 @@ class LoopParts(NamedTuple):
     epochs: Epochs
     seed: int
 
-    def order(self, epoch: int) -> np.ndarray:
-        """int32 (steps, B): the samples of each step of an epoch (from 1), in the order of `train`."""
-        return self.epochs.order(self.seed, epoch)
+    def order(self, epoch: int, without: Collection[int] = ()) -> np.ndarray:
+        """int32 (steps, B): the samples of each step of an epoch (from 1), in the order of `train`.
+
+        Args:
+          epoch: from 1.
+          without: rows of users (user - 1) from whom nothing is learned: their places hold -1 and stay empty. The other
+            users' steps, negatives and dropout do not change. Those left out remain similar users of others, and their
+            interactions count for the popularity of items.
+
+        Raises:
+          InputError: no such row.
+        """
+        order, num_users = self.epochs.order(self.seed, epoch), len(self.data.start_U)
+        rows = np.asarray(sorted(without), np.int64)
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < num_users:
+            raise InputError(f"without={without}: expected rows of users from 0 to {num_users - 1}")
+        return np.where(np.isin(order % num_users, rows), np.int32(-1), order)
 
 
 def loop_parts(experiment: Experiment, seed: int | None = None) -> LoopParts:

@@ -22,6 +22,7 @@ from llmesr_jax.experiments.gradients import (
 )
 from llmesr_jax.experiments.gradients.settings import Options
 from llmesr_jax.models.recommender import Params
+from llmesr_jax.models.types import Batch
 from llmesr_jax.training.experiment import Experiment
 
 TARGETS = ("tail items", "head items", "tail users", "head users")
@@ -29,7 +30,12 @@ ABOUT = 3  # columns before the numbers: user, head, positions
 
 
 def measure(
-    experiment: Experiment, params: Params, epoch: int, options: Options, rate: float
+    experiment: Experiment,
+    params: Params,
+    epoch: int,
+    options: Options,
+    rate: float,
+    among_U: np.ndarray | None = None,
 ) -> tuple[list[str], list[list[Any]]]:
     """A header and a row for each user: of each term, the influence on the mean ranking loss of each of `TARGETS`.
 
@@ -39,6 +45,7 @@ def measure(
       experiment: of one seed.
       params: of that seed, after so many epochs.
       rate: for TracIn, the learning rate times the epochs that this state stands for.
+      among_U: bool, users whose positions the targets are; None for all.
     Raises:
       InputError: for `gauss_newton`, if the method's ranking is not a function of the scores.
     """
@@ -47,7 +54,7 @@ def measure(
     count = max(1, min(-(-options.users // bag.plan.config.batch_size), len(bag.order)))
     exact = experiment.config.precision == "float32"
     means = users.splits(bag.model, params, bag.tables, bag[0], bag.epoch, 1e-4 if exact else 1e-2)
-    directions = _directions(bag, count)
+    directions = _directions(bag, count, among_U)
     if options.influence == "gauss_newton":
         directions, rate = _solved(bag, directions, options), 1.0
     terms = probe.ranking_first(name for name, mean in means.items() if mean)
@@ -83,17 +90,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def _directions(bag: epoch_batches.Batches, count: int) -> Params:
-    """The gradients of the mean ranking losses of `TARGETS` over the batches, stacked."""
+def target_slots(bag: epoch_batches.Batches, step: int, batch: Batch, among_U: np.ndarray | None) -> list[np.ndarray]:
+    """bool (T,) for each of `TARGETS`: its slots in a batch, and slots without a target.
+
+    Args:
+      among_U: see `measure`.
+    """
+    order_B, row_T = bag.order[step], np.asarray(batch.students.row_T)
     tail_U = ~groups.head_users(bag.corpus)
+    user_T = (order_B % len(tail_U))[row_T]
+    item_T = np.asarray(bag.tail_V)[np.maximum(np.asarray(batch.targets_T) - 1, 0)]
+    meant_T = (order_B >= 0)[row_T] & (True if among_U is None else among_U[user_T])
+    return [meant_T & where_T for where_T in (item_T, ~item_T, tail_U[user_T], ~tail_U[user_T])]
+
+
+def _directions(bag: epoch_batches.Batches, count: int, among_U: np.ndarray | None) -> Params:
+    """The gradients of the mean ranking losses of `TARGETS` over the batches, stacked."""
     total: Any = None
     for step in range(count):
         batch = bag[step]
-        row_T = batch.students.row_T
-        order_B = bag.order[step]
-        of_tail_T = (np.where(order_B >= 0, tail_U[order_B % len(tail_U)], False))[row_T]
-        item_T = np.asarray(bag.tail_V)[np.maximum(np.asarray(batch.targets_T) - 1, 0)]
-        where = (item_T, ~item_T, of_tail_T, ~of_tail_T)
+        where = target_slots(bag, step, batch, among_U)
         found = [_target(bag.model, bag.params, bag.tables, batch, jnp.asarray(one), bag.epoch) for one in where]
         total = found if total is None else [jax.tree.map(jnp.add, a, b) for a, b in zip(total, found)]
     means = [jax.tree.map(lambda x, n=n: x / jnp.maximum(n, 1).astype(x.dtype), tree) for tree, n in total]
