@@ -1,14 +1,14 @@
 """Predicted influence of users against training without them: rank correlations over groups of users of the demo.
 
     python tests/influence_retrained.py --influence=tracin --epochs=3
-    python tests/influence_retrained.py --influence=gauss_newton --before=20 --epochs=10
+    python tests/influence_retrained.py --influence=gauss_newton --before=10 --epochs=10 --items
 
 For each of `--seeds`, LLM-ESR is trained for `--before` epochs and, from there, for `--epochs` more: once with all users, and
 once without each of `--groups` groups of `--size` users, with the same random numbers. A group's prediction is the sum over
 its users and the loss's terms of what `launch.gradients --influence` writes: for `tracin`, of the states at the start of
 each of the `--epochs`; for `gauss_newton`, of the state after `--before`. The effect is the rise of each target's mean ranking
-loss, without dropout. Both are means over the seeds. With `--items`, only the rows of item tables are trained after
-`--before`, which is the case that `gauss_newton` estimates.
+loss, without dropout. Both are means over the seeds. With `--items`, the groups are left out a second time while only the
+rows of item tables are trained, which is the case that `gauss_newton` estimates.
 
 Only users with an odd number are ever left out. A third of the groups are those of highest prediction (mean over the
 targets, each in units of its deviation), a third those of lowest, a third are drawn. Each target is taken twice, over the
@@ -154,28 +154,35 @@ def compare(given: argparse.Namespace) -> None:
         predictions.append(predicted(experiment._replace(seeds=(seed,)), states, options, among))
     students = np.unique(experiment.epochs.samples_N % experiment.corpus.num_users)
     groups = chosen(np.mean(predictions, axis=0), students[odd_U[students]], given.groups, given.size)
-    effects = []
+    effects: dict[str, list[np.ndarray]] = {}
     for seed, (p, now) in zip(seeds, starts):
         alone = experiment._replace(seeds=(seed,))
         losses = Losses(alone, now.params, among)
+        loops = {"all parameters": p}
         if given.items:
-            p = items_only(p, epoch_batches.Batches(alone, now.params, 0).axes)
+            loops["rows of item tables"] = items_only(p, epoch_batches.Batches(alone, now.params, 0).axes)
         sets = [(), *groups]
-        ends = []
-        for first in tqdm(range(0, len(sets), given.lanes), desc=f"seed {seed}", unit="training"):
-            lanes = trained(p, now, range(given.before + 1, last + 1), sets[first : first + given.lanes])
-            ends.extend(losses(lanes.params))
-        effects.append(np.asarray(ends[1:]) - ends[0])
-    report(
-        np.asarray([np.mean(predictions, axis=0)[group].sum(axis=0) for group in groups]), np.asarray(effects), given
-    )
+        for name, loop in loops.items():
+            ends: list[np.ndarray] = []
+            for first in tqdm(range(0, len(sets), given.lanes), desc=f"seed {seed}, {name}", unit="training"):
+                lanes = trained(loop, now, range(given.before + 1, last + 1), sets[first : first + given.lanes])
+                ends.extend(losses(lanes.params))
+            effects.setdefault(name, []).append(np.asarray(ends[1:]) - ends[0])
+    summed_GxQ = np.asarray([np.mean(predictions, axis=0)[group].sum(axis=0) for group in groups])
+    for name, found in effects.items():
+        print(f"\n{given.influence}, trained: {name}")
+        report(summed_GxQ, np.asarray(found), given.groups // 3)
+    if given.out:
+        np.savez(
+            given.out, predicted=predictions, groups=groups, **{name: np.asarray(x) for name, x in effects.items()}
+        )
 
 
-def report(predicted_GxQ: np.ndarray, effects_SxGxQ: np.ndarray, given: argparse.Namespace) -> None:
-    """The table, and a line for each group where it is asked for."""
-    effect_GxQ, third = effects_SxGxQ.mean(axis=0), given.groups // 3
+def report(predicted_GxQ: np.ndarray, effects_SxGxQ: np.ndarray, third: int) -> None:
+    """The table of the targets."""
+    effect_GxQ = effects_SxGxQ.mean(axis=0)
     spearman = lambda a, b: scipy.stats.spearmanr(a, b)  # noqa: E731
-    print(f"{'target':24}  rank correlation  p        drawn groups  repeated  mean |effect|")
+    print(f"{'target':24}  correlation  p        drawn groups  repeated  mean |effect|")
     for q, name in enumerate(NAMES):
         both = spearman(predicted_GxQ[:, q], effect_GxQ[:, q])
         drawn = spearman(predicted_GxQ[2 * third :, q], effect_GxQ[2 * third :, q]).statistic
@@ -183,10 +190,8 @@ def report(predicted_GxQ: np.ndarray, effects_SxGxQ: np.ndarray, given: argparse
         again = f"{np.mean(pairs):+.2f}" if pairs else "-"
         size = np.abs(effect_GxQ[:, q]).mean()
         print(
-            f"{name:24}  {both.statistic:+.2f}             {both.pvalue:<7.1g}  {drawn:+.2f}         {again}     {size:.2g}"
+            f"{name:24}  {both.statistic:+.2f}        {both.pvalue:<7.1g}  {drawn:+.2f}         {again:8}  {size:.2g}"
         )
-    if given.out:
-        np.savez(given.out, predicted_GxQ=predicted_GxQ, effects_SxGxQ=effects_SxGxQ, targets=NAMES)
 
 
 if __name__ == "__main__":
@@ -197,7 +202,7 @@ if __name__ == "__main__":
     parser.add_argument("--groups", type=int, default=30)
     parser.add_argument("--size", type=int, default=8, help="users in a group")
     parser.add_argument("--seeds", default="42,43,44")
-    parser.add_argument("--items", action="store_true", help="only the rows of item tables are trained without them")
+    parser.add_argument("--items", action="store_true", help="also with the rows of item tables trained alone")
     parser.add_argument("--damping", type=float, default=0.01)
     parser.add_argument("--hessian_batches", type=int, default=2)
     parser.add_argument("--lanes", type=int, default=steps.most_lanes(8), help="groups trained under one vmap")
