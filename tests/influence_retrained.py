@@ -34,7 +34,13 @@ import scipy.stats
 from tqdm import tqdm
 
 import llmesr_jax
-from llmesr_jax.experiments.gradients import epoch_batches, gauss_newton, influence, probe, teachers
+from llmesr_jax.experiments.gradients import (
+    epoch_batches,
+    gauss_newton,
+    influence,
+    probe,
+    teachers,
+)
 from llmesr_jax.training import parts, state, steps
 from llmesr_jax.training.experiment import Experiment
 
@@ -205,6 +211,6 @@ if __name__ == "__main__":
     parser.add_argument("--items", action="store_true", help="also with the rows of item tables trained alone")
     parser.add_argument("--damping", type=float, default=0.01)
     parser.add_argument("--hessian_batches", type=int, default=2)
-    parser.add_argument("--lanes", type=int, default=steps.most_lanes(8), help="groups trained under one vmap")
+    parser.add_argument("--lanes", type=int, default=1, help="groups trained under one vmap; on an accelerator 30, say")
     parser.add_argument("--out", default="", help="a file.npz for predictions and effects")
     compare(parser.parse_args())
