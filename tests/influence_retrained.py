@@ -14,8 +14,9 @@ Only users with an odd number are ever left out. A third of the groups are those
 targets, each in units of its deviation), a third those of lowest, a third are drawn. Each target is taken twice, over the
 positions of all users, and over those of users with an even number ("others"), which are nobody's own.
 
-A line has Spearman's rank correlation of prediction and effect with its p-value, that within the groups drawn alone, and as
-`repeated` that of the effects of two seeds (mean over pairs of seeds): where this is near 0, effects are noise.
+A line has Spearman's rank correlation of prediction and effect with its p-value; that within the groups drawn alone; that of
+the effect and the group's number of training positions, which is what a count alone would say; and as `repeated` that
+of the effects of two seeds (mean over pairs of seeds): where this is near 0, effects are noise.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from llmesr_jax.experiments.gradients import (
     probe,
     teachers,
 )
-from llmesr_jax.training import parts, state, steps
+from llmesr_jax.training import batches, parts, state, steps
 from llmesr_jax.training.experiment import Experiment
 
 NAMES = [f"{target}, {whose}" for whose in ("all users", "others") for target in teachers.TARGETS]
@@ -175,29 +176,31 @@ def compare(given: argparse.Namespace) -> None:
                 ends.extend(losses(lanes.params))
             effects.setdefault(name, []).append(np.asarray(ends[1:]) - ends[0])
     summed_GxQ = np.asarray([np.mean(predictions, axis=0)[group].sum(axis=0) for group in groups])
+    length_U = batches.student_lengths(
+        experiment.corpus, p.plan, np.arange(experiment.corpus.num_users, dtype=np.int32)
+    )
+    positions_G = np.asarray([length_U[group].sum() for group in groups])
     for name, found in effects.items():
         print(f"\n{given.influence}, trained: {name}")
-        report(summed_GxQ, np.asarray(found), given.groups // 3)
+        report(summed_GxQ, np.asarray(found), positions_G, given.groups // 3)
     if given.out:
         np.savez(
             given.out, predicted=predictions, groups=groups, **{name: np.asarray(x) for name, x in effects.items()}
         )
 
 
-def report(predicted_GxQ: np.ndarray, effects_SxGxQ: np.ndarray, third: int) -> None:
+def report(predicted_GxQ: np.ndarray, effects_SxGxQ: np.ndarray, positions_G: np.ndarray, third: int) -> None:
     """The table of the targets."""
     effect_GxQ = effects_SxGxQ.mean(axis=0)
-    spearman = lambda a, b: scipy.stats.spearmanr(a, b)  # noqa: E731
-    print(f"{'target':24}  correlation  p        drawn groups  repeated  mean |effect|")
+    rank = lambda a, b: scipy.stats.spearmanr(a, b).statistic  # noqa: E731
+    print(f"{'target':24}  correlation  p        drawn groups  positions  repeated  mean |effect|")
     for q, name in enumerate(NAMES):
-        both = spearman(predicted_GxQ[:, q], effect_GxQ[:, q])
-        drawn = spearman(predicted_GxQ[2 * third :, q], effect_GxQ[2 * third :, q]).statistic
-        pairs = [spearman(a[:, q], b[:, q]).statistic for a, b in itertools.combinations(effects_SxGxQ, 2)]
+        found, effect_G = scipy.stats.spearmanr(predicted_GxQ[:, q], effect_GxQ[:, q]), effect_GxQ[:, q]
+        drawn = rank(predicted_GxQ[2 * third :, q], effect_G[2 * third :])
+        pairs = [rank(a[:, q], b[:, q]) for a, b in itertools.combinations(effects_SxGxQ, 2)]
         again = f"{np.mean(pairs):+.2f}" if pairs else "-"
-        size = np.abs(effect_GxQ[:, q]).mean()
-        print(
-            f"{name:24}  {both.statistic:+.2f}        {both.pvalue:<7.1g}  {drawn:+.2f}         {again:8}  {size:.2g}"
-        )
+        told = f"{found.statistic:+.2f}        {found.pvalue:<7.1g}  {drawn:+.2f}         {rank(positions_G, effect_G):+.2f}"
+        print(f"{name:24}  {told}      {again:8}  {np.abs(effect_G).mean():.2g}")
 
 
 if __name__ == "__main__":
