@@ -22,6 +22,7 @@ from llmesr_jax.training import parts, state, steps
 
 
 def main(after: int, every: int, count: int, batches: int, **given: str) -> None:
+    """Trains, and prints a line for each of `count` states."""
     experiment = llmesr_jax.prepare(llmesr_jax.settings(method="llmesr", seeds="42", **given))
     p = parts.loop_parts(experiment)
     an_epoch = p.epochs.steps

@@ -137,6 +137,7 @@ def chosen(predicted_UxQ: np.ndarray, candidates: np.ndarray, groups: int, size:
 
 
 def compare(given: argparse.Namespace) -> None:
+    """Predicts, trains again, and prints a table for each set of parameters that is trained."""
     seeds = tuple(map(int, given.seeds.split(",")))
     experiment = llmesr_jax.prepare(llmesr_jax.settings(dataset="demo", method="llmesr", seeds=given.seeds))
     options = probe.Options(

@@ -14,6 +14,7 @@ import time
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 import llmesr_jax
 from llmesr_jax.data import groups
@@ -54,7 +55,7 @@ def measure(experiment: experiment_lib.Experiment, every: int, turns: int) -> np
         return [time.perf_counter() - started[0], time.process_time() - started[1]]
 
     block(True), block(False)
-    return np.asarray([(block(False), block(True)) for _ in range(turns)])
+    return np.asarray([(block(False), block(True)) for _ in tqdm(range(turns), unit="turn")])
 
 
 if __name__ == "__main__":
