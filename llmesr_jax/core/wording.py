@@ -26,7 +26,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def wrapped(text: str, width: int = 80) -> str:
-    """The text with its long lines wrapped, except a line with the next command ("next: "), which users copy.
+    """The text with its long lines wrapped, except those of a table (with two blanks inside), and a line with the next
+    command ("next: "), which users copy.
 
     >>> print(wrapped("a line of words", 12))
     a line of
@@ -34,7 +35,7 @@ def wrapped(text: str, width: int = 80) -> str:
     """
     lines: list[str] = []
     for line in text.split("\n"):
-        long = len(line) > width and "next: " not in line
+        long = len(line) > width and "next: " not in line and "  " not in line.strip()
         options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
         lines += textwrap.wrap(line, width, **options) if long else [line]
     return "\n".join(lines)

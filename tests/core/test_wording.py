@@ -22,3 +22,8 @@ def test_commands_are_not_broken():
     line = f"out: written; next: python -m launch.train {'--flag=value ' * 8}".strip()
     text = "\n".join([line, "word " * 20, "short"])
     assert wording.wrapped(text).split("\n") == [line, ("word " * 16).strip(), "  word word word word", "short"]
+
+
+def test_rows_of_a_table_are_not_wrapped():
+    rows = ["raw   49,999,660  1,000,000,000", "      49,996,958    799,991,079"]
+    assert wording.wrapped("\n".join(rows), 20).split("\n") == rows

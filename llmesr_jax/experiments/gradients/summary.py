@@ -178,7 +178,8 @@ def _user_table(summary: dict[str, Any]) -> str:
             row += [_signed(one["pairs"][pair]["cosine"]), _percent(one["pairs"][pair]["conflicts"])]
         rows.append(row)
     scale = of["noise_scale"]["scale"]
-    return evaluate.align(rows) + f"\nnoise scale: {'lost in noise' if scale is None else f'{scale:.0f} users'}"
+    found = "unknown, the mean gradient of --users users is within its noise" if scale is None else f"{scale:.0f} users"
+    return evaluate.align(rows) + f"\nnoise scale: {found}"
 
 
 def _item_table(summary: dict[str, Any]) -> str:
