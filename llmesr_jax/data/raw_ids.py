@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.data import manifest
 from llmesr_jax.data.corpus import Corpus
 
 FILES = {"user": "user_ids.txt", "item": "item_ids.txt"}
@@ -25,11 +26,13 @@ def of_file(corpus: Corpus, kind: str) -> list[str] | None:
       kind: "user" or "item".
 
     Raises:
-      InputError: the file cannot be read, its number of lines is not that of the users or items, or an id appears twice.
+      InputError: the file cannot be read or was changed after `launch.prepare` wrote it, its number of lines is not that of
+        the users or items, a line is empty, or an id appears twice.
     """
     path = corpus.folder and Path(corpus.folder, FILES[kind])
     if not path:
         return None
+    _is_as_prepared(path)
     try:
         found = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
@@ -44,11 +47,24 @@ def of_file(corpus: Corpus, kind: str) -> list[str] | None:
             f"{path}: has {len(found):,} ids, but inter.txt has {count:,} {kind}s; expected one id per {kind}; "
             "prepare the data again"
         )
+    if "" in found:
+        raise InputError(f"{path}, line {found.index('') + 1}: is empty; expected a raw id; prepare the data again")
     if len(set(found)) < count:
         raise InputError(
             f"{path}: an id appears twice; expected a different id for each {kind}; prepare the data again"
         )
     return found
+
+
+def check(corpus: Corpus) -> None:
+    """Checks the files of raw ids before work that does not read them, such as training, is based on them.
+
+    Raises:
+      InputError: see `of_file`; of a file that `launch.prepare` wrote, whether it was changed is all that is checked.
+    """
+    for kind, name in FILES.items():
+        if corpus.folder and not _is_as_prepared(Path(corpus.folder, name)):
+            of_file(corpus, kind)
 
 
 def known(corpus: Corpus, kind: str) -> list[str] | None:
@@ -123,6 +139,19 @@ def all_different(ids: Iterable[str]) -> list[str] | None:
     """The ids as a list; None if one is empty, or two are equal."""
     found = list(ids)
     return found if all(found) and len(set(found)) == len(found) else None
+
+
+def _is_as_prepared(path: Path) -> bool:
+    """Whether `launch.prepare` wrote the file, as it is now; False if it did not write one.
+
+    Raises:
+      InputError: the file is missing or was changed since then.
+    """
+    made = manifest.read(path.parent)
+    if made is None or path.name not in made["files"]:
+        return False
+    manifest.check_files(path.parent, made | {"files": {path.name: made["files"][path.name]}})
+    return True
 
 
 def _count(corpus: Corpus, kind: str) -> int:

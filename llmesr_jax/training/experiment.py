@@ -20,7 +20,7 @@ from llmesr_jax.core.axes import TABLES
 from llmesr_jax.core.config_dict import ConfigDict
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.spans import span
-from llmesr_jax.data import corpus, reading, splits
+from llmesr_jax.data import corpus, raw_ids, reading, splits
 from llmesr_jax.models import backbones, recommender
 from llmesr_jax.models.types import Sizes
 from llmesr_jax.ranking import evaluate
@@ -126,6 +126,7 @@ def prepare(config: ConfigDict) -> Experiment:
         raise _start_missing(config.method)
     with span("data"):
         users_items = reading.load(config.dataset, config.data_dir or None, section("data"))
+        raw_ids.check(users_items)
     for part in ("test", "valid"):
         evaluate.check_repeats(users_items, part, section("train").seen_items)
     semantic = section("semantic")

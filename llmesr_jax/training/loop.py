@@ -107,9 +107,10 @@ def _before(experiment: Experiment) -> Outcome | None:
     except InputError as error:
         return error
     if found is not None:
-        folder = experiment.config.workdir
+        folder, epochs = experiment.config.workdir, experiment.config.train.epochs
+        more = f" after {found['epochs']} epochs, not the {epochs} of --epochs" if found["epochs"] > epochs else ""
         print(
-            f"{folder}: already finished, nothing trained; to train again, delete this folder or choose another "
+            f"{folder}: already finished{more}, nothing trained; to train again, delete this folder or choose another "
             "--workdir",
             flush=True,
         )

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import raw_ids, reading
+from llmesr_jax.data import manifest, raw_ids, reading
+
+PAIRS = [(1, 1), (1, 2), (2, 3)]
 
 
 def write(folder, pairs, items=None, users=None, records=None):
@@ -52,17 +54,36 @@ def test_raw_ids_on_one_side_only_are_refused(tmp_path, old):
 
 
 @pytest.mark.parametrize(
-    ("items", "message"), [(["a"], "has 1 ids, but inter.txt has 3 items"), (["a", "a", "b"], "an id appears twice")]
+    ("items", "message"),
+    [
+        (["a"], ": has 1 ids, but inter.txt has 3 items"),
+        (["a", "a", "b"], ": an id appears twice"),
+        (["a", "", "b"], ", line 2: is empty"),
+    ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, items, message):
-    with pytest.raises(InputError, match=f"item_ids.txt: {message}"):
-        raw_ids.of_file(write(tmp_path / "bad", [(1, 1), (1, 2), (2, 3)], items), "item")
+    with pytest.raises(InputError, match=f"item_ids.txt{message}"):
+        raw_ids.of_file(write(tmp_path / "bad", PAIRS, items), "item")
+    with pytest.raises(InputError, match=f"item_ids.txt{message}"):
+        raw_ids.check(reading.read_folder("mine", tmp_path / "bad"))
+
+
+def test_a_file_changed_since_it_was_prepared_is_refused(tmp_path):
+    corpus = write(tmp_path / "data", PAIRS, ["x", "y", "z"])
+    path = tmp_path / "data" / "item_ids.txt"
+    made = {"source": {}, "rule": {}, "counts": {}, "steps": [], "malformed_lines": {}}
+    made["files"] = {path.name: manifest.entry(path)}
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps(made))
+    raw_ids.check(corpus)
+    assert raw_ids.every(corpus, "item") == ["x", "y", "z"]
+    path.write_text("y\nx\nz\n")
+    for read in (raw_ids.check, lambda corpus: raw_ids.every(corpus, "item")):
+        with pytest.raises(InputError, match="item_ids.txt: was changed after it was written .*; use --overwrite"):
+            read(corpus)
 
 
 def test_raw_ids_are_utf_8_in_every_locale(old):
-    program = (
-        "import sys; from llmesr_jax.data import raw_ids, reading; corpus = reading.read_folder('mine', sys.argv[1]); "
-    )
+    program = "import sys; from llmesr_jax.data import manifest, raw_ids, reading; corpus = reading.read_folder('mine', sys.argv[1]); "
     program += "print(ascii(raw_ids.of_file(corpus, 'item')))"
     env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [sys.executable, "-c", program, str(old.folder)]
@@ -70,7 +91,6 @@ def test_raw_ids_are_utf_8_in_every_locale(old):
     assert found.strip() == ascii(["a", "ü b", "c"])
 
 
-PAIRS = [(1, 1), (1, 2), (2, 3)]
 RECORDS = [
     ({"asin": "B1"}, {"asin": "B2"}, {"asin": "B3"}),  # known
     ({"asin": "B1"}, {"asin": "B2"}, {"asin": "B2"}),  # not different

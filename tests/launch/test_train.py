@@ -102,6 +102,8 @@ def test_the_same_command_again_only_shows_the_table(trained, train):
     again = train("--method=none,llmesr", "--seeds=1,2", "--epochs=2", "--workdir=w", cwd=cwd)
     assert (again.status, again.err, tables(again.out)) == (0, "", tables(result.out))
     assert again.out.count("already finished,") == 2
+    fewer = train("--method=none", "--seeds=1,2", "--epochs=1", "--workdir=w/none", cwd=cwd)
+    assert "w/none: already finished after 2 epochs, not the 1 of --epochs, nothing trained" in fewer.out
     assert {path: path.read_bytes() for path in (cwd / "w").rglob("*") if path.is_file()} == before
 
 

@@ -46,6 +46,13 @@ def test_few_items_are_told_of(tmp_path):
         assert ("sampled ranks among all items" in told) == (items == 101)
 
 
+def test_raw_ids_that_do_not_fit_are_refused_before_training(tmp_path):
+    data = commands.write_data(tmp_path / "data")
+    (data / "item_ids.txt").write_text("a\nb\n")
+    with pytest.raises(InputError, match="item_ids.txt: has 2 ids, but inter.txt has 150 items"):
+        experiment.prepare(configure(data, tmp_path / "w"))
+
+
 def test_a_plain_backbone_needs_no_tables(prepared):
     assert prepared.tables == {}
     assert prepared.recommender.sizes.num_items == prepared.corpus.num_items == 150
