@@ -128,9 +128,10 @@ def _software(own: str) -> _Found:
                 yield Problem(f"{name} is {version}; expected {least} or newer; run: pip install -U {name}")
     if not wanted:
         required = [f"{name} {_version_of(name)}" for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")]
-    for name, found in (("packages", required), ("extras", optional)):
+    extras = [one for one in optional if one not in required]  # several extras may need the same package
+    for name, found in (("packages", required), ("extras", list(dict.fromkeys(extras)))):
         for start in range(0, len(found), 4):
-            yield Fact(name if not start else "", ", ".join(dict.fromkeys(found[start : start + 4])))
+            yield Fact(name if not start else "", ", ".join(found[start : start + 4]))
     jax, jaxlib = _version_of("jax"), _version_of("jaxlib")
     if jax and jaxlib and jax.split(".")[:2] != jaxlib.split(".")[:2]:
         yield Problem(f"jax is {jax} and jaxlib {jaxlib}; expected the same version; run: pip install -U jax jaxlib")

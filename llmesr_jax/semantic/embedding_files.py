@@ -77,7 +77,7 @@ def checked(array: np.ndarray, path: Path, rows: int, kind: str, command: str = 
         wrong += len(finite) - int(finite.sum())
     if wrong:
         raise InputError(
-            f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32), as do {wrong} of {rows} rows; "
+            f"{path}: row {first} (id {first + 1}) holds NaN or infinity (as float32); in all, {wrong} of {rows} rows do; "
             f"expected finite numbers; embed these {kind} again"
         )
     return array

@@ -37,12 +37,13 @@ def examine(tmp_path, **environ):
 
 def test_facts_of_a_sound_installation(tmp_path, installed):
     asked = ["jax>=0.10", "numpy>=2.0", "jax[cuda12]>=0.10; extra == 'cuda12'", "optuna>=4.0; extra == 'search'"]
-    installed(asked, {"jax": "0.10.2", "jaxlib": "0.10.1", "numpy": "2.4.6"})
+    asked += ["optuna>=4.0; extra == 'test'", "duckdb>=1.0; extra == 'duckdb'"]
+    installed(asked, {"jax": "0.10.2", "jaxlib": "0.10.1", "numpy": "2.4.6", "optuna": "4.1"})
     (tmp_path / "compiled" / "kind").mkdir(parents=True)
     (tmp_path / "compiled" / "kind" / "program").write_bytes(bytes(2**20))
     found = examine(tmp_path, JAX_PLATFORMS="cpu", OPENAI_API_KEY="secret", HOME="/home/me")
     facts = dict(found.facts)
-    assert facts["packages"] == "jax 0.10.2, numpy 2.4.6" and facts["extras"] == "jax 0.10.2"
+    assert facts["packages"] == "jax 0.10.2, numpy 2.4.6" and facts["extras"] == "optuna 4.1"
     assert facts["JAX computes on"].startswith("1 x cpu") and facts["matrix product"].startswith("12 GFLOP/s")
     assert "0.00 GiB of at most 2.00 GiB" in facts["traced and compiled programs"] and facts["JAX_PLATFORMS"] == "cpu"
     assert not found.problems and str(found).endswith("Problems\nnone found") and "secret" not in str(found)
