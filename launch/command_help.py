@@ -79,7 +79,7 @@ def _usage(flag: Any, aliases: Mapping[str, str]) -> str:
 
 
 def _text(flag: Any, choices: Sequence[str] | None) -> str:
-    listed = f"; one of: {', '.join(map(str, choices))}" if choices else ""
+    listed = f"; one of: {', '.join(str(one) for one in choices if one != '')}" if choices else ""
     return (flag.help or "") + listed + _default(flag)
 
 
@@ -106,9 +106,20 @@ def _section(name: str) -> str:
         raise InputError(
             f"--help={name}: there is no such section; expected one of: {', '.join(named)}{did_you_mean(name, named)}"
         )
-    lines = [f"settings of {name}:" if name else "settings of a run:"]
+    about = _about(name, sections[name])
+    lines = [*textwrap.wrap(about, 80), ""] if about else []
+    lines.append(f"settings of {name}:" if name else "settings of a run:")
     for field, setting in knobs.fields(sections[name]).items():
-        choices = f"; one of: {', '.join(map(str, setting.allowed))}" if setting.allowed else ""
+        named = [str(one) for one in setting.allowed or () if one != ""]  # the empty one is explained by the help
+        choices = f"; one of: {', '.join(named)}" if named else ""
         key = f"{name}.{field}" if name else field
         lines.append(_entry(f"--config.{key}", f"{setting.doc}{choices} (default: {setting.default!r})"))
     return "\n".join(lines)
+
+
+def _about(name: str, section: type) -> str:
+    """The first line of the docstring of a plug-in's file, or of another section's class; "" without one."""
+    of_file = section.__module__.rpartition(".")[2] == name
+    text = sys.modules[section.__module__].__doc__ if of_file else section.__doc__
+    first = (text or "").strip().split("\n")[0]
+    return "" if first.startswith(f"{section.__name__}(") else first  # what `dataclass` writes where there is none

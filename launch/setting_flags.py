@@ -100,7 +100,13 @@ def shared(configs: Mapping[str, type], taken: Collection[str] = ()) -> dict[str
 
 
 def _docs(of: Mapping[str, knobs.Setting]) -> str:
-    return "; ".join(dict.fromkeys(setting.doc for setting in of.values()))
+    """The help of one setting of several plug-ins: where it differs, each text with the names of its plug-ins."""
+    plugins: dict[str, list[str]] = {}
+    for plugin, setting in of.items():
+        plugins.setdefault(setting.doc, []).append(plugin)
+    if len(plugins) == 1:
+        return next(iter(plugins))
+    return "; ".join(f"{', '.join(names)}: {doc}" for doc, names in plugins.items())
 
 
 def _defaults(of: Mapping[str, knobs.Setting]) -> str:

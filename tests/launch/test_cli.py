@@ -268,6 +268,7 @@ def test_help_shows_the_short_flags_and_no_more(run, flag):
 def test_help_of_a_section(run):
     result = run("--help=sasrec")
     assert result.status == 0
+    assert result.out.startswith("SASRec: causal self-attention (Kang and McAuley, ICDM 2018)")
     keys = [line.split()[0] for line in result.out.splitlines() if line.startswith("  --")]
     assert keys == [f"--config.{key}" for key in schema.settings() if key.startswith("sasrec.")]
     wanted = f"error: --help=sas: there is no such section; expected one of: {', '.join(filter(None, schema.sections()))}; did you mean sasrec?\n"

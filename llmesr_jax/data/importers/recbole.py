@@ -37,11 +37,11 @@ _FIELDS = {"class": "categories", "genre": "categories", "sales_type": "category
 class Options:
     """Which files and columns to read; a column's name with or without its type."""
 
-    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
-    items_file: str = knob("", "recbole: name of the file of items; empty: the .item beside the .inter, if any")
-    user_column: str = knob("", "recbole: column of the user; empty: user_id, else session_id")
+    file: str = knob("", "name of the file in --raw_dir; empty: the only one")
+    items_file: str = knob("", "name of the file of items; empty: the .item beside the .inter, if any")
+    user_column: str = knob("", "column of the user; empty: user_id, else session_id")
     item_column: str = knob("item_id", "column of the item, also in the items' file")
-    rating_column: str = knob("", "recbole: column of the rating; empty: rating, if there is one")
+    rating_column: str = knob("", "column of the rating; empty: rating, if there is one")
     time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))

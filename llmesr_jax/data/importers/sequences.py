@@ -31,7 +31,7 @@ _COLUMNS = ("user", "item")
 class Options:
     """Which file to read, and how."""
 
-    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
+    file: str = knob("", "name of the file in --raw_dir; empty: the only one")
     encoding: str = knob(
         "", "encoding of text files, by its Python name; empty: UTF-8, and Windows-1252 for bytes that are not"
     )

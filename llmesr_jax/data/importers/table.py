@@ -47,10 +47,8 @@ _IDS = frozenset(
 class Options:
     """Which files and columns to read, and how."""
 
-    file: str = knob("", "name of the file (table: or of a folder of parts) in --raw_dir; empty: the only one")
-    items_file: str = knob(
-        "", "name of a file (table: or of a folder of parts) with one row per item; empty: no item texts"
-    )
+    file: str = knob("", "name of the file, or of a folder of parts, in --raw_dir; empty: the only one")
+    items_file: str = knob("", "name of a file, or of a folder of parts, with one row per item; empty: no item texts")
     user_column: str = knob("user_id", "column of the user, by name or by number from 1")
     item_column: str = knob("item_id", "column of the item, also in the items' file")
     rating_column: str = knob("", "column of the rating; empty: none")
