@@ -27,6 +27,7 @@ from llmesr_jax.serving.catalogue import Catalogue, as_id
 from llmesr_jax.serving.sources import Batch
 
 _STAGED = 50_000  # users at a time
+_SEEN = 200  # JSON objects whose fields decide the shape of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,21 +125,24 @@ def _read(path: Path, columns: Columns, catalogue: Catalogue, work: Path, reader
     raw, kind = RawFile(path), _kind(path)
     if kind == "parquet":
         schema = pl.scan_parquet(path, glob=False).collect_schema()
-        if isinstance(schema.get(columns.items), pl.List):
+        listed = isinstance(schema.get(columns.items), pl.List)
+        if listed or (columns.items in schema and find(list(schema), columns.item) is None):
             _check_user(raw, columns, list(schema))
-            return _lists(_parquet_rows(path, columns), raw, catalogue, work)
+            return _lists(_parquet_rows(path, columns), raw, columns.items, catalogue, work)
     elif kind == "json":
-        first = next((value for _, value in objects(Text(raw, columns.encoding), None)), {})
-        if isinstance(first.get(columns.items), list):
-            _check_user(raw, columns, list(first))
-            return _lists(_json_rows(raw, columns), raw, catalogue, work)
+        first = [value for _, value in itertools.islice(objects(Text(raw, columns.encoding), None), _SEEN)]
+        names = list(dict.fromkeys(name for value in first for name in value))
+        listed = any(isinstance(value.get(columns.items), list) for value in first)
+        if listed or (columns.items in names and find(names, columns.item) is None):
+            _check_user(raw, columns, names)
+            return _lists(_json_rows(raw, columns), raw, columns.items, catalogue, work)
     else:
         form = Form(columns.separator.replace("\\t", "\t"), columns.encoding, columns.header)
         opened = open_table(raw, form, [columns.user], lambda *_: True)
         if find(opened.names, columns.items) is not None and find(opened.names, columns.item) is None:
             _check_user(raw, columns, opened.names)
-            return _lists(_delimited_rows(opened, columns, work), raw, catalogue, work)
-    return _interactions(raw, columns, catalogue, reader)
+            return _lists(_delimited_rows(opened, columns, work), raw, columns.items, catalogue, work)
+    return _interactions(raw, columns, catalogue, reader, work)
 
 
 def _kind(path: Path) -> str:
@@ -161,8 +165,15 @@ def _user(columns: Columns, names: Sequence[str]) -> str:
     return "user" if columns.user not in names and "user" in names else columns.user
 
 
-def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: Reader) -> pl.LazyFrame:
-    """One row per interaction, read as launch.prepare reads a table, grouped by user."""
+def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: Reader, work: Path) -> pl.LazyFrame:
+    """One row per interaction, read as launch.prepare reads a table, grouped by user.
+
+    A user whose rows have no item has an empty history. Such rows are rare, so their users are looked for only if any
+    rows were left out.
+
+    Raises:
+      InputError: a row has no user, or the file cannot be read.
+    """
     options = table.Options(
         user_column=columns.user,
         item_column=columns.item,
@@ -173,21 +184,65 @@ def _interactions(raw: RawFile, columns: Columns, catalogue: Catalogue, reader: 
         encoding=columns.encoding,
         header=columns.header,
     )
-    frame = table.interactions(Files((raw,)), options, reader)
+    try:
+        frame = table.interactions(Files((raw,)), options, reader)
+    except InputError:
+        if not _all_left_out(reader):
+            raise
+        frame = pl.LazyFrame(schema={"user": pl.String, "item": pl.String})
     numbers = pl.LazyFrame({"item": list(catalogue.ids), "number": np.arange(1, len(catalogue) + 1, dtype=np.int32)})
     frame = frame.join(numbers, on="item", how="left", maintain_order="left")
     known = pl.col("number").drop_nulls()
     if "time" in frame.collect_schema():
         known = pl.col("number").sort_by("time", nulls_last=False, maintain_order=True).drop_nulls()
-    return frame.group_by("user", maintain_order=True).agg(
+    frame = frame.group_by("user", maintain_order=True).agg(
         known.alias("items"),
         pl.col("number").is_null().sum().alias("unknown"),
         pl.col("item").filter(pl.col("number").is_null()).first().alias("example"),
     )
+    if not reader.dropped:
+        return frame
+    frame = _everyone(raw, options, reader, work).join(frame, on="user", how="left", maintain_order="left")
+    return frame.with_columns(pl.col("items").fill_null(pl.lit([], pl.List(pl.Int32))), pl.col("unknown").fill_null(0))
 
 
-def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalogue, work: Path) -> pl.LazyFrame:
-    """One row per user: (where, user, list of raw ids), staged in parts."""
+def _all_left_out(reader: Reader) -> bool:
+    """Whether the reader refused a file because each of its rows lacks an id, not because one is malformed."""
+    return bool(reader.dropped) and not reader.bad.found and not reader.bad.read
+
+
+def _everyone(raw: RawFile, options: table.Options, reader: Reader, work: Path) -> pl.LazyFrame:
+    """The users of all rows, also of those without an item, in file order.
+
+    Args:
+      raw: the file, with one row per interaction.
+      options: as `reader` has read it.
+      reader: its notes say whether the first line was read as a row.
+      work: a folder for temporary files.
+    Raises:
+      InputError: a row has no user.
+    """
+    header = options.header
+    if header == "auto":  # with the user's column alone, it could be detected otherwise than before
+        header = "no" if any("the first line was read as a row" in note for note in reader.notes) else "yes"
+    options = dataclasses.replace(options, item_column=options.user_column, time_column="none", header=header)
+    users, found = _reader(work / "users"), None
+    try:
+        found = table.interactions(Files((raw,)), options, users)
+    except InputError:
+        if not _all_left_out(users):
+            raise
+    if found is None or users.dropped:
+        count = sum(users.dropped.values())
+        rows = "1 row has" if count == 1 else f"{count:,} rows have"
+        raise InputError(f"{raw}: {rows} no user; expected a raw user id in each row; add it, or delete the row")
+    return found.select("user").unique(maintain_order=True)
+
+
+def _lists(
+    rows: Iterable[tuple[str, Any, Any]], raw: RawFile, column: str, catalogue: Catalogue, work: Path
+) -> pl.LazyFrame:
+    """One row per user: (where, user, list of raw ids in `column`), staged in parts."""
     folder, rows = work / "lists", iter(rows)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.parquet"):
@@ -199,6 +254,8 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
             name = as_id(user)
             if name is None:
                 raise InputError(f"{where}: has no user; expected a raw user id in each row")
+            if items is not None and not isinstance(items, list):
+                raise InputError(f"{where}: {column!r} is {repr(items)[:40]}; expected a list of raw item ids")
             ids, unknown = catalogue.known([] if items is None else items, where)
             example = next(filter(None, map(as_id, items))) if unknown and not len(ids) else None
             made.append((name, ids.tolist(), unknown, example))
@@ -213,10 +270,7 @@ def _lists(rows: Iterable[tuple[str, Any, Any]], raw: RawFile, catalogue: Catalo
 def _json_rows(raw: RawFile, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
     for line, value in objects(Text(raw, columns.encoding), BadLines(0, flag="")):
         items = value.get(columns.items)
-        where = f"{raw}, line {line}"
-        if items is not None and not isinstance(items, list):
-            raise InputError(f"{where}: {columns.items!r} is {repr(items)[:40]}; expected a list of raw item ids")
-        yield where, value.get(_user(columns, value)), items
+        yield f"{raw}, line {line}", value.get(_user(columns, value)), items
 
 
 def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, Any, Any]]:

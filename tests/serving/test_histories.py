@@ -73,6 +73,54 @@ def test_a_user_without_items_and_numbers_as_ids(tmp_path):
     assert staged.count == 2 and staged.batch(1, 2).users == ["5"]
 
 
+def written(path, kind, pairs):
+    """Writes (user, item) pairs, None for none, as a file with one row for each interaction."""
+    if kind == "parquet":
+        pl.DataFrame(pairs, schema={"user": pl.String, "item": pl.String}, orient="row").write_parquet(path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"user": u, "item": i}) + "\n" for u, i in pairs))
+    else:
+        path.write_text("".join(f"{u or ''},{i or ''}\n" for u, i in [("user", "item"), *pairs]))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_users_whose_rows_have_no_item_have_an_empty_history(kind, tmp_path):
+    (tmp_path / "2").mkdir()
+    pairs = [("B", None), ("A", "a"), ("C", None), ("B", None), ("C", "zzz"), ("C", "b")]
+    found = read(written(tmp_path / "h", kind, pairs), tmp_path)
+    assert list(found.items()) == [("B", ([], 0)), ("A", ([1], 0)), ("C", ([2], 1))]
+    nothing = written(tmp_path / "n", kind, [("B", None), ("A", None)])
+    assert list(read(nothing, tmp_path / "2").items()) == [("B", ([], 0)), ("A", ([], 0))]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_rows_without_a_user_are_refused(kind, tmp_path):
+    for pairs, said in (
+        ([("A", "a"), ("B", None), (None, "b")], "h: 1 row has no user; expected"),
+        ([(None, "a"), (None, "b")], "h: 2 rows have no user"),
+    ):
+        with pytest.raises(InputError, match=said):
+            read(written(tmp_path / "h", kind, pairs), tmp_path)
+
+
+def test_users_without_items_in_a_file_without_a_header(tmp_path):
+    """With the user's column alone, the item of the first row would look like the name of a column of numbers."""
+    path = tmp_path / "h.csv"
+    path.write_text("x,b,\ny,7,\nz,,\n")
+    assert read(path, tmp_path, user="1", item="2") == {"x": ([2], 0), "y": ([3], 0), "z": ([], 0)}
+
+
+def test_lists_of_other_types_in_a_parquet_file(tmp_path):
+    path = tmp_path / "h.parquet"
+    pl.DataFrame({"user": ["x"], "items": [None]}).write_parquet(path)
+    assert read(path, tmp_path) == {"x": ([], 0)}
+    (tmp_path / "2").mkdir()
+    pl.DataFrame({"user": ["x"], "items": ["a"]}).write_parquet(path)
+    with pytest.raises(InputError, match="row 1: 'items' is 'a'; expected a list of raw item ids"):
+        read(path, tmp_path / "2")
+
+
 def test_what_was_staged_is_used_again(tmp_path):
     path = tmp_path / "h.jsonl"
     path.write_text('{"user": "x", "items": ["a"]}\n')
@@ -89,6 +137,8 @@ def test_what_was_staged_is_used_again(tmp_path):
             '{"user": "x", "items": ["a"]}\n{"user": "x", "items": "a"}\n',
             "line 2: 'items' is 'a'; expected a list",
         ),
+        ("h.jsonl", '{"user": "x", "items": "a"}\n', "line 1: 'items' is 'a'; expected a list of raw item ids"),
+        ("h.jsonl", '{"user": "x"}\n{"user": "y", "items": 7}\n', "line 2: 'items' is 7; expected a list"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"items": ["a"]}\n', "line 2: has no user"),
         ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; expected one of: items"),
         ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is not a raw id"),
