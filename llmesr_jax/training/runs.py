@@ -98,12 +98,15 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
 
     Args:
       folder: of the run.
-      data_dir: the folder of the data; empty: the folder that training read.
+      data_dir: the folder of the data; empty: the folder that training read, if relative, from the current folder.
     Raises:
-      InputError: the folder is not a run's, has no intact checkpoint, or the data are not those of the training.
+      InputError: the folder is not a run's, has no intact checkpoint, or the data are missing or not those of the
+        training.
     """
     folder = Path(folder)
     config, identity = experiment.read_config(folder)
+    if not data_dir:
+        _check_data_are_here(folder, config.dataset, config.data_dir)
     config.workdir, config.data_dir = str(folder), data_dir or config.data_dir
     prepared = experiment.prepare(config)
     if changes := experiment.identity_changes(identity, prepared):
@@ -118,6 +121,17 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
     tree, progress = restored
     found = Progress(**progress)
     return Run(prepared, state.take(tree["best"], found.sound(prepared.seeds)), found)
+
+
+def _check_data_are_here(folder: Path, dataset: str, data_dir: str) -> None:
+    """Raises InputError if the training read its data from a relative path that is not in the current folder."""
+    data = Path(data_dir or Path("data", dataset))
+    in_memory = dataset == "demo" and not data_dir
+    if not (in_memory or data.is_absolute() or data.exists()):
+        raise InputError(
+            f"{folder}: was trained on the data folder {data}, a path relative to the current folder, which does not "
+            "exist here; run the command in the folder where the run was trained, or set --data_dir=<folder>"
+        )
 
 
 def evaluate_run(
