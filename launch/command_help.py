@@ -80,7 +80,8 @@ def _usage(flag: Any, aliases: Mapping[str, str]) -> str:
 
 def _text(flag: Any, choices: Sequence[str] | None) -> str:
     listed = f"; one of: {', '.join(str(one) for one in choices if one != '')}" if choices else ""
-    return (flag.help or "") + listed + _default(flag)
+    text = " ".join((flag.help or "").split())  # absl adds a line break and blanks to that of a repeated flag
+    return text + listed + _default(flag)
 
 
 def _default(flag: Any) -> str:
