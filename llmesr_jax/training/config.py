@@ -154,7 +154,10 @@ def build(
 
 
 def settings(changes: Mapping[str, Any] | None = None, /, **named: Any) -> ConfigDict:
-    """The settings of one run, complete and checked, for Python; see `build` for their precedence.
+    """The settings of one run, complete and checked, for Python.
+
+    What is not given here comes from the preset's file (`configs/<preset>.py`), else from the data set's file
+    (`configs/<dataset>.py`, if there is one), else from the defaults.
 
         settings(dataset="fashion", preset="best", method="llmesr", train={"epochs": 3}, llmesr={"alpha": 0.05})
         settings({"train.epochs": 3, "llmesr.alpha": 0.05}, dataset="fashion")

@@ -43,8 +43,8 @@ def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]
 
     Args:
       experiment: of `prepare`.
-      stop: a request ends the training after the current window of steps, and the state is saved. None: there are no
-        requests.
+      stop: a `llmesr_jax.core.interrupts.Stop`. Its `request()`, called in a signal handler or another thread, ends the
+        training after the current window of steps, and the state is saved. None: no one can ask for that.
     Returns: the content of results.json.
     Raises:
       InputError: the workdir belongs to another run, or all seeds failed (the message names terms and steps).
