@@ -78,7 +78,7 @@ def stage(path: Path, columns: Columns, catalogue: Catalogue, work: Path) -> Sta
       catalogue: the items that are known.
       work: a folder for the Parquet file.
     Raises:
-      InputError: the file cannot be read, or has no history.
+      InputError: the file cannot be read, has no history, or has a row without a user.
     """
     staged = work / "histories.parquet"
     if not staged.exists():
