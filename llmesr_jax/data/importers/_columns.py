@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import times
+from llmesr_jax.data import time_formats, times
 from llmesr_jax.data.columns import absence, bare, find
 from llmesr_jax.data.raw_files import RawFile
 from llmesr_jax.data.staging import Reader
@@ -127,9 +127,8 @@ def find_time(
     for n in like:
         if examples[n] and not units[n] and _is_a_time(names[n]):
             raise InputError(
-                f"{raw}: column {names[n]!r} cannot be read as times, as it holds {repr(examples[n])[:40]}; expected "
-                f"{times.wanted(unit)}; if it has no times of interactions, set --time_column to another column, or to "
-                "none if the rows are in time order"
+                f"{_unreadable(raw, names[n], [row[n] for row in sample], unit)}; if it has no times of interactions, "
+                "set --time_column to another column, or to none if the rows are in time order"
             )
     if "%" in unit:
         raise InputError(f"{raw}: has no column of times for --time_format={unit}; expected one; set --time_column")
@@ -137,17 +136,43 @@ def find_time(
     for n in like:
         why = f"is not used; if it is the time, set --time_column={names[n]}"
         if not units[n]:
-            why = f"is not used, as it holds {repr(examples[n])[:40]}; expected {times.WANTED}"
+            wanted = _wanted([row[n] for row in sample], unit)
+            why = f"is not used, as it holds {repr(examples[n])[:40]}; expected {wanted}"
         unused += f"; column {names[n]!r} {why}"
     for n in set(range(len(names))) - {*like, *taken}:
         other = _OTHER_TIMES.union(["id"]).intersection(words(names[n]))
-        if not other and _unit_since_1980([row[n] for row in sample], unit):
+        values = [row[n] for row in sample]
+        is_time = not other and _unit_since_1980(values, unit)
+        forms = time_formats.fitting(values, _EARLIEST) if not other and not is_time else []
+        if is_time or forms:
             unused += (
                 f"; column {names[n]!r} looks like times; if it has the interactions' times, set "
-                f"--time_column={names[n]}"
+                f"--time_column={names[n]}{f' {time_formats.proposal(forms)}' if forms else ''}"
             )
     reader.note(f"{file}: has no times, so each user's rows count as being in time order{unused}")
     return Time(None, unit)
+
+
+def check_time(raw: RawFile, name: str, values: Sequence[Any], unit: str) -> None:
+    """Raises InputError if the first values of the column that the user named are times only in a certain format."""
+    if "%" not in unit and not _parsed(values, unit) and time_formats.fitting(values):
+        raise InputError(_unreadable(raw, name, values, unit))
+
+
+def _unreadable(raw: RawFile, name: str, values: Sequence[Any], unit: str) -> str:
+    example = next(value for value in values if value not in (None, ""))
+    return (
+        f"{raw}: column {name!r} cannot be read as times, as it holds {repr(example)[:40]}; expected "
+        f"{_wanted(values, unit)}"
+    )
+
+
+def _wanted(values: Sequence[Any], unit: str) -> str:
+    """What is expected of times, with the format that these values have if one fits."""
+    forms = time_formats.fitting(values)
+    return (
+        f"a time in ISO 8601, such as 2019-12-31; set {time_formats.proposal(forms)}" if forms else times.wanted(unit)
+    )
 
 
 def like_a_time(name: str) -> bool:

@@ -119,7 +119,7 @@ def places(
       broad: see `_columns.find_time`.
 
     Raises:
-      InputError: a column is missing, or several columns may hold times.
+      InputError: a column is missing, several columns may hold times, or the times need `--time_format`.
     """
     raw, names = source.raw, source.names
     wanted = {
@@ -131,6 +131,8 @@ def places(
         raise absence(raw, absent, names, hint)
     found = {flag: _columns.place(raw, names, flag, column) for flag, column in wanted.items()}
     time = _columns.Time(found.get("time_column"), unit)
+    if time.column is not None:
+        _columns.check_time(raw, names[time.column], [row[time.column] for row in source.sample], unit)
     if not named["time_column"]:
         time = _columns.find_time(
             raw, names, source.sample, unit, reader, standard=standard, broad=broad, taken=found.values()

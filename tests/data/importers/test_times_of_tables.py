@@ -19,7 +19,7 @@ from text_tables import (
     write,
 )
 
-from llmesr_jax.data import times
+from llmesr_jax.data import time_formats, times
 from llmesr_jax.data.summary import describe
 
 
@@ -127,6 +127,50 @@ def test_a_time_that_cannot_be_read_is_an_error_rather_than_file_order(name, val
     assert f"t.csv: column '{name}' cannot be read as times, as it holds '{value}'; expected a time in ISO 8601" in told
     assert "--time_format" in told and "none if the rows are in time order" in told
     assert read(tmp_path, TABLE, "--time_column=none")[1] == SEQUENCES
+
+
+DATES = [  # one column's values, and the formats that fit them all
+    (("31.12.2023", "02.01.2024"), ["%d.%m.%Y"]),
+    (("02.01.2024 14:05", "31.12.2023 09:30"), ["%d.%m.%Y %H:%M"]),
+    (("31/12/2023", ""), ["%d/%m/%Y"]),
+    (("12/31/2023 2:05 PM", "1/2/2024 11:30 AM"), ["%m/%d/%Y %I:%M %p"]),
+    (("31.12.2023, 14:05:09",), ["%d.%m.%Y, %H:%M:%S"]),
+    (("2023/12/31 14:05",), ["%Y/%m/%d %H:%M"]),
+    (("02.01.2024", "03.04.2024"), ["%d.%m.%Y", "%m.%d.%Y"]),
+    (("31/12/2023", "12/31/2023"), []),
+    (("31.12.2023", "soon"), []),
+    (("31.12.1950",), []),
+    (("1.10.2",), []),
+    (("192.168.1.12",), []),
+    (("", None), []),
+]
+
+
+@pytest.mark.parametrize(("values", "forms"), DATES)
+def test_formats_that_fit_all_dates(values, forms):
+    assert time_formats.fitting(values, earliest=times.day("1980-01-01", "x")) == forms
+
+
+@pytest.mark.parametrize(
+    ("wanted", "flag"),
+    [
+        ("%d.%m.%Y %H:%M", "--time_column=Datum --time_format='%d.%m.%Y %H:%M'"),
+        ("%m/%d/%Y", "--time_column=Datum --time_format=%m/%d/%Y"),
+        ("05.06.%Y", "--time_format=%d.%m.%Y (day first) or --time_format=%m.%d.%Y (month first), as both fit"),
+    ],
+)
+def test_dates_in_another_form_are_told_with_their_format(wanted, flag, tmp_path):
+    rows = [(*row[:2], datetime.datetime.fromtimestamp(row[3], datetime.UTC).strftime(wanted)) for row in ROWS]
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        write(folder, t__csv=lines(",", (*CSV[:2], "Datum"), rows))
+    (note,) = read(tmp_path / "one", TABLE)[0].manifest["notes"]
+    assert "column 'Datum' looks like times; if it has the interactions' times, set" in note and flag in note
+    told = refused(tmp_path / "two", TABLE, "--time_column=Datum")
+    assert (
+        f"t.csv: column 'Datum' cannot be read as times, as it holds '{rows[0][2]}'; expected a time in ISO 8601"
+        in told
+    )
+    assert f"2019-12-31; set {flag.removeprefix('--time_column=Datum ')}" in told
 
 
 FORMATS = [
