@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.raw_files import BadLines, RawFile, blocks, lines
 
 _BROKEN = re.compile("[\udc80-\udcff]")
@@ -37,6 +38,19 @@ class Text:
                 elif bad is not None:
                     bad.add(self.raw, number, f"found {repr(line[:60])[2:-1]}; expected {self.encoding} text")
 
+    def check_first(self) -> None:
+        """Raises InputError if the first line is not valid in the named encoding, so that no header is skipped."""
+        for number, line in lines(self.raw, quiet=True, encoding=self.encoding) if self.encoding else ():
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self.raw}, line {number}: is not text in --encoding={self.encoding}, as it has "
+                    f"{repr(line[:60])[1:]}; expected the columns' names; set --encoding to the file's encoding, such "
+                    "as cp1252"
+                ) from error
+            return
+
     def blocks(self) -> Iterator[str]:
         """The whole text, in blocks that end at the end of a line or, where lines are long, anywhere."""
         rest = b""
@@ -63,10 +77,10 @@ class Text:
         """A note for the user after the file is read; "" for none."""
         if not self.windows:
             return ""
-        many = "1 line is" if self.windows == 1 else f"{self.windows:,} lines are"
+        many = "1 line has" if self.windows == 1 else f"{self.windows:,} lines have"
         return (
-            f"{self.raw.path.name}: {many} not UTF-8 text, so the other bytes were read as Windows-1252 (almost the "
-            "same as ISO-8859-1); --encoding sets another encoding"
+            f"{self.raw.path.name}: {many} bytes that are not UTF-8; these were read as Windows-1252 (almost the same "
+            "as ISO-8859-1); --encoding sets another encoding"
         )
 
 

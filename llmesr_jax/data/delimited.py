@@ -154,9 +154,12 @@ def open_table(
       is_header: (first row, second row) -> whether the first is a header; called if all columns are named by number.
 
     Raises:
-      InputError: there is no line, or the first line cannot be read.
+      InputError: there is no line, or the first line cannot be read, or not in the named encoding.
     """
-    seen = [line for _, line in itertools.islice(Text(raw, form.encoding).lines(None), _SEEN)]
+    text = Text(raw, form.encoding)
+    seen = [line for _, line in itertools.islice(text.lines(None), _SEEN)]
+    if not seen or form.header != "no":
+        text.check_first()
     if not seen:
         raise InputError(f"{raw}: {_IS_EMPTY}")
     separator = form.separator or _separator(raw, seen, wanted, form.quoted)

@@ -156,8 +156,8 @@ def test_encodings(codec, tmp_path):
     outcome, found = read(tmp_path, TABLE, *flags)
     assert found == {users[u]: items for u, items in SEQUENCES.items()} and titles(tmp_path) == of
     notes = [note for note in outcome.manifest["notes"] if "Windows-1252" in note]
-    wanted = [f"{name}: {n} lines are not UTF-8 text" for name, n in (("r.csv", 480), ("i.csv", 40))]
-    assert [note.partition(",")[0] for note in notes] == (wanted if codec in ("latin-1", "cp1252") else [])
+    wanted = [f"{name}: {n} lines have bytes that are not UTF-8" for name, n in (("r.csv", 480), ("i.csv", 40))]
+    assert [note.partition(";")[0] for note in notes] == (wanted if codec in ("latin-1", "cp1252") else [])
 
 
 def test_an_encoding_that_is_named_is_kept_to(tmp_path):
@@ -167,6 +167,24 @@ def test_an_encoding_that_is_named_is_kept_to(tmp_path):
     assert outcome.manifest["malformed_lines"]["count"] == 8
     for name in ("utf-99", "hex", "a\0b", "rot13"):
         assert "is not an encoding that Python knows" in refused_again(tmp_path, f"--encoding={name}")
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_header_in_another_encoding_than_is_named_is_never_skipped(everywhere, tmp_path):
+    rows = [(*row, "groß" if everywhere else "x") for row in SHUFFLED]
+    write(tmp_path, r__csv=lines(",", (*CSV, "Größe"), rows).encode("cp1252"))
+    told = refused(tmp_path, TABLE, "--encoding=utf-8")
+    assert "r.csv, line 1: is not text in --encoding=utf-8, as it has 'user_id,item_id" in told
+    assert told.endswith("set --encoding to the file's encoding, such as cp1252")
+    assert read(tmp_path, TABLE, "--encoding=cp1252")[1] == SEQUENCES
+
+
+def test_a_first_row_in_another_encoding_is_a_malformed_line(tmp_path):
+    text = lines(",", (), SHUFFLED).encode()
+    write(tmp_path, r__csv=b"\xdc,I001,3,1500087400\n" + text)
+    flags = [TABLE, *(f"--{name}_column={n}" for n, name in enumerate(("user", "item"), 1)), "--time_column=4"]
+    outcome, found = read(tmp_path, *flags, "--encoding=utf-8", "--header=no", "--max_bad_lines=1")
+    assert found == SEQUENCES and outcome.manifest["malformed_lines"]["count"] == 1
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "plain", "gz"])
@@ -213,7 +231,10 @@ def test_json_of_all_forms(form, tmp_path):
     write(tmp_path, r__json=text)
     outcome, found = read(tmp_path, TABLE, "--rating_column=rating", "--min_rating=3")
     assert found == {u if form != "windows" else u.replace("U007", "Ü7"): items for u, items in SEQUENCES.items()}
-    assert any("not UTF-8 text" in note for note in outcome.manifest["notes"]) == (form == "windows")
+    assert any(
+        "has bytes that are not UTF-8" in note or "have bytes that are not UTF-8" in note
+        for note in outcome.manifest["notes"]
+    ) == (form == "windows")
 
 
 def test_json_that_is_cut_short_or_malformed(tmp_path):
