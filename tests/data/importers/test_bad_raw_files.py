@@ -91,8 +91,15 @@ def table(folder, lines):
 ISO = "expected a time in ISO 8601, such as 2019-12-31 or 2019-12-31T13:45, a number and --time_unit, or text and --time_format"
 
 
-@pytest.mark.parametrize("date", ["31/12/2019", "31-12-2019"])
-def test_dates_of_another_form_say_what_is_wanted(refused, tmp_path, date):
+@pytest.mark.parametrize(("date", "form"), [("31/12/2019", "%d/%m/%Y"), ("31-12-2019", "%d-%m-%Y")])
+def test_dates_of_another_form_are_one_message_with_their_format(refused, tmp_path, date, form):
+    message = refused(*table(tmp_path / "raw", [f"u{n % 9},i{n % 7},{date}" for n in range(150)]))
+    assert message.startswith(f"/raw/log.csv: column 'at' cannot be read as times, as it holds '{date}'; expected")
+    assert message.endswith(f"set --time_format={form}") and "--max_bad_lines" not in message
+
+
+@pytest.mark.parametrize("date", ["31 Dec 2019", "soon"])
+def test_dates_of_an_unknown_form_say_what_is_wanted(refused, tmp_path, date):
     flags = table(tmp_path / "raw", [f"u{n % 9},i{n % 7},{date}" for n in range(150)])
     message = refused(*flags)
     assert (
