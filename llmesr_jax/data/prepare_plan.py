@@ -128,7 +128,8 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
     names = ", ".join(importers.PLUGINS.names())
     if not re.fullmatch(r"\w[\w.-]*", dataset):
         raise InputError(
-            f"--dataset={dataset}: is not a name; expected one of {', '.join(known.DATASETS)}, or a name of your own"
+            f"--dataset={dataset}: is not a valid name; expected one of {', '.join(known.DATASETS)}, or a name of your "
+            "own of letters, digits, '_', '-' and '.' that begins with a letter, a digit or '_'"
         )
     if settings.append and settings.overwrite:
         raise InputError(
