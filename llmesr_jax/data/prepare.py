@@ -205,13 +205,15 @@ def _check_parts(p: Plan, facts: interaction_files.Facts, across: int, reader: R
     counts = ", ".join(f"{count:,} {part}" for part, count in zip(splits.PARTS, facts.of_parts))
     reader.note(f"your own split: {counts} interactions; launch.train uses it (data.split=files)")
     if across:
+        are = "interaction of --valid or --test is" if across == 1 else "interactions of --valid or --test are"
         reader.note(
-            f"warning: {across:,} interactions of --valid or --test are also in an earlier file (same user, "
+            f"warning: {across:,} {are} also in an earlier file (same user, "
             "item and time); only the earlier file keeps them"
         )
     if facts.users_back:
+        have = "user has" if facts.users_back == 1 else "users have"
         reader.note(
-            f"warning: {facts.users_back:,} users have interactions in an earlier part (--train, --valid) that "
+            f"warning: {facts.users_back:,} {have} interactions in an earlier part (--train, --valid) that "
             "are later than some in a later part (--valid, --test), so the past is predicted from the future"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ from llmesr_jax.data.raw_files import BadLines
 
 _BATCH = 200_000  # rows; about 30 MB of Python objects
 _TYPES = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
+
+
+def counted(count: int, what: str) -> str:
+    """A count and a reason of `Reader.dropped`: "2 rows without an id", "1 row without an id"."""
+    one = re.sub("(row|record|line)s", r"\1", what, count=1)
+    return f"{count:,} {one if count == 1 else what}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Reader:
                     "to read it"
                 )
             if not batch and self.dropped:
-                why = ", ".join(f"{count:,} {what}" for what, count in self.dropped.items())
+                why = ", ".join(f"{counted(count, what)}" for what, count in self.dropped.items())
                 raise InputError(
                     f"every row was left out ({why}); expected at least one row; check the file and the flags that "
                     "say how to read it"

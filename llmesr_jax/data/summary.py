@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmesr_jax.core import commands
 from llmesr_jax.data.prepare import Outcome
+from llmesr_jax.data.staging import counted
 from llmesr_jax.data.tally import Counts
 
 
@@ -38,7 +39,8 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
                 f"; is --time_unit={p.options.time_unit} right? a date needs dashes (2019-12-31) or --time_format"
             )
     if found := m["item_records"]:
-        lines.append(f"items: {found['with_record']:,} have a record, {found['without_title']:,} have no title")
+        have = [f"{n:,} {'has' if n == 1 else 'have'}" for n in (found["with_record"], found["without_title"])]
+        lines.append(f"items: {have[0]} a record, {have[1]} no title")
         if (
             found["with_record"]
             and found["without_title"] == m["counts"]["items"]
@@ -59,7 +61,7 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
             else f"{count:,} {what}: dropped; keep them with --exact_duplicates=keep"
         )
     for what, count in m.get("dropped", {}).items():
-        lines.append(f"{count:,} {what}: left out")
+        lines.append(f"{counted(count, what)}: left out")
     lines += m.get("notes", [])
     if absent := m.get("absent"):
         lines.append(
@@ -67,7 +69,8 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
             "--overwrite"
         )
     if outcome.before:
-        more = (f"{m['counts'][key] - outcome.before.get(key, 0):+,} {key}" for key in rows[0][1:])
+        added = {key: m["counts"][key] - outcome.before.get(key, 0) for key in rows[0][1:]}
+        more = (f"{n:+,} {key.removesuffix('s') if abs(n) == 1 else key}" for key, n in added.items())
         lines.append(f"appended: {', '.join(more)}; users and items keep their ids")
     if outcome.kept:
         lines.append(f"the previous content is in {outcome.kept}")

@@ -116,7 +116,7 @@ def test_again_append_and_overwrite(tmp_path):
 
     appended = prepared.run(raw, out, ["--append"])  # the manifest knows importer, rule and options
     assert appended.kept is None
-    assert "appended: +1 users, +1 items, +2 interactions; users and items keep their ids" in describe(appended)
+    assert "appended: +1 user, +1 item, +2 interactions; users and items keep their ids" in describe(appended)
     nowhere = tmp_path / "nowhere"
     assert prepared.refused(raw, nowhere, ["--append"]).startswith(
         f"{nowhere} was not made by launch.prepare, so --append cannot extend it; name a prepared"
@@ -208,6 +208,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(prepare, tmp_path):
     )
 
 
+def test_a_name_with_other_characters_says_which_are_allowed(tmp_path):
+    told = prepared.refused(tmp_path, tmp_path / "out", [], dataset="my shop")
+    assert "--dataset=my shop: is not a valid name; expected one of fashion, " in told
+    assert "or a name of your own of letters, digits, '_', '-' and '.'" in told
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -286,7 +292,7 @@ def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
         (tmp_path / "raw" / f"{part}.csv").write_text("user_id,item_id,timestamp\n" + rows)
     flags = ["--importer=table", *(f"--{part}={part}.csv" for part in parts)]
     outcome = prepared.run(tmp_path / "raw", tmp_path / "out", flags)
-    assert "warning: 1 interactions of --valid or --test are also in an earlier file" in describe(outcome)
+    assert "warning: 1 interaction of --valid or --test is also in an earlier file" in describe(outcome)
     assert reading.load("shop", tmp_path / "out").train_lengths_U.tolist() == [2, 1]
     with pytest.raises(InputError, match="--valid=no.csv: .* has no such file; it has: "):
         prepared.run(

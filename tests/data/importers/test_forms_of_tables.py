@@ -75,7 +75,7 @@ def test_a_second_header_is_no_user(tmp_path):
     write(tmp_path, r__csv="".join(half))
     outcome, found = read(tmp_path, TABLE)
     assert found == SEQUENCES and outcome.manifest["dropped"] == {"repeated header lines of r.csv": 1}
-    assert "1 repeated header lines of r.csv: left out" in describe(outcome).splitlines()
+    assert "1 repeated header line of r.csv: left out" in describe(outcome).splitlines()
     write(tmp_path, r__csv="\ufeff" + half[0] + "\ufeff" + half[1].replace("user_id,", '"user_id" , '))
     outcome, found = read(tmp_path, TABLE, "--overwrite")
     assert found == SEQUENCES and outcome.manifest["dropped"] == {"repeated header lines of r.csv": 1}

@@ -20,6 +20,7 @@ from text_tables import (
     write,
 )
 
+from llmesr_jax.data.staging import counted
 from llmesr_jax.data.summary import describe
 
 NAN = ["nan", "NaN", "NA", "N/A", "None", "null", "NULL", "<NA>", "\\N", "", " "]
@@ -50,6 +51,12 @@ def test_json_has_null_and_nan(tmp_path):
     records[5]["user_id"], records[6]["item_id"] = None, float("nan")
     write(tmp_path, r__jsonl="\n".join(map(json.dumps, records)))
     assert read(tmp_path, TABLE)[0].manifest["dropped"] == {"rows without an id": 2}
+
+
+@pytest.mark.parametrize("one", ["row without an id", "item record without an id", "row with an empty list"])
+def test_one_row_is_in_the_singular(one):
+    many = one.replace("row ", "rows ").replace("record ", "records ")
+    assert (counted(1, many), counted(2_000, many)) == (f"1 {one}", f"2,000 {many}")
 
 
 def test_sequences_without_an_id(tmp_path):
