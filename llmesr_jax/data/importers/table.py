@@ -178,6 +178,11 @@ def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, re
             time = _columns.find_time(RawFile(paths[0]), names, sample, unit, reader, taken=taken)
             if time.column is not None:
                 named, unit = {**named, "time_column": names[time.column]}, time.unit
+    elif files[0].schema.get(named["time_column"]) == pl.String:
+        names, sample = _parquet_start(files[0], reader)
+        if names:
+            values = [row[names.index(named["time_column"])] for row in sample]
+            _columns.check_time(RawFile(paths[0]), named["time_column"], values, unit)
     named = {flag: name for flag, name in named.items() if name}
     return _parquet.interactions(files, named, unit, reader, Ids(options.missing).missing)
 

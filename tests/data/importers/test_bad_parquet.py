@@ -12,7 +12,7 @@ from llmesr_jax.data import isolated, prepare
 
 def test_dates_of_another_form_in_parquet(refused, tmp_path):
     (tmp_path / "raw").mkdir()
-    frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "at": ["31/12/2019", "30/12/2019"]})
+    frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "at": ["31 Dec 2019", "30 Dec 2019"]})
     frame.write_parquet(tmp_path / "raw" / "log.parquet")
     message = refused("--importer=table", "--time_column=at", "--max_bad_lines=0")
     assert "all 2 rows are without a usable value of each of user_id, item_id, at (a time in ISO 8601, such" in message

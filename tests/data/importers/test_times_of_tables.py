@@ -198,6 +198,9 @@ def test_times_in_a_format_of_the_users_own(kind, tmp_path):
     frame = frame.with_columns(pl.from_epoch("Purchased at").dt.strftime(FORMATS[0]))
     (tmp_path / "raw").mkdir()
     getattr(frame, f"write_{kind}")(tmp_path / "raw" / f"t.{kind}")
+    told = refused(tmp_path, TABLE, "--time_column=Purchased at")
+    assert f"column 'Purchased at' cannot be read as times, as it holds '{frame['Purchased at'][0]}'" in told
+    assert told.endswith(f"set --time_format='{FORMATS[0]}'")
     outcome, found = read(tmp_path, TABLE, f"--time_format={FORMATS[0]}")
     assert found == SEQUENCES and outcome.manifest["times"] == {"first": "2017-07-15", "last": "2017-07-22"}
 
