@@ -136,9 +136,9 @@ def test_a_grown_catalogue(train, environment, data, tmp_path):
         in result.out
     )
 
-    from llmesr_jax.data import ids, reading
+    from llmesr_jax.data import raw_ids, reading
 
-    rows = ids.rows_in(reading.read_folder("n", new), reading.read_folder("o", old), "item")
+    rows = raw_ids.rows_in(reading.read_folder("n", new), reading.read_folder("o", old), "item")
     back = {item: raw for raw, item in numbers[new][1].items()}
     wanted = [numbers[old][1].get(back[item], 0) - 1 for item in range(1, len(back) + 1)]
     np.testing.assert_array_equal(rows, wanted)
