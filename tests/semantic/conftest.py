@@ -1,4 +1,4 @@
-"""Fixtures: a data folder to embed, and a server on loopback that does it."""
+"""Fixtures: data to embed, a server on loopback that does it, and a cache of the test's own."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from embedding_server import EmbeddingServer
 
-from llmesr_jax.data import reading
+from llmesr_jax.data import reading, synthetic
 from llmesr_jax.semantic import embed as embed_lib
 from llmesr_jax.semantic.encoders import openai
 from llmesr_jax.semantic.texts import Wording
@@ -21,6 +21,19 @@ def write_folder(folder, titles, histories):
     (folder / "inter.txt").write_text("".join(pairs))
     records = [json.dumps({"item_id": item, "title": title}) + "\n" for item, title in enumerate(titles, 1)]
     (folder / "items.jsonl").write_text("".join(records))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """What a test computes is kept in its own folder, for this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """60 users with texts, in a folder, without embeddings."""
+    synthetic.write(synthetic.demo(num_users=60, num_items=80), tmp_path / "toy")
+    return reading.read_folder("toy", tmp_path / "toy")
 
 
 @pytest.fixture

@@ -13,21 +13,8 @@ from toy_tables import (
 )
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import synthetic
 from llmesr_jax.data.reading import read_folder
 from llmesr_jax.semantic.tables import digest
-
-
-@pytest.fixture(autouse=True)
-def _user_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """60 users with texts, in a folder, without embeddings."""
-    synthetic.write(synthetic.demo(num_users=60, num_items=80), tmp_path / "toy")
-    return read_folder("toy", tmp_path / "toy")
 
 
 @pytest.mark.parametrize("source", ["files", "texts", "items-only", "demo"])

@@ -7,23 +7,9 @@ from hypothesis import strategies as st
 from toy_tables import assert_same, prepared, save
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import synthetic
-from llmesr_jax.data.reading import read_folder
 from llmesr_jax.semantic import tables
 from llmesr_jax.semantic.mapped import Access, MappedTable
 from llmesr_jax.semantic.tables import digest
-
-
-@pytest.fixture(autouse=True)
-def _user_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """60 users with texts, in a folder, without embeddings."""
-    synthetic.write(synthetic.demo(num_users=60, num_items=80), tmp_path / "toy")
-    return read_folder("toy", tmp_path / "toy")
 
 
 @pytest.mark.parametrize("source", ["files", "half", "items", "texts", "random"])

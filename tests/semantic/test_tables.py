@@ -16,26 +16,13 @@ from toy_tables import (
 )
 
 from llmesr_jax.core.errors import InputError
-from llmesr_jax.data import synthetic
-from llmesr_jax.data.reading import load, read_folder
+from llmesr_jax.data.reading import load
 from llmesr_jax.semantic import pca, tables
 from llmesr_jax.semantic.encoders import tfidf
 from llmesr_jax.semantic.prompts import item_prompt
 from llmesr_jax.semantic.similar_users import similar_users
 from llmesr_jax.semantic.stand_ins import mean_of_items
 from llmesr_jax.semantic.tables import SemanticConfig, digest
-
-
-@pytest.fixture(autouse=True)
-def _user_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """60 users with texts, in a folder, without embeddings."""
-    synthetic.write(synthetic.demo(num_users=60, num_items=80), tmp_path / "toy")
-    return read_folder("toy", tmp_path / "toy")
 
 
 def test_files_give_the_tables(corpus):
