@@ -87,9 +87,8 @@ def test_every_pair_has_the_shapes_of_the_contract(backbone, method):
     touched_rows.check(params, in_steps(case.tables, model.kinds), axes, batch)  # what has rows of items says so
 
 
-@pytest.mark.parametrize("kind, name", [("backbone", b) for b in BACKBONES] + [("method", m) for m in METHODS])
-def test_every_setting_of_a_plug_in_is_read(kind, name, monkeypatch):
-    """A setting that nothing reads would be a switch without effect."""
+def unread_settings(kind, name, monkeypatch):
+    """The fields of a plug-in's `Config` that nothing reads, from its tables to what it serves."""
     read = set()
 
     class Recorder:
@@ -125,8 +124,14 @@ def test_every_setting_of_a_plug_in_is_read(kind, name, monkeypatch):
     fields = {
         f.name for f in dataclasses.fields({"backbone": backbones, "method": methods}[kind].PLUGINS.load(name).Config)
     }
+    return fields - read
+
+
+@pytest.mark.parametrize("kind, name", [("backbone", b) for b in BACKBONES] + [("method", m) for m in METHODS])
+def test_every_setting_of_a_plug_in_is_read(kind, name, monkeypatch):
+    """A setting that nothing reads would be a switch without effect."""
     elsewhere = {"mask_share"}  # read by `experiment.prepare`, see below
-    assert fields - read <= elsewhere
+    assert unread_settings(kind, name, monkeypatch) <= elsewhere
 
 
 def test_the_cloze_tasks_mask_share_reaches_the_batches(tmp_path):
