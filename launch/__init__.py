@@ -2,7 +2,8 @@
 
 import sys
 
-from . import signals
+from . import quick, signals
 
 if sys.argv[0] == "-m":  # Python sets this while it looks for the module of `python -m launch.train`
     signals.leave_at_once()
+    quick.begin()

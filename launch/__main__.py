@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 
-from . import signals
+from . import quick, signals
 
 COMMANDS = {
     "train": "train one or several methods",
@@ -49,6 +49,7 @@ def main() -> None:
     from llmesr_jax.core import commands
 
     signals.leave_at_once()
+    quick.begin()
     commands.of_script()
     sys.argv = [f"llmesr {name}", *sys.argv[2:]]
     importlib.import_module(f"{__package__}.{name}").run()

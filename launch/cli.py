@@ -38,7 +38,7 @@ from llmesr_jax.core.nearest import nearest
 from llmesr_jax.models import backbones, methods
 from llmesr_jax.training import config, schema, stages
 
-from . import command_help, quiet, setting_flags, signals
+from . import command_help, quick, quiet, setting_flags, signals
 
 flags.disclaim_key_flags()  # so that `--help` of a command lists these flags as its own
 FLAGS = flags.FLAGS
@@ -93,6 +93,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
             print(text)
             sys.exit(0)
         quiet.hush()
+        quick.imported()
         interruptible = signals.interruptible(main)
         if with_config and "dataset" in FLAGS:
             argv = _with_config(argv)

@@ -1,5 +1,6 @@
 """What every test runs under: the CPU, no silent broadcasting or dtype mixing, repeatable property tests."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,7 +21,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
 
+# A tracer's objects are many and short-lived; with Python's own thresholds, collecting takes a fifth of the suite's time.
+gc.set_threshold(200_000, 50, 50)
+
 _PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules and tests stay until the end
 
 
 @pytest.fixture(scope="module", autouse=True)
