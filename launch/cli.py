@@ -113,7 +113,7 @@ def run(main: Callable[[Sequence[str], Stop], Any], with_config: bool = True, wo
         if message is None:
             raise
         _stop(message, 2)
-    sys.exit(0)
+    _leave(0)
 
 
 def keep_compiled_code() -> None:
@@ -345,4 +345,14 @@ def _disk_message(error: BaseException | None) -> str | None:
 def _stop(message: str, status: int) -> NoReturn:
     sys.stdout.flush()
     print(f"error: {message}" if status == 2 else message, file=sys.stderr)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exits; does not wait for a program that is compiled ahead."""
+    kept = sys.modules.get("llmesr_jax.models.kept")
+    if kept is not None and kept.is_compiling():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signals.end_at_once(status)
     sys.exit(status)

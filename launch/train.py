@@ -48,9 +48,9 @@ def train(configs, stop):
         if one.config.start and one.config.start not in [other.config.workdir for other in experiments]:
             start.check(one.config.start, one.seeds)
     results, notes = {}, []
-    for one in experiments:
+    for one, following in zip(experiments, [*experiments[1:], None]):
         print(one.describe(), flush=True)
-        found = loop.train(one, stop=stop)
+        found = loop.train(one, stop=stop, following=following)
         results[one.config.method] = found["test"]
         if publish:
             from llmesr_jax.experiments import leaderboard

@@ -32,6 +32,7 @@ _TRUSTED = (sys.stdlib_module_names | {_PACKAGE, *_VERSIONS}) - {"unittest", "__
 _IMPORTED = ("absl", "etils", "ml_collections", "orbax", "polars", "scipy", "sklearn", "tqdm")
 _TRACED = tuple(f"{_PACKAGE}.{part}." for part in ("core", "data", "models", "ranking", "training"))
 _LOADED, _MARGIN = time.time(), 10.0  # seconds: a process loads its modules within the margin
+_OF_THIS_PROCESS = (f"{__name__}._LOADED",)  # values of the package from which no program follows
 _OF_STATES = (_PACKAGE, "flax", "optax")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 # JAX's settings with these words say where files are kept or what is printed, not what is traced.
@@ -193,7 +194,7 @@ def _as_loaded() -> list[str]:
                     for member, one in vars(value).items()
                     if member != "__doc__"
                 ]
-            elif not name.startswith("__"):
+            elif not name.startswith("__") and f"{module}.{name}" not in _OF_THIS_PROCESS:
                 found.append(f"{module}.{name}={_origin(value)}")
     return found
 

@@ -6,6 +6,9 @@ everything that it depends on: the sources of this package, the versions of its 
 settings, the static arguments (`models.fingerprint`), and the shapes of the arrays. A program whose dependencies cannot
 be described with certainty, because of a plug-in from another package or a patched function, is traced in each run, as
 by `jax.jit`. So are programs for several devices.
+
+While that cache is on, a program that will be called can also be compiled `ahead`, in a thread: XLA leaves a part of the
+cores idle while it compiles one program.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,36 +79,57 @@ class Kept:
         self._signature = inspect.signature(function)
         self._static, self._donated = static, donated
         self._arrays = tuple(name for name in self._signature.parameters if name not in static)
-        self._programs: dict[Any, _Program | None] = {}
+        self._programs: dict[Any, _Program | Future[_Program | None] | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        asked = self._asked(args, kwargs)
+        if asked is None:
+            return self.plain(*args, **kwargs)
+        if asked.key not in self._programs:
+            self._programs[asked.key] = self._found(asked)
+        program = self._programs[asked.key]
+        if isinstance(program, Future):
+            program = self._programs[asked.key] = program.result()
+        return self.plain(*args, **kwargs) if program is None else program.out.unflatten(program.call(*asked.leaves))
+
+    def ahead(self, *args: Any, **kwargs: Any) -> None:
+        """Begins to trace and compile, in a thread, what a later call with such arguments needs.
+
+        Does nothing where programs are not kept.
+
+        Args: those of the call; arrays may be `jax.ShapeDtypeStruct`.
+        """
+        asked = self._asked(args, kwargs)
+        if asked is None or asked.key in self._programs:
+            return
+        try:
+            here = fingerprint.environment()
+        except Unknown:
+            return
+
+        def compiled() -> _Program | None:
+            # A setting of JAX may hold in the caller's thread alone; then the call traces for itself.
+            return self._found(asked) if fingerprint.environment() == here else None
+
+        self._programs[asked.key] = in_thread(compiled)
+
+    def _asked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Asked | None:
+        """What a call asks for; None if its program is not kept."""
         where = folder()
         if where is None:
-            return self.plain(*args, **kwargs)
+            return None
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         static = {name: bound.arguments[name] for name in self._static}
         arrays = tuple(bound.arguments[name] for name in self._arrays)
         leaves, tree = jax.tree.flatten(arrays)
         if any(map(_of_no_single_device, leaves)):
-            return self.plain(*args, **kwargs)
-        types = tuple(map(jax.typeof, leaves))
-        key = where, tuple(static.values()), tree, types
-        if key not in self._programs:
-            self._programs[key] = self._found(where, static, arrays, tree, types)
-        program = self._programs[key]
-        return self.plain(*args, **kwargs) if program is None else program.out.unflatten(program.call(*leaves))
+            return None
+        return _Asked(where, static, arrays, leaves, tree, tuple(map(jax.typeof, leaves)))
 
-    def _found(
-        self, where: Path, static: Mapping[str, Any], arrays: tuple[Any, ...], tree: Any, types: tuple[Any, ...]
-    ) -> _Program | None:
-        """The program for arrays of these types: read, or traced and kept; None if it cannot be kept.
-
-        Args:
-          where: the folder.
-          static: the static arguments, by name.
-          arrays, tree, types: the other arguments; their tree; the types of its leaves.
-        """
+    def _found(self, asked: _Asked) -> _Program | None:
+        """The program that is asked for: read, or traced and kept; None if it cannot be kept."""
+        where, static, arrays, _, tree, types = asked
         counts = [len(jax.tree.leaves(one)) for one in arrays]
         donated = tuple(np.flatnonzero(np.repeat([name in self._donated for name in self._arrays], counts)).tolist())
         try:
@@ -118,7 +143,7 @@ class Kept:
             except Exception:  # the plain call ends in the same error, or can do what an export cannot
                 return None
             _write(path, *found)
-        return _Program.of(self.__name__, *found, donated)
+        return _Program.of(self.__name__, *found, donated, types)
 
     def _digest(self, static: Mapping[str, Any], tree: Any, types: tuple[Any, ...]) -> str:
         """Hex digest of everything that the program depends on."""
@@ -138,8 +163,28 @@ class Kept:
             return found
 
         flat.__name__ = self.__name__
-        shapes = [jax.ShapeDtypeStruct(kind.shape, kind.dtype, weak_type=kind.weak_type) for kind in types]
-        return jax.export.export(jax.jit(flat, donate_argnums=donated))(*shapes), out
+        return jax.export.export(jax.jit(flat, donate_argnums=donated))(*_shapes(types)), out
+
+
+class _Asked(NamedTuple):
+    """A call.
+
+    Attributes:
+      where: the folder of the programs.
+      static: the static arguments, by name.
+      arrays, leaves, tree, types: the other arguments; their leaves, their tree, and the types of the leaves.
+    """
+
+    where: Path
+    static: Mapping[str, Any]
+    arrays: tuple[Any, ...]
+    leaves: list[Any]
+    tree: Any
+    types: tuple[Any, ...]
+
+    @property
+    def key(self) -> Any:
+        return self.where, tuple(self.static.values()), self.tree, self.types
 
 
 class _Program(NamedTuple):
@@ -152,12 +197,51 @@ class _Program(NamedTuple):
     out: Any
 
     @classmethod
-    def of(cls, name: str, exported: jax.export.Exported, out: Any, donated: tuple[int, ...]) -> _Program:
+    def of(
+        cls, name: str, exported: jax.export.Exported, out: Any, donated: tuple[int, ...], types: tuple[Any, ...]
+    ) -> _Program:
         def call(*leaves):
             return exported.call(*leaves)
 
         call.__name__ = name  # as profiles and lists of programs show it
-        return cls(jax.jit(call, donate_argnums=donated), out)
+        # Compiled for types alone: JAX's cache would not find it again for arrays that say where they are.
+        return cls(jax.jit(call, donate_argnums=donated).lower(*_shapes(types)).compile(), out)
+
+
+class _Ahead:
+    """The thread that compiles ahead, and the work that it has not finished.
+
+    (A list in this module would be a part of `fingerprint.environment`; an object of a class is not.)
+    """
+
+    def __init__(self):
+        self.begun: list[Future[Any]] = []
+
+    @functools.cached_property
+    def thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="ahead")
+
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+        future = self.thread.submit(work)
+        self.begun = [one for one in (*self.begun, future) if not one.done()]
+        return future
+
+
+_AHEAD = _Ahead()
+
+
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """Begins the work in the thread that compiles ahead, after what that thread has to do already."""
+    return _AHEAD.submit(work)
+
+
+def is_compiling() -> bool:
+    """Whether something is being compiled ahead. Python would wait for it before it exits."""
+    return not all(one.done() for one in _AHEAD.begun)
+
+
+def _shapes(types: tuple[Any, ...]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(kind.shape, kind.dtype, weak_type=kind.weak_type) for kind in types]
 
 
 def _of_no_single_device(leaf: Any) -> bool:

@@ -189,6 +189,21 @@ def user_vectors(
     return _encode(recommender, params, tables, *histories, placement)
 
 
+def compile_ahead(
+    recommender: Recommender, params: Any, tables: Tables, data: Any, histories: Histories, with_mask: bool
+) -> None:
+    """Begins to compile, in a thread, what `served`, `user_vectors` and `item_vectors` will run on one device.
+
+    Args:
+      params: of one seed; shapes are enough.
+      recommender, tables, data, histories, with_mask: as in these functions.
+    """
+    if recommender.for_serving is not None:
+        _served.ahead(recommender, params, tables, data, None)
+    _encode.ahead(recommender, params, tables, *histories)
+    item_vectors.ahead(recommender, params, tables, with_mask)
+
+
 @kept.jit(static_argnames=("recommender", "with_mask", "placement"))
 def item_vectors(
     recommender: Recommender,

@@ -20,7 +20,16 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.spans import span
 from llmesr_jax.data import groups as tail_and_head
-from llmesr_jax.training import active_run, logs, mesh, processes, state, steps, watch
+from llmesr_jax.training import (
+    active_run,
+    ahead,
+    logs,
+    mesh,
+    processes,
+    state,
+    steps,
+    watch,
+)
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.active_run import ActiveRun
 from llmesr_jax.training.experiment import Experiment, check_workdir
@@ -32,7 +41,7 @@ from llmesr_jax.training.validation import Validation
 Outcome = dict[str, Any] | InputError
 
 
-def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]:
+def train(experiment: Experiment, *, stop: Stop | None = None, following: Experiment | None = None) -> dict[str, Any]:
     """Trains all seeds of an experiment together and tests each at its best epoch.
 
     Everything goes to the experiment's workdir: config.json, starts.jsonl, checkpoints/, metrics.jsonl, results.json,
@@ -45,18 +54,21 @@ def train(experiment: Experiment, *, stop: Stop | None = None) -> dict[str, Any]
       experiment: of `prepare`.
       stop: a `llmesr_jax.core.interrupts.Stop`. Its `request()`, called in a signal handler or another thread, ends the
         training after the current window of steps, and the state is saved. None: no one can ask for that.
+      following: the run that the next call will train; it is prepared while this one trains.
     Returns: the content of results.json.
     Raises:
       InputError: the workdir belongs to another run, or all seeds failed (the message names terms and steps).
       KeyboardInterrupt: `stop` was requested; the state is saved.
     """
-    (outcome,) = train_together([experiment], stop=stop)
+    (outcome,) = train_together([experiment], stop=stop, following=following)
     if isinstance(outcome, InputError):
         raise outcome
     return outcome
 
 
-def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = None) -> list[Outcome]:
+def train_together(
+    experiments: Sequence[Experiment], *, stop: Stop | None = None, following: Experiment | None = None
+) -> list[Outcome]:
     """`train` for runs that share a program: all their seeds are lanes of the same steps.
 
     Each run has its own folder, validation and early stopping, as if alone. If runs have trained different numbers of
@@ -65,7 +77,7 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
     Args:
       experiments: equal except for workdir, seeds, start and traced numbers (`traced.program`), and with the same
         objects as tables, recommender and epochs.
-      stop: as in `train`.
+      stop, following: as in `train`.
     Returns: for each, the content of results.json, or the InputError that stopped it; the others continue without it.
     Raises:
       KeyboardInterrupt: `stop` was requested; the states are saved.
@@ -77,13 +89,17 @@ def train_together(experiments: Sequence[Experiment], *, stop: Stop | None = Non
         for experiment in experiments:
             processes.check_same(config_lib.to_json(experiment.config), "settings")
             processes.check_same(str(experiment.identity()), "data")
-    program, stop = Program.of(experiments[0]), stop or Stop()
+    program, stop = ahead.program_of(experiments[0]), stop or Stop()
     with stop.gracefully("stopping after the current steps"), contextlib.ExitStack() as stack:
         runs = _open(experiments, outcomes, program, stack)
         program = program.started(experiments[0].config.precision)
         splits = functools.cache(
             lambda split: Validation(experiments[0], split, program.tables, program.data, placement=program.placement)
         )
+        for run in [run for run in runs.values() if run.learns][:1]:
+            splits("valid").compile_ahead(run.states.params)
+        if following is not None:
+            ahead.begin(following)
         compiled = False
         while True:
             for place in [place for place, run in runs.items() if not run.learns]:

@@ -54,6 +54,17 @@ def create(
     return _create(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch, placement)
 
 
+def create_ahead(
+    recommender: Recommender,
+    optimizer: optax.GradientTransformation,
+    tables: Tables,
+    batch: Batch,
+    seeds: tuple[int, ...],
+) -> None:
+    """Begins to compile, in a thread, what `create` runs with these arguments."""
+    _create.ahead(recommender, optimizer, np.asarray(seeds, np.uint32), tables, batch, None)
+
+
 @kept.jit(static_argnames=("recommender", "optimizer", "placement"))
 def _create(recommender, optimizer, seeds_S, tables, batch, placement):
     if placement is not None:

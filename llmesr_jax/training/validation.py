@@ -68,6 +68,13 @@ class Validation:
             self._histories = inference.placed(self._histories, placement)
         self._candidates: dict[int, np.ndarray] = {}
 
+    def compile_ahead(self, params_S: Any) -> None:
+        """Begins to compile, in a thread, what encodes users and items, for parameters like these, stacked over lanes."""
+        if self.placement is None:
+            params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params_S)
+            model = self._experiment.recommender
+            inference.compile_ahead(model, params, self._tables, self._data, self._histories, self._with_mask)
+
     def ranks(self, params, seed: int, protocols, lists: bool):
         """The result of `evaluate.evaluate` for these parameters."""
         if seed not in self._candidates and "sampled" in protocols:

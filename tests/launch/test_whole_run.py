@@ -2,6 +2,7 @@
 
 import json
 
+import commands
 import pytest
 
 from llmesr_jax.experiments import benchmark_plot, drawing
@@ -29,6 +30,26 @@ def test_a_run_compiles_few_programs(train, tmp_path):
     assert step["trace"] > 0 < step["compile"]
     assert f"{len(names)} programs" in result.out and "full N@10" in result.out
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_a_later_run_traces_nothing_and_the_second_method_is_traced_once(environment, data, tmp_path):
+    """The second method's programs are traced while the first one trains; the call finds them under the same names."""
+    env = environment | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
+    runs, kept = [], []
+    for name in ("a", "b"):
+        flags = (f"--data_dir={data}", "--method=none,llmesr", "--epochs=2", f"--workdir={name}")
+        result = commands.run("-m", "launch.train", *commands.SMALL, *flags, cwd=tmp_path, env=env)
+        assert (result.status, result.err) == (0, "")
+        runs.append([(tmp_path / name / m / "metrics.jsonl").read_text() for m in ("none", "llmesr")])
+        kept.append(sorted(path.name for path in (tmp_path / "xla" / "llmesr_jax-traced").iterdir()))
+    assert kept[0] == kept[1]
+    assert without_seconds(runs[0]) == without_seconds(runs[1])
+    names = [name.partition("-")[0] for name in kept[0]]
+    assert [names.count(name) for name in ("_create", "run_window", "_encode", "item_vectors")] == [2, 2, 2, 2]
+
+
+def without_seconds(files):
+    return [[{**json.loads(line), "seconds": 0} for line in text.splitlines()] for text in files]
 
 
 def test_the_parts_of_a_whole_run_add_up(train, tmp_path):

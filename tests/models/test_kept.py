@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import math
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,53 @@ def test_a_later_process_gets_the_same_bits_and_traces_nothing(folder):
     for seed in (0, 1):
         same(second(Settings(0.5), *arguments(seed)), jax.jit(step, static_argnums=0)(Settings(0.5), *arguments(seed)))
     assert len(traced) == 2 and len(list(folder.iterdir())) == 1
+
+
+def shapes(trees):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
+
+
+def test_what_is_compiled_ahead_is_not_traced_again(folder):
+    plain = jax.jit(step, static_argnums=0)(Settings(0.5), *arguments())
+    traced.clear()
+    made = jitted()
+    made.ahead(Settings(0.5), *shapes(arguments()))
+    made.ahead(Settings(0.5), *shapes(arguments()))
+    for _ in range(2):
+        same(made(Settings(0.5), *arguments()), plain)
+    assert len(traced) == 1 and len(list(folder.iterdir())) == 1 and not kept.is_compiling()
+
+
+def test_work_in_the_thread_is_known_until_it_ends():
+    ends = threading.Event()
+    work = kept.in_thread(ends.wait)
+    assert kept.is_compiling()
+    ends.set()
+    assert work.result() and not kept.is_compiling()
+
+
+def test_a_setting_of_the_callers_thread_alone_is_traced_by_the_call(folder):
+    made = jitted()
+    with jax.default_matmul_precision("highest"):
+        made.ahead(Settings(0.5), *shapes(arguments()))
+        same(made(Settings(0.5), *arguments()), jax.jit(step, static_argnums=0)(Settings(0.5), *arguments()))
+    assert not folder.exists()
+
+
+def test_an_error_ahead_is_the_error_of_the_call():
+    def fails(x):
+        raise InputError("the table is wrong")
+
+    made = kept.jit(fails)
+    made.ahead(jax.ShapeDtypeStruct((2,), np.float32))
+    with pytest.raises(InputError, match="the table is wrong"):
+        made(jnp.ones(2))
+
+
+def test_where_nothing_is_kept_nothing_is_compiled_ahead(monkeypatch):
+    monkeypatch.setattr(kept, "folder", lambda: None)
+    jitted().ahead(Settings(0.5), *shapes(arguments()))
+    assert not traced and not kept.is_compiling()
 
 
 @pytest.mark.parametrize(
