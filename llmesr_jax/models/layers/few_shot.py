@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from llmesr_jax.models.kernels import dropout as masks
 from llmesr_jax.models.layers.dense import softmax, take_rows, uniform_bias
 from llmesr_jax.models.types import Array
 
@@ -44,6 +45,22 @@ class Norm(nn.Module):
         return x / (std + 1e-6) * scale.reshape(*lead, -1) + bias.reshape(*lead, -1)
 
 
+class Dropout(nn.Module):
+    """Inverted dropout of (..., L, C); its bits are drawn for many entries at once, which Flax's are not."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, deterministic: bool) -> Array:
+        if deterministic or self.rate == 0:
+            return x
+        rows = x.reshape(-1, *x.shape[-2:])
+        owner_nx1 = jnp.arange(rows.shape[0], dtype=jnp.int32)[:, None]
+        index_1xL = jnp.arange(rows.shape[1], dtype=jnp.int32)[None]
+        part = (owner_nx1, index_1xL, rows.shape[2])
+        return masks.drop(rows, *masks.keeps(self.make_rng("dropout"), self.rate, [part]), self.rate).reshape(x.shape)
+
+
 class Layer(nn.Module):
     """x = N(x + MHA(x)); x = N(x + W2 relu(W1 x))."""
 
@@ -56,12 +73,12 @@ class Layer(nn.Module):
         dense = lambda name, features, fan_in: nn.Dense(  # noqa: E731
             features, name != "key", kernel_init=init, bias_init=uniform_bias(fan_in), name=name
         )
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        drop = lambda x: Dropout(self.dropout)(x, deterministic)  # noqa: E731
         split = lambda x: x.reshape(*x.shape[:-1], _HEADS, width // _HEADS)  # noqa: E731
         query, key, value = (split(dense(name, width, width)(x_mxwxD)) for name in ("query", "key", "value"))
         score = jnp.einsum("mqhd,mkhd->mhqk", query * (width // _HEADS) ** -0.5, key)
         weight = softmax(score, -1, real_mxw[:, None, None, :]).astype(value.dtype)
-        weight = nn.Dropout(self.attention_dropout, deterministic=deterministic)(weight)
+        weight = Dropout(self.attention_dropout)(weight, deterministic)
         mixed = jnp.einsum("mhqk,mkhd->mqhd", weight, value).reshape(x_mxwxD.shape)
         x = Norm(name="attention_norm")(x_mxwxD + drop(dense("out", width, width)(mixed)))
         inner = drop(jax.nn.relu(dense("inner", 2 * width, width)(x)))
@@ -92,7 +109,7 @@ class Inference(nn.Module):
         if self.own_target:
             self.target = self.param("target", nn.initializers.normal(0.02), (self.width,))
         self.readers, self.aggregators = layers(), layers()
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
         init = nn.initializers.xavier_uniform()
         self.out = nn.Dense(self.width, kernel_init=init, bias_init=uniform_bias(self.width))
 
@@ -104,7 +121,7 @@ class Inference(nn.Module):
         sine_SxD = sines(2 * self.window + 1, self.width, self.positions) / np.sqrt(self.width)
         sine_SxD = jnp.asarray(sine_SxD, x_mxwxD.dtype)
         x = x_mxwxD * take_rows(self.slot_scale.astype(x_mxwxD.dtype), slots_mxw)[..., None]
-        x = self.drop(x + take_rows(sine_SxD, slots_mxw), deterministic=deterministic)
+        x = self.drop(x + take_rows(sine_SxD, slots_mxw), deterministic)
         for layer in self.readers:
             x = layer(x, real_mxw, deterministic)
         return masked_mean(x, real_mxw)
