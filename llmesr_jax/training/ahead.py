@@ -6,6 +6,7 @@ command with several runs tells `loop.train` which one follows.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future
 
 import jax
@@ -43,7 +44,7 @@ def begin(experiment: Experiment) -> None:
     large that those of two runs may not fit on the device. An error is raised by `program_of`.
     """
     several = jax.process_count() > 1 or mesh.shape_of(experiment.config, jax.device_count()) != mesh.Shape()
-    large = sum(table.nbytes for table in experiment.tables.values()) > _MOST
+    large = sum(math.prod(x.shape) * x.dtype.itemsize for x in experiment.tables.values()) > _MOST
     if kept.folder() is None or several or large or active_run.finished(experiment.config) is not None:
         return
     _BEGUN.programs[id(experiment)] = experiment, kept.in_thread(lambda: _compiling(experiment))
