@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.interrupts import Stop
+from llmesr_jax.models import kept
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import active_run, experiment, logs, loop, mesh, steps, traced
 from llmesr_jax.training import config as config_lib
@@ -49,6 +50,7 @@ def run(cells: Mapping[str, ConfigDict], *, stop: Stop | None = None) -> dict[st
                 elif note := active_run.left_out(found[name]):
                     print(f"error: {name}: {note}", file=sys.stderr, flush=True)
         jax.clear_caches()  # no other program needs this one's code
+        kept.forget()
     return {name: found[name] for name in cells}
 
 

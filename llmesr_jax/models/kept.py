@@ -20,6 +20,7 @@ import hashlib
 import inspect
 import json
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,7 @@ class Kept:
         self._static, self._donated = static, donated
         self._arrays = tuple(name for name in self._signature.parameters if name not in static)
         self._programs: dict[Any, _Program | Future[_Program | None] | None] = {}
+        _ALL.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         asked = self._asked(args, kwargs)
@@ -164,6 +166,19 @@ class Kept:
 
         flat.__name__ = self.__name__
         return jax.export.export(jax.jit(flat, donate_argnums=donated))(*_shapes(types)), out
+
+    def forget(self) -> None:
+        """Drops the compiled programs; a later call reads them again."""
+        self._programs.clear()
+
+
+_ALL: weakref.WeakSet[Kept] = weakref.WeakSet()
+
+
+def forget() -> None:
+    """Drops all compiled programs that were kept, as `jax.clear_caches` drops those that JAX holds."""
+    for one in _ALL:
+        one.forget()
 
 
 class _Asked(NamedTuple):

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import math
 import threading
+import weakref
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,17 @@ def test_a_later_process_gets_the_same_bits_and_traces_nothing(folder):
     for seed in (0, 1):
         same(second(Settings(0.5), *arguments(seed)), jax.jit(step, static_argnums=0)(Settings(0.5), *arguments(seed)))
     assert len(traced) == 2 and len(list(folder.iterdir())) == 1
+
+
+def test_what_is_forgotten_is_read_again(folder):
+    made = jitted()
+    first = made(Settings(0.5), *arguments())
+    compiled = [weakref.ref(program.call) for program in made._programs.values()]
+    kept.forget()
+    gc.collect()
+    assert len(compiled) == 1 and compiled[0]() is None
+    same(made(Settings(0.5), *arguments()), first)
+    assert len(traced) == 1 and len(list(folder.iterdir())) == 1
 
 
 def shapes(trees):
