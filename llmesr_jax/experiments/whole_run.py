@@ -1,7 +1,8 @@
 """Monitors a whole run: where its time goes, and which programs it compiles.
 
 JAX reports when it traces, lowers and compiles (`jax.monitoring`), this library when it reads, trains and ranks
-(`core.spans`). A span's own time is its length minus that of the spans inside it, so all parts add up to the whole.
+(`core.spans`). A span's own time is its length minus that of the spans inside it, so all parts add up to the whole. What
+is compiled ahead in a thread (`models.kept`) counts only as far as the command waits for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,12 +40,13 @@ _OPERATION = re.compile(r"^\s*(?:%\S+ = )?\"?stablehlo\.(?!return)", re.MULTILIN
 
 
 class Span(NamedTuple):
-    """A named span of time, in seconds of `time.time`; JAX's spans also have the name of the function."""
+    """A named span of time of a thread, in seconds of `time.time`; JAX's spans also have the name of the function."""
 
     name: str
     start: float
     end: float
     function: str = ""
+    thread: int = 0
 
 
 @dataclasses.dataclass
@@ -70,22 +73,23 @@ class Recording:
 
     Attributes:
       start: of the command, seconds of `time.time`.
-      spans: of all names.
+      spans: of all names and threads.
+      thread: the command's.
     """
 
     def __init__(self, start: float):
-        self.start, self.spans = start, []
+        self.start, self.spans, self.thread = start, [], threading.get_ident()
 
     def hear(self, name: str, start: float, end: float, *, fun_name: str = "", **_: Any) -> None:
         """A listener of `core.spans` and of `jax.monitoring`."""
         if name in _PART_OF or not name.startswith("/"):
-            self.spans.append(Span(name, start, end, fun_name))
+            self.spans.append(Span(name, start, end, fun_name, threading.get_ident()))
 
     def hear_hit(self, name: str, **_: Any) -> None:
         """A listener of JAX's events: a hit of the cache is reported before the span of the compilation ends."""
         if name == _HIT:
             now = time.time()
-            self.spans.append(Span(name, now, now))
+            self.spans.append(Span(name, now, now, thread=threading.get_ident()))
 
     def programs(self, operations: Sequence[int] = ()) -> tuple[list[Program], dict[str, float]]:
         """The programs, in the order of compilation; and {name: seconds} of functions that were only traced.
@@ -93,28 +97,33 @@ class Recording:
         Args:
           operations: the number of operations of each program.
         """
-        found, traced, lowered, hit = [], {}, 0.0, False
-        outer = _outermost(self.spans)
+        found, traced, lowered, hits = [], {}, {}, set()
+        outer = set().union(*(_outermost(found) for found in self._by_thread()))
         for one in self.spans:
             if one.name == _HIT:
-                hit = True
+                hits.add(one.thread)
             elif one.name == _TRACE and one in outer:
                 traced[one.function] = traced.get(one.function, 0.0) + one.end - one.start
             elif one.name == _LOWER:
-                lowered = one.end - one.start
+                lowered[one.thread] = one.end - one.start
             elif one.name == _COMPILE:
                 name = re.sub(r"^jit\((.*)\)$", r"\1", one.function)
                 count = operations[len(found)] if len(operations) > len(found) else None
-                found.append(Program(name, count, traced.pop(name, 0.0) + lowered, one.end - one.start, hit))
-                lowered, hit = 0.0, False
+                seconds = traced.pop(name, 0.0) + lowered.pop(one.thread, 0.0)
+                found.append(Program(name, count, seconds, one.end - one.start, one.thread in hits))
+                hits.discard(one.thread)
         return found, traced
+
+    def _by_thread(self) -> list[list[Span]]:
+        return [[one for one in self.spans if one.thread == thread] for thread in {one.thread for one in self.spans}]
 
     def parts(self) -> dict[str, float]:
         """Seconds of each of `PARTS` up to now; they add up to the time since the command's start."""
         found = dict.fromkeys(PARTS, 0.0)
         around = [("rest", self.start, time.time())]  # the spans that contain the next one
         found["rest"] = around[0][2] - self.start
-        for one in sorted(self.spans, key=lambda s: (s.start, -s.end)):
+        own = [one for one in self.spans if one.thread == self.thread]
+        for one in sorted(own, key=lambda s: (s.start, -s.end)):
             part = _PART_OF.get(one.name, one.name)
             if part not in found:
                 continue

@@ -31,6 +31,7 @@ import jax.export
 import numpy as np
 
 from llmesr_jax.core import files
+from llmesr_jax.core.spans import span
 from llmesr_jax.models import fingerprint
 from llmesr_jax.models.fingerprint import Unknown
 
@@ -91,7 +92,8 @@ class Kept:
             self._programs[asked.key] = self._found(asked)
         program = self._programs[asked.key]
         if isinstance(program, Future):
-            program = self._programs[asked.key] = program.result()
+            with span("compile"):
+                program = self._programs[asked.key] = program.result()
         return self.plain(*args, **kwargs) if program is None else program.out.unflatten(program.call(*asked.leaves))
 
     def ahead(self, *args: Any, **kwargs: Any) -> None:

@@ -1,6 +1,7 @@
 """Where a run's time goes, from spans written down by hand."""
 
 import json
+import threading
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_programs_have_what_was_traced_and_compiled_for_them(recording):
     assert traced == {"probe": 0.5}
     text = whole_run.programs_table(programs, traced, most=1)
     assert "run_window" in text and "1 more" in text and "traced only: probe" in text and "2 programs" in text
+
+
+def test_what_another_thread_compiles_meanwhile_is_a_program_but_no_time_of_the_command(recording):
+    def ahead():
+        recording.hear(TRACE, 104.2, 104.9, fun_name="next")
+        recording.hear(LOWER, 104.9, 105.4, fun_name="jit(next)")
+
+    before, (programs, _) = recording.parts(), recording.programs()
+    thread = threading.Thread(target=ahead)
+    thread.start()
+    thread.join()
+    recording.hear(LOWER, 114.2, 114.3, fun_name="jit(last)")
+    recording.hear(COMPILE, 114.3, 114.4, fun_name="jit(last)")
+    parts = recording.parts()
+    assert parts["trace"] == pytest.approx(before["trace"] + 0.1) and sum(parts.values()) == pytest.approx(20.0)
+    found, traced = recording.programs()
+    assert found[:2] == programs and found[2].name == "last" and found[2].trace == pytest.approx(0.1)
+    assert traced["next"] == pytest.approx(0.7)
 
 
 def test_spans_reach_those_who_listen_and_nobody_else():
