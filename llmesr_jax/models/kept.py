@@ -127,13 +127,14 @@ class Kept:
         static = {name: bound.arguments[name] for name in self._static}
         arrays = tuple(bound.arguments[name] for name in self._arrays)
         leaves, tree = jax.tree.flatten(arrays)
-        if any(map(_of_no_single_device, leaves)):
+        device = _default_device()
+        if any(_is_elsewhere(leaf, device) for leaf in leaves):
             return None
-        return _Asked(where, static, arrays, leaves, tree, tuple(map(jax.typeof, leaves)))
+        return _Asked(where, device, static, arrays, leaves, tree, tuple(map(jax.typeof, leaves)))
 
     def _found(self, asked: _Asked) -> _Program | None:
         """The program that is asked for: read, or traced and kept; None if it cannot be kept."""
-        where, static, arrays, _, tree, types = asked
+        where, _, static, arrays, _, tree, types = asked
         counts = [len(jax.tree.leaves(one)) for one in arrays]
         donated = tuple(np.flatnonzero(np.repeat([name in self._donated for name in self._arrays], counts)).tolist())
         try:
@@ -188,11 +189,13 @@ class _Asked(NamedTuple):
 
     Attributes:
       where: the folder of the programs.
+      device: that the call runs on.
       static: the static arguments, by name.
       arrays, leaves, tree, types: the other arguments; their leaves, their tree, and the types of the leaves.
     """
 
     where: Path
+    device: Any
     static: Mapping[str, Any]
     arrays: tuple[Any, ...]
     leaves: list[Any]
@@ -201,7 +204,7 @@ class _Asked(NamedTuple):
 
     @property
     def key(self) -> Any:
-        return self.where, tuple(self.static.values()), self.tree, self.types
+        return self.where, self.device, tuple(self.static.values()), self.tree, self.types
 
 
 class _Program(NamedTuple):
@@ -261,8 +264,15 @@ def _shapes(types: tuple[Any, ...]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(kind.shape, kind.dtype, weak_type=kind.weak_type) for kind in types]
 
 
-def _of_no_single_device(leaf: Any) -> bool:
-    return isinstance(leaf, jax.core.Tracer) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1)
+def _default_device() -> Any:
+    """The device for which a program is compiled: that of a setting of JAX, or this process's first one."""
+    chosen = jax.config.jax_default_device
+    return jax.local_devices()[0] if chosen is None else chosen
+
+
+def _is_elsewhere(leaf: Any, device: Any) -> bool:
+    """Whether an argument is an array on another device or on several, or a part of another program."""
+    return isinstance(leaf, jax.core.Tracer) or (isinstance(leaf, jax.Array) and leaf.devices() != {device})
 
 
 def _names(names: Sequence[str] | str) -> tuple[str, ...]:

@@ -41,11 +41,13 @@ def begin(experiment: Experiment) -> None:
     """Begins to prepare and compile what the run will need first, unless that would change what can be trained.
 
     Nothing is done for a finished run, where programs are not kept (`models.kept`), on several devices, and for tables so
-    large that those of two runs may not fit on the device. An error is raised by `program_of`.
+    large that those of two runs may not fit in memory. Nor on an accelerator: its compiler tries kernels on the device, and
+    would choose among them while another run keeps it busy. An error is raised by `program_of`.
     """
     several = jax.process_count() > 1 or mesh.shape_of(experiment.config, jax.device_count()) != mesh.Shape()
     large = sum(math.prod(x.shape) * x.dtype.itemsize for x in experiment.tables.values()) > _MOST
-    if kept.folder() is None or several or large or active_run.finished(experiment.config) is not None:
+    busy = jax.default_backend() != "cpu"
+    if kept.folder() is None or several or large or busy or active_run.finished(experiment.config) is not None:
         return
     _BEGUN.programs[id(experiment)] = experiment, kept.in_thread(lambda: _compiling(experiment))
 

@@ -6,11 +6,15 @@ import functools
 import gc
 import json
 import math
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
 from typing import NamedTuple
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +87,29 @@ def test_a_later_process_gets_the_same_bits_and_traces_nothing(folder):
     for seed in (0, 1):
         same(second(Settings(0.5), *arguments(seed)), jax.jit(step, static_argnums=0)(Settings(0.5), *arguments(seed)))
     assert len(traced) == 2 and len(list(folder.iterdir())) == 1
+
+
+ON_TWO_DEVICES = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+from llmesr_jax.models import kept, losses
+second = jax.devices()[1]
+made = kept.jit(losses._means.masked_mean)
+x, where = np.arange(3, dtype=np.float32), np.array([True, False, True])
+for device in (None, second, None):
+    found = made(*jax.device_put((x, where), device))
+    assert found == 1 and found.devices() == {device or jax.devices()[0]}, device
+with jax.default_device(second):
+    assert made(x, where).devices() == {second}
+"""
+
+
+@pytest.mark.slow
+def test_arrays_on_another_device_stay_there(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(commands.PROJECT), "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", ON_TWO_DEVICES, str(tmp_path)], env=env, check=True)
+    assert len(list((tmp_path / "llmesr_jax-traced").iterdir())) >= 1
 
 
 def test_what_is_forgotten_is_read_again(folder):

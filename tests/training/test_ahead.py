@@ -65,7 +65,7 @@ def test_an_error_in_the_thread_is_raised_where_the_run_begins(prepared, made):
     assert [is_ahead(thread) for thread in made] == [True]
 
 
-@pytest.mark.parametrize("reason", ["nothing is kept", "large tables", "finished", "a mesh"])
+@pytest.mark.parametrize("reason", ["nothing is kept", "large tables", "finished", "a mesh", "an accelerator"])
 def test_what_is_not_made_ahead(reason, prepared, made, monkeypatch):
     changes = {}
     if reason == "nothing is kept":
@@ -74,10 +74,12 @@ def test_what_is_not_made_ahead(reason, prepared, made, monkeypatch):
         monkeypatch.setattr(ahead, "_MOST", 0)
     elif reason == "finished":
         monkeypatch.setattr(active_run, "finished", lambda config: {"epochs": 1})
-    else:
+    elif reason == "a mesh":
         monkeypatch.setattr(jax, "device_count", lambda: 2)
         changes = {"train.mesh": "data:2"}
     one = prepared(**changes)
+    if reason == "an accelerator":
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     ahead.begin(one)
     assert not made and ahead.program_of(one) == one.config.workdir
     assert [is_ahead(thread) for thread in made] == [False]
