@@ -34,7 +34,7 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     yield "exact duplicates", _UNKNOWN if t is None else f"{r['exact_duplicates']:,} (user, item and time)"
     yield (
         "repeated targets",
-        f"{percent(r['valid_share'])} of validation, {percent(r['test_share'])} of test items are in their own input",
+        f"{percent(r['valid_share'])} of validation, {percent(r['test_share'])} of test targets are in their own input",
     )
     if t is None:
         yield "equal times", _UNKNOWN
@@ -54,8 +54,8 @@ def rows(audit: Audit) -> Iterator[tuple[str, str]]:
     p = o["item_pairs"]
     yield "item pairs", f"{p['pairs']:,} are neighbours for several users, {p['agreeing']:,} always in one order"
     n = f["targets"]
-    yield "split", f"{n['split'].replace('_', ' ')}; {n['test']:,} test items of {c['test_users']:,} users"
-    yield "never trained", f"{n['never_trained']:,} test items ({percent(n['never_trained_share'])})"
+    yield "split", f"{n['split'].replace('_', ' ')}; {n['test']:,} test targets of {c['test_users']:,} users"
+    yield "never trained", f"{n['never_trained']:,} test targets ({percent(n['never_trained_share'])})"
     yield (
         "head and tail",
         f"{g['head_items']:,} and {g['tail_items']:,} items, {g['head_users']:,} and {g['tail_users']:,} users; head "

@@ -86,8 +86,8 @@ def _sentence(chapter: Chapter, protocol: str, group: str, row: Row, value: floa
     others = [c for c in made if c.group == group and c.baseline is row and not c.row.variant]
     if others:
         best = max(others, key=lambda c: c.difference)
-        text = f"no method beats {spoken(section, row)}{where}: the next, {spoken(section, best.row)}, "
-        return _capital(f"{text}differs by {size(best)} in {metric} ({verdict(best)}).")
+        text = f"no method beats {spoken(section, row)} in {metric}{where}: the next, {spoken(section, best.row)}, "
+        return _capital(f"{text}differs by {size(best)} ({verdict(best)}).")
     text = f"{spoken(section, row)} has the highest {metric}{where}: {value:.4f}."
     return _capital(text + _second(chapter, protocol, group, row))
 

@@ -54,7 +54,9 @@ def test_the_leader_is_compared_with_the_baseline_and_the_best_other(chapter):
 def test_where_the_baseline_leads_it_says_so(tmp_path):
     one = chapter_of(tmp_path, a={"method": "none", "ahead": 90}, b={"method": "llminit"})
     first = sentences.summary(one)[0]
-    assert first.startswith("No method beats plain GRU4Rec under full ranking: the next, LLMInit, differs by -0.")
+    assert first.startswith(
+        "No method beats plain GRU4Rec in NDCG@10 under full ranking: the next, LLMInit, differs by -0."
+    )
     assert "no method is above Base here" in tiles.group(one, "overall", "All users")
 
 
