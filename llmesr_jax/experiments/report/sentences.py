@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmesr_jax.core.wording import listed
 from llmesr_jax.experiments.report import names, rows, tables
 from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
@@ -48,8 +49,17 @@ def summary(chapter: Chapter) -> list[str]:
     for protocol, group in (("full", "overall"), ("full", "tail_item"), ("sampled", "overall")):
         if (lead := _leader(chapter, protocol, group)) is not None:
             found.append(_sentence(chapter, protocol, group, *lead))
-    of_variants = [_variants(chapter, "full", group) for group in ("overall", "tail_item")]
-    return found + [text for text in of_variants if text]
+    found += [_variants(chapter, "full", group) for group in ("overall", "tail_item")]
+    return [text for text in (*found, _cut(chapter)) if text]
+
+
+def _cut(chapter: Chapter) -> str:
+    """Which of the featured rows were not trained to their end, as their numbers alone do not show it."""
+    cut = [spoken(chapter.section, row) for row in rows.featured(chapter.section) if row.cut]
+    if not cut:
+        return ""
+    told = f"the limit of epochs ended the training of {listed(cut)}, not early stopping (†): "
+    return _capital(f"{told}with more epochs {'its' if len(cut) == 1 else 'their'} numbers may rise.")
 
 
 def _variants(chapter: Chapter, protocol: str, group: str) -> str:

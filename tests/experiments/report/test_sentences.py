@@ -41,7 +41,8 @@ def chapter(tmp_path_factory):
 
 
 def test_the_leader_is_compared_with_the_baseline_and_the_best_other(chapter):
-    first, tail, sampled = sentences.summary(chapter)
+    first, tail, sampled, cut = sentences.summary(chapter)
+    assert cut.startswith("The limit of epochs ended the training of ")
     assert first.startswith("FAERec ") and " plain GRU4Rec" in first and "under full ranking" in first
     other = chapter.improved["full"]["gru4rec", "overall", "N@10"]
     assert other.baseline.method == "llminit"
@@ -49,6 +50,18 @@ def test_the_leader_is_compared_with_the_baseline_and_the_best_other(chapter):
         f"from LLMInit, the best of the other methods, is {sentences.size(other)}: {sentences.verdict(other)}."
     )
     assert "on tail items under full ranking" in tail and "under sampled ranking" in sampled
+
+
+def test_rows_that_the_limit_of_epochs_ended_are_named(tmp_path):
+    runs = {"a": {"method": "none"}, "b": {"method": "llminit"}, "c": {"method": "faerec"}}
+    one = chapter_of(tmp_path, **runs)
+    last = sentences.summary(one)[-1]
+    assert last.startswith("The limit of epochs ended the training of ") and last.endswith("their numbers may rise.")
+    assert all(name in last for name in ("plain GRU4Rec", "LLMInit", "FAERec"))
+    for name in "abc":
+        report_runs.change(tmp_path / name / "results.json", early_stopped=True)
+    (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    assert "limit of epochs" not in " ".join(sentences.summary(one._replace(section=section)))
 
 
 def test_where_the_baseline_leads_it_says_so(tmp_path):
