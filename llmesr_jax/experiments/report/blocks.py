@@ -54,10 +54,19 @@ def results(chapter: Chapter) -> Markup:
         "results.html",
         marks=marks_explained(chapter),
         stars=tables.STARS if any(chapter.improved.values()) else "",
-        cut=[row for row in chapter.section.rows if row.cut],
+        cut=tables.CUT if any(row.cut for row in chapter.section.rows) else "",
+        basis=basis(chapter.section.rows),
         failures=rows.failures(chapter.section),
         tables=[paper_table(chapter, protocol, shown) for protocol in metrics.PROTOCOLS for shown in _LAYOUTS],
     )
+
+
+def basis(shown: Sequence[Row]) -> str:
+    """What the numbers of a table are, by how many seeds its rows have."""
+    if all(len(row.seeds) == 1 for row in shown):
+        return "One seed each, so there is no standard deviation."
+    some = " (none for rows with one seed)" if any(len(row.seeds) == 1 for row in shown) else ""
+    return f"Mean over seeds, standard deviation below{some}."
 
 
 _LAYOUTS = {("H@10", "N@10"): "wide", ("N@10",): "narrow", ("H@10",): "narrow"}  # metrics of a table: screens
@@ -74,10 +83,10 @@ def paper_table(chapter: Chapter, protocol: str, shown: Sequence[str] = tables.M
         sign = marks.get((row.backbone, row.system, group), "") if metric == chapter.metric else ""
         return _Cell(metric, tables.mean(values), tables.deviation(values), sign, top.get((i, group, metric)))
 
-    def improved(backbone: str) -> tuple[str, list[str]] | None:
+    def improved(backbone: str) -> tuple[Row, list[str]] | None:
         made = {c: chapter.improved.get(protocol, {}).get((backbone, *c)) for c in columns}
         first = next((one for one in made.values() if one), None)
-        return first and (first.row.title, [tables.one_impr(one) if one else "" for one in made.values()])
+        return first and (first.row, [tables.one_impr(one) if one else "" for one in made.values()])
 
     blocks = [(name, [(i, r) for i, r in enumerate(section.rows) if r.backbone == name]) for name in section.backbones]
     return render(

@@ -48,9 +48,15 @@ def _histogram(name: str, audit: Audit, key: str) -> Panel:
     return panel(name, f"{counted} by number of interactions: {told}", on)
 
 
-def warnings(audit: Audit) -> Markup:
-    """A list of the warnings, or a line that says there are none."""
-    return render("warnings.html", warnings=audit.warnings)
+def warnings(section: Section, audit: Audit) -> Markup:
+    """A list of the warnings, or a line that says there are none.
+
+    Some warnings are about models with a softmax loss; a line says which rows these are.
+    """
+    softmax = None
+    if any("softmax" in one.text for one in audit.warnings):
+        softmax = [section.title(row) for row in section.rows if "softmax" in row.settings["loss.ranking"]]
+    return render("warnings.html", warnings=audit.warnings, softmax=softmax)
 
 
 def table(audit: Audit) -> Markup:

@@ -27,6 +27,14 @@ _DRAWN = {
     "noise_scale": ("Noise of the ranking's gradient", "noise scale, in users"),
 }
 
+_MEANING = {
+    "cosine/": "Cosine: 1 if two gradients have the same direction, below 0 if they conflict.",
+    "conflicts/": "Conflicts: the share of steps whose cosine is below 0.",
+    "tail_share/": "Tail items' share: of the squared changes of all rows of an item table, those of tail items.",
+    "noise_scale": "Noise scale: the number of users in a batch at which the gradient's noise is as large as its mean "
+    "(McCandlish et al., 2018); a batch far below it is mostly noise.",
+}
+
 
 class Line(NamedTuple):
     """A line of the table: the gradients of a row's terms in one part of the model, at the last measured epoch.
@@ -79,7 +87,7 @@ def _lines(row: Row, last: dict[str, Any]) -> list[Line]:
 
 def watched(section: Section, palette: Palette) -> Figure | None:
     """The numbers of `train.watch_gradients` over epochs, a line per row and seed; None if no run has them."""
-    panels, shown = [], {}
+    panels, shown, kinds = [], {}, set()
     for backbone in section.backbones:
         rows = lines([row for row in section.rows if row.backbone == backbone])
         for name in sorted({name for row in rows for name in _names(row)}, key=_place):
@@ -89,6 +97,7 @@ def watched(section: Section, palette: Palette) -> Figure | None:
             shown |= {id(rows[k]): rows[k] for (k, _), points in drawn.items() if points}
             kind = next(kind for kind in _DRAWN if name.startswith(kind))
             title, ylabel = _DRAWN[kind]
+            kinds.add(kind)
             of = name.removeprefix(kind).replace("-", " and ").replace("/", " ")
 
             def draw(axes, tips, rows=rows, drawn=drawn, title=title, ylabel=ylabel, of=of):
@@ -104,7 +113,11 @@ def watched(section: Section, palette: Palette) -> Figure | None:
             panels.append(panel(file, alt, draw, legend=entries(section, palette, rows)))
     if not panels:
         return None
-    caption = "Means over the monitored steps of each epoch; each line is a seed."
+    caption = (
+        "Means over the monitored steps of each epoch; each line is a seed. Terms are the parts that the loss is the sum of, "
+        "as the settings name them."
+    )
+    caption += "".join(f" {_MEANING[kind]}" for kind in _MEANING if kind in kinds)
     return Figure("gradients", "Gradients while training", caption, tuple(shown.values()), tuple(panels))
 
 

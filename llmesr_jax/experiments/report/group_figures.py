@@ -50,6 +50,8 @@ def groups(section: Section, palette: Palette, intervals: Intervals, metric: str
         caption = f"{metric}, mean over seeds. Below each group: its number of test targets."
         if intervals.means:
             caption += " Whiskers are 95 % intervals, bootstrapped over the users of the group."
+        if rows and rows[0].runs[0].results["full"][_POPULARITY]["0"]["count"][0]:
+            caption += " Items of group 0 never occur in training: only texts or chance can put them on a list."
         title = f"Whom it helps: {names.backbone(backbone)}"
         found.append(Figure(f"groups-{backbone}", title, caption, tuple(rows), tuple(panels)))
     return found

@@ -62,7 +62,8 @@ def draw(section: Section, sources: Mapping[str, np.ndarray], counts_n: np.ndarr
         f"{len(counts_n):,} items drawn at random, by t-SNE, coloured by popularity. The picture shows neighbourhoods; "
         "distances between clusters mean little, and the axes have no unit. Below each: of an item's "
         f"{min(NEIGHBOURS, len(counts_n) - 1)} nearest neighbours among these items, the share that is as popular as the "
-        "item, and the share to expect by chance. The closer the two, the less the space is ordered by popularity."
+        "item, and the share to expect by chance. The closer the two, the less the space is ordered by popularity; a share "
+        "below chance means that neighbours tend to differ in popularity."
     )
     return Figure("items", "Item vectors", caption, (), tuple(panels), {one.label: one.color for one in _LEGEND})
 

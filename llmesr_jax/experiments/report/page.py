@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
+from llmesr_jax.core.wording import listed
+from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.experiments import drawing
 from llmesr_jax.experiments.report import (
     blocks,
@@ -23,6 +27,8 @@ from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.figures import Figure
 from llmesr_jax.experiments.report.templating import render
 from llmesr_jax.ranking import metrics
+
+_EXAMPLES, _TITLE = 3, 60  # items that are named, and the longest title, in characters
 
 
 class _Part(NamedTuple):
@@ -73,6 +79,7 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
         facts=_facts(chapter),
         summary=sentences.summary(chapter),
         terms=sentences.terms(chapter, _tails(chapter.section)),
+        methods=sentences.methods(chapter),
         tiles=tiles.all_of(chapter),
         backbone=names.backbone(shown[0].backbone) if shown else "",
         warnings=len(chapter.audit.warnings) if chapter.audit else 0,
@@ -87,6 +94,7 @@ def _facts(chapter: Chapter) -> list[str]:
     seeds = f"seed{'s' * (len(section.seeds) > 1)} {', '.join(map(str, section.seeds))}"
     facts = [f"{len(section.rows)} systems, {count} runs, {seeds}"]
     if corpus:
+        facts += [f"items such as {listed(some)}"] if (some := _best_known(corpus)) else []
         facts += [f"{corpus.num_users:,} users", f"{corpus.num_items:,} items", f"{len(corpus.items):,} interactions"]
     if chapter.audit:
         facts.append(f"sparsity {small_tables.sparsity(chapter.audit.facts['counts']['sparsity'])}")
@@ -95,6 +103,13 @@ def _facts(chapter: Chapter) -> list[str]:
     facts += [f"seen items {section.seen}"] if section.seen != "hidden" else []
     facts += [f"texts embedded by {one}" for one in chapter.encoders]
     return facts
+
+
+def _best_known(corpus: Corpus) -> list[str]:
+    """Titles of the items with most training interactions, shortened; [] if items have no titles."""
+    best = np.argsort(-corpus.item_counts_V, kind="stable")[:_EXAMPLES]
+    titles = [corpus.item_titles[i].strip() for i in best] if corpus.item_titles else []
+    return [f"“{textwrap.shorten(title, _TITLE, placeholder='…')}”" for title in titles if title]
 
 
 def _parts(chapter: Chapter) -> list[_Part]:
@@ -131,7 +146,7 @@ def _parts(chapter: Chapter) -> list[_Part]:
     parts.append(_Part("costs", "Training time", drawn + blocks.costs(chapter)))
     if chapter.audit:
         drawn = blocks.figure(chapter, pictures["data"]) if "data" in pictures else Markup()
-        told = data_audit.warnings(chapter.audit) + drawn + data_audit.table(chapter.audit)
+        told = data_audit.warnings(chapter.section, chapter.audit) + drawn + data_audit.table(chapter.audit)
         parts.append(_Part("data", "The data", told))
     return [*parts, _Part("runs", "Where it comes from", blocks.runs(chapter))]
 

@@ -254,18 +254,32 @@ def short(key: str) -> str:
 def differing(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     """{setting: {value: rows}} of the settings that differ between rows, which a comparison may depend on.
 
-    They include the sections of backbones and methods, for the rows that use them, and the preset.
+    They include the sections of backbones and methods, for the rows that use them, and the preset. A setting that several
+    methods have by the same name, such as `none.width` and `llmesr.width`, is also compared between them, as
+    `<method>.width`; likewise `<backbone>.dropout`.
     """
     keys = sorted({key for row in rows for key in row.settings} - (_NOT_NAMES - {"preset"}))
     found: dict[str, dict[str, list[Row]]] = {}
     for key in keys:
-        values: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            if key in row.settings:
-                values[_told(row.settings[key])].append(row)
-        if len(values) > 1:
-            found[key] = dict(values)
+        by_value = _by_value([(row, row.settings[key]) for row in rows if key in row.settings])
+        if len(by_value) > 1:
+            found[key] = by_value
+    for kind in ("backbone", "method"):
+        own = [(row, key) for row in rows for key in row.settings if key.startswith(f"{getattr(row, kind)}.")]
+        for field in sorted({key.partition(".")[2] for _, key in own}):
+            of_field = [(row, key) for row, key in own if key.partition(".")[2] == field]
+            by_value = _by_value([(row, row.settings[key]) for row, key in of_field])
+            if len(by_value) > 1 and len({key for _, key in of_field}) > 1:
+                found[f"<{kind}>.{field}"] = by_value
     return found
+
+
+def _by_value(values: Sequence[tuple[Row, Any]]) -> dict[str, list[Row]]:
+    """{value, as it is shown: rows that have it}."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row, value in values:
+        found[_told(value)].append(row)
+    return dict(found)
 
 
 def _told(value: Any) -> str:

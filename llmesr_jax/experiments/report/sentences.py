@@ -10,6 +10,7 @@ from llmesr_jax.experiments.report.chapter import Chapter
 from llmesr_jax.experiments.report.compare import Comparison
 from llmesr_jax.experiments.report.rows import Row
 from llmesr_jax.experiments.report.templating import signed
+from llmesr_jax.models import methods as method_files
 
 _GROUPS = {"overall": "", "tail_item": " on tail items", "tail_user": " for tail users"}
 
@@ -123,6 +124,17 @@ def _second(chapter: Chapter, protocol: str, group: str, row: Row) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def methods(chapter: Chapter) -> list[tuple[str, str]]:
+    """(title, what it is) of each method of the section but the plain backbone, as its file says it."""
+    found = {}
+    for row in chapter.section.rows:
+        text = (getattr(method_files.PLUGINS.load(row.method), "__doc__", "") or "").partition("\n\n")[0]
+        title = names.method(row.method)
+        if row.method != "none" and text:
+            found[title] = " ".join(text.removeprefix(f"{title}: ").split())
+    return list(found.items())
 
 
 def terms(chapter: Chapter, tails: str) -> Sequence[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmesr_jax.experiments.drawing import Entry, color, panel
+from llmesr_jax.experiments.drawing import Entry, Panel, color, panel
 from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report import rows as rows_lib
 from llmesr_jax.experiments.report.figures import Figure, entries, lines, mean
@@ -73,62 +73,52 @@ def _grids(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def curves(section: Section, palette: Palette) -> Figure | None:
-    """Validation NDCG@10 over epochs: a line per seed, with a mark at the epoch that was tested."""
+    """Validation NDCG@10 over epochs: a line per seed, with a mark at the epoch that was tested; each protocol apart."""
     panels = []
     for backbone in section.backbones:
-        rows = lines([r for r in section.rows if r.backbone == backbone])
-        protocols = {row.settings["train.valid_protocol"] for row in rows}
-        monitored = f", {protocols.pop()}" if len(protocols) == 1 else ""
-        for group in ("overall", "tail_item"):
-            drawn = {
-                (k, seed): [
-                    (c["epoch"], c[f"valid/{group}/N@10"]) for c in run.curves if c["seed"] == seed and _has(c, group)
-                ]
-                for k, row in enumerate(rows)
-                for seed, (run, _) in row.places.items()
-            }
-            if not any(len(points) > 1 for points in drawn.values()):
-                continue
-
-            def draw(axes, tips, rows=rows, drawn=drawn, backbone=backbone, group=group, monitored=monitored):
-                for (k, seed), points in drawn.items():
-                    look, (run, place) = palette.look(rows[k]), rows[k].places[seed]
-                    axes.plot(*zip(*points), color=color(look.color), linewidth=1.3, alpha=0.8) if points else None
-                    for x, y in points:
-                        if x == run.best_epoch[place]:
-                            tips[f"tip-{k}-{seed}"] = f"{section.title(rows[k])}, seed {seed}: best epoch {x}, {y:.4f}"
-                            face = "none" if look.hollow else color(look.color)
-                            axes.plot(
-                                x,
-                                y,
-                                look.mark,
-                                color=color(look.color),
-                                markerfacecolor=face,
-                                markersize=5,
-                                gid=f"tip-{k}-{seed}",
-                            )
-                axes.set(
-                    title=f"{names.backbone(backbone)}, {group.replace('_item', ' items')}",
-                    xlabel="epoch",
-                    ylabel=f"validation N@10{monitored}",
-                )
-                axes.set_ylim(0, None)
-                axes.xaxis.get_major_locator().set_params(integer=True)
-
-            alt = f"validation N@10 over epochs, {group.replace('_', ' ')}, {', '.join(map(section.title, rows))}"
-            panels.append(
-                panel(
-                    f"{section.slug}-{backbone}-curve-{group.replace('_', '-')}",
-                    alt,
-                    draw,
-                    legend=entries(section, palette, rows),
-                )
-            )
+        every = lines([row for row in section.rows if row.backbone == backbone])
+        protocols = sorted({row.settings["train.valid_protocol"] for row in every})
+        for protocol in protocols:  # numbers of two protocols do not belong on one axis
+            rows = [row for row in every if row.settings["train.valid_protocol"] == protocol]
+            for group in ("overall", "tail_item"):
+                name = f"{backbone}-curve-{group.replace('_', '-')}" + (f"-{protocol}" if len(protocols) > 1 else "")
+                panels += _curve(section, palette, rows, group, protocol, name)
     if not panels:
         return None
     caption = "Each line is a seed. Its mark is the epoch whose parameters were tested."
     rows = [row for b in section.backbones for row in lines([r for r in section.rows if r.backbone == b])]
     return Figure("curves", "Learning curves", caption, tuple(rows), tuple(panels))
+
+
+def _curve(
+    section: Section, palette: Palette, rows: Sequence[Row], group: str, protocol: str, name: str
+) -> list[Panel]:
+    """The panel of rows on one backbone that are validated by one protocol; none if no run has two epochs."""
+    drawn = {
+        (k, seed): [(c["epoch"], c[f"valid/{group}/N@10"]) for c in run.curves if c["seed"] == seed and _has(c, group)]
+        for k, row in enumerate(rows)
+        for seed, (run, _) in row.places.items()
+    }
+    if not any(len(points) > 1 for points in drawn.values()):
+        return []
+
+    def draw(axes, tips):
+        for (k, seed), points in drawn.items():
+            look, (run, place) = palette.look(rows[k]), rows[k].places[seed]
+            axes.plot(*zip(*points), color=color(look.color), linewidth=1.3, alpha=0.8) if points else None
+            for x, y in points:
+                if x == run.best_epoch[place]:
+                    tips[f"tip-{k}-{seed}"] = f"{section.title(rows[k])}, seed {seed}: best epoch {x}, {y:.4f}"
+                    face = "none" if look.hollow else color(look.color)
+                    gid = f"tip-{k}-{seed}"
+                    axes.plot(x, y, look.mark, color=color(look.color), markerfacecolor=face, markersize=5, gid=gid)
+        title = f"{names.backbone(rows[0].backbone)}, {group.replace('_item', ' items')}"
+        axes.set(title=title, xlabel="epoch", ylabel=f"validation N@10, {protocol}")
+        axes.set_ylim(0, None)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+    alt = f"validation N@10 ({protocol}) over epochs, {group.replace('_', ' ')}, {', '.join(map(section.title, rows))}"
+    return [panel(f"{section.slug}-{name}", alt, draw, legend=entries(section, palette, rows))]
 
 
 def _has(line, group: str) -> bool:

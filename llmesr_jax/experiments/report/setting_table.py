@@ -25,13 +25,13 @@ class _Line(NamedTuple):
 
 def table(chapter: Chapter) -> Markup:
     """The table of differing settings, and below it all settings of each method's section."""
-    section, known = chapter.section, schema.settings()
+    section = chapter.section
     differing = rows.differing(section.rows)
     own = set(methods.PLUGINS.names())
     lines = [
         _Line(
             key,
-            known[key].doc if key in known else "",
+            _doc(key),
             [(v, _rows(chapter, of, section.rows)) for v, of in values.items()],
         )
         for key, values in differing.items()
@@ -42,6 +42,15 @@ def table(chapter: Chapter) -> Markup:
             mine = {k: v for k, v in row.settings.items() if k.partition(".")[0] == row.method and row.method in own}
             sections[row.method] = [(key.partition(".")[2], str(value)) for key, value in mine.items()]
     return render("setting_table.html", lines=lines, sections={k: v for k, v in sections.items() if v})
+
+
+def _doc(key: str) -> str:
+    """What a setting means; "" if that is not known."""
+    if key.startswith("<"):
+        kind = key[1:].partition(">")[0]
+        return f"the setting of this name in the section of each row's {kind}"
+    known = schema.settings()
+    return known[key].doc if key in known else ""
 
 
 def _rows(chapter: Chapter, of: Sequence[Row], every: Sequence[Row]) -> str:

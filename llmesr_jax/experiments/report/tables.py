@@ -13,7 +13,7 @@ import numpy as np
 from llmesr_jax.experiments.report import names
 from llmesr_jax.experiments.report import rows as rows_lib
 from llmesr_jax.experiments.report.compare import Comparison, Intervals
-from llmesr_jax.experiments.report.rows import Section
+from llmesr_jax.experiments.report.rows import Row, Section
 from llmesr_jax.ranking import evaluate, metrics
 
 METRICS = ("H@10", "N@10")
@@ -67,10 +67,11 @@ def markdown(section: Section, protocol: str, improved: Improvements | None = No
         styles = {1: "**{}**", 2: "<u>{}</u>", None: "{}"}
         cells = [styles[top.get((i, *column))].format(text) for text, column in zip(cells, COLUMNS)]
         name = names.backbone(row.backbone)
-        lines.append("| " + " | ".join([name, _pipe(row.title), str(len(row.seeds)), *cells]) + " |")
+        lines.append("| " + " | ".join([name, _pipe(_marked(row)), str(len(row.seeds)), *cells]) + " |")
         if _is_last(section, i) and (found := impr(improved, row.backbone)):
             lines.append("| " + " | ".join([name, f"Impr. of {_pipe(found.title)}", "", *found.cells]) + " |")
     lines += ["", STARS] if improved else []
+    lines += ["", CUT] if any(row.cut for row in section.rows) else []
     lines += [f"\n{line}" for line in rows_lib.failures(section)]
     return "\n".join(lines) + "\n"
 
@@ -79,6 +80,16 @@ STARS = (
     "Impr.: against the best of the other methods in each column; * if significant over users and over seeds, "
     "(*) if only over users (p < .05, two-sided, Holm over the columns)."
 )
+
+
+CUT = (
+    "†: training was ended by the limit of epochs while a seed was still improving or waiting; more epochs may change "
+    "this row."
+)
+
+
+def _marked(row: Row) -> str:
+    return row.title + " †" * row.cut
 
 
 class Impr(NamedTuple):
@@ -92,7 +103,7 @@ def impr(improved: Improvements | None, backbone: str) -> Impr | None:
     """The row "Impr." of a backbone; None if nothing is compared."""
     made = {column: (improved or {}).get((backbone, *column)) for column in COLUMNS}
     first = next((one for one in made.values() if one), None)
-    return first and Impr(first.row.title, [one_impr(one) if one else "" for one in made.values()])
+    return first and Impr(_marked(first.row), [one_impr(one) if one else "" for one in made.values()])
 
 
 def one_impr(one: Comparison) -> str:
@@ -150,7 +161,8 @@ def latex(section: Section, protocol: str, improved: Improvements | None = None)
             text = f"\\{command}{{{text}}}" if command else text
             spread = deviation(values)
             cells.append(text if spread is None else f"{text} {{\\scriptsize$\\pm${spread:.4f}}}")
-        lines.append(" & ".join([name, escape_latex(row.title), *cells]) + " \\\\")
+        title = escape_latex(row.title) + r"$^\dagger$" * row.cut
+        lines.append(" & ".join([name, title, *cells]) + " \\\\")
         if _is_last(section, i) and (found := impr(improved, row.backbone)):
             told = [escape_latex(text).replace("–", "--") for text in found.cells]
             lines.append(" & ".join(["", "Impr.", *told]) + " \\\\")

@@ -47,5 +47,18 @@ def test_the_table_has_every_fact(found):
 
 def test_warnings_are_text(found):
     nasty = found[1]._replace(warnings=(Warned("x", "<script>alert(1)</script> & so"),))
-    assert "<li>&lt;script&gt;alert(1)&lt;/script&gt; &amp; so</li>" in data_audit.warnings(nasty)
-    assert "has no warnings" in data_audit.warnings(found[1]._replace(warnings=()))
+    section, made = found
+    assert "<li>&lt;script&gt;alert(1)&lt;/script&gt; &amp; so</li>" in data_audit.warnings(section, nasty)
+    assert "has no warnings" in data_audit.warnings(section, made._replace(warnings=()))
+
+
+def test_a_warning_about_softmax_says_which_rows_it_is_about(found, tmp_path):
+    section, made = found
+    about = made._replace(warnings=(Warned("sorted", "Models with a softmax loss learn that order."),))
+    assert "Rows here with a softmax loss: none." in data_audit.warnings(section, about)
+    assert "Rows here" not in data_audit.warnings(section, made._replace(warnings=(Warned("x", "Few users."),)))
+    data = report_runs.data(tmp_path / "data")
+    report_runs.write(tmp_path / "a", data, "none")
+    report_runs.write(tmp_path / "b", data, "llminit", loss__ranking="sampled_softmax")
+    (two,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    assert "Rows here with a softmax loss: LLMInit." in data_audit.warnings(two, about)

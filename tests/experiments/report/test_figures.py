@@ -69,6 +69,20 @@ def test_the_figures_that_these_runs_allow(drawn):
 
 
 @needs_matplotlib
+def test_curves_of_two_protocols_are_not_on_one_axis(section, tmp_path):
+    data = section.rows[0].runs[0].config.data_dir
+    for name, protocol in (("none", "full"), ("llmesr", "sampled")):
+        report_runs.write(tmp_path / name, data, name, train__valid_protocol=protocol)
+    (two,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    panels = setting_figures.curves(two, palette.Palette(two)).panels
+    assert [(one.name.rpartition("-")[2], "LLM-ESR" in one.alt) for one in panels] == [
+        *[("full", False)] * 2,
+        *[("sampled", True)] * 2,
+    ]
+    assert all(f"validation N@10, {one.name.rpartition('-')[2]}" in one.svg for one in panels)
+
+
+@needs_matplotlib
 def test_colours_are_variables_and_words_are_words(drawn):
     for panel in (panel for one in drawn for panel in one.panels):
         root = ElementTree.fromstring(panel.standalone())

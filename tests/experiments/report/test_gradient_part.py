@@ -65,6 +65,7 @@ def test_what_was_watched_is_a_line_a_seed(section):
     assert panel.name == "tiny-gru4rec-gradients-conflicts-ranking-distillation"
     assert [row.method for row in drawn.rows] == ["llmesr"]
     ElementTree.fromstring(panel.standalone())
+    assert "Conflicts: the share of steps" in drawn.caption and "Noise scale" not in drawn.caption
     assert "Conflicts of two terms" in panel.svg and "ranking and distillation" in panel.svg
     assert gradient_part._points(drawn.rows[0], 2, "conflicts/ranking-distillation") == [
         (1, 0.125),

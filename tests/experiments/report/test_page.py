@@ -187,7 +187,7 @@ def test_every_number_of_a_tile_is_that_of_results_json(chapter, name, title):
         for row in rows.featured(chapter.section)
     }
     mean = lambda row, protocol="full": np.mean(stored[row][protocol][name]["N@10"])  # noqa: E731
-    text = html.unescape(str(tiles.group(chapter, name, title))).replace("\xa0", " ")
+    text = re.sub("\xa0<abbr.*?</abbr>", "", html.unescape(str(tiles.group(chapter, name, title)))).replace("\xa0", " ")
     bars = re.findall(r"<li><span>(.*?)</span><span .*?width:([\d.]+)%.*?</span><span>([\d.]+)</span>", text)
     assert {row: value for row, _, value in bars} == {row: f"{mean(row):.4f}" for row in stored}
     leader = max(stored, key=mean)
@@ -204,6 +204,29 @@ def test_every_number_of_a_tile_is_that_of_results_json(chapter, name, title):
     )
     first = max(stored, key=lambda row: mean(row, "sampled"))
     assert lines[-1].startswith(f"sampled: {first} leads with {mean(first, 'sampled'):.4f}, ")
+
+
+def test_a_row_that_the_limit_of_epochs_ended_is_marked_everywhere(chapter, tmp_path):
+    mark = 'title="ended by the limit of epochs">†</abbr>'
+    whole = tiles.group(chapter, "overall", "All users"), blocks.paper_table(chapter, "full")
+    assert all(row.cut for row in chapter.section.rows)
+    bars, shown = len(rows.featured(chapter.section)), len(chapter.section.rows)
+    assert whole[0].count(mark) == 1 + bars and whole[1].count(mark) == shown + 1  # the leader; the row "Impr."
+    assert tables.CUT in tables.markdown(chapter.section, "full", chapter.improved["full"])
+    data = report_runs.data(tmp_path / "data")
+    for name in ("none", "llmesr"):
+        folder = report_runs.write(tmp_path / name, data, name)
+        report_runs.change(folder / "results.json", early_stopped=True)
+    (section,) = rows.sections(collect.read_all(collect.find([tmp_path])))
+    assert "†" not in tables.markdown(section, "full") + tables.latex(section, "full")
+    assert mark not in blocks.paper_table(chapter._replace(section=section, improved={}, comparisons={}), "full")
+
+
+def test_one_seed_has_no_deviation_and_the_page_says_so(chapter):
+    assert "Mean over seeds, standard deviation below. " in blocks.results(chapter)
+    alone = [row._replace(places={1: row.places[1]}) for row in chapter.section.rows]
+    assert blocks.basis(alone) == "One seed each, so there is no standard deviation."
+    assert blocks.basis([*alone, *chapter.section.rows]).endswith("below (none for rows with one seed).")
 
 
 def test_marks_are_those_of_the_tests(chapter):

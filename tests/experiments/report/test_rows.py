@@ -148,10 +148,26 @@ def test_what_else_differs_is_told_with_the_sections_of_backbones(write, tmp_pat
         for key, values in rows.differing(section.rows).items()
     }
     assert found == {
+        "<method>.width": {"128": ["none"], "64": ["llmesr", "llmesr alpha=0.5"]},
         "llmesr.alpha": {"0.1": ["llmesr"], "0.5": ["llmesr alpha=0.5"]},
         "sasrec.dropout": {"0.4": ["none"], "0.5": ["llmesr", "llmesr alpha=0.5"]},
         "train.learning_rate": {"0.01": ["none"], "0.001": ["llmesr", "llmesr alpha=0.5"]},
     }
+
+
+def test_one_setting_in_the_sections_of_several_methods_is_compared_between_them(write, tmp_path):
+    write("a", "none", none__width=32)
+    write("b", "llminit")
+    write("c", "none", backbone="sasrec", sasrec__dropout=0.1, none__width=32)
+    write("d", "none", backbone="bert4rec", none__width=32)
+    (section,) = sections(tmp_path)
+    found = rows.differing(section.rows)
+    assert {value: [row.method for row in of] for value, of in found["<method>.width"].items()} == {
+        "32": ["none", "none", "none"],
+        "128": ["llminit"],
+    }
+    of_backbones = {value: [row.backbone for row in of] for value, of in found["<backbone>.dropout"].items()}
+    assert of_backbones["0.1"] == ["sasrec"] and ["bert4rec"] in of_backbones.values()
 
 
 def test_a_row_that_the_limit_of_epochs_ended_is_marked(write, tmp_path):

@@ -64,6 +64,13 @@ def test_rows_that_the_limit_of_epochs_ended_are_named(tmp_path):
     assert "limit of epochs" not in " ".join(sentences.summary(one._replace(section=section)))
 
 
+def test_methods_are_told_by_the_first_lines_of_their_files(tmp_path):
+    one = chapter_of(tmp_path, a={"method": "none"}, b={"method": "llminit"}, c={"method": "llmesr"})
+    told = dict(sentences.methods(one))
+    assert list(told) == ["LLMInit", "LLM-ESR"] and told["LLMInit"].startswith("the item table starts at the PCA")
+    assert not any("\n" in text for text in told.values())
+
+
 def test_where_the_baseline_leads_it_says_so(tmp_path):
     one = chapter_of(tmp_path, a={"method": "none", "ahead": 90}, b={"method": "llminit"})
     first = sentences.summary(one)[0]
