@@ -7,7 +7,7 @@ import tiny
 
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.types import Needs
-from llmesr_jax.training import batches
+from llmesr_jax.training import epoch_plan, interactions
 
 MAX_LEN, BATCH, SIMILAR = 9, 8, 2
 
@@ -22,8 +22,8 @@ def world(supervision="every", seed=0, **changes):
     corpus = tiny.ragged(seed)
     similar = tiny.tables(corpus, NEEDS, seed)["similar_users"]
     config = DataConfig(**{"batch_size": BATCH, "max_len": MAX_LEN, "buckets": 3, "num_negatives": 2, **changes})
-    epochs = batches.plan_epochs(corpus, config, supervision, 0.6, NEEDS, similar)
-    data, tables = batches.interactions(corpus, epochs.plan), {"similar_users": jnp.asarray(similar)}
+    epochs = epoch_plan.plan_epochs(corpus, config, supervision, 0.6, NEEDS, similar)
+    data, tables = interactions.resident(corpus, epochs.plan), {"similar_users": jnp.asarray(similar)}
     return corpus, similar, epochs, functools.partial(tiny.make_batch, epochs.plan, data, tables)
 
 

@@ -42,7 +42,7 @@ from llmesr_jax.experiments.gradients import (
     probe,
     teachers,
 )
-from llmesr_jax.training import batches, parts, state, steps
+from llmesr_jax.training import epoch_plan, parts, state, steps
 from llmesr_jax.training.experiment import Experiment
 
 NAMES = [f"{target}, {whose}" for whose in ("all users", "others") for target in teachers.TARGETS]
@@ -177,7 +177,7 @@ def compare(given: argparse.Namespace) -> None:
                 ends.extend(losses(lanes.params))
             effects.setdefault(name, []).append(np.asarray(ends[1:]) - ends[0])
     summed_GxQ = np.asarray([np.mean(predictions, axis=0)[group].sum(axis=0) for group in groups])
-    length_U = batches.student_lengths(
+    length_U = epoch_plan.student_lengths(
         experiment.corpus, p.plan, np.arange(experiment.corpus.num_users, dtype=np.int32)
     )
     positions_G = np.asarray([length_U[group].sum() for group in groups])

@@ -13,7 +13,7 @@ import tiny
 from llmesr_jax.data.corpus import Corpus, from_pairs
 from llmesr_jax.models import methods, recommender
 from llmesr_jax.serving import live
-from llmesr_jax.training import batches, config, experiment, steps
+from llmesr_jax.training import config, experiment, interactions, steps
 
 SMALL = {
     "data.batch_size": 8,
@@ -68,7 +68,7 @@ def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
         host["similar_users"] = host["similar_users"][:, : needs.similar]
     made = experiment.assemble(settings, users_items, host)
     tables = {name: jnp.asarray(x) for name, x in host.items()}
-    data = batches.interactions(made.corpus, made.epochs.plan)
+    data = interactions.resident(made.corpus, made.epochs.plan)
     example = steps.example_batch(made.epochs.plan, data, tables)
     params = tiny.init(made.recommender, jax.random.key(1), tables, example)
     rng = np.random.default_rng(5)

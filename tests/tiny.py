@@ -17,7 +17,7 @@ from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models import backbones, methods, recommender, types
 from llmesr_jax.models.losses import LossConfig
 from llmesr_jax.models.types import Batch, Sequences, Sizes
-from llmesr_jax.training import batches
+from llmesr_jax.training import batches, epoch_plan, interactions
 
 LLM_WIDTH = 6
 _SMALL = {
@@ -85,8 +85,8 @@ class Case(NamedTuple):
     corpus: Corpus
     tables: dict[str, Any]
     model: recommender.Recommender
-    epochs: batches.Epochs
-    data: batches.Interactions
+    epochs: epoch_plan.Epochs
+    data: interactions.Interactions
     config: DataConfig
 
     def batch(self, seed: int = 0, step: int = 0) -> Batch:
@@ -126,11 +126,11 @@ def case(backbone: str, method: str, layout: str = "bucketed", ranking: str = "b
     sizes = Sizes(users_items.num_items, data_config.max_len, llm_width, num_users=users_items.num_users)
     model = recommender.build(method, method_config, backbone, backbone_config, _loss(ranking, changes), sizes)
     mask_share = getattr(backbone_config, "mask_share", 0.0)
-    epochs = batches.plan_epochs(
+    epochs = epoch_plan.plan_epochs(
         users_items, data_config, model.supervision, mask_share, needs, host.get("similar_users"), model.extra
     )
     on_device = {name: jnp.asarray(table) for name, table in host.items()}
-    return Case(users_items, on_device, model, epochs, batches.interactions(users_items, epochs.plan), data_config)
+    return Case(users_items, on_device, model, epochs, interactions.resident(users_items, epochs.plan), data_config)
 
 
 def _loss(ranking, changes):

@@ -23,7 +23,15 @@ from llmesr_jax.models.recommender import needs as method_needs
 from llmesr_jax.ranking import evaluate, inference
 from llmesr_jax.semantic import stand_ins
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, method_tables, state, steps, traced
+from llmesr_jax.training import (
+    batches,
+    epoch_plan,
+    interactions,
+    method_tables,
+    state,
+    steps,
+    traced,
+)
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training.experiment import Experiment, assemble
 from llmesr_jax.training.program import Program
@@ -126,7 +134,7 @@ def padding(experiment: Experiment) -> tuple[float, int]:
     plan = epochs.plan
     bags = [s for s in (plan.students, plan.teachers) if s is not None]
     slots = sum(bag.slots for bag in bags)
-    real = batches.student_lengths(experiment.corpus, plan, epochs.samples_N).sum()
+    real = epoch_plan.student_lengths(experiment.corpus, plan, epochs.samples_N).sum()
     if plan.teachers is not None:
         train_U, users = experiment.corpus.train_lengths_U, epochs.samples_N % experiment.corpus.num_users
         if plan.config.prefixes:
@@ -211,7 +219,7 @@ def _timer(experiment: Experiment, size: int, count: int) -> tuple[float, Callab
 
 def on_device(experiment: Experiment):
     """The interactions and the frozen tables on the device, and a batch of zeros."""
-    data = batches.interactions(experiment.corpus, experiment.epochs.plan)
+    data = interactions.resident(experiment.corpus, experiment.epochs.plan)
     tables = tables_lib.on_device(experiment.tables)
     return data, tables, steps.example_batch(experiment.epochs.plan, data, tables)
 

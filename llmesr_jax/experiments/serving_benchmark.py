@@ -15,7 +15,7 @@ from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.serving import index, live
 from llmesr_jax.serving.model import ServedModel
 from llmesr_jax.serving.options import Options
-from llmesr_jax.training import batches, steps
+from llmesr_jax.training import interactions, steps
 from llmesr_jax.training.experiment import Experiment
 
 _CALLS = 300  # calls from which percentiles are computed
@@ -61,7 +61,7 @@ def untrained(experiment: Experiment) -> ServedModel:
     """A served model with freshly drawn parameters."""
     plan, model = experiment.epochs.plan, experiment.recommender
     tables = tables_lib.on_device(experiment.tables)
-    example = steps.example_batch(plan, batches.interactions(experiment.corpus, plan), tables)
+    example = steps.example_batch(plan, interactions.resident(experiment.corpus, plan), tables)
     params = jax.jit(model.init)(jax.random.key(0), tables, example)
     kept = {name: table for name, table in tables.items() if name != "item_pca"}
     return live.of_params(experiment, params, kept, {"seed": None, "epochs": 0})

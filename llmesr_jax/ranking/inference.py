@@ -238,7 +238,8 @@ def served(model: Recommender, params: Any, tables: Tables, data: Any, placement
     """The parameters for serving, of one seed: the method's `for_serving` of the trained ones, or these without it.
 
     Args:
-      data: the interactions on the device (`training.batches.Interactions`); may be None where the method does nothing.
+      data: the interactions on the device (`training.interactions.Interactions`); may be None where the method does
+        nothing.
       placement: of parameters and tables; None for one device.
     """
     return params if model.for_serving is None else _served(model, params, tables, data, placement)

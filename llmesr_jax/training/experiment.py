@@ -28,8 +28,8 @@ from llmesr_jax.ranking.candidates import SAMPLED
 from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.semantic.mapped import Access
 from llmesr_jax.training import (
-    batches,
     checkpoint,
+    epoch_plan,
     mesh,
     method_tables,
     processes,
@@ -65,7 +65,7 @@ class Experiment(NamedTuple):
     recipe: str
     content: str
     recommender: recommender.Recommender
-    epochs: batches.Epochs
+    epochs: epoch_plan.Epochs
 
     def describe(self) -> str:
         """One line: the model and the data."""
@@ -231,7 +231,7 @@ def assemble(
     )
     mask_share = getattr(section(config.backbone), "mask_share", 0.0) if supervision == "masked" else 0.0
     similar = tables.get("similar_users")
-    epochs = batches.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra, whole)
+    epochs = epoch_plan.plan_epochs(users_items, data, supervision, mask_share, needs, similar, model.extra, whole)
     processes.check_same(tables_lib.sampled(tables), "tables")
     content = processes.of_first(lambda: tables_lib.digest(tables))
     return Experiment(config, config_lib.seed_list(config), users_items, tables, recipe, content, model, epochs)

@@ -14,8 +14,9 @@ from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, Tables
 from llmesr_jax.training import mesh, state, traced
 from llmesr_jax.training import start as start_lib
-from llmesr_jax.training.batches import BatchPlan, Epochs, Interactions
+from llmesr_jax.training.epoch_plan import BatchPlan, Epochs
 from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.interactions import Interactions
 from llmesr_jax.training.program import Program
 from llmesr_jax.training.state import State
 

@@ -15,8 +15,16 @@ from llmesr_jax.models.kernels import touched_rows
 from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.types import Batch
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, mesh, optimizer, state, steps, surgeries
 from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import (
+    epoch_plan,
+    interactions,
+    mesh,
+    optimizer,
+    state,
+    steps,
+    surgeries,
+)
 from llmesr_jax.training.experiment import Experiment
 from llmesr_jax.training.start import Start
 from llmesr_jax.training.streaming import Streamed, is_streamed
@@ -41,8 +49,8 @@ class Program(NamedTuple):
 
     model: recommender.Recommender
     optimizer: optax.GradientTransformation
-    plan: batches.BatchPlan
-    data: batches.Interactions | Streamed
+    plan: epoch_plan.BatchPlan
+    data: interactions.Interactions | Streamed
     tables: dict[str, jax.Array]
     example: Batch
     touched_only: bool
@@ -73,7 +81,7 @@ class Program(NamedTuple):
         if is_streamed(setting, experiment.corpus, model, experiment.config.method):
             data = Streamed(experiment.corpus, plan, experiment.tables.get("similar_users"))
         else:
-            data = batches.interactions(experiment.corpus, plan)
+            data = interactions.resident(experiment.corpus, plan)
         in_example = data.example() if isinstance(data, Streamed) else data
         example = steps.example_batch(steps.plain_rows(plan), in_example, tables)
         touched_only = settings.table_updates == "touched"
@@ -160,7 +168,7 @@ class Program(NamedTuple):
             return states
         return steps.before_epoch(self.model, states, self.tables, self.data, np.float32(epoch), self.placement)
 
-    def data_of(self, order: np.ndarray) -> batches.Interactions:
+    def data_of(self, order: np.ndarray) -> interactions.Interactions:
         """The interactions that the batches of these samples, int32 (lanes, steps, B), read."""
         return self.data.window(order) if isinstance(self.data, Streamed) else self.data
 

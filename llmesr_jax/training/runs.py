@@ -14,7 +14,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import groups
 from llmesr_jax.ranking import evaluate, inference, metrics
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, experiment, state
+from llmesr_jax.training import experiment, interactions, state
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.progress import Progress
 from llmesr_jax.training.validation import Validation
@@ -53,7 +53,7 @@ class Run:
         model, data = self.experiment.recommender, None
         if model.for_serving is None:
             return self.params_S
-        data = batches.interactions(self.experiment.corpus, self.experiment.epochs.plan)
+        data = interactions.resident(self.experiment.corpus, self.experiment.epochs.plan)
         served = [
             inference.served(model, state.take(self.params_S, i), self.tables, data) for i in range(len(self.seeds))
         ]

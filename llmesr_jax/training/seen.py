@@ -1,4 +1,4 @@
-"""The items that users have seen, as gaps, from which unseen items are drawn exactly (`batches.unseen`)."""
+"""The items that users have seen, as gaps, from which unseen items are drawn exactly (`interactions.unseen`)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ from llmesr_jax.models.recommender import Params, Recommender, loss_fn
 from llmesr_jax.models.types import Array, Batch, Tables, on_device
 from llmesr_jax.ranking.layout import RowPlan, padded
 from llmesr_jax.training import optimizer
-from llmesr_jax.training.batches import BatchPlan, Interactions, make_batch
+from llmesr_jax.training.batches import make_batch
+from llmesr_jax.training.epoch_plan import BatchPlan
+from llmesr_jax.training.interactions import Interactions
 from llmesr_jax.training.optimizer import ByTerm
 from llmesr_jax.training.state import State, over_lanes
 from llmesr_jax.training.surgeries import Terms

@@ -19,7 +19,8 @@ from llmesr_jax.data.corpus import Corpus
 from llmesr_jax.models.recommender import Recommender
 from llmesr_jax.models.types import Array, on_device
 from llmesr_jax.training import seen
-from llmesr_jax.training.batches import BatchPlan, Interactions, target_log_shares
+from llmesr_jax.training.epoch_plan import BatchPlan
+from llmesr_jax.training.interactions import Interactions, target_log_shares
 
 _SHARE = 0.25  # share of the device's memory from which on interactions are streamed
 _GROWTH = 1.25  # factor between the sizes that arrays may have: each size is compiled separately

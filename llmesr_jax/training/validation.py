@@ -18,10 +18,10 @@ from llmesr_jax.models.placement import Placement
 from llmesr_jax.models.types import Tables
 from llmesr_jax.ranking import evaluate, inference, metrics
 from llmesr_jax.ranking.candidates import sample_candidates
-from llmesr_jax.training import batches, processes, state
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training.batches import Interactions
+from llmesr_jax.training import interactions, processes, state
 from llmesr_jax.training.experiment import Experiment
+from llmesr_jax.training.interactions import Interactions
 
 
 class Validation:
@@ -48,7 +48,7 @@ class Validation:
         self._experiment, self._tables, self.placement = experiment, tables, placement
         model = experiment.recommender
         if data is None and model.for_serving is not None:
-            data = batches.interactions(experiment.corpus, experiment.epochs.plan)
+            data = interactions.resident(experiment.corpus, experiment.epochs.plan)
             data = data if placement is None else placement.everywhere(data)
         self._data = data
         settings = config_lib.section(experiment.config, "train")

@@ -18,7 +18,7 @@ from llmesr_jax.data.reading import load, read_folder
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.ranking import inference
 from llmesr_jax.ranking.layout import RowPlan
-from llmesr_jax.training import batches
+from llmesr_jax.training import epoch_plan, interactions
 
 SHARED = Path(os.environ.get("LLMESR_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 
@@ -323,13 +323,13 @@ def test_what_lays_interactions_out_refuses_what_would_wrap():
     """A corpus made by hand: its last users' offsets would be negative as int32."""
     corpus = tiny.corpus([[1, 2, 3], [1, 2, 3]])
     huge = dataclasses.replace(corpus, items=np.broadcast_to(np.int32(1), 2**31), offsets=np.array([0, 3, 2**31]))
-    plan = batches.BatchPlan(DataConfig(), "every", 0.0, RowPlan((1,), (1,)), None, 0)
+    plan = epoch_plan.BatchPlan(DataConfig(), "every", 0.0, RowPlan((1,), (1,)), None, 0)
     rows, stops = np.array([0, 1]), np.array([1, 1])
     for lay_out in (
-        lambda data: batches.interactions(data, plan),
+        lambda data: interactions.resident(data, plan),
         lambda data: inference.histories(data, rows, stops, DataConfig(), "every"),
     ):
         with pytest.raises(InputError, match=r"^tiny: 2147483648 interactions; expected at most 2147483647"):
             lay_out(huge)
     with pytest.raises(InputError, match=r"^tiny: 1073741825 users; expected at most 1073741824"):
-        batches.interactions(dataclasses.replace(corpus, num_users=2**30 + 1), plan)
+        interactions.resident(dataclasses.replace(corpus, num_users=2**30 + 1), plan)

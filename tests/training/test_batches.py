@@ -19,7 +19,7 @@ from batch_worlds import (
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.types import Needs
-from llmesr_jax.training import batches
+from llmesr_jax.training import epoch_plan
 
 
 @pytest.mark.parametrize("layout", ["bucketed", "padded"])
@@ -161,7 +161,7 @@ def test_a_plan_depends_on_data_and_sizes_only(supervision):
     corpus, similar, epochs, _ = world(supervision)
     np.random.seed(99)
     epochs.order(123, 4)
-    again = batches.plan_epochs(corpus, epochs.plan.config, supervision, 0.6, NEEDS, similar)
+    again = epoch_plan.plan_epochs(corpus, epochs.plan.config, supervision, 0.6, NEEDS, similar)
     assert again.plan == epochs.plan and hash(again.plan) == hash(epochs.plan)
     np.testing.assert_array_equal(again.order(123, 4), epochs.order(123, 4))
 
@@ -190,7 +190,7 @@ def test_nobody_to_learn_from_is_an_error():
     with pytest.raises(
         InputError, match="no user has 2 or more training items; expected at least one such user; use more data"
     ):
-        batches.plan_epochs(tiny.corpus([[1, 2, 3], [4]]), DataConfig(), "every", 0.0, Needs(), None)
+        epoch_plan.plan_epochs(tiny.corpus([[1, 2, 3], [4]]), DataConfig(), "every", 0.0, Needs(), None)
 
 
 @pytest.mark.parametrize("layout", ["bucketed", "padded"])
@@ -201,7 +201,7 @@ def test_a_student_without_similar_users_learns_and_is_not_distilled(supervision
     fewer = similar.copy()
     fewer[::3], fewer[1, 1] = -1, -1
     plan, data, tables = make.args
-    epochs = batches.plan_epochs(corpus, plan.config, supervision, 0.6, NEEDS, fewer)
+    epochs = epoch_plan.plan_epochs(corpus, plan.config, supervision, 0.6, NEEDS, fewer)
     for samples in epochs.order(4, 1):
         batch = tiny.make_batch(epochs.plan, data, {"similar_users": jnp.asarray(fewer)}, samples, jax.random.key(0))
         users = [s % corpus.num_users for s in rows_of(samples, corpus, supervision)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.ranking.layout import RowPlan
-from llmesr_jax.training import batches
+from llmesr_jax.training import epoch_plan, interactions
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
@@ -31,12 +31,12 @@ def test_negatives_are_items_outside_the_users_training_part(supervision):
 
 
 def assert_unseen_is_a_bijection(corpus, avoid="training"):
-    plan = batches.BatchPlan(DataConfig(avoid=avoid), "every", 0.0, RowPlan((1,), (1,)), None, 0)
-    data = batches.interactions(corpus, plan)
+    plan = epoch_plan.BatchPlan(DataConfig(avoid=avoid), "every", 0.0, RowPlan((1,), (1,)), None, 0)
+    data = interactions.resident(corpus, plan)
     last, avoided = corpus.num_items, tiny.training
     if avoid == "history":  # the mask token may be drawn; validation and test items may not
         last, avoided = corpus.num_items + 1, tiny.history
-    unseen = jax.jit(batches.unseen)
+    unseen = jax.jit(interactions.unseen)
     users, draws = np.mgrid[: corpus.num_users, :last].astype(np.int32)
     ids = np.asarray(unseen(data, jnp.asarray(draws), jnp.asarray(users)))
     for user in range(corpus.num_users):
@@ -129,7 +129,7 @@ def test_own_negatives_are_drawn_with_one_over_what_the_user_has_not_seen():
 def test_a_method_draws_items_that_a_user_has_not_seen():
     """Every one of them, as often as the others; of a user who is not known, any item."""
     corpus, _, _, make = world("every")
-    data = batches.interactions(corpus, world("every")[2].plan)
+    data = interactions.resident(corpus, world("every")[2].plan)
     users = np.array([0, 5, -1], np.int32)
     drawn = np.asarray(jax.jit(data.unseen_items, static_argnums=2)(jax.random.key(3), users, 4000))
     for user, ids in zip(users, drawn):
@@ -144,7 +144,7 @@ WORDS = st.integers(0, 2**32 - 1)
 
 @jax.jit
 def _below(words, count):
-    return batches.below(words, count)
+    return interactions.below(words, count)
 
 
 @given(st.lists(WORDS, min_size=3, max_size=3), st.integers(1, 2**31 - 1))
@@ -178,6 +178,6 @@ def test_draws_by_popularity_among_many_interactions():
     """Two items with 750 million interactions each are drawn alike: the remainder of a word gives 52 % to the first."""
     _, _, epochs, make = world("every", num_negatives=5000, negatives="popularity")
     data = make.args[1].replace(count_ends_V=jnp.asarray([750_000_000, 1_500_000_000], jnp.int32))
-    draw = jax.jit(jax.vmap(lambda key: batches.shared_negatives(epochs.plan.config, data, None, key)[0]))
+    draw = jax.jit(jax.vmap(lambda key: interactions.shared_negatives(epochs.plan.config, data, None, key)[0]))
     first = (np.asarray(draw(jax.random.split(jax.random.key(0), 8))) == 1).mean()
     assert abs(first - 0.5) < 5 * 0.5 / np.sqrt(40_000)

@@ -13,7 +13,7 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.settings import DataConfig
 from llmesr_jax.models.recommender import loss_fn
 from llmesr_jax.models.types import Needs
-from llmesr_jax.training import batches
+from llmesr_jax.training import epoch_plan, interactions
 
 MAX_LEN, BATCH, SIMILAR = 6, 8, 2
 TEACHERS = Needs(frozenset({"similar_users"}), similar=SIMILAR)
@@ -23,8 +23,8 @@ def epoch(corpus, needs=TEACHERS, **changes):
     """Batches of an epoch, and what they were planned from."""
     settings = {"batch_size": BATCH, "max_len": MAX_LEN, "buckets": 3, "prefixes": True, **changes}
     similar = tiny.tables(corpus, needs).get("similar_users")
-    plan = batches.plan_epochs(corpus, DataConfig(**settings), "last", 0.0, needs, similar)
-    data = batches.interactions(corpus, plan.plan)
+    plan = epoch_plan.plan_epochs(corpus, DataConfig(**settings), "last", 0.0, needs, similar)
+    data = interactions.resident(corpus, plan.plan)
     tables = {} if similar is None else {"similar_users": similar}
     made = [tiny.make_batch(plan.plan, data, tables, s, jax.random.key(i)) for i, s in enumerate(plan.order(4, 1))]
     return made, plan, data
@@ -80,15 +80,15 @@ def test_negatives_shared_within_a_batch_have_the_share_of_targets_that_an_epoch
 def test_lengths_on_the_host_are_those_of_the_samples(lengths, longest):
     corpus = tiny.corpus([list(range(1, n + 3)) for n in lengths])
     config = DataConfig(batch_size=2, max_len=longest, prefixes=True, single_item_students=True)
-    plan = batches.plan_epochs(corpus, config, "last", 0.0, Needs(), None)
-    found = sorted(batches.student_lengths(corpus, plan.plan, plan.samples_N).tolist())
+    plan = epoch_plan.plan_epochs(corpus, config, "last", 0.0, Needs(), None)
+    found = sorted(epoch_plan.student_lengths(corpus, plan.plan, plan.samples_N).tolist())
     assert found == sorted(min(k, longest) for n in lengths for k in range(1 if n > 1 else 0, max(n, 1)))
-    assert batches.student_lengths(corpus, plan.plan, np.array([-1])).tolist() == [0]
+    assert epoch_plan.student_lengths(corpus, plan.plan, np.array([-1])).tolist() == [0]
 
 
 def test_a_backbone_that_learns_from_hidden_positions_is_refused():
     with pytest.raises(InputError, match="data.prefixes=True is for backbones that can learn from the last position"):
-        batches.plan_epochs(tiny.ragged(1), DataConfig(prefixes=True), "masked", 0.5, Needs(), None)
+        epoch_plan.plan_epochs(tiny.ragged(1), DataConfig(prefixes=True), "masked", 0.5, Needs(), None)
 
 
 def test_prefixes_of_a_causal_backbone_have_together_the_loss_of_all_positions():
@@ -116,6 +116,6 @@ def loss(model, params, tables, batch):
 
 def test_more_prefixes_than_numbers_are_refused(monkeypatch):
     corpus = tiny.ragged(1)
-    monkeypatch.setattr(batches, "_MOST_SAMPLES", corpus.num_users * 3)
+    monkeypatch.setattr(epoch_plan, "_MOST_SAMPLES", corpus.num_users * 3)
     with pytest.raises(InputError, match="set data.prefixes=False"):
-        batches.plan_epochs(corpus, DataConfig(prefixes=True), "last", 0.0, Needs(), None)
+        epoch_plan.plan_epochs(corpus, DataConfig(prefixes=True), "last", 0.0, Needs(), None)

@@ -12,7 +12,14 @@ from batch_worlds import NEEDS
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data.settings import DataConfig
-from llmesr_jax.training import batches, config, experiment, loop, streaming
+from llmesr_jax.training import (
+    config,
+    epoch_plan,
+    experiment,
+    interactions,
+    loop,
+    streaming,
+)
 from llmesr_jax.training.streaming import Streamed
 
 
@@ -30,9 +37,9 @@ def test_batches_are_those_of_interactions_on_the_device(supervision, changes):
     similar = tiny.tables(corpus, NEEDS, 1)["similar_users"]
     similar[::5] = -1  # users who are not distilled
     settings = DataConfig(**{"batch_size": 4, "max_len": 9, "buckets": 2, "num_negatives": 2, **changes})
-    epochs = batches.plan_epochs(corpus, settings, supervision, 0.6, NEEDS, similar)
+    epochs = epoch_plan.plan_epochs(corpus, settings, supervision, 0.6, NEEDS, similar)
     streamed, tables = Streamed(corpus, epochs.plan, similar), {"similar_users": jnp.asarray(similar)}
-    resident = batches.interactions(corpus, epochs.plan)
+    resident = interactions.resident(corpus, epochs.plan)
     order = np.stack([epochs.order(seed, 1) for seed in (3, 4)])
     order = np.pad(order, ((0, 0), (0, -order.shape[1] % 2), (0, 0)), constant_values=-1)
     windows = [order[:, i : i + 2] for i in range(0, order.shape[1], 2)]
@@ -53,7 +60,7 @@ def test_batches_are_those_of_interactions_on_the_device(supervision, changes):
 def test_only_what_a_window_reads_is_sent():
     corpus = tiny.corpus([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3], [1, 3, 5]])
     settings = DataConfig(batch_size=1, max_len=2, num_negatives=2)
-    epochs = batches.plan_epochs(corpus, settings, "every", 0.0, tiny.types.Needs(), None)
+    epochs = epoch_plan.plan_epochs(corpus, settings, "every", 0.0, tiny.types.Needs(), None)
     streamed = Streamed(corpus, epochs.plan, None)
     data = streamed.window(np.full((1, 1, 1), 0, np.int32))
     # Of user 0 the training items are 1 2 3 4, of which the newest three are read; seen are all four.

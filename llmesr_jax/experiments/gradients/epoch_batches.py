@@ -12,7 +12,7 @@ from llmesr_jax.models.axes import in_steps
 from llmesr_jax.models.recommender import Params
 from llmesr_jax.models.types import Array, Batch
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, steps
+from llmesr_jax.training import batches, epoch_plan, interactions, steps
 from llmesr_jax.training.experiment import Experiment
 
 _NEXT, NEGATIVES, DROPOUT, DIRECTIONS = range(4)  # what a key is for
@@ -38,12 +38,12 @@ class Batches:
         self.epoch = np.float32(epoch + 1)
         self.tail_V = jnp.asarray(~groups.head_items(self.corpus))
         self.key = jax.random.fold_in(jax.random.key(experiment.seeds[0]), epoch)
-        self._data = batches.interactions(self.corpus, self.plan)
+        self._data = interactions.resident(self.corpus, self.plan)
         self.axes = self.model.axes(tables, steps.example_batch(self.plan, self._data, tables))
         self.tables = in_steps(tables, self.model.kinds)
         order = experiment.epochs.order(experiment.seeds[0], epoch + 1)
         # make_batch puts the longest sequence first; sorted the same way, a batch's rows are these users.
-        lengths = batches.student_lengths(self.corpus, self.plan, order)
+        lengths = epoch_plan.student_lengths(self.corpus, self.plan, order)
         self.order = np.take_along_axis(order, np.argsort(-lengths, axis=1, kind="stable"), axis=1)
 
     def __getitem__(self, step: int) -> Batch:

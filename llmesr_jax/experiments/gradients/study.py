@@ -25,8 +25,8 @@ from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.experiments.gradients import probe, summary, teachers
 from llmesr_jax.semantic import tables as tables_lib
-from llmesr_jax.training import batches, loop, optimizer, runs, state, steps
 from llmesr_jax.training import config as config_lib
+from llmesr_jax.training import interactions, loop, optimizer, runs, state, steps
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment
 
@@ -218,7 +218,7 @@ def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
     """
     if epoch == 0:
         tables = tables_lib.on_device(experiment.tables)
-        plan, data = experiment.epochs.plan, batches.interactions(experiment.corpus, experiment.epochs.plan)
+        plan, data = experiment.epochs.plan, interactions.resident(experiment.corpus, experiment.epochs.plan)
         adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
         example = steps.example_batch(plan, data, tables)
         return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)

@@ -6,7 +6,7 @@ of this user alone, times the user's share of the positions (or of the users). T
 (InfoNCE, Barlow Twins) has other values for a user alone than among others; it does not split, and is left out. Dropout
 is off, as its masks depend on the place in a batch.
 
-A "user" is a row of the batch: under the cloze task a user has two, see `training.batches.Epochs`.
+A "user" is a row of the batch: under the cloze task a user has two, see `training.epoch_plan.Epochs`.
 """
 
 from __future__ import annotations

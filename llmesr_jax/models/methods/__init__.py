@@ -19,8 +19,8 @@ numbers.
 
     extra(config, sizes, data, tables, batch, key) -> {name: Sequences | Ids | array}
         What the method adds to each batch, as `Batch.extra`, on the device, in each step. `data` is
-        `training.batches.Interactions` (its `unseen_items` draws negatives). `tables` has all frozen tables, also those
-        that hold ids, but not those that only start a parameter. Shapes must be static. Make sequences with
+        `training.interactions.Interactions` (its `unseen_items` draws negatives). `tables` has all frozen tables, also
+        those that hold ids, but not those that only start a parameter. Shapes must be static. Make sequences with
         `types.from_rows`; in `terms` encode them with gradient, as students are:
         `self.encode(self.slot_views(rows, deterministic), rows, deterministic, last_only=True)`. Wrap other ids in
         `types.Ids`: updates of touched rows renumber both. On several devices the students' rows are moved after this
