@@ -27,6 +27,8 @@ SMALL = {
     "melt.width": 8,
     "loam.width": 8,
     "ace.width": 8,
+    "alphafuse.width": 8,
+    "alphafuse.null_width": 4,
     "llmesr.width": 4,
     "llmesr.similar": 2,
     "faerec.width": 8,

@@ -2,58 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+
+_AT_ONCE = 256  # records that are read at a time
+
+
+class Held:
+    """A file that stays open, so that it can be read as it was after another one has taken its name."""
+
+    def __init__(self, path: Path):
+        self.path, self._file, self._lock = path, path.open("rb"), threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file, for one reader at a time."""
+        with self._lock:
+            self._file.seek(0)
+            yield self._file
 
 
 class Records(Sequence):
     """(V,) records in order of id, on disk: `item_id`, `title`, any other attributes. Slices are views.
 
     Raises:
-      InputError: on reading, the file has been replaced since it was checked.
+      InputError: on reading, the file has been replaced since it was checked; a file that is held (`Held`) has been
+        changed.
     """
 
-    def __init__(self, path: Path, starts_V: np.ndarray, stamp: tuple[int, ...]):
-        self._path, self._starts_V, self._stamp = path, starts_V, stamp
+    def __init__(self, file: Path | Held, starts_V: np.ndarray, stamp: tuple[int, ...]):
+        self._file, self._starts_V, self._stamp = file, starts_V, stamp
 
     def __len__(self) -> int:
         return len(self._starts_V)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return Records(self._path, self._starts_V[index], self._stamp)
-        return next(iter(Records(self._path, self._starts_V[[index]], self._stamp)))
+            return Records(self._file, self._starts_V[index], self._stamp)
+        return next(iter(Records(self._file, self._starts_V[[index]], self._stamp)))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        with self._path.open("rb") as file:
-            if _stamp(file.fileno()) != self._stamp:
-                raise InputError(f"{self._path}: was changed while it was in use; run the same command again")
-            for start in self._starts_V.tolist():
-                file.seek(start)
-                yield json.loads(file.readline().decode("utf-8-sig"))
+        for start in range(0, len(self), _AT_ONCE):
+            with _opened(self._file) as file:
+                if _stamp(file.fileno()) != self._stamp:
+                    path = self._file if isinstance(self._file, Path) else self._file.path
+                    raise InputError(f"{path}: was changed while it was in use; run the same command again")
+                lines = []
+                for begin in self._starts_V[start : start + _AT_ONCE].tolist():
+                    file.seek(begin)
+                    lines.append(file.readline())
+            yield from (json.loads(line.decode("utf-8-sig")) for line in lines)
 
 
-def read(path: Path, num_items: int) -> Records:
+def _opened(file: Path | Held) -> contextlib.AbstractContextManager[BinaryIO]:
+    return file.open("rb") if isinstance(file, Path) else file.open()
+
+
+def read(source: Path | Held, num_items: int) -> Records:
     """Checks `items.jsonl`, and returns its records, in order of id.
 
     Args:
-      path: the file.
+      source: the file; a `Held` one is read as it is, whatever its path is now.
       num_items: V.
 
     Raises:
       InputError: the file is unreadable or malformed (with the line number), or its ids are not 1..V.
     """
+    path = source if isinstance(source, Path) else source.path
     starts_V, found, highest = np.full(num_items, -1, np.int64), 0, 0
     seen_beyond: set[int] = set()  # ids above V, which are an error, but a line may be a worse one
     try:
-        with path.open("rb") as file:
+        with _opened(source) as file:
             stamp, start = _stamp(file.fileno()), 0
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -78,7 +108,7 @@ def read(path: Path, num_items: int) -> Records:
             f"{path}: found {found} items with ids up to {highest}; expected the {num_items} items of inter.txt, ids "
             f"1..{num_items}" + (f" (the first missing is {missing[0] + 1})" if len(missing) else "")
         )
-    return Records(path, starts_V, stamp)
+    return Records(source, starts_V, stamp)
 
 
 def _checked(where: str, line: bytes) -> int:

@@ -203,9 +203,14 @@ def _frame(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> pl.DataFrame:
         "score": ranked.scores_BxK[users, places],
     }
     if catalogue.titles is not None:
-        columns["title"] = pl.Series([catalogue.title(row) for row in rows], dtype=pl.String)
+        columns["title"] = pl.Series([_encodable(catalogue.title(row)) for row in rows], dtype=pl.String)
     columns["source"] = np.where(ranked.popular_B[users], "popular", "model")
     return pl.DataFrame(columns)
+
+
+def _encodable(text: str) -> str:
+    """The text with "?" for half of a surrogate pair, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _parquet(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from llmesr_jax.core import files
+from llmesr_jax.core import files, locks
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.wording import counted
@@ -116,6 +116,9 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
             source, absent = of_users(corpus, raw_users, wanted, f"--users={request.users}")
             said += [absent] if absent else []
     work = answers.workplace(out, _identity(request, model), request.overwrite)
+    held = locks.take(
+        work / "lock", f"--out={out}: another process is writing it; wait for it, or choose another --out"
+    )
     try:
         if request.histories:
             source = stage(Path(request.histories), request.columns, model.catalogue, work)
@@ -129,6 +132,8 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
         if not any(work.glob("[0-9]*.json")):  # nothing that could be continued
             answers.discard(work)
         raise
+    finally:
+        held.release()
     seconds = time.perf_counter() - started
     done = f"{out}: top {options.k} for {counted(summary.users, 'user')}; {seconds:.1f} s"
     return "\n".join([done, *said, *summary.remarks(options.k)])
@@ -207,6 +212,8 @@ def _share(source: Source, request: Request) -> Source:
 def _recall(exact: ServedModel, model: ServedModel, source: Source, options: Options, allowed: Allowed) -> str:
     """A line with the share of the items of exact lists that are in the approximate lists, for some users."""
     histories = [ids for ids in source.batch(0, _RECALL).histories if len(ids)]
+    if not histories:
+        return f"recall of exact search: not measured, because none of the first {_RECALL} users has a known item"
     found, wanted = (one.rank(histories, options, allowed).rows_BxK for one in (model, exact))
     return f"recall {approximate.recall(found, wanted):.4f} of exact search, by {counted(len(histories), 'user')}"
 

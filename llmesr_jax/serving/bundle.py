@@ -40,6 +40,7 @@ def load(folder: str | Path, *, check: bool = True) -> ServedModel:
     """
     folder = Path(folder)
     folders.check_bundle(folder)
+    folder = folder.resolve()  # a link may soon lead to another bundle
     manifest = read_manifest(folder)
     _check_files(folder, manifest, check)
     programs = Programs(
@@ -59,7 +60,7 @@ def load(folder: str | Path, *, check: bool = True) -> ServedModel:
         _Records(folder / "items.jsonl", count) if "items.jsonl" in manifest["files"] else None,
     )
     has_embeddings = "embeddings.npy" in manifest["files"]
-    return ServedModel(
+    model = ServedModel(
         manifest["model"],
         catalogue,
         programs,
@@ -67,6 +68,9 @@ def load(folder: str | Path, *, check: bool = True) -> ServedModel:
         np.load(folder / "items.npy"),
         np.load(folder / "embeddings.npy", mmap_mode="r") if has_embeddings else None,
     )
+    if read_manifest(folder) != manifest:
+        raise InputError(f"{folder}: was replaced by another bundle while it was being read; load it again")
+    return model
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -159,14 +163,14 @@ def blockwise(program: Callable[[np.ndarray], Any], size: int) -> Callable[[np.n
 
 
 class _Records(Sequence):
-    """The rows of the items' file, which is read and checked at the first use."""
+    """The rows of the items' file, which is checked at the first use, and held until then and after it."""
 
     def __init__(self, path: Path, count: int):
-        self._path, self._count = path, count
+        self._file, self._count = records.Held(path), count
 
     @functools.cached_property
     def _read(self) -> records.Records:
-        return records.read(self._path, self._count)
+        return records.read(self._file, self._count)
 
     def __len__(self) -> int:
         return self._count

@@ -14,9 +14,11 @@ from llmesr_jax.core.nearest import did_you_mean
 from llmesr_jax.serving.catalogue import Catalogue
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_NUMBER = re.compile(r"[^\d.,+-]*([+-]?\d[\d.,]*)\D*")  # in "$1,299.00" or "2,50 EUR"
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_NUMBER = re.compile(r"[^\d.,+-]*([+-]?(?:\d[\d.,]*|\.\d+))\D*")  # in "$1,299.00" or "2,50 EUR"
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d*")
+_CURRENCY = re.compile(r"[^\w\s]?|[A-Z]{3}|US\$")
+_CODE = re.compile(r"0\d")
 _ORDER: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -62,7 +64,7 @@ def parse(text: str) -> Condition:
     Raises:
       InputError: the text is not a condition.
     """
-    match = _CONDITION.fullmatch(text)
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if not match:
         raise InputError(
             f"condition {text!r} is not understood; expected a column, one of = != < <= > >= ~ (contains), and a "
@@ -122,9 +124,22 @@ def as_number(value: Any) -> float | None:
 def _equal(found: Any, wanted: str) -> bool:
     if isinstance(found, bool):
         return str(found).casefold() == wanted.casefold()
+    number = _plain_number(wanted)
     if isinstance(found, (int, float)):
-        return float(found) == _plain_number(wanted)
-    return str(found).casefold() == wanted.casefold()
+        return float(found) == number
+    return str(found).casefold() == wanted.casefold() or (number is not None and _amount(str(found)) == number)
+
+
+def _amount(text: str) -> float | None:
+    """The number of a text that is nothing else but a number, perhaps with a currency, as in "$12.50" or "2,50 EUR".
+
+    Codes such as "007", and names such as "Model 7", are no numbers.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or _CODE.match(match[1]):
+        return None
+    beside = (text.strip()[: match.start(1)] + text.strip()[match.end(1) :]).strip()
+    return as_number(text) if _CURRENCY.fullmatch(beside) else None
 
 
 def _plain_number(text: str) -> float | None:

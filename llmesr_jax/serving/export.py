@@ -19,7 +19,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from llmesr_jax.core import files
+from llmesr_jax.core import files, locks
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.ranking import inference
 from llmesr_jax.serving import bundle, live, onnx_export
@@ -62,29 +62,41 @@ def export(run: Run, out: str | Path, settings: Settings = Settings(), seed: int
     Raises:
       InputError: the folder already exists, the model cannot be exported, or the exported model differs from the run.
     """
-    out = Path(out)
+    out = Path(out).absolute()
     _check_target(out, settings)
     model = run.served(seed)
     params = state.take(run.served_S, run.seeds.index(model.about["seed"]))
-    work = out.with_name(out.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(out.name + ".lock")
+    held = locks.take(lock, f"--out={out}: another launch.export is writing it; wait for it, or choose another --out")
     try:
-        manifest = _write(run, model, params, work, settings)
-        manifest["parity"] = _compare(run, params, bundle.load(work))
-        _write_manifest(work, manifest)
-    except BaseException:
+        _check_target(out, settings)  # another export may have ended just now
+        work = out.with_name(out.name + ".partial")
         shutil.rmtree(work, ignore_errors=True)
-        raise
-    if out.exists():
-        old = out.with_name(out.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        work.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        work.rename(out)
+        work.mkdir()
+        try:
+            manifest = _write(run, model, params, work, settings)
+            manifest["parity"] = _compare(run, params, bundle.load(work))
+            _store(work, manifest)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        _put_in_place(work, out)
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
     return manifest
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    if not out.exists():
+        work.rename(out)
+        return
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    work.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_target(out: Path, settings: Settings) -> None:
@@ -92,11 +104,16 @@ def _check_target(out: Path, settings: Settings) -> None:
         raise InputError(f"--platforms: {unknown[0]!r} is not known; expected some of: {', '.join(PLATFORMS)}")
     if not settings.platforms:
         raise InputError(f"--platforms: is empty; expected some of: {', '.join(PLATFORMS)}")
+    if out.is_symlink():
+        raise InputError(
+            f"--out={out}: is a link, and so cannot be replaced by a folder; export to a new folder, and then move the "
+            "link to it"
+        )
     if out.exists() and not (out / bundle.MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: already exists and is not a bundle; choose another --out")
     if (out / bundle.MANIFEST).exists() and not settings.overwrite:
         raise InputError(f"{out}: already has a bundle; choose another --out, or replace the bundle with --overwrite")
-    parent = next(path for path in out.absolute().parents if path.exists())
+    parent = next(path for path in out.parents if path.exists())
     if not os.access(parent, os.W_OK):
         raise InputError(f"{parent}: cannot be written to; check its permissions, or choose another --out")
 
@@ -130,7 +147,7 @@ def _write(run: Run, model: ServedModel, params: Any, work: Path, settings: Sett
         "items": len(catalogue),
         "score": "cosine of user and item" if model.about["score"] == "cosine" else "user vector . item vector",
         "parts": names,
-        "views": names[: len(model.views_WxVxD)],
+        "views": list(model.view_names),
         "columns": _columns(model),
         "longest": model.programs.longest,
         "mapped": live.MAPPED,
@@ -197,6 +214,10 @@ def _write_json(path: Path, value: Any) -> None:
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     listed = sorted(path for path in work.iterdir() if path.name != bundle.MANIFEST)
     manifest["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)} for path in listed}
+    _store(work, manifest)
+
+
+def _store(work: Path, manifest: dict[str, Any]) -> None:
     files.write_text(work / bundle.MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 

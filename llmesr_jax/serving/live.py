@@ -22,7 +22,7 @@ from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.serving.bundle import blockwise
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.model import ServedModel
-from llmesr_jax.serving.programs import Programs, lengths_up_to
+from llmesr_jax.serving.programs import Programs, lengths_up_to, view_names
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import runs, state
 from llmesr_jax.training.experiment import Experiment
@@ -152,7 +152,7 @@ def functions(experiment: Experiment, params: Any, tables: Tables) -> Functions:
             found = model.parts(params, tables, of_model(views_WxnxD))
         return jnp.stack(list(found.values()))
 
-    semantic = semantic_view(experiment, params, names) if "semantic" in names else None
+    semantic = semantic_view(experiment, params, names) if "semantic" in view_names(names, views.shape[0]) else None
     longest = max_len - masked
     return Functions(user, parts, names, semantic, (longest,) if left_padded else lengths_up_to(longest), longest)
 

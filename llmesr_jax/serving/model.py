@@ -17,7 +17,7 @@ from llmesr_jax.serving import options as options_lib
 from llmesr_jax.serving.catalogue import Catalogue
 from llmesr_jax.serving.index import Hidden
 from llmesr_jax.serving.options import Allowed, Options
-from llmesr_jax.serving.programs import BATCHES, Programs
+from llmesr_jax.serving.programs import BATCHES, Programs, view_names
 
 _POOL = 10  # with diversity, a list of k items is chosen from the best 10 k
 _LEAST_POOL = 100
@@ -112,6 +112,11 @@ class ServedModel:
             found = tuple(Recommendation(ids[r], s, title(r)) for r, s in zip(rows, scores) if r >= 0)
             answers.append(Answer(found, "popular" if popular else "model", unknown))
         return answers
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """The names of the views that can be compared by themselves, in their order."""
+        return view_names(self.programs.names, len(self.views_WxVxD))
 
     def check(self, options: Options) -> tuple[Options, Allowed]:
         """The options, and the items that they allow. See `options.check`."""
@@ -231,8 +236,7 @@ class ServedModel:
           InputError: the item is not in the catalogue, k is not valid, or the model has no such view.
         """
         row = self.catalogue.number(item) - 1
-        if k < 1:
-            raise InputError(f"k={k!r}: is not valid; expected a whole number from 1")
+        options_lib.check_whole("k", k)
         unit_VxD = self._unit(view)
         cosine_V = unit_VxD @ unit_VxD[row]
         cosine_V[row] = -np.inf
@@ -250,7 +254,7 @@ class ServedModel:
         return self._units[view]
 
     def _brought_to_length_1(self, view: str) -> np.ndarray:
-        views = self.programs.names[: len(self.views_WxVxD)]
+        views = self.view_names
         if view == "both":
             x = self.items_VxE
         elif view in views:

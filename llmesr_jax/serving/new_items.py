@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving import options as options_lib
 from llmesr_jax.serving.catalogue import as_id
 
 ROWS = ("neighbours", "zeros")
@@ -30,6 +31,7 @@ def with_items(
     The semantic view of a new item is computed from its embedding, as for any other item (LLM-ESR: the adapter; FAERec:
     the mapper). Its ID row was never trained: it is the mean of the ID rows of the items with the nearest embeddings,
     by cosine, scaled to the mean of their lengths (a plain mean is shorter, so its scores would be lower); or zeros.
+    AlphaFuse has one view, whose rows are partly trained: a new item gets such a mean for all of it.
     Search is exact again; `with_index` makes another graph.
 
     Args:
@@ -71,11 +73,13 @@ def with_items(
             raise InputError(f"new items: {len(ids):,} ids and {len(given):,} {name}; expected one for each")
     if not np.isfinite(embeddings).all():
         raise InputError("new items: an embedding holds NaN or infinity; expected finite numbers; embed the text again")
+    options_lib.check_whole("neighbours", neighbours)
     catalogue = model.catalogue.extended(ids, titles, records)
     if not ids:
         return model
     new_WxnxD = []
-    for place, name in enumerate(model.programs.names[: len(model.views_WxVxD)]):
+    names = model.view_names or ("",) * len(model.views_WxVxD)
+    for place, name in enumerate(names):
         if name == "semantic":
             new_WxnxD.append(np.asarray(model.programs.semantic(embeddings)))
         else:
@@ -90,9 +94,15 @@ def with_items(
         catalogue=catalogue,
         views_WxVxD=views,
         items_VxE=np.concatenate([model.items_VxE, vectors]),
-        embeddings_VxF=np.concatenate([np.asarray(own), embeddings.astype(own.dtype)]),
+        embeddings_VxF=np.concatenate([np.asarray(own), embeddings.astype(_dtype(own, embeddings))]),
         graph=None,
     )
+
+
+def _dtype(own_VxF: np.ndarray, new_nxF: np.ndarray) -> np.dtype:
+    """The dtype of the model's embeddings, or float32 if a new number is too large for it."""
+    largest = float(np.abs(new_nxF).max(initial=0))
+    return own_VxF.dtype if largest <= float(np.finfo(own_VxF.dtype).max) else np.dtype(np.float32)
 
 
 def nearest_mean(new_nxF: np.ndarray, own_VxF: np.ndarray, rows_VxD: np.ndarray, neighbours: int) -> np.ndarray:

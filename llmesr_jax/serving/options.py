@@ -67,29 +67,36 @@ def of_call(k: int, given: Mapping[str, Any]) -> Options:
     return Options(k=k, **given)
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Raises InputError if the value is not a whole number from 1."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}={value!r}: is not valid; expected a whole number from 1")
+
+
 def check(options: Options, catalogue: Catalogue, has_embeddings: bool) -> tuple[Options, Allowed]:
     """The options, and the items of the catalogue that they allow.
 
     Raises:
       InputError: an option is not valid, or no item is allowed.
     """
-    if not isinstance(options.k, (int, np.integer)) or isinstance(options.k, bool) or options.k < 1:
-        raise InputError(f"k={options.k!r}: is not valid; expected a whole number from 1")
+    check_whole("k", options.k)
     for name in ("tail_share", "diversity"):
         value = getattr(options, name)
-        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
             raise InputError(f"{name}={value!r}: is not valid; expected a number from 0 to 1")
     if options.diversity and not has_embeddings:
         raise InputError(
             "diversity: compares items by their frozen embeddings, but this model has none (data without texts, or a "
             "bundle made with --embeddings=False); leave diversity at 0"
         )
-    if isinstance(options.where, str):
-        options = dataclasses.replace(options, where=(options.where,))
+    where = (options.where,) if isinstance(options.where, str) else tuple(options.where or ())
+    allow = options.allow if options.allow is None or isinstance(options.allow, str) else list(options.allow)
+    deny = options.deny if isinstance(options.deny, str) else list(options.deny or ())  # a generator is read once
+    options = dataclasses.replace(options, where=where, allow=allow, deny=deny)
     allowed_V = np.ones(len(catalogue), bool)
     if options.allow is not None:
         allowed_V &= catalogue.mask(options.allow, "allow")
-    if len(options.deny):
+    if options.deny:
         allowed_V &= ~catalogue.mask(options.deny, "deny")
     if options.where:
         allowed_V &= conditions.meet(catalogue, options.where)

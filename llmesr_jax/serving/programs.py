@@ -18,7 +18,7 @@ class Programs(NamedTuple):
         oldest first, from column 0 on. `views` are the *view rows*: each item's vector in each of W views, as the
         encoder reads it; row 0 is padding, the last row the mask token.
       parts: views (W, n, D) -> (P, n, E): the parts of the vectors of n items, which add up to the item vectors.
-      names: of the P parts; the first W are those of the views.
+      names: of the P parts; the first W are those of the views (`view_names`).
       semantic: embeddings (n, F) -> (n, D), the rows of the view "semantic"; None if there is no such view.
       longest: maximum number of items of a history that an encoder reads; older ones are cut off.
     """
@@ -53,6 +53,11 @@ class Programs(NamedTuple):
                 found = np.empty((len(histories), vectors.shape[1]), np.float32) if found is None else found
                 found[batch] = vectors
         return np.zeros((0, 0), np.float32) if found is None else found
+
+
+def view_names(parts: Sequence[str], views: int) -> tuple[str, ...]:
+    """The names of so many views, which are the first parts; none if one view has several parts (AlphaFuse)."""
+    return tuple(parts[:views]) if views > 1 or len(parts) == 1 else ()
 
 
 def lengths_up_to(longest: int, shortest: int = 16) -> tuple[int, ...]:

@@ -38,7 +38,9 @@ def choose(
     need_B, at_B = np.minimum(wanted, tail_BxP.sum(axis=1)), np.arange(users)
     for place in range(k):
         must_B = need_B >= k - place
-        value_BxP = (1 - diversity) * relevance_BxP - diversity * nearest_BxP if diversity else relevance_BxP
+        value_BxP = relevance_BxP
+        if diversity:  # -inf, where there is no item, times 0 would be NaN
+            value_BxP = (1 - diversity) * np.where(free_BxP, relevance_BxP, 0) - diversity * nearest_BxP
         value_BxP = np.where(free_BxP & (tail_BxP | ~must_B[:, None]), value_BxP, -np.inf)
         best_B = value_BxP.argmax(axis=1)
         found_B = free_BxP[at_B, best_B] & (value_BxP[at_B, best_B] > -np.inf)

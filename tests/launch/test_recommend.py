@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.serving import answers as answers_lib
 from llmesr_jax.serving import bulk, run
 from llmesr_jax.serving.options import Options
 
@@ -165,6 +166,21 @@ def test_mistakes_leave_nothing(recommend, workplace):
         assert {path.name for path in workplace.iterdir()} == before
 
 
+def test_two_of_one_command_do_not_mix(recommend, workplace, monkeypatch):
+    """The second is refused while the first writes, which then completes."""
+    write, said = answers_lib.write, []
+
+    def meanwhile(*args, **more):
+        with pytest.raises(InputError, match="another process is writing it; wait for it") as caught:
+            recommend(out="twice.csv", workdir="run")
+        said.append(caught.value)
+        return write(*args, **more)
+
+    monkeypatch.setattr(answers_lib, "write", meanwhile)
+    recommend(out="twice.csv", workdir="run")
+    assert len(said) == 1 and [path.name for path in workplace.glob("twice*")] == ["twice.csv"]
+
+
 @pytest.mark.parametrize("args", [["--out=b"], ["--workdir=run", "--out=run"]])
 def test_what_export_refuses(call, args):
     result = call("export", *args)
@@ -237,6 +253,7 @@ def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, wo
 
 # Requests of one process with four devices, in parts of two batches.
 _ON_FOUR = """
+from llmesr_jax.serving import answers as answers_lib
 from llmesr_jax.serving import answers, bulk
 
 answers.PART = 512

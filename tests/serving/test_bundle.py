@@ -1,6 +1,7 @@
 """A bundle answers as the run does, needs nothing but jax, numpy and flatbuffers, and says what is wrong with it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import served
 import tiny
 
+from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.serving import bundle, export
 
@@ -99,7 +101,8 @@ def test_it_needs_jax_numpy_and_flatbuffers_only(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("method", "backbone"),
     [("faerec", b) for b in ("sasrec", "bert4rec", "fmlprec", "lrurec", "narm", "lightsans", "gmlp")]
-    + [("none", "bert4rec"), ("llminit", "gru4rec"), ("rlmrec_con", "sasrec"), ("llmesr", "lightsans")],
+    + [("none", "bert4rec"), ("llminit", "gru4rec"), ("rlmrec_con", "sasrec"), ("llmesr", "lightsans")]
+    + [("alphafuse", "gru4rec"), ("ace", "gru4rec")],
 )
 def test_every_model_can_be_exported(method, backbone, tmp_path):
     changes = {} if method in ("faerec", "llmesr", "rlmrec_con") else {"semantic__encoder": "random"}
@@ -123,6 +126,83 @@ def test_a_difference_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_exports_to_one_folder_do_not_mix(run, tmp_path, monkeypatch):
+    """The second is refused while the first compares, whose files stay as they were."""
+    compare, said = export._compare, []
+
+    def meanwhile(*args):
+        with pytest.raises(InputError, match="another launch.export is writing it; wait for it, or choose") as caught:
+            export.export(run, tmp_path / "bundle")
+        said.append(caught.value)
+        return compare(*args)
+
+    monkeypatch.setattr(export, "_compare", meanwhile)
+    export.export(run, tmp_path / "bundle", export.Settings(("cpu",)))
+    assert len(said) == 1 and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    equal(bundle.load(tmp_path / "bundle").recommend(HISTORIES, 5), run.recommend(HISTORIES, 5), 1e-3)
+
+
+def test_an_empty_folder_named_by_a_dot(run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export.export(run, ".", export.Settings(("cpu",)))
+    assert len(bundle.load(tmp_path / "here").catalogue) == served.ITEMS
+
+
+def other_prices(copy: Path, new: Path) -> None:
+    """Another bundle of the same items, in `new`: each costs 100 more."""
+    shutil.copytree(copy, new)
+    records = [json.loads(line) for line in (new / "items.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**one, "price": f"${100 + one['item_id']}.50"}) + "\n" for one in records]
+    (new / "items.jsonl").write_text("".join(lines))
+    manifest = json.loads((new / "manifest.json").read_text())
+    manifest["files"]["items.jsonl"] = {
+        "bytes": (new / "items.jsonl").stat().st_size,
+        "sha256": files.sha256(new / "items.jsonl"),
+    }
+    (new / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_loaded_bundle_keeps_its_columns_after_another_took_its_place(copy, tmp_path, used_before):
+    other_prices(copy, tmp_path / "new")
+    loaded = bundle.load(copy)
+    wanted = bundle.load(copy).recommend(HISTORIES[:1], 9, where=["price<6"])
+    if used_before:
+        equal(loaded.recommend(HISTORIES[:1], 9, where=["price<6"]), wanted)
+    copy.rename(tmp_path / "old")
+    (tmp_path / "new").rename(copy)
+    shutil.rmtree(tmp_path / "old")
+    equal(loaded.recommend(HISTORIES[:1], 9, where=["price<6"]), wanted)
+    with pytest.raises(InputError, match="leave no item"):
+        bundle.load(copy).recommend(HISTORIES[:1], 9, where=["price<6"])
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_refused(copy, tmp_path, monkeypatch):
+    other_prices(copy, tmp_path / "new")
+    program = bundle._program
+
+    def replacing(path, manifest):
+        if (tmp_path / "new").exists():
+            copy.rename(tmp_path / "old")
+            (tmp_path / "new").rename(copy)
+        return program(path, manifest)
+
+    monkeypatch.setattr(bundle, "_program", replacing)
+    with pytest.raises(InputError, match="was replaced by another bundle while it was being read; load it again"):
+        bundle.load(copy)
+
+
+def test_a_link_to_a_bundle_may_be_moved(copy, tmp_path):
+    other_prices(copy, tmp_path / "new")
+    link = tmp_path / "current"
+    link.symlink_to(copy)
+    loaded = bundle.load(link)
+    link.unlink()
+    link.symlink_to(tmp_path / "new")
+    assert loaded.recommend(HISTORIES[:1], 9, where=["price<6"])[0].recommendations
+
+
 def test_what_export_refuses(run, folder, tmp_path):
     for out, settings, said in (
         (folder, export.Settings(), "already has a bundle; choose"),
@@ -131,6 +211,10 @@ def test_what_export_refuses(run, folder, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             export.export(run, out, settings)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(InputError, match="link: is a link, .*; export to a new folder, and then move the link to it"):
+        export.export(run, tmp_path / "link", export.Settings(overwrite=True))
+    assert (tmp_path / "link").is_symlink() and bundle.load(tmp_path / "link")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="already exists and is not a bundle"):
         export.export(run, tmp_path)

@@ -141,6 +141,12 @@ def test_what_was_staged_is_used_again(tmp_path):
         ("h.jsonl", '{"user": "x"}\n{"user": "y", "items": 7}\n', "line 2: 'items' is 7; expected a list"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"items": ["a"]}\n', "line 2: has no user"),
         ("h.jsonl", '{"items": ["a"]}\n', "has no column 'user_id'; expected one of: items"),
+        ("h.jsonl", '{"user": "\\ud83d", "items": ["a"]}\n', r"line 1: the user '.ud83d' has half of a character"),
+        (
+            "h.jsonl",
+            '{"user": "x", "items": ["\\ud83d"]}\n',
+            r"1 item found, but none is in the catalogue .such as '\?'",
+        ),
         ("h.jsonl", '{"user": "x", "items": [["a"]]}\n', r"\['a'\] is not a raw id"),
         ("h.jsonl", '{"user": "x", "items": ["a"]}\n{"user": \n', "line 2"),
         (

@@ -114,11 +114,45 @@ def test_what_options_allow(model, catalogue):
         ({"allow": ["nope"]}, "allow: 1 id found, but none is in the catalogue"),
         ({"where": ["price>9000"]}, "leave no item to recommend"),
         ({"size": 3}, "size is not an option of recommend; expected some of: k, hide_seen"),
+        ({"where": [5]}, "condition 5 is not understood; expected a column"),
+        ({"allow": (x for x in ["nope"])}, "allow: 1 id found, but none is in the catalogue"),
     ],
 )
 def test_options_that_make_no_sense(model, options, said):
     with pytest.raises(InputError, match=said):
         model.recommend([["sku-1"]], **{"k": 3, **options})
+
+
+def test_options_of_other_types(model):
+    """None, generators and NumPy's numbers are as good as lists and Python's."""
+    (plain,) = model.recommend([["sku-1"]], 5, deny=["sku-2"], tail_share=0.5)
+    made = {"deny": (x for x in ["sku-2"]), "tail_share": np.float32(0.5), "where": None, "allow": None}
+    assert model.recommend([["sku-1"]], np.int64(5), **made) == [plain]
+    assert model.recommend([["sku-1"]], 5, deny=None) == model.recommend([["sku-1"]], 5)
+    for k in ("3", 2.5, True):
+        with pytest.raises(InputError, match=f"k={k!r}: is not valid; expected a whole number from 1"):
+            model.similar_items("sku-1", k)
+    for neighbours in (2.5, -1):
+        with pytest.raises(InputError, match=f"neighbours={neighbours}: is not valid"):
+            model.with_items(["new"], model.embeddings_VxF[:1], neighbours=neighbours)
+
+
+def test_one_view_of_several_parts_has_no_name():
+    """AlphaFuse's only view has frozen and trained directions: neither part is a view, and a new item gets a mean row."""
+    fused = served.model("alphafuse")
+    assert fused.view_names == () and fused.programs.names == ("id", "semantic") and fused.programs.semantic is None
+    with pytest.raises(InputError, match="view='id': this model has no such view; expected one of: both, embedding"):
+        fused.similar_items("sku-1", view="id")
+    more = fused.with_items(["new"], fused.embeddings_VxF[6:7], neighbours=1)
+    np.testing.assert_allclose(np.asarray(more.views_WxVxD)[:, 31], np.asarray(fused.views_WxVxD)[:, 7], atol=1e-6)
+    assert served.model("none").view_names == ("id",) and served.model().view_names == ("id", "semantic")
+
+
+def test_new_embeddings_too_large_for_half_precision_stay_finite(model):
+    half = dataclasses.replace(model, embeddings_VxF=model.embeddings_VxF.astype(np.float16))
+    more = half.with_items(["new"], np.full((1, 6), 1e6, np.float32))
+    assert np.isfinite(more.embeddings_VxF).all() and more.embeddings_VxF[-1, 0] == 1e6
+    assert half.with_items(["new"], np.ones((1, 6), np.float32)).embeddings_VxF.dtype == np.float16
 
 
 def test_histories_that_are_none(model):

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,11 @@ def test_maximal_marginal_relevance_by_hand():
 def test_a_pool_that_runs_out():
     assert choose(pool([5, -1, -1], [1.0, NEG, NEG]), 3, []) == ([5, -1, -1], [1.0, NEG, NEG])
     assert choose(pool([5, -1], [1.0, NEG]), 2, [], diversity=0.3, vectors=np.ones((20, 2)))[0] == [5, -1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pool_that_runs_out_with_full_diversity():
+    assert choose(pool([5, -1], [1.0, NEG]), 2, [], diversity=1.0, vectors=np.ones((20, 2)))[0] == [5, -1]
 
 
 def test_two_pools_have_each_item_once():

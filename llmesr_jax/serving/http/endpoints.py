@@ -51,6 +51,7 @@ class Service:
         Raises:
           UnknownBundle, InputError, Overloaded.
         """
+        until = self.lists.end()
         name, model = self.bundles.get(asked.bundle)
         options = Options(
             asked.k, asked.hide_seen, asked.allow, asked.deny, tuple(asked.where), asked.tail_share, asked.diversity
@@ -62,10 +63,10 @@ class Service:
         if plain:
             options, allowed = model.allowed(options)
         else:
-            options, allowed = await self._alone(lambda: model.allowed(options))
+            options, allowed = await self._alone(lambda: model.allowed(options), until)
         key = (id(model), id(allowed), options.hide_seen, size, options.tail_share, options.diversity)
         rows, scores, popular = await self.lists.ask(
-            key, functools.partial(_recommended, model), _Wanted(ids, options, allowed)
+            key, functools.partial(_recommended, model), _Wanted(ids, options, allowed), until
         )
         if unknown:
             self.measures.unknown.inc(unknown)
@@ -116,8 +117,8 @@ class Service:
         """See `schema.BundlesAnswer`."""
         return schema.BundlesAnswer([model.about_it(name) for name, model in self.bundles.all().items()])
 
-    async def _alone(self, function: Callable[[], Any]) -> Any:
-        return await self.others.ask(None, lambda payloads: [_caught(function) for _ in payloads], None)
+    async def _alone(self, function: Callable[[], Any], until: float | None = None) -> Any:
+        return await self.others.ask(None, lambda payloads: [_caught(function) for _ in payloads], None, until)
 
 
 def _recommended(model: Ready, wanted: list[_Wanted]) -> list[tuple[list[int], list[float], bool]]:

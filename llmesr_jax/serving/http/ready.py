@@ -61,8 +61,7 @@ class Ready(ServedModel):
             name,
             len(self.catalogue),
             **known,
-            views=[*self.programs.names[: len(self.views_WxVxD)], "both"]
-            + (["embedding"] if self.embeddings_VxF is not None else []),
+            views=[*self.view_names, "both"] + (["embedding"] if self.embeddings_VxF is not None else []),
             longest=self.programs.longest,
             diversity=self.embeddings_VxF is not None,
         )
@@ -90,13 +89,13 @@ class Ready(ServedModel):
     def _plain(self) -> Allowed:
         return self.check(Options())[1]
 
-    def _of_model(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Top:
+    def rank_batch(self, histories: Sequence[np.ndarray], options: Options, allowed: Allowed) -> Top:
         """As in `ServedModel`; for a few plain requests, encoding and search are one program instead of two."""
         hidden = sum(map(len, histories)) if options.hide_seen else 0
         size = next((size for size in _AT_ONCE if size >= len(histories)), 0)
         limited = allowed.items_V is not None or options.tail_share or options.diversity or self.graph is not None
         if not size or limited or options.k > SHORT or hidden > size * _SHORT_HIDDEN:
-            return super()._of_model(histories, options, allowed)
+            return super().rank_batch(histories, options, allowed)
         longest = min(max(map(len, histories)), self.programs.longest)
         length = next(length for length in sorted(self.programs.encode) if length >= longest)
         ids_BxL, lengths_B = np.zeros((size, length), np.int32), np.ones(size, np.int32)

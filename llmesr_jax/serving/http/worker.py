@@ -52,12 +52,23 @@ class Worker:
         """Number of waiting requests."""
         return self._queue.qsize()
 
-    async def ask(self, key: Hashable, run: Callable[[list[Any]], Sequence[Any]], payload: Any) -> Any:
+    def end(self) -> float:
+        """When the deadline of a request that comes now passes, on the clock of the running loop."""
+        return asyncio.get_running_loop().time() + self._deadline
+
+    async def ask(
+        self,
+        key: Hashable,
+        run: Callable[[list[Any]], Sequence[Any]],
+        payload: Any,
+        until: float | None = None,
+    ) -> Any:
         """The result for one payload.
 
         Args:
           key: payloads of equal keys may go through `run` together, up to `MOST_AT_ONCE`; None for alone.
           run: payloads -> results, in the same order; called in the thread.
+          until: of `end`, for a request that asks more than once; None: the deadline begins now.
         Raises:
           Overloaded: too many requests are waiting, or the deadline has passed.
           Exception: what `run` raised.
@@ -66,7 +77,7 @@ class Worker:
             raise Overloaded(f"{self._most:,} requests are waiting")
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        timer = loop.call_later(self._deadline, self._expire, future)
+        timer = loop.call_at(self.end() if until is None else until, self._expire, future)
         self._queue.put(_Work(key, run, payload, future))
         try:
             return await future

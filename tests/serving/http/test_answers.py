@@ -115,6 +115,7 @@ def test_the_description_fits_the_application(ask, application):
 def test_nothing_is_compiled_after_the_start(models):
     """Whatever is asked, in whatever mixture, runs on programs that were there before."""
     model = ready.of(models["one"], "x").warmed()
+    assert all(one._cache_size() for one in model._answer.values())  # few plain requests are one program
     compiled = (model.programs.encode[16], index._search, *model._answer.values())
     size = lambda: sum(one._cache_size() for one in compiled)  # noqa: E731
     before, given = size(), histories(70, model.catalogue.ids)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import http_service
 import pytest
@@ -46,6 +47,24 @@ def test_what_arrives_while_a_batch_runs_is_the_next_batch(worker, gate):
     assert sorted(batches[1] + batches[2]) == list(range(1, MOST_AT_ONCE + 1))
     assert {n % 2 for n in batches[1]} == {1} and {n % 2 for n in batches[2]} == {0}
     assert sum(map(len, batches)) == 100 and len(batches) == 5
+
+
+@pytest.mark.parametrize("worker", [0.3], indirect=True)
+def test_a_request_that_asks_twice_has_one_deadline(worker):
+    def slow(payloads):
+        time.sleep(0.2)
+        return payloads
+
+    async def twice(until):
+        await worker.ask(None, slow, 1, until)
+        return await worker.ask(None, slow, 2, until)
+
+    async def of_one_request():
+        return await twice(worker.end())
+
+    assert asyncio.run(twice(None)) == 2
+    with pytest.raises(Overloaded, match="no answer within 0.3 seconds"):
+        asyncio.run(of_one_request())
 
 
 @pytest.mark.parametrize("worker", [0.05], indirect=True)
