@@ -253,7 +253,6 @@ def test_shards_of_users_make_the_rows_of_all_of_them_and_continue(recommend, wo
 
 # Requests of one process with four devices, in parts of two batches.
 _ON_FOUR = """
-from llmesr_jax.serving import answers as answers_lib
 from llmesr_jax.serving import answers, bulk
 
 answers.PART = 512
