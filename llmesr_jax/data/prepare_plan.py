@@ -131,6 +131,8 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
             f"--dataset={dataset}: is not a valid name; expected one of {', '.join(known.DATASETS)}, or a name of your "
             "own of letters, digits, '_', '-' and '.' that begins with a letter, a digit or '_'"
         )
+    if dataset == known.IN_MEMORY and not settings.out:
+        raise InputError(f"--dataset={dataset}: is the name of the built-in data set; choose another name")
     if settings.append and settings.overwrite:
         raise InputError(
             "--append and --overwrite: both are set; expected one: --append keeps ids, --overwrite assigns new ones"

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from llmesr_jax.core import commands
+from llmesr_jax.data import known
 from llmesr_jax.semantic import encoders, manifest
 
 
@@ -19,7 +20,7 @@ def after_growth(dataset: str, folder: Path) -> str:
       InputError: the manifest is not readable.
     """
     flags = [f"--dataset={dataset}"]
-    if folder != Path("data", dataset):
+    if not known.is_default(dataset, folder):
         flags.append(f"--data_dir={folder}")
     made = manifest.read(folder)
     if made and made["made_by"].get("encoder") in encoders.PLUGINS.names():

@@ -187,6 +187,20 @@ def test_the_next_command_is_quoted(forker, tmp_path):
     assert told == ["launch.train", "--dataset=shop", f"--data_dir={out}", repeats, "--preset=best"]
 
 
+def test_the_name_of_the_built_in_data_needs_a_folder(prepare, forker, tmp_path):
+    args = raw_samples.write("csv", tmp_path / "raw")
+    flags = ("--dataset=demo", "--raw_dir=raw", "--core=none", "--noaudit", *args)
+    result = prepare(*flags, cwd=tmp_path)
+    assert (result.status, result.out, sorted(path.name for path in tmp_path.iterdir())) == (2, "", ["raw"])
+    assert result.err == "error: --dataset=demo: is the name of the built-in data set; choose another name\n"
+    told = prepare(*flags, "--out=data/demo", cwd=tmp_path).out
+    assert told.endswith("next: python -m launch.embed --dataset=demo --data_dir=data/demo\n")
+    told = forker.run("launch.embed", "--dataset=demo", "--data_dir=data/demo", "--notables", cwd=tmp_path).out
+    assert "next: python -m launch.train --dataset=demo --data_dir=data/demo" in told
+    grown = prepare(*flags, "--out=data/demo", "--append", cwd=tmp_path).out
+    assert grown.endswith("next: python -m launch.embed --dataset=demo --data_dir=data/demo\n")
+
+
 def test_two_runs_give_the_same_bytes(tmp_path):
     flags = raw_samples.write("amazon2014", tmp_path / "raw")
     for out in ("one", "two"):
@@ -313,4 +327,7 @@ def test_of_large_data_the_audit_is_left_to_inspect(prepare, tmp_path):
     assert (result.status, result.err) == (0, "")
     audit = "no audit, as it reads all interactions into memory; python -m launch.inspect --dataset=shop prints it"
     assert audit in " ".join(result.out.split())
+    flags = ("--dataset=shop", "--raw_dir=raw", "--core=none", "--most_in_memory=0", "--out=a b", *args)
+    told = " ".join(prepare(*flags, cwd=tmp_path).out.split())
+    assert "python -m launch.inspect --dataset=shop '--data_dir=a b' prints it" in told
     assert prepared.sequences(tmp_path / "data" / "shop") == raw_samples.SEQUENCES
