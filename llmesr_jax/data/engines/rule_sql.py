@@ -160,7 +160,8 @@ def steps(rule: Rule, columns: Columns) -> Iterator[Step]:
             )
     in_time = f"time, {ORDER}" if columns.time_column else ORDER
     if rule.min_rating is not None:
-        yield Step(f"rating >= {rule.min_rating:g}", f"SELECT * FROM {{previous}} WHERE rating >= {rule.min_rating!r}")
+        enough = f"rating >= {rule.min_rating!r} AND NOT isnan(rating)"  # both engines put NaN above all numbers
+        yield Step(f"rating >= {rule.min_rating:g}", f"SELECT * FROM {{previous}} WHERE {enough}")
     if rule.date_from:
         first = times.day(rule.date_from, "date_from")
         yield Step(f"from {rule.date_from}", f"SELECT * FROM {{previous}} WHERE time >= {first}")
