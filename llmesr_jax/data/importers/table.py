@@ -338,12 +338,13 @@ def _records(
     """(file, line, {column: value}); the item's id is the value of `column`."""
     kind = _kind(raws[0])
     if kind == "parquet":
-        line, column = 0, actual(_parquet.footers([raws[0].path])[0].schema, column)
+        schema = _parquet.footers([raws[0].path])[0].schema
+        line, column = 0, actual(schema, column)
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
         if not line:  # one record as an example, for the message that none belongs to a wanted item
-            for row in _parquet_rows(raws[0].path, [column], 1, reader):
-                yield raws[0], 1, {column: None if row[column] is None else str(row[column])}
+            for row in _parquet_rows(raws[0].path, list(schema), 1, reader):
+                yield raws[0], 1, row | {column: None if row[column] is None else str(row[column])}
     elif kind == "json":
         for text in (Text(raw, options.encoding) for raw in raws):
             for line, row in objects(text, reader.bad):
