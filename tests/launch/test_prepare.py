@@ -7,6 +7,7 @@ import shlex
 import threading
 
 import numpy as np
+import polars as pl
 import prepared
 import pytest
 import raw_samples
@@ -297,6 +298,29 @@ def test_three_files_of_recbole_and_their_items(tmp_path):
     read = reading.load("shop", tmp_path / "out")
     assert (read.item_titles[0], read.train_lengths_U.tolist()) == ("Comb", [2, 1])
     assert [read.target_items(part).tolist() for part in ("valid", "test")] == [[3, 2], [4]]
+
+
+def _a_rating_in_one_file(kind, folder):
+    """Files of a split, of which only that of the training part has ratings; the flags that read them."""
+    folder.mkdir(exist_ok=True)
+    rows = {"train": ["ax5", "ay4", "bx3"], "valid": ["az", "by"], "test": ["aw"]}
+    for part, cells in rows.items():
+        names = ["user_id", "item_id", *["rating"] * (part == "train")]
+        path, frame = folder / f"shop.{part}.{kind}", pl.DataFrame([list(row) for row in cells], names, orient="row")
+        frame = frame.with_columns(pl.col("rating").cast(pl.Float64)) if part == "train" else frame
+        frame.write_parquet(path) if kind == "parquet" else frame.write_csv(path, separator="\t")
+    importer = "recbole" if kind == "inter" else "table"
+    return [f"--importer={importer}", "--time_column=none", *(f"--{part}=shop.{part}.{kind}" for part in rows)]
+
+
+@pytest.mark.parametrize("kind", ["inter", "tsv", "parquet"])
+def test_a_rating_that_not_all_files_of_a_split_have_is_ignored_as_the_message_says(kind, tmp_path):
+    flags = _a_rating_in_one_file(kind, tmp_path / "raw")
+    if kind == "inter":
+        told = prepared.refused(tmp_path / "raw", tmp_path / "out", flags)
+        assert told.endswith("add it, or ignore it in all three with --rating_column=none")
+    prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--rating_column=none"])
+    assert prepared.sequences(tmp_path / "out") == {1: [1, 2, 3, 4], 2: [1, 2]}
 
 
 def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):

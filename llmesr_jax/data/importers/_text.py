@@ -111,8 +111,8 @@ def places(
     Args:
       source: the files.
       reader: gets notes.
-      named: {flag: column} for user_column, item_column, rating_column ("" for none) and time_column ("" to detect it,
-        "none" for none).
+      named: {flag: column} for user_column, item_column, rating_column ("" or "none" for none) and time_column ("" to
+        detect it, "none" for none).
       unit: of times that are numbers, or the format of times that are text (`times.form`).
       hint: what else may be wrong, for the message about a missing column.
       standard: names of the column of times that need no note.
@@ -125,7 +125,7 @@ def places(
     wanted = {
         flag: column
         for flag, column in named.items()
-        if column and (flag != "time_column" or column != _columns.NONE or column in names)
+        if column and (flag not in ("rating_column", "time_column") or column != _columns.NONE or column in names)
     }
     if absent := {flag: column for flag, column in wanted.items() if find(names, column) is None}:
         raise absence(raw, absent, names, hint)

@@ -51,7 +51,7 @@ class Options:
     items_file: str = knob("", "name of a file, or of a folder of parts, with one row per item; empty: no item texts")
     user_column: str = knob("user_id", "column of the user, by name or by number from 1")
     item_column: str = knob("item_id", "column of the item, also in the items' file")
-    rating_column: str = knob("", "column of the rating; empty: none")
+    rating_column: str = knob("", "column of the rating; empty or none: no ratings")
     time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     items_id_column: str = knob("", "column of the item in the items' file; empty: that of --item_column")
@@ -169,6 +169,8 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
 def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
     unit, files = times.form(options.time_unit, options.time_format), _parquet.footers(paths)
     named = {flag: actual(files[0].schema, name) for flag, name in named.items()}
+    if named["rating_column"] == _columns.NONE and _columns.NONE not in files[0].schema:
+        named = {**named, "rating_column": ""}
     if named["time_column"] in ("", _columns.NONE):
         names, sample = _parquet_start(files[0], reader)
         if named["time_column"] == _columns.NONE and _columns.NONE not in names:
