@@ -41,6 +41,8 @@ def _flags(made: dict) -> list[str]:
         given["base_url"] = source
     for name, separator in (("extra_query", "="), ("extra_header", ": ")):  # values may be secrets: they are not kept
         given |= {name: f"{one}{separator}<value>" for one in made.get("notes", {}).get(name, ())[:1]}
+    cut = {name: made.get("notes", {}).get(name) for name in ("max_tokens", "tokenizer") if name in settings}
+    given |= {name: value for name, value in cut.items() if value not in (None, settings[name])}
     given |= {name: made_by[name] for name in ("item_template", "user_template") if made_by.get(name)}
     flags += [f"--{name}={value}" for name, value in given.items() if value != ""]
     flags += ["--crop"] if made_by.get("crop") else []

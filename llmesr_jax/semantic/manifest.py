@@ -129,6 +129,9 @@ class State(NamedTuple):
         previous, wanted = self.previous, self.wanted
         changed = _changes(previous["made_by"], wanted["made_by"]) if previous else ""
         if append:
+            if previous and not changed:
+                limits = [{"max_tokens": made["inputs"].get("most_tokens")} for made in (previous, wanted)]
+                changed = _changes(*limits)
             if not self.whole:
                 found = "damaged, or replaced" if previous else "absent, or not made by launch.embed"
                 raise InputError(
