@@ -71,7 +71,8 @@ def corpus(raw: Path, out: Path, flags):
     """Digest, times, raw ids."""
     prepared.run(raw, out, ["--importer=table", *flags])
     read = reading.load("shop", out)
-    return read.digest, read.times.tolist(), *((out / f"{kind}_ids.txt").read_text() for kind in ("user", "item"))
+    times = None if read.times is None else read.times.tolist()
+    return read.digest, times, *((out / f"{kind}_ids.txt").read_text() for kind in ("user", "item"))
 
 
 @pytest.mark.parametrize("engine", list(engines()))
@@ -121,6 +122,21 @@ def test_times_of_every_type(tmp_path, engine, unit, request):
     run.filter_folder(engine, tmp_path / "raw", tmp_path / "parts", columns, Rule(core="none"))
     wanted = corpus(tmp_path / "raw", tmp_path / "wanted", ["--time_column=at", *flags])
     assert corpus(tmp_path / "parts", tmp_path / "found", ["--time_column=time", "--time_unit=us"]) == wanted
+
+
+@pytest.mark.parametrize("engine", list(engines()))
+def test_ids_that_are_written_as_whole_floats_are_whole_numbers(tmp_path, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    (tmp_path / "raw").mkdir()
+    items = ["12", "12.0", " -7.00 ", "-7", "1.0.0", "v2.0", "1.50", ".0"]
+    pl.DataFrame({"user_id": ["3.0", "3"] * 4, "item_id": items}).write_parquet(tmp_path / "raw" / "a.parquet")
+    run.filter_folder(engine, tmp_path / "raw", tmp_path / "parts", Columns(), Rule(core="none"))
+    wanted = corpus(tmp_path / "raw", tmp_path / "wanted", ["--time_column=none"])
+    assert corpus(tmp_path / "parts", tmp_path / "found", ["--time_column=none"]) == wanted
+    found = pl.read_parquet(tmp_path / "parts")
+    assert found["user_id"].to_list() == ["3"] * 8
+    assert found["item_id"].to_list() == ["12", "12", "-7", "-7", "1.0.0", "v2.0", "1.50", ".0"]
 
 
 @pytest.mark.parametrize("engine", list(engines()))
