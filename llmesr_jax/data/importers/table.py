@@ -359,6 +359,9 @@ def _records(
         for table in _tables(raws, options, named, none):
             at = _columns.place(table.raw, table.names, flag, column, _hint(table))
             names = [bare(name) for name in table.names]
+            if len(named) > 1 or names.count("title") > 1:
+                title = options.title_column or "title"
+                names[_columns.place(table.raw, names, "title_column", title)] = title
             names[at] = column
             for line, cells in table.rows(reader):
                 yield table.raw, line, dict(zip(names, cells))

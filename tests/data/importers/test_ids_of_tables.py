@@ -130,6 +130,19 @@ def test_two_columns_of_one_name(tmp_path):
     assert read(tmp_path, TABLE, "--item_column=3")[1] == {"a": ["y"] * 9}
 
 
+def test_two_columns_of_titles(tmp_path):
+    write(tmp_path, r__csv=lines(",", CSV, ROWS))
+    records = [(item, "a group", title, "Ada") for item, title in TITLES.items()]
+    write(tmp_path, i__csv=lines(",", ("item_id", "title", "title", "brand"), records))
+    flags = [TABLE, "--file=r.csv", "--items_file=i.csv"]
+    assert (
+        "i.csv: has 2 columns 'title'; expected one; give the columns different names, or set --title_col"
+        in refused(tmp_path, *flags)
+    )
+    read(tmp_path, *flags, "--title_column=3")
+    assert titles(tmp_path) == TITLES
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 def test_columns_user_and_item_need_no_flag(kind, tmp_path):
     (tmp_path / "raw").mkdir()
