@@ -88,9 +88,9 @@ def locate(folder: Path, options: Options) -> Files:
             f"{folder}: found {names}; expected one CSV, JSON or Parquet file; set the file of the interactions with "
             "--file, the file of the items with --items_file"
         )
-    files = [found[0], *([folder / options.items_file] if options.items_file else [])]
-    parts = [tuple(map(RawFile, _parts(path, options.items_file))) for path in files]
-    return Files(*parts)
+    items = folder / options.items_file if options.items_file else None
+    parts = [_parts(found[0], items), *([_parts(items, None)] if items else [])]
+    return Files(*(tuple(map(RawFile, paths)) for paths in parts))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -115,8 +115,8 @@ def _ending(path: Path) -> str:
     return next((kind for kind in _KINDS if name.endswith(kind)), "")
 
 
-def _parts(path: Path, other: str) -> list[Path]:
-    """The file, or the files of a folder, in order of name."""
+def _parts(path: Path, other: Path | None) -> list[Path]:
+    """The file, or the files of a folder, in order of name, without a file or folder `other` in it."""
     if not path.is_dir():
         return [path]
     hidden = (".", "_")
@@ -126,7 +126,7 @@ def _parts(path: Path, other: str) -> list[Path]:
         if part.is_file()
         and not any(name.startswith(hidden) for name in part.relative_to(path).parts)
         and not part.name.endswith(".crc")
-        and part.name != other
+        and not (other is not None and path in other.parents and other in (part, *part.parents))
     )
     if any(_ending(part) == ".parquet" for part in found):
         found = [part for part in found if _ending(part) == ".parquet"]
