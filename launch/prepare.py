@@ -49,7 +49,7 @@ def main(argv, stop):
     outcome = prepare.prepare(plan, stop=stop)
     embed = embed_command.after_growth(settings.dataset, plan.out) if settings.append else ""
     if "items.npy" in outcome.manifest["files"]:
-        inspect = f"{commands.line('inspect')} --dataset={settings.dataset}"
+        inspect = f"{commands.line('inspect')} {summary.data_flags(settings.dataset, plan.out)}"
         text, train = f"no audit, as it reads all interactions into memory; {inspect} prints it", ""
     else:
         text, train = _audit(plan) if settings.audit and outcome.fresh else ("", "")

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmesr_jax.data import raw_ids
 from llmesr_jax.data.corpus import Corpus
-from llmesr_jax.semantic import embedding_files, prompts
+from llmesr_jax.semantic import embedding_files, fields, prompts
 
 _BLOCK = 4096  # rows of a file of vectors that are read together
 
@@ -43,13 +43,14 @@ class Texts(NamedTuple):
 
 
 def texts_of(corpus: Corpus) -> Texts | None:
-    """The texts of the items; None without items.jsonl. Reads the records once and keeps none."""
+    """The texts of the items; None without items.jsonl. Parses one record at a time and keeps none."""
     if corpus.item_records is None:
         return None
     kind = corpus.name if corpus.name in prompts.TEMPLATES else "generic"
+    unsaid = fields.unsaid(corpus.item_records) if kind == "generic" else frozenset()
     keys, titled, raw = [], 0, {field: [] for field in raw_ids.FIELDS}
     for record in corpus.item_records:
-        text = prompts.item_prompt(record, kind)
+        text = prompts.item_prompt(record, kind, unsaid=unsaid)
         keys.append(hashlib.blake2b(text.encode(errors="replace"), digest_size=12).digest() if text else b"")
         titled += bool(record.get("title"))
         for field in list(raw):

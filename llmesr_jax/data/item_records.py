@@ -67,7 +67,7 @@ def write(
                 places_V[item] = file.tell()
                 untitled += not _write(file, item, raw, record, id_field)
         if of_no_item and not (places_V >= 0).any():
-            raise InputError(_none_known(of_no_item, stranger, next(iter(numbers))))
+            raise InputError(_none_known(stranger, next(iter(numbers))))
         with path.open("wb") as out:
             for raw, item in sorted(numbers.items(), key=lambda pair: pair[1]):
                 if places_V[item] < 0:
@@ -80,9 +80,9 @@ def write(
     return Found(found, len(numbers) - found, untitled + len(numbers) - found, repeated, of_no_item)
 
 
-def _none_known(records: int, theirs: str, ours: str) -> str:
+def _none_known(theirs: str, ours: str) -> str:
     return (
-        f"none of the {records:,} item records belongs to an item of the interactions: the records' ids are like "
+        "no item record belongs to an item of the interactions: the records' ids are like "
         f"{repr(theirs)[:60]}, the interactions' ids like {repr(ours)[:60]}; expected the same ids in both; check "
         "that the files in --raw_dir belong together, and, where the importer has these flags, --items_file, "
         "--item_column and --items_id_column"

@@ -7,6 +7,7 @@ For two years users could not rebuild these data sets; this table records the ru
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmesr_jax.data.rules import Rule
@@ -30,6 +31,7 @@ class Known(NamedTuple):
     source: str
 
 
+IN_MEMORY = "demo"  # the data set that is made in memory
 _NO_RULE = Rule(core="none", user_core=0, item_core=0)
 
 # The papers' counts hold exact duplicates, so these rules keep them.
@@ -94,6 +96,11 @@ def rule_of(dataset: str, prepared: bool) -> Rule:
     if prepared:
         return _NO_RULE
     return DATASETS[dataset].rule if dataset in DATASETS else Rule()
+
+
+def is_default(dataset: str, folder: Path) -> bool:
+    """Whether a command reads this folder for `--dataset` without `--data_dir`."""
+    return dataset != IN_MEMORY and folder == Path("data", dataset)
 
 
 def compare(dataset: str, counts: Mapping[str, float]) -> dict[str, Any] | None:

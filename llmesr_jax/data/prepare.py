@@ -181,6 +181,16 @@ def _rows(p: Plan, files: Mapping[str, Files], reader: Reader) -> pl.LazyFrame:
             f"{p.raw}: not all of --train, --valid and --test have a {lost[0]}; expected the same columns in all "
             f"three; add it, or ignore it in all three with --{lost[0]}_column=none"
         )
+    if len(set(reader.listed.columns)) > 1:
+        column = next(filter(None, reader.listed.columns))
+        raise InputError(
+            f"{p.raw}: not all of --train, --valid and --test have a column {column!r} of a user's earlier items; "
+            "expected the same columns in all three; add it, or delete it in all three"
+        )
+    if reader.listed.rows:
+        earlier = pl.LazyFrame(reader.listed.rows, {"user": pl.String, "item": pl.String}, orient="row")
+        unknown = {"rating": pl.lit(None, pl.Float64), "time": pl.lit(None, pl.Int64), "part": pl.lit(0, pl.UInt8)}
+        frames.insert(1, earlier.with_columns(**unknown))
     return pl.concat([frame.select(shared) for frame in frames])
 
 

@@ -98,10 +98,13 @@ class Plan(NamedTuple):
         """What the result depends on, for the manifest: data set, importer, options, rule, and each file's digest.
 
         Files are named relative to the folder of the raw files.
+
+        Raises:
+          InputError: a file cannot be read, or its name is not UTF-8.
         """
         paths = [
             {
-                "name": str(p.relative_to(self.raw)) if p.is_relative_to(self.raw) else p.name,
+                "name": _text(p.relative_to(self.raw) if p.is_relative_to(self.raw) else Path(p.name)),
                 "size": p.stat().st_size,
                 "sha256": _digest(p),
             }
@@ -131,11 +134,19 @@ def plan(settings: Settings, changes: Mapping[str, Any]) -> Plan:
             f"--dataset={dataset}: is not a valid name; expected one of {', '.join(known.DATASETS)}, or a name of your "
             "own of letters, digits, '_', '-' and '.' that begins with a letter, a digit or '_'"
         )
+    if dataset == known.IN_MEMORY and not settings.out:
+        raise InputError(f"--dataset={dataset}: is the name of the built-in data set; choose another name")
     if settings.append and settings.overwrite:
         raise InputError(
             "--append and --overwrite: both are set; expected one: --append keeps ids, --overwrite assigns new ones"
         )
     raw, out = Path(settings.raw_dir or Path("data", "raw", dataset)), Path(settings.out or Path("data", dataset))
+    if out.name in ("", ".."):
+        raise InputError(
+            f"--out={out}: does not end with a folder's name, and the folder is built beside its place and then moved "
+            "there; expected a name; set --out to one, such as --out=prepared"
+        )
+    _text(out)
     if settings.append:
         settings, name, changes = _as_before(settings, out, name, changes)
     if not name and dataset not in known.DATASETS:
@@ -224,6 +235,16 @@ def check_target(p: Plan, old: dict[str, Any] | None, recipe: dict[str, Any]) ->
         f"{p.out}: was prepared with other settings ({manifest.first(changes)}); choose another --out, or use "
         f"--overwrite to prepare again{grew}"
     )
+
+
+def _text(path: Path) -> str:
+    """The path as text that a file can hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        told = str(path).encode(errors="backslashreplace").decode()
+        raise InputError(f"{told}: its name is not UTF-8; expected a name in UTF-8; rename it") from error
+    return str(path)
 
 
 def _digest(path: Path) -> str:

@@ -37,7 +37,7 @@ def load(dataset: str, data_dir: str | Path | None = None, split: SplitConfig = 
             f"--data_dir, a folder that {commands.line('prepare')} made or one with the same files"
             f"{did_you_mean(dataset, [*made, *DATASETS])}"
         )
-    if data_dir is None and dataset == "demo":
+    if data_dir is None and dataset == known.IN_MEMORY:
         return synthetic.demo(split=split)
     folder = Path(data_dir) if data_dir is not None else Path("data") / dataset
     try:
@@ -143,7 +143,7 @@ def _step(name: str, folder: Path) -> str:
     """The command that makes the missing folder, with the words around it."""
     if folder.name == "handled":
         return ""
-    out = "" if folder == Path("data", name) else f" --out={folder}"
+    out = "" if known.is_default(name, folder) else f" --out={folder}"
     source = " --raw_dir=<folder of raw files>" if name in known.DATASETS else " --importer=<source> --raw_dir=<folder>"
     return f"make it from raw files with {commands.line('prepare')} --dataset={name}{source}{out}; or "
 

@@ -24,6 +24,21 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {one if count == 1 else what}"
 
 
+@dataclass
+class Listed:
+    """What the columns of a user's earlier items have said so far, in all files of a split of the user's own.
+
+    Attributes:
+      columns: of each file that was begun, the name of its column; None without one.
+      before: {user: the newest earlier items that are known, with a blank around each}.
+      rows: (user, item) of the items that only a list in --valid or --test has; they belong to the training part.
+    """
+
+    columns: list[str | None] = field(default_factory=list)
+    before: dict[str, str] = field(default_factory=dict)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Reader:
     """The reader that importers use.
@@ -35,6 +50,7 @@ class Reader:
       dropped: {reason: number} of rows that were left out although the file is valid, such as rows without an
         id. They are printed and recorded in the manifest.
       notes: sentences for the user about how the files were read; printed, and recorded in the manifest.
+      listed: the users' earlier items, where a column lists them.
     """
 
     folder: Path
@@ -42,6 +58,7 @@ class Reader:
     reads_rating: bool = True
     dropped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    listed: Listed = field(default_factory=Listed)
 
     def note(self, text: str) -> None:
         """Adds a note, once."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmesr_jax.core import commands
+from llmesr_jax.data import known
 from llmesr_jax.data.prepare import Outcome
 from llmesr_jax.data.staging import counted
 from llmesr_jax.data.tally import Counts
@@ -75,12 +76,17 @@ def describe(outcome: Outcome, embed: str = "", audit: str = "", train: str = ""
     if outcome.kept:
         lines.append(f"the previous content is in {outcome.kept}")
     lines += ["", audit, ""] if audit else []
-    where = "" if p.out == Path("data", p.settings.dataset) else " " + shlex.quote(f"--data_dir={p.out}")
     state = "written" if outcome.fresh else "up to date, nothing was written"
     step = "embed" if found else "train --method=none"
-    step = f"{commands.line(step)} --dataset={p.settings.dataset}{where}{'' if found else train}"
+    step = f"{commands.line(step)} {data_flags(p.settings.dataset, p.out)}{'' if found else train}"
     lines.append(f"{p.out}: {state}; next: {embed if found and embed else step}")
     return "\n".join([_aligned(rows), *lines])
+
+
+def data_flags(dataset: str, folder: Path) -> str:
+    """The flags with which a command reads a prepared folder."""
+    where = "" if known.is_default(dataset, folder) else " " + shlex.quote(f"--data_dir={folder}")
+    return f"--dataset={dataset}{where}"
 
 
 def table(counts: Sequence[Counts]) -> str:

@@ -25,6 +25,13 @@ _UTC = datetime.UTC
 # BigQuery and other databases write "2017-07-15 02:56:40 UTC", or a blank before the offset.
 _ZULU = re.compile(r"(?<=\d)\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
 _SPACED = re.compile(r"\s+([+-]\d\d(?::?\d\d)?)$")
+# The same for the regular expressions of polars, and the parts of a date in ISO 8601.
+_POLARS_ZULU, _POLARS_SPACED = r"(?i)(\d)\s*(?:UTC|GMT|Z)$", r"\s+([+-]\d\d(?::?\d\d)?)$"
+_WITHOUT_DASHES = r"^(\d{4})(\d\d)(\d\d)T"
+_PARTS = (
+    r"^(?<day>\d{4}-\d\d-\d\d)(?:.(?<hour>\d\d)(?::?(?<minute>\d\d)(?::?(?<second>[0-5]\d)(?:[.,](?<fraction>\d+))?)?)?"
+    r"(?:(?<east>[+-]\d\d)(?::?(?<minutes_east>\d\d))?)?)?$"
+)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
 _PROBE = datetime.datetime(2019, 12, 31, 13, 45, tzinfo=_UTC)
 
@@ -151,22 +158,43 @@ def column(name: str, dtype: pl.DataType, unit: str) -> pl.Expr:
     if isinstance(dtype, pl.Date) or isinstance(dtype, pl.Datetime):
         micro = found.cast(pl.Datetime("us")).to_physical()
     elif "%" in unit:
-        six = unit.replace("%f", "%6f")  # to polars %f is a count of nanoseconds
         text = found.cast(pl.String).str.strip_chars()
-        micro = text.str.to_datetime(six, time_unit="us", strict=False, time_zone="UTC").to_physical()
+        # To polars %f is a count of nanoseconds, %6f has six digits, and %.f any number, even none.
+        named = unit.replace(".%f", "%.f").replace("%f", "%6f")
+        micro = text.str.to_datetime(named, time_unit="us", strict=False, time_zone="UTC").to_physical()
+        if "%.f" in named:
+            micro = pl.when(text.str.contains(_like(unit))).then(micro)
     elif dtype == pl.String:
-        number = found.cast(pl.Float64, strict=False)
-        named = found.str.replace(r"(?i)(\d)\s*(?:UTC|GMT|Z)$", "${1}")
-        moment = named.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").to_physical()
-        # polars would also accept 05/12/2019, as a day in December, although May may be meant.
-        moment = pl.when(found.str.contains(r"^\d{4}-")).then(moment)
-        micro = pl.coalesce(_scaled(number, unit), moment)
+        text = found.str.strip_chars()
+        micro = pl.coalesce(_scaled(text.cast(pl.Float64, strict=False), unit), _iso(text))
     elif dtype.is_numeric():
         micro = _scaled(found, unit)
     else:
         raise InputError(f"column {name!r} holds {dtype}; expected times: numbers, dates or text")
     micro = micro.cast(pl.Int64, strict=False)
     return pl.when((micro >= 0) & (micro < LAST)).then(micro)
+
+
+def _iso(text: pl.Expr) -> pl.Expr:
+    """`from_text` of a column.
+
+    Each value is written in one form first: polars would infer a form from the first value, and find no time in values
+    of other forms. It would also accept 05/12/2019, as a day in December, although May may be meant.
+    """
+    text = text.str.replace(_POLARS_ZULU, "${1}+00:00").str.replace(_POLARS_SPACED, "${1}")
+    parts = text.str.replace(_WITHOUT_DASHES, "${1}-${2}-${3}T").str.extract_groups(_PARTS).struct
+    clock = [parts.field(name).fill_null("00") for name in ("hour", "minute", "second")]
+    fraction = parts.field("fraction").fill_null("0").str.slice(0, 6)
+    zone = [parts.field("east").fill_null("+00"), parts.field("minutes_east").fill_null("00")]
+    whole = pl.format("{}T{}:{}:{}.{}{}{}", parts.field("day"), *clock, fraction, *zone)
+    return whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False).to_physical()
+
+
+def _like(text_format: str) -> str:
+    """A regular expression for text with one to six digits where the format has %f."""
+    parts = re.findall(r"%.|[^%]+", text_format)
+    wanted = (r"\d{1,6}" if part == "%f" else ".+" if part[0] == "%" else re.escape(part) for part in parts)
+    return f"^{''.join(wanted)}$".replace(r"\ ", r"\s+")
 
 
 def _scaled(found: pl.Expr, unit: str) -> pl.Expr:

@@ -7,6 +7,8 @@ store. No file in the folder changes before all files are complete.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -39,6 +41,8 @@ from llmesr_jax.semantic.filling import Filling, without
 from llmesr_jax.semantic.shards import Shard
 from llmesr_jax.semantic.store import Store
 from llmesr_jax.semantic.texts import Plan, Wording
+
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Options(NamedTuple):
@@ -90,12 +94,40 @@ def embed(
         raise InputError(
             f"{corpus.name}: is made in memory and has no folder for embeddings; set --data_dir to a prepared folder"
         )
+    replaces = options.shard is None and not options.dry_run
     try:
-        return _embed(corpus, corpus.folder, encoder, config, wording, options, stop or Stop())
+        with _alone(corpus.folder) if replaces else contextlib.nullcontext():
+            return _embed(corpus, corpus.folder, encoder, config, wording, options, stop or Stop())
     except OSError as error:
         if error.filename is None:  # a write to an open file raises an error without a name
             raise OSError(error.errno, error.strerror, str(corpus.folder)) from error
         raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Locks the files of a data folder, so that two commands do not replace them together.
+
+    Raises:
+      InputError: another process has them locked.
+    """
+    name, cache = "embed.lock", folder / "cache"
+    try:
+        cache.mkdir(exist_ok=True)
+        held = store_lib.take(cache, name)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        yield  # such files cannot be replaced
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows deletes no file that is open
+            (cache / name).unlink(missing_ok=True)
+        held.release()
+        with contextlib.suppress(OSError):  # other things are there
+            cache.rmdir()
 
 
 def _embed(
@@ -116,8 +148,9 @@ def _embed(
     manifest.finish(folder)
     state = manifest.look(folder, made)
     if state.up_to_date and (options.skip_failed or not state.previous["counts"].get("skipped")):
-        manifest.remove_partials(folder)
-        if by_text:
+        if options.shard is None and not options.dry_run:
+            manifest.remove_partials(folder)
+        if by_text and options.shard is None and not options.dry_run:
             shutil.rmtree(_store_folder(folder, by_text, encoder), ignore_errors=True)
             shards.remove(_store_folder(folder, by_text, encoder))
         print(f"{folder}: the embeddings are up to date; nothing to do")

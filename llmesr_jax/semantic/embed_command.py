@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from llmesr_jax.core import commands
+from llmesr_jax.data import known
 from llmesr_jax.semantic import encoders, manifest
 
 
@@ -19,7 +20,7 @@ def after_growth(dataset: str, folder: Path) -> str:
       InputError: the manifest is not readable.
     """
     flags = [f"--dataset={dataset}"]
-    if folder != Path("data", dataset):
+    if not known.is_default(dataset, folder):
         flags.append(f"--data_dir={folder}")
     made = manifest.read(folder)
     if made and made["made_by"].get("encoder") in encoders.PLUGINS.names():
@@ -40,6 +41,8 @@ def _flags(made: dict) -> list[str]:
         given["base_url"] = source
     for name, separator in (("extra_query", "="), ("extra_header", ": ")):  # values may be secrets: they are not kept
         given |= {name: f"{one}{separator}<value>" for one in made.get("notes", {}).get(name, ())[:1]}
+    cut = {name: made.get("notes", {}).get(name) for name in ("max_tokens", "tokenizer") if name in settings}
+    given |= {name: value for name, value in cut.items() if value not in (None, settings[name])}
     given |= {name: made_by[name] for name in ("item_template", "user_template") if made_by.get(name)}
     flags += [f"--{name}={value}" for name, value in given.items() if value != ""]
     flags += ["--crop"] if made_by.get("crop") else []

@@ -107,19 +107,22 @@ def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """The fields that are identifiers although their names do not show it.
 
     Such a field either repeats the raw id, in every record that has both; or it has a code of letters and digits
-    without a blank for every item, different for each. Only fields of the first record that has any besides its ids and
+    without a blank for every item that has a title or any field, different for each. Only fields of the first record that has any besides its ids and
     title are considered, and records are read until none of these fields is left.
     """
     seen: dict[str, set[int]] = {}
     repeats: dict[str, int] = {}
-    count = 0
+    count, bare = 0, False
     for number, record in enumerate(records):
         raw = next((str(record[name]) for name in raw_ids.FIELDS if record.get(name) is not None), None)
         others = {field: value for field, value in record.items() if not is_identifier(field) and field != "title"}
+        if not others and not record.get("title"):
+            continue
         if not count:
             if not others and number < _FIRST:
+                bare = True
                 continue
-            seen, repeats = {field: set() for field in others}, dict.fromkeys(others, 0)
+            seen, repeats = {field: set() for field in others if not bare}, dict.fromkeys(others, 0)
         count += 1
         for field in [field for field in seen if not _is_new_code(others.get(field), seen[field])]:
             del seen[field]

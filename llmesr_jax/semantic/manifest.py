@@ -129,6 +129,9 @@ class State(NamedTuple):
         previous, wanted = self.previous, self.wanted
         changed = _changes(previous["made_by"], wanted["made_by"]) if previous else ""
         if append:
+            if previous and not changed:
+                limits = [{"max_tokens": made["inputs"].get("most_tokens")} for made in (previous, wanted)]
+                changed = _changes(*limits)
             if not self.whole:
                 found = "damaged, or replaced" if previous else "absent, or not made by launch.embed"
                 raise InputError(
@@ -243,10 +246,18 @@ def replace_files(folder: Path, made: Mapping[str, Any]) -> None:
     """Moves arrays that were written as `partial` files, and their manifest `made`, into place.
 
     After a kill, `finish` completes it.
+
+    Raises:
+      InputError: a file was changed or removed meanwhile.
     """
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(folder, {**made, "created": created, "libraries": _libraries(), "incomplete": True})
     finish(folder)
+    if (read(folder) or {}).get("incomplete"):
+        raise InputError(
+            f"{folder}: files that were being written were changed or removed by another process; expected no other "
+            "command in this folder; run the same command again"
+        )
 
 
 def finish(folder: Path) -> None:

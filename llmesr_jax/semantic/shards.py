@@ -6,6 +6,7 @@ texts without asking the others.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.semantic import rows
 from llmesr_jax.semantic.encoders import TextEncoder
-from llmesr_jax.semantic.store import KEY, Store, known_width
+from llmesr_jax.semantic.store import KEY, Store, known_width, take
 
 _BLOCK = 4096  # vectors that are copied together
 
@@ -75,6 +76,7 @@ def merge(store: Store, of_all: Path) -> None:
     for folder in folders(of_all):
         width = known_width(folder)
         if width is None or store.width not in (None, width):
+            take(folder).release()  # the process of such a shard may still wait for its first vector
             continue
         with Store(folder, {}, width) as of_shard:
             keys_N, vectors = of_shard.keys, of_shard.rows()
@@ -92,6 +94,9 @@ def with_shards(encoder: TextEncoder, of_all: Path) -> TextEncoder:
 
 
 def remove(of_all: Path) -> None:
-    """Deletes the shards' stores, after their vectors were written elsewhere."""
+    """Deletes the shards' stores, after their vectors were written elsewhere; not those that a process is using."""
     for folder in folders(of_all):
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(InputError):
+            held = take(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            held.release()

@@ -25,6 +25,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 from absl import logging
 
@@ -62,8 +63,7 @@ class Store:
     def __init__(self, folder: Path, identity: Mapping[str, str | int | None], width: int | None = None):
         self.folder, self._identity = folder, dict(identity)
         folder.mkdir(parents=True, exist_ok=True)
-        taken = f"{folder}: another launch.embed is using this folder; wait until it ends, or stop it"
-        self._lock = locks.take(folder / "lock", taken)
+        self._lock = take(folder)
         path = folder / "vectors.bin"
         self.width = known_width(folder) or width
         if path.exists() and path.stat().st_size and width not in (None, self.width) or self.width is None:
@@ -189,6 +189,17 @@ class Store:
         rest = memoryview(content)
         while rest:
             rest = rest[self._file.write(rest) :]
+
+
+def take(folder: Path, name: str = "lock") -> filelock.BaseFileLock:
+    """Locks a folder for one process at a time.
+
+    Raises:
+      InputError: another process has it locked.
+    """
+    return locks.take(
+        folder / name, f"{folder}: another launch.embed is using this folder; wait until it ends, or stop it"
+    )
 
 
 def known_width(folder: Path) -> int | None:

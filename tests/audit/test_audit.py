@@ -150,6 +150,18 @@ def test_vectors_are_counted_by_hand(tmp_path):
     assert codes(found) == ["zeros", "alike"] and found.facts["vectors"]["users"] is None
 
 
+def test_texts_are_those_that_are_embedded(tmp_path):
+    """A field with another code for each item, which item prompts leave out."""
+    array = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    array[:40] = array[0]
+    np.save(tmp_path / "item_emb.npy", array)
+    titles = ["Blue mug" if i < 40 else f"thing {i}" for i in range(300)]
+    records = [{"item_id": i + 1, "title": t, "model": f"BM{i:03d}"} for i, t in enumerate(titles)]
+    found = write(tmp_path, *plain(600, 300), records=records)
+    assert (found.facts["texts"]["different"], found.facts["texts"]["items_sharing"]) == (261, 40)
+    assert codes(found) == ["one_text"] and found.facts["vectors"]["items"]["identical_with_other_text"] == 0
+
+
 def test_vectors_of_any_length_are_read_block_by_block(monkeypatch):
     array = np.arange(20.0).reshape(10, 2)
     array[[0, 9]] = 5

@@ -1,6 +1,7 @@
 """The rules in DuckDB and Spark: launch.prepare makes of their parts what it makes of the raw files."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def corpus(raw: Path, out: Path, flags):
     """Digest, times, raw ids."""
     prepared.run(raw, out, ["--importer=table", *flags])
     read = reading.load("shop", out)
-    return read.digest, read.times.tolist(), *((out / f"{kind}_ids.txt").read_text() for kind in ("user", "item"))
+    times = None if read.times is None else read.times.tolist()
+    return read.digest, times, *((out / f"{kind}_ids.txt").read_text() for kind in ("user", "item"))
 
 
 @pytest.mark.parametrize("engine", list(engines()))
@@ -122,6 +124,36 @@ def test_times_of_every_type(tmp_path, engine, unit, request):
     assert corpus(tmp_path / "parts", tmp_path / "found", ["--time_column=time", "--time_unit=us"]) == wanted
 
 
+@pytest.mark.parametrize("engine", list(engines()))
+def test_ids_that_are_written_as_whole_floats_are_whole_numbers(tmp_path, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    (tmp_path / "raw").mkdir()
+    items = ["12", "12.0", " -7.00 ", "-7", "1.0.0", "v2.0", "1.50", ".0"]
+    pl.DataFrame({"user_id": ["3.0", "3"] * 4, "item_id": items}).write_parquet(tmp_path / "raw" / "a.parquet")
+    run.filter_folder(engine, tmp_path / "raw", tmp_path / "parts", Columns(), Rule(core="none"))
+    wanted = corpus(tmp_path / "raw", tmp_path / "wanted", ["--time_column=none"])
+    assert corpus(tmp_path / "parts", tmp_path / "found", ["--time_column=none"]) == wanted
+    found = pl.read_parquet(tmp_path / "parts")
+    assert found["user_id"].to_list() == ["3"] * 8
+    assert found["item_id"].to_list() == ["12", "12", "-7", "-7", "1.0.0", "v2.0", "1.50", ".0"]
+
+
+@pytest.mark.parametrize("engine", list(engines()))
+def test_a_rating_that_is_not_a_number_is_none(tmp_path, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    (tmp_path / "raw").mkdir()
+    stars = [5.0, float("nan"), 2.0, 3.0, None]
+    pl.DataFrame({"user_id": ["a"] * 5, "item_id": list("vwxyz"), "stars": stars}).write_parquet(
+        tmp_path / "raw" / "a.parquet"
+    )
+    rule = Rule(core="none", min_rating=3.0)
+    counts = run.filter_folder(engine, tmp_path / "raw", tmp_path / "parts", Columns(rating_column="stars"), rule)
+    assert counts[-1].interactions == 2
+    assert pl.read_parquet(tmp_path / "parts")["item_id"].to_list() == ["v", "y"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("duckdb") is None, reason="duckdb is not installed")
 def test_mistakes_are_one_line_and_leave_nothing(raw, tmp_path):
     def refused(rule=Rule(core="none"), raw=raw, out=tmp_path / "out", **columns):
@@ -132,6 +164,14 @@ def test_mistakes_are_one_line_and_leave_nothing(raw, tmp_path):
     assert "has no column 'user'" in refused(user_column="user")
     assert "column 'stars' holds DOUBLE; expected ids: text or whole numbers" in refused(item_column="stars")
     assert "column 'sku' holds VARCHAR; expected times" in refused(time_column="sku")
+    (tmp_path / "lists").mkdir()
+    pl.DataFrame({"uid": ["a"], "sku": [[1, 2, 3]], "stars": [[1.0, 2.0, 3.0]]}).write_parquet(
+        tmp_path / "lists" / "a.parquet"
+    )
+    of_lists = {"raw": tmp_path / "lists", "time_column": ""}
+    assert "column 'sku' holds BIGINT[]; expected ids: text or whole numbers" in refused(**of_lists, rating_column="")
+    assert "column 'stars' holds DOUBLE[]; expected ratings: numbers" in refused(**of_lists, item_column="uid")
+    shutil.rmtree(tmp_path / "lists")
     assert "the rule leaves no interaction" in refused(Rule(user_core=1000))
     assert "--min_rating: reads the rating, whose column is not named" in refused(
         Rule(min_rating=3.0), rating_column=""

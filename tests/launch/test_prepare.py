@@ -7,6 +7,7 @@ import shlex
 import threading
 
 import numpy as np
+import polars as pl
 import prepared
 import pytest
 import raw_samples
@@ -187,6 +188,20 @@ def test_the_next_command_is_quoted(forker, tmp_path):
     assert told == ["launch.train", "--dataset=shop", f"--data_dir={out}", repeats, "--preset=best"]
 
 
+def test_the_name_of_the_built_in_data_needs_a_folder(prepare, forker, tmp_path):
+    args = raw_samples.write("csv", tmp_path / "raw")
+    flags = ("--dataset=demo", "--raw_dir=raw", "--core=none", "--noaudit", *args)
+    result = prepare(*flags, cwd=tmp_path)
+    assert (result.status, result.out, sorted(path.name for path in tmp_path.iterdir())) == (2, "", ["raw"])
+    assert result.err == "error: --dataset=demo: is the name of the built-in data set; choose another name\n"
+    told = prepare(*flags, "--out=data/demo", cwd=tmp_path).out
+    assert told.endswith("next: python -m launch.embed --dataset=demo --data_dir=data/demo\n")
+    told = forker.run("launch.embed", "--dataset=demo", "--data_dir=data/demo", "--notables", cwd=tmp_path).out
+    assert "next: python -m launch.train --dataset=demo --data_dir=data/demo" in told
+    grown = prepare(*flags, "--out=data/demo", "--append", cwd=tmp_path).out
+    assert grown.endswith("next: python -m launch.embed --dataset=demo --data_dir=data/demo\n")
+
+
 def test_two_runs_give_the_same_bytes(tmp_path):
     flags = raw_samples.write("amazon2014", tmp_path / "raw")
     for out in ("one", "two"):
@@ -285,6 +300,29 @@ def test_three_files_of_recbole_and_their_items(tmp_path):
     assert [read.target_items(part).tolist() for part in ("valid", "test")] == [[3, 2], [4]]
 
 
+def _a_rating_in_one_file(kind, folder):
+    """Files of a split, of which only that of the training part has ratings; the flags that read them."""
+    folder.mkdir(exist_ok=True)
+    rows = {"train": ["ax5", "ay4", "bx3"], "valid": ["az", "by"], "test": ["aw"]}
+    for part, cells in rows.items():
+        names = ["user_id", "item_id", *["rating"] * (part == "train")]
+        path, frame = folder / f"shop.{part}.{kind}", pl.DataFrame([list(row) for row in cells], names, orient="row")
+        frame = frame.with_columns(pl.col("rating").cast(pl.Float64)) if part == "train" else frame
+        frame.write_parquet(path) if kind == "parquet" else frame.write_csv(path, separator="\t")
+    importer = "recbole" if kind == "inter" else "table"
+    return [f"--importer={importer}", "--time_column=none", *(f"--{part}=shop.{part}.{kind}" for part in rows)]
+
+
+@pytest.mark.parametrize("kind", ["inter", "tsv", "parquet"])
+def test_a_rating_that_not_all_files_of_a_split_have_is_ignored_as_the_message_says(kind, tmp_path):
+    flags = _a_rating_in_one_file(kind, tmp_path / "raw")
+    if kind == "inter":
+        told = prepared.refused(tmp_path / "raw", tmp_path / "out", flags)
+        assert told.endswith("add it, or ignore it in all three with --rating_column=none")
+    prepared.run(tmp_path / "raw", tmp_path / "out", [*flags, "--rating_column=none"])
+    assert prepared.sequences(tmp_path / "out") == {1: [1, 2, 3, 4], 2: [1, 2]}
+
+
 def test_rows_that_stand_in_two_files_of_a_split_are_counted(tmp_path):
     (tmp_path / "raw").mkdir()
     parts = {"train": "a,x,1\na,y,2\nb,x,1\n", "valid": "a,z,3\nb,y,2\n", "test": "a,w,4\na,x,1\nb,z,3\n"}
@@ -313,4 +351,7 @@ def test_of_large_data_the_audit_is_left_to_inspect(prepare, tmp_path):
     assert (result.status, result.err) == (0, "")
     audit = "no audit, as it reads all interactions into memory; python -m launch.inspect --dataset=shop prints it"
     assert audit in " ".join(result.out.split())
+    flags = ("--dataset=shop", "--raw_dir=raw", "--core=none", "--most_in_memory=0", "--out=a b", *args)
+    told = " ".join(prepare(*flags, cwd=tmp_path).out.split())
+    assert "python -m launch.inspect --dataset=shop '--data_dir=a b' prints it" in told
     assert prepared.sequences(tmp_path / "data" / "shop") == raw_samples.SEQUENCES

@@ -58,7 +58,8 @@ def test_the_manifest_says_what_the_files_are(embed, folder, server):
     assert made["counts"]["cut"] == len(cut) > 0 and made["counts"]["empty"] == 1
     assert made["counts"]["texts"] == 42 and max(map(len, server.paid)) == 80
     assert made["counts"]["shortened"] == 0
-    assert made["notes"] == {"source": server.base_url, "requests_asked_again": 0}
+    limits = {"max_tokens": 10, "tokenizer": ""}
+    assert made["notes"] == {"source": server.base_url, "requests_asked_again": 0, **limits}
     assert made["libraries"]["numpy"] == np.__version__ and "created" in made
 
 

@@ -7,6 +7,7 @@ import pytest
 from embedded import WIDTH, arrays, listing, texts_of, wanted
 
 from llmesr_jax.core.errors import InputError
+from llmesr_jax.semantic import embed_command
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.texts import Wording
 
@@ -53,6 +54,7 @@ def test_append_pays_for_new_rows_only_and_keeps_the_old_bit_by_bit(embed, serve
     [
         ({"model": "other"}, "model is 'toy', expected 'other'"),
         ({"dimensions": 4}, "dimensions is 8, expected 4"),
+        ({"max_tokens": 10}, "max_tokens is '8191, counted by the server', expected '10, counted by the server'"),
         ({"wording": Wording(user_template="{titles}")}, "user_template is '', expected '{titles}'"),
         ({"options": Options(append=True, float16=True)}, "dtype is 'float32', expected 'float16'"),
     ],
@@ -64,6 +66,19 @@ def test_append_wants_what_made_the_old_rows(embed, folder, settings, message):
     with pytest.raises(InputError, match=f"--append needs the settings of the existing rows .{message}"):
         embed(**{"options": Options(append=True), **settings})
     assert listing(folder) == before
+
+
+def test_the_command_after_growth_cuts_texts_as_before(embed, folder):
+    embed()
+    assert "--max_tokens" not in embed_command.after_growth("toy", folder)
+    embed(max_tokens=10, options=Options(overwrite=True))
+    assert "--max_tokens=10" in embed_command.after_growth("toy", folder).split()
+    made = json.loads((folder / "embeddings.json").read_text())
+    made["notes"]["tokenizer"] = "cl100k_base"
+    (folder / "embeddings.json").write_text(json.dumps(made))
+    assert "--tokenizer=cl100k_base" in embed_command.after_growth("toy", folder).split()
+    _grow(folder)
+    assert embed(max_tokens=10, options=Options(append=True))
 
 
 def test_append_wants_whole_files_and_not_fewer_rows(embed, folder):

@@ -9,8 +9,10 @@ from embedded import arrays, listing, texts_of, wanted
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.data import reading
 from llmesr_jax.semantic import embed as embed_lib
+from llmesr_jax.semantic import manifest
 from llmesr_jax.semantic.embed import Options
 from llmesr_jax.semantic.encoders import openai
+from llmesr_jax.semantic.shards import Shard
 from llmesr_jax.semantic.texts import Wording
 
 
@@ -56,6 +58,50 @@ def test_an_error_that_passes_shows_what_the_server_says(embed, server, folder, 
     server.status, server.message = 500, "out of\nmemory, sk-secret"
     with pytest.raises(InputError, match=r"in 2 attempts; the last: status 500 \(out of memory, \[key\]\); then run"):
         embed(attempts=2)
+
+
+def test_one_command_at_a_time_replaces_the_files(embed, server, folder, monkeypatch):
+    real, told = manifest.write_array, []
+
+    def slow(path, rows, blocks):
+        (folder / "user_emb.npy.partial").write_bytes(b"of the first command")
+        for options in (Options(), Options(overwrite=True)):
+            with pytest.raises(InputError) as caught:
+                embed(model="other", options=options)
+            told.append(str(caught.value))
+        embed(model="other", options=Options(dry_run=True))
+        embed(model="other", options=Options(shard=Shard(0, 2)))
+        assert (folder / "user_emb.npy.partial").exists()
+        return real(path, rows, blocks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "write_array", slow)
+        embed()
+    taken = f"{folder / 'cache'}: another launch.embed is using this folder; wait until it ends, or stop it"
+    assert told == [taken] * 4
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
+    assert "incomplete" not in json.loads((folder / "embeddings.json").read_text())
+
+
+def test_a_shard_and_a_dry_run_delete_nothing_of_a_command_at_work(embed, folder):
+    embed()
+    (folder / "user_emb.npy.partial").write_bytes(b"of another command")
+    assert embed(options=Options(shard=Shard(0, 2))) and embed(options=Options(dry_run=True))
+    assert (folder / "user_emb.npy.partial").exists()
+
+
+def test_files_that_vanish_while_they_are_written_are_an_error(embed, folder, monkeypatch):
+    real = manifest.finish
+
+    def finish(where):
+        (where / "user_emb.npy.partial").unlink(missing_ok=True)
+        real(where)
+
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="changed or removed by another process"):
+        patched.setattr(manifest, "finish", finish)
+        embed()
+    embed()
+    np.testing.assert_array_equal(np.concatenate(arrays(folder)), wanted(folder))
 
 
 def test_a_dry_run_beside_other_embeddings_shows_what_there_is_to_do(embed, server, folder, capsys):

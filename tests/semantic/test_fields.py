@@ -133,6 +133,13 @@ def test_fields_that_number_the_items(column, is_left_out):
     assert fields.unsaid(records) == ({"stock"} if is_left_out else set())
 
 
+@pytest.mark.parametrize(("title", "wanted"), [("", {"stock"}), ("Red mug", set())])
+def test_an_item_without_the_field_counts_alike_at_any_place(title, wanted):
+    records = _records(raw_id=["a", "b", "c"], stock=["A-1", "A-2", "A-3"])
+    for place in range(4):
+        assert fields.unsaid([*records[:place], {"title": title, "raw_id": "d"}, *records[place:]]) == wanted
+
+
 def test_records_are_read_until_no_field_is_in_question():
     read = []
     records = _records(raw_id=["a1", "a2", "a3", "a4"], colour=["red"] * 4)

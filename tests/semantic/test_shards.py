@@ -76,6 +76,19 @@ def test_a_merge_waits_for_no_shard_at_work(embed, folder):
         embed()
 
 
+@pytest.mark.parametrize("width", [None, 3, embedded.WIDTH])
+def test_a_shard_at_work_is_neither_merged_nor_deleted(embed, folder, tmp_path, width):
+    embed(options=Options(shard=Shard(0, 2)))
+    (there,) = (folder / "cache").glob("embed-*-shard-0-of-2")
+    running = there.with_name(there.name.replace("-0-of-2", "-1-of-2"))
+    with Store(running, {}, width) as store:
+        with pytest.raises(InputError, match="-shard-1-of-2: another launch.embed is using this folder"):
+            embed()
+        shards.remove(there.with_name(there.name.removesuffix("-shard-0-of-2")))
+        assert not there.exists() and running.exists()
+        store.add([key_of("a")], np.ones((1, width or 5), np.float32))
+
+
 @pytest.mark.parametrize(
     ("count", "number", "told"),
     [(3, None, "--shard is missing; with --shards=3, expected --shard=0 to --shard=2"), (3, 3, "--shard=3: there is no"), (1, 2, "--shard=2")],

@@ -132,6 +132,8 @@ class _Duck:
 
 def _kind(dtype: str) -> str:
     """The kind of a DuckDB type, see `rule_sql.check_kinds`."""
+    if dtype.endswith("]"):  # lists: BIGINT[]
+        return dtype
     if dtype.startswith(("TINYINT", "SMALLINT", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")):
         return "integer"
     return next(

@@ -118,8 +118,7 @@ def raw(columns: Columns, dialect: Dialect, time_type: str) -> str:
       columns: the names in `raw`, which also has `raw_file` and `raw_row`.
       time_type: "integer", "float", "timestamp" or "date"; "" without a time column.
     """
-    found = [f"trim(CAST({dialect.name(columns.user_column)} AS {dialect.text})) AS user_id"]
-    found += [f"trim(CAST({dialect.name(columns.item_column)} AS {dialect.text})) AS item_id"]
+    found = [f"{_id(dialect, columns.user_column)} AS user_id", f"{_id(dialect, columns.item_column)} AS item_id"]
     if columns.rating_column:
         found.append(f"CAST({dialect.name(columns.rating_column)} AS DOUBLE) AS rating")
     if time_type:
@@ -127,6 +126,13 @@ def raw(columns: Columns, dialect: Dialect, time_type: str) -> str:
     missing = ", ".join(map(dialect.literal, ["", *MISSING.split(",")]))
     named = f"SELECT {', '.join(found)}, {ORDER} FROM raw"
     return f"SELECT * FROM ({named}) AS named WHERE user_id NOT IN ({missing}) AND item_id NOT IN ({missing})"
+
+
+def _id(dialect: Dialect, column: str) -> str:
+    """An id as text without blanks around it; 12.0 is 12."""
+    text = f"trim(CAST({dialect.name(column)} AS {dialect.text}))"
+    whole = f"regexp_replace({text}, '^-?[0-9]+[.]0+$', '') = '' AND {text} <> ''"
+    return f"CASE WHEN {whole} THEN regexp_replace({text}, '[.]0+$', '') ELSE {text} END"
 
 
 def _micros(columns: Columns, dialect: Dialect, time_type: str) -> str:
@@ -160,7 +166,8 @@ def steps(rule: Rule, columns: Columns) -> Iterator[Step]:
             )
     in_time = f"time, {ORDER}" if columns.time_column else ORDER
     if rule.min_rating is not None:
-        yield Step(f"rating >= {rule.min_rating:g}", f"SELECT * FROM {{previous}} WHERE rating >= {rule.min_rating!r}")
+        enough = f"rating >= {rule.min_rating!r} AND NOT isnan(rating)"  # both engines put NaN above all numbers
+        yield Step(f"rating >= {rule.min_rating:g}", f"SELECT * FROM {{previous}} WHERE {enough}")
     if rule.date_from:
         first = times.day(rule.date_from, "date_from")
         yield Step(f"from {rule.date_from}", f"SELECT * FROM {{previous}} WHERE time >= {first}")

@@ -146,6 +146,8 @@ def _ratings(raw: RawFile, reader: Reader, unit: str, order: Sequence[str]) -> p
             if line == header:
                 continue
             try:
+                if len(fields) <= max(places.values()):
+                    raise Malformed(f"at least {max(places.values()) + 1} fields as in the header, not {len(fields)}")
                 user, item = _records.read(fields[user_at]), _records.read(fields[item_at])
                 if why := _records.lacking(user, item, fields[rating_at], reader):
                     reader.dropped[why] += 1

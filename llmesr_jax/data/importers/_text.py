@@ -17,7 +17,7 @@ from llmesr_jax.data.delimited import Table
 from llmesr_jax.data.importers import _columns
 from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import RawFile
-from llmesr_jax.data.staging import Reader
+from llmesr_jax.data.staging import Listed, Reader
 from llmesr_jax.data.values import Ids, Malformed, number
 
 _SEEN = 200  # objects of a first look
@@ -111,8 +111,8 @@ def places(
     Args:
       source: the files.
       reader: gets notes.
-      named: {flag: column} for user_column, item_column, rating_column ("" for none) and time_column ("" to detect it,
-        "none" for none).
+      named: {flag: column} for user_column, item_column, rating_column ("" or "none" for none) and time_column ("" to
+        detect it, "none" for none).
       unit: of times that are numbers, or the format of times that are text (`times.form`).
       hint: what else may be wrong, for the message about a missing column.
       standard: names of the column of times that need no note.
@@ -125,7 +125,7 @@ def places(
     wanted = {
         flag: column
         for flag, column in named.items()
-        if column and (flag != "time_column" or column != _columns.NONE or column in names)
+        if column and (flag not in ("rating_column", "time_column") or column != _columns.NONE or column in names)
     }
     if absent := {flag: column for flag, column in wanted.items() if find(names, column) is None}:
         raise absence(raw, absent, names, hint)
@@ -160,7 +160,9 @@ def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[
     rated, timed = at.rating is not None and reader.reads_rating, at.time is not None
     wanted = [at.user, at.item, at.rating if rated else at.user, at.time if timed else at.user]
     wanted.append(at.user if at.history is None else at.history)
-    histories = _Histories(source.names[at.history], read) if at.history is not None else None
+    column = source.names[at.history] if at.history is not None else None
+    reader.listed.columns.append(column)
+    histories = _Histories(column, read, reader.listed) if column is not None else None
     for raw, line, (user, item, rating, time, listed) in source.rows(reader, wanted):
         try:
             user, item = read(user), read(item)
@@ -186,8 +188,8 @@ def _rows(source: Source, at: Places, reader: Reader, missing: str) -> Iterator[
         reader.note(float_note(ids))
     if histories and histories.found:
         reader.note(
-            f"{histories.found:,} interactions are only in the column {source.names[at.history]!r} of a user's first "
-            "row; they come before that row, without a time or rating"
+            f"{histories.found:,} interactions are only in the column {column!r} of a user's first "
+            f"row; they come before that row, without a time or rating{histories.training}"
         )
 
 
@@ -201,14 +203,19 @@ class _Histories:
 
     Attributes:
       found: interactions that are only in such a list.
+      training: the end of the note about them.
     """
 
-    def __init__(self, column: str, read: Callable[[Any], str | None]):
+    def __init__(self, column: str, read: Callable[[Any], str | None], listed: Listed):
         self._column, self._read, self.found = column, read, 0
-        self._before: dict[str, str] = {}  # user -> the earlier items that are known, with a blank around each
+        self._before = listed.before
+        self._rows = listed.rows if len(listed.columns) > 1 else None
+        self.training = "" if self._rows is None else ", in the training part"
 
     def new(self, where: str, user: str, item: str, listed: str) -> list[str]:
-        """Earlier items that are in no earlier row.
+        """Earlier items that are in no earlier row, to be rows before this one.
+
+        Of --valid and --test, they are put with `Listed.rows` instead.
 
         Raises:
           InputError: the list does not end with the earlier items.
@@ -228,7 +235,10 @@ class _Histories:
         if before is not None:
             return []
         self.found += len(items)
-        return items
+        if self._rows is None:
+            return items
+        self._rows += [(user, earlier) for earlier in items]
+        return []
 
 
 def _end(text: str) -> str:

@@ -41,7 +41,7 @@ class Options:
     items_file: str = knob("", "name of the file of items; empty: the .item beside the .inter, if any")
     user_column: str = knob("", "column of the user; empty: user_id, else session_id")
     item_column: str = knob("item_id", "column of the item, also in the items' file")
-    rating_column: str = knob("", "column of the rating; empty: rating, if there is one")
+    rating_column: str = knob("", "column of the rating; empty: rating, if there is one; none: no ratings")
     time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     time_unit: str = knob("s", "unit of times that are numbers, since 1970", choices=tuple(times.UNITS))

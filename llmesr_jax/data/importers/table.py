@@ -51,7 +51,7 @@ class Options:
     items_file: str = knob("", "name of a file, or of a folder of parts, with one row per item; empty: no item texts")
     user_column: str = knob("user_id", "column of the user, by name or by number from 1")
     item_column: str = knob("item_id", "column of the item, also in the items' file")
-    rating_column: str = knob("", "column of the rating; empty: none")
+    rating_column: str = knob("", "column of the rating; empty or none: no ratings")
     time_column: str = knob("", "column of the time; empty: detected by name and values; none: file order")
     title_column: str = knob("", "column of the items' file with the title; empty: title, movie_name or a similar name")
     items_id_column: str = knob("", "column of the item in the items' file; empty: that of --item_column")
@@ -88,9 +88,9 @@ def locate(folder: Path, options: Options) -> Files:
             f"{folder}: found {names}; expected one CSV, JSON or Parquet file; set the file of the interactions with "
             "--file, the file of the items with --items_file"
         )
-    files = [found[0], *([folder / options.items_file] if options.items_file else [])]
-    parts = [tuple(map(RawFile, _parts(path, options.items_file))) for path in files]
-    return Files(*parts)
+    items = folder / options.items_file if options.items_file else None
+    parts = [_parts(found[0], items), *([_parts(items, None)] if items else [])]
+    return Files(*(tuple(map(RawFile, paths)) for paths in parts))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -115,8 +115,8 @@ def _ending(path: Path) -> str:
     return next((kind for kind in _KINDS if name.endswith(kind)), "")
 
 
-def _parts(path: Path, other: str) -> list[Path]:
-    """The file, or the files of a folder, in order of name."""
+def _parts(path: Path, other: Path | None) -> list[Path]:
+    """The file, or the files of a folder, in order of name, without a file or folder `other` in it."""
     if not path.is_dir():
         return [path]
     hidden = (".", "_")
@@ -126,7 +126,7 @@ def _parts(path: Path, other: str) -> list[Path]:
         if part.is_file()
         and not any(name.startswith(hidden) for name in part.relative_to(path).parts)
         and not part.name.endswith(".crc")
-        and part.name != other
+        and not (other is not None and path in other.parents and other in (part, *part.parents))
     )
     if any(_ending(part) == ".parquet" for part in found):
         found = [part for part in found if _ending(part) == ".parquet"]
@@ -169,6 +169,8 @@ def interactions(files: Files, options: Options, reader: Reader) -> pl.LazyFrame
 def _from_parquet(paths: list[Path], named: dict[str, str], options: Options, reader: Reader) -> pl.LazyFrame:
     unit, files = times.form(options.time_unit, options.time_format), _parquet.footers(paths)
     named = {flag: actual(files[0].schema, name) for flag, name in named.items()}
+    if named["rating_column"] == _columns.NONE and _columns.NONE not in files[0].schema:
+        named = {**named, "rating_column": ""}
     if named["time_column"] in ("", _columns.NONE):
         names, sample = _parquet_start(files[0], reader)
         if named["time_column"] == _columns.NONE and _columns.NONE not in names:
@@ -338,12 +340,13 @@ def _records(
     """(file, line, {column: value}); the item's id is the value of `column`."""
     kind = _kind(raws[0])
     if kind == "parquet":
-        line, column = 0, actual(_parquet.footers([raws[0].path])[0].schema, column)
+        schema = _parquet.footers([raws[0].path])[0].schema
+        line, column = 0, actual(schema, column)
         for line, row in _parquet.records([raw.path for raw in raws], column, wanted, reader):
             yield raws[0], line, row
         if not line:  # one record as an example, for the message that none belongs to a wanted item
-            for row in _parquet_rows(raws[0].path, [column], 1, reader):
-                yield raws[0], 1, {column: None if row[column] is None else str(row[column])}
+            for row in _parquet_rows(raws[0].path, list(schema), 1, reader):
+                yield raws[0], 1, row | {column: None if row[column] is None else str(row[column])}
     elif kind == "json":
         for text in (Text(raw, options.encoding) for raw in raws):
             for line, row in objects(text, reader.bad):
@@ -356,6 +359,9 @@ def _records(
         for table in _tables(raws, options, named, none):
             at = _columns.place(table.raw, table.names, flag, column, _hint(table))
             names = [bare(name) for name in table.names]
+            if len(named) > 1 or names.count("title") > 1:
+                title = options.title_column or "title"
+                names[_columns.place(table.raw, names, "title_column", title)] = title
             names[at] = column
             for line, cells in table.rows(reader):
                 yield table.raw, line, dict(zip(names, cells))

@@ -132,7 +132,8 @@ def load(config: Config) -> TextEncoder:
     def notes() -> dict[str, Any]:
         asked_again = sum(sum(session.retries.values()) for session in sessions)
         extra = {"extra_query": sorted(server.query), "extra_header": sorted(server.headers)}  # values may be secrets
-        return {"requests_asked_again": asked_again, **{name: names for name, names in extra.items() if names}}
+        cut = {"max_tokens": config.max_tokens, "tokenizer": config.tokenizer}
+        return {"requests_asked_again": asked_again, **cut, **{name: names for name, names in extra.items() if names}}
 
     identity = {"model": config.model, "dimensions": config.dimensions or None}
     if config.extra:

@@ -92,6 +92,15 @@ def test_a_header_that_copies_have_is_no_row(header, tmp_path):
     assert again == ids
 
 
+def test_a_row_with_fewer_fields_than_the_header_is_malformed(tmp_path):
+    rows = [line.replace(",", ",a title,", 1) for line in USER_FIRST]
+    lines = ["user,title,item,rating,time", *rows[:5], USER_FIRST[0], *rows[5:]]
+    outcome, _ = run(tmp_path, "2014", "ratings_Toys_and_Games.csv", lines)
+    malformed = outcome.manifest["malformed_lines"]
+    assert malformed["count"] == 1
+    assert malformed["first"][0].endswith("csv, line 7: expected at least 5 fields as in the header, not 4")
+
+
 def test_a_header_of_other_names(tmp_path):
     with pytest.raises(
         InputError, match=r"csv, line 1: has the columns who, what, stars, when; expected user_id.*=table"

@@ -99,12 +99,17 @@ def test_other_points_in_ids_stay(tmp_path):
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 def test_items_of_which_none_fits_are_an_error(kind, tmp_path):
     write(tmp_path, r__csv=lines(",", CSV, ROWS))
-    frame = pl.DataFrame({"item_id": [f"sku-{n}" for n in range(5)], "title": ["x"] * 5})
+    frame = pl.DataFrame({"item_id": [f"sku-{n}" for n in range(5)], "label": ["x"] * 5})
     write_to = {"csv": frame.write_csv, "json": frame.write_json, "parquet": frame.write_parquet}[kind]
     write_to(tmp_path / "raw" / f"i.{kind}")
-    told = refused(tmp_path, TABLE, "--file=r.csv", f"--items_file=i.{kind}")
-    assert "the records' ids are like 'sku-0', the interactions' ids like 'I" in told
+    flags = [TABLE, "--file=r.csv", f"--items_file=i.{kind}", "--title_column=label"]
+    told = refused(tmp_path, *flags)
+    assert (
+        "no item record belongs to an item of the interactions: the records' ids are like 'sku-0', the interactions' ids like 'I"
+        in told
+    )
     assert "--items_file, --item_column and --items_id_column" in told
+    assert f"i.{kind}: has no column 'name'; expected one of: " in refused(tmp_path, *flags[:-1], "--title_column=name")
 
 
 def test_items_with_their_id_in_another_column(tmp_path):
@@ -123,6 +128,19 @@ def test_two_columns_of_one_name(tmp_path):
     write(tmp_path, r__csv=lines(",", ("user_id", "item_id", "item_id"), [("a", "x", "y")] * 9))
     assert "has 2 columns 'item_id'; expected one; give the columns different names, or set" in refused(tmp_path, TABLE)
     assert read(tmp_path, TABLE, "--item_column=3")[1] == {"a": ["y"] * 9}
+
+
+def test_two_columns_of_titles(tmp_path):
+    write(tmp_path, r__csv=lines(",", CSV, ROWS))
+    records = [(item, "a group", title, "Ada") for item, title in TITLES.items()]
+    write(tmp_path, i__csv=lines(",", ("item_id", "title", "title", "brand"), records))
+    flags = [TABLE, "--file=r.csv", "--items_file=i.csv"]
+    assert (
+        "i.csv: has 2 columns 'title'; expected one; give the columns different names, or set --title_col"
+        in refused(tmp_path, *flags)
+    )
+    read(tmp_path, *flags, "--title_column=3")
+    assert titles(tmp_path) == TITLES
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])

@@ -270,6 +270,18 @@ def test_a_rating_matters_where_a_rule_reads_it(run):
         run([pl.concat([texts, texts])], *flags, "--max_bad_lines=1")
 
 
+def test_a_folder_of_items_beside_the_parts(run, tmp_path):
+    items = pl.DataFrame({"item_id": [7, 8, 9], "title": ["Mug", "Cup", "Pot"]})
+    parts = {"part-0.parquet": frame().head(3), "part-1.parquet": frame().tail(3)}
+    for name, where in (("items", ""), ("log/items", "log/")):
+        frames = {f"{where}{part}": one for part, one in parts.items()} | {f"{name}/part-0.parquet": items}
+        outcome, found, _ = run(frames, f"--items_file={name}", *([f"--file={where}"] if where else []))
+        assert found == IN_TIME and outcome.manifest["item_records"]["with_record"] == 3
+    both = frame().with_columns(title=pl.lit("Mug"))  # one folder that holds both
+    outcome, found, _ = run({"log/part-0.parquet": both, "log/part-1.parquet": both}, "--file=log", "--items_file=log")
+    assert outcome.manifest["counts"]["interactions"] == 6 and outcome.manifest["item_records"]["with_record"] == 3
+
+
 def test_what_spark_leaves_beside_its_parts(run, tmp_path):
     log, where = frame(), tmp_path / "raw1"
     (where / "log").mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import gzip
 
+import numpy as np
 import polars as pl
 import pytest
 from text_tables import (
@@ -134,6 +135,45 @@ def test_items_that_stand_only_in_a_list_are_read(importer, newest, tmp_path):
     outcome, found = read(tmp_path, importer)
     assert found == SEQUENCES and outcome.manifest["counts"]["interactions"] == 480
     assert outcome.manifest["notes"][-1].startswith("60 interactions are only in the column 'item_id_list:token_seq'")
+
+
+def split(tmp_path, rows, header=("user_id:token", "item_id_list:token_seq", "item_id:token")):
+    """rows: {part: [(user, earlier items, item)]} as the files of a split; gives the flags."""
+    write(tmp_path, **{f"s__{part}__inter": lines("\t", header, some) for part, some in rows.items()})
+    return [RECBOLE, *(f"--{part}=s.{part}.inter" for part in rows)]
+
+
+@pytest.mark.parametrize("newest", [99, 3, 1])
+def test_lists_of_a_split_add_nothing_to_its_later_files(newest, tmp_path):
+    upto = {"train": range(1, 6), "valid": [6], "test": [7]}
+    rows = {
+        part: [(u, " ".join(items[:n][-newest:]), items[n]) for u, items in SEQUENCES.items() for n in places]
+        for part, places in upto.items()
+    }
+    outcome, found = read(tmp_path, *split(tmp_path, rows))
+    assert found == SEQUENCES
+    assert outcome.manifest["notes"][-1].startswith("your own split: 360 train, 60 valid, 60 test interactions")
+
+
+def test_items_that_only_a_list_of_valid_or_test_has_train(tmp_path):
+    rows = {
+        "train": [("a", "x y", "z")],
+        "valid": [("a", "x y z", "w"), ("b", "z y", "x"), ("b", "z y x", "w")],
+        "test": [("c", "y w", "x"), ("b", "x w", "y")],
+    }
+    outcome, found = read(tmp_path, *split(tmp_path, rows))
+    assert found == {"a": list("xyzw"), "b": list("zyxwy"), "c": list("ywx")}
+    parts = np.load(tmp_path / "out" / "split.npy").tolist()
+    assert parts == [0, 0, 0, 1, 0, 0, 1, 1, 2, 0, 0, 2]
+    notes = [note for note in outcome.manifest["notes"] if "interactions are only in the column" in note]
+    assert [note.endswith("without a time or rating, in the training part") for note in notes] == [False, True]
+
+
+def test_lists_that_only_some_files_of_a_split_have_are_an_error(tmp_path):
+    rows = {"train": [("a", "", "x"), ("a", "x", "y")], "valid": [("a", "x y", "z")], "test": [("a", "x y z", "w")]}
+    flags = split(tmp_path, rows)
+    write(tmp_path, s__train__inter=lines("\t", ("user_id:token", "item_id:token"), [("a", "x"), ("a", "y")]))
+    assert "not all of --train, --valid and --test have a column 'item_id_list:token_seq'" in refused(tmp_path, *flags)
 
 
 def test_a_list_of_another_item_column(tmp_path):
