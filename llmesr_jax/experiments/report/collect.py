@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import shlex
 import types
@@ -256,13 +257,23 @@ def command(config: ConfigDict) -> str:
     """A command that trains this configuration: data set, backbone, method and so on, then all other settings."""
     flat = config_lib.flatten(config)
     names = {key: flat[key] for key in ("dataset", "data_dir", "backbone", "method", "preset", "seeds") if flat[key]}
-    try:
-        implied = config_lib.build({}, names)
-    except InputError:  # the data set has no file in configs/, and its folder does not exist
-        implied = config_lib.build({}, {**names, "dataset": "demo", "data_dir": ""})
     decides = config_lib.decisive(config) | {key: flat[key] for key in ("train.epochs", "train.patience")}
-    usual = config_lib.flatten(implied)
-    more = {f"config.{k}": v for k, v in decides.items() if k not in names and usual[k] != v}
+    implied = usual(config)
+    more = {f"config.{k}": v for k, v in decides.items() if k not in names and implied[k] != v}
     return shlex.join(
         ["python", "-m", "launch.train", *(f"--{key}={value}" for key, value in {**names, **more}.items())]
     )
+
+
+def usual(config: ConfigDict) -> Mapping[str, Any]:
+    """{key: value} of every setting as a run's data set, backbone, method and preset imply it."""
+    return _implied(config.dataset, config.backbone, config.method, config.preset)
+
+
+@functools.cache
+def _implied(dataset: str, backbone: str, method: str, preset: str) -> Mapping[str, Any]:
+    names = {"dataset": dataset, "backbone": backbone, "method": method, "preset": preset}
+    try:
+        return config_lib.flatten(config_lib.build({}, {**names, "data_dir": "."}))  # so the data need not exist
+    except InputError:  # a preset of another version
+        return config_lib.flatten(config_lib.default())
