@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
     Attributes:
       folder: as it was found.
-      config: every setting.
+      config: every setting; `train.epochs` and `train.patience` are those of the results.
       identity: digests of its data, see `experiment.Experiment.identity`.
       seeds: trained together, without those that failed.
       results: {protocol: stacked summary of the test split}, see `evaluate.stack`.
@@ -130,6 +130,7 @@ def read(folder: Path) -> Run:
         split = str(stored.get("split", splits.LEAVE_ONE_OUT))
         cut = not stored.get("early_stopped", True)
         failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
+        config.train.update({key: stored["config"]["train"][key] for key in ("epochs", "patience")})
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); expected the results of a run; check the file's permissions"
@@ -149,7 +150,8 @@ def read(folder: Path) -> Run:
                     f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); finish the interrupted "
                     "training with the command that made the folder"
                 )
-    about, curves = _about(folder), _curves(folder / "metrics.jsonl")
+    # A run that is continued has another config.json and more lines than those of the results that it had before.
+    about, curves = _about(folder), tuple(c for c in _curves(folder / "metrics.jsonl") if c["epoch"] <= epochs)
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     day = about.pop("time", changed.isoformat())[:10]
     return Run(

@@ -203,6 +203,20 @@ def test_the_time_of_seeds_trained_together_counts_once(write):
     assert collect.read(folder).seconds == 2.5 + 3.5 + 4.25
 
 
+def test_a_run_whose_continuation_stopped_is_still_that_of_its_results(write, tmp_path):
+    folder = write("a", seeds=(1,), train__epochs=3, train__patience=5)
+    write("b", seeds=(2,), train__epochs=9, train__patience=5)
+    stored = json.loads((folder / "config.json").read_text())["config"]
+    stored["train"] |= {"epochs": 9, "patience": 7}
+    report_runs.change(folder / "config.json", config=stored)
+    lines = [{"epoch": e, "seed": 1, "seconds": 1.5} for e in (1, 2, 3, 4)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = collect.read(folder)
+    assert (run.config.train.epochs, run.config.train.patience) == (3, 5)
+    assert [line["epoch"] for line in run.curves] == [1, 2, 3] and run.seconds == 4.5
+    assert names(tmp_path) == ["none train.epochs=3", "none train.epochs=9"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
