@@ -39,13 +39,23 @@ def train(configs, stop):
     """Trains each configuration and prints how they compare."""
     from llmesr_jax.core.errors import TrainingError
     from llmesr_jax.ranking import evaluate, metrics
-    from llmesr_jax.training import active_run, experiment, loop, processes, start
+    from llmesr_jax.training import (
+        active_run,
+        checkpoint,
+        experiment,
+        loop,
+        processes,
+        start,
+    )
 
     publish = setting_flags.made(Options).publish and processes.is_first()  # only one of several processes writes
     experiments = [experiment.prepare(config) for config in configs]
     for one in experiments:  # all are checked before the first trains for hours
         experiment.check_workdir(one)
-        if one.config.start and one.config.start not in [other.config.workdir for other in experiments]:
+        source = next((other.config for other in experiments if other.config.workdir == one.config.start), None)
+        if source is not None:
+            active_run.check_start_stays(one.config, source)
+        elif one.config.start and not checkpoint.begun(one.config.workdir):
             start.check(one.config.start, one.seeds)
     results, notes = {}, []
     for one, following in zip(experiments, [*experiments[1:], None]):

@@ -10,6 +10,7 @@ versions. It has no path.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -69,21 +70,23 @@ _COLUMNS = (  # title, group, metric; `full`
 
 
 def entry(experiment: Experiment) -> dict[str, Any]:
-    """The entry of a finished run, as JSON values.
+    """The entry of a finished run, as JSON values; its settings are those of the results, not those of the command.
 
     Raises:
-      InputError: the run is not finished, or its results have no full ranking.
+      InputError: the run is not finished, its results have no full ranking, or its starts are not recorded.
     """
-    config, folder = experiment.config, Path(experiment.config.workdir)
-    results = active_run.finished(config)
+    folder = Path(experiment.config.workdir)
+    results = active_run.finished(experiment.config)
     if results is None:
         raise InputError(
             f"{folder}: is not finished; expected a run with results; run the command that made it again to finish it"
         )
-    started = json.loads((folder / provenance.STARTS_FILE).read_text().splitlines()[-1])
+    config = config_lib.from_json(json.dumps(results["config"]), str(folder / "results.json"))
+    started = _started(folder / provenance.STARTS_FILE)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    took = {line["epoch"]: line["seconds"] for line in lines}
     plain = config_lib.build(
-        flags={key: config[key] for key in ("dataset", "backbone", "method", "preset", "data_dir")}
+        flags={key: experiment.config[key] for key in ("dataset", "backbone", "method", "preset", "data_dir")}
     )
     settings, usual = (
         {key: value for key, value in config_lib.used(one).items() if key not in _PLACES} for one in (config, plain)
@@ -106,12 +109,23 @@ def entry(experiment: Experiment) -> dict[str, Any]:
             for protocol, groups in results["valid"].items()
         },
         "test": results["test"],
-        "seconds": float(sum({(line["epoch"]): line["seconds"] for line in lines}.values())),
+        "seconds": float(sum(took[epoch] for epoch in took if epoch <= results["epochs"])),
         **{key: started[key] for key in ("device", "python", "versions", "git")},
     }
     found = json.loads(json.dumps(found, default=float), parse_float=lambda text: round(float(text), 6))
     check(found, str(folder))
     return found
+
+
+def _started(path: Path) -> dict[str, Any]:
+    """The newest start of a run; a kill may have cut off the last line."""
+    for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
+        with contextlib.suppress(ValueError):
+            return json.loads(line)
+    raise InputError(
+        f"{path}: has no record of a start; expected device and versions; delete results.json, and run the same "
+        "command again to make both"
+    )
 
 
 def publish(experiment: Experiment, folder: str | Path = FOLDER) -> Path:

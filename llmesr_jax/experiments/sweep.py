@@ -63,9 +63,20 @@ def programs(cells: Mapping[str, ConfigDict]) -> list[list[str]]:
 
 
 def _stage(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> int:
-    """The length of the chain of cells from which this cell starts."""
-    source = _source(config, cells)
-    return 0 if source is None else 1 + _stage(cells[source], cells)
+    """The length of the chain of cells from which this cell starts.
+
+    Raises:
+      InputError: the chain is a circle.
+    """
+    stage, source = 0, _source(config, cells)
+    while source is not None:
+        if stage == len(cells):
+            raise InputError(
+                f"--start={config.start}: is the folder of a run of this sweep, which would start from itself; expected "
+                "a run outside of this sweep, or --grid=start=@<method> with that method among those of --grid=method="
+            )
+        stage, source = stage + 1, _source(cells[source], cells)
+    return stage
 
 
 def _source(config: ConfigDict, cells: Mapping[str, ConfigDict]) -> str | None:

@@ -14,10 +14,11 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import operator
 import sys
 import time
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def environment() -> str:
     """
     settings = [(name, repr(getattr(jax.config, name, jax.config.values[name]))) for name in _settings()]
     return hashlib.sha256(repr((_fixed(), _devices(), settings, _as_loaded())).encode()).hexdigest()
+
+
+def settings() -> tuple[Any, ...]:
+    """JAX's settings that may change what is traced, in this thread: the part of `environment` that a process changes."""
+    return _all_settings()(jax.config)
 
 
 def class_of(name: str) -> type:
@@ -175,6 +181,12 @@ def _fixed() -> tuple[str, ...]:
 @functools.cache
 def _devices() -> tuple[str, str, int]:
     return jax.default_backend(), jax.devices()[0].device_kind, jax.device_count()
+
+
+@functools.cache
+def _all_settings() -> Callable[[Any], tuple[Any, ...]]:
+    """Reads them from `jax.config`; its dictionary, which also has those that are no attributes, is slow."""
+    return operator.attrgetter(*(name for name in _settings() if hasattr(jax.config, name)))
 
 
 @functools.cache

@@ -130,11 +130,11 @@ class Kept:
         device = _default_device()
         if any(_is_elsewhere(leaf, device) for leaf in leaves):
             return None
-        return _Asked(where, device, static, arrays, leaves, tree, tuple(map(jax.typeof, leaves)))
+        return _Asked(where, device, _SETTINGS.number(), static, arrays, leaves, tree, tuple(map(jax.typeof, leaves)))
 
     def _found(self, asked: _Asked) -> _Program | None:
         """The program that is asked for: read, or traced and kept; None if it cannot be kept."""
-        where, _, static, arrays, _, tree, types = asked
+        where, _, _, static, arrays, _, tree, types = asked
         counts = [len(jax.tree.leaves(one)) for one in arrays]
         donated = tuple(np.flatnonzero(np.repeat([name in self._donated for name in self._arrays], counts)).tolist())
         try:
@@ -184,18 +184,36 @@ def forget() -> None:
         one.forget()
 
 
+class _Settings:
+    """Numbers the sets of JAX's settings that calls are made under; one number is quicker to look up than all of them."""
+
+    def __init__(self):
+        self._seen: list[tuple[Any, ...]] = []
+
+    def number(self) -> int:
+        now = fingerprint.settings()
+        if now not in self._seen:
+            self._seen.append(now)
+        return self._seen.index(now)
+
+
+_SETTINGS = _Settings()
+
+
 class _Asked(NamedTuple):
     """A call.
 
     Attributes:
       where: the folder of the programs.
       device: that the call runs on.
+      settings: the number of JAX's settings, see `_Settings`.
       static: the static arguments, by name.
       arrays, leaves, tree, types: the other arguments; their leaves, their tree, and the types of the leaves.
     """
 
     where: Path
     device: Any
+    settings: int
     static: Mapping[str, Any]
     arrays: tuple[Any, ...]
     leaves: list[Any]
@@ -204,7 +222,7 @@ class _Asked(NamedTuple):
 
     @property
     def key(self) -> Any:
-        return self.where, self.device, tuple(self.static.values()), self.tree, self.types
+        return self.where, self.device, self.settings, tuple(self.static.values()), self.tree, self.types
 
 
 class _Program(NamedTuple):

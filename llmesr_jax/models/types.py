@@ -297,6 +297,7 @@ class Batch(flax.struct.PyTreeNode):
       extra: what the method adds (`extra` of its file), by name: `Sequences`, which it may encode with gradient, `Ids`,
         and arrays that hold no ids. None if it adds nothing.
       newest_only: static; only newest slots have a target. True saves work; False is always right.
+      shared_targets: static; `shared_K` are the targets of all slots, so some are 0.
     """
 
     students: Sequences
@@ -311,6 +312,7 @@ class Batch(flax.struct.PyTreeNode):
     catalogue_n: Array | None = None
     extra: Mapping[str, Any] | None = None
     newest_only: bool = flax.struct.field(pytree_node=False, default=False)
+    shared_targets: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 @dataclasses.dataclass(frozen=True)

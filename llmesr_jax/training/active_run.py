@@ -23,7 +23,7 @@ from llmesr_jax.models import recommender
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import optimizer, processes, provenance, state, traced, watch
 from llmesr_jax.training import start as start_lib
-from llmesr_jax.training.checkpoint import Checkpoints
+from llmesr_jax.training.checkpoint import Checkpoints, begun
 from llmesr_jax.training.experiment import Experiment, open_workdir
 from llmesr_jax.training.logs import Log
 from llmesr_jax.training.program import Program
@@ -59,8 +59,7 @@ class ActiveRun(contextlib.AbstractContextManager):
         self._files = contextlib.ExitStack()
         # Finds mismatches before anything is written.
         shapes = program.shapes(self.seeds)
-        begun = any(path.name.isdigit() for path in (self.folder / "checkpoints").glob("*"))
-        start = None if begun else self._start(shapes["state"].params, program)
+        start = None if begun(self.folder) else self._start(shapes["state"].params, program)
         open_workdir(experiment)
         with contextlib.ExitStack() as files:
             with span("checkpoints"):
@@ -323,6 +322,24 @@ def finished(config: ConfigDict) -> dict[str, Any] | None:
             f"{path}: cannot be read ({error}); delete the file, and run the same command again"
         ) from error
     return results if done else None
+
+
+def check_start_stays(config: ConfigDict, source: ConfigDict) -> None:
+    """Checks that a run of the same command, from which a run that has begun started, is not trained further.
+
+    Args:
+      config: of the run that starts from the other.
+      source: of the other run.
+    Raises:
+      InputError: it would be, and the run could not be continued after that.
+    """
+    results = Path(source.workdir, "results.json")
+    if begun(config.workdir) and results.exists() and finished(source) is None:
+        raise InputError(
+            f"{config.workdir}: started from {source.workdir}, which this command would train up to epoch "
+            f"{source.train.epochs}, so that this run could not be continued; choose another --workdir, or continue "
+            f"this run alone, with --method={config.method} --start={source.workdir} --workdir={config.workdir}"
+        )
 
 
 def _like(shapes, active: list[int]):

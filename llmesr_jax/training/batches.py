@@ -90,7 +90,7 @@ def make_batch(plan: BatchPlan, data: Interactions, tables: Tables, samples_B: A
         batch = batch.replace(negatives_TxK=negatives_TxK, log_q=-jnp.log(unseen_T.astype(jnp.float32))[:, None])
     else:
         shared_K, log_q_K = shared_negatives(config, data, targets_T, negative_key)
-        batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None])
+        batch = batch.replace(shared_K=shared_K, log_q=log_q_K[None], shared_targets=config.negatives == "in_batch")
     if plan.teachers is not None:
         batch = _with_teachers(plan, data, tables, batch, somebody & (lacks == 0), by_length)
     if plan.extra is not None:

@@ -61,6 +61,11 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16] if found else ""
 
 
+def begun(workdir: str | Path) -> bool:
+    """Whether a run's folder has a checkpoint, intact or not."""
+    return any(path.name.isdigit() for path in Path(workdir, "checkpoints").glob("*"))
+
+
 class Checkpoints:
     """The checkpoints of one run's folder; close it, or use it in a `with` statement.
 

@@ -265,6 +265,11 @@ def check_workdir(experiment: Experiment) -> None:
         if changes:
             more = f"; and {len(changes) - _CHANGES_SHOWN} more" if len(changes) > _CHANGES_SHOWN else ""
             hint = "the data or their embeddings have changed since then; " if of_data == changes else ""
+            if changes == [change for change in of_data if change.startswith("start: ")]:
+                hint = (
+                    f"{experiment.config.start}, from which it started, was trained further or anew since then; the run "
+                    "can still be evaluated and served; to train it anew, "
+                )
             raise InputError(
                 f"{folder}: belongs to another run ({'; '.join(changes[:_CHANGES_SHOWN])}{more}); {hint}"
                 "choose another --workdir, or delete the folder"
@@ -309,16 +314,24 @@ def _open_workdir(experiment: Experiment, folder: Path) -> None:
     check_workdir(experiment)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(config_lib.to_json(experiment.config))
-    text = {"format": FORMAT, "config": config, "data": experiment.identity(), "jax": jax.__version__}
+    identity = experiment.identity()
+    if (folder / CONFIG_FILE).exists():  # the run that this one started from may be away for a while
+        identity = {key: value for key, value in read_config(folder)[1].items() if key == "start"} | identity
+    text = {"format": FORMAT, "config": config, "data": identity, "jax": jax.__version__}
     files.write_text(folder / CONFIG_FILE, json.dumps(text, indent=2) + "\n")
 
 
-def identity_changes(stored: Mapping[str, str], experiment: Experiment) -> list[str]:
+def identity_changes(stored: Mapping[str, str], experiment: Experiment, start: bool = True) -> list[str]:
     """`name: old -> new` for each digest that differs from the stored one; empty if the data are the same.
 
     Tables of the same recipe are the same data even if they differ by rounding; a warning then says so.
+
+    Args:
+      stored: of config.json.
+      experiment: of the run as it is now.
+      start: whether the run to start from matters: not once the run is only read.
     """
-    now = experiment.identity()
+    now = {name: value for name, value in experiment.identity().items() if start or name != "start"}
     changed = [name for name in now if stored.get(name) != now[name]]
     if changed == ["tables"]:
         logging.log_first_n(

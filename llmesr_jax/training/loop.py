@@ -229,7 +229,8 @@ def _steps(
                     if watch.due(every, before + done):
                         looked = watch.before(program, states[i], window[group][filled[i]][:, 0], epoch, part, tail_V)
                     states[i], sums[i] = steps.run_window(*args, **options)
-                    program.send_ahead(_order_ahead(order, groups, i, done, window.shape[1], program.width))
+                    next_width = watch.width(every, before + done + window.shape[1], program.width)
+                    program.send_ahead(_order_ahead(order, groups, i, done, window.shape[1], next_width))
                 if first is None:  # the call returns once it is compiled, before it has run
                     first = time.perf_counter() - called
                 if looked:

@@ -109,7 +109,7 @@ def load(folder: str | Path, data_dir: str = "") -> Run:
         _check_data_are_here(folder, config.dataset, config.data_dir)
     config.workdir, config.data_dir = str(folder), data_dir or config.data_dir
     prepared = experiment.prepare(config)
-    if changes := experiment.identity_changes(identity, prepared):
+    if changes := experiment.identity_changes(identity, prepared, start=False):
         raise InputError(
             f"{folder}: the data are not those of the training ({'; '.join(changes)}); "
             "set --data_dir to the folder of those, or train again in a new --workdir"

@@ -74,18 +74,18 @@ class Streamed:
 
     def example(self) -> Interactions:
         """The interactions of no user, for their shapes."""
-        return self._made(*self._staged(np.full((1, 1, 1), -1, np.int32)))
+        return self._made(*self._begun(np.full((1, 1, 1), -1, np.int32)).result())
 
     def window(self, order_SxWxB: np.ndarray) -> Interactions:
         """The interactions that the batches of these int32 samples read; without waiting if they were sent ahead."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == order_SxWxB.tobytes():
             return self._made(*ahead[1].result())
-        return self._made(*self._staged(order_SxWxB))
+        return self._made(*self._begun(order_SxWxB).result())
 
     def send_ahead(self, order_SxWxB: np.ndarray) -> None:
         """Begins to send the interactions of a later window to the device."""
-        self._ahead = order_SxWxB.tobytes(), self._thread.submit(self._staged, order_SxWxB)
+        self._ahead = order_SxWxB.tobytes(), self._begun(order_SxWxB)
 
     def users(self, order_SxWxB: np.ndarray) -> np.ndarray:
         """int64 (m,), ascending: the rows of the users whose interactions these samples read."""
@@ -95,6 +95,10 @@ class Streamed:
             return users_m
         similar = np.unique(self._similar_UxN[users_m])
         return np.union1d(users_m, similar[similar >= 0])
+
+    def _begun(self, order_SxWxB: np.ndarray) -> Future:
+        """`_staged`, always in the one thread: it changes `_sizes`."""
+        return self._thread.submit(self._staged, order_SxWxB)
 
     def _staged(self, order_SxWxB: np.ndarray) -> tuple[Array, ...]:
         """users_m, start_m, items, gap_start_m, gaps: int32 on the device, each padded to one of few sizes."""

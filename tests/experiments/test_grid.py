@@ -217,6 +217,15 @@ def test_a_cell_may_start_from_another():
     assert [name.rpartition(",")[2] for name in order] == ["none", "none", "from-none", "from-none"]
 
 
+def test_a_cell_that_would_start_from_itself_is_refused():
+    plan = grid.Plan("p", {"start": "w/0.1"}, [{"train.learning_rate": [0.1, 0.2]}])
+    found = {str(config.train.learning_rate): config for config in cells(plan).values()}
+    for name, config in found.items():
+        config.workdir = f"w/{name}"
+    with pytest.raises(InputError, match="--start=w/0.1: is the folder of a run of this sweep, which would start from"):
+        sweep.programs(found)
+
+
 def test_settings_of_the_two_methods_do_not_tell_their_cells_apart():
     variants = {
         "plain": {"method": "none", "none.width": 64},

@@ -2,12 +2,15 @@
 
 import copy
 import json
+from pathlib import Path
 
 import commands
+import jax
 import pytest
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.experiments import leaderboard
+from llmesr_jax.training import config, experiment, loop
 
 GROUPS = ("overall", "tail_item", "head_item", "tail_user", "head_user")
 
@@ -68,6 +71,41 @@ def test_an_entry_is_checked_and_the_first_wrong_thing_is_named():
             spoil(found)
         with pytest.raises(InputError, match=f"a.json: .*{message}"):
             leaderboard.check(found, "a.json")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """flags(**changes) -> the experiment of a run that was trained for two epochs."""
+    folder = tmp_path_factory.mktemp("finished")
+    commands.write_data(folder / "tiny")
+    small = {"none.width": 4, "data.max_len": 8, "sasrec.blocks": 1, "train.epochs": 2, "train.patience": 9}
+    small |= {"dataset": "tiny", "data_dir": str(folder / "tiny"), "workdir": str(folder / "run"), "loggers": "none"}
+
+    def made(**changes):
+        return experiment.prepare(config.build(flags={**small, **changes}))
+
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam
+        loop.train(made())
+    return made
+
+
+def test_an_entry_has_the_settings_that_the_run_was_trained_with(finished):
+    """A finished run is also finished for a command with fewer epochs or another patience."""
+    found = leaderboard.entry(finished(**{"train.epochs": 1, "train.patience": 3}))
+    assert found == {**leaderboard.entry(finished()), "published": found["published"]}
+    assert (found["settings"]["train.epochs"], found["settings"]["train.patience"], found["epochs"]) == (2, 9, 2)
+
+
+def test_a_torn_line_of_starts_is_passed_over_and_none_is_a_message(finished):
+    made = finished()
+    path = Path(made.config.workdir, "starts.jsonl")
+    text = path.read_text()
+    path.write_text(text + text[:20])
+    assert leaderboard.entry(made)["versions"] == json.loads(text)["versions"]
+    path.unlink()
+    with pytest.raises(InputError, match="starts.jsonl: has no record of a start; expected device and versions"):
+        leaderboard.entry(made)
+    path.write_text(text)
 
 
 def test_the_page_by_hand():

@@ -141,7 +141,9 @@ def test_over_training_and_killed(trained, gradients, environment, tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     with (tmp_path / "whole" / "influence.csv").open() as file:
         taught = list(csv.DictReader(file))
-    parts = [json.loads(path.read_text())["influence"] for path in (tmp_path / "whole" / "epochs").glob("*.json")]
+    parts = [
+        json.loads(path.read_text())["influence_per_epoch"] for path in (tmp_path / "whole" / "epochs").glob("*.json")
+    ]
     name = "ranking on tail items"
     place = parts[0][0].index(name)
     assert len(taught) == 32 and len(parts) == 3  # whole batches of 16

@@ -68,19 +68,32 @@ def test_in_two_commands_it_is_the_same_run(undisturbed, train, tmp_path):
     assert numbers(tmp_path) == numbers(undisturbed)
 
 
-def test_a_start_that_has_changed_is_another_run(again, train):
+def test_a_start_that_has_changed_is_another_run(again, train, evaluate):
     assert train(*ARGS, f"--epochs={EPOCHS + 1}", "--method=none", "--workdir=w/none", cwd=again).status == 0
     result = train(*BOTH[:-3], "--method=llmesr", "--start=w/none", "--workdir=w/llmesr", cwd=again)
     assert result.status == 2
     assert "w/llmesr: belongs to another run (start: " in result.err
+    told = "w/none, from which it started, was trained further or anew since then; the run can still be evaluated"
+    assert told in result.err and result.err.count("\n") == 1
+    assert evaluate("--workdir=w/llmesr", cwd=again).status == 0
 
 
 def test_without_the_start_a_run_still_goes_on_and_is_evaluated(again, train, evaluate):
     shutil.rmtree(again / "w" / "none")
-    result = train(*ARGS, "--method=llmesr", "--start=w/none", "--workdir=w/llmesr", cwd=again)
-    assert result.status == 2 and "w/none/config.json: cannot be read" in result.err  # it may be misspelt
+    stored = json.loads((again / "w" / "llmesr" / "config.json").read_text())["data"]
+    more = (*ARGS, f"--epochs={EPOCHS + 1}", "--method=llmesr", "--start=w/none", "--workdir=w/llmesr")
+    assert train(*more, cwd=again).status == 0
+    assert stored["start"] and json.loads((again / "w" / "llmesr" / "config.json").read_text())["data"] == stored
     result = evaluate("--workdir=w/llmesr", cwd=again)
     assert result.status == 0 and "equal to w/llmesr/results.json" in result.out
+
+
+def test_more_epochs_of_the_start_are_refused_while_a_run_depends_on_it(again, train):
+    before = numbers(again)
+    result = train(*BOTH, f"--epochs={EPOCHS + 1}", cwd=again)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    told = f"w/llmesr: started from w/none, which this command would train up to epoch {EPOCHS + 1}, so that this run"
+    assert told in result.err and numbers(again) == before
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,18 @@ def test_a_setting_of_the_callers_thread_alone_is_traced_by_the_call(folder):
     assert not folder.exists()
 
 
+def test_a_changed_setting_is_another_program(folder):
+    def drawn(seed):
+        return jax.random.normal(jax.random.key(seed), (3,))
+
+    made, plain, found = kept.jit(drawn), jax.jit(drawn), []
+    for partitionable in (True, False, True):
+        with jax.threefry_partitionable(partitionable):
+            found.append(made(3))
+            np.testing.assert_array_equal(found[-1], plain(3))
+    assert len(list(folder.iterdir())) == 2 and not np.array_equal(found[0], found[1])
+
+
 def test_an_error_ahead_is_the_error_of_the_call():
     def fails(x):
         raise InputError("the table is wrong")

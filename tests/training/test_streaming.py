@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,21 @@ def test_only_what_a_window_reads_is_sent():
     assert streamed.window(np.full((1, 1, 1), 2, np.int32)).items_n[:1].tolist() == [1]  # not what was sent ahead
 
 
+def test_windows_that_were_not_sent_ahead_are_made_in_the_same_thread(monkeypatch):
+    """Two threads would grow the sizes of one window's arrays apart."""
+    corpus, threads = tiny.corpus([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3], [1, 3, 5]]), []
+    epochs = epoch_plan.plan_epochs(corpus, DataConfig(batch_size=1), "every", 0.0, tiny.types.Needs(), None)
+    staged = Streamed._staged
+    monkeypatch.setattr(
+        Streamed, "_staged", lambda *args: threads.append(threading.current_thread().name) or staged(*args)
+    )
+    streamed = Streamed(corpus, epochs.plan, None)
+    streamed.example()
+    streamed.send_ahead(np.full((1, 1, 1), 1, np.int32))
+    streamed.window(np.full((1, 1, 1), 2, np.int32))
+    assert threads == ["interactions_0"] * 3
+
+
 RUN = {
     "dataset": "demo",
     "backbone": "gru4rec",
@@ -91,8 +107,11 @@ RUN = {
         {"method": "none", "none.width": 4, "train.lanes": 2, "train.watch_gradients": 3},
     ],
 )
-def test_a_streamed_run_ends_in_the_same_numbers(tmp_path, changes):
-    found = {}
+def test_a_streamed_run_ends_in_the_same_numbers(tmp_path, changes, monkeypatch):
+    found, sent, asked = {}, [], []
+    send_ahead, window = Streamed.send_ahead, Streamed.window
+    monkeypatch.setattr(Streamed, "send_ahead", lambda s, x: sent.append(x.tobytes()) or send_ahead(s, x))
+    monkeypatch.setattr(Streamed, "window", lambda s, x: asked.append(x.tobytes()) or window(s, x))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for where in ("streamed", "resident"):
             settings = {**RUN, **changes, "workdir": str(tmp_path / where), "train.interactions": where}
@@ -101,6 +120,7 @@ def test_a_streamed_run_ends_in_the_same_numbers(tmp_path, changes):
             lines = [{k: v for k, v in line.items() if "second" not in k} for line in lines]
             found[where] = lines, {key: results[key] for key in ("test", "valid", "seeds")}
     assert found["streamed"] == found["resident"] and found["resident"][0]
+    assert sent and set(sent) <= set(asked)
 
 
 def test_a_method_that_reads_other_users_is_refused():

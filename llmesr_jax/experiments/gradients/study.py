@@ -24,13 +24,13 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.experiments.gradients import probe, summary, teachers
-from llmesr_jax.semantic import tables as tables_lib
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import interactions, loop, optimizer, runs, state, steps
+from llmesr_jax.training import loop, parts, runs, state
 from llmesr_jax.training.checkpoint import Checkpoints
 from llmesr_jax.training.experiment import Experiment
 
 SETTINGS, RESULTS, USERS, INFLUENCE = "study.json", "gradients.json", "users.csv", "influence.csv"
+_PER_EPOCH = "influence_per_epoch"  # not yet times the epochs that a state stands for: a later command may add epochs
 _FOREVER = 10**6  # epochs of patience, so that no training of a study stops early
 
 
@@ -94,18 +94,20 @@ def study(
         print(f"{told}, which is not in --epochs", flush=True)
     for epoch in wanted:
         path = folder / "epochs" / f"{epoch}.json"
-        if not path.exists():
+        made = _read(path) if path.exists() else {}
+        taught = options.influence == "tracin" or (options.influence != "none" and epoch == wanted[-1])
+        if not made or (taught and _PER_EPOCH not in made):
             params = _trained(experiment, epoch, stop) if epochs else best
             if epochs and epoch == best_epoch:
                 print(_against(params, best, workdir), flush=True)
-            found = probe.measure(experiment, jax.tree.map(jnp.asarray, params), epoch, options, other)
-            header, rows = summary.user_rows(found, experiment.corpus)
-            one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
-            made = {"summary": one, "header": header, "rows": rows}
-            if options.influence == "tracin" or (options.influence != "none" and epoch == wanted[-1]):
-                rate = config.train.learning_rate * _stands_for(epoch, wanted)
-                params = jax.tree.map(jnp.asarray, params)
-                made["influence"] = teachers.measure(experiment, params, epoch, options, rate)
+            params = jax.tree.map(jnp.asarray, params)
+            if not made:
+                found = probe.measure(experiment, params, epoch, options, other)
+                header, rows = summary.user_rows(found, experiment.corpus)
+                one = {"epoch": epoch, "names": found.terms, **summary.summarise(found, experiment.corpus)}
+                made = {"summary": one, "header": header, "rows": rows}
+            if taught:
+                made[_PER_EPOCH] = teachers.measure(experiment, params, epoch, options, config.train.learning_rate)
             files.write_text(path, json.dumps(made) + "\n")
         one = _read(path)["summary"]
         print(f"\nepoch {epoch}\n\n{summary.table(one, one['names'])}", flush=True)
@@ -134,8 +136,11 @@ def _gather(folder: Path, settings: dict[str, Any], epochs: Sequence[int]) -> No
     for one in found:
         writer.writerows([one["summary"]["epoch"], *row] for row in one["rows"])
     files.write_text(folder / USERS, text.getvalue())
-    if taught := [one["influence"] for one in found if "influence" in one]:
-        header, rows = taught[0][0], teachers.added([rows for _, rows in taught])
+    if (kind := settings["options"]["influence"]) != "none":
+        counted = found if kind == "tracin" else found[-1:]
+        header = counted[-1][_PER_EPOCH][0]
+        stands_for = [_stands_for(one["summary"]["epoch"], epochs) for one in counted]
+        rows = teachers.added([one[_PER_EPOCH][1] for one in counted], stands_for)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
         files.write_text(folder / INFLUENCE, text.getvalue())
@@ -217,11 +222,7 @@ def _trained(experiment: Experiment, epoch: int, stop: Stop | None) -> Any:
     Continues the training in the experiment's workdir.
     """
     if epoch == 0:
-        tables = tables_lib.on_device(experiment.tables)
-        plan, data = experiment.epochs.plan, interactions.resident(experiment.corpus, experiment.epochs.plan)
-        adam = optimizer.adam(config_lib.section(experiment.config, "train").learning_rate)
-        example = steps.example_batch(plan, data, tables)
-        return state.take(state.create(experiment.recommender, adam, tables, example, experiment.seeds).params, 0)
+        return parts.loop_parts(experiment).state.params
     config = config_lib.from_json(config_lib.to_json(experiment.config))
     config.train.epochs = epoch
     loop.train(experiment._replace(config=config), stop=stop)

@@ -44,7 +44,7 @@ def measure(
     Args:
       experiment: of one seed.
       params: of that seed, after so many epochs.
-      rate: for TracIn, the learning rate times the epochs that this state stands for.
+      rate: for TracIn, the learning rate.
       among_U: bool, users whose positions the targets are; None for all.
     Raises:
       InputError: for `gauss_newton`, if the method's ranking is not a function of the scores.
@@ -72,9 +72,9 @@ def measure(
     return ["user", "head", "positions", *(f"{term} on {target}" for term in terms for target in TARGETS)], rows
 
 
-def added(parts: Sequence[list[list[Any]]]) -> list[list[Any]]:
-    """The rows of several states as one list, with the influences summed."""
-    return [[*same[0][:ABOUT], *np.sum([row[ABOUT:] for row in same], axis=0).tolist()] for same in zip(*parts)]
+def added(parts: Sequence[list[list[Any]]], times: Sequence[int]) -> list[list[Any]]:
+    """The rows of several states as one list, with the influences summed, each state so many times."""
+    return [[*same[0][:ABOUT], *np.dot(times, [row[ABOUT:] for row in same]).tolist()] for same in zip(*parts)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

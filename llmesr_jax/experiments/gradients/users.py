@@ -47,6 +47,7 @@ def alone(batch: Batch) -> Batch:
         more["log_q"] = jnp.broadcast_to(batch.log_q, (count, *batch.log_q.shape)) if shared else own(batch.log_q)
     if batch.shared_K is not None:
         more["shared_K"] = jnp.broadcast_to(batch.shared_K, (count, *batch.shared_K.shape))
+        more["shared_targets"] = batch.shared_targets
     if batch.extra is not None:  # belongs to no user, so each batch has all of it, like the shared negatives
         more["extra"] = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), batch.extra)
     if batch.teachers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import shlex
 import types
@@ -28,7 +29,7 @@ class Run(NamedTuple):
 
     Attributes:
       folder: as it was found.
-      config: every setting.
+      config: every setting; `train.epochs` and `train.patience` are those of the results.
       identity: digests of its data, see `experiment.Experiment.identity`.
       seeds: trained together, without those that failed.
       results: {protocol: stacked summary of the test split}, see `evaluate.stack`.
@@ -129,6 +130,7 @@ def read(folder: Path) -> Run:
         split = str(stored.get("split", splits.LEAVE_ONE_OUT))
         cut = not stored.get("early_stopped", True)
         failed = {str(seed): str(what) for seed, what in stored.get("failed", {}).items()}
+        config.train.update({key: stored["config"]["train"][key] for key in ("epochs", "patience")})
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); expected the results of a run; check the file's permissions"
@@ -148,7 +150,8 @@ def read(folder: Path) -> Run:
                     f"N@10 {mean:.4f} and {test[protocol]['overall']['N@10'][i]:.4f}); finish the interrupted "
                     "training with the command that made the folder"
                 )
-    about, curves = _about(folder), _curves(folder / "metrics.jsonl")
+    # A run that is continued has another config.json and more lines than those of the results that it had before.
+    about, curves = _about(folder), tuple(c for c in _curves(folder / "metrics.jsonl") if c["epoch"] <= epochs)
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     day = about.pop("time", changed.isoformat())[:10]
     return Run(
@@ -256,13 +259,23 @@ def command(config: ConfigDict) -> str:
     """A command that trains this configuration: data set, backbone, method and so on, then all other settings."""
     flat = config_lib.flatten(config)
     names = {key: flat[key] for key in ("dataset", "data_dir", "backbone", "method", "preset", "seeds") if flat[key]}
-    try:
-        implied = config_lib.build({}, names)
-    except InputError:  # the data set has no file in configs/, and its folder does not exist
-        implied = config_lib.build({}, {**names, "dataset": "demo", "data_dir": ""})
     decides = config_lib.decisive(config) | {key: flat[key] for key in ("train.epochs", "train.patience")}
-    usual = config_lib.flatten(implied)
-    more = {f"config.{k}": v for k, v in decides.items() if k not in names and usual[k] != v}
+    implied = usual(config)
+    more = {f"config.{k}": v for k, v in decides.items() if k not in names and implied[k] != v}
     return shlex.join(
         ["python", "-m", "launch.train", *(f"--{key}={value}" for key, value in {**names, **more}.items())]
     )
+
+
+def usual(config: ConfigDict) -> Mapping[str, Any]:
+    """{key: value} of every setting as a run's data set, backbone, method and preset imply it."""
+    return _implied(config.dataset, config.backbone, config.method, config.preset)
+
+
+@functools.cache
+def _implied(dataset: str, backbone: str, method: str, preset: str) -> Mapping[str, Any]:
+    names = {"dataset": dataset, "backbone": backbone, "method": method, "preset": preset}
+    try:
+        return config_lib.flatten(config_lib.build({}, {**names, "data_dir": "."}))  # so the data need not exist
+    except InputError:  # a preset of another version
+        return config_lib.flatten(config_lib.default())

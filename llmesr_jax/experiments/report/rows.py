@@ -16,12 +16,11 @@ import numpy as np
 from absl import logging
 
 from llmesr_jax.data import groups, splits
-from llmesr_jax.experiments.report import names
+from llmesr_jax.experiments.report import collect, names
 from llmesr_jax.experiments.report.collect import Run
 from llmesr_jax.models import methods
 from llmesr_jax.ranking import evaluate, metrics
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import schema
 
 _RANKING = ("train.seen_items", "train.eval_users")  # settings that change the test itself
 _NOT_NAMES = {"seeds", "dataset", "method", "backbone", "preset", *_RANKING}
@@ -173,7 +172,9 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
         key = json.dumps([decides, run.identity.get("recipe", "")], sort_keys=True)
         together[key].append(run)
         settings[key] = decides
-    variants = _variants(settings, {key: group[0].identity.get("recipe", "") for key, group in together.items()})
+    usual = {key: collect.usual(group[0].config) for key, group in together.items()}
+    recipes = {key: group[0].identity.get("recipe", "") for key, group in together.items()}
+    variants = _variants(settings, usual, recipes)
     rows = []
     for key, group in together.items():
         places: dict[int, tuple[Run, int]] = {}
@@ -205,7 +206,9 @@ def _order(row: Row) -> list[tuple[int, str, float, str]]:
     return [(names.variant_place(part[0]), part[0], x, part[2]) for part, x in zip(parts, numbers)]
 
 
-def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> dict[str, str]:
+def _variants(
+    settings: Mapping[str, Mapping[str, Any]], usual: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]
+) -> dict[str, str]:
     """{row: variant's name}: its values of the settings in which rows of the same method and backbone differ."""
     groups = defaultdict(list)
     for key, flat in settings.items():
@@ -217,7 +220,13 @@ def _variants(settings: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
             varied = varying([settings[key] for key in same], shared=False)
             for key in same:
                 parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
-                named[key] = ", ".join(parts + _parts(settings[key], varied))
+                own = [name for name in varied if settings[key].get(name) != usual[key][name]]
+                named[key] = ", ".join(parts + _parts(settings[key], own))
+        for name in set(named[key] for key in keys):
+            same = [key for key in keys if named[key] == name]
+            for key in same:  # of several names of one data set, each with other usual settings
+                more = _parts(settings[key], varying([settings[k] for k in same], shared=False))
+                named[key] = ", ".join(filter(None, [name, *more]))
         for key in keys:
             if [named[k] for k in keys].count(named[key]) > 1:  # they differ only in their embeddings
                 named[key] = ", ".join(filter(None, [named[key], f"tables {recipes[key][:8]}"]))
@@ -236,10 +245,9 @@ def varying(settings: Sequence[Mapping[str, Any]], shared: bool = True) -> list[
     return sorted(key for key in keys if len({json.dumps(flat.get(key)) for flat in settings}) > 1)
 
 
-def _parts(flat: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
-    """The names of the settings in `varied` that are not at their default; so no two rows get the same name."""
-    known = schema.settings()
-    own = [key for key in varied if key in flat and flat[key] != known[key].default]
+def _parts(flat: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """The names of the values of those of these settings that a row has."""
+    own = [key for key in keys if key in flat]
     own.sort(key=lambda key: names.variant_place(names.variant(key, flat[key])))  # stable: else by name
     return [names.variant(key, flat[key]) or f"{short(key)}={flat[key]}" for key in own]
 

@@ -68,7 +68,7 @@ def scored(loss: LossConfig, sizes: Sizes, h_TxE: Array, batch: Batch, vectors: 
         negative_TxK = jnp.matmul(h_TxE, shared.T, preferred_element_type=dtype) / loss.temperature
         drawn = (batch.shared_K[None, :] != targets_T[:, None]) & (batch.shared_K > 0)[None, :]
         draws = jnp.sum(batch.shared_K > 0)
-    return Drawn(positive_T, negative_TxK, targets_T > 0, drawn, log_q, draws, sizes.num_items)
+    return Drawn(positive_T, negative_TxK, targets_T > 0, drawn, log_q, draws, sizes.num_items, batch.shared_targets)
 
 
 def score_vectors(loss: LossConfig, x: Array) -> Array:

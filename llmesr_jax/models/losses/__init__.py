@@ -42,6 +42,7 @@ class Drawn(NamedTuple):
         hand.
       draws: int32 (), number of negatives drawn for a position.
       num_items: V.
+      padded: whether some of the K places hold no negative, for any position; then `draws` is less than K.
     """
 
     positive_T: Array
@@ -51,6 +52,7 @@ class Drawn(NamedTuple):
     log_q: Array | None
     draws: Array
     num_items: int
+    padded: bool = False
 
     def log_draws(self) -> Array:
         """log(K q_k), the log of how many of the K draws give this negative on average; broadcasts to (T, K).

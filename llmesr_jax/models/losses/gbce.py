@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from llmesr_jax.core.knobs import knob
 from llmesr_jax.models.losses import Drawn, masked_mean, mean_drawn
@@ -31,6 +32,7 @@ def value(config: Config, scored: Drawn) -> Array:
         drawn=scored.drawn_TxK,
         num_items=scored.num_items,
         calibration=config.calibration,
+        draws=scored.draws if scored.padded else None,
     )
 
 
@@ -42,6 +44,7 @@ def gbce(
     drawn: Array | None = None,
     num_items: int,
     calibration: float,
+    draws: Array | None = None,
 ) -> Array:
     """Generalised BCE: mean of -(beta log sigmoid(s+) + sum_k log sigmoid(-s-_k)) / (K + 1).
 
@@ -53,9 +56,13 @@ def gbce(
     Args:
       num_items: V.
       calibration: t, in [0, 1].
+      draws: int (), K where the shape (T, K) also counts places without a negative; None for the K of the shape.
     """
     count = negative_TxK.shape[1]
     share = min(count / (num_items - 1), 1.0)
+    if draws is not None:
+        count = jnp.maximum(draws, 1).astype(positive_T.dtype)
+        share = jnp.minimum(count / (num_items - 1), 1)
     beta = share * (calibration * (1 - 1 / share) + 1 / share)
     total_T = beta * jax.nn.softplus(-positive_T) + count * mean_drawn(jax.nn.softplus(negative_TxK), drawn)
     return masked_mean(total_T / (count + 1), where)

@@ -85,6 +85,21 @@ def test_rows_are_named_by_what_varies(write, tmp_path):
     assert found[0] == "none" and found[2:6] == ["llmesr", "llmesr w/o Co-view", "llmesr w/o SD", "llmesr Crop, w/o F"]
 
 
+def test_the_row_with_its_presets_settings_has_the_plain_name(write, tmp_path):
+    write("0", "faerec", loss__ranking="bpr")
+    write("1", "faerec")  # preset paper trains it by bce, other methods by bpr
+    write("2", "faerec", train__epochs=7)
+    assert names(tmp_path) == ["faerec", "faerec loss.ranking=bpr", "faerec train.epochs=7"]
+
+
+def test_rows_on_the_same_data_by_two_names_have_two_names(write, tmp_path):
+    write("0", dataset="tiny")
+    write("1", dataset="demo")  # has settings of its own in configs/
+    default = config.default()
+    usual = f"none data.max_len={default.data.max_len}, train.epochs={default.train.epochs}"
+    assert sorted(names(tmp_path)) == [usual, "none data.max_len=50, train.epochs=60"]
+
+
 def test_numbers_are_in_their_order_and_backbones_apart(write, tmp_path):
     for i, alpha in enumerate((1.0, 0.05, 0.5)):
         write(f"a{i}", "llmesr", llmesr__alpha=alpha)
@@ -188,6 +203,20 @@ def test_the_time_of_seeds_trained_together_counts_once(write):
     assert collect.read(folder).seconds == 2.5 + 3.5 + 4.25
 
 
+def test_a_run_whose_continuation_stopped_is_still_that_of_its_results(write, tmp_path):
+    folder = write("a", seeds=(1,), train__epochs=3, train__patience=5)
+    write("b", seeds=(2,), train__epochs=9, train__patience=5)
+    stored = json.loads((folder / "config.json").read_text())["config"]
+    stored["train"] |= {"epochs": 9, "patience": 7}
+    report_runs.change(folder / "config.json", config=stored)
+    lines = [{"epoch": e, "seed": 1, "seconds": 1.5} for e in (1, 2, 3, 4)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = collect.read(folder)
+    assert (run.config.train.epochs, run.config.train.patience) == (3, 5)
+    assert [line["epoch"] for line in run.curves] == [1, 2, 3] and run.seconds == 4.5
+    assert names(tmp_path) == ["none train.epochs=3", "none train.epochs=9"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -205,6 +234,15 @@ def test_the_command_trains_the_same(write, data, settings):
     again = config.build({}, typed)
     assert config.digest(again) == config.digest(run.config)
     assert again.train.epochs == run.config.train.epochs
+
+
+def test_the_command_of_a_run_whose_data_are_gone_has_all_its_settings(write):
+    folder = write("a", data__max_len=50, train__epochs=60)
+    stored = json.loads((folder / "config.json").read_text())
+    stored["config"]["data_dir"] = ""
+    report_runs.change(folder / "config.json", config=stored["config"])
+    words = shlex.split(collect.command(collect.read(folder).config))
+    assert {"--config.data.max_len=50", "--config.train.epochs=60"} <= set(words)
 
 
 def test_starts_tell_versions_device_and_command(write):

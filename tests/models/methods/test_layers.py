@@ -165,7 +165,7 @@ def _by_loops(loss, scores_TxV, batch, num_items):
         elif loss.ranking == "bce":
             per_slot.append(np.logaddexp(0, -positive) + np.logaddexp(0, negative).mean())
         else:
-            count = own.shape[1] if shared is None else len(batch.shared_K)
+            count = own.shape[1] if shared is None else len(shared)
             share = min(count / (num_items - 1), 1.0)
             beta = share * (loss.settings.calibration * (1 - 1 / share) + 1 / share)
             per_slot.append(
