@@ -107,8 +107,8 @@ def unsaid(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """The fields that are identifiers although their names do not show it.
 
     Such a field either repeats the raw id, in every record that has both; or it has a code of letters and digits
-    without a blank for every item that has a title or any field, different for each. Only fields of the first record that has any besides its ids and
-    title are considered, and records are read until none of these fields is left.
+    without a blank for every item that has a title or any field, different for each. Only fields of the first record
+    that has any besides its ids and title are considered, and records are read until none of these fields is left.
     """
     seen: dict[str, set[int]] = {}
     repeats: dict[str, int] = {}

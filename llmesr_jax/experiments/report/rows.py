@@ -220,7 +220,7 @@ def _variants(
             varied = varying([settings[key] for key in same], shared=False)
             for key in same:
                 parts = [f"{preset}"] if len({settings[k]["preset"] for k in keys}) > 1 and preset != "paper" else []
-                own = [name for name in varied if settings[key].get(name) != usual[key][name]]
+                own = [name for name in varied if settings[key].get(name) != usual[key].get(name)]
                 named[key] = ", ".join(parts + _parts(settings[key], own))
         for name in set(named[key] for key in keys):
             same = [key for key in keys if named[key] == name]
