@@ -89,6 +89,7 @@ def finished(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_an_entry_has_the_settings_that_the_run_was_trained_with(finished):
     """A finished run is also finished for a command with fewer epochs or another patience."""
     found = leaderboard.entry(finished(**{"train.epochs": 1, "train.patience": 3}))
@@ -96,6 +97,7 @@ def test_an_entry_has_the_settings_that_the_run_was_trained_with(finished):
     assert (found["settings"]["train.epochs"], found["settings"]["train.patience"], found["epochs"]) == (2, 9, 2)
 
 
+@pytest.mark.slow
 def test_a_torn_line_of_starts_is_passed_over_and_none_is_a_message(finished):
     made = finished()
     path = Path(made.config.workdir, "starts.jsonl")

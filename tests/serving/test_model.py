@@ -137,6 +137,7 @@ def test_options_of_other_types(model):
             model.with_items(["new"], model.embeddings_VxF[:1], neighbours=neighbours)
 
 
+@pytest.mark.slow
 def test_one_view_of_several_parts_has_no_name():
     """AlphaFuse's only view has frozen and trained directions: neither part is a view, and a new item gets a mean row."""
     fused = served.model("alphafuse")

@@ -12,6 +12,7 @@ from llmesr_jax.experiments.gradients import probe, study, summary, teachers
 from llmesr_jax.training import config as config_lib
 from llmesr_jax.training import experiment, loop, runs, state
 
+pytestmark = pytest.mark.slow
 HEADER = ["user", "head", "positions", "ranking on tail items"]
 
 
