@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ import served
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
-from llmesr_jax.serving import answers, sources
+from llmesr_jax.serving import answers, bulk, sources
 from llmesr_jax.serving.options import Options
 
 
@@ -99,6 +100,20 @@ def test_another_request_does_not_continue(model, tmp_path):
     with pytest.raises(InputError, match="already exists; choose another file, or replace this one with --overwrite"):
         write(model, out, Users())
     write(model, out, Users(), overwrite=True)
+
+
+@pytest.mark.parametrize("kind", answers.KINDS)
+def test_titles_with_half_of_a_character_are_written(model, tmp_path, kind):
+    """A program that cuts texts may leave half of a surrogate pair, which UTF-8 cannot hold."""
+    titles = ["Lamp \ud83d"] * len(model.catalogue)
+    cut = dataclasses.replace(model, catalogue=dataclasses.replace(model.catalogue, titles=titles))
+    write(cut, tmp_path / f"r{kind}", Users())
+    assert {title for _, _, title, _ in table(tmp_path / f"r{kind}").values()} == {"Lamp ?"}
+
+
+def test_recall_without_a_known_item_is_not_a_number():
+    nobody = SimpleNamespace(batch=lambda start, stop: sources.Batch(["u"], [np.zeros(0, np.int32)], [1]))
+    assert "not measured, because none of the first 256 users" in bulk._recall(None, None, nobody, None, None)
 
 
 def test_names_of_files(tmp_path):
