@@ -17,7 +17,7 @@ from llmesr_jax.core import files
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.core.interrupts import Stop
 from llmesr_jax.core.wording import counted
-from llmesr_jax.serving.catalogue import Catalogue
+from llmesr_jax.serving.catalogue import Catalogue, encodable
 from llmesr_jax.serving.model import Ranked, ServedModel
 from llmesr_jax.serving.options import Allowed, Options
 from llmesr_jax.serving.sources import Batch, Source
@@ -203,14 +203,9 @@ def _frame(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> pl.DataFrame:
         "score": ranked.scores_BxK[users, places],
     }
     if catalogue.titles is not None:
-        columns["title"] = pl.Series([_encodable(catalogue.title(row)) for row in rows], dtype=pl.String)
+        columns["title"] = pl.Series([encodable(catalogue.title(row)) for row in rows], dtype=pl.String)
     columns["source"] = np.where(ranked.popular_B[users], "popular", "model")
     return pl.DataFrame(columns)
-
-
-def _encodable(text: str) -> str:
-    """The text with "?" for half of a surrogate pair, which UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _parquet(batch: Batch, ranked: Ranked, catalogue: Catalogue) -> bytes:

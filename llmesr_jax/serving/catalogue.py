@@ -41,6 +41,11 @@ def as_id(value: Any) -> str | None:
     raise InputError(f"{repr(value)[:60]} is not a raw id; expected text or a number")
 
 
+def encodable(text: str) -> str:
+    """The text with "?" for half of a surrogate pair, which a program that cut a text may have left: UTF-8 has none."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
     """V items. Row v - 1 is the item with id v, the number that an encoder gets.

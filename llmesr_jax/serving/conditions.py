@@ -135,10 +135,11 @@ def _amount(text: str) -> float | None:
 
     Codes such as "007", and names such as "Model 7", are no numbers.
     """
-    match = _NUMBER.fullmatch(text.strip())
+    text = text.strip()
+    match = _NUMBER.fullmatch(text)
     if match is None or _CODE.match(match[1]):
         return None
-    beside = (text.strip()[: match.start(1)] + text.strip()[match.end(1) :]).strip()
+    beside = (text[: match.start(1)] + text[match.end(1) :]).strip()
     return as_number(text) if _CURRENCY.fullmatch(beside) else None
 
 

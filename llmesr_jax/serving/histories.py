@@ -23,7 +23,7 @@ from llmesr_jax.data.importers import table
 from llmesr_jax.data.json_files import objects
 from llmesr_jax.data.raw_files import BadLines, Files, RawFile, head
 from llmesr_jax.data.staging import Reader
-from llmesr_jax.serving.catalogue import Catalogue, as_id
+from llmesr_jax.serving.catalogue import Catalogue, as_id, encodable
 from llmesr_jax.serving.sources import Batch
 
 _STAGED = 50_000  # users at a time
@@ -254,13 +254,13 @@ def _lists(
             name = as_id(user)
             if name is None:
                 raise InputError(f"{where}: has no user; expected a raw user id in each row")
-            if not _is_whole(name):
+            if encodable(name) != name:
                 raise InputError(f"{where}: the user {ascii(name)[:60]} has half of a character; expected a whole text")
             if items is not None and not isinstance(items, list):
                 raise InputError(f"{where}: {column!r} is {repr(items)[:40]}; expected a list of raw item ids")
             ids, unknown = catalogue.known([] if items is None else items, where)
             example = next(filter(None, map(as_id, items))) if unknown and not len(ids) else None
-            example = example and example.encode("utf-8", "replace").decode()
+            example = example and encodable(example)
             made.append((name, ids.tolist(), unknown, example))
         if not made and part:
             break
@@ -268,11 +268,6 @@ def _lists(
         if not made:
             raise InputError(f"{raw}: has no rows; expected one history per row")
     return pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which a program that cut a text may have left."""
-    return text.encode("utf-8", "replace").decode() == text
 
 
 def _json_rows(raw: RawFile, columns: Columns) -> Iterator[tuple[str, Any, Any]]:
