@@ -25,6 +25,7 @@ from llmesr_jax.serving.sources import Batch, Source
 KINDS = (".parquet", ".csv", ".jsonl")
 PART = 4096  # users per part
 _WHOLE, _JOINED = "whole", "joined"  # all parts in one file, before it is moved to `out`; a mark that it is complete
+_REQUEST = "request.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,11 @@ def kind_of(out: Path) -> str:
     return out.suffix
 
 
+def already_there(out: Path) -> InputError:
+    """The error of a file that must not be replaced."""
+    return InputError(f"--out={out}: already exists; choose another file, or replace this one with --overwrite")
+
+
 def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
     """The folder beside `out` in which `out` is made; parts of the same request that are there are used again.
 
@@ -92,14 +98,11 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
     """
     kind_of(out)
     if out.exists() and not overwrite:
-        raise InputError(f"--out={out}: already exists; choose another file, or replace this one with --overwrite")
+        raise already_there(out)
     work = _work(out)
-    stored, path = json.loads(json.dumps(request)), work / "request.json"
+    stored = json.loads(json.dumps(request))
     if work.exists():
-        try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError):
-            before = None
+        before = _request(work)
         if before != stored:
             changed = [key for key in stored if before is None or before.get(key) != stored[key]]
             raise InputError(
@@ -108,7 +111,7 @@ def workplace(out: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
             )
     else:
         work.mkdir()
-        files.write_text(path, json.dumps(stored, indent=1) + "\n")
+        files.write_text(work / _REQUEST, json.dumps(stored, indent=1) + "\n")
     return work
 
 
@@ -161,22 +164,49 @@ def write(
     return total
 
 
-def cleaned_up(out: Path) -> bool:
-    """Whether `write` had completed `out` but was killed while it deleted its parts; if so, deletes the other parts."""
+def parts_left(out: Path) -> bool:
+    """Whether `write` had completed `out`, but was killed while it deleted its parts."""
     work = _work(out)
-    left = [folder for folder in (work, _finished(out)) if folder.exists()]
-    if not left or (work in left and ((work / _WHOLE).exists() or not (work / _JOINED).exists())):
-        return False
+    if work.exists():
+        return (work / _JOINED).exists() and not (work / _WHOLE).exists()
+    return _finished(out).exists()
+
+
+def cleaned_up(out: Path, request: Mapping[str, Any]) -> bool:
+    """Deletes the parts that `parts_left` found; whether `out` is the answer to this request.
+
+    Args:
+      out, request: as for `workplace`.
+    """
+    work = _work(out)
+    same = _request(work if work.exists() else _finished(out)) == json.loads(json.dumps(request))
     _clean_up(out, work)
-    return True
+    return same
+
+
+def _request(work: Path) -> dict[str, Any] | None:
+    """The request that the parts in a folder belong to; None if the folder does not say."""
+    try:
+        return json.loads((work / _REQUEST).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _clean_up(out: Path, work: Path) -> None:
-    """Deletes the parts; renames their folder first, so that a partly deleted folder is never continued."""
+    """Deletes the parts; renames their folder first, so that a partly deleted folder is never continued.
+
+    The request is deleted last, so that the rest of a folder says whose it is.
+    """
+    finished = _finished(out)
     if work.exists():
-        shutil.rmtree(_finished(out), ignore_errors=True)
-        work.rename(_finished(out))
-    shutil.rmtree(_finished(out), ignore_errors=True)
+        shutil.rmtree(finished, ignore_errors=True)
+        work.rename(finished)
+    for path in finished.iterdir() if finished.exists() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _REQUEST:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(finished, ignore_errors=True)
 
 
 def _work(out: Path) -> Path:

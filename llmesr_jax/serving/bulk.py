@@ -90,10 +90,9 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
     devices = _devices(request.mesh)
     out = _of_shard(request) if request.is_shard else Path(request.out)
     answers.kind_of(out)
-    if out.exists() and not request.overwrite:
-        if answers.cleaned_up(out):
-            return f"{out}: is complete; the previous command was stopped while it deleted its parts"
-        raise InputError(f"--out={out}: already exists; choose another file, or replace this one with --overwrite")
+    exists = out.exists() and not request.overwrite
+    if exists and not answers.parts_left(out):
+        raise answers.already_there(out)
     started = time.perf_counter()
     lists = {name: _ids(path, f"--{name}") for name in ("users", "allow", "deny") if (path := getattr(request, name))}
     if request.histories and not Path(request.histories).is_file():
@@ -115,7 +114,10 @@ def recommend(request: Request, *, stop: Stop | None = None) -> str:
         if wanted is not None:
             source, absent = of_users(corpus, raw_users, wanted, f"--users={request.users}")
             said += [absent] if absent else []
-    work = answers.workplace(out, _identity(request, model), request.overwrite)
+    identity = _identity(request, model)
+    if exists and answers.cleaned_up(out, identity):
+        return f"{out}: is complete; the same command was stopped before, while it deleted its parts"
+    work = answers.workplace(out, identity, request.overwrite)
     held = locks.take(
         work / "lock", f"--out={out}: another process is writing it; wait for it, or choose another --out"
     )

@@ -129,12 +129,27 @@ def test_a_call_that_was_killed_while_it_cleaned_up_is_complete(tmp_path):
     """Nothing but the parts is deleted then; a file of the same name that is not of these parts is left alone."""
     out, work, finished = (tmp_path / name for name in ("r.csv", "r.csv.partial", "r.csv.finished"))
     out.write_text("rows")
-    assert not answers.cleaned_up(out)
+    assert not answers.parts_left(out)
     for left in (["joined", "000000.csv"], ["whole", "joined"], ["000000.csv"]):
-        work.mkdir()
+        answers.workplace(out, {"k": 10}, overwrite=True)
         for name in left:
             (work / name).touch()
-        assert answers.cleaned_up(out) == (left == ["joined", "000000.csv"]) != work.exists()
+        assert answers.parts_left(out) == (left == ["joined", "000000.csv"])
+        assert not answers.parts_left(out) or (answers.cleaned_up(out, {"k": 10}) and not work.exists())
         answers.discard(work)
     finished.mkdir()
-    assert answers.cleaned_up(out) and [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+    (finished / "request.json").write_text('{"k": 10}')
+    assert answers.parts_left(out) and answers.cleaned_up(out, {"k": 10})
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"] and out.read_text() == "rows"
+
+
+def test_what_another_call_left_does_not_make_its_file_the_answer_to_this_one(tmp_path):
+    out, work = tmp_path / "r.csv", tmp_path / "r.csv.partial"
+    out.write_text("rows")
+    answers.workplace(out, {"k": 10}, overwrite=True)
+    (work / "joined").touch()
+    (work / "parts").mkdir()
+    assert not answers.cleaned_up(out, {"k": 20})
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"] and out.read_text() == "rows"
+    with pytest.raises(InputError, match="already exists"):
+        answers.workplace(out, {"k": 20}, overwrite=False)
