@@ -21,7 +21,15 @@ from llmesr_jax.core.errors import InputError, TrainingError
 from llmesr_jax.core.spans import span
 from llmesr_jax.models import recommender
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import optimizer, processes, provenance, state, traced, watch
+from llmesr_jax.training import (
+    optimizer,
+    processes,
+    provenance,
+    run_lock,
+    state,
+    traced,
+    watch,
+)
 from llmesr_jax.training import start as start_lib
 from llmesr_jax.training.checkpoint import Checkpoints, begun
 from llmesr_jax.training.experiment import Experiment, open_workdir
@@ -47,7 +55,8 @@ class ActiveRun(contextlib.AbstractContextManager):
       error: what stopped the run; None while a seed is left.
 
     Raises:
-      InputError: the folder is another run's, all its checkpoints are damaged, or the run to start from does not match.
+      InputError: the folder is another run's, another command is training it, all its checkpoints are damaged, or the
+        run to start from does not match.
     """
 
     def __init__(self, experiment: Experiment, program: Program):
@@ -60,8 +69,9 @@ class ActiveRun(contextlib.AbstractContextManager):
         # Finds mismatches before anything is written.
         shapes = program.shapes(self.seeds)
         start = None if begun(self.folder) else self._start(shapes["state"].params, program)
-        open_workdir(experiment)
         with contextlib.ExitStack() as files:
+            files.enter_context(run_lock.alone(self.folder))
+            open_workdir(experiment)
             with span("checkpoints"):
                 self.checkpoints = files.enter_context(Checkpoints(self.folder / "checkpoints"))
                 place = None if program.placement is None else program.targets

@@ -33,6 +33,7 @@ from llmesr_jax.training import (
     mesh,
     method_tables,
     processes,
+    run_lock,
     traced,
 )
 from llmesr_jax.training import config as config_lib
@@ -279,7 +280,8 @@ def check_workdir(experiment: Experiment) -> None:
         raise InputError(f"{existing}: is a file; expected a folder for the run; choose another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing}: cannot be written to; check its permissions, or choose another --workdir")
-    if existing == folder and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
+    others = (path for path in folder.iterdir() if path.name != run_lock.FILE) if existing == folder else ()
+    if not (folder / CONFIG_FILE).exists() and any(others):
         below = next((path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")), None)
         hint = f"--workdir={folder / below} is one; with one method --workdir is the run itself; " if below else ""
         raise InputError(

@@ -3,12 +3,13 @@
 import json
 
 import commands
+import jax
 import numpy as np
 import pytest
 
 from llmesr_jax.core.errors import InputError
 from llmesr_jax.training import config as config_lib
-from llmesr_jax.training import experiment
+from llmesr_jax.training import experiment, loop, run_lock
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,19 @@ def test_open_then_read(prepared):
     assert config.to_dict() == prepared.config.to_dict()
     assert identity == prepared.identity()
     assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_one_command_at_a_time_trains_a_run(data, tmp_path):
+    folder, small = tmp_path / "w", {"backbone": "gru4rec", "none.width": 4, "train.epochs": 1}
+    prepared = experiment.prepare(configure(data, folder, **small))
+    with run_lock.alone(folder):  # as another command, which has not yet written anything else
+        with pytest.raises(InputError, match=f"{folder}: another command is training this run; wait until it ends"):
+            loop.train(prepared)
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+    (folder / "lock").touch()  # what a killed command leaves locks nothing
+    with jax.numpy_dtype_promotion("standard"):  # which optax needs
+        assert loop.train(prepared)["epochs"] == 1
+    assert not (folder / "lock").exists()
 
 
 def test_a_run_goes_on_with_other_epochs_in_the_same_folder(prepared, data):
