@@ -57,7 +57,7 @@ def corpus() -> Corpus:
 
 @functools.cache
 def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
-    """(experiment, params, tables): parameters as they start, moved a little so that no two rows are alike."""
+    """(experiment, params, tables): parameters that are drawn, so that no two rows are alike."""
     overrides = {**SMALL, "method": method, "backbone": backbone, "dataset": "demo", "semantic.encoder": "tfidf"}
     settings = config.build({**overrides, **{key.replace("__", "."): value for key, value in changes.items()}})
     users_items = corpus()
@@ -72,10 +72,8 @@ def trained(method: str = "llmesr", backbone: str = "sasrec", **changes):
     tables = {name: jnp.asarray(x) for name, x in host.items()}
     data = interactions.resident(made.corpus, made.epochs.plan)
     example = steps.example_batch(made.epochs.plan, data, tables)
-    params = tiny.init(made.recommender, jax.random.key(1), tables, example)
-    rng = np.random.default_rng(5)
-    moved = jax.tree.map(lambda x: x + 0.2 * jnp.asarray(rng.normal(size=x.shape), x.dtype), params)
-    return made, moved, {name: x for name, x in tables.items() if name != "item_pca"}
+    params = tiny.drawn_params(made.recommender, tables, example, 5)
+    return made, params, {name: x for name, x in tables.items() if name != "item_pca"}
 
 
 @functools.cache

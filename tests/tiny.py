@@ -96,7 +96,12 @@ class Case(NamedTuple):
         )
 
     def params(self, seed: int = 0):
+        """As training starts with them."""
         return init(self.model, jax.random.key(seed), self.tables, self.batch())
+
+    def drawn_params(self, seed: int = 0):
+        """See `drawn_params`."""
+        return drawn_params(self.model, self.tables, self.batch(), seed)
 
 
 def plugin_config(kind: str, name: str, **changes):
@@ -150,6 +155,19 @@ def make_batches(plan, data, tables, samples_SxB, keys_S):
 @functools.partial(jax.jit, static_argnames="model")
 def init(model, key, tables, batch):
     return model.init(key, tables, batch)
+
+
+def drawn_params(model, tables, batch, seed: int = 0):
+    """Parameters none of which is special (a bias that starts at 0, say), for tests that hold for any: without the
+    program that starts a model, which takes longer to compile than most of these tests.
+    """
+    rng = np.random.default_rng(seed)
+
+    def drawn(path, like):
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(centre + 0.5 * rng.normal(size=like.shape), like.dtype)
+
+    return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(model.init, jax.random.key(0), tables, batch))
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -1,5 +1,7 @@
 """`precision=bfloat16`: what is narrow, what stays wide, and how far the numbers move."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def test_the_narrow_model_is_the_wide_one_but_for_rounding(backbone, method):
 )
 def test_matrix_products_are_narrow_and_softmax_and_losses_wide(backbone, method):
     case, _, narrow = models(backbone, method)
-    arguments = (case.params(), case.tables, case.batch())
+    arguments = (jax.eval_shape(case.params), case.tables, jax.eval_shape(case.batch))
     loss = lambda p, t, b: recommender.loss_fn(narrow, p, t, b, None)[0]  # noqa: E731
     products, exponentials = set(), set()
 
@@ -70,10 +72,9 @@ def test_masters_and_moments_stay_float32():
     case, _, narrow = models("sasrec", "llmesr")
     optimizer = adam(1e-3)
     example = steps.example_batch(case.epochs.plan, case.data, case.tables)
-    begin = state.take(state.create(narrow, optimizer, case.tables, example, (1,)), 0)
+    begin = jax.eval_shape(lambda: state.take(state.create(narrow, optimizer, case.tables, example, (1,)), 0))
+    step = functools.partial(steps.train_step, narrow, optimizer)
     with jax.numpy_dtype_promotion("standard"):
-        after, _ = steps.train_step(
-            narrow, optimizer, begin, case.tables, case.batch(), jax.random.key(0), jnp.float32(1)
-        )
+        after, _ = jax.eval_shape(step, begin, case.tables, case.batch(), jax.random.key(0), jnp.float32(1))
     floats = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert floats and all(x.dtype == jnp.float32 for x in floats)

@@ -56,7 +56,7 @@ def training(model, params, tables, batch, key):
 def test_padded_rows_give_the_same_step(variant):
     """Loss, terms and every gradient, in float64."""
     short, full = (case(*variant, layout) for layout in ("bucketed", "padded"))
-    params, samples = short.params(), short.epochs.order(1, 1)[1]
+    params, samples = short.drawn_params(), short.epochs.order(1, 1)[1]
     said = []
     for system in (short, full):
         batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
@@ -76,7 +76,7 @@ def test_an_accelerators_step_is_the_same(variant):
     said = []
     for layout, whole in (("bucketed", False), ("packed", True)):
         system = case(*variant, layout)
-        params, samples = system.params(), system.epochs.order(1, 1)[1]
+        params, samples = system.drawn_params(), system.epochs.order(1, 1)[1]
         model = dataclasses.replace(system.model, sizes=dataclasses.replace(system.model.sizes, whole=whole))
         batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
         assert batch.students.places.packed == whole
@@ -87,7 +87,7 @@ def test_an_accelerators_step_is_the_same(variant):
 
 def test_padded_rows_give_the_same_step_in_float32():
     short, full = (case("sasrec", "faerec", FAEREC, layout) for layout in ("bucketed", "padded"))
-    params, samples, said = short.params(), short.epochs.order(1, 1)[1], []
+    params, samples, said = short.drawn_params(), short.epochs.order(1, 1)[1], []
     for system in (short, full):
         batch = tiny.make_batch(system.epochs.plan, system.data, system.tables, samples, jax.random.key(3))
         said.append(training(short.model, params, system.tables, batch, jax.random.key(5)))
@@ -113,7 +113,7 @@ def one_term(model, params, tables, batch, key):
 def test_a_users_masks_belong_to_the_place_in_the_batch(backbone, method):
     """Others come and go, and the user's row moves with them; at another place the user's masks are others."""
     system = case(backbone, method, {})
-    params, samples = system.params(), system.epochs.order(1, 1)[0]
+    params, samples = system.drawn_params(), system.epochs.order(1, 1)[0]
     place = int(np.argsort(system.corpus.train_lengths_U[samples])[len(samples) // 2])
     user, others = samples[place], np.delete(samples, place)
     wanted = ranking_of(system, params, samples, user)
