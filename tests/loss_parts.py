@@ -12,10 +12,7 @@ def started(backbone="sasrec", method="llmesr", **changes):
     """(case, params, tables, batch); float arrays in 64-bit, so ask inside `tiny.float64()`."""
     with jax.enable_x64(False):
         case = tiny.case(backbone, method, **{"blocks": 1, **changes})
-        params, batch = case.params(), case.batch(step=1)
-        keys = jax.random.split(jax.random.key(9), len(jax.tree.leaves(params)))
-        keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
-        params = jax.tree.map(lambda x, key: x + 0.1 * jax.random.normal(key, x.shape, x.dtype), params, keys)
+        params, batch = case.drawn_params(), case.batch(step=1)
     params, tables = tiny.as_float64((params, case.tables))
     return case, params, tables, batch
 

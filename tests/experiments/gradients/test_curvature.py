@@ -130,7 +130,7 @@ def test_the_surface_is_the_loss_on_the_plane():
 @pytest.mark.slow
 def test_random_directions_have_the_filters_lengths():
     case = tiny.case("sasrec", "llmesr")
-    params = case.params()
+    params = case.drawn_params()
     drawn = curvature.random_direction(params, jax.random.key(0), case.model.axes(case.tables, case.batch()))
     length = lambda x, axis: np.linalg.norm(np.asarray(x), axis=axis)  # noqa: E731
     np.testing.assert_allclose(length(drawn["table"]["items"], 1), length(params["table"]["items"], 1), rtol=1e-5)

@@ -39,7 +39,9 @@ def test_shared_negatives_have_no_role():
     batch = case.batch()
     assert not items.has_roles(case.model, batch)
     with pytest.raises(ValueError, match="data.negatives=own"):
-        items.by_role(case.model, case.params(), case.tables, batch, None, axes=case.model.axes(case.tables, batch))
+        items.by_role(
+            case.model, case.drawn_params(), case.tables, batch, None, axes=case.model.axes(case.tables, batch)
+        )
 
 
 def test_shares_and_row_products_by_hand():

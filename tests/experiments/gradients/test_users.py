@@ -58,7 +58,7 @@ def found(name):
 def test_what_adds_up_is_found_from_the_values(name):
     (backbone, method), changes, means = SYSTEMS[name]
     case = tiny.case(backbone, method, blocks=1, **changes)
-    assert users.splits(case.model, case.params(), case.tables, case.batch(step=1), 2.0) == means
+    assert users.splits(case.model, case.drawn_params(), case.tables, case.batch(step=1), 2.0) == means
 
 
 @pytest.mark.slow

@@ -16,8 +16,7 @@ METHODS = {"rlmrec_gen": {"hidden_share": 0.3}, "loam": {"walk_ratio": 0.5}, "ci
 def started(method):
     """A case, and parameters no entry of which is special."""
     case = tiny.case("gru4rec", method, **METHODS[method])
-    noise = lambda x: x + 0.2 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731
-    return case, jax.tree.map(noise, case.params())
+    return case, case.drawn_params()
 
 
 def learn(case):

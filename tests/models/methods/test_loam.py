@@ -25,11 +25,6 @@ def values(model, params, tables, batch):
     return {name: term.value for name, term in model.terms(params, tables, batch, None).items()}
 
 
-def special(case):
-    noise = lambda x: x + 0.2 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731
-    return jax.tree.map(noise, case.params())
-
-
 def edges_by_loop(corpus):
     """{item: its predecessors}."""
     found = {}
@@ -148,7 +143,7 @@ def test_both_terms_by_hand(backbone):
     one = case(backbone, batch_size=24)
     plain = tiny.case(backbone, "none", blocks=1, batch_size=24)
     with tiny.float64():
-        params, tables = tiny.as_float64((special(one), one.tables))
+        params, tables = tiny.as_float64((one.drawn_params(), one.tables))
         batch = one.batch(2)
         found = values(one.model, params, tables, batch)
         # Of `none`, from here: the vectors of slots by the loss of one slot after the other would take long, so the
@@ -188,15 +183,15 @@ def test_both_terms_by_hand(backbone):
 )
 def test_each_ranking_loss_has_walks_and_mixtures(changes):
     one = case(**changes)
-    found = values(one.model, special(one), one.tables, one.batch())
-    without = values(one.model, special(one), one.tables, one.batch().replace(extra=None))
+    found = values(one.model, one.drawn_params(), one.tables, one.batch())
+    without = values(one.model, one.drawn_params(), one.tables, one.batch().replace(extra=None))
     assert all(np.isfinite(x) for x in found.values()) and float(found["mixture"]) > 0
     assert found["ranking"] != without["ranking"] and found["mixture"] == without["mixture"]
 
 
 def test_gradients_reach_the_walks_and_both_parts_of_a_mixture():
     one = case(batch_size=24)
-    params, batch = special(one), one.batch(1)
+    params, batch = one.drawn_params(), one.batch(1)
 
     def gradient(name):
         run = jax.jit(jax.grad(lambda p: one.model.terms(p, one.tables, batch, None)[name].value))
@@ -212,7 +207,7 @@ def test_gradients_reach_the_walks_and_both_parts_of_a_mixture():
 def test_no_tail_target_no_mixture():
     one = case()
     tables = {**one.tables, "tail_item": jnp.zeros_like(one.tables["tail_item"])}
-    assert float(values(one.model, special(one), tables, one.batch())["mixture"]) == 0
+    assert float(values(one.model, one.drawn_params(), tables, one.batch())["mixture"]) == 0
 
 
 @pytest.mark.slow

@@ -29,12 +29,6 @@ def gradient(model, params, tables, batch, name):
     return jax.grad(lambda trees: model.terms(*trees, batch, None)[name].value)((params, tables))
 
 
-def special(case):
-    """Parameters no entry of which is special: the token starts at 0, where a LayerNorm sees nothing."""
-    noise = lambda x: x + 0.2 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731
-    return jax.tree.map(noise, case.params())
-
-
 def hidden(case, batch):
     """bool (T,)."""
     items = np.asarray(batch.students.items_T)
@@ -93,7 +87,7 @@ def by_hand(case, params, tables, batch, h_TxD, temperature, users=True):
 def test_the_reconstruction_by_hand(backbone, changes):
     one = case(backbone, **changes)
     with tiny.float64():
-        params, tables = tiny.as_float64((special(one), one.tables))
+        params, tables = tiny.as_float64((one.drawn_params(), one.tables))
         tables["item_llm"] = tables["item_llm"].at[3].set(0)  # an item without a text
         met = []
         for step in range(2):
@@ -145,7 +139,7 @@ def test_another_layout_hides_the_same_items():
 
 def test_it_moves_the_token_the_decoder_the_encoder_and_items_that_are_shown_alone():
     one = case()
-    params, batch = special(one), one.batch()
+    params, batch = one.drawn_params(), one.batch()
     by_params, by_tables = gradient(one.model, params, one.tables, batch, "reconstruction")
     for path, leaf in jax.tree_util.tree_leaves_with_path(by_params):
         assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
@@ -163,7 +157,7 @@ def test_it_moves_the_token_the_decoder_the_encoder_and_items_that_are_shown_alo
 
 def test_the_ranking_loss_reads_the_token_and_no_table_of_the_llm():
     one = case()
-    params, batch = special(one), one.batch()
+    params, batch = one.drawn_params(), one.batch()
     by_params, by_tables = gradient(one.model, params, one.tables, batch, "ranking")
     assert np.abs(by_params["token"]).max() > 1e-6
     assert not any(np.asarray(x).any() for x in jax.tree.leaves((by_params["decoder"], by_tables)))
@@ -184,7 +178,7 @@ def test_without_hidden_items_and_weight_it_is_none(backbone):
 
 def test_a_user_is_served_as_under_none():
     one, plain = case("sasrec"), tiny.case("sasrec", "none", blocks=1)
-    params, batch = special(one), plain.batch()
+    params, batch = one.drawn_params(), plain.batch()
     alone = {name: params[name] for name in ("backbone", "table")}
     for name in ("user_vectors", "item_vectors"):
         more = (batch.students,) if name == "user_vectors" else ()
