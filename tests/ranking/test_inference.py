@@ -41,7 +41,7 @@ def test_everybodys_vector_is_the_users_alone(backbone, method, layout, rows, mo
     """The newest items that fit; a mask token behind them under the cloze task. `rows` a batch do not matter."""
     monkeypatch.setattr(inference, "_ROWS", rows)
     case = tiny.case(backbone, method, layout)
-    params, split = case.params(), "test" if rows == 5 else "valid"
+    params, split = case.drawn_params(), "test" if rows == 5 else "valid"
     ours = vectors(case, params, split)
     masked = case.model.supervision == "masked"
     token = [case.corpus.num_items + 1] if masked else []
@@ -54,7 +54,7 @@ def test_everybodys_vector_is_the_users_alone(backbone, method, layout, rows, mo
 
 def test_item_vectors_are_the_tables_rows():
     case = tiny.case("gru4rec", "none")
-    params = case.params()
+    params = case.drawn_params()
     items = inference.item_vectors(case.model, params, case.tables)
     np.testing.assert_array_equal(items, params["table"]["items"][1:-1])
 

@@ -84,7 +84,7 @@ def test_put_replaces_fields_of_one_section():
 def test_an_argument_says_what_a_constant_says(system):
     """Losses and gradients in 64-bit, to 1e-12; each number moves the loss of the method that reads it."""
     case, method = tiny.case(*system), system[1]
-    batch, params, numbers = case.batch(), case.params(), numbers_of(method)
+    batch, params, numbers = case.batch(), case.drawn_params(), numbers_of(method)
     built = with_constants(case, system, numbers)
     with tiny.float64():
         params, tables, batch = tiny.as_float64((params, case.tables, batch))

@@ -27,7 +27,7 @@ def values(model, params, tables, batch, key=None):
 @functools.cache
 def world():
     case = tiny.case("sasrec", "llmesr")
-    return case, case.batch(), case.params()
+    return case, case.batch(), case.drawn_params()
 
 
 def of(backbone="sasrec", **changes):
@@ -147,7 +147,7 @@ def test_dropout_of_the_distillation_is_what_these_switches_change(switch):
 
 def test_under_the_cloze_task_cross_attention_is_never_causal():
     case = tiny.case("bert4rec", "llmesr")
-    params, batch = case.params(), case.batch()
+    params, batch = case.drawn_params(), case.batch()
     other = tiny.case("bert4rec", "llmesr", cross_causal=False).model
     tiny.assert_equal(*(values(m, params, case.tables, batch) for m in (case.model, other)))
 
@@ -198,8 +198,8 @@ def test_items_asked_for_together_are_the_items_asked_for_apart(freeze):
 
 
 def test_tables_start_as_they_should():
-    case, _, params = world()
-    np.testing.assert_array_equal(params["table"]["items"], case.tables["item_pca"])
+    case, _, _ = world()
+    np.testing.assert_array_equal(case.params()["table"]["items"], case.tables["item_pca"])
     trained = tiny.case("sasrec", "llmesr", freeze_semantic=False)
     np.testing.assert_array_equal(trained.params()["llm_table"]["items"], trained.tables["item_llm"])
     rows = np.asarray(tiny.case("sasrec", "llmesr", collaborative_start="random").params()["table"]["items"])
@@ -220,7 +220,7 @@ def distinct_batch(num_items):
 def test_the_distillation_sends_no_gradient_into_the_teacher(settings):
     """Rows of items that only teachers met: the value depends on them, the gradient in them is exactly zero."""
     case = tiny.case("sasrec", "llmesr", **settings)
-    params, batch = case.params(), distinct_batch(case.corpus.num_items)
+    params, batch = case.drawn_params(), distinct_batch(case.corpus.num_items)
     llm = {"item_llm": case.tables["item_llm"]}
 
     def distillation(params, llm, model=case.model, rest=case.tables):
@@ -285,7 +285,7 @@ def test_a_batch_of_students_without_similar_users_has_no_distillation():
     case = tiny.case("sasrec", "llmesr")
     samples, key = case.epochs.order(0, 1)[0], jax.random.key(0)
     nobody = {**case.tables, "similar_users": jnp.full_like(case.tables["similar_users"], -1)}
-    params = case.params()
+    params = case.drawn_params()
     with_, without = (
         tiny.outputs(case.model, params, t, tiny.make_batch(case.epochs.plan, case.data, t, samples, key))
         for t in (case.tables, nobody)

@@ -116,7 +116,7 @@ def test_its_optimiser_is_the_one_of_the_run_unless_another_is_named():
 
 
 def test_a_user_who_is_not_known_is_served_without_a_row():
-    c, params = case(), case().params()
+    c, params = case(), case().drawn_params()
     students = c.batch().students
     unknown = tiny.user_vectors(c.model, params, c.tables, students.replace(user_R=None))
     known = tiny.user_vectors(c.model, params, c.tables, students)
@@ -130,7 +130,7 @@ def test_a_user_who_is_not_known_is_served_without_a_row():
 def test_ranking_knows_whose_history_it_encodes(monkeypatch):
     """Batches of 5 rows, some of nobody: each user's vector is the one with the row of that user."""
     monkeypatch.setattr(inference, "_ROWS", 5)
-    c, params = case(), case().params()
+    c, params = case(), case().drawn_params()
     rows_E = np.arange(c.corpus.num_users)[::-1].copy()
     histories = inference.histories(c.corpus, rows_E, c.corpus.train_lengths_U[rows_E], c.config, "every")
     zeroed = {**params, "crowd": jnp.zeros_like(params["crowd"])}
@@ -140,7 +140,7 @@ def test_ranking_knows_whose_history_it_encodes(monkeypatch):
 
 
 def test_hooks_before_an_epoch_and_for_serving():
-    c, params = case(), case().params()
+    c, params = case(), case().drawn_params()
     grown = jax.jit(c.model.before_epoch)(params, c.tables, c.data, 1.0)
     np.testing.assert_allclose(grown["mood"], params["mood"] * 1.01, rtol=1e-6)
     served = jax.jit(c.model.for_serving)(params, c.tables, c.data)
@@ -151,7 +151,7 @@ def test_hooks_before_an_epoch_and_for_serving():
 
 @pytest.mark.slow
 def test_roles_of_items_are_found_in_both_of_its_item_tables():
-    c, batch, params = case(), case().batch(), case().params()
+    c, batch, params = case(), case().batch(), case().drawn_params()
     by_role = items.by_role(c.model, params, c.tables, batch, None, axes=axes())
     whole = items.tables_of(terms.gradients(c.model, params, c.tables, batch, None)["ranking"], axes())
     assert set(by_role) == set(whole) == {"mood", "table/items"}
@@ -161,7 +161,7 @@ def test_roles_of_items_are_found_in_both_of_its_item_tables():
 def test_rows_that_it_adds_couple_no_users():
     """Each user alone has all of what the method adds, so the pull is no mean over users; the ranking is one."""
     c = case()
-    means = users.splits(c.model, c.params(), c.tables, c.batch())
+    means = users.splits(c.model, c.drawn_params(), c.tables, c.batch())
     assert means["ranking"] is not None
 
 

@@ -60,7 +60,7 @@ def by_hand(case, params, tables, batch, users_BxD, temperature=0.2):
 def both(case, batch, tables=None, temperature=0.2):
     """The term, and its parts by hand, in 64-bit."""
     with tiny.float64():
-        params, tables = tiny.as_float64((case.params(), case.tables if tables is None else tables))
+        params, tables = tiny.as_float64((case.drawn_params(), case.tables if tables is None else tables))
         # As the loss sees them: `user_vectors` are those of a served user, the same without dropout.
         users = case.model.user_vectors(params, tables, batch.students)
         found = values(case.model, params, tables, batch)["alignment"]
@@ -90,7 +90,7 @@ def test_the_three_parts_by_hand(backbone, changes):
 @pytest.mark.slow
 def test_the_view_that_a_report_shows_is_what_is_aligned():
     case = tiny.case("gru4rec", "rlmrec_con")
-    params, ids = case.params(), jnp.asarray([3, 1, 7], jnp.int32)
+    params, ids = case.drawn_params(), jnp.asarray([3, 1, 7], jnp.int32)
     found = case.model.apply(params, case.tables, ids, method="llm_views")
     m = jax.tree.map(np.asarray, params["mapper"])
     hidden = np.asarray(case.tables["item_llm"])[np.asarray(ids)] @ m["kernel_0"] + m["bias_0"]
@@ -122,7 +122,7 @@ def test_what_has_no_embedding_is_not_aligned():
     assert found != pytest.approx(both(case, batch)[0], rel=1e-6)
     mask_token = case.corpus.num_items + 1
     drawn = batch.replace(negatives_TxK=jnp.where(batch.negatives_TxK > 0, mask_token, 0))
-    by_params, _ = gradient(case.model, case.params(), case.tables, drawn)
+    by_params, _ = gradient(case.model, case.drawn_params(), case.tables, drawn)
     assert not np.asarray(by_params["table"]["items"][mask_token]).any()
 
 
@@ -142,7 +142,7 @@ def test_an_empty_place_of_the_batch_is_nobody():
     epoch = case.epochs.order(0, 1)
     step = next(i for i in range(len(epoch)) if (epoch[i] < 0).any())
     batch = case.batch(step=step)
-    params = case.params()
+    params = case.drawn_params()
     others = batch.replace(
         users_B=jnp.where(batch.distils_B, batch.users_B, (batch.users_B + 5) % case.corpus.num_users)
     )
@@ -152,7 +152,7 @@ def test_an_empty_place_of_the_batch_is_nobody():
 
 def test_it_moves_items_users_and_the_network_and_no_padding():
     case = tiny.case("gru4rec", "rlmrec_con")
-    params, batch = case.params(), case.batch()
+    params, batch = case.drawn_params(), case.batch()
     by_params, by_tables = gradient(case.model, params, case.tables, batch)
     for path, leaf in jax.tree_util.tree_leaves_with_path(by_params):
         assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
@@ -174,7 +174,7 @@ def test_without_weight_it_is_none():
 
 def test_ranking_is_that_of_none_and_the_total_has_the_weight():
     case, plain = tiny.case("sasrec", "rlmrec_con", weight=0.25), tiny.case("sasrec", "none", blocks=1)
-    params, batch = case.params(), case.batch()
+    params, batch = case.drawn_params(), case.batch()
     alone = {name: params[name] for name in ("backbone", "table")}
     found = tiny.outputs(case.model, params, case.tables, batch)
     wanted = tiny.outputs(plain.model, alone, {}, batch)
