@@ -304,6 +304,13 @@ def featured(section: Section, most: int = 12) -> list[Row]:
     return [row for row in rows if chosen[row.method] is row][:most]
 
 
+def rivals(section: Section, most: int = 12) -> list[Row]:
+    """The rows among which a best one is named: `featured`, or all on its backbone if they are variants of one method."""
+    found = featured(section, most)
+    of_one = [row for row in section.rows if row.backbone == found[0].backbone]
+    return of_one[:most] if len({row.method for row in of_one}) == 1 else found
+
+
 def cell(values: Sequence[float | None]) -> str:
     """As `evaluate.cell`, with a space around the sign."""
     return evaluate.cell(values, short=False).replace("±", " ± ")

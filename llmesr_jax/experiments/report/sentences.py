@@ -55,11 +55,13 @@ def summary(chapter: Chapter) -> list[str]:
 
 
 def _cut(chapter: Chapter) -> str:
-    """Which of the featured rows were not trained to their end, as their numbers alone do not show it."""
-    cut = [spoken(chapter.section, row) for row in rows.featured(chapter.section) if row.cut]
+    """Which of the rivals were not trained to their end, as their numbers alone do not show it."""
+    cut = [spoken(chapter.section, row) for row in rows.rivals(chapter.section) if row.cut]
     if not cut:
         return ""
-    told = f"the limit of epochs ended the training of {listed(cut)}, not early stopping (†): "
+    every = chapter.section.rows
+    which = f"all {len(every)} rows" if len(every) > 3 and all(row.cut for row in every) else listed(cut)
+    told = f"the limit of epochs ended the training of {which}, not early stopping (†): "
     return _capital(f"{told}with more epochs {'its' if len(cut) == 1 else 'their'} numbers may rise.")
 
 

@@ -36,8 +36,8 @@ def group(chapter: Chapter, name: str, title: str) -> Markup:
 
 
 def _means(chapter: Chapter, protocol: str, name: str) -> list[tuple[Row, float]]:
-    """(row, mean) of the featured rows that have a number."""
-    shown = rows.featured(chapter.section)
+    """(row, mean) of the rivals that have a number."""
+    shown = rows.rivals(chapter.section)
     found = [(row, tables.mean(row.values(protocol, chapter.metric, name))) for row in shown]
     return [(row, mean) for row, mean in found if mean is not None]
 
@@ -70,7 +70,8 @@ def _delta(chapter: Chapter, protocol: str, row: Row, group: str) -> str:
     one = blocks.led_by(chapter.comparisons.get(protocol, ()), row, group)
     if one is None:
         is_base = any(c.baseline is row for c in chapter.comparisons.get(protocol, ()))
-        return f"no method is above {row.title} here" if is_base and protocol == "full" else ""
+        kind = "variant" if all(other.method == row.method for other in rows.rivals(chapter.section)) else "method"
+        return f"no {kind} is above {row.title} here" if is_base and protocol == "full" else ""
     elsewhere = one.baseline.backbone != one.row.backbone  # so it is not among the bars
     name = chapter.section.title(one.baseline) if elsewhere else one.baseline.title
     interval = ""
@@ -97,7 +98,7 @@ def _sampled(chapter: Chapter, means: Sequence[tuple[Row, float]], group: str) -
 def lists(chapter: Chapter, metric: str) -> Markup:
     """A tile with the best method by a metric of all lists together; empty if the runs do not have the metric."""
     module = metrics.lists()[metric]
-    shown = [r for r in rows.featured(chapter.section) if all(metric in run.results["full"] for run in r.runs)]
+    shown = [r for r in rows.rivals(chapter.section) if all(metric in run.results["full"] for run in r.runs)]
     found = {
         name: [(r, value) for r in shown if (value := tables.mean(r.values("full", name, metric))) is not None]
         for name in module.SHOWN

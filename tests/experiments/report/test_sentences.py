@@ -94,6 +94,22 @@ def test_variants_without_a_plain_backbone_are_compared_with_the_whole(tmp_path)
     first = sentences.summary(one)[0]
     assert first.startswith("NDCG@10 under full ranking, against LLM-ESR: the highest variant is w/o SD: +0.")
     assert "; the lowest variant is w/o Share: " in first and one.baseline == "LLM-ESR"
+    tile = tiles.group(one, "overall", "All users")
+    assert "w/o SD" in tile and "w/o Share" in tile and " on LLM-ESR" in tile  # the best of the variants is named
+    last = sentences.summary(one)[-1]
+    assert all(name in last for name in ("LLM-ESR", "w/o SD", "w/o Share"))
+
+
+def test_where_no_variant_gains_the_tile_says_so(tmp_path):
+    runs = {"a": {"method": "llmesr", "ahead": 90}, "b": {"method": "llmesr", "llmesr__share": False}}
+    tile = tiles.group(chapter_of(tmp_path, **runs), "overall", "All users")
+    assert "no variant is above LLM-ESR here" in tile
+
+
+def test_that_the_limit_ended_all_of_many_is_said_shortly(tmp_path):
+    alphas = {f"a{i}": {"method": "llmesr", "llmesr__alpha": i / 10} for i in range(5)}
+    last = sentences.summary(chapter_of(tmp_path, **alphas))[-1]
+    assert last.startswith("The limit of epochs ended the training of all 5 rows, not early stopping (†): with more")
 
 
 def test_one_seed_is_said(tmp_path):
