@@ -48,7 +48,9 @@ def settings(section: Section, metric: str) -> Figure | None:
             panels.append(panel(f"{section.slug}-{where}-{key.replace('.', '-')}-{protocol}", alt, draw, legend=legend))
     if not panels:
         return None
-    caption = "Only this setting varies. Bars are standard deviations over seeds."
+    several = any(len(row.seeds) > 1 for _, rows in _grids(section.rows) for row in rows)
+    spread = "Bars are standard deviations over seeds." if several else "One seed, so there are no bars of a deviation."
+    caption = f"Only this setting varies. {spread}"
     colors = {group.replace("_", " "): slot for group, (slot, _, _) in shown.items()}
     return Figure("settings", "The effect of a setting", caption, (), tuple(panels), colors)
 

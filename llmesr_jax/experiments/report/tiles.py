@@ -51,7 +51,12 @@ def _tile(
     bars: Sequence[tuple[Row, float]],
     lines: Sequence[str],
 ) -> Markup:
-    """One tile: the number of the best row, a bar per row, and lines of text below."""
+    """One tile: the number of the best row, a bar per row, and lines of text below.
+
+    A bar has little room for a name: variants of one method have the variant's alone.
+    """
+    of_one = len({of.method for of, _ in bars}) == 1
+    named = [(of, of.variant or of.title if of_one else of.title, length) for of, length in bars]
     return render(
         "tile.html",
         chapter=chapter,
@@ -59,7 +64,7 @@ def _tile(
         metric=metric,
         value=value,
         row=row,
-        bars=bars,
+        bars=named,
         most=max((length for _, length in bars), default=0) or 1,
         lines=lines,
     )

@@ -95,7 +95,8 @@ def test_variants_without_a_plain_backbone_are_compared_with_the_whole(tmp_path)
     assert first.startswith("NDCG@10 under full ranking, against LLM-ESR: the highest variant is w/o SD: +0.")
     assert "; the lowest variant is w/o Share: " in first and one.baseline == "LLM-ESR"
     tile = tiles.group(one, "overall", "All users")
-    assert "w/o SD" in tile and "w/o Share" in tile and " on LLM-ESR" in tile  # the best of the variants is named
+    assert 'class="who">LLM-ESR w/o SD' in tile and " on LLM-ESR" in tile  # the best of the variants is named
+    assert "<span>w/o SD" in tile and "<span>w/o Share" in tile and "<span>LLM-ESR&" in tile  # its bar by the variant
     last = sentences.summary(one)[-1]
     assert all(name in last for name in ("LLM-ESR", "w/o SD", "w/o Share"))
 
