@@ -167,7 +167,9 @@ def drawn_params(model, tables, batch, seed: int = 0):
         centre = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(centre + 0.5 * rng.normal(size=like.shape), like.dtype)
 
-    return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(model.init, jax.random.key(0), tables, batch))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)
+    params = jax.tree_util.tree_map_with_path(drawn, shapes)
+    return as_float64(params) if jax.config.jax_enable_x64 else params
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -134,8 +134,9 @@ def test_a_call_that_was_killed_while_it_cleaned_up_is_complete(tmp_path):
         answers.workplace(out, {"k": 10}, overwrite=True)
         for name in left:
             (work / name).touch()
-        assert answers.parts_left(out) == (left == ["joined", "000000.csv"])
-        assert not answers.parts_left(out) or (answers.cleaned_up(out, {"k": 10}) and not work.exists())
+        complete = left == ["joined", "000000.csv"]
+        assert answers.parts_left(out) == complete and work.exists()
+        assert not complete or (answers.cleaned_up(out, {"k": 10}) and not work.exists())
         answers.discard(work)
     finished.mkdir()
     (finished / "request.json").write_text('{"k": 10}')

@@ -82,7 +82,7 @@ def _chapter(chapter: Chapter, several: bool) -> Markup:
         methods=sentences.methods(chapter),
         tiles=tiles.all_of(chapter),
         backbone=names.backbone(shown[0].backbone) if shown else "",
-        variants=len(shown) > 1 and len({row.method for row in shown}) == 1,
+        variants=rows.are_variants(shown),
         warnings=len(chapter.audit.warnings) if chapter.audit else 0,
         parts=_parts(chapter),
     )

@@ -304,11 +304,16 @@ def featured(section: Section, most: int = 12) -> list[Row]:
     return [row for row in rows if chosen[row.method] is row][:most]
 
 
-def rivals(section: Section, most: int = 12) -> list[Row]:
-    """The rows among which a best one is named: `featured`, or all on its backbone if they are variants of one method."""
-    found = featured(section, most)
-    of_one = [row for row in section.rows if row.backbone == found[0].backbone]
-    return of_one[:most] if len({row.method for row in of_one}) == 1 else found
+def rivals(section: Section) -> list[Row]:
+    """The rows among which a best one is named: one per method, or all on a backbone if they are variants of one method."""
+    found = featured(section, len(section.rows))
+    on_it = [row for row in section.rows if row.backbone == found[0].backbone]
+    return on_it if are_variants(on_it) else found
+
+
+def are_variants(rows: Sequence[Row]) -> bool:
+    """Whether there are several rows, all of one method."""
+    return len(rows) > 1 and len({row.method for row in rows}) == 1
 
 
 def cell(values: Sequence[float | None]) -> str:

@@ -59,10 +59,12 @@ def _cut(chapter: Chapter) -> str:
     cut = [spoken(chapter.section, row) for row in rows.rivals(chapter.section) if row.cut]
     if not cut:
         return ""
-    every = chapter.section.rows
-    which = f"all {len(every)} rows" if len(every) > 3 and all(row.cut for row in every) else listed(cut)
+    every, whose = chapter.section.rows, "its" if len(cut) == 1 else "their"
+    which = listed(cut)
+    if len(every) > 3 and all(row.cut for row in every):
+        which, whose = f"all {len(every)} rows", "their"
     told = f"the limit of epochs ended the training of {which}, not early stopping (†): "
-    return _capital(f"{told}with more epochs {'its' if len(cut) == 1 else 'their'} numbers may rise.")
+    return _capital(f"{told}with more epochs {whose} numbers may rise.")
 
 
 def _variants(chapter: Chapter, protocol: str, group: str) -> str:

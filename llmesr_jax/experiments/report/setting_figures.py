@@ -21,8 +21,8 @@ def settings(section: Section, metric: str) -> Figure | None:
     """Figure 3 of both papers: a panel for each protocol and each number that varies alone; None without such a one."""
     shown = {"overall": ("ink", "o", "-"), "tail_item": ("p2", "s", "--"), "tail_user": ("p3", "^", ":")}
     legend = [Entry(group.replace("_", " "), slot) for group, (slot, _, _) in shown.items()]
-    panels = []
-    for key, rows in _grids(section.rows):
+    panels, grids = [], _grids(section.rows)
+    for key, rows in grids:
         at = [row.settings[key] for row in rows]
         named = rows_lib.short(key)
         title = f"{names.backbone(rows[0].backbone)}, {names.method(rows[0].method)}:"
@@ -48,7 +48,7 @@ def settings(section: Section, metric: str) -> Figure | None:
             panels.append(panel(f"{section.slug}-{where}-{key.replace('.', '-')}-{protocol}", alt, draw, legend=legend))
     if not panels:
         return None
-    several = any(len(row.seeds) > 1 for _, rows in _grids(section.rows) for row in rows)
+    several = any(len(row.seeds) > 1 for _, rows in grids for row in rows)
     spread = "Bars are standard deviations over seeds." if several else "One seed, so there are no bars of a deviation."
     caption = f"Only this setting varies. {spread}"
     colors = {group.replace("_", " "): slot for group, (slot, _, _) in shown.items()}

@@ -12,6 +12,8 @@ from llmesr_jax.experiments.report.rows import Row
 from llmesr_jax.experiments.report.templating import render
 from llmesr_jax.ranking import metrics
 
+_BARS = 12
+
 
 def all_of(chapter: Chapter) -> list[Markup]:
     """The tiles of a section, in the order of the page."""
@@ -53,10 +55,11 @@ def _tile(
 ) -> Markup:
     """One tile: the number of the best row, a bar per row, and lines of text below.
 
-    A bar has little room for a name: variants of one method have the variant's alone.
+    A bar has little room for a name: variants of one method have the variant's alone. The `_BARS` longest are shown.
     """
-    of_one = len({of.method for of, _ in bars}) == 1
-    named = [(of, of.variant or of.title if of_one else of.title, length) for of, length in bars]
+    variants = rows.are_variants([of for of, _ in bars])
+    least = sorted(length for _, length in bars)[-_BARS:][0] if bars else 0
+    named = [(of, of.variant or of.title if variants else of.title, length) for of, length in bars if length >= least]
     return render(
         "tile.html",
         chapter=chapter,
@@ -75,7 +78,7 @@ def _delta(chapter: Chapter, protocol: str, row: Row, group: str) -> str:
     one = blocks.led_by(chapter.comparisons.get(protocol, ()), row, group)
     if one is None:
         is_base = any(c.baseline is row for c in chapter.comparisons.get(protocol, ()))
-        kind = "variant" if all(other.method == row.method for other in rows.rivals(chapter.section)) else "method"
+        kind = "variant" if rows.are_variants(rows.rivals(chapter.section)) else "method"
         return f"no {kind} is above {row.title} here" if is_base and protocol == "full" else ""
     elsewhere = one.baseline.backbone != one.row.backbone  # so it is not among the bars
     name = chapter.section.title(one.baseline) if elsewhere else one.baseline.title

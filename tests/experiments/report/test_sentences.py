@@ -113,6 +113,19 @@ def test_that_the_limit_ended_all_of_many_is_said_shortly(tmp_path):
     assert last.startswith("The limit of epochs ended the training of all 5 rows, not early stopping (†): with more")
 
 
+def test_one_method_on_each_of_many_backbones_has_their_numbers(tmp_path):
+    names = ("gru4rec", "sasrec", "bert4rec", "narm")
+    last = sentences.summary(chapter_of(tmp_path, **{b: {"method": "llmesr", "backbone": b} for b in names}))[-1]
+    assert "training of all 4 rows" in last and last.endswith("with more epochs their numbers may rise.")
+
+
+def test_the_best_of_more_variants_than_there_are_bars_is_named(tmp_path):
+    runs = {f"a{i:02}": {"method": "llmesr", "llmesr__alpha": i / 20} for i in range(14)}
+    runs["a13"]["ahead"] = 90
+    tile = tiles.group(chapter_of(tmp_path, **runs), "overall", "All users")
+    assert 'class="who">LLM-ESR alpha=0.65' in tile and tile.count("<li>") >= 12 and "<span>alpha=0.65" in tile
+
+
 def test_one_seed_is_said(tmp_path):
     one = chapter_of(tmp_path, a={"method": "none", "seeds": (1,)}, b={"method": "llminit", "ahead": 90, "seeds": (1,)})
     assert "1 seed; significant over users)" in sentences.summary(one)[0]

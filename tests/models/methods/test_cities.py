@@ -21,11 +21,6 @@ def case(backbone="gru4rec", **changes):
     return tiny.case(backbone, "cities", **{**SMALL, **changes})
 
 
-def special(case):
-    params = case.drawn_params()
-    return tiny.as_float64(params) if jax.config.jax_enable_x64 else params
-
-
 @functools.partial(jax.jit, static_argnames="model")
 def values(model, params, tables, batch):
     return {name: term.value for name, term in model.terms(params, tables, batch, None).items()}
@@ -150,7 +145,7 @@ def test_the_sine(form):
 @tiny.in_float64
 def test_the_loss_by_hand(backbone, form):
     one = case(backbone, positions=form)
-    params, corpus = special(one), one.corpus
+    params, corpus = one.drawn_params(), one.corpus
     contexts, shots = contexts_by_loop(corpus), set()
     learnt = set(one.tables["learnt_items"].tolist())
     for seed in range(3):
@@ -183,7 +178,7 @@ def test_the_loss_by_hand(backbone, form):
 def test_what_is_served_by_hand(backbone):
     """Rows of tail items with a context are inferred from all of them; no other number changes."""
     one = case(backbone)
-    params, contexts, head = special(one), contexts_by_loop(one.corpus), groups.head_items(one.corpus)
+    params, contexts, head = one.drawn_params(), contexts_by_loop(one.corpus), groups.head_items(one.corpus)
     served = jax.jit(one.model.for_serving)(params, one.tables, one.data)
     before, after = np.asarray(params["table"]["items"]), np.asarray(served["table"]["items"])
     changed = 0
@@ -200,7 +195,7 @@ def test_what_is_served_by_hand(backbone):
 @pytest.mark.slow
 def test_with_the_hook_off_the_start_is_served():
     one, plain = case(serve=False), tiny.case("gru4rec", "none", blocks=1)
-    params, batch = special(one), plain.batch()
+    params, batch = one.drawn_params(), plain.batch()
     assert one.model.for_serving(params, one.tables, one.data) is params
     alone = {name: params[name] for name in ("backbone", "table")}
     served = jax.jit(
@@ -212,7 +207,7 @@ def test_with_the_hook_off_the_start_is_served():
 @pytest.mark.slow
 def test_the_network_alone_trains():
     one = case()
-    params, batch = special(one), one.batch()
+    params, batch = one.drawn_params(), one.batch()
     gradient = jax.jit(
         jax.grad(lambda p: sum(t.weight * t.value for t in one.model.terms(p, one.tables, batch, None).values()))
     )(params)

@@ -20,11 +20,6 @@ def case(backbone="gru4rec", **changes):
     return tiny.case(backbone, "melt", **changes)
 
 
-def special(case):
-    params = case.drawn_params()
-    return tiny.as_float64(params) if jax.config.jax_enable_x64 else params
-
-
 @functools.partial(jax.jit, static_argnames="model")
 def values(model, params, tables, batch, epoch):
     return {name: term.value for name, term in model.terms(params, tables, batch, None, epoch).items()}
@@ -130,7 +125,7 @@ def test_the_weights_start_at_the_longest_and_move_to_the_threshold():
 def test_both_maps_losses_by_hand(backbone, changes):
     one = case(backbone, curriculum_epochs=9, **changes)
     corpus, epoch = one.corpus, 4.0
-    params = special(one)
+    params = one.drawn_params()
     all_contexts, counts = contexts_by_loop(corpus), np.pad(corpus.item_counts_V, 1)
     (longest_tail, most_count), head = one.tables["thresholds"].tolist(), groups.head_users(corpus)
     for seed in (1, 2):
@@ -183,7 +178,7 @@ def test_both_maps_losses_by_hand(backbone, changes):
 @tiny.in_float64
 def test_a_renewal_by_hand_changes_rows_of_tail_items_with_a_context_and_no_others(backbone, changes):
     one = case(backbone, **changes)
-    params, corpus = special(one), one.corpus
+    params, corpus = one.drawn_params(), one.corpus
     before = np.asarray(params["table"]["items"])
     renew = jax.jit(one.model.before_epoch)
     tiny.assert_equal(renew(params, one.tables, one.data, 1.0), params)  # `renew_from` is 1: not before the first epoch
@@ -206,7 +201,7 @@ def test_a_renewal_by_hand_changes_rows_of_tail_items_with_a_context_and_no_othe
 @pytest.mark.slow
 def test_the_releases_renewal_comes_before_the_first_epoch_and_without_it_nothing_changes():
     one = case(renew_from=0)
-    params = special(one)
+    params = one.drawn_params()
     after = jax.jit(one.model.before_epoch)(params, one.tables, one.data, jnp.float32(1))
     assert np.abs(after["table"]["items"] - params["table"]["items"]).max() > 0.1
     off = case(renew=False)
@@ -216,7 +211,7 @@ def test_the_releases_renewal_comes_before_the_first_epoch_and_without_it_nothin
 @pytest.mark.parametrize("correction", [1.0, 0.5])
 def test_tail_users_are_served_with_a_correction(correction):
     one = case(correction=correction)
-    params, corpus = special(one), one.corpus
+    params, corpus = one.drawn_params(), one.corpus
     rows = [tiny.training(corpus, u)[-9:] for u in range(6)]
     laid = tiny.lay(rows, ((6, 9),)).replace(user_R=jnp.array([0, 1, 2, 3, -1, -1], jnp.int32))
     found = np.asarray(tiny.user_vectors(one.model, params, one.tables, laid))
@@ -230,7 +225,7 @@ def test_tail_users_are_served_with_a_correction(correction):
 @pytest.mark.slow
 def test_gradients_reach_both_maps_the_encoder_and_the_rows_of_both_sides():
     one = case()
-    params, batch = special(one), one.batch(1)
+    params, batch = one.drawn_params(), one.batch(1)
 
     def gradient(name):
         return jax.jit(jax.grad(lambda p: one.model.terms(p, one.tables, batch, None, jnp.float32(3))[name].value))(
